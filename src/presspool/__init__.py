@@ -1,0 +1,24 @@
+"""PressPool: media outlets fine-tune one language model without sharing readers' data.
+
+The package is four parts, imported in one direction only::
+
+    simulations  ->  server | client  ->  common
+
+`client` is what runs beside an outlet's subscriber database, `server` is the coordinator,
+`common` is what both agree on, `simulations` plays all of them on one machine.
+"""
+
+import os
+
+__version__ = "0.1.0"
+
+# A private training run must not phone home through its dependencies. Set before any of them is
+# imported; an operator who wants one of these on can still say so in the environment.
+for _switch, _value in {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}.items():
+    os.environ.setdefault(_switch, _value)
