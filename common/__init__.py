@@ -1,0 +1,1 @@
+"""What outlet and coordinator agree on: contract, privacy plan, adapters, errors."""

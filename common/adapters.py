@@ -1,0 +1,91 @@
+"""The trainable part of a model as plain arrays: read, loaded, hashed, saved.
+
+An adapter's *state* is a mapping from parameter name to a float32 array, holding exactly the
+parameters that train (a frozen factor is public and never travels).
+
+Invariants:
+    * `load` demands the very same names and shapes: nothing is loaded half or by luck.
+    * `digest` covers names, shapes and bytes in sorted order, so equal digests mean equal adapters.
+
+Example:
+    >>> state = {"b": np.zeros((2, 1), np.float32), "a": np.ones(3, np.float32)}
+    >>> digest(state) == digest(dict(sorted(state.items())))
+    True
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from torch import nn
+
+State = Mapping[str, NDArray[np.float32]]
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name to parameter for everything that trains, in sorted order."""
+    return {name: p for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def group_of(name: str) -> str:
+    """The parameter group, "head" or "adapter", that clip norms and rates speak of."""
+    return "head" if ".modules_to_save." in name else "adapter"
+
+
+def read(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """A copy of the model's adapter state."""
+    return {
+        name: p.detach().to("cpu", copy=True).float().numpy()
+        for name, p in trainable(model).items()
+    }
+
+
+def load(model: nn.Module, state: State) -> None:
+    """Put `state` into the model's trainable parameters.
+
+    Raises:
+        ValueError: a name or shape differs; nothing has been loaded then.
+    """
+    import torch
+
+    parameters = trainable(model)
+    expected = {name: tuple(p.shape) for name, p in parameters.items()}
+    got = {name: tuple(array.shape) for name, array in state.items()}
+    if expected != got:
+        wrong = sorted(set(expected.items()) ^ set(got.items()))
+        raise ValueError(f"adapter state does not fit the model: {wrong[:4]}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.tensor(state[name]))
+
+
+def digest(state: State) -> str:
+    """`sha256:` of the state's names, shapes and little-endian float32 bytes."""
+    hasher = hashlib.sha256(b"presspool/adapter/v1\0")
+    for name in sorted(state):
+        array = np.ascontiguousarray(state[name], dtype="<f4")
+        hasher.update(f"{name}\0{array.shape}\0".encode())
+        hasher.update(array.tobytes())
+    return "sha256:" + hasher.hexdigest()
+
+
+def norm(state: State) -> float:
+    """L2 norm over all arrays, summed in float64."""
+    return float(
+        np.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in state.values()))
+    )
+
+
+def save(model: PeftModel, folder: Path) -> str:
+    """Write the adapter in PEFT's own format; returns the hex sha256 of its weights file."""
+    model.save_pretrained(str(folder), safe_serialization=True)
+    with (folder / "adapter_model.safetensors").open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,117 @@
+"""One tree for every error a person can meet; each says what, where, expected, got, what to do.
+
+::
+
+    PressPoolError                 exit code 1: the work failed
+    ├── InputError                 exit code 2: wrong usage or bad input
+    │   ├── ContractError          run.toml or a contract
+    │   ├── DataError              readers' or evaluation data
+    │   ├── ModelError             base model or tokenizer not to be had, or not the pinned one
+    │   ├── EngineError            a model whose per-reader gradients we cannot prove right
+    │   └── FolderError            an output folder that holds something else
+    ├── StorageError               exit code 2: disk full or not writable; nothing was lost
+    ├── AdmissionError             the coordinator refuses one update; carries a fixed code
+    ├── QuorumError                too few admitted updates for the round
+    ├── PlanError                  code asked for more than the privacy plan allows
+    └── SelfTestError              the privacy engine failed its own proof; nothing was trained
+
+Texts of `DataError` and of Python's own exceptions may quote readers' data, so they stay at the
+outlet: only `AdmissionError.code` and the codes in `presspool.common.update` ever travel.
+
+Example:
+    >>> raise ContractError("sampling rate", where="run.toml [privacy] sampling_rate",
+    ...                     expected="0 < q <= 1", got=1.5, advice="lower it")
+    Traceback (most recent call last):
+    ...
+    presspool.common.errors.ContractError: run.toml [privacy] sampling_rate: sampling rate:
+      expected 0 < q <= 1
+      got      1.5
+      to do    lower it
+"""
+
+
+class PressPoolError(Exception):
+    """Base of all errors that PressPool raises on purpose.
+
+    Args:
+        what: the fault, in a few words.
+        where: file and key, command-line option, module or outlet concerned.
+        expected: what would have been right.
+        got: what was found.
+        advice: what the person at the keyboard can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        expected: object = None,
+        got: object = None,
+        advice: str = "",
+    ) -> None:
+        self.what, self.where, self.expected, self.got, self.advice = (
+            what, where, expected, got, advice,
+        )  # fmt: skip
+        rows = [("expected", expected), ("got", got), ("to do", advice or None)]
+        lines = [f"  {name:<8} {value}" for name, value in rows if value is not None]
+        head = f"{where}: {what}" if where else what
+        super().__init__("\n".join([head + (":" if lines else ""), *lines]))
+
+
+class InputError(PressPoolError):
+    """Wrong usage or bad input."""
+
+    exit_code = 2
+
+
+class ContractError(InputError):
+    """A run.toml or contract that says something impossible or unknown."""
+
+
+class DataError(InputError):
+    """Readers' or evaluation data that cannot be used; for the operator's screen only."""
+
+
+class ModelError(InputError):
+    """A base model or tokenizer that is missing or is not the pinned one."""
+
+
+class EngineError(InputError):
+    """A model for which exact per-reader gradients cannot be guaranteed."""
+
+
+class FolderError(InputError):
+    """An output folder that already holds another run, or none to resume."""
+
+
+class StorageError(PressPoolError):
+    """The disk refused a write; what was there before is still whole."""
+
+    exit_code = 2
+
+
+class AdmissionError(PressPoolError):
+    """One outlet's update is refused.
+
+    Attributes:
+        code: a word of the fixed list `presspool.server.admission.REFUSALS`.
+    """
+
+    def __init__(self, code: str, what: str, **parts: object) -> None:
+        self.code = code
+        super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class QuorumError(PressPoolError):
+    """Fewer admitted updates than the contract's quorum."""
+
+
+class PlanError(PressPoolError):
+    """Code asked for more steps, or other noise, than the frozen privacy plan allows."""
+
+
+class SelfTestError(PressPoolError):
+    """The engine could not prove on synthetic data that it clips, noises and trains."""

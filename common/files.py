@@ -1,0 +1,54 @@
+"""Files that are replaced as a whole or not at all.
+
+Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "state"
+    >>> replace_file(path, b"round 1").read_bytes()
+    b'round 1'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from presspool.common.errors import StorageError
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write `content` to `path` so that a reader or a crash sees the old file or the new one.
+
+    A sibling is written and fsynced, then renamed over `path`, then the folder is fsynced.
+
+    Raises:
+        StorageError: the disk is full or refuses; what was at `path` is unchanged.
+    """
+    draft = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with draft.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        if not isinstance(error, OSError):
+            raise  # Ctrl-C, say: no draft is left behind then either
+        raise StorageError(
+            "cannot write", where=str(path), got=error.strerror,
+            advice="make room or fix the permissions, then continue with --resume",
+        ) from None  # fmt: skip
+    return path
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some file systems cannot sync a folder, which is no error."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,174 @@
+"""The model every outlet trains: a frozen base, LoRA through PEFT, and a linear head.
+
+A text is encoded by the base model, its last hidden states are averaged over the real tokens and
+scaled to length one (the pooling that sentence encoders are trained with), and a linear head gives
+one logit a label. The head is a plain `nn.Linear` in PEFT's `modules_to_save`, so the whole
+trainable part is one ordinary PEFT adapter.
+
+Invariants:
+    * Everything trainable starts at public values: B and the head at zero, A from the contract's
+      seed by SHAKE-256, which is the same on every machine and in every version of torch.
+    * Records never mix: no batch statistics, attention masked, pooling over a record's own tokens.
+
+Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "run/adapter")`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+
+from presspool.common.base_model import resolve
+from presspool.common.contract import Contract, Model
+from presspool.common.errors import ContractError
+
+
+class TextClassifier(nn.Module):
+    """A text encoder, mean pooling over tokens, length normalisation, and a linear head.
+
+    Attributes:
+        encoder: any transformers model with `last_hidden_state`.
+        head: `nn.Linear(hidden_size, labels)`.
+        config: the encoder's configuration, which PEFT asks for.
+    """
+
+    def __init__(self, encoder: Any, labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config: Any = encoder.config
+        self.head = nn.Linear(self.config.hidden_size, labels)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits of a batch of records.
+
+        Args:
+            input_ids: (records, tokens) int64.
+            attention_mask: (records, tokens) int64, 1 for real tokens.
+
+        Returns:
+            (records, labels) float32.
+        """
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        mask = attention_mask.unsqueeze(-1).to(states.dtype)
+        pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        logits: Tensor = self.head(nn.functional.normalize(pooled, dim=-1))
+        return logits.float()
+
+
+def base(contract: Contract) -> TextClassifier:
+    """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
+
+    Raises:
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    from transformers import AutoModel
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    spec = contract.model
+    folder = resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer)
+    encoder = AutoModel.from_pretrained(folder.path, dtype=torch.float32, use_safetensors=True)
+    if encoder.config.is_encoder_decoder:
+        encoder = encoder.get_encoder()
+    return TextClassifier(encoder.eval(), len(contract.task.labels))
+
+
+def build(contract: Contract) -> PeftModel:
+    """The PEFT model of a contract at its public initial values; only what trains needs gradients.
+
+    Raises:
+        ContractError: the adapter's targets do not exist in the base model.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    spec, spec_id = contract.adapter, contract.model.id
+    config = LoraConfig(
+        r=spec.rank, lora_alpha=spec.alpha, lora_dropout=0.0, bias="none",
+        target_modules=list(spec.targets), modules_to_save=["head"],
+    )  # fmt: skip
+    classifier = base(contract)
+    _check_targets(classifier, spec.targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper; it is set below
+        model = get_peft_model(classifier, config)
+    model.peft_config["default"].base_model_name_or_path = spec_id
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            parameter.data = public_factor(contract.seed, name, tuple(parameter.shape))
+            parameter.requires_grad_(spec.aggregation == "fedit")
+    return model
+
+
+@lru_cache(maxsize=2)
+def tokenizer(spec: Model) -> Any:
+    """The pinned tokenizer of a base model, with a padding token."""
+    from transformers import AutoTokenizer
+
+    folder = resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer)
+    loaded = AutoTokenizer.from_pretrained(folder.path, use_fast=True)
+    if loaded.pad_token is None:
+        loaded.pad_token = loaded.eos_token
+    return loaded
+
+
+def encode(contract: Contract, texts: list[str]) -> dict[str, Tensor]:
+    """Token ids and mask of a batch of texts: two (records, tokens) int64 tensors.
+
+    Longer texts are truncated to the contract's `max_length`.
+    """
+    batch = tokenizer(contract.model)(
+        texts, truncation=True, max_length=contract.task.max_length, padding=True,
+        return_tensors="pt",
+    )  # fmt: skip
+    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+
+def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
+    """Untruncated length of each text in tokens, special ones included; shape (texts,)."""
+    ids = tokenizer(spec)(texts, truncation=False, verbose=False)["input_ids"]
+    return np.array([len(row) for row in ids], np.int64)
+
+
+def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A frozen or initial LoRA factor that anybody can derive from the contract's seed.
+
+    Uniform in ±1/√fan_in, the range of PEFT's own Kaiming initialisation (a = √5), from a SHAKE-256
+    stream over seed and parameter name.
+
+    Args:
+        seed: the contract's public seed.
+        name: the parameter's name.
+        shape: (rank, fan_in).
+
+    Returns:
+        float32 tensor of `shape`.
+    """
+    stream = hashlib.shake_256(b"presspool/public-init/v1\0" + f"{seed}\0{name}".encode())
+    words = np.frombuffer(stream.digest(4 * math.prod(shape)), dtype="<u4")
+    bound = 1 / math.sqrt(shape[-1])
+    values = (words.astype(np.float64) / 2**31 - 1) * bound
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
+    ends = {name.rpartition(".")[2] for name, module in model.named_modules() if _linear(module)}
+    ends.discard("head")
+    if missing := [target for target in targets if target.rpartition(".")[2] not in ends]:
+        raise ContractError(
+            "LoRA targets that this base model does not have", where="[adapter] targets",
+            expected=f"names among {', '.join(sorted(ends))}", got=", ".join(missing),
+        )  # fmt: skip
+
+
+def _linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -1,0 +1,49 @@
+"""The one sentence that says what an adapter's privacy is, and what it is not.
+
+Example: `statement(contract, adapter="sha256:…", reproducible=False)`.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+from presspool.common.contract import Contract
+from presspool.common.privacy import ACCOUNTANT
+
+
+def accountant() -> str:
+    """Name and version of the accountant that stated ε."""
+    return f"{ACCOUNTANT} {metadata.version('dp-accounting')}"
+
+
+def statement(contract: Contract, *, adapter: str, reproducible: bool) -> str:
+    """The ε statement of DESIGN §3 for one run.
+
+    Args:
+        contract: the frozen contract.
+        adapter: the adapter's `sha256:…`.
+        reproducible: whether the noise could be drawn again (`--deterministic`).
+    """
+    plan = contract.plan
+    if not plan.protected:
+        return (
+            f"Adapter {adapter} is NOT protected: it was trained without noise "
+            '(epsilon = "inf") and may reveal any reader\'s records.'
+        )
+    claim = (
+        f"(ε = {plan.epsilon():.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
+        f"covering all records of one {plan.unit} at any one outlet of the run, against an "
+        "adversary who sees every update of that outlet and every adapter of the run; 1 run "
+        f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
+        f"and rotated reader ids; computed by {accountant()}"
+    )
+    if reproducible:
+        return (
+            f"Adapter {adapter} is NOT private: its noise was reproducible (a simulation). "
+            f"The same run with secret noise would be {claim}."
+        )
+    return f"Adapter {adapter} is {claim}."
+
+
+def _weaker(unit: str) -> str:
+    return "" if unit == "reader" else " and all but one of a reader's records (weaker)"
