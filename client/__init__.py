@@ -1,0 +1,1 @@
+"""The outlet: everything that runs beside the readers' data."""

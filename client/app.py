@@ -1,0 +1,128 @@
+"""The outlet's Flower `ClientApp`: one message in, one privatised update out.
+
+The same app runs in a simulation's worker process, on Flower's own engine and beside a real
+database. Which outlet it is comes from its own `outlet.toml`, never from the coordinator: the
+node's configuration names the file (`outlet-config`); on Flower's simulation engine, which knows
+only partition numbers, the run's `outlets-folder` lists the files.
+
+Invariants:
+    * A task is a contract: data that is checked against its digest. No code is received.
+    * Data never stops an admitted run: unreadable or empty data trains on nothing, pure noise.
+    * Exceptions are logged here and leave as a code from a fixed list.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from peft import PeftModel
+
+from presspool.client.randomness import SecureRandom
+from presspool.client.readers import Readers, read_readers
+from presspool.client.release import release, release_failure
+from presspool.client.settings import OutletSettings, read_settings
+from presspool.client.training import Compute, RoundWork, train_round
+from presspool.common.adapters import digest, trainable
+from presspool.common.contract import Contract, read_canonical
+from presspool.common.errors import ContractError, InputError
+from presspool.common.models import build
+from presspool.common.update import AdapterUpdate, TrainTask, unpack_task
+
+log = logging.getLogger(__name__)
+
+app = ClientApp()
+_compute = Compute()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round on this outlet's readers and release the update."""
+    try:
+        task = unpack_task(message.content)
+        contract = read_canonical(task.contract, digest=task.digest)
+        update = answer(task, contract, settings_of(context))
+    except Exception as error:  # noqa: BLE001 - texts of any exception may hold readers' data
+        log.exception("this outlet could not train; only a code is sent to the coordinator")
+        return release_failure(error, reply_to=message)
+    cap = contract.federation.update_norm_cap
+    return release(update, norm_cap=cap, reply_to=message)
+
+
+def answer(task: TrainTask, contract: Contract, settings: OutletSettings) -> AdapterUpdate:
+    """The privatised update of this outlet for one task.
+
+    Raises:
+        ContractError: the outlet is not part of the contract, or the task does not fit it.
+        ModelError: the base model is missing or is not the pinned one.
+        EngineError: the model cannot be trained with exact per-reader gradients.
+    """
+    model = _model(task.contract, task.digest)
+    _check_task(task, contract, settings, model)
+    work = RoundWork(
+        round=task.round,
+        population=contract.outlets[settings.name],
+        random=_random(settings, task.round),
+    )
+    delta = train_round(
+        model, task.state, _readers(settings, contract.task.labels), contract, work, _compute
+    )
+    return AdapterUpdate(
+        outlet=settings.name, round=task.round, contract=task.digest, base=digest(task.state),
+        delta=delta,
+    )  # fmt: skip
+
+
+def settings_of(context: Context) -> OutletSettings:
+    """The settings of the outlet that this node is.
+
+    Raises:
+        InputError: the node says neither which file nor which partition it is.
+    """
+    node: dict[str, Any] = dict(context.node_config)
+    if "outlet-config" in node:
+        return read_settings(Path(str(node["outlet-config"])))
+    folder = Path(str(context.run_config.get("outlets-folder", "")))
+    if "partition-id" in node and folder.is_dir():
+        return read_settings(sorted(folder.glob("*.toml"))[int(node["partition-id"])])
+    raise InputError(
+        "this node does not know which outlet it is", where="node configuration",
+        expected="outlet-config = the path of an outlet.toml", got=sorted(node),
+    )  # fmt: skip
+
+
+def _check_task(
+    task: TrainTask, contract: Contract, settings: OutletSettings, model: PeftModel
+) -> None:
+    if settings.name not in contract.outlets:
+        raise ContractError("this outlet is not in the contract", where="[outlets]",
+                            expected=sorted(contract.outlets), got=settings.name)  # fmt: skip
+    if not 1 <= task.round <= contract.federation.rounds:
+        raise ContractError("round", expected=f"1 to {contract.federation.rounds}", got=task.round)
+    shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
+    if {name: array.shape for name, array in task.state.items()} != shapes:
+        raise ContractError("the incoming adapter does not fit the contract's model")
+
+
+def _random(settings: OutletSettings, round: int) -> SecureRandom:
+    if settings.deterministic is None:
+        return SecureRandom()
+    return SecureRandom.deterministic(settings.deterministic, settings.name, round)
+
+
+# A worker serves many outlets of one run: the base model is loaded once and keeps nothing between
+# tasks, because every task puts its own adapter state into all trainable parameters.
+@lru_cache(maxsize=1)
+def _model(contract: str, digest: str) -> PeftModel:
+    return build(read_canonical(contract, digest=digest))
+
+
+@lru_cache(maxsize=32)
+def _readers(settings: OutletSettings, labels: tuple[str, ...]) -> Readers:
+    return read_readers(
+        settings.data, columns=settings.columns.columns(), labels=labels, strict=False
+    )

@@ -1,0 +1,60 @@
+"""The one exit: everything that leaves an outlet in a training round passes through here.
+
+The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, contract
+digest, digest of the adapter it started from, and the privatised change of the adapter. Reader
+counts, losses, accuracies, error texts, file names and timings are not on it. A failure leaves as
+one number of the fixed list `presspool.common.update.FAILURES`, and no text.
+
+Invariant: what is done to the change here is a function of the already privatised numbers and of
+public constants (post-processing), so it costs no privacy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import Error, Message
+from numpy.typing import NDArray
+
+from presspool.common.adapters import norm
+from presspool.common.errors import ContractError, EngineError, InputError, ModelError
+from presspool.common.update import FAILURES, AdapterUpdate, pack_update
+
+
+def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Message:
+    """The reply that carries an update, scaled down to the contract's norm cap if it is above.
+
+    Args:
+        update: the privatised update.
+        norm_cap: the contract's `update_norm_cap`.
+        reply_to: the task's message.
+    """
+    capped = AdapterUpdate(
+        outlet=update.outlet, round=update.round, contract=update.contract, base=update.base,
+        delta=_capped(update.delta, norm_cap),
+    )  # fmt: skip
+    return Message(pack_update(capped), reply_to=reply_to)
+
+
+def release_failure(error: Exception, *, reply_to: Message) -> Message:
+    """The reply that says that an outlet could not train: a code, and nothing of the error's text.
+
+    Args:
+        error: what happened; it has been shown to the outlet's own operator.
+        reply_to: the task's message.
+    """
+    code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
+    return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
+
+
+_CODES: dict[int, type[Exception]] = {
+    1: ContractError, 2: ModelError, 3: EngineError, 4: InputError,
+}  # fmt: skip
+
+
+def _capped(
+    delta: dict[str, NDArray[np.float32]] | object, cap: float
+) -> dict[str, NDArray[np.float32]]:
+    assert isinstance(delta, dict)
+    # Room for the float32 rounding of the scaled values.
+    factor = min(1.0, cap * (1 - 1e-6) / max(norm(delta), 1e-30))
+    return {name: (array * np.float32(factor)).astype(np.float32) for name, array in delta.items()}
