@@ -1,0 +1,1 @@
+"""The coordinator: admission, aggregation, rounds and their checkpoints."""

@@ -1,0 +1,142 @@
+"""Which updates count: every reply is checked in full before it may touch the sum.
+
+Flower's own averaging takes NaN, broadcasts shapes and goes on when every client has failed; here
+an update is refused unless it is exactly what the contract's model and this round ask for.
+
+Invariants:
+    * A refusal is one word of `REFUSALS`, the outlet's own word of `FAILURES`, or "failed" where
+      the node could not even say that; never a text that quotes the update.
+    * The first admitted update of an outlet counts, any further one is refused.
+    * Too few admitted updates fail the round; nothing is averaged then.
+
+Example: `admit(replies, expected)` → `Admitted(updates=…, refused={"outlet": "not-finite"})`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Error, Message
+
+from presspool.common.adapters import norm
+from presspool.common.errors import AdmissionError, QuorumError
+from presspool.common.update import FAILURES, AdapterUpdate, unpack_update
+
+REFUSALS = (
+    "malformed", "unknown-outlet", "duplicate", "wrong-contract", "wrong-round", "wrong-base",
+    "wrong-names", "wrong-shape", "not-finite", "norm-above-cap",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What an update of this round must be.
+
+    Attributes:
+        outlets: names in the contract.
+        round: from 1.
+        contract: digest of the contract.
+        base: digest of the adapter that was sent out.
+        shapes: name to shape of every trained array.
+        norm_cap: largest L2 norm.
+        quorum: fewest admitted updates.
+    """
+
+    outlets: frozenset[str]
+    round: int
+    contract: str
+    base: str
+    shapes: Mapping[str, tuple[int, ...]]
+    norm_cap: float
+    quorum: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """A round's updates after admission.
+
+    Attributes:
+        updates: outlet to update, sorted by outlet.
+        refused: outlet (or node number, where it did not say who it is) to refusal.
+    """
+
+    updates: Mapping[str, AdapterUpdate]
+    refused: Mapping[str, str]
+
+
+def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
+    """Check every reply of a round.
+
+    Raises:
+        QuorumError: fewer were admitted than the contract's quorum; says who was refused and why.
+    """
+    updates: dict[str, AdapterUpdate] = {}
+    refused: dict[str, str] = {}
+    for reply in replies:
+        try:
+            update = check(reply, expected, frozenset(updates))
+        except AdmissionError as refusal:
+            refused[refusal.where] = refusal.code
+        else:
+            updates[update.outlet] = update
+    if len(updates) < expected.quorum:
+        raise QuorumError(
+            f"round {expected.round} has too few admitted updates", where="coordinator",
+            expected=f"at least {expected.quorum}", got=len(updates),
+            advice="; ".join(f"{who}: {why}" for who, why in sorted(refused.items()))
+            or "no outlet answered",
+        )  # fmt: skip
+    return Admitted(updates=dict(sorted(updates.items())), refused=dict(sorted(refused.items())))
+
+
+def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUpdate:
+    """The update in one reply, if it is exactly what this round expects.
+
+    Args:
+        reply: a node's answer.
+        expected: this round.
+        seen: outlets that are already admitted.
+
+    Raises:
+        AdmissionError: the first thing that is wrong; `where` says whose reply it was.
+    """
+    node = f"node {reply.metadata.src_node_id}"
+    if reply.has_error():
+        raise AdmissionError(_failure(reply.error), "failed", where=node)
+    try:
+        update = unpack_update(reply.content)
+    except (ValueError, OverflowError):  # the second from a dimension that numpy cannot hold
+        raise AdmissionError("malformed", "not an update", where=node) from None
+    if update.outlet not in expected.outlets:
+        raise AdmissionError("unknown-outlet", "not in the contract", where=node)
+    if refusal := _fault(update, expected, seen):
+        raise AdmissionError(refusal, "refused", where=update.outlet)
+    return update
+
+
+def _failure(error: Error) -> str:
+    """The outlet's own word; "failed" for what Flower reports with the same small numbers."""
+    word = FAILURES.get(error.code)
+    return word if word is not None and word == error.reason else "failed"
+
+
+def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> str | None:
+    """The first fault of an update from a known outlet, as a word of `REFUSALS`."""
+    shapes = {name: array.shape for name, array in update.delta.items()}
+    if update.outlet in seen:
+        return "duplicate"
+    if update.contract != expected.contract:
+        return "wrong-contract"
+    if update.round != expected.round:
+        return "wrong-round"
+    if update.base != expected.base:
+        return "wrong-base"
+    if set(shapes) != set(expected.shapes):
+        return "wrong-names"
+    if shapes != dict(expected.shapes):
+        return "wrong-shape"
+    if not all(np.isfinite(array).all() for array in update.delta.values()):
+        return "not-finite"
+    return "norm-above-cap" if norm(update.delta) > expected.norm_cap else None

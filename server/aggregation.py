@@ -1,0 +1,138 @@
+"""The Flower `Strategy`: send the adapter to every outlet, admit the answers, average them.
+
+The new adapter is the old one plus Σ w_j Δ_j / Σ w_j over the admitted outlets, with the weights
+that the contract's declared populations give; private counts play no part. FedIT (Zhang et al.,
+ICASSP 2024) averages both LoRA factors this way; with FFA-LoRA (Sun et al., ICLR 2024) A is frozen
+at its public value, so that averaging B is averaging the product BA exactly.
+
+Invariants:
+    * The sum runs in outlet order in float64, so its bytes do not depend on who answered first.
+    * Outlets are never asked to evaluate: a metric on readers' data would be a free release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
+
+from presspool.common.adapters import digest
+from presspool.common.contract import Contract
+from presspool.common.update import (
+    AdapterUpdate,
+    TrainTask,
+    add,
+    array_record,
+    pack_task,
+    payload_bytes,
+    state_of,
+)
+from presspool.server.admission import Admitted, Expected, admit
+
+
+@dataclass
+class RoundTraffic:
+    """What a round moved and decided, for the run's result.
+
+    Attributes:
+        bytes_down: array bytes sent to outlets.
+        bytes_up: array bytes received from outlets.
+        admitted: the admitted updates and the refusals.
+    """
+
+    bytes_down: int = 0
+    bytes_up: int = 0
+    admitted: Admitted = field(default_factory=lambda: Admitted(updates={}, refused={}))
+
+
+class AdapterAveraging(Strategy):
+    """Weighted averaging of admitted adapter updates.
+
+    Attributes:
+        contract: the frozen contract.
+        traffic: the last round's traffic and admissions.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.traffic = RoundTraffic()
+        self._sent: dict[str, NDArray[np.float32]] = {}
+
+    def configure_train(
+        self,
+        server_round: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,  # noqa: ARG002
+        grid: Grid,
+    ) -> Iterable[Message]:
+        """One task for every connected outlet; `config` is not used, the contract says it all."""
+        self._sent = state_of(arrays)
+        content = pack_task(
+            TrainTask(
+                contract=self.contract.canonical().decode(), digest=self.contract.digest,
+                round=server_round, state=self._sent,
+            )
+        )  # fmt: skip
+        nodes = sorted(grid.get_node_ids())
+        self.traffic = RoundTraffic(bytes_down=payload_bytes(content) * len(nodes))
+        return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord, MetricRecord]:
+        """The new adapter.
+
+        Raises:
+            QuorumError: too few updates were admitted.
+        """
+        replies = list(replies)
+        self.traffic.bytes_up = sum(payload_bytes(r.content) for r in replies if r.has_content())
+        self.traffic.admitted = admit(replies, self._expected(server_round))
+        averaged = average(self.traffic.admitted.updates, self.contract.weights())
+        state = {n: (a + averaged[n]).astype(np.float32) for n, a in self._sent.items()}
+        return array_record(state), MetricRecord({"admitted": len(self.traffic.admitted.updates)})
+
+    def configure_evaluate(
+        self,
+        server_round: int,  # noqa: ARG002
+        arrays: ArrayRecord,  # noqa: ARG002
+        config: ConfigRecord,  # noqa: ARG002
+        grid: Grid,  # noqa: ARG002
+    ) -> Iterable[Message]:
+        """Nothing: outlets do not evaluate."""
+        return []
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> None:
+        """Nothing: outlets do not evaluate."""
+
+    def summary(self) -> None:
+        """Nothing: the run's own log says what is run."""
+
+    def _expected(self, server_round: int) -> Expected:
+        federation = self.contract.federation
+        return Expected(
+            outlets=frozenset(self.contract.outlets), round=server_round,
+            contract=self.contract.digest, base=digest(self._sent),
+            shapes={name: array.shape for name, array in self._sent.items()},
+            norm_cap=federation.update_norm_cap, quorum=federation.quorum,
+        )  # fmt: skip
+
+
+def average(
+    updates: Mapping[str, AdapterUpdate], weights: Mapping[str, float]
+) -> dict[str, NDArray[np.float64]]:
+    """Σ w_j Δ_j / Σ w_j over the given updates, summed in outlet order.
+
+    Args:
+        updates: outlet to admitted update, at least one.
+        weights: outlet to weight.
+    """
+    total = sum(weights[outlet] for outlet in updates)
+    parts = [updates[outlet].scaled(weights[outlet] / total) for outlet in sorted(updates)]
+    return reduce(add, parts)

@@ -1,0 +1,83 @@
+"""The coordinator's state after a whole round, in one file that is replaced atomically.
+
+The file is a safetensors file: the adapter state as tensors, and in its metadata the contract's
+digest, what the rounds so far measured, and the digest of the state (safetensors has no checksum of
+its own, and a flipped bit would otherwise be trained on). A crash leaves the last whole round;
+continuing from it gives the same adapter as never having stopped, because outlets keep nothing
+between rounds.
+
+Example: `save(path, Checkpoint(...))`; `load(path, digest=contract.digest)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from presspool.common import adapters
+from presspool.common.errors import FolderError
+from presspool.common.files import replace_file
+from presspool.common.results import RoundResult
+
+_ROUNDS = TypeAdapter(tuple[RoundResult, ...])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state between two rounds.
+
+    Attributes:
+        contract: digest of the contract.
+        rounds: results of the rounds so far, round 0 (before training) first.
+        state: the adapter after them.
+    """
+
+    contract: str
+    rounds: tuple[RoundResult, ...]
+    state: dict[str, NDArray[np.float32]]
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint over the one before.
+
+    Raises:
+        StorageError: the disk refuses; the checkpoint before is still whole.
+    """
+    metadata = {
+        "contract": checkpoint.contract,
+        "rounds": _ROUNDS.dump_json(checkpoint.rounds).decode(),
+        "state": adapters.digest(checkpoint.state),
+    }
+    replace_file(path, to_bytes(checkpoint.state, metadata=metadata))
+
+
+def load(path: Path, *, digest: str) -> Checkpoint | None:
+    """The checkpoint at `path`, or None where the first round has not finished.
+
+    Raises:
+        FolderError: it is damaged or belongs to another contract.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), framework="np") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        rounds = _ROUNDS.validate_json(metadata["rounds"])
+        if metadata["state"] != adapters.digest(state):
+            raise ValueError("the state is not the one that was saved")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise FolderError(
+            "damaged checkpoint", where=str(path), got=type(error).__name__,
+            advice="start the run again in a new folder",
+        ) from None  # fmt: skip
+    if metadata.get("contract") != digest:
+        raise FolderError("the checkpoint is of another contract", where=str(path),
+                          expected=digest, got=metadata.get("contract"))  # fmt: skip
+    return Checkpoint(contract=digest, rounds=rounds, state=state)

@@ -1,0 +1,208 @@
+"""The rounds of a run: send, admit, average, evaluate, checkpoint; or go on where it stopped.
+
+Flower's `Strategy.start` keeps its state in memory and hides a failed round; this loop calls the
+same Strategy methods on the same Grid, and writes a checkpoint after every whole round.
+
+Invariants:
+    * What is on disk after a round is enough to continue with the same result.
+    * A round either counts as a whole (quorum reached, checkpoint written) or not at all.
+    * Whether a run goes on never depends on what it measured (no early stopping).
+
+Example: `run(grid, RunFolder(Path("runs/demo")))`.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from presspool.common import adapters
+from presspool.common.contract import Contract
+from presspool.common.errors import StorageError
+from presspool.common.files import replace_file
+from presspool.common.models import build
+from presspool.common.report import render_report
+from presspool.common.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.run_folder import RunFolder, Setup
+from presspool.common.statement import accountant, statement
+from presspool.common.update import array_record, state_of
+from presspool.server import checkpoint as checkpoints
+from presspool.server.aggregation import AdapterAveraging
+from presspool.server.checkpoint import Checkpoint
+from presspool.server.evaluation import NOT_MEASURED, Evaluation, Scores
+
+log = logging.getLogger(__name__)
+
+State = dict[str, NDArray[np.float32]]
+
+
+def run(grid: Grid, folder: RunFolder) -> RunResult:
+    """Run, or continue, the run of a folder to its end and write its results.
+
+    Args:
+        grid: the outlets.
+        folder: a created run folder.
+
+    Raises:
+        QuorumError: a round had too few admitted updates.
+        StorageError: the disk refuses; the last whole round is kept.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    contract, setup = folder.read_contract(), folder.read_setup()
+    scores = _scorer(contract, setup)
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    if point is None:
+        point = _start(contract, scores)
+    else:
+        log.info(
+            "continuing after round %d of %d", len(point.rounds) - 1, contract.federation.rounds
+        )
+    while len(point.rounds) <= contract.federation.rounds:
+        point = _one_round(grid, contract, point, scores)
+        checkpoints.save(folder.checkpoint, point)
+        _publish(folder, _result(contract, setup, point, adapter=None))
+    digest = _save_adapter(folder, contract, point.state)
+    result = _result(contract, setup, point, adapter=digest)
+    _publish(folder, result)
+    _write_events(folder.events, result)
+    return result
+
+
+def _start(contract: Contract, scores: Callable[[State], Scores]) -> Checkpoint:
+    began = time.monotonic()
+    state = adapters.read(build(contract))
+    before = scores(state)
+    first = RoundResult(
+        round=0, accuracy=before.accuracy, macro_f1=before.macro_f1, loss=before.loss, bytes_up=0,
+        bytes_down=0, seconds=time.monotonic() - began, epsilon=0.0 if contract.plan.protected
+        else None, outlets=(), refused={},
+    )  # fmt: skip
+    return Checkpoint(contract=contract.digest, rounds=(first,), state=state)
+
+
+def _one_round(
+    grid: Grid, contract: Contract, point: Checkpoint, scores: Callable[[State], Scores]
+) -> Checkpoint:
+    number, began = len(point.rounds), time.monotonic()
+    strategy = AdapterAveraging(contract)
+    messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
+    arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    state, traffic = state_of(arrays), strategy.traffic
+    after = scores(state)
+    plan = contract.plan
+    done = RoundResult(
+        round=number, accuracy=after.accuracy, macro_f1=after.macro_f1, loss=after.loss,
+        bytes_up=traffic.bytes_up, bytes_down=traffic.bytes_down,
+        seconds=time.monotonic() - began,
+        epsilon=plan.epsilon(number * contract.federation.local_steps) if plan.protected else None,
+        outlets=tuple(traffic.admitted.updates), refused=traffic.admitted.refused,
+    )  # fmt: skip
+    _log_round(done, contract)
+    return Checkpoint(contract=contract.digest, rounds=(*point.rounds, done), state=state)
+
+
+def _log_round(done: RoundResult, contract: Contract) -> None:
+    accuracy = "not measured" if done.accuracy is None else f"{done.accuracy:.3f}"
+    epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
+    log.info(
+        "round %d of %d: accuracy %s, %s, %d updates%s, %.1f s",
+        done.round, contract.federation.rounds, accuracy, epsilon, len(done.outlets),
+        f", refused {dict(done.refused)}" if done.refused else "", done.seconds,
+    )  # fmt: skip
+
+
+def _scorer(contract: Contract, setup: Setup) -> Callable[[State], Scores]:
+    if setup.evaluation is None:
+        return lambda _: NOT_MEASURED
+    return Evaluation.load(
+        contract, Path(setup.evaluation), text=setup.text, label=setup.label
+    ).scores
+
+
+def _save_adapter(folder: RunFolder, contract: Contract, state: State) -> str:
+    """Write the adapter folder aside and rename it, so that it is never half there."""
+    model = build(contract)
+    adapters.load(model, state)
+    draft = folder.path / ".adapter.tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    with _storage(folder.adapter):
+        digest = adapters.save(model, draft)
+        shutil.rmtree(folder.adapter, ignore_errors=True)
+        draft.rename(folder.adapter)
+    return digest
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """What other packages write here fails with our error: the checkpoint holds all rounds."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            "cannot write", where=str(path), got=getattr(error, "strerror", None) or error,
+            advice="make room or fix the permissions, then continue with --resume",
+        ) from None  # fmt: skip
+
+
+def _result(
+    contract: Contract, setup: Setup, point: Checkpoint, *, adapter: str | None
+) -> RunResult:
+    plan, weights = contract.plan, contract.weights()
+    reproducible = setup.deterministic is not None
+    steps = (len(point.rounds) - 1) * contract.federation.local_steps
+    outlets = tuple(
+        OutletResult(
+            name=name, population=population, weight=weights[name], unit=plan.unit, steps=steps,
+            epsilon=plan.epsilon(steps) if plan.protected else None,
+            delta=plan.delta if plan.protected else None,
+        )
+        for name, population in sorted(contract.outlets.items())
+    )  # fmt: skip
+    return RunResult(
+        name=contract.name, contract_digest=contract.digest,
+        status="running" if adapter is None else "complete",
+        deterministic=reproducible, rounds=point.rounds, outlets=outlets, adapter_sha256=adapter,
+        statement="The run has not finished; nothing is released yet." if adapter is None
+        else statement(contract, adapter=f"sha256:{adapter}", reproducible=reproducible),
+        trust=contract.federation.trust, accountant=accountant(),
+        seconds=sum(r.seconds for r in point.rounds), versions=_versions(),
+        contract=contract.body(),
+    )  # fmt: skip
+
+
+def _publish(folder: RunFolder, result: RunResult) -> None:
+    write_result(folder.path, result)
+    replace_file(folder.report, render_report(result).encode())
+
+
+def _versions() -> dict[str, str]:
+    packages = ("presspool", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr")
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+
+
+def _write_events(folder: Path, result: RunResult) -> None:
+    """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with _storage(folder), SummaryWriter(str(folder)) as writer:
+        for done in result.rounds:
+            for tag, value in {
+                "held-out/accuracy": done.accuracy, "held-out/macro_f1": done.macro_f1,
+                "held-out/loss": done.loss, "privacy/epsilon": done.epsilon,
+                "traffic/bytes_up": done.bytes_up, "traffic/bytes_down": done.bytes_down,
+            }.items():  # fmt: skip
+                if value is not None:
+                    writer.add_scalar(tag, value, done.round)
