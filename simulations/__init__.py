@@ -1,0 +1,1 @@
+"""Many outlets on one machine: grids, made newsrooms, partitions, experiments."""

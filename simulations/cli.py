@@ -1,0 +1,201 @@
+"""`presspool demo`, `simulate`, `compare`, `experiment` and `bench`: what a researcher types."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.console import out, print_json, progress, start_logging
+
+if TYPE_CHECKING:
+    from presspool.common.results import RunResult
+    from presspool.common.run_file import RunFile
+    from presspool.simulations.simulate import SimulateOptions
+
+bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+experiment = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
+Deterministic = Annotated[
+    int | None,
+    typer.Option(metavar="SEED", help="Reproducible noise from this seed: NOT private."),
+]
+
+
+def demo(
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; default runs/demo-<time>.")
+    ] = None,
+    outlets: Annotated[int, typer.Option(min=1, help="How many outlets.")] = 4,
+    epsilon: Annotated[str, typer.Option(help='The run\'s ε for each reader, or "inf".')] = "3",
+    workers: Workers = 2,
+    deterministic: Deterministic = None,
+    as_json: Json = False,
+) -> None:
+    """Train one model over a made newsroom of private outlets, and show the report.
+
+    Example: presspool demo --epsilon 3
+    """
+    from presspool.common.run_file import read_run_file
+    from presspool.simulations.demo import prepare_demo
+    from presspool.simulations.simulate import SimulateOptions
+
+    folder = out_folder or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    _require_new(folder)
+    start_logging(quiet=as_json)
+    run = read_run_file(prepare_demo(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
+    options = SimulateOptions(out=folder / "run", workers=workers, deterministic=deterministic)
+    _run(run, options, as_json=as_json)
+
+
+def simulate(
+    run: Annotated[Path, typer.Argument(help="The run.toml.")],
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; default runs/<name>.")
+    ] = None,
+    outlets: Annotated[
+        int | None, typer.Option(min=1, help="Only the contract's first so many outlets.")
+    ] = None,
+    workers: Workers = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")] = False,
+    deterministic: Deterministic = None,
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Write the run folder, train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a run.toml with all its outlets on this machine.
+
+    Example: presspool simulate run.toml --out runs/first --workers 2
+    """
+    from presspool.common.run_file import read_run_file
+    from presspool.simulations.simulate import SimulateOptions, prepare
+
+    start_logging(quiet=as_json)
+    file = read_run_file(run)
+    options = SimulateOptions(
+        out=out_folder or Path("runs") / file.contract.name, workers=workers, outlets=outlets,
+        deterministic=deterministic, resume=resume,
+    )  # fmt: skip
+    if prepare_only:
+        prepared = prepare(file, options)
+        out.print(f"prepared {prepared.folder.path}: {len(prepared.outlets)} outlets", markup=False)
+    else:
+        _run(file, options, as_json=as_json)
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    as_json: Json = False,
+) -> None:
+    """Set runs side by side: accuracy, ε, bytes, and what their contracts differ in.
+
+    Example: presspool compare runs/first runs/second
+    """
+    from presspool.common.comparison import compare as compare_folders
+
+    comparison = compare_folders(folders)
+    print(comparison.to_json()) if as_json else comparison.render(out)
+
+
+@experiment.callback()
+def _experiment() -> None:
+    """Declared experiments on real data."""
+
+
+@experiment.command(name="outlets")
+def outlets(
+    data: Annotated[
+        Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")
+    ] = Path("../shared/data"),
+    out_folder: Annotated[
+        Path, typer.Option("--out", help="The experiment's folder; the same one continues it.")
+    ] = Path("runs/experiments/outlets"),
+    page: Annotated[Path, typer.Option(help="Page that gets the tables.")] = Path(
+        "docs/results.md"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    as_json: Json = False,
+) -> None:
+    """Eight real outlets, each alone against all together, with and without privacy.
+
+    Example: presspool experiment outlets --data ../shared/data --workers 2
+    """
+    from presspool.simulations.experiments import outlets as experiment_outlets
+    from presspool.simulations.pages import write_section
+
+    start_logging(quiet=True)
+    with ExitStack() as stack:
+        rows = experiment_outlets.run_experiment(
+            data=data, out=out_folder, workers=workers, seeds=range(1, seeds + 1),
+            progress=lambda total, done: stack.enter_context(
+                progress("runs", total=total, done=done)
+            ),
+        )  # fmt: skip
+    tables = experiment_outlets.markdown(rows, seeds=seeds)
+    write_section(page, "outlets", tables)
+    if as_json:
+        print_json(experiment_outlets.to_json(rows))
+    else:
+        out.print(tables, markup=False)
+
+
+def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
+    from presspool.simulations.simulate import simulate as run_simulation
+
+    outlets = options.outlets or len(run.contract.outlets)
+    total = outlets * run.contract.federation.rounds
+    with progress("outlets trained", total=total) as advance:
+        result = run_simulation(run, options, on_reply=advance)
+    if as_json:
+        print_json({"folder": str(options.out), **_as_json(result)})
+    else:
+        _show(result, options.out)
+
+
+def _show(result: RunResult, folder: Path) -> None:
+    final = result.rounds[-1]
+    if final.accuracy is not None:
+        out.print(f"accuracy {final.accuracy:.3f}, macro-F1 {final.macro_f1:.3f} on held-out data")
+    out.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+    style = "" if result.private else "bold red"
+    out.print(result.statement, style=style, markup=False, soft_wrap=True)
+
+
+def _as_json(result: RunResult) -> dict[str, object]:
+    import json
+
+    body: dict[str, object] = json.loads(result.to_json())
+    return body
+
+
+def _require_new(folder: Path) -> None:
+    from presspool.common.errors import FolderError
+
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderError(
+            "the output folder already holds something", where=str(folder),
+            expected="a new or empty folder", advice="choose another --out",
+        )  # fmt: skip
+
+
+def _epsilon(text: str) -> float:
+    from presspool.common.errors import InputError
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0:
+        raise InputError("epsilon", where="--epsilon", expected='a number > 0, or "inf"', got=text)
+    return value
+
+
+

@@ -1,0 +1,135 @@
+"""A whole federation on one machine: the coordinator's app on a grid of outlet processes.
+
+The order of work is what makes bad input harmless: everything is checked and frozen first, the run
+folder is claimed next, and only then does anything train.
+
+Example: `simulate(read_run_file(Path("run.toml")), SimulateOptions(out=Path("runs/x")))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context, RecordDict
+
+from presspool.common.contract import Contract
+from presspool.common.errors import ContractError
+from presspool.common.results import RunResult, read_result
+from presspool.common.run_file import EvaluationData, RunFile, Simulation, freeze
+from presspool.common.run_folder import RunFolder, Setup
+from presspool.common.tables import read_labelled
+from presspool.simulations.local_grid import RUN_ID, LocalGrid
+from presspool.simulations.partitions import outlets_of, write_outlets
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulateOptions:
+    """How a simulation is run; none of it is part of the contract.
+
+    Attributes:
+        out: the run folder.
+        workers: worker processes; None takes the run file's number.
+        outlets: use only the contract's first so many outlets; None takes the run file's number.
+        deterministic: seed of reproducible, hence non-private, noise; None for real noise.
+        resume: continue the folder's run, with the outlets that were written when it began.
+    """
+
+    out: Path
+    workers: int | None = None
+    outlets: int | None = None
+    deterministic: int | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A run folder that is ready to run.
+
+    Attributes:
+        folder: the run folder.
+        outlets: each outlet's `outlet.toml`.
+    """
+
+    folder: RunFolder
+    outlets: tuple[Path, ...]
+
+
+def simulate(
+    run: RunFile, options: SimulateOptions, *, on_reply: Callable[[], None] = lambda: None
+) -> RunResult:
+    """Run, or continue, a federation on this machine.
+
+    Args:
+        run: the run file.
+        options: folder, workers and switches.
+        on_reply: called after each outlet's answer, for progress.
+
+    Raises:
+        InputError: anything wrong with run file, data, model or folder; nothing was written.
+        QuorumError: a round had too few admitted updates.
+        StorageError: the disk refuses; the last whole round is kept.
+    """
+    prepared = prepare(run, options)
+    workers = options.workers or _simulation(run).workers
+    with LocalGrid(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
+        return serve(grid, prepared.folder)
+
+
+def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
+    """Freeze the contract, claim the folder and write the outlets' files.
+
+    Raises:
+        InputError: anything wrong with run file, data, model or folder.
+    """
+    simulation = _simulation(run)
+    run = run.first_outlets(options.outlets or simulation.outlets)
+    contract, folder = freeze(run.contract), RunFolder(options.out)
+    evaluation = run.evaluation
+    _check(contract, evaluation)
+    setup = Setup(
+        evaluation=str(evaluation.data.resolve()) if evaluation else None,
+        text=evaluation.text if evaluation else "text",
+        label=evaluation.label if evaluation else "label",
+        deterministic=options.deterministic,
+    )
+    with folder.claim(contract, setup, resume=options.resume):
+        outlets = (
+            outlets_of(contract, folder) if options.resume
+            else write_outlets(contract, simulation, folder, deterministic=options.deterministic)
+        )  # fmt: skip
+    return Prepared(folder=folder, outlets=tuple(outlets))
+
+
+def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
+    """What a run would only meet later: held-out data and the model, read and built once here."""
+    from presspool.common.models import build
+
+    if evaluation:
+        read_labelled(
+            evaluation.data, text=evaluation.text, label=evaluation.label,
+            labels=contract.task.labels,
+        )  # fmt: skip
+    build(contract)
+
+
+def serve(grid: LocalGrid, folder: RunFolder) -> RunResult:
+    """Run the coordinator's ServerApp on a grid and read what it wrote."""
+    from presspool.server.app import app
+
+    context = Context(
+        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
+        run_config={"run-folder": str(folder.path)},
+    )  # fmt: skip
+    app(grid=grid, context=context)
+    return read_result(folder.path)
+
+
+def _simulation(run: RunFile) -> Simulation:
+    if run.simulation is None:
+        raise ContractError(
+            "nothing to simulate", where="run.toml", expected="a [simulation] table",
+            advice="say where the data lies and how it is split over outlets",
+        )  # fmt: skip
+    return run.simulation
