@@ -1,0 +1,114 @@
+"""Fixtures that several test files share: a tiny base model, a contract on it, outlets' data."""
+
+from __future__ import annotations
+
+import os
+
+for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.setdefault(switch, "1")
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from presspool.common.base_model import resolve
+from presspool.common.contract import Contract, parse_contract
+
+REPOSITORY = Path(__file__).parents[1]
+LABELS = ("world", "sport", "money")
+WORDS = {
+    "world": "minister treaty border summit embassy vote crisis talks".split(),
+    "sport": "goal match striker league coach final medal penalty".split(),
+    "money": "shares profit bank market bonds rates merger dollar".split(),
+}
+COMMON = "the a of in on says after new today report".split()
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets, or a skip that says why."""
+    default = REPOSITORY.parent / "shared" / "data"
+    root = Path(os.environ.get("PRESSPOOL_DATA", default))
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set PRESSPOOL_DATA to its folder")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny, randomly initialised BERT and a word-level tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-base")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *COMMON, *sum(WORDS.values(), [])]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def contract_body(tiny_base: Path) -> dict[str, Any]:
+    """A small frozen contract's body on the tiny base: two outlets, two rounds of two steps."""
+    found = resolve(str(tiny_base), weights=None, tokenizer=None)
+    return {
+        "name": "test",
+        "seed": 3,
+        "model": {"id": str(tiny_base), "weights": found.weights, "tokenizer": found.tokenizer},
+        "task": {"labels": list(LABELS), "max_length": 12},
+        "adapter": {"rank": 2, "alpha": 4, "targets": ["query", "value"]},
+        "federation": {"rounds": 2, "local_steps": 2, "quorum": 2},
+        "outlets": {"north-post": 30, "south-echo": 20},
+        "privacy": {
+            "noise_multiplier": 0.8, "clip": 1.0, "records_per_reader": 2, "sampling_rate": 0.3,
+        },
+        "optimizer": {"learning_rate": 0.5},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def contract(contract_body: dict[str, Any]) -> Contract:
+    """The contract of `contract_body`."""
+    return parse_contract(contract_body)
+
+
+def made_rows(name: str, readers: int) -> list[dict[str, str]]:
+    """Readers with one to three records each, from the vocabulary of the tiny base."""
+    rows = []
+    for number in range(readers):
+        label = LABELS[(number + len(name)) % 3]
+        for record in range(1 + number % 3):
+            words = WORDS[label][(number + record) % 6 :][:2] + COMMON[: 1 + (number + record) % 7]
+            rows.append({"reader": f"r{number}", "text": " ".join(words), "label": label})
+    return rows
+
+
+@pytest.fixture
+def write_readers(tmp_path: Path) -> Callable[[str, int], Path]:
+    """A function that writes an outlet's Parquet file of made readers and returns its path."""
+
+    def write(name: str, readers: int) -> Path:
+        path = tmp_path / "data" / f"{name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(made_rows(name, readers)), path)
+        return path
+
+    return write
