@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from peft import PeftModel
@@ -25,6 +26,7 @@ from peft import PeftModel
 from presspool.client.randomness import SecureRandom
 from presspool.client.readers import Readers, read_readers
 from presspool.client.release import release, release_failure
+from presspool.client.selftest import prove
 from presspool.client.settings import OutletSettings, read_settings
 from presspool.client.training import Compute, RoundWork, train_round
 from presspool.common.adapters import digest, trainable
@@ -46,11 +48,11 @@ def train(message: Message, context: Context) -> Message:
         task = unpack_task(message.content)
         contract = read_canonical(task.contract, digest=task.digest)
         update = answer(task, contract, settings_of(context))
-    except Exception as error:  # noqa: BLE001 - texts of any exception may hold readers' data
+        cap = contract.federation.update_norm_cap
+        return release(update, norm_cap=cap, reply_to=message)
+    except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
         return release_failure(error, reply_to=message)
-    cap = contract.federation.update_norm_cap
-    return release(update, norm_cap=cap, reply_to=message)
 
 
 def answer(task: TrainTask, contract: Contract, settings: OutletSettings) -> AdapterUpdate:
@@ -86,12 +88,14 @@ def settings_of(context: Context) -> OutletSettings:
     node: dict[str, Any] = dict(context.node_config)
     if "outlet-config" in node:
         return read_settings(Path(str(node["outlet-config"])))
-    folder = Path(str(context.run_config.get("outlets-folder", "")))
-    if "partition-id" in node and folder.is_dir():
-        return read_settings(sorted(folder.glob("*.toml"))[int(node["partition-id"])])
+    if "partition-id" in node and "outlets-folder" in context.run_config:
+        files = sorted(Path(str(context.run_config["outlets-folder"])).glob("*.toml"))
+        if (number := int(node["partition-id"])) < len(files):
+            return read_settings(files[number])
     raise InputError(
         "this node does not know which outlet it is", where="node configuration",
-        expected="outlet-config = the path of an outlet.toml", got=sorted(node),
+        expected="outlet-config = the path of an outlet.toml, or a partition-id for which "
+        "outlets-folder holds a file", got=node,
     )  # fmt: skip
 
 
@@ -106,6 +110,9 @@ def _check_task(
     shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
     if {name: array.shape for name, array in task.state.items()} != shapes:
         raise ContractError("the incoming adapter does not fit the contract's model")
+    # Training from it would spend the readers' budget on an answer that nobody can use.
+    if not all(np.isfinite(array).all() for array in task.state.values()):
+        raise ContractError("the incoming adapter is not finite")
 
 
 def _random(settings: OutletSettings, round: int) -> SecureRandom:
@@ -114,15 +121,16 @@ def _random(settings: OutletSettings, round: int) -> SecureRandom:
     return SecureRandom.deterministic(settings.deterministic, settings.name, round)
 
 
-# A worker serves many outlets of one run: the base model is loaded once and keeps nothing between
-# tasks, because every task puts its own adapter state into all trainable parameters.
+# A worker serves many outlets of one run: the base model is loaded and proved once. It keeps nothing
+# between tasks, because every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
 def _model(contract: str, digest: str) -> PeftModel:
-    return build(read_canonical(contract, digest=digest))
+    checked = read_canonical(contract, digest=digest)
+    model = build(checked)
+    prove(model, checked)
+    return model
 
 
 @lru_cache(maxsize=32)
 def _readers(settings: OutletSettings, labels: tuple[str, ...]) -> Readers:
-    return read_readers(
-        settings.data, columns=settings.columns.columns(), labels=labels, strict=False
-    )
+    return read_readers(settings.data, columns=settings.columns, labels=labels, strict=False)

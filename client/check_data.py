@@ -25,16 +25,19 @@ Example:
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from rich.box import SQUARE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from presspool.client.readers import Columns, Readers, read_labels, read_readers
+from presspool.client.readers import Readers, read_labels, read_readers
 from presspool.common.errors import DataError, InputError
+from presspool.common.tables import Columns
 
 TASKS = ("classification",)
 FOOTER = (
@@ -120,28 +123,30 @@ def check(
     max_length: int | None,
     token_lengths: TokenLengths | None = None,
     population: int | None,
+    unit: Literal["reader", "record"] = "reader",
 ) -> DataReport:
     """Reads a file strictly and describes it.
 
     Args:
-        path: the readers' data, in a format of `presspool.client.readers.FORMATS`.
+        path: the readers' data, in a format of `presspool.common.tables.FORMATS`.
         columns: where reader, text and label stand.
         task: the run's task, one of `TASKS`.
         labels: the run's labels, or `None` for those that occur (the file is then read twice).
         records_per_reader: the run's cap k on records a reader, at least 1.
         max_length: the run's cap on tokens a record, at least 1, if it has one.
         token_lengths: from texts to their untruncated lengths in tokens, special ones included.
-        population: the readers that the contract declares for this outlet, if known.
+        population: the units that the contract declares for this outlet, if known.
+        unit: what the contract counts: "reader" or "record".
 
     Raises:
         InputError: an unknown task, or a cap below 1.
-        DataError: as `read_readers` with `strict=True`; fewer readers than `population`.
+        DataError: as `read_readers` with `strict=True`; fewer units than `population`.
     """
     _require_arguments(task, records_per_reader=records_per_reader, max_length=max_length)
     known = read_labels(path, columns=columns) if labels is None else labels
     readers = read_readers(path, columns=columns, labels=known, strict=True)
     if population is not None:
-        require_population(readers, population, where=str(path))
+        require_population(readers, population, unit=unit, where=str(path))
     a_reader = np.diff(readers.offsets)
     tokens = None if token_lengths is None else _token_counts(readers, token_lengths)
     within, across = _duplicates(readers)
@@ -166,19 +171,22 @@ def check(
     )
 
 
-def require_population(readers: Readers, population: int, *, where: str) -> None:
-    """Raises `DataError` if there are fewer readers than the contract declares for the outlet.
+def require_population(
+    readers: Readers, population: int, *, unit: Literal["reader", "record"], where: str
+) -> None:
+    """Raises `DataError` if there are fewer units than the contract declares for the outlet.
 
-    For `check-data` and the start of a simulation only: b = q·n is computed from the declared n,
-    so that too few readers mean a weaker signal under the same noise, never a weaker promise.
+    For `check-data` only: b = q·n is computed from the declared n, so that too few readers mean a
+    weaker signal under the same noise, never a weaker promise.
     """
-    if readers.readers < population:
+    count = readers.readers if unit == "reader" else readers.records
+    if count < population:
         raise DataError(
-            "fewer readers than the declared population",
+            f"fewer {unit}s than the declared population",
             where=where,
-            expected=f"at least {population} readers",
-            got=f"{readers.readers}",
-            advice="declare a population that the data reaches, or add the missing readers",
+            expected=f"at least {population} {unit}s",
+            got=f"{count}",
+            advice=f"declare a population that the data reaches, or add the missing {unit}s",
         )
 
 
@@ -209,10 +217,13 @@ def _duplicates(readers: Readers) -> tuple[int, int]:
 
 def render(report: DataReport, console: Console) -> None:
     """Draws the report on the operator's console."""
-    console.print(_table("Readers' data", _facts(report)))
-    console.print(_table("Lengths", _lengths(report), "min", "median", "95 %", "max"))
-    console.print(_table("Labels", _label_rows(report), "records", "share"))
-    console.print(_table("What a run would leave out", _losses(report), "records", "share"))
+    for table in (
+        _table("Readers' data", _facts(report)),
+        _table("Lengths", _lengths(report), "min", "median", "95 %", "max"),
+        _table("Labels", _label_rows(report), "records", "share"),
+        _table("What a run would leave out", _losses(report), "records", "share"),
+    ):
+        console.print(table, "")
     console.print(Text(FOOTER, style="bold yellow"))
 
 
@@ -222,7 +233,10 @@ def _facts(report: DataReport) -> Sequence[tuple[str, ...]]:
         ("records", f"{report.records:,}"),
         ("texts a reader has twice or more", f"{report.duplicates_within:,}"),
         ("texts that another reader has too", f"{report.duplicates_across:,}"),
-        ("readers with more records than the cap", f"{report.readers_capped:,}"),
+        (
+            f"readers with more than {report.records_per_reader:,} {_noun(report)}",
+            f"{report.readers_capped:,}",
+        ),
     ]
 
 
@@ -250,12 +264,16 @@ def _label_rows(report: DataReport) -> Sequence[tuple[str, ...]]:
 def _losses(report: DataReport) -> Sequence[tuple[str, ...]]:
     met = report.records + sum(report.dropped.values())
     rows = [(f"dropped: {why}", *_share(n, met)) for why, n in report.dropped.items()]
-    cap = f"beyond {report.records_per_reader} records a reader, in one step"
+    cap = f"beyond {report.records_per_reader:,} {_noun(report)} a reader, in one step"
     rows.append((cap, *_share(report.records_cut, report.records)))
     if report.records_truncated is not None:
         name = f"truncated to {report.max_length} tokens"
         rows.append((name, *_share(report.records_truncated, report.records)))
     return rows
+
+
+def _noun(report: DataReport) -> str:
+    return "record" if report.records_per_reader == 1 else "records"
 
 
 def _share(count: int, total: int) -> tuple[str, str]:
@@ -268,10 +286,12 @@ def _printable(name: str) -> str:
 
 
 def _table(title: str, rows: Sequence[tuple[str, ...]], *heads: str) -> Table:
-    table = Table(title=title, title_justify="left", show_header=bool(heads))
-    table.add_column()
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SQUARE, show_header=bool(heads)
+    )
+    table.add_column(overflow="fold")  # a long label goes on below, whole
     for head in heads or [""]:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))  # Text: a label may look like console markup
     return table

@@ -31,8 +31,11 @@ def check_data(
         str | None, typer.Option("--outlet", help="This outlet's name in the run: checks readers.")
     ] = None,
     records_per_reader: Annotated[
-        int, typer.Option("-k", help="Cap on a reader's records, without --run.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "-k", help="Cap on a reader's records (1 if not given); --run brings its own."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a run would make of your data. Nothing leaves this screen.
@@ -40,20 +43,27 @@ def check_data(
     Example: presspool outlet check-data readers.csv.gz --reader user_id --label topic
     """
     from presspool.client.check_data import check, render
-    from presspool.client.readers import Columns
+    from presspool.common.contract import validate
+    from presspool.common.tables import Columns
 
+    names = {"reader": reader, "text": text, "label": label}
+    columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader)
-    report = check(
-        file, columns=Columns(reader=reader, text=text, label=label), task=task, **expected
-    )
+    report = check(file, columns=columns, task=task, **expected)
     print_json(report.to_json()) if as_json else render(report, out)
 
 
-def _expectations(run: Path | None, name: str | None, k: int) -> dict[str, Any]:
+def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[str, Any]:
     """What a run asks of the data, or nothing but the cap where no run is given."""
-    if run is None:
-        return {"labels": None, "records_per_reader": k, "max_length": None, "population": None}
     from presspool.common.errors import InputError
+
+    if run is None:
+        if name is not None:
+            raise InputError("--outlet without --run", advice="add --run: it declares the readers")
+        k = 1 if cap is None else cap
+        return {"labels": None, "records_per_reader": k, "max_length": None, "population": None}
+    if cap is not None:
+        raise InputError("-k beside --run", advice="leave -k out: the run's own cap applies")
     from presspool.common.models import token_lengths
     from presspool.common.run_file import read_run_file
 
@@ -66,5 +76,6 @@ def _expectations(run: Path | None, name: str | None, k: int) -> dict[str, Any]:
         "records_per_reader": contract.privacy.records_per_reader,
         "max_length": contract.task.max_length,
         "token_lengths": lambda texts: token_lengths(contract.model, texts),
-        "population": contract.outlets[name] if name else None,
+        "population": contract.outlets[name] if name is not None else None,
+        "unit": contract.privacy.unit,
     }

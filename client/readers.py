@@ -192,7 +192,7 @@ def _kept(
         keep &= ~bad
         tally.drop(reason, hit)
         if reason == UNKNOWN_LABEL and len(unknown) < MAX_LABELS:
-            unknown += count_values(label, hit)
+            unknown.update(count_values(label, hit))
     chosen = pa.array(keep)
     return reader.filter(chosen).dictionary_encode(), text.filter(chosen), index.filter(chosen)
 

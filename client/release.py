@@ -15,8 +15,14 @@ import numpy as np
 from flwr.app import Error, Message
 from numpy.typing import NDArray
 
-from presspool.common.adapters import norm
-from presspool.common.errors import ContractError, EngineError, InputError, ModelError
+from presspool.common.adapters import State, norm
+from presspool.common.errors import (
+    ContractError,
+    EngineError,
+    InputError,
+    ModelError,
+    SelfTestError,
+)
 from presspool.common.update import FAILURES, AdapterUpdate, pack_update
 
 
@@ -46,15 +52,12 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
     return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
 
 
-_CODES: dict[int, type[Exception]] = {
-    1: ContractError, 2: ModelError, 3: EngineError, 4: InputError,
+_CODES: dict[int, tuple[type[Exception], ...]] = {
+    1: (ContractError,), 2: (ModelError,), 3: (EngineError, SelfTestError), 4: (InputError,),
 }  # fmt: skip
 
 
-def _capped(
-    delta: dict[str, NDArray[np.float32]] | object, cap: float
-) -> dict[str, NDArray[np.float32]]:
-    assert isinstance(delta, dict)
+def _capped(delta: State, cap: float) -> dict[str, NDArray[np.float32]]:
     # Room for the float32 rounding of the scaled values.
     factor = min(1.0, cap * (1 - 1e-6) / max(norm(delta), 1e-30))
     return {name: (array * np.float32(factor)).astype(np.float32) for name, array in delta.items()}

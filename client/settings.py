@@ -21,23 +21,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from presspool.client.readers import Columns
 from presspool.common.contract import Name, validate
-from presspool.common.errors import InputError
-
-
-class ColumnNames(BaseModel):
-    """Which columns of the data hold reader, text and label."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    reader: str = "reader"
-    text: str = "text"
-    label: str = "label"
-
-    def columns(self) -> Columns:
-        """The mapping that `read_readers` takes."""
-        return Columns(reader=self.reader, text=self.text, label=self.label)
+from presspool.common.errors import ContractError, InputError
+from presspool.common.tables import Columns
 
 
 class OutletSettings(BaseModel):
@@ -54,7 +40,7 @@ class OutletSettings(BaseModel):
 
     name: Name
     data: Path
-    columns: ColumnNames = ColumnNames()
+    columns: Columns = Columns()
     deterministic: int | None = None
 
 
@@ -71,5 +57,11 @@ def read_settings(path: Path) -> OutletSettings:
             "cannot read the outlet's settings", where=str(path), got=str(error),
             advice="see `presspool outlet --help` for an example",
         ) from None  # fmt: skip
-    settings = validate(OutletSettings, body, where=str(path))
+    try:
+        settings = validate(OutletSettings, body, where=str(path))
+    except ContractError as error:  # no contract is at fault, and the coordinator is told a code
+        raise InputError(
+            error.what, where=error.where, expected=error.expected, got=error.got,
+            advice=error.advice,
+        ) from None  # fmt: skip
     return settings.model_copy(update={"data": path.parent / settings.data})

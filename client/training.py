@@ -8,7 +8,10 @@ Invariants:
     * Every number that privacy depends on comes from the contract's `PrivacyPlan`.
     * A micro-batch holds whole readers, so its size (a speed knob) never changes the result beyond
       float rounding; running out of GPU memory halves it and goes on.
-    * An outlet without usable readers takes the same steps: pure noise.
+    * An outlet without usable readers takes the same steps: pure noise. A reader whose records
+      cannot be computed counts as zero, and nobody else changes.
+    * Whether the model can be trained is proved on made-up records, before the first reader is
+      sampled: a refusal says nothing about the data.
     * Losses stay here. They are per record; a mean over a batch would let one reader's length
       change another reader's gradient.
 
@@ -17,6 +20,7 @@ Example: `train_round(model, readers, contract, work)` gives name → float32 ch
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -36,6 +40,8 @@ from presspool.client.sampling import Sample, draw
 from presspool.common.adapters import State, group_of, load, read, trainable
 from presspool.common.contract import Contract, Optimizer
 from presspool.common.models import encode
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +123,7 @@ def train_round(
     optimizer = private_optimizer(model, contract, work, steps_before=first)
     offsets = _units(readers, contract)
     with ReaderGradients(model) as engine:
+        _prove(engine, optimizer, model, contract, compute)
         for step in range(first, first + contract.federation.local_steps):
             _set_rates(optimizer, contract.optimizer, step, contract.steps)
             sample = draw(
@@ -180,6 +187,29 @@ def record_losses(model: nn.Module, contract: Contract, texts: list[str], labels
     return nn.functional.cross_entropy(model(**batch), labels, reduction="none")
 
 
+def _prove(
+    engine: ReaderGradients,
+    optimizer: ReaderOptimizer,
+    model: nn.Module,
+    contract: Contract,
+    compute: Compute,
+) -> None:
+    """Run the engine's own proofs on made-up records of the shortest and the greatest length.
+
+    On readers' records the same refusal would tell that a sample was not empty, or that somebody
+    has a long text.
+
+    Raises:
+        EngineError: the model cannot be trained with exact per-reader gradients.
+    """
+    texts = ["a", "a " * contract.task.max_length]
+    with compute.autocast():
+        labels = torch.zeros(2, dtype=torch.int64, device=compute.device)
+        losses = record_losses(model, contract, texts, labels)
+    engine.backward(losses, torch.arange(2, device=compute.device), readers=2)
+    optimizer.zero_grad(set_to_none=True)
+
+
 def _accumulate(
     engine: ReaderGradients,
     optimizer: ReaderOptimizer,
@@ -189,7 +219,11 @@ def _accumulate(
     sample: Sample,
     compute: Compute,
 ) -> None:
-    """Add one sample's clipped gradients, in micro-batches that fit into memory."""
+    """Add one sample's clipped gradients, in micro-batches that fit into memory.
+
+    Never raises for what is in the records: a micro-batch that fails is halved until the one reader
+    who cannot be computed stands alone and is left out.
+    """
     parts = list(sample.split(compute.physical_readers))
     while parts:
         part = parts.pop(0)
@@ -199,12 +233,15 @@ def _accumulate(
                 losses = record_losses(model, contract, readers.texts(part.records), labels)
             reader_of = torch.from_numpy(part.reader_of).to(compute.device)
             engine.backward(losses, reader_of, part.readers)
-        except torch.cuda.OutOfMemoryError:
+        except Exception as error:
             if part.readers == 1:
-                raise
-            torch.cuda.empty_cache()
-            compute.physical_readers = max(1, part.readers // 2)
-            parts = [*part.split(compute.physical_readers), *parts]
+                log.exception("the records of one reader cannot be computed and are left out")
+                continue
+            half = max(1, part.readers // 2)
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                compute.physical_readers = half
+            parts = [*part.split(half), *parts]
             continue
         optimizer.accumulate()
 

@@ -86,6 +86,6 @@ def norm(state: State) -> float:
 
 def save(model: PeftModel, folder: Path) -> str:
     """Write the adapter in PEFT's own format; returns the hex sha256 of its weights file."""
-    model.save_pretrained(str(folder), safe_serialization=True)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     with (folder / "adapter_model.safetensors").open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -123,14 +123,14 @@ class Adapter(_Part):
     Attributes:
         rank: r.
         alpha: α; the branch is scaled by α/r.
-        targets: names of the linear layers that get LoRA; empty trains the head only.
+        targets: names of the linear layers that get LoRA.
         aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
             ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024).
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 16.0
-    targets: tuple[str, ...] = ("query", "value")
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
     aggregation: Literal["ffa", "fedit"] = "ffa"
 
 

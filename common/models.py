@@ -70,6 +70,7 @@ def base(contract: Contract) -> TextClassifier:
     """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
 
     Raises:
+        ContractError: records longer than the base model can read.
         ModelError: the base model is missing or is not the pinned one.
     """
     from transformers import AutoModel
@@ -81,6 +82,9 @@ def base(contract: Contract) -> TextClassifier:
     encoder = AutoModel.from_pretrained(folder.path, dtype=torch.float32, use_safetensors=True)
     if encoder.config.is_encoder_decoder:
         encoder = encoder.get_encoder()
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # no part of our output; LoRA on it would never train
+    _check_length(encoder.config, contract.task.max_length)
     return TextClassifier(encoder.eval(), len(contract.task.labels))
 
 
@@ -88,7 +92,8 @@ def build(contract: Contract) -> PeftModel:
     """The PEFT model of a contract at its public initial values; only what trains needs gradients.
 
     Raises:
-        ContractError: the adapter's targets do not exist in the base model.
+        ContractError: the adapter's targets do not exist in the base model, or records are longer
+            than it can read.
         ModelError: the base model is missing or is not the pinned one.
     """
     spec, spec_id = contract.adapter, contract.model.id
@@ -160,13 +165,23 @@ def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
+def _check_length(config: Any, max_length: int) -> None:
+    """Refuse what would fail at the first long record: that there is one is readers' data."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise ContractError(
+            "records longer than the base model can read", where="[task] max_length",
+            expected=f"at most {positions} tokens", got=max_length,
+        )  # fmt: skip
+
+
 def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    ends = {name.rpartition(".")[2] for name, module in model.named_modules() if _linear(module)}
-    ends.discard("head")
-    if missing := [target for target in targets if target.rpartition(".")[2] not in ends]:
+    layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
+    if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
+        names = sorted({name.rpartition(".")[2] for name in layers})
         raise ContractError(
             "LoRA targets that this base model does not have", where="[adapter] targets",
-            expected=f"names among {', '.join(sorted(ends))}", got=", ".join(missing),
+            expected=f"names among {', '.join(names)}", got=", ".join(missing),
         )  # fmt: skip
 
 

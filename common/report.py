@@ -35,7 +35,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from presspool.common import charts
 from presspool.common.charts import Axis, Drawing, Series, bound, byte_text, percent
 from presspool.common.comparison import dotted_keys
-from presspool.common.results import Caution, RoundResult, RunResult, replace_file
+from presspool.common.files import replace_file
+from presspool.common.results import Caution, RoundResult, RunResult
 
 REPORT_FILE = "report.html"
 _TRUST = {
@@ -90,7 +91,7 @@ def write_report(folder: Path, result: RunResult) -> Path:
     Raises:
         StorageError: the disk refused; an earlier report is still there and whole.
     """
-    return replace_file(folder / REPORT_FILE, render_report(result))
+    return replace_file(folder / REPORT_FILE, render_report(result).encode())
 
 
 def _accuracy(result: RunResult) -> Panel:

@@ -27,10 +27,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from presspool.client.settings import ColumnNames  # TEMP
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, parse_contract, validate
 from presspool.common.errors import ContractError
+from presspool.common.tables import Columns
 
 
 def _concentrated(partition: str) -> str:
@@ -55,7 +55,7 @@ class Simulation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
-    columns: ColumnNames = ColumnNames()
+    columns: Columns = Columns()
     partition: Annotated[
         str, Field(pattern=r"^(files|iid|column:.+|dirichlet:.+)$"), AfterValidator(_concentrated)
     ] = "files"

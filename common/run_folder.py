@@ -158,7 +158,7 @@ class RunFolder:
         """
         try:
             return parse_contract(json.loads(self.contract_file.read_bytes()))
-        except (OSError, ValueError, ContractError) as error:
+        except (OSError, ValueError, TypeError, ContractError) as error:
             raise FolderError(
                 "not a run folder", where=str(self.path), expected="a valid contract.json",
                 got=str(error),

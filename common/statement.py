@@ -5,6 +5,7 @@ Example: `statement(contract, adapter="sha256:…", reproducible=False)`.
 
 from __future__ import annotations
 
+import math
 from importlib import metadata
 
 from presspool.common.contract import Contract
@@ -30,8 +31,9 @@ def statement(contract: Contract, *, adapter: str, reproducible: bool) -> str:
             f"Adapter {adapter} is NOT protected: it was trained without noise "
             '(epsilon = "inf") and may reveal any reader\'s records.'
         )
+    epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
-        f"(ε = {plan.epsilon():.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
+        f"(ε = {epsilon:.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
         f"covering all records of one {plan.unit} at any one outlet of the run, against an "
         "adversary who sees every update of that outlet and every adapter of the run; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "

@@ -93,10 +93,6 @@ class Columns(BaseModel):
             )
         return self
 
-    def columns(self) -> Self:
-        """Itself; TEMPORARY until `client/app.py` passes `settings.columns` on as it is."""
-        return self
-
 
 @dataclass(kw_only=True)
 class Tally:

@@ -133,6 +133,6 @@ def average(
         updates: outlet to admitted update, at least one.
         weights: outlet to weight.
     """
-    total = sum(weights[outlet] for outlet in updates)
+    total = sum(weights[outlet] for outlet in sorted(updates))
     parts = [updates[outlet].scaled(weights[outlet] / total) for outlet in sorted(updates)]
     return reduce(add, parts)

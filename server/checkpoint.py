@@ -1,16 +1,17 @@
 """The coordinator's state after a whole round, in one file that is replaced atomically.
 
 The file is a safetensors file: the adapter state as tensors, and in its metadata the contract's
-digest, what the rounds so far measured, and the digest of the state (safetensors has no checksum of
-its own, and a flipped bit would otherwise be trained on). A crash leaves the last whole round;
-continuing from it gives the same adapter as never having stopped, because outlets keep nothing
-between rounds.
+digest, what the rounds so far measured, and a checksum of it all (safetensors has none of its own,
+and a flipped bit would otherwise be trained on). A crash leaves the last whole round; continuing
+from it gives the same adapter as never having stopped, because outlets keep nothing between rounds.
 
 Example: `save(path, Checkpoint(...))`; `load(path, digest=contract.digest)`.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     metadata = {
         "contract": checkpoint.contract,
         "rounds": _ROUNDS.dump_json(checkpoint.rounds).decode(),
-        "state": adapters.digest(checkpoint.state),
     }
+    metadata["checksum"] = _checksum(metadata, checkpoint.state)
     replace_file(path, to_bytes(checkpoint.state, metadata=metadata))
 
 
@@ -70,14 +71,19 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         rounds = _ROUNDS.validate_json(metadata["rounds"])
-        if metadata["state"] != adapters.digest(state):
-            raise ValueError("the state is not the one that was saved")
+        if metadata["checksum"] != _checksum(metadata, state):
+            raise ValueError("not what was saved")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
             "damaged checkpoint", where=str(path), got=type(error).__name__,
             advice="start the run again in a new folder",
         ) from None  # fmt: skip
-    if metadata.get("contract") != digest:
+    if metadata["contract"] != digest:
         raise FolderError("the checkpoint is of another contract", where=str(path),
-                          expected=digest, got=metadata.get("contract"))  # fmt: skip
+                          expected=digest, got=metadata["contract"])  # fmt: skip
     return Checkpoint(contract=digest, rounds=rounds, state=state)
+
+
+def _checksum(metadata: Mapping[str, str], state: adapters.State) -> str:
+    said = f"{metadata['contract']}\0{metadata['rounds']}\0{adapters.digest(state)}"
+    return hashlib.sha256(said.encode()).hexdigest()

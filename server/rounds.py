@@ -31,9 +31,8 @@ from safetensors import SafetensorError
 from presspool.common import adapters
 from presspool.common.contract import Contract
 from presspool.common.errors import StorageError
-from presspool.common.files import replace_file
 from presspool.common.models import build
-from presspool.common.report import render_report
+from presspool.common.report import write_report
 from presspool.common.results import OutletResult, RoundResult, RunResult, write_result
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.statement import accountant, statement
@@ -184,7 +183,7 @@ def _result(
 
 def _publish(folder: RunFolder, result: RunResult) -> None:
     write_result(folder.path, result)
-    replace_file(folder.report, render_report(result).encode())
+    write_report(folder.path, result)
 
 
 def _versions() -> dict[str, str]:

@@ -20,10 +20,9 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -95,8 +94,7 @@ class LocalGrid(Grid):
             self._count += 1
             stamp(message, f"{RUN_ID}-{self._count}")
             node = message.metadata.dst_node_id
-            with _interrupts_held():
-                future = self._pool.submit(_serve, message, node, self._nodes[node])
+            future = self._pool.submit(_serve, message, node, self._nodes[node])
             self._pending[message.metadata.message_id] = future
             ids.append(message.metadata.message_id)
         return ids
@@ -159,25 +157,29 @@ class _ThisProcess(Executor):
         return future
 
 
+class _Workers(ProcessPoolExecutor):
+    """Worker processes that Ctrl-C never reaches."""
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[..., Message], /, *args: object, **kwargs: object
+    ) -> Future[Message]:
+        """The call's future; a process that this starts inherits that Ctrl-C is held back."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _pool(workers: int) -> Executor:
     if workers == 0:
         return _ThisProcess()
-    return ProcessPoolExecutor(
+    return _Workers(
         max_workers=workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
         initargs=(logging.getLogger("presspool").getEffectiveLevel(),),
     )
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end: a process that starts meanwhile inherits that for ever."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(level: int) -> None:

@@ -1,10 +1,10 @@
-"""Sections of documentation pages that a command writes, between two HTML comments.
+r"""Sections of documentation pages that a command writes, between two HTML comments.
 
 What stands around the section is written by people and stays as it is.
 
 Example:
-    >>> put_section("# Results\\n", "outlets", "| a |")
-    '# Results\\n\\n<!-- outlets: begin -->\\n| a |\\n<!-- outlets: end -->\\n'
+    >>> put_section("# Results\n", "outlets", "| a |")
+    '# Results\n\n<!-- outlets: begin -->\n| a |\n<!-- outlets: end -->\n'
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def put_section(page: str, name: str, text: str) -> str:
 def commit() -> str:
     """The repository's commit, marked where the work tree has changes; "unknown" outside git."""
     try:
-        found = subprocess.run(  # noqa: S603
+        found = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],  # noqa: S607
             capture_output=True, text=True, check=True, cwd=Path(__file__).parent,
         )  # fmt: skip

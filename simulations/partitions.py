@@ -27,14 +27,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from presspool.client.readers import Columns, read_readers
-from presspool.client.settings import ColumnNames, read_settings
+from presspool.client.check_data import require_population
+from presspool.client.readers import read_readers
+from presspool.client.settings import read_settings
 from presspool.common.contract import Contract
 from presspool.common.errors import DataError
 from presspool.common.files import replace_file
 from presspool.common.run_file import Simulation
 from presspool.common.run_folder import RunFolder
-from presspool.common.tables import FORMATS, read_table
+from presspool.common.tables import FORMATS, Columns, read_table
 
 # A person in two outlets of a simulation is two readers, so ids need no outlet in them.
 COLUMNS = ("reader", "text", "label")
@@ -63,9 +64,9 @@ def write_outlets(
         columns = simulation.columns
     else:
         files = _write_split(contract, simulation, folder)
-        columns = ColumnNames()
+        columns = Columns()
     for name, file in files.items():
-        check_population(contract, name, file, columns.columns())
+        check_population(contract, name, file, columns)
     return [
         replace_file(
             folder.outlets / f"{name}.toml", _settings(name, file, columns, deterministic).encode()
@@ -84,7 +85,7 @@ def outlets_of(contract: Contract, folder: RunFolder) -> list[Path]:
     files = [folder.outlets / f"{name}.toml" for name in contract.outlets]
     for file in files:
         outlet = read_settings(file)
-        check_population(contract, outlet.name, outlet.data, outlet.columns.columns())
+        check_population(contract, outlet.name, outlet.data, outlet.columns)
     return files
 
 
@@ -95,14 +96,9 @@ def check_population(contract: Contract, name: str, file: Path, columns: Columns
         DataError: bad data, or fewer readers (or records) than declared.
     """
     readers = read_readers(file, columns=columns, labels=contract.task.labels, strict=True)
-    unit = contract.privacy.unit
-    count = readers.readers if unit == "reader" else readers.records
-    if count < contract.outlets[name]:
-        raise DataError(
-            f"{name} has fewer {unit}s than the contract declares", where=str(file),
-            expected=f"at least {contract.outlets[name]}", got=count,
-            advice=f"declare {count} or less under [outlets]",
-        )  # fmt: skip
+    require_population(
+        readers, contract.outlets[name], unit=contract.privacy.unit, where=f"{name}: {file}"
+    )
 
 
 def split(
@@ -201,7 +197,7 @@ def _own_file(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _settings(name: str, file: Path, columns: ColumnNames, deterministic: int | None) -> str:
+def _settings(name: str, file: Path, columns: Columns, deterministic: int | None) -> str:
     lines = [f'name = "{name}"', f"data = {_quoted(str(file.resolve()))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")

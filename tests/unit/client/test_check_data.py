@@ -16,8 +16,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from presspool.client import check_data as module
 from presspool.client.check_data import FOOTER, DataReport, Spread, check, render
-from presspool.client.readers import NULL_LABEL, NULL_TEXT, Columns
+from presspool.client.readers import NULL_LABEL, NULL_TEXT
 from presspool.common.errors import DataError, InputError
+from presspool.common.tables import Columns
 
 DATA = Path(
     os.environ.get("PRESSPOOL_DATA", Path(__file__).resolve().parents[4] / "shared" / "data")

@@ -32,7 +32,7 @@ def one_at_a_time(tiny: TinyModel, batch: Batch) -> Rows:
     """Each record alone through the model as PEFT made it: (records, *shape) by parameter."""
     rows: dict[str, list[Tensor]] = {name: [] for name in trained(tiny)}
     for i in range(len(batch["input_ids"])):
-        tiny.losses({key: value[i : i + 1] for key, value in batch.items()}).sum().backward()
+        tiny.losses({key: value[i : i + 1] for key, value in batch.items()}).sum().backward()  # type: ignore[no-untyped-call]
         for name, p in trained(tiny).items():
             rows[name].append(torch.zeros_like(p) if p.grad is None else p.grad)
             p.grad = None
@@ -41,7 +41,7 @@ def one_at_a_time(tiny: TinyModel, batch: Batch) -> Rows:
 
 def with_opacus(tiny: TinyModel, losses: Callable[[], Tensor]) -> Rows:
     hooks = GradSampleHooks(tiny.model, loss_reduction="sum", strict=False)
-    losses().sum().backward()
+    losses().sum().backward()  # type: ignore[no-untyped-call]
     rows = {name: p.grad_sample for name, p in trained(tiny).items()}
     hooks.cleanup()
     tiny.model.zero_grad(set_to_none=True)
@@ -70,16 +70,23 @@ def means(rows: Rows, readers: str) -> Rows:
     }
 
 
-def assert_close(got: Rows, expected: Rows, relative: float = 1e-5) -> None:
+def assert_close(got: Rows, expected: Rows) -> None:
     """Every reader's gradient of every parameter, by L2 norm, against that parameter's largest."""
     assert got.keys() == expected.keys()
     for name, rows in expected.items():
         assert got[name].dtype == torch.float32
         assert got[name].shape == rows.shape, name
         largest = rows.flatten(1).norm(dim=1).max()
-        assert largest > 1e-4, f"{name}: nothing to compare"
+        # a key's bias shifts all scores of a softmax alike: its true gradient is zero
+        assert largest > 1e-4 or "key.bias" in name, f"{name}: nothing to compare"
+        largest = largest.clamp(min=1e-4)
         error = (got[name] - rows).flatten(1).norm(dim=1).max()
-        assert error <= relative * largest, f"{name}: {error / largest:.1e}"
+        assert error <= 1e-5 * largest, f"{name}: {error / largest:.1e}"
+
+
+def vector(rows: Rows) -> Tensor:
+    assert all(row.dtype == torch.float32 for row in rows.values())
+    return torch.cat([row.flatten() for row in rows.values()])
 
 
 @functools.lru_cache(maxsize=1)
@@ -179,17 +186,17 @@ def test_lora_dropout_with_the_same_draw_as_opacus(family: str, checkpointing: s
 def test_bfloat16_autocast(family: str, checkpointing: str | None) -> None:
     tiny = tiny_model(family, checkpointing=checkpointing)
     batch = tiny.batch(LENGTHS)
+    exact = vector(means(one_at_a_time(tiny, batch), "ragged"))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        alone = one_at_a_time(tiny, batch)
-        losses = tiny.losses(batch)
+        alone = vector(means(one_at_a_time(tiny, batch), "ragged"))
     reader_of, count = READERS["ragged"]
     with ReaderGradients(tiny.model) as engine:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             losses = tiny.losses(batch)
         engine.backward(losses, reader_of, count)
-        got = {name: p.grad_sample for name, p in trained(tiny).items()}
-    # 8 bits of mantissa through two layers: the exact test is float32's, this one is of dtypes
-    assert_close(got, means(alone, "ragged"), relative=0.1)
+        got = vector({name: p.grad_sample for name, p in trained(tiny).items()})
+    # as far from float32 as PEFT itself is: rounding to 8 bits, and nothing else
+    assert 0 < (got - exact).norm() <= 1.5 * (alone - exact).norm() < exact.norm()
 
 
 def test_a_bfloat16_base_with_float32_adapters() -> None:
@@ -198,7 +205,8 @@ def test_a_bfloat16_base_with_float32_adapters() -> None:
         if "lora_" not in name:
             p.data = p.data.bfloat16()
     batch = tiny.batch(LENGTHS)
-    assert_close(with_engine(tiny, batch), one_at_a_time(tiny, batch), relative=0.1)
+    expected = vector(one_at_a_time(tiny, batch))
+    assert (vector(with_engine(tiny, batch)) - expected).norm() <= 0.02 * expected.norm()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -272,7 +280,7 @@ def test_a_layer_called_twice_gets_the_sum_of_both_calls(dropout: float) -> None
         r=2, target_modules=["shared"], init_lora_weights=False, modules_to_save=["head"],
         lora_dropout=dropout,
     )  # fmt: skip
-    model = get_peft_model(Twice(), lora)  # type: ignore[arg-type]
+    model = get_peft_model(Twice(), lora)
     x = torch.randn(3, 5, 4)
     torch.manual_seed(1)
     model(x).sum().backward()
@@ -289,11 +297,12 @@ def test_two_dimensional_inputs() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 1))
     x = torch.randn(3, 4)
+    weights = list(model.parameters())
+    expected = [torch.autograd.grad(model(x[i : i + 1]).sum(), weights) for i in range(3)]
     with ReaderGradients(model) as engine:
         engine.backward(model(x).squeeze(1), torch.arange(3), 3)
-        for i in range(3):
-            expected = torch.autograd.grad(model(x[i : i + 1]).sum(), list(model.parameters()))
-            for p, row in zip(model.parameters(), expected, strict=True):
+        for i, rows in enumerate(expected):
+            for p, row in zip(weights, rows, strict=True):
                 torch.testing.assert_close(p.grad_sample[i], row)  # type: ignore[attr-defined]
 
 
@@ -317,9 +326,8 @@ def test_a_forward_pass_without_a_backward_one_keeps_no_activations(grad: bool) 
     tiny = tiny_model("bert", lora={"bias": "all"})
     seen: list[weakref.ref[Tensor]] = []
     for module in tiny.model.modules():
-        module.register_forward_hook(
-            lambda _m, _x, y: seen.append(weakref.ref(y)), prepend=True
-        ) if (isinstance(module, nn.Linear | nn.LayerNorm)) else None
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            module.register_forward_hook(lambda _module, _x, y: seen.append(weakref.ref(y)))
     with ReaderGradients(tiny.model):
         with torch.set_grad_enabled(grad):
             losses = tiny.losses(tiny.batch(LENGTHS))
@@ -338,5 +346,5 @@ def test_close_gives_the_model_back_and_may_be_repeated() -> None:
     engine.close()
     assert {name: sorted(vars(m)) for name, m in tiny.model.named_modules()} == before
     assert not any(hasattr(p, "grad_sample") for p in tiny.model.parameters())
-    tiny.losses(tiny.batch(LENGTHS)).mean().backward()
+    tiny.losses(tiny.batch(LENGTHS)).mean().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is not None for p in trained(tiny).values())

@@ -1,0 +1,107 @@
+"""README, guides and `--help` stay true: their commands run, their links exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guides").glob("*.md"))]
+
+
+def blocks(page: Path) -> list[str]:
+    """Command lines in the page's sh blocks."""
+    text = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
+    return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
+
+
+def presspool(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    """Run the installed command as a user would."""
+    command = [sys.executable, "-m", "presspool.cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_readme_names_the_two_commands_that_ci_runs() -> None:
+    commands = blocks(REPOSITORY / "README.md")
+    ci = (REPOSITORY / ".ci" / "run").read_text()
+    for command in ("make demo", "make test"):
+        assert command in commands
+        assert command in ci
+    assert "make check" in ci
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_local_links_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_the_page_is_known_with_its_options(page: Path) -> None:
+    commands = [c for c in blocks(page) if "presspool " in c]
+    for command in commands:
+        words = shlex.split(command.partition("presspool ")[2])
+        names = [w for w in words if re.fullmatch(r"[a-z-]+", w) and not w.startswith("-")]
+        found = help_of(names)
+        for option in [w for w in words if w.startswith("--")]:
+            assert option in found, f"{option} of {command!r}"
+
+
+def help_of(names: list[str]) -> str:
+    """Help of the deepest command that the words name."""
+    from typer.testing import CliRunner
+
+    from presspool.cli import app
+
+    for depth in (2, 1):
+        result = CliRunner().invoke(app, [*names[:depth], "--help"], terminal_width=200)
+        if result.exit_code == 0 and "Usage" in result.output:
+            return result.output
+    raise AssertionError(f"no command {names}")
+
+
+def test_the_readme_s_own_run(tmp_path: Path) -> None:
+    """`contract check`, `check-data` and `simulate` exactly as the README gives them."""
+    for command in blocks(REPOSITORY / "README.md"):
+        words = shlex.split(command.partition("presspool ")[2])
+        if words[:1] == ["simulate"]:
+            words[words.index("runs/first")] = str(tmp_path / "first")
+        elif words[:2] not in (["contract", "check"], ["outlet", "check-data"]):
+            continue
+        result = presspool(*words)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "first" / "report.html").exists()
+    assert "DP at reader level" in (tmp_path / "first" / "result.json").read_text()
+
+
+def test_every_command_has_an_example_in_its_help() -> None:
+    from typer.main import get_command
+
+    from presspool.cli import app
+
+    def leaves(command: object, path: str) -> list[tuple[str, str]]:
+        children = getattr(command, "commands", None)
+        if children is None:
+            return [(path, getattr(command, "help", "") or "")]
+        return [leaf for n, c in children.items() for leaf in leaves(c, f"{path} {n}")]
+
+    found = leaves(get_command(app), "presspool")
+    assert len(found) >= 6
+    for path, text in found:
+        assert f"Example: {path}" in text, path
+
+
+def test_help_and_version_do_not_import_torch() -> None:
+    code = (
+        "import sys; from presspool.cli import app; from typer.testing import CliRunner;"
+        "r = CliRunner().invoke(app, ['--help']); assert r.exit_code == 0;"
+        "print('torch' in sys.modules, 'flwr' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "False"]

@@ -1,0 +1,106 @@
+"""The engine's self-test passes on a right engine and fails closed on each planted defect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from presspool.client import optimizer as optimizer_module
+from presspool.client import selftest
+from presspool.client.engine import ReaderGradients
+from presspool.client.optimizer import ReaderOptimizer
+from presspool.client.selftest import prove
+from presspool.common.contract import Contract
+from presspool.common.errors import PressPoolError, SelfTestError
+from presspool.common.models import build
+
+
+@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
+@pytest.mark.parametrize("clip", [1.0, {"adapter": 0.3, "head": 2.0}])
+@pytest.mark.parametrize("sigma", [0.8, 0.0])
+def test_a_right_engine_passes(
+    contract: Contract, aggregation: str, clip: object, sigma: float
+) -> None:
+    chosen = contract.replace(
+        adapter={"aggregation": aggregation}, privacy={"clip": clip, "noise_multiplier": sigma}
+    )
+    prove(build(chosen), chosen)
+
+
+def _untrained_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ReaderGradients.backward
+
+    def backward(self: ReaderGradients, *arguments: Any, **named: Any) -> None:
+        right(self, *arguments, **named)
+        next(iter(self._trained.values())).grad_sample.zero_()  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(ReaderGradients, "backward", backward)
+
+
+def _no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    factors = lambda gradients, bound: torch.ones(len(gradients[0]))  # noqa: E731
+    monkeypatch.setattr(optimizer_module, "_clip_factors", factors)
+
+
+def _half_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = optimizer_module.add_noise
+
+    def add_noise(sums: Any, *, noise_multiplier: float, **named: Any) -> Any:
+        return right(sums, noise_multiplier=noise_multiplier / 2, **named)
+
+    monkeypatch.setattr(optimizer_module, "add_noise", add_noise)
+
+
+def _noise_divided_by_the_batch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ReaderOptimizer.scale_grad
+
+    def scale(self: ReaderOptimizer) -> None:
+        right(self)
+        right(self)
+
+    monkeypatch.setattr(ReaderOptimizer, "scale_grad", scale)
+
+
+def _uncounted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReaderOptimizer, "steps_taken", property(lambda self: 0))
+
+
+def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = selftest._named
+
+    def named(model: Any) -> dict[str, Any]:
+        return {n: a.astype(np.float16).astype(np.float32) for n, a in right(model).items()}
+
+    monkeypatch.setattr(selftest, "_named", named)
+
+
+def _nothing_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = selftest.save
+
+    def save(model: Any, folder: Any) -> str:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.zero_()
+        return right(model, folder)
+
+    monkeypatch.setattr(selftest, "save", save)
+
+
+@pytest.mark.parametrize(
+    "defect",
+    [
+        _untrained_layer, _no_clipping, _half_the_noise, _noise_divided_by_the_batch_twice,
+        _uncounted_steps, _lossy_saving, _nothing_saved,
+    ],
+)  # fmt: skip
+def test_every_planted_defect_stops_the_outlet(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch, defect: Any
+) -> None:
+    model = build(contract)
+    defect(monkeypatch)
+    with pytest.raises((SelfTestError, PressPoolError)):
+        prove(model, contract)
