@@ -121,8 +121,8 @@ def _random(settings: OutletSettings, round: int) -> SecureRandom:
     return SecureRandom.deterministic(settings.deterministic, settings.name, round)
 
 
-# A worker serves many outlets of one run: the base model is loaded and proved once. It keeps nothing
-# between tasks, because every task puts its own adapter state into all trainable parameters.
+# A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
+# nothing between tasks: every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
 def _model(contract: str, digest: str) -> PeftModel:
     checked = read_canonical(contract, digest=digest)

@@ -37,6 +37,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from presspool.common.decoders import Tally
 from presspool.common.errors import DataError, InputError
 from presspool.common.tables import (
     NOT_UTF8,
@@ -44,7 +45,6 @@ from presspool.common.tables import (
     Column,
     Columns,
     Mask,
-    Tally,
     as_mask,
     batches,
     count_values,

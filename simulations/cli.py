@@ -196,6 +196,3 @@ def _epsilon(text: str) -> float:
     if not value > 0:
         raise InputError("epsilon", where="--epsilon", expected='a number > 0, or "inf"', got=text)
     return value
-
-
-

@@ -31,11 +31,12 @@ from presspool.client.check_data import require_population
 from presspool.client.readers import read_readers
 from presspool.client.settings import read_settings
 from presspool.common.contract import Contract
+from presspool.common.decoders import FORMATS
 from presspool.common.errors import DataError
 from presspool.common.files import replace_file
 from presspool.common.run_file import Simulation
 from presspool.common.run_folder import RunFolder
-from presspool.common.tables import FORMATS, Columns, read_table
+from presspool.common.tables import Columns, read_table
 
 # A person in two outlets of a simulation is two readers, so ids need no outlet in them.
 COLUMNS = ("reader", "text", "label")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-
-for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-    os.environ.setdefault(switch, "1")
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,14 +15,18 @@ import torch
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, parse_contract
 
+# Before anything imports the hub client, which reads them once: tests never ask a hub.
+for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+    os.environ.setdefault(switch, "1")
+
 REPOSITORY = Path(__file__).parents[1]
 LABELS = ("world", "sport", "money")
 WORDS = {
-    "world": "minister treaty border summit embassy vote crisis talks".split(),
-    "sport": "goal match striker league coach final medal penalty".split(),
-    "money": "shares profit bank market bonds rates merger dollar".split(),
+    "world": ["minister", "treaty", "border", "summit", "embassy", "vote", "crisis", "talks"],
+    "sport": ["goal", "match", "striker", "league", "coach", "final", "medal", "penalty"],
+    "money": ["shares", "profit", "bank", "market", "bonds", "rates", "merger", "dollar"],
 }
-COMMON = "the a of in on says after new today report".split()
+COMMON = ["the", "a", "of", "in", "on", "says", "after", "new", "today", "report"]
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,14 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny-base")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *COMMON, *sum(WORDS.values(), [])]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *COMMON,
+        *(w for topic in WORDS.values() for w in topic),
+    ]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.post_processor = processors.TemplateProcessing(

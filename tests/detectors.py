@@ -203,7 +203,7 @@ def sum_moves_at_most_by_the_sensitivity(bench: Bench) -> None:
     random = np.random.default_rng(5)
     pairs: list[tuple[Any, int]] = [(range(1, 12), 0), ([], 3)]
     pairs += [(drawn[1:], drawn[0]) for drawn in random.permuted([range(12)] * 4, axis=1)[:, :6]]
-    for clip in (0.05, 0.5, {"adapter": 0.3, "head": 0.4}):
+    for clip in (0.005, 0.5, {"adapter": 0.005, "head": 0.4}):
         contract = everyone(bench.contract, clip=clip)
         for others, added in pairs:
             small = clipped_sum(bench, subset(bench.readers, others), contract)

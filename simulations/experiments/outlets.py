@@ -182,7 +182,10 @@ def measure(folder: Path) -> Measured:
 
 
 def summarise(
-    articles: Articles, measured: Mapping[str, Measured], arm: str, epsilon: float,
+    articles: Articles,
+    measured: Mapping[str, Measured],
+    arm: str,
+    epsilon: float,
     seeds: Sequence[int],
 ) -> Row:
     """One table row out of what was measured."""
@@ -207,8 +210,7 @@ def summarise(
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The table's rows as JSON values; ε is null where there was no noise."""
     return [
-        {**asdict(row), "epsilon": None if math.isinf(row.epsilon) else row.epsilon}
-        for row in rows
+        {**asdict(row), "epsilon": None if math.isinf(row.epsilon) else row.epsilon} for row in rows
     ]
 
 
@@ -216,13 +218,15 @@ def markdown(rows: Sequence[Row], *, seeds: int) -> str:
     """The result tables as Markdown, with what is needed to make them again."""
     lines = [
         f"Made by `presspool experiment outlets` at commit {commit()}, seeds 1 to {seeds}; "
-        f"mean ± standard deviation over seeds; {accountant()}.", "",
+        f"mean ± standard deviation over seeds; {accountant()}.",
+        "",
         "| arm | reader ε | pooled accuracy | own accuracy (mean of outlets) |",
         "| --- | --- | --- | --- |",
     ]
     for row in rows:
-        lines.append(f"| {row.arm} | {_eps(row.epsilon)} | {_spread(row.pooled)} | "
-                     f"{_spread(row.own)} |")
+        lines.append(
+            f"| {row.arm} | {_eps(row.epsilon)} | {_spread(row.pooled)} | {_spread(row.own)} |"
+        )
     lines += ["", "Own accuracy by outlet (mean over seeds):", ""]
     lines.append("| outlet | " + " | ".join(f"{r.arm} {_eps(r.epsilon)}" for r in rows) + " |")
     lines.append("| --- |" + " --- |" * len(rows))
@@ -231,9 +235,7 @@ def markdown(rows: Sequence[Row], *, seeds: int) -> str:
     return "\n".join(lines)
 
 
-def _run_file(
-    articles: Articles, members: Mapping[str, int], epsilon: float, seed: int
-) -> RunFile:
+def _run_file(articles: Articles, members: Mapping[str, int], epsilon: float, seed: int) -> RunFile:
     body = json.loads(json.dumps(RECIPE)) | {
         "name": "outlets",
         "seed": seed,

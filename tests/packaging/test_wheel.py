@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from conftest import REPOSITORY
+from tests.conftest import REPOSITORY
 
 PACKAGES = ("client", "common", "server", "simulations")
 

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presspool.client.readers import Readers, read_readers
-from presspool.common import tables
+from presspool.common import decoders
 from presspool.common.tables import Columns
 
 LABELS = ["news", "sport", 'a "b",\nc', "政治"]
 NAMES = ("reader", "text", "label")
-SUFFIXES = [f"{suffix}{gz}" for suffix in tables.FORMATS for gz in ("", ".gz")]
+SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]
 
 ODD = st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from("\",'\n\r\t\0 \\é😀")))
 VALUE = ODD.map(lambda text: f"v{text[:30]}")  # never blank; blanks have tests of their own
@@ -93,8 +93,8 @@ def test_block_sizes_do_not_matter(examples: int) -> None:
     def holds(rows: list[Row], block: int, batch: int) -> None:
         rows = rows * 5  # several blocks
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "BLOCK_BYTES", block)
-            patch.setattr(tables, "BATCH_ROWS", batch)
+            patch.setattr(decoders, "BLOCK_BYTES", block)
+            patch.setattr(decoders, "BATCH_ROWS", batch)
             for suffix in SUFFIXES:
                 readers = read(encode(rows, suffix), suffix, strict=True)
                 assert content(readers) == expected(rows), suffix
@@ -150,7 +150,7 @@ def test_one_readers_bad_records_never_move_anothers(suffix: str, examples: int)
         for line in bad:
             good.insert(data.draw(st.integers(0, len(good))), line)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "BLOCK_BYTES", block)
+            patch.setattr(decoders, "BLOCK_BYTES", block)
             readers = read(start + b"".join(good), suffix, strict=False)
         assert content(readers) == expected(rows)
         assert sum(readers.dropped.values()) == len(bad)

@@ -105,7 +105,7 @@ def test_a_first_layer_computes_no_gradient_for_its_input() -> None:
     layer, inbox, sums = lora_layer(), Inbox(), ReaderSums([1, 1])
     x = torch.randn(2, 5, INPUTS)
     with inbox.receiving(sums):
-        FusedLora("layer", layer, inbox)(x).sum().backward()
+        FusedLora("layer", layer, inbox)(x).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is None
     assert sums.of(layer.lora_A["default"].weight) is not None
 
@@ -125,10 +125,13 @@ def test_peft_runs_where_the_fused_function_does_not_apply(
     elif how == "arguments":
         arguments["adapter_names"] = ["default", "__base__"]
     fused = FusedLora("layer", layer, Inbox())
-    fell_back = []
-    monkeypatch.setattr(
-        fused, "_forward", lambda x, **kw: (fell_back.append(kw), layer(x, **kw))[1]
-    )
+    fell_back: list[dict[str, Any]] = []
+
+    def original(x: Tensor, **kwargs: Any) -> Any:
+        fell_back.append(kwargs)
+        return layer(x, **kwargs)
+
+    monkeypatch.setattr(fused, "_forward", original)
     x = torch.randn(2, 5, INPUTS, dtype=torch.bfloat16 if how == "dtype" else torch.float32)
     torch.manual_seed(1)
     got = fused(x, **arguments)

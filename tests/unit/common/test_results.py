@@ -59,6 +59,7 @@ def a_run(**changes: Any) -> RunResult:
 
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(shows_safely)
 NAMES = st.text(LETTERS, min_size=1, max_size=12)
+DONE: st.SearchStrategy[bool] = st.booleans()
 COUNTS = st.integers(0, 2**53 - 1)
 AMOUNTS = st.floats(0, 1e12)
 SHARES = st.none() | st.floats(0, 1)
@@ -101,7 +102,7 @@ def runs(draw: st.DrawFn) -> RunResult:
     )  # fmt: skip
     return a_run(
         name=draw(NAMES), deterministic=draw(st.booleans()), rounds=rounds, outlets=outlets,
-        status="complete" if rounds and draw(st.booleans()) else "running",
+        status="complete" if rounds and draw(DONE) else "running",
         adapter_sha256=draw(st.sampled_from([None, "c4" * 32])), seconds=draw(AMOUNTS),
         versions=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         contract=draw(st.dictionaries(NAMES, VALUES, max_size=4)),

@@ -13,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from presspool.client.settings import read_settings
-from presspool.common import tables
+from presspool.common import decoders
 from presspool.common.contract import validate
+from presspool.common.decoders import Tally
 from presspool.common.errors import ContractError, DataError, InputError
 from presspool.common.run_file import Simulation
-from presspool.common.tables import Columns, Tally, batches, read_labelled, read_table
+from presspool.common.tables import Columns, batches, read_labelled, read_table
 
 NAMES = ("reader", "text", "label")
-SUFFIXES = [f"{suffix}{gz}" for suffix in tables.FORMATS for gz in ("", ".gz")]
+SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]
 ROWS = [
     ("bob", "Cup, final", "sport"),
     ("ann", 'A "quiet"\nvote', "news"),
@@ -76,8 +77,8 @@ def test_every_format_gives_the_same_table(suffix: str, tmp_path: Path) -> None:
 def test_many_batches_become_one_chunk(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(decoders, "BATCH_ROWS", 10)
     path = write(tmp_path / f"data{suffix}", ROWS * 30)
     assert len(list(batches(path, NAMES, Tally()))) > 3
     table = read_table(path, dict(zip(NAMES, NAMES, strict=True)))
@@ -127,7 +128,7 @@ def test_byte_order_mark_and_windows_line_ends(name: str, tmp_path: Path) -> Non
 def test_characters_cut_by_a_block_border_are_whole_again(
     suffix: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", block)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", block)
     path = write(tmp_path / f"data{suffix}", [("a", "é選😀" * 5, "news")] * 30)
     assert read(path) == [("a", "é選😀" * 5, "news")] * 30
 
@@ -169,7 +170,7 @@ def test_unknown_format_lists_the_formats(tmp_path: Path) -> None:
     path = tmp_path / "data.xlsx"
     path.write_bytes(b"x")
     message = refusal(path)
-    assert all(suffix in message for suffix in [*tables.FORMATS, ".gz", "data.xlsx"])
+    assert all(suffix in message for suffix in [*decoders.FORMATS, ".gz", "data.xlsx"])
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])
@@ -190,7 +191,7 @@ def test_wrong_encoding_across_a_block_border_is_found(
     path = tmp_path / "data.jsonl"
     good = '{"reader": "a", "text": "' + "é" * 200 + '", "label": "news"}\n'
     head = f'{good}{good}{{"reader": "a", "label": "news", "text": "'.encode()
-    monkeypatch.setattr(tables, "BLOCK_BYTES", len(good.encode()) | 1)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", len(good.encode()) | 1)
     path.write_bytes(head + b'\xc3"}')
     assert f"0xc3 at offset {len(head)}, line 3" in refusal(path)
 
@@ -275,8 +276,8 @@ def test_an_empty_cell_of_a_csv_file_is_an_empty_text(tmp_path: Path) -> None:
 def test_bad_records_are_counted_over_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BLOCK_BYTES", 256)
-    monkeypatch.setattr(tables, "BATCH_ROWS", 10)
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 256)
+    monkeypatch.setattr(decoders, "BATCH_ROWS", 10)
     rows = [("a", "x", "news")] * 150 + [("a", None, "news")] + [("a", "x", "news")] * 50
     for suffix in (".jsonl", ".parquet", ".jsonl.gz", ".parquet.gz"):
         message = refusal(write(tmp_path / f"data{suffix}", rows))

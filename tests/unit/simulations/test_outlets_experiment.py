@@ -1,4 +1,4 @@
-"""The outlets experiment: no reader on both sides, stopped jobs go on, the table says what was run."""
+"""The outlets experiment: no reader on both sides, stopped jobs go on, the table is true."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABELS, made_rows
+from tests.conftest import LABELS, made_rows
 
 from presspool.common.errors import DataError
 from presspool.simulations.experiments import outlets as experiment
@@ -81,9 +81,7 @@ def test_the_experiment_runs_and_a_second_start_runs_nothing(data: Path, tmp_pat
     jobs = [j for e in experiment.EPSILONS for j in experiment.declare(articles, e, 1)]
     run_jobs(jobs, out / "jobs", workers=1, measure=experiment.measure)
     before = {file: file.stat().st_mtime_ns for file in out.rglob("result.json")}
-    rows = experiment.run_experiment(
-        data=data, out=out, workers=1, seeds=[1], progress=progress
-    )
+    rows = experiment.run_experiment(data=data, out=out, workers=1, seeds=[1], progress=progress)
     assert counted == [6]
     assert before == {file: file.stat().st_mtime_ns for file in out.rglob("result.json")}
     assert [(row.arm, row.epsilon) for row in rows] == [
@@ -100,9 +98,7 @@ def test_the_experiment_runs_and_a_second_start_runs_nothing(data: Path, tmp_pat
 
 @pytest.mark.usefixtures("small")
 def test_a_stopped_job_is_continued_to_the_same_adapter(data: Path, tmp_path: Path) -> None:
-    articles = experiment.prepare_articles(
-        data / "article_bias" / "meta.csv.gz", tmp_path / "data"
-    )
+    articles = experiment.prepare_articles(data / "article_bias" / "meta.csv.gz", tmp_path / "data")
     job = experiment.declare(articles, math.inf, 1)[0]
     run_jobs([job], tmp_path / "jobs", workers=1, measure=experiment.measure)
     folder = tmp_path / "jobs" / job.name
@@ -139,4 +135,3 @@ def test_a_section_is_replaced_and_its_surroundings_stay(tmp_path: Path) -> None
     assert "<!-- a: begin -->\nthree\n<!-- a: end -->" in text
     assert text.index("three") < text.index("two")
     assert put_section(text, "a", "three") == text
-

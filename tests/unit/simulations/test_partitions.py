@@ -307,7 +307,7 @@ def test_fewer_readers_than_declared_are_told_with_both_numbers(
         write_outlets(contract, simulation(data=tmp_path), folder, deterministic=None)
     assert caught.value.what == "fewer readers than the declared population"
     assert caught.value.where == f"north-post: {tmp_path / 'north-post.parquet'}"
-    assert (caught.value.expected, caught.value.got) == ("at least 30 readers", 20)
+    assert (caught.value.expected, caught.value.got) == ("at least 30 readers", "20")
     assert "declare" in caught.value.advice
 
 
@@ -367,7 +367,7 @@ def test_a_continued_run_is_refused_if_its_outlets_are_not_what_they_were(
     )  # fmt: skip
     data = folder.outlets / "south-echo.parquet"
     pq.write_table(pq.read_table(data).slice(0, 5), data)
-    with pytest.raises(DataError, match="south-echo: .* fewer readers"):
+    with pytest.raises(DataError, match="fewer readers than the declared"):
         outlets_of(contract, folder)
     (folder.outlets / "south-echo.toml").unlink()
     with pytest.raises(InputError, match="cannot read the outlet's settings"):
