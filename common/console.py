@@ -75,7 +75,7 @@ def guarded(command: Callable[[], object]) -> int:
     try:
         command()
     except PressPoolError as error:
-        err.print(f"error: {error}", style="red", markup=False)
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:

@@ -55,7 +55,7 @@ RECIPE: dict[str, Any] = {
         "delta": 1e-5, "clip": {"adapter": 0.5, "head": 1.0}, "records_per_reader": 2,
         "sampling_rate": 0.2,
     },
-    "optimizer": {"learning_rate": {"adapter": 2.0, "head": 40.0}, "schedule": "cosine"},
+    "optimizer": {"learning_rate": {"adapter": 1.0, "head": 40.0}, "schedule": "cosine"},
 }  # fmt: skip
 
 

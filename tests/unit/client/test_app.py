@@ -60,7 +60,7 @@ def test_promise(bench: Bench, detector: detectors.Detector) -> None:
     detector(bench)
 
 
-# --- A task ----------------------------------------------------------------------------------------
+# --- A task --------------------------------------------------------------------------------------
 
 
 def delta_of(settings: Path, task: TrainTask) -> State:
@@ -109,7 +109,7 @@ def test_the_norm_cap_of_the_contract_holds(bench: Bench, outlet: Path) -> None:
     assert 0.0099 < norm <= 0.01
 
 
-# --- Tasks that are refused ------------------------------------------------------------------------
+# --- Tasks that are refused ----------------------------------------------------------------------
 
 
 def test_a_contract_that_is_not_its_digest(bench: Bench, outlet: Path) -> None:
@@ -194,7 +194,7 @@ def test_messages_that_are_no_tasks(bench: Bench, outlet: Path) -> None:
 def test_a_bug_that_quotes_readers_stays_at_the_outlet(
     bench: Bench, outlet: Path, quiet: pytest.LogCaptureFixture
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise KeyError(f"reader {CANARY}")
 
     for place in ("train_round", "release", "unpack_task", "read_settings"):
@@ -206,7 +206,7 @@ def test_a_bug_that_quotes_readers_stays_at_the_outlet(
         quiet.clear()
 
 
-# --- Whose data ------------------------------------------------------------------------------------
+# --- Whose data ----------------------------------------------------------------------------------
 
 
 def context(node: dict[str, Any], run: dict[str, Any] | None = None) -> Context:
@@ -248,5 +248,5 @@ def test_other_kinds_of_message_are_not_served(bench: Bench, outlet: Path) -> No
     ask(outlet, pack_task(task_of(bench)))  # sets Flower's identity
     for kind in ("evaluate", "query", "train.other"):
         message = Message(pack_task(task_of(bench)), 2, kind)
-        with pytest.raises(ValueError, match="No .* function"):
+        with pytest.raises(ValueError, match=r"No .* function"):
             app.app(message, context({"outlet-config": str(outlet)}))

@@ -43,7 +43,7 @@ def test_settings_can_be_a_cache_key(tmp_path: Path) -> None:
     path.write_text('name = "a"\ndata = "x.csv"\n')
     assert hash(read_settings(path)) == hash(read_settings(path))
     with pytest.raises(ValueError, match="frozen"):
-        read_settings(path).name = "b"  # type: ignore[misc]
+        read_settings(path).name = "b"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ def runs(draw: st.DrawFn) -> RunResult:
         for name in names
     )  # fmt: skip
     count = draw(st.integers(0, 5))
-    spent: list[float | None] = sorted(draw(st.lists(AMOUNTS, min_size=count, max_size=count)))
+    amounts = sorted(draw(st.lists(AMOUNTS, min_size=count, max_size=count)))
+    spent: list[float | None] = [*amounts]
     if draw(st.booleans()):
         spent = [0.0 if number == 0 else None for number in range(count)]
     rounds = tuple(
@@ -102,7 +103,7 @@ def runs(draw: st.DrawFn) -> RunResult:
     )  # fmt: skip
     return a_run(
         name=draw(NAMES), deterministic=draw(st.booleans()), rounds=rounds, outlets=outlets,
-        status="complete" if rounds and draw(DONE) else "running",
+        status="complete" if len(rounds) > 0 and draw(DONE) else "running",
         adapter_sha256=draw(st.sampled_from([None, "c4" * 32])), seconds=draw(AMOUNTS),
         versions=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         contract=draw(st.dictionaries(NAMES, VALUES, max_size=4)),
