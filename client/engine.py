@@ -200,11 +200,12 @@ def _records_of_readers(losses: Tensor, reader_of: Tensor, readers: int) -> list
         raise EngineError("the losses are detached from the model", where="losses")
     order = reader_of.tolist()
     in_range = not order or (order[0] >= 0 and order[-1] < readers)
-    if not in_range or any(a > b for a, b in pairwise(order)):
+    sorted_numbers = not reader_of.is_floating_point() and all(a <= b for a, b in pairwise(order))
+    if not (in_range and sorted_numbers):
         raise EngineError(
             "a batch's records must be ordered by reader",
             where="reader_of",
-            expected=f"non-decreasing numbers from 0 to {readers - 1}",
+            expected=f"non-decreasing whole numbers from 0 to {readers - 1}",
             got=order if len(order) < 20 else f"{order[:20]}...",
         )
     counts = [0] * readers

@@ -13,7 +13,7 @@ Invariants:
 Example:
     >>> contract = parse_contract(json.loads(EXAMPLE))
     >>> contract.plan.steps, contract.digest[:15]
-    (12, 'sha256:e4dba35f')
+    (12, 'sha256:a932d05e')
 """
 
 from __future__ import annotations

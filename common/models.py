@@ -126,14 +126,15 @@ def tokenizer(spec: Model) -> Any:
     return loaded
 
 
-def encode(contract: Contract, texts: list[str]) -> dict[str, Tensor]:
+def encode(contract: Contract, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
     """Token ids and mask of a batch of texts: two (records, tokens) int64 tensors.
 
-    Longer texts are truncated to the contract's `max_length`.
+    Longer texts are truncated to the contract's `max_length`; shorter ones are padded to the
+    longest of the batch, or with `same_width` always to `max_length`.
     """
     batch = tokenizer(contract.model)(
-        texts, truncation=True, max_length=contract.task.max_length, padding=True,
-        return_tensors="pt",
+        texts, truncation=True, max_length=contract.task.max_length, return_tensors="pt",
+        padding="max_length" if same_width else "longest",
     )  # fmt: skip
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 

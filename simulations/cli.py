@@ -85,7 +85,11 @@ def simulate(
     )  # fmt: skip
     if prepare_only:
         prepared = prepare(file, options)
-        out.print(f"prepared {prepared.folder.path}: {len(prepared.outlets)} outlets", markup=False)
+        outlets_written = [path.stem for path in prepared.outlets]
+        if as_json:
+            print_json({"folder": str(prepared.folder.path), "outlets": outlets_written})
+        else:
+            out.print(f"prepared {prepared.folder.path} for {len(outlets_written)} outlets")
     else:
         _run(file, options, as_json=as_json)
 
@@ -145,6 +149,43 @@ def outlets(
         print_json(experiment_outlets.to_json(rows))
     else:
         out.print(tables, markup=False)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure this machine."""
+
+
+@bench.command(name="engine")
+def bench_engine(
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 2,
+    device: Annotated[str, typer.Option(help='"cpu" or "cuda".')] = "cpu",
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for JSON and plot.")] = Path(
+        "runs/bench"
+    ),
+    page: Annotated[
+        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the private training step with Opacus and with non-private PEFT, interleaved.
+
+    Example: presspool bench engine --repeats 20 --page docs/performance.md
+    """
+    from presspool.simulations.bench import engine
+
+    start_logging(quiet=as_json)
+    total = engine.units_of_work(rows, repeats, device)
+    with progress("steps", total=total) as advance:
+        result = engine.bench_engine(
+            rows=rows, repeats=repeats, out=out_folder, device=device, threads=threads, docs=page,
+            advance=advance,
+        )  # fmt: skip
+    print_json(result.to_json()) if as_json else out.print(engine.section(result), markup=False)
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:

@@ -127,9 +127,10 @@ class LocalGrid(Grid):
     def close(self) -> None:
         """End the workers at once; unfinished tasks are dropped."""
         processes = list((getattr(self._pool, "_processes", None) or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        # The pool's own thread must be done too, or it may stumble over Python's end.
+        self._pool.shutdown(wait=True, cancel_futures=True)
         for process in processes:
             process.join()
 

@@ -68,8 +68,8 @@ def test_losses_that_are_not_one_per_record(reduce: Callable[[Tensor], Tensor], 
         engine.backward(reduce(model(torch.randn(3, 4))), RECORDS, 3)
 
 
-@pytest.mark.parametrize("readers", [[0, 2, 1], [1, 0, 0], [0, 1, 3], [-1, 0, 1]])
-def test_readers_out_of_order_or_range(readers: list[int]) -> None:
+@pytest.mark.parametrize("readers", [[0, 2, 1], [1, 0, 0], [0, 1, 3], [-1, 0, 1], [0.0, 1.0, 2.0]])
+def test_readers_out_of_order_or_range(readers: list[float]) -> None:
     model = Plain(nn.Tanh())
     with ReaderGradients(model) as engine, pytest.raises(EngineError, match="reader_of"):
         engine.backward(model(torch.randn(3, 4)), torch.tensor(readers), 3)

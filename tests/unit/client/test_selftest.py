@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from presspool.client import noise, selftest
+from presspool.client import app, noise, selftest
 from presspool.client import optimizer as optimizer_module
 from presspool.client.engine import ReaderGradients
 from presspool.client.optimizer import ReaderOptimizer
 from presspool.client.selftest import prove
+from presspool.client.settings import OutletSettings
 from presspool.common import adapters
 from presspool.common.contract import Contract
-from presspool.common.errors import PressPoolError, SelfTestError
+from presspool.common.errors import EngineError, SelfTestError
 from presspool.common.models import build
+from presspool.common.update import TrainTask
 
 
 @pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
@@ -103,5 +106,27 @@ def test_every_planted_defect_stops_the_outlet(
 ) -> None:
     model = build(contract)
     defect(monkeypatch)
-    with pytest.raises((SelfTestError, PressPoolError)):
+    with pytest.raises(SelfTestError):
         prove(model, contract)
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_any_reader_is_read(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the refusal is the same for every outlet and says nothing about who is in the data."""
+
+    def silent(self: ReaderGradients, sums: Any) -> None:
+        raise EngineError("a trained parameter received no gradient")
+
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError("readers' data was read before the engine was proved")
+
+    monkeypatch.setattr(ReaderGradients, "_check_complete", silent)
+    monkeypatch.setattr(app, "_readers", read)
+    app._model.cache_clear()
+    state = adapters.read(build(contract))
+    text = contract.canonical().decode()
+    task = TrainTask(contract=text, digest=contract.digest, round=1, state=state)
+    settings = OutletSettings(name="north-post", data=Path("nowhere.parquet"))
+    with pytest.raises(EngineError):
+        app.answer(task, contract, settings)

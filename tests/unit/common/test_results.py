@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +59,7 @@ def a_run(**changes: Any) -> RunResult:
 
 LETTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]).filter(shows_safely)
 NAMES = st.text(LETTERS, min_size=1, max_size=12)
+UNITS: st.SearchStrategy[Literal["reader", "record"]] = st.sampled_from(["reader", "record"])
 DONE: st.SearchStrategy[bool] = st.booleans()
 COUNTS = st.integers(0, 2**53 - 1)
 AMOUNTS = st.floats(0, 1e12)
@@ -75,7 +76,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def runs(draw: st.DrawFn) -> RunResult:
     """Any valid result: unmeasured, unprotected, refused, running and empty ones included."""
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
-    unit = draw(st.sampled_from(["reader", "record"]))
+    unit: Literal["reader", "record"] = draw(UNITS)
     epsilons = [None, *map(float, range(5))] if draw(st.booleans()) else [1.5, 3.0]
     outlets = tuple(
         OutletResult(

@@ -19,7 +19,9 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.numpy import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
+    EventAccumulator,
+)
 from tests.conftest import made_rows
 from tests.full_disk import full_disk
 

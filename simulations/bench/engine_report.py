@@ -1,0 +1,117 @@
+r"""What `presspool bench engine` measured, as a drawing and as a section of the documentation.
+
+A section lies between two HTML comments, so that the command can replace its own and leave the
+rest of the page to its author; where the page has none yet, it is appended.
+
+Example:
+    >>> print(replaced("# Performance\n", name="x", section="new"), end="")
+    # Performance
+    <BLANKLINE>
+    <!-- x: begin, written by `presspool bench engine` -->
+    new
+    <!-- x: end -->
+"""
+
+import re
+from pathlib import Path
+
+from presspool.simulations.bench.engine_results import BASELINE, EngineBench, Measured
+from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER, ROWS, Row
+
+TITLES = {
+    "peft": "PEFT, non-private",
+    "ours-nonprivate": "PressPool, non-private",
+    "opacus-hooks": "Opacus hooks, record-level",
+    "opacus-ghost": "Opacus ghost clipping, record-level",
+    "ours-record": "PressPool, record-level",
+    "ours-reader": "PressPool, reader-level",
+}
+_COLOURS = ("#9aa0a6", "#c8b273", "#7aa6c2", "#35627f", "#a3c28f", "#2f7d3b")
+
+
+def draw(bench: EngineBench, path: Path) -> None:
+    """Bars of each contestant's time by that of non-private PEFT, with quartiles, as SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(CONTESTANTS)
+    for place, name in enumerate(CONTESTANTS):
+        ratios = [found[name].ratio(found[BASELINE]) for found in bench.measured.values()]
+        axes.bar(
+            [row + (place - 2.5) * width for row in range(len(ratios))],
+            [ratio for ratio, _ in ratios],
+            width=width,
+            yerr=[spread / 2 for _, spread in ratios],
+            color=_COLOURS[place],
+            label=TITLES[name],
+        )
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(bench.measured)), [ROWS[row].title for row in bench.measured])
+    axes.set_ylabel("seconds a step ÷ non-private PEFT")
+    axes.legend(fontsize="small", ncols=2)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def write_section(bench: EngineBench, page: Path, *, name: str) -> None:
+    """Replace the section of this name in a Markdown page, or append it; the page may be new."""
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    draft = page.with_suffix(".draft")
+    draft.write_text(replaced(text, name=name, section=section(bench)), encoding="utf-8")
+    draft.replace(page)
+
+
+def replaced(text: str, *, name: str, section: str) -> str:
+    """`text` with the section between the two comments of this name, which are added if absent."""
+    begin = f"<!-- {name}: begin, written by `presspool bench engine` -->"
+    end = f"<!-- {name}: end -->"
+    block = f"{begin}\n{section.strip()}\n{end}"
+    pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
+    if pattern.search(text):
+        return pattern.sub(lambda _: block, text, count=1)
+    return f"{text.rstrip()}\n\n{block}\n"
+
+
+def section(bench: EngineBench) -> str:
+    """The measurements as Markdown: the machine, one table a row, the targets."""
+    device = "CPU" if bench.machine["graphics processor"] == "not used" else "GPU"
+    parts = [
+        f"## The training engine on a {device}",
+        "Seconds of a full step: forward, backward, clipping, noise, SGD update. The contestants "
+        "take turns; ± is the distance between the quartiles. Memory is the peak of model, "
+        "activations and gradients above the imported libraries. Reader-level groups "
+        f"{RECORDS_PER_READER} records a reader.",
+        "\n".join(f"- {key}: {value}" for key, value in bench.machine.items()),
+    ]
+    for name, found in bench.measured.items():
+        parts.append(_table(ROWS[name], found))
+    parts.append(_claims(bench))
+    return "\n\n".join(parts)
+
+
+def _table(row: Row, found: dict[str, Measured]) -> str:
+    lines = [
+        f"### {row.title}, {row.records} × {row.tokens} tokens",
+        "",
+        "| | ÷ PEFT | ÷ PEFT, CPU time | seconds a step | records/s | tokens/s | peak MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in found.items():
+        ratio, spread = one.ratio(found[BASELINE])
+        rate = row.records / one.median_seconds
+        lines.append(
+            f"| {TITLES[name]} | {ratio:.3f} ± {spread:.3f} | {one.cpu_ratio(found[BASELINE]):.3f} "
+            f"| {one.median_seconds:.4f} ± {one.spread_seconds:.4f} | {rate:.1f} "
+            f"| {rate * row.tokens:.0f} | {one.peak_bytes / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _claims(bench: EngineBench) -> str:
+    lines = ["### Targets", "", "| | measured | at most | |", "| --- | ---: | ---: | --- |"]
+    lines += [
+        f"| {c.text} | {c.value:.3f} | {c.bound:.2f} | {'met' if c.met else 'not met'} |"
+        for c in bench.claims()
+    ]
+    return "\n".join(lines)

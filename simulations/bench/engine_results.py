@@ -1,0 +1,147 @@
+"""Measurements of `presspool bench engine`, and what they say about the engine's targets.
+
+Invariants:
+- Ratios are taken turn by turn and then summed up by their median, so that a slow minute of the
+  machine, which falls on a whole turn, cancels out.
+- Nothing is asserted about times; `claims` says beside each target whether it was met.
+
+Example:
+    >>> steps = [Timing(seconds=s, cpu_seconds=s) for s in (1.0, 1.2, 1.1)]
+    >>> Measured(timings=steps, peak_bytes=10, trainable=5).median_seconds
+    1.1
+"""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from presspool.simulations.bench.engine_steps import RECORDS_PER_READER, ROWS
+
+BASELINE = "peft"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """One step: wall-clock seconds, and CPU seconds over all threads."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One contestant on one row.
+
+    Attributes:
+        timings: the steps, in the order of the turns.
+        peak_bytes: peak memory above that of a process which has imported its libraries.
+        trainable: trained numbers.
+    """
+
+    timings: Sequence[Timing]
+    peak_bytes: int
+    trainable: int
+
+    @property
+    def median_seconds(self) -> float:
+        """Median wall-clock seconds a step."""
+        return statistics.median(t.seconds for t in self.timings)
+
+    @property
+    def spread_seconds(self) -> float:
+        """Distance between the quartiles of the seconds a step."""
+        return _spread([t.seconds for t in self.timings])
+
+    def ratio(self, other: Self) -> tuple[float, float]:
+        """Median and quartile distance of this one's seconds by the other's, turn by turn."""
+        pairs = zip(self.timings, other.timings, strict=True)
+        ratios = [mine.seconds / theirs.seconds for mine, theirs in pairs]
+        return statistics.median(ratios), _spread(ratios)
+
+    def cpu_ratio(self, other: Self) -> float:
+        """As `ratio`, by CPU seconds, which a busy machine disturbs less."""
+        pairs = zip(self.timings, other.timings, strict=True)
+        return statistics.median(mine.cpu_seconds / theirs.cpu_seconds for mine, theirs in pairs)
+
+
+def _spread(values: Sequence[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One thing that the engine should reach, and what was measured.
+
+    Attributes:
+        text: the claim.
+        value: measured.
+        bound: largest value that meets the claim.
+    """
+
+    text: str
+    value: float
+    bound: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the measurement meets the claim."""
+        return self.value <= self.bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineBench:
+    """All measurements of one run of the command.
+
+    Attributes:
+        machine: what it ran on, for people.
+        measured: row name to contestant name to measurement.
+    """
+
+    machine: dict[str, str]
+    measured: dict[str, dict[str, Measured]]
+
+    def claims(self) -> list[Claim]:
+        """The engine's targets, as far as the measured rows tell."""
+        return [claim for row in self.measured for claim in self._claims_of(row)]
+
+    def _claims_of(self, row: str) -> Iterator[Claim]:
+        found, title = self.measured[row], ROWS[row].title
+        ours, peft = found["ours-reader"], found[BASELINE]
+        bound = {"minilm-qv": 1.00, "minilm-all": 0.92}.get(row)
+        if bound is not None:
+            text = f"{title}: reader-level ÷ non-private PEFT"
+            yield Claim(text=text, value=ours.ratio(peft)[0], bound=bound)
+        text = f"{title}: reader-level ÷ our own non-private"
+        yield Claim(text=text, value=ours.ratio(found["ours-nonprivate"])[0], bound=1.03)
+        text = f"{title}: reader-level ÷ record-level"
+        yield Claim(text=text, value=ours.ratio(found["ours-record"])[0], bound=1.03)
+        text = f"{title}: reader-level ÷ Opacus hooks"
+        yield Claim(text=text, value=ours.ratio(found["opacus-hooks"])[0], bound=1.0)
+        readers = ROWS[row].records // RECORDS_PER_READER
+        allowed = 1.05 * peft.peak_bytes + 4 * readers * ours.trainable
+        text = f"{title}: peak memory ÷ (1.05 × PEFT + readers × trained × 4 bytes)"
+        yield Claim(text=text, value=ours.peak_bytes / allowed, bound=1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured and derived, as plain values."""
+        rows = {
+            row: {
+                name: asdict(one)
+                | {
+                    "median_seconds": one.median_seconds,
+                    "spread_seconds": one.spread_seconds,
+                    "ratio": one.ratio(found[BASELINE])[0],
+                    "ratio_spread": one.ratio(found[BASELINE])[1],
+                    "cpu_ratio": one.cpu_ratio(found[BASELINE]),
+                    "samples_per_second": ROWS[row].records / one.median_seconds,
+                }
+                for name, one in found.items()
+            }
+            for row, found in self.measured.items()
+        }
+        claims = [asdict(claim) | {"met": claim.met} for claim in self.claims()]
+        return {"machine": self.machine, "rows": rows, "claims": claims}

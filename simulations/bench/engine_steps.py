@@ -1,0 +1,298 @@
+"""One training step of each contestant of `presspool bench engine`, in a process of its own.
+
+A step is everything that training does: forward, backward, clipping, noise, SGD update. A process
+holds one contestant; it obeys lines on standard input and answers with JSON lines, so that the
+parent can let the contestants take turns and can read each one's memory on its own::
+
+    -> step      one step:                  {"seconds": 0.51, "cpu_seconds": 1.0}
+    -> reset     count the peak from here:  {"trainable": 76808}
+    -> peak      the peak since the reset:  {"peak_bytes": 912000000}
+
+Invariants:
+- All contestants of a row train the same model on the same batch, dropout at 0 (Opacus needs
+  training mode, in which dropout would draw), head and LoRA trained, base frozen.
+- The peak is what model, activations and gradients need above a process that has only imported
+  its libraries. Resident set on the CPU, torch's allocator on CUDA.
+
+Example: ``python -m presspool.simulations.bench.engine_steps minilm-qv peft cpu 2``
+"""
+
+import json
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleHooks, GradSampleHooksFastGradientClipping
+from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
+from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
+
+from presspool.client.engine import ReaderGradients
+from presspool.client.optimizer import ReaderOptimizer
+from presspool.client.randomness import SecureRandom
+from presspool.common.base_model import DEFAULT_ID, resolve
+from presspool.common.errors import ModelError
+from presspool.common.models import TextClassifier
+from presspool.common.privacy import PrivacyPlan
+
+LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
+
+Step = Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A model, its LoRA targets and a batch.
+
+    Attributes:
+        title: for tables.
+        model: key of `_ENCODERS`.
+        targets: PEFT's target_modules.
+        records: records a step.
+        tokens: tokens a record, without padding.
+        cuda_only: whether a CPU would take too long.
+    """
+
+    title: str
+    model: str
+    targets: str | tuple[str, ...]
+    records: int
+    tokens: int = 128
+    cuda_only: bool = False
+
+
+ROWS = {
+    "minilm-qv": Row(title="MiniLM q,v", model="minilm", targets=("query", "value"), records=32),
+    "minilm-all": Row(title="MiniLM all-linear", model="minilm", targets="all-linear", records=32),
+    "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
+    "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
+    "qwen-all": Row(
+        title="Qwen-0.5B shape all-linear", model="qwen", targets="all-linear", records=8,
+        tokens=512, cuda_only=True,
+    ),
+}  # fmt: skip
+
+
+def _minilm() -> Any:
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    try:
+        folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
+    except ModelError:  # the shape is what costs; random weights time the same
+        config = BertConfig(
+            hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
+            **off,
+        )  # fmt: skip
+        return BertModel(config, add_pooling_layer=False)
+    return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
+
+
+def _bert() -> Any:
+    config = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _gpt2() -> Any:
+    return GPT2Model(GPT2Config(use_cache=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+
+
+def _qwen() -> Any:
+    config = Qwen2Config(
+        hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
+        intermediate_size=4864, use_cache=False,
+    )  # fmt: skip
+    return Qwen2Model(config)
+
+
+_ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A model and a batch that a contestant trains on.
+
+    Attributes:
+        model: the PEFT model, in training mode.
+        losses: runs a forward pass; (records,) float32 losses.
+        parameters: what trains.
+        records: records a step.
+    """
+
+    model: Any
+    losses: Callable[[], Tensor]
+    parameters: list[nn.Parameter]
+    records: int
+
+
+def make_task(row: Row, device: str) -> Task:
+    """The row's model and batch on a device; on CUDA the base in bf16, under bf16 autocast."""
+    torch.manual_seed(0)
+    lora = LoraConfig(
+        r=RANK, lora_alpha=2 * RANK, modules_to_save=["head"], exclude_modules=["head"],
+        target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
+    )  # fmt: skip
+    model = get_peft_model(TextClassifier(_ENCODERS[row.model](), LABELS), lora)
+    on_cuda = device == "cuda"
+    model.to(device).train()
+    for parameter in model.parameters():
+        if on_cuda and not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    ids = torch.randint(0, model.config.vocab_size, (row.records, row.tokens), device=device)
+    mask, labels = torch.ones_like(ids), torch.arange(row.records, device=device) % LABELS
+
+    def losses() -> Tensor:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=on_cuda):
+            logits = model(input_ids=ids, attention_mask=mask)
+        return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return Task(model=model, losses=losses, parameters=parameters, records=row.records)
+
+
+def _peft(task: Task) -> Step:
+    sgd = torch.optim.SGD(task.parameters, lr=0.01)
+
+    def step() -> None:
+        task.losses().mean().backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+        sgd.zero_grad()
+
+    return step
+
+
+def _opacus_hooks(task: Task) -> Step:
+    GradSampleHooks(task.model, loss_reduction="mean", strict=False)
+    optimizer = DPOptimizer(torch.optim.SGD(task.parameters, lr=0.01), **_opacus_noise(task))
+
+    def step() -> None:
+        task.losses().mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _opacus_ghost(task: Task) -> Step:
+    hooks = GradSampleHooksFastGradientClipping(task.model, strict=False, max_grad_norm=1.0)
+    sgd = torch.optim.SGD(task.parameters, lr=0.01)
+    optimizer = DPOptimizerFastGradientClipping(sgd, **_opacus_noise(task))
+
+    def step() -> None:
+        DPTensorFastGradientClipping(hooks, optimizer, task.losses(), "mean").backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _opacus_noise(task: Task) -> dict[str, Any]:
+    return {
+        "noise_multiplier": 1.0, "max_grad_norm": 1.0, "expected_batch_size": task.records,
+    }  # fmt: skip
+
+
+def _ours_without_privacy(task: Task) -> Step:
+    """The fused function with the whole batch as one reader: a plain mean gradient."""
+    engine, sgd = ReaderGradients(task.model), torch.optim.SGD(task.parameters, lr=0.01)
+    everybody = torch.zeros(task.records, dtype=torch.int64)
+
+    def step() -> None:
+        engine.backward(task.losses(), everybody, 1)
+        for parameter in task.parameters:
+            parameter.grad = parameter.grad_sample[0]  # type: ignore[attr-defined]
+        sgd.step()
+        sgd.zero_grad()
+
+    return step
+
+
+def _ours(task: Task, records_per_reader: int) -> Step:
+    """What an outlet runs: per-reader gradients, the plan's clipping, noise of the CSPRNG."""
+    plan = PrivacyPlan(
+        unit="reader", noise_multiplier=1.0, clip={"all": 1.0}, sampling_rate=0.1,
+        records_per_reader=records_per_reader, steps=10**9, delta=1e-5,
+    )  # fmt: skip
+    readers = task.records // records_per_reader
+    engine, sgd = ReaderGradients(task.model), torch.optim.SGD(task.parameters, lr=0.01)
+    optimizer = ReaderOptimizer(
+        sgd, plan=plan, groups={"all": task.parameters}, population=10 * readers,
+        random=SecureRandom(),
+    )  # fmt: skip
+    reader_of = torch.arange(task.records) // records_per_reader
+
+    def step() -> None:
+        engine.backward(task.losses(), reader_of, readers)
+        optimizer.accumulate()
+        optimizer.finish_step()
+
+    return step
+
+
+CONTESTANTS: dict[str, Callable[[Task], Step]] = {
+    "peft": _peft,
+    "ours-nonprivate": _ours_without_privacy,
+    "opacus-hooks": _opacus_hooks,
+    "opacus-ghost": _opacus_ghost,
+    "ours-record": lambda task: _ours(task, 1),
+    "ours-reader": lambda task: _ours(task, RECORDS_PER_READER),
+}
+
+
+def _resident_peak() -> int:
+    """Most bytes that were ever resident, or were since `_reset_peak`."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+def _reset_peak(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _timed(step: Step, device: str) -> dict[str, float]:
+    start, cpu = time.perf_counter(), time.process_time()
+    step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+
+
+def main(row: str, contestant: str, device: str, threads: str) -> None:
+    """Serve the lines of standard input until it ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print; the answers stay clean
+    warnings.filterwarnings("ignore")
+    set_verbosity_error()
+    disable_progress_bar()
+    torch.set_num_threads(int(threads))
+    _reset_peak(device)
+    imported = _resident_peak()
+    task = make_task(ROWS[row], device)
+    step = CONTESTANTS[contestant](task)
+    for line in sys.stdin:
+        answer: dict[str, float]
+        if line.strip() == "step":
+            answer = _timed(step, device)
+        elif line.strip() == "reset":
+            _reset_peak(device)
+            answer = {"trainable": sum(p.numel() for p in task.parameters)}
+        else:
+            on_cuda = device == "cuda"
+            peak = torch.cuda.max_memory_allocated() if on_cuda else _resident_peak() - imported
+            answer = {"peak_bytes": peak}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
