@@ -176,7 +176,7 @@ def bench_engine(
 
     Example: presspool bench engine --repeats 20 --page docs/performance.md
     """
-    from presspool.simulations.bench import engine
+    from presspool.simulations.bench import engine, engine_report
 
     start_logging(quiet=as_json)
     total = engine.units_of_work(rows, repeats, device)
@@ -185,7 +185,7 @@ def bench_engine(
             rows=rows, repeats=repeats, out=out_folder, device=device, threads=threads, docs=page,
             advance=advance,
         )  # fmt: skip
-    print_json(result.to_json()) if as_json else out.print(engine.section(result), markup=False)
+    print_json(result.to_json()) if as_json else out.print(engine_report.section(result), markup=False)
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:

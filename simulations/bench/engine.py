@@ -27,9 +27,11 @@ from pathlib import Path
 import torch
 
 from presspool.common.errors import InputError
-from presspool.simulations.bench.engine_report import draw, write_section
+from presspool.simulations.bench.engine_report import draw, section, write_section
 from presspool.simulations.bench.engine_results import EngineBench, Measured, Timing
 from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS
+
+__all__ = ["bench_engine", "section", "units_of_work"]
 
 _WARM_UP, _MEMORY_STEPS = 2, 2
 _PINNED = {
@@ -92,7 +94,7 @@ def _checked(rows: Sequence[str] | None, repeats: int, device: str) -> list[str]
     unknown = sorted(set(rows or ()) - set(on_device))
     if unknown:
         raise InputError(
-            f"rows for {device}", where="--rows", expected=", ".join(on_device),
+            f"rows for {device}", where="--row", expected=", ".join(on_device),
             got=", ".join(unknown),
         )  # fmt: skip
     return [name for name in on_device if not rows or name in rows]

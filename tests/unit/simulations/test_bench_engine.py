@@ -118,8 +118,8 @@ def test_the_section_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "where"),
     [
-        ({"rows": ["minilm"]}, "--rows"),
-        ({"rows": ["qwen-all"]}, "--rows"),
+        ({"rows": ["minilm"]}, "--row"),
+        ({"rows": ["qwen-all"]}, "--row"),
         ({"repeats": 0}, "--repeats"),
         ({"device": "tpu"}, "--device"),
     ],
