@@ -24,7 +24,7 @@ def replace_file(path: Path, content: bytes) -> Path:
     Raises:
         StorageError: the disk is full or refuses; what was at `path` is unchanged.
     """
-    draft = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    draft = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is overwritten
     try:
         with draft.open("wb") as stream:
             stream.write(content)

@@ -25,6 +25,7 @@ Example:
     True
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -394,4 +395,6 @@ def write_result(folder: Path, result: RunResult) -> Path:
     Raises:
         StorageError: the disk refused; an earlier result.json is still there and whole.
     """
+    with contextlib.suppress(OSError):  # what is wrong, the writing will tell
+        folder.mkdir(parents=True, exist_ok=True)
     return replace_file(folder / RESULT_FILE, result.to_json().encode())

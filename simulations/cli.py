@@ -185,7 +185,9 @@ def bench_engine(
             rows=rows, repeats=repeats, out=out_folder, device=device, threads=threads, docs=page,
             advance=advance,
         )  # fmt: skip
-    print_json(result.to_json()) if as_json else out.print(engine_report.section(result), markup=False)
+    print_json(result.to_json()) if as_json else out.print(
+        engine_report.section(result), markup=False
+    )
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:

@@ -174,8 +174,13 @@ def started(path: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     arguments = [path, "--out", out, "--deterministic", SEED, "--workers", 1, *more]
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=_as_on_a_terminal,
     )  # fmt: skip
+
+
+def _as_on_a_terminal() -> None:
+    """Undo what a background job of a script inherits: that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -65,6 +65,7 @@ class SuperLink:
             port = free.getsockname()[1]
         self.address = f"127.0.0.1:{port}"
         self.environment = os.environ | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",  # Flower starts its own commands
             "FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1",
             "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": self._ray, "HF_HUB_OFFLINE": "1",
             # Without clusters, Ray takes the loopback address instead of the machine's.

@@ -310,7 +310,7 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_full_disk_leaves_the_old_result_whole(tmp_path: Path) -> None:
     old = a_run(name="old")
     write_result(tmp_path, old)
-    with largest_file(500), pytest.raises(StorageError, match="free space"):
+    with largest_file(500), pytest.raises(StorageError, match="make room"):
         write_result(tmp_path, a_run(name="new"))
     assert read_result(tmp_path) == old
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
@@ -327,6 +327,6 @@ def test_what_a_crash_left_behind_does_not_disturb(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(StorageError, match=r"result\.json: cannot be written") as caught:
+    with pytest.raises(StorageError, match=r"result\.json: cannot write") as caught:
         write_result(tmp_path / "file", a_run())
     assert caught.value.exit_code == 2
