@@ -27,9 +27,10 @@ from pathlib import Path
 import torch
 
 from presspool.common.errors import InputError
-from presspool.simulations.bench.engine_report import draw, section, write_section
+from presspool.simulations.bench.engine_report import draw, section
 from presspool.simulations.bench.engine_results import EngineBench, Measured, Timing
 from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS
+from presspool.simulations.pages import write_section
 
 __all__ = ["bench_engine", "section", "units_of_work"]
 
@@ -75,7 +76,7 @@ def bench_engine(
     (out / "engine.json").write_text(json.dumps(bench.to_json(), indent=1) + "\n")
     draw(bench, out / "engine.svg")
     if docs is not None:
-        write_section(bench, docs, name=f"engine-{device}")
+        write_section(docs, f"engine-{device}", section(bench))
     return bench
 
 

@@ -1,18 +1,8 @@
-r"""What `presspool bench engine` measured, as a drawing and as a section of the documentation.
+"""What `presspool bench engine` measured, as a drawing and as Markdown for the documentation.
 
-A section lies between two HTML comments, so that the command can replace its own and leave the
-rest of the page to its author; where the page has none yet, it is appended.
-
-Example:
-    >>> print(replaced("# Performance\n", name="x", section="new"), end="")
-    # Performance
-    <BLANKLINE>
-    <!-- x: begin, written by `presspool bench engine` -->
-    new
-    <!-- x: end -->
+Example: `draw(bench, Path("engine.svg"))`; `section(bench)` is the text.
 """
 
-import re
 from pathlib import Path
 
 from presspool.simulations.bench.engine_results import BASELINE, EngineBench, Measured
@@ -51,26 +41,6 @@ def draw(bench: EngineBench, path: Path) -> None:
     axes.set_ylabel("seconds a step ÷ non-private PEFT")
     axes.legend(fontsize="small", ncols=2)
     figure.savefig(path, metadata={"Date": None})
-
-
-def write_section(bench: EngineBench, page: Path, *, name: str) -> None:
-    """Replace the section of this name in a Markdown page, or append it; the page may be new."""
-    text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    draft = page.with_suffix(".draft")
-    draft.write_text(replaced(text, name=name, section=section(bench)), encoding="utf-8")
-    draft.replace(page)
-
-
-def replaced(text: str, *, name: str, section: str) -> str:
-    """`text` with the section between the two comments of this name, which are added if absent."""
-    begin = f"<!-- {name}: begin, written by `presspool bench engine` -->"
-    end = f"<!-- {name}: end -->"
-    block = f"{begin}\n{section.strip()}\n{end}"
-    pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
-    if pattern.search(text):
-        return pattern.sub(lambda _: block, text, count=1)
-    return f"{text.rstrip()}\n\n{block}\n"
 
 
 def section(bench: EngineBench) -> str:
