@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import settings
 
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, parse_contract
@@ -18,6 +19,10 @@ from presspool.common.contract import Contract, parse_contract
 # Before anything imports the hub client, which reads them once: tests never ask a hub.
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ.setdefault(switch, "1")
+
+# No timed assertions: machines are shared and noisy.
+settings.register_profile("presspool", deadline=None)
+settings.load_profile("presspool")
 
 REPOSITORY = Path(__file__).parents[1]
 LABELS = ("world", "sport", "money")
