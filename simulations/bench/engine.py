@@ -1,10 +1,10 @@
 """`presspool bench engine`: what reader-level privacy costs a training step on this machine.
 
 Every contestant of a row is a process of its own; they take turns step by step, forwards and
-backwards (A B C C B A), so that whatever else the machine does falls on all of them alike. The
-ratio of a contestant is the median over turns of its time by that of non-private PEFT in the same
-turn. Peak memory is measured in further processes, whose allocator returns memory at once
-(`_PINNED`), because that costs time.
+backwards and each first in its turn (A B C, C B A, B C A, A C B, ...), so that whatever else the
+machine does falls on all of them alike. The ratio of a contestant is the median over turns of its
+time by that of non-private PEFT in the same turn. Peak memory is measured in further processes,
+whose allocator returns memory at once (`_PINNED`), because that costs time.
 
 Invariants:
 - The results hold the machine's parts, never its paths or its owner.
@@ -167,13 +167,20 @@ def _take_turns(
             for name in CONTESTANTS
         }
         for turn in range(-_WARM_UP, repeats):
-            for name in list(asks)[:: 1 if turn % 2 == 0 else -1]:
+            for name in _order(list(asks), turn):
                 timing = Timing(**asks[name]("step"))
                 if turn >= 0:
                     timings[name].append(timing)
             if turn >= 0:
                 advance()
     return timings
+
+
+def _order(names: list[str], turn: int) -> list[str]:
+    """Everybody once, another one first each turn, in alternating directions."""
+    first = turn // 2 % len(names)
+    rotated = names[first:] + names[:first]
+    return rotated if turn % 2 == 0 else rotated[::-1]
 
 
 def _machine(device: str, threads: int, repeats: int) -> dict[str, str]:

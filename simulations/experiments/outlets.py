@@ -217,7 +217,8 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def markdown(rows: Sequence[Row], *, seeds: int) -> str:
     """The result tables as Markdown, with what is needed to make them again."""
     lines = [
-        f"Made by `presspool experiment outlets` at commit {commit()}, seeds 1 to {seeds}; "
+        f"Made by `presspool experiment outlets` at commit {commit()}, "
+        f"{'seed 1' if seeds == 1 else f'seeds 1 to {seeds}'}; "
         f"mean ± standard deviation over seeds; {accountant()}.",
         "",
         "| arm | reader ε | pooled accuracy | own accuracy (mean of outlets) |",
