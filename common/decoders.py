@@ -12,6 +12,8 @@ Example:
     ('.csv', 'gzip')
 """
 
+from __future__ import annotations
+
 import codecs
 import json
 import re
@@ -78,8 +80,7 @@ def column_names(path: Path) -> list[str]:
     with open_file(path) as stream:
         suffix, _ = file_format(path)
         if suffix == ".csv":
-            marked = pa.TransformInputStream(stream, _Marker())
-            return list(_open_csv(marked, (), Tally()).schema.names)
+            return list(_open_csv(_Blocks(stream, _Marker()), (), Tally()).schema.names)
         if suffix == ".parquet":
             return list(_parquet(stream).schema_arrow.names)
         return _json_keys(path, next(_line_blocks(stream)))
@@ -124,13 +125,11 @@ def _csv_batches(
     stream: pa.NativeFile, names: Sequence[str], tally: Tally
 ) -> Iterator[tuple[pa.Array, ...]]:
     marker = _Marker()
-    for batch in _open_csv(pa.TransformInputStream(stream, marker), names, tally):
+    for batch in _open_csv(_Blocks(stream, marker), names, tally):
         yield tuple(marker.unmarked(column) for column in batch.columns)
 
 
-def _open_csv(
-    stream: pa.NativeFile, names: Sequence[str], tally: Tally
-) -> pa_csv.CSVStreamingReader:
+def _open_csv(blocks: _Blocks, names: Sequence[str], tally: Tally) -> pa_csv.CSVStreamingReader:
     """Opens a stream of batches of the named columns (of all, if none is named)."""
 
     def skip(row: pa_csv.InvalidRow) -> str:
@@ -138,13 +137,42 @@ def _open_csv(
         return "skip"
 
     return pa_csv.open_csv(
-        stream,
+        pa.PythonFile(blocks, mode="r"),
         read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pa_csv.ConvertOptions(
             include_columns=list(names), column_types=dict.fromkeys(names, pa.large_binary())
         ),
     )
+
+
+class _Blocks:
+    """A CSV file as Arrow reads it, never parted between a carriage return and its line feed.
+
+    Arrow leaves out a line feed at the start of a block whose predecessor ended with a carriage
+    return, also inside quotes: a text would depend on where the blocks happen to end.
+    """
+
+    closed = False
+
+    def __init__(self, stream: pa.NativeFile, marker: _Marker) -> None:
+        self._stream, self._marker = stream, marker
+        self._ready, self._ended = b"", False
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size` (more than 1) of them; none at the end."""
+        while len(self._ready) <= size and not self._ended:
+            block = self._stream.read_buffer(size)
+            self._ended = block.size == 0
+            self._ready += self._marker(block)
+        cut = min(size, len(self._ready))
+        if self._ready[cut - 1 : cut + 1] == b"\r\n":
+            cut -= 1
+        block, self._ready = self._ready[:cut], self._ready[cut:]
+        return block
+
+    def close(self) -> None:
+        """Nothing: whoever opened the stream closes it."""
 
 
 class _Marker:

@@ -102,6 +102,17 @@ def test_block_sizes_do_not_matter(examples: int) -> None:
     holds()
 
 
+@pytest.mark.parametrize("first", range(900, 904))
+def test_a_line_break_in_quotes_may_lie_on_the_edge_of_a_block(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow's reader leaves out the line feed of a pair that two blocks part."""
+    monkeypatch.setattr(decoders, "BLOCK_BYTES", 1024)
+    rows = [("ann", "x" * first, "news"), ("bob", "ab\r\n" * 40 + ".", "news")]
+    readers = read(encode(rows, ".csv"), ".csv", strict=True)
+    assert content(readers) == expected(rows)
+
+
 @pytest.mark.parametrize("examples", lengths(25, 300))
 def test_the_line_by_line_path_agrees_with_arrow(examples: int) -> None:
     @settings(max_examples=examples, deadline=None)
