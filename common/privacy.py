@@ -144,6 +144,26 @@ class PrivacyPlan:
         self.event(count)  # the range check
         return _epsilon(self.noise_multiplier, self.sampling_rate, count, self.delta)
 
+    def group_epsilon(self, units: int) -> float:
+        """ε at `delta` for `units` units that are added or removed together, by PLD.
+
+        What a record-level plan gives a reader with that many records: a step samples a binomial
+        number i of them and its sum moves by up to i·C, a mixture of Gaussians whose exact privacy
+        loss is composed T times. An upper bound: the loss is rounded up to a grid of `units`/1000.
+
+        Source: Choquette-Choo et al. 2024 (arXiv 2312.09148), section 3; dp_accounting's PLD.
+
+        Raises:
+            PlanError: no unit at all.
+        """
+        if units < 1:
+            raise PlanError("units", expected="at least 1", got=units)
+        if not self.protected:
+            return math.inf
+        return _group_epsilon(
+            self.noise_multiplier, self.sampling_rate, self.steps, self.delta, units
+        )
+
 
 def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
     """The smallest σ, rounded up to `NOISE_STEP`, whose T steps cost at most `epsilon`.
@@ -219,6 +239,25 @@ def _epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: f
     if sampling_rate < 1:
         gaussian = dp.PoissonSampledDpEvent(sampling_rate, gaussian)
     accountant.compose(gaussian, steps)
+    return float(accountant.get_epsilon(delta))
+
+
+@lru_cache(maxsize=256)
+def _group_epsilon(sigma: float, q: float, steps: int, delta: float, units: int) -> float:
+    import dp_accounting as dp
+    from dp_accounting import pld
+    from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
+    from scipy.stats import binom
+
+    sampled = range(units + 1)
+    chances = [float(binom.pmf(i, units, q)) for i in sampled]
+    kept = [i for i in sampled if chances[i] > 0]
+    accountant = pld.PLDAccountant(
+        dp.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=units / 1000
+    )
+    moves, total = [float(i) for i in kept], sum(chances)
+    event = MixtureOfGaussiansDpEvent(sigma, moves, [chances[i] / total for i in kept])
+    accountant.compose(event, steps)
     return float(accountant.get_epsilon(delta))
 
 

@@ -102,3 +102,25 @@ def test_a_wrong_event_is_told_apart() -> None:
     assert plan(1.2, 0.15, 11).epsilon() < golden - 0.05
     assert plan(1.2 * 1.02, 0.15, 12).epsilon() < golden - 0.05
     assert plan(1.2, 0.15, 1).epsilon() != pytest.approx(plan(1.2, 1.0, 1).epsilon(), abs=1.0)
+
+
+def test_a_group_of_one_is_a_unit() -> None:
+    one = plan(1.2, 0.15, 12)
+    assert one.epsilon() <= one.group_epsilon(1) <= 1.01 * one.epsilon()
+
+
+def test_a_group_is_one_unit_of_that_size_where_nothing_is_sampled() -> None:
+    """m records that always take part together move the sum by m·C: σ/m for one."""
+    one = plan(6.0, 1.0, 8)
+    for records in (2, 5):
+        alone = plan(6.0 / records, 1.0, 8)
+        assert one.group_epsilon(records) == pytest.approx(alone.epsilon(), rel=0.01)
+
+
+def test_a_sampled_group_costs_between_one_unit_and_all_of_it_always() -> None:
+    one = plan(2.0, 0.2, 4)
+    everybody = plan(2.0 / 6, 0.2, 4)
+    grown = [one.group_epsilon(records) for records in (1, 3, 6)]
+    assert grown == sorted(set(grown))
+    # Six that are drawn together cost more than six that are drawn one by one.
+    assert one.epsilon() < grown[-1] < everybody.epsilon()
