@@ -33,6 +33,7 @@ from presspool.common.adapters import digest, trainable
 from presspool.common.contract import Contract, read_canonical
 from presspool.common.errors import ContractError, InputError
 from presspool.common.models import build
+from presspool.common.tables import Columns
 from presspool.common.update import AdapterUpdate, TrainTask, unpack_task
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ def answer(task: TrainTask, contract: Contract, settings: OutletSettings) -> Ada
         random=_random(settings, task.round),
     )
     delta = train_round(
-        model, task.state, _readers(settings, contract.task.labels), contract, work, _compute
+        model,
+        task.state,
+        _readers(settings.data, settings.columns, contract.task.labels),
+        contract,
+        work,
+        _compute,
     )
     return AdapterUpdate(
         outlet=settings.name, round=task.round, contract=task.digest, base=digest(task.state),
@@ -132,5 +138,5 @@ def _model(contract: str, digest: str) -> PeftModel:
 
 
 @lru_cache(maxsize=32)
-def _readers(settings: OutletSettings, labels: tuple[str, ...]) -> Readers:
-    return read_readers(settings.data, columns=settings.columns, labels=labels, strict=False)
+def _readers(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
+    return read_readers(data, columns=columns, labels=labels, strict=False)

@@ -33,6 +33,7 @@ from presspool.client.training import RoundWork, private_optimizer, record_losse
 from presspool.common.adapters import load, read, save, trainable
 from presspool.common.contract import Contract
 from presspool.common.errors import SelfTestError
+from presspool.common.frozen_trunk import FrozenTrunk
 from presspool.common.models import base, encode
 
 RECORDS_PER_READER, READERS = 2, 3
@@ -57,6 +58,7 @@ def prove(model: PeftModel, contract: Contract) -> None:
     model.eval()
     load(model, _made_state(model))
     before = _logits(model, contract)
+    _prove_isolation(model, contract)
     random = SecureRandom()
     work = RoundWork(round=1, population=POPULATION, random=random)
     optimizer = private_optimizer(model, contract, work, steps_before=0)
@@ -65,6 +67,18 @@ def prove(model: PeftModel, contract: Contract) -> None:
         _prove_clipping(engine, optimizer, model, contract)
     _prove_noise(optimizer, contract)
     _prove_saving(model, contract, before)
+
+
+def _prove_isolation(model: PeftModel, contract: Contract) -> None:
+    """The engine proves it for the trained layers; here are the frozen ones below them."""
+    trunk, texts = FrozenTrunk(model, contract), _made_texts(contract, READERS)
+    for text, together in zip(texts, trunk.run(texts), strict=True):
+        (alone,) = trunk.run([text])
+        if alone.shape != together.shape or not torch.allclose(alone, together, 1e-3, 1e-4):
+            raise SelfTestError(
+                "records of one batch are mixed in the frozen layers",
+                expected="each record's activations to depend on that record alone",
+            )
 
 
 def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contract) -> None:
@@ -161,7 +175,8 @@ def _made_losses(model: PeftModel, contract: Contract, readers: int) -> tuple[Te
     texts = _made_texts(contract, readers)
     labels = torch.arange(len(texts)) % len(contract.task.labels)
     reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)
-    return record_losses(model, contract, texts, labels), reader_of
+    trunk = FrozenTrunk(model, contract)
+    return record_losses(trunk, trunk.run(texts), labels), reader_of
 
 
 @torch.no_grad()

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ from presspool.client.readers import Readers
 from presspool.client.sampling import Sample, draw
 from presspool.common.adapters import State, group_of, load, read, trainable
 from presspool.common.contract import Contract, Optimizer
-from presspool.common.models import encode
+from presspool.common.frozen_trunk import ActivationCache, FrozenTrunk
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,12 @@ class Compute:
     Attributes:
         device: "cpu" or "cuda".
         physical_readers: readers a micro-batch; halved and remembered when memory runs out.
+        activations: what the frozen layers made of records, kept between steps and rounds.
     """
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     physical_readers: int = 64
+    activations: ActivationCache = field(default_factory=ActivationCache)
 
     def prepare(self, model: PeftModel) -> None:
         """Move the model to the device, without dropout; on CUDA with gradient checkpointing.
@@ -121,7 +124,7 @@ def train_round(
     compute.prepare(model)
     first = (work.round - 1) * contract.federation.local_steps
     optimizer = private_optimizer(model, contract, work, steps_before=first)
-    offsets = _units(readers, contract)
+    offsets, trunk = _units(readers, contract), FrozenTrunk(model, contract)
     with ReaderGradients(model) as engine:
         for step in range(first, first + contract.federation.local_steps):
             _set_rates(optimizer, contract.optimizer, step, contract.steps)
@@ -131,7 +134,7 @@ def train_round(
                 records_per_reader=contract.privacy.records_per_reader,
                 random=work.random,
             )
-            _accumulate(engine, optimizer, model, readers, contract, sample, compute)
+            _accumulate(engine, optimizer, trunk, readers, sample, compute)
             optimizer.finish_step()
     trained = read(model)
     return {name: trained[name] - state[name] for name in trained}
@@ -180,24 +183,16 @@ def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def record_losses(model: nn.Module, contract: Contract, texts: list[str], labels: Tensor) -> Tensor:
-    """Cross-entropy of each record on its own: (records,) float32, never a batch mean.
-
-    In half precision a batch's width moves every record's gradient by rounding: one reader's long
-    text moved the others' clipped sum by 0.022 C. So the width is the contract's there.
-    """
-    half = torch.is_autocast_enabled(labels.device.type)
-    encoded = encode(contract, texts, same_width=half)
-    batch = {key: value.to(labels.device) for key, value in encoded.items()}
-    return nn.functional.cross_entropy(model(**batch), labels, reduction="none")
+def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """Cross-entropy of each record on its own: (records,) float32, never a batch mean."""
+    return nn.functional.cross_entropy(trunk.logits(activations), labels, reduction="none")
 
 
 def _accumulate(
     engine: ReaderGradients,
     optimizer: ReaderOptimizer,
-    model: nn.Module,
+    trunk: FrozenTrunk,
     readers: Readers,
-    contract: Contract,
     sample: Sample,
     compute: Compute,
 ) -> None:
@@ -212,7 +207,8 @@ def _accumulate(
         try:
             with compute.autocast():
                 labels = torch.from_numpy(readers.label[part.records]).to(compute.device)
-                losses = record_losses(model, contract, readers.texts(part.records), labels)
+                activations = compute.activations.get(trunk, readers.texts(part.records))
+                losses = record_losses(trunk, activations, labels)
             reader_of = torch.from_numpy(part.reader_of).to(compute.device)
             engine.backward(losses, reader_of, part.readers)
         except Exception as error:

@@ -13,7 +13,7 @@ Invariants:
 Example:
     >>> contract = parse_contract(json.loads(EXAMPLE))
     >>> contract.plan.steps, contract.digest[:15]
-    (12, 'sha256:a932d05e')
+    (12, 'sha256:924e02db')
 """
 
 from __future__ import annotations
@@ -104,11 +104,14 @@ class Task(_Part):
         kind: "classification" of one text into one label.
         labels: public label names, in order.
         max_length: tokens a record is truncated to.
+        head: where the head starts: "zero", or "names": what the base model makes of the labels'
+            names, which costs nothing because they are public.
     """
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
     max_length: Annotated[int, Field(ge=4, le=4096)] = 48
+    head: Literal["zero", "names"] = "zero"
 
     @model_validator(mode="after")
     def _distinct(self) -> Task:
@@ -124,14 +127,18 @@ class Adapter(_Part):
         rank: r.
         alpha: α; the branch is scaled by α/r.
         targets: names of the linear layers that get LoRA.
+        layers: LoRA in the last so many layers only, whose frozen part below is then computed
+            once a record; None for all layers.
         aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
-            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024).
+            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
+            and averages the head alone, the branch stays zero.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
-    aggregation: Literal["ffa", "fedit"] = "ffa"
+    layers: Annotated[int, Field(ge=1)] | None = None
+    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
 
 
 class Federation(_Part):
@@ -200,6 +207,26 @@ class Optimizer(_Part):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
+class Server(_Part):
+    """What the coordinator makes of a round's averaged update (Reddi et al., ICLR 2021).
+
+    Whatever it does is post-processing of noisy updates and costs no budget.
+
+    Attributes:
+        name: "average" adds the update times the rate; "adam" takes it for Adam's gradient.
+        learning_rate: one number or one for each parameter group.
+        betas: decay of Adam's two moments.
+        schedule: "constant" or "cosine" (to zero) over the rounds.
+    """
+
+    name: Literal["average", "adam"] = "average"
+    learning_rate: Grouped = {"all": 1.0}
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9, 0.99,
+    )  # fmt: skip
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
 class Contract(_Part):
     """A validated contract; see the module for its invariants.
 
@@ -218,6 +245,7 @@ class Contract(_Part):
     outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     privacy: Privacy
     optimizer: Optimizer
+    server: Server = Server()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Contract:
@@ -226,6 +254,14 @@ class Contract(_Part):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
+        if self.adapter.aggregation == "head":
+            for key, grouped in (
+                ("privacy.clip", self.privacy.clip),
+                ("optimizer.learning_rate", self.optimizer.learning_rate),
+                ("server.learning_rate", self.server.learning_rate),
+            ):
+                if set(grouped) != {"all"}:
+                    raise ValueError(f"{key}: where only the head trains, give one number")
         largest = max(self.outlets, key=self.outlets.__getitem__)
         if self.privacy.delta >= 1 / self.outlets[largest]:
             raise ValueError(

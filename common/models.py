@@ -6,8 +6,9 @@ one logit a label. The head is a plain `nn.Linear` in PEFT's `modules_to_save`, 
 trainable part is one ordinary PEFT adapter.
 
 Invariants:
-    * Everything trainable starts at public values: B and the head at zero, A from the contract's
-      seed by SHAKE-256, which is the same on every machine and in every version of torch.
+    * Everything trainable starts at public values: B at zero, the head at zero or at what the base
+      makes of the labels' names, A from the contract's seed by SHAKE-256, which is the same on
+      every machine and in every version of torch.
     * Records never mix: no batch statistics, attention masked, pooling over a record's own tokens.
 
 Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "run/adapter")`.
@@ -30,6 +31,9 @@ from torch import Tensor, nn
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, Model
 from presspool.common.errors import ContractError
+
+# A head from names starts this sure of itself: its logits lie within ± this.
+NAME_SCALE = 5.0
 
 
 class TextClassifier(nn.Module):
@@ -59,11 +63,15 @@ class TextClassifier(nn.Module):
         Returns:
             (records, labels) float32.
         """
+        logits: Tensor = self.head(self.features(input_ids, attention_mask))
+        return logits.float()
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """What the head reads: (records, hidden) mean states of length one; arguments as above."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        logits: Tensor = self.head(nn.functional.normalize(pooled, dim=-1))
-        return logits.float()
+        return nn.functional.normalize(pooled, dim=-1)
 
 
 def base(contract: Contract) -> TextClassifier:
@@ -97,12 +105,15 @@ def build(contract: Contract) -> PeftModel:
         ModelError: the base model is missing or is not the pinned one.
     """
     spec, spec_id = contract.adapter, contract.model.id
+    classifier = base(contract)
+    _check_targets(classifier, spec.targets)
     config = LoraConfig(
         r=spec.rank, lora_alpha=spec.alpha, lora_dropout=0.0, bias="none",
         target_modules=list(spec.targets), modules_to_save=["head"],
+        layers_to_transform=_last_layers(classifier.config, spec.layers),
     )  # fmt: skip
-    classifier = base(contract)
-    _check_targets(classifier, spec.targets)
+    if contract.task.head == "names":
+        _name_head(classifier, contract)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper; it is set below
         model = get_peft_model(classifier, config)
@@ -111,6 +122,8 @@ def build(contract: Contract) -> PeftModel:
         if "lora_A" in name:
             parameter.data = public_factor(contract.seed, name, tuple(parameter.shape))
             parameter.requires_grad_(spec.aggregation == "fedit")
+        if "lora_B" in name:
+            parameter.requires_grad_(spec.aggregation != "head")
     return model
 
 
@@ -166,6 +179,13 @@ def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
+@torch.no_grad()
+def _name_head(classifier: TextClassifier, contract: Contract) -> None:
+    """A head whose logits say how near a text is to each label's name (cosine, scaled)."""
+    names = encode(contract, list(contract.task.labels))
+    classifier.head.weight.copy_(NAME_SCALE * classifier.features(**names))
+
+
 def _check_length(config: Any, max_length: int) -> None:
     """Refuse what would fail at the first long record: that there is one is readers' data."""
     positions = getattr(config, "max_position_embeddings", None)
@@ -174,6 +194,19 @@ def _check_length(config: Any, max_length: int) -> None:
             "records longer than the base model can read", where="[task] max_length",
             expected=f"at most {positions} tokens", got=max_length,
         )  # fmt: skip
+
+
+def _last_layers(config: Any, count: int | None) -> list[int] | None:
+    """Indices of the last `count` layers; None for all."""
+    total: int = config.num_hidden_layers
+    if count is None:
+        return None
+    if count > total:
+        raise ContractError(
+            "more layers than the base model has", where="[adapter] layers",
+            expected=f"at most {total}", got=count,
+        )  # fmt: skip
+    return list(range(total - count, total))
 
 
 def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ detectors are the ordinary tests of `client`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from presspool.client.training import RoundWork
 from presspool.common.adapters import trainable
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import EngineError
-from presspool.common.models import encode
+from presspool.common.frozen_trunk import FrozenTrunk
 from presspool.common.update import AdapterUpdate, pack_update
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -90,11 +90,11 @@ def records_clipped_in_place_of_readers(patch: pytest.MonkeyPatch) -> None:
 def a_loss_averaged_over_the_batchs_tokens(patch: pytest.MonkeyPatch) -> None:
     """One reader's length scales every other reader's gradient before it is clipped."""
 
-    def losses(model: nn.Module, contract: Contract, texts: list[str], labels: Tensor) -> Tensor:
-        batch = encode(contract, texts)
-        own = nn.functional.cross_entropy(model(**batch), labels, reduction="none")
-        tokens = batch["attention_mask"].sum(1)
-        return own * tokens * len(texts) / tokens.sum()
+    real = training.record_losses
+
+    def losses(trunk: FrozenTrunk, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+        tokens = torch.tensor([len(row) for row in activations])
+        return real(trunk, activations, labels) * tokens * len(tokens) / tokens.sum()
 
     patch.setattr(training, "record_losses", losses)
 

@@ -18,12 +18,20 @@ from presspool.client.settings import OutletSettings
 from presspool.common import adapters
 from presspool.common.contract import Contract
 from presspool.common.errors import EngineError, SelfTestError
-from presspool.common.models import build
+from presspool.common.models import TextClassifier, build
 from presspool.common.update import TrainTask
 
 
-@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
-@pytest.mark.parametrize("clip", [1.0, {"adapter": 0.3, "head": 2.0}])
+@pytest.mark.parametrize(
+    ("aggregation", "clip"),
+    [
+        ("ffa", 1.0),
+        ("ffa", {"adapter": 0.3, "head": 2.0}),
+        ("fedit", 1.0),
+        ("fedit", {"adapter": 0.3, "head": 2.0}),
+        ("head", 1.0),
+    ],
+)
 @pytest.mark.parametrize("sigma", [0.8, 0.0])
 def test_a_right_engine_passes(
     contract: Contract, aggregation: str, clip: object, sigma: float
@@ -72,6 +80,17 @@ def _uncounted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReaderOptimizer, "steps_taken", property(lambda _: 0))
 
 
+def _mixed_frozen_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features that are centred over the batch, as a batch norm would."""
+    right = TextClassifier.features
+
+    def features(self: TextClassifier, *arguments: Any) -> torch.Tensor:
+        own = right(self, *arguments)
+        return own - own.mean(0)
+
+    monkeypatch.setattr(TextClassifier, "features", features)
+
+
 def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     right = selftest._named
 
@@ -108,6 +127,17 @@ def test_every_planted_defect_stops_the_outlet(
     defect(monkeypatch)
     with pytest.raises(SelfTestError):
         prove(model, contract)
+
+
+def test_records_that_mix_below_the_trained_layers_stop_the_outlet(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's own proof follows gradients, which do not reach the frozen layers."""
+    head = contract.replace(adapter={"aggregation": "head"})
+    model = build(head)
+    _mixed_frozen_layers(monkeypatch)
+    with pytest.raises(SelfTestError, match="mixed in the frozen layers"):
+        prove(model, head)
 
 
 def test_a_model_that_cannot_be_trained_is_refused_before_any_reader_is_read(

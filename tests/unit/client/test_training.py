@@ -25,6 +25,7 @@ from presspool.client.training import Compute, private_optimizer, rate_factor, r
 from presspool.common.adapters import load, trainable
 from presspool.common.contract import Contract, Optimizer, parse_contract
 from presspool.common.errors import PlanError
+from presspool.common.frozen_trunk import FrozenTrunk
 from presspool.common.models import build, encode
 
 
@@ -201,22 +202,23 @@ def test_a_reader_who_cannot_be_computed_is_left_out(bench: Bench, error: Except
     """And nobody else changes: the same as a data set without that reader."""
     contract = everyone(bench.contract)
     marked = bench.readers.texts(np.arange(bench.readers.offsets[4], bench.readers.offsets[5]))
+    run = FrozenTrunk.run
 
-    def failing(model: nn.Module, contract: Contract, texts: list[str], labels: Tensor) -> Tensor:
+    def failing(trunk: FrozenTrunk, texts: list[str]) -> list[Tensor]:
         if set(texts) & set(marked):
             raise error
-        return record_losses(model, contract, texts, labels)
+        return run(trunk, texts)
 
     others = [i for i in range(12) if i != 4]
     expected = clipped_sum(bench, subset(bench.readers, others), contract)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "record_losses", failing)
+        patch.setattr(FrozenTrunk, "run", failing)
         got = clipped_sum(bench, bench.readers, contract)
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_an_outlet_whose_every_reader_fails_answers_with_noise(bench: Bench) -> None:
-    def failing(model: nn.Module, contract: Contract, texts: list[str], labels: Tensor) -> Tensor:
+    def failing(*_: Any) -> Tensor:
         raise ValueError("a reader's text")
 
     with pytest.MonkeyPatch.context() as patch, watching() as seen:
@@ -292,21 +294,26 @@ def test_a_state_that_does_not_fit_is_refused(bench: Bench) -> None:
 # --- Losses and rates ----------------------------------------------------------------------------
 
 
+def losses_of(bench: Bench, texts: list[str], labels: Tensor) -> Tensor:
+    trunk = FrozenTrunk(bench.model, bench.contract)
+    return record_losses(trunk, trunk.run(texts), labels)
+
+
 def test_a_records_loss_does_not_depend_on_its_batch(bench: Bench) -> None:
     texts = bench.readers.texts(np.arange(bench.readers.records))
     labels = torch.from_numpy(bench.readers.label.copy())
-    together = record_losses(bench.model, bench.contract, texts, labels)
+    together = losses_of(bench, texts, labels)
     assert together.shape == (len(texts),)
     for i in range(len(texts)):
-        alone = record_losses(bench.model, bench.contract, texts[i : i + 1], labels[i : i + 1])
+        alone = losses_of(bench, texts[i : i + 1], labels[i : i + 1])
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-6, rtol=1e-6)
 
 
 def test_a_text_beyond_the_length_limit_is_cut(bench: Bench) -> None:
     limit = bench.contract.task.max_length
     label = torch.tensor([0])
-    long = record_losses(bench.model, bench.contract, ["goal " * 500], label)
-    cut = record_losses(bench.model, bench.contract, ["goal " * (limit - 2)], label)
+    long = losses_of(bench, ["goal " * 500], label)
+    cut = losses_of(bench, ["goal " * (limit - 2)], label)
     torch.testing.assert_close(long, cut)
 
 
@@ -378,7 +385,8 @@ def test_half_precision_does_not_let_a_long_text_move_the_others(contract: Contr
     def gradients(batch: list[str]) -> torch.Tensor:
         with ReaderGradients(model) as engine, torch.autocast("cpu", dtype=torch.bfloat16):
             labels = torch.zeros(len(batch), dtype=torch.int64)
-            losses = record_losses(model, contract, batch, labels)
+            trunk = FrozenTrunk(model, contract)
+            losses = record_losses(trunk, trunk.run(batch), labels)
             engine.backward(losses, torch.arange(len(batch)), len(batch))
             rows: list[Any] = [getattr(p, "grad_sample") for p in trainable(model).values()]  # noqa: B009
             return torch.cat([row.flatten(1) for row in rows], dim=1)[: len(texts)]

@@ -16,13 +16,18 @@ from tests.made_runs import Arrays
 from presspool.common import adapters
 from presspool.common.contract import Contract
 from presspool.common.errors import DataError
+from presspool.common.frozen_trunk import BATCH
 from presspool.common.models import build, encode
-from presspool.server.evaluation import BATCH, Evaluation
+from presspool.server.evaluation import Evaluation, HeldOut
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def read(contract: Contract, path: Path, *, text: str = "text", label: str = "label") -> HeldOut:
+    return HeldOut.read(path, text=text, label=label, labels=contract.task.labels)
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def rows() -> list[dict[str, str]]:
 @pytest.fixture
 def held_out(tmp_path: Path, rows: list[dict[str, str]], contract: Contract) -> Evaluation:
     path = write(tmp_path / "held_out.parquet", rows)
-    return Evaluation.load(contract, path, text="text", label="label")
+    return Evaluation(contract, read(contract, path))
 
 
 def random_state(contract: Contract, scale: float = 0.5) -> Arrays:
@@ -107,7 +112,7 @@ def test_a_diverged_model_has_no_loss_but_still_an_accuracy(
 def test_a_class_that_does_not_occur_counts_as_zero_f1(tmp_path: Path, contract: Contract) -> None:
     rows = [{"text": "goal match", "label": "sport"}] * 4
     path = write(tmp_path / "one.parquet", rows)
-    held_out = Evaluation.load(contract, path, text="text", label="label")
+    held_out = Evaluation(contract, read(contract, path))
     state = adapters.read(build(contract))
     bias = next(name for name in state if name.endswith(".default.bias"))
     sure = {**state, bias: np.array([0, 9, 0], np.float32)}
@@ -119,7 +124,7 @@ def test_a_class_that_does_not_occur_counts_as_zero_f1(tmp_path: Path, contract:
 def test_other_columns_can_be_named(tmp_path: Path, contract: Contract) -> None:
     rows = [{"title": "goal match", "topic": "sport", "text": "", "label": "nobody knows"}]
     path = write(tmp_path / "named.parquet", rows)
-    held_out = Evaluation.load(contract, path, text="title", label="topic")
+    held_out = read(contract, path, text="title", label="topic")
     assert held_out.labels.tolist() == [1]
 
 
@@ -136,7 +141,7 @@ def test_bad_held_out_data_is_told_in_words(
 ) -> None:
     path = write(tmp_path / "held_out.parquet", rows)
     with pytest.raises(DataError, match=said) as caught:
-        Evaluation.load(contract, path, text=text, label="label")
+        read(contract, path, text=text)
     assert str(path) in caught.value.where
 
 
@@ -147,4 +152,4 @@ def test_a_held_out_file_that_is_none_is_told_in_words(
     (tmp_path / "empty.csv").touch()
     (tmp_path / "held_out.xlsx").write_bytes(b"PK")
     with pytest.raises(DataError):
-        Evaluation.load(contract, tmp_path / name, text="text", label="label")
+        read(contract, tmp_path / name)
