@@ -1,9 +1,10 @@
 """The Flower `Strategy`: send the adapter to every outlet, admit the answers, average them.
 
 The new adapter is the old one plus Σ w_j Δ_j / Σ w_j over the admitted outlets, with the weights
-that the contract's declared populations give; private counts play no part. FedIT (Zhang et al.,
-ICASSP 2024) averages both LoRA factors this way; with FFA-LoRA (Sun et al., ICLR 2024) A is frozen
-at its public value, so that averaging B is averaging the product BA exactly.
+that the contract's declared populations give; private counts play no part. Where the contract names
+a server optimiser, that average is its gradient (`presspool.server.server_optimizer`). FedIT (Zhang
+et al., ICASSP 2024) averages both LoRA factors this way; with FFA-LoRA (Sun et al., ICLR 2024) A is
+frozen at its public value, so that averaging B is averaging the product BA exactly.
 
 Invariants:
     * The sum runs in outlet order in float64, so its bytes do not depend on who answered first.
@@ -22,7 +23,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from presspool.common.adapters import digest
+from presspool.common.adapters import State, digest
 from presspool.common.contract import Contract
 from presspool.common.update import (
     AdapterUpdate,
@@ -34,6 +35,7 @@ from presspool.common.update import (
     state_of,
 )
 from presspool.server.admission import Admitted, Expected, admit
+from presspool.server.server_optimizer import step
 
 
 @dataclass
@@ -56,11 +58,13 @@ class AdapterAveraging(Strategy):
 
     Attributes:
         contract: the frozen contract.
+        moments: what the server's optimiser remembers.
         traffic: the last round's traffic and admissions.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, moments: State | None = None) -> None:
         self.contract = contract
+        self.moments: State = moments or {}
         self.traffic = RoundTraffic()
         self._sent: dict[str, NDArray[np.float32]] = {}
 
@@ -95,7 +99,10 @@ class AdapterAveraging(Strategy):
         self.traffic.bytes_up = sum(payload_bytes(r.content) for r in replies if r.has_content())
         self.traffic.admitted = admit(replies, self._expected(server_round))
         averaged = average(self.traffic.admitted.updates, self.contract.weights())
-        state = {n: (a + averaged[n]).astype(np.float32) for n, a in self._sent.items()}
+        state, self.moments = step(
+            self.contract.server, self._sent, averaged, self.moments, number=server_round,
+            done=(server_round - 1) / self.contract.federation.rounds,
+        )  # fmt: skip
         return array_record(state), MetricRecord({"admitted": len(self.traffic.admitted.updates)})
 
     def configure_evaluate(

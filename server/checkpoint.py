@@ -1,9 +1,10 @@
 """The coordinator's state after a whole round, in one file that is replaced atomically.
 
-The file is a safetensors file: the adapter state as tensors, and in its metadata the contract's
-digest, what the rounds so far measured, and a checksum of it all (safetensors has none of its own,
-and a flipped bit would otherwise be trained on). A crash leaves the last whole round; continuing
-from it gives the same adapter as never having stopped, because outlets keep nothing between rounds.
+The file is a safetensors file: as tensors the adapter's state and the moments of the server's
+optimiser; in its metadata the contract's digest, what the rounds so far measured, and a checksum of
+it all (safetensors has none of its own, and a flipped bit would otherwise be trained on). A crash
+leaves the last whole round; continuing from it gives the same adapter as never having stopped,
+because outlets keep nothing between rounds.
 
 Example: `save(path, Checkpoint(...))`; `load(path, digest=contract.digest)`.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from presspool.common.errors import FolderError
 from presspool.common.files import replace_file
 from presspool.common.results import RoundResult
 
+_STATE, _MOMENTS = "state/", "moments/"
 _ROUNDS = TypeAdapter(tuple[RoundResult, ...])
 
 
@@ -37,11 +39,13 @@ class Checkpoint:
         contract: digest of the contract.
         rounds: results of the rounds so far, round 0 (before training) first.
         state: the adapter after them.
+        moments: what the server's optimiser remembers.
     """
 
     contract: str
     rounds: tuple[RoundResult, ...]
     state: dict[str, NDArray[np.float32]]
+    moments: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -54,8 +58,12 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "contract": checkpoint.contract,
         "rounds": _ROUNDS.dump_json(checkpoint.rounds).decode(),
     }
-    metadata["checksum"] = _checksum(metadata, checkpoint.state)
-    replace_file(path, to_bytes(checkpoint.state, metadata=metadata))
+    tensors = {
+        **{f"{_STATE}{name}": array for name, array in checkpoint.state.items()},
+        **{f"{_MOMENTS}{name}": array for name, array in checkpoint.moments.items()},
+    }
+    metadata["checksum"] = _checksum(metadata, tensors)
+    replace_file(path, to_bytes(tensors, metadata=metadata))
 
 
 def load(path: Path, *, digest: str) -> Checkpoint | None:
@@ -69,9 +77,9 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
     try:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         rounds = _ROUNDS.validate_json(metadata["rounds"])
-        if metadata["checksum"] != _checksum(metadata, state):
+        if metadata["checksum"] != _checksum(metadata, tensors):
             raise ValueError("not what was saved")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
@@ -81,9 +89,16 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
     if metadata["contract"] != digest:
         raise FolderError("the checkpoint is of another contract", where=str(path),
                           expected=digest, got=metadata["contract"])  # fmt: skip
-    return Checkpoint(contract=digest, rounds=rounds, state=state)
+    return Checkpoint(
+        contract=digest, rounds=rounds, state=_part(tensors, _STATE),
+        moments=_part(tensors, _MOMENTS),
+    )  # fmt: skip
 
 
-def _checksum(metadata: Mapping[str, str], state: adapters.State) -> str:
-    said = f"{metadata['contract']}\0{metadata['rounds']}\0{adapters.digest(state)}"
+def _part(tensors: adapters.State, prefix: str) -> dict[str, NDArray[np.float32]]:
+    return {n.removeprefix(prefix): a for n, a in tensors.items() if n.startswith(prefix)}
+
+
+def _checksum(metadata: Mapping[str, str], tensors: adapters.State) -> str:
+    said = f"{metadata['contract']}\0{metadata['rounds']}\0{adapters.digest(tensors)}"
     return hashlib.sha256(said.encode()).hexdigest()

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from presspool.common.contract import Contract
+from presspool.common.recipe import ADAPTER_PAYS, noise_share
 from presspool.common.statement import accountant
 
 
@@ -21,6 +22,7 @@ def summarise(contract: Contract) -> dict[str, Any]:
     because readers of several outlets compose one after the other, never in parallel.
     """
     plan, weights = contract.plan, contract.weights()
+    share = _adapter_noise(contract)
     epsilon = plan.epsilon() if plan.protected else None
     count = len(contract.outlets)
     return {
@@ -36,6 +38,8 @@ def summarise(contract: Contract) -> dict[str, Any]:
         "steps": plan.steps,
         "clip": dict(plan.clip),
         "sensitivity": plan.sensitivity,
+        "adapter_noise_share": share,
+        "adapter_pays": share is None or share <= ADAPTER_PAYS,
         "worst_case": None if epsilon is None
         else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
         "outlets": [
@@ -48,6 +52,22 @@ def summarise(contract: Contract) -> dict[str, Any]:
         ],
         "contract": contract.body(),
     }  # fmt: skip
+
+
+def _adapter_noise(contract: Contract) -> float | None:
+    """Noise by signal of the pool's adapter (`recipe.noise_share`); None where it is not trained.
+
+    Raises:
+        ContractError: the adapter does not fit the base model.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    from presspool.common.adapters import group_of, trainable
+    from presspool.common.models import build
+
+    if contract.adapter.aggregation == "head":
+        return None
+    sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
+    return noise_share(contract.plan, contract.outlets, sum(sizes))
 
 
 def render(summary: dict[str, Any], console: Console) -> None:
@@ -79,6 +99,14 @@ def render(summary: dict[str, Any], console: Console) -> None:
 def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if summary["unit"] == "record":
         console.print("weaker: the unit is a record, not a reader", style="bold yellow")
+    if not summary["adapter_pays"]:
+        console.print(
+            f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
+            f"what clipping lets through (it has paid up to {ADAPTER_PAYS:g})\n  to do: set "
+            '[adapter] aggregation = "head" to train the head alone, or find more readers or a '
+            "larger ε",
+            style="bold yellow", markup=False, soft_wrap=True,
+        )  # fmt: skip
     worst = summary["worst_case"]
     if worst["outlets"] > 1:
         console.print(

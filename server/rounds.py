@@ -40,7 +40,7 @@ from presspool.common.update import array_record, state_of
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
 from presspool.server.checkpoint import Checkpoint
-from presspool.server.evaluation import NOT_MEASURED, Evaluation, Scores
+from presspool.server.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _one_round(
     grid: Grid, contract: Contract, point: Checkpoint, scores: Callable[[State], Scores]
 ) -> Checkpoint:
     number, began = len(point.rounds), time.monotonic()
-    strategy = AdapterAveraging(contract)
+    strategy = AdapterAveraging(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     state, traffic = state_of(arrays), strategy.traffic
@@ -109,7 +109,10 @@ def _one_round(
         outlets=tuple(traffic.admitted.updates), refused=traffic.admitted.refused,
     )  # fmt: skip
     _log_round(done, contract)
-    return Checkpoint(contract=contract.digest, rounds=(*point.rounds, done), state=state)
+    return Checkpoint(
+        contract=contract.digest, rounds=(*point.rounds, done), state=state,
+        moments=dict(strategy.moments),
+    )  # fmt: skip
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:
@@ -125,9 +128,10 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
 def _scorer(contract: Contract, setup: Setup) -> Callable[[State], Scores]:
     if setup.evaluation is None:
         return lambda _: NOT_MEASURED
-    return Evaluation.load(
-        contract, Path(setup.evaluation), text=setup.text, label=setup.label
-    ).scores
+    held_out = HeldOut.read(
+        Path(setup.evaluation), text=setup.text, label=setup.label, labels=contract.task.labels
+    )
+    return Evaluation(contract, held_out).scores
 
 
 def _save_adapter(folder: RunFolder, contract: Contract, state: State) -> str:

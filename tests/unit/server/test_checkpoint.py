@@ -40,7 +40,8 @@ def made_checkpoint(rounds: int = 3) -> Checkpoint:
         "head.bias": rng.normal(size=3).astype(np.float32),
     }
     rounds_so_far = tuple(made_round(number) for number in range(rounds))
-    return Checkpoint(contract=CONTRACT, rounds=rounds_so_far, state=state)
+    moments = {f"first/{n}": rng.normal(size=a.shape).astype(np.float32) for n, a in state.items()}
+    return Checkpoint(contract=CONTRACT, rounds=rounds_so_far, state=state, moments=moments)
 
 
 @pytest.fixture
@@ -56,6 +57,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(path: Path) -> None:
     assert loaded.rounds == saved.rounds
     assert list(loaded.state) == sorted(loaded.state)
     assert digest(loaded.state) == digest(saved.state)
+    assert digest(loaded.moments) == digest(saved.moments)
     for name, array in loaded.state.items():
         assert array.tobytes() == saved.state[name].tobytes()
         assert array.dtype == np.float32

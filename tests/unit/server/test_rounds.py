@@ -194,11 +194,15 @@ def test_tensorboard_reads_every_rounds_events(
 # --- Stopping and going on ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("replies", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("replies", "server"), [(1, {}), (2, {}), (3, {}), (4, {}), (3, {"name": "adam"})]
+)
 def test_a_run_that_was_stopped_anywhere_ends_with_the_same_adapter(
-    tmp_path: Path, contract: Contract, outlets: dict[str, Path], held_out: Path, replies: int
-) -> None:
+    tmp_path: Path, contract: Contract, outlets: dict[str, Path], held_out: Path, replies: int,
+    server: dict[str, str],
+) -> None:  # fmt: skip
     """In mid-round 1 (1 and 2 replies: not averaged yet) or in mid-round 2 (3 and 4)."""
+    contract = contract.replace(server=server)
     whole = new_folder(tmp_path / "whole", contract, held_out)
     expected = serve(whole, outlets)
     folder = new_folder(tmp_path / "stopped", contract, held_out)
