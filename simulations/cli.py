@@ -1,9 +1,8 @@
-"""`presspool demo`, `simulate`, `compare`, `experiment` and `bench`: what a researcher types."""
+"""`presspool demo`, `simulate`, `compare`, `tune` and `bench`: what a researcher types."""
 
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from presspool.simulations.simulate import SimulateOptions
 
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-experiment = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
@@ -108,47 +106,43 @@ def compare(
     print(comparison.to_json()) if as_json else comparison.render(out)
 
 
-@experiment.callback()
-def _experiment() -> None:
-    """Declared experiments on real data."""
-
-
-@experiment.command(name="outlets")
-def outlets(
-    data: Annotated[
-        Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")
-    ] = Path("../shared/data"),
+def tune(
+    run: Annotated[Path, typer.Argument(help="The run.toml to start from.")],
+    public: Annotated[
+        Path | None,
+        typer.Option(help="Public labelled texts; default the run.toml's [evaluation] file."),
+    ] = None,
+    text: Annotated[str, typer.Option(help="The public file's text column.")] = "text",
+    label: Annotated[str, typer.Option(help="Its label column.")] = "label",
     out_folder: Annotated[
-        Path, typer.Option("--out", help="The experiment's folder; the same one continues it.")
-    ] = Path("runs/experiments/outlets"),
-    page: Annotated[Path, typer.Option(help="Page that gets the tables.")] = Path(
-        "docs/results.md"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions.")] = 3,
-    workers: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+        Path | None, typer.Option("--out", help="Folder of the trials; the same one continues.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Eight real outlets, each alone against all together, with and without privacy.
+    """Propose clip norms, rates, steps and batch for a budget, from public data alone.
 
-    Example: presspool experiment outlets --data ../shared/data --workers 2
+    Example: presspool tune run.toml --public archive.parquet
     """
-    from presspool.simulations.experiments import outlets as experiment_outlets
-    from presspool.simulations.pages import write_section
+    from presspool.common.run_file import EvaluationData, freeze, read_run_file
+    from presspool.server.evaluation import HeldOut
+    from presspool.simulations.tune import as_json as to_json
+    from presspool.simulations.tune import proposal, trials_of
+    from presspool.simulations.tune import tune as search
 
-    start_logging(quiet=True)
-    with ExitStack() as stack:
-        rows = experiment_outlets.run_experiment(
-            data=data, out=out_folder, workers=workers, seeds=range(1, seeds + 1),
-            progress=lambda total, done: stack.enter_context(
-                progress("runs", total=total, done=done)
-            ),
-        )  # fmt: skip
-    tables = experiment_outlets.markdown(rows, seeds=seeds)
-    write_section(page, "outlets", tables)
+    start_logging(quiet=as_json)
+    file = read_run_file(run)
+    used = EvaluationData(data=public, text=text, label=label) if public else file.evaluation
+    if used is None:
+        raise _no_public(run)
+    contract = freeze(file.contract)
+    rows = HeldOut.read(used.data, text=used.text, label=used.label, labels=contract.task.labels)
+    folder = out_folder or Path("runs") / f"tune-{contract.name}"
+    with progress("trials", total=trials_of(contract)) as advance:
+        trials = search(contract, rows, folder, on_trial=advance)
     if as_json:
-        print_json(experiment_outlets.to_json(rows))
+        print_json(to_json(trials, used.data))
     else:
-        out.print(tables, markup=False)
+        out.print(proposal(contract, trials, used.data, len(rows.labels)), markup=False)
 
 
 @bench.callback()
@@ -217,6 +211,15 @@ def _as_json(result: RunResult) -> dict[str, object]:
 
     body: dict[str, object] = json.loads(result.to_json())
     return body
+
+
+def _no_public(run: Path) -> Exception:
+    from presspool.common.errors import InputError
+
+    return InputError(
+        "nothing public to tune on", where=str(run), expected="an [evaluation] table, or --public",
+        advice="name a file of public labelled texts; readers' data would cost their budget",
+    )  # fmt: skip
 
 
 def _require_new(folder: Path) -> None:

@@ -1,46 +1,73 @@
 """Running many federations in parallel, each in a process of its own; stopped ones are continued.
 
-A job is one run (an arm, an ε, a seed) in a folder of its own. What was measured on it is written
-to `measured.json` last, so that a job either counts as a whole or is done again from its last
-checkpoint. Starting an experiment again does only what is missing.
+A job is one run (an arm, an ε, a seed) in a folder of its own. Which test records its model gets
+right is written last (`correct.npy`), so that a job either counts as a whole or is done again from
+its last checkpoint. Starting an experiment again does only what is missing.
 
-Example: `run_jobs(jobs, Path("runs/experiments/outlets"), workers=2, measure=measure)`.
+Example: `run_jobs(jobs, Path("runs/experiments/outlets/jobs"), workers=2)`.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from presspool.common.contract import Contract
 from presspool.common.files import replace_file
-from presspool.common.run_file import RunFile
+from presspool.common.results import read_result
+from presspool.common.run_file import RunFile, freeze
 from presspool.common.run_folder import RunFolder
 from presspool.simulations.local_grid import THREADS_PER_WORKER, LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, serve
 
-Measured = dict[str, Any]
-Measure = Callable[[Path], Measured]
+if TYPE_CHECKING:
+    from presspool.common.adapters import State
+    from presspool.common.frozen_trunk import ActivationCache
+    from presspool.server.evaluation import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run of an experiment.
+    """One model of an experiment.
 
     Attributes:
         name: its folder's name; says arm, ε and seed.
         run: the run file.
         seed: of its reproducible noise: experiments measure accuracy, they release nothing.
+        test: the file that its model is judged on, with the columns `text` and `label`.
+        trained: whether it is trained at all, or judged as it starts.
     """
 
     name: str
     run: RunFile
     seed: int
+    test: Path
+    trained: bool = True
+
+    def finished(self, folder: Path) -> bool:
+        """Whether its results lie in the jobs' folder."""
+        return (folder / self.name / "correct.npy").exists()
+
+    def correct(self, folder: Path) -> NDArray[np.bool_]:
+        """Which test records the finished job's model gets right, (records,) bool."""
+        result: NDArray[np.bool_] = np.load(folder / self.name / "correct.npy")
+        return result
+
+    def seconds(self, folder: Path) -> float:
+        """How long the finished job's rounds took, in seconds; 0 where nothing was trained."""
+        if not self.trained:
+            return 0.0
+        return sum(done.seconds for done in read_result(folder / self.name).rounds)
 
 
 def run_jobs(
@@ -48,52 +75,87 @@ def run_jobs(
     folder: Path,
     *,
     workers: int,
-    measure: Measure,
     on_done: Callable[[], None] = lambda: None,
-) -> dict[str, Measured]:
-    """Run the jobs that are not done yet and return what was measured on all of them.
+) -> None:
+    """Run the jobs that are not done yet.
 
     Args:
         jobs: the whole experiment.
         folder: where each job has its folder.
         workers: jobs at a time.
-        measure: judges a finished run folder; a module's function, as it is sent to a process.
         on_done: called after each job that was run now.
 
     Raises:
         PressPoolError: a job failed; the others' results are kept.
     """
-    todo = [job for job in jobs if not _measured_file(folder, job).exists()]
+    todo = [job for job in jobs if not job.finished(folder)]
     pool = ProcessPoolExecutor(
         max_workers=workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
     try:
-        for finished in as_completed([pool.submit(_run, job, folder, measure) for job in todo]):
-            finished.result()
+        for done in as_completed([pool.submit(run_job, job, folder) for job in todo]):
+            done.result()
             on_done()
     finally:
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
-    return {job.name: json.loads(_measured_file(folder, job).read_bytes()) for job in jobs}
 
 
-def _run(job: Job, folder: Path, measure: Measure) -> None:
-    run_folder = RunFolder(folder / job.name)
-    started = run_folder.contract_file.exists()
-    options = SimulateOptions(out=run_folder.path, deterministic=job.seed, resume=started)
-    prepared = prepare(job.run, options)
-    with LocalGrid(prepared.outlets, workers=0) as grid:
-        serve(grid, run_folder)
-    content = json.dumps(measure(run_folder.path), indent=1).encode()
-    replace_file(_measured_file(folder, job), content)
+def run_job(job: Job, folder: Path) -> None:
+    """Train one model, or continue its training, and judge it."""
+    own = folder / job.name
+    contract, state = _train(job, RunFolder(own)) if job.trained else _start(job)
+    correct = io.BytesIO()
+    np.save(correct, _judge(contract, state, job.test))
+    own.mkdir(parents=True, exist_ok=True)
+    replace_file(own / "correct.npy", correct.getvalue())
 
 
-def _measured_file(folder: Path, job: Job) -> Path:
-    return folder / job.name / "measured.json"
+def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
+    from presspool.server import checkpoint
+
+    started = folder.contract_file.exists()
+    options = SimulateOptions(out=folder.path, deterministic=job.seed, resume=started)
+    with LocalGrid(prepare(job.run, options).outlets, workers=0) as grid:
+        serve(grid, folder)
+    contract = folder.read_contract()
+    point = checkpoint.load(folder.checkpoint, digest=contract.digest)
+    assert point is not None  # `serve` has just written it
+    return contract, point.state
+
+
+def _start(job: Job) -> tuple[Contract, State]:
+    from presspool.common.adapters import read
+    from presspool.common.models import build
+
+    contract = freeze(job.run.contract)
+    return contract, read(build(contract))
+
+
+def _judge(contract: Contract, state: State, test: Path) -> NDArray[np.bool_]:
+    from presspool.server.evaluation import Evaluation
+
+    held_out = _held_out(test, contract.task.labels)
+    return Evaluation(contract, held_out, _activations()).correct(state)
+
+
+# The jobs of one process share what the frozen layers make of the test records.
+@cache
+def _activations() -> ActivationCache:
+    from presspool.common.frozen_trunk import ActivationCache
+
+    return ActivationCache()
+
+
+@cache
+def _held_out(test: Path, labels: tuple[str, ...]) -> HeldOut:
+    from presspool.server.evaluation import HeldOut
+
+    return HeldOut.read(test, text="text", label="label", labels=labels)
 
 
 def _start_worker() -> None:

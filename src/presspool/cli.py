@@ -11,7 +11,8 @@ from presspool import __version__
 from presspool.client.cli import outlet
 from presspool.common.console import guarded
 from presspool.server.cli import contract
-from presspool.simulations.cli import bench, compare, demo, experiment, simulate
+from presspool.simulations.cli import bench, compare, demo, simulate, tune
+from presspool.simulations.experiments.cli import app as experiment
 
 app = typer.Typer(
     name="presspool",
@@ -25,7 +26,7 @@ app.add_typer(outlet, name="outlet")
 app.add_typer(contract, name="contract")
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")
-for command in (demo, simulate, compare):
+for command in (demo, simulate, compare, tune):
     app.command()(command)
 
 

@@ -1,0 +1,114 @@
+"""What an experiment compares: arms over a pool, declared before anything runs.
+
+Kinds of arm:
+
+* `untrained`: the head made of the label names, nothing trained;
+* `federated`: one model over all outlets;
+* `local`: one model for each outlet alone, same steps and budget; judged as their mean;
+* `central`: one model over everybody's readers in one place: the ceiling.
+
+Example: `declare(pool, Arm(name="federated", kind="federated", recipe=recipe), epsilon=3, seed=1)`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from presspool.common.contract import parse_contract
+from presspool.common.run_file import RunFile, Simulation
+from presspool.simulations.experiments.jobs import Job
+from presspool.simulations.experiments.pools import EVERYBODY, Pool
+
+Tables = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One way to get a model.
+
+    Attributes:
+        name: for tables; unique in an experiment.
+        kind: see the module.
+        recipe: the contract's tables but ε.
+        epsilons: reader-level ε of its runs; `math.inf` without noise.
+        seeds: one repetition each.
+    """
+
+    name: str
+    kind: Literal["untrained", "federated", "local", "central"]
+    recipe: Tables
+    epsilons: tuple[float, ...] = (math.inf,)
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One repetition of an arm: its models are judged together.
+
+    Attributes:
+        pool: over which pool.
+        arm: which arm.
+        epsilon: its ε.
+        seed: its seed.
+        jobs: outlet to the job that made its model; one job under `EVERYBODY` if all share it.
+    """
+
+    pool: Pool
+    arm: Arm
+    epsilon: float
+    seed: int
+    jobs: Mapping[str, Job]
+
+
+def trials(pool: Pool, arms: tuple[Arm, ...]) -> list[Trial]:
+    """Every repetition of every arm over a pool, seeds outermost: early results are whole."""
+    seeds = sorted({seed for arm in arms for seed in arm.seeds})
+    return [
+        declare(pool, arm, epsilon, seed)
+        for seed in seeds
+        for arm in arms
+        if seed in arm.seeds
+        for epsilon in arm.epsilons
+    ]
+
+
+def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
+    """The jobs of one repetition."""
+    if arm.kind == "local":
+        members = {outlet: {outlet: n} for outlet, n in pool.readers.items()}
+    elif arm.kind == "central":
+        members = {EVERYBODY: {EVERYBODY: sum(pool.readers.values())}}
+    else:
+        members = {EVERYBODY: dict(pool.readers)}
+    jobs = {
+        name: _job(pool, arm, epsilon, seed, name, populations)
+        for name, populations in members.items()
+    }
+    return Trial(pool=pool, arm=arm, epsilon=epsilon, seed=seed, jobs=jobs)
+
+
+def _job(
+    pool: Pool, arm: Arm, epsilon: float, seed: int, name: str, populations: Mapping[str, int]
+) -> Job:
+    tables = {key: dict(table) for key, table in arm.recipe.items()}
+    if tables["privacy"].get("unit") == "record":
+        populations = {outlet: pool.records[outlet] for outlet in populations}
+    if "noise_multiplier" not in tables["privacy"]:
+        tables["privacy"]["epsilon"] = epsilon
+    tables["federation"]["quorum"] = len(populations)
+    tables["task"] = {
+        "labels": list(pool.labels), "max_length": pool.max_length, **tables.get("task", {}),
+    }  # fmt: skip
+    body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
+    label = f"{pool.folder.name}-{arm.name}-{epsilon:g}-s{seed}"
+    return Job(
+        name=label if name == EVERYBODY else f"{label}-{name}",
+        run=RunFile(
+            contract=parse_contract(body),
+            simulation=Simulation(data=pool.folder, partition="files"),
+        ),
+        seed=seed, test=pool.test, trained=arm.kind != "untrained",
+    )  # fmt: skip

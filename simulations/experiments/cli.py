@@ -1,0 +1,145 @@
+"""`presspool experiment agnews | outlets | readers | sweep`: the declared experiments.
+
+Each command says first how long it will take, does what is missing in its folder, and writes its
+section of the results page. Stopping it in any way loses at most the round in progress.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.console import out, print_json, progress, start_logging
+
+if TYPE_CHECKING:
+    from presspool.simulations.experiments.experiment import Experiment
+    from presspool.simulations.experiments.tidy import Judged
+
+app = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
+
+Data = Annotated[Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="The experiment's folder; the same one continues it. "
+                 "Default runs/experiments/<name>."),
+]  # fmt: skip
+Page = Annotated[Path, typer.Option(help="Page that gets the tables and the plot.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Only the first so many seeds; default all declared.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON.")]
+
+_DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
+
+
+@app.command()
+def agnews(
+    data: Data = _DATA,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="The search grid (training rows only) instead."),
+    ] = False,
+    out_folder: Out = None,
+    page: Page = _PAGE,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """AG News over 4 and 20 outlets: what reader-level privacy leaves of the accuracy.
+
+    Example: presspool experiment agnews --data ../shared/data --seeds 1
+    """
+    from presspool.simulations.experiments.agnews import AGNEWS, SEARCH
+
+    _run(SEARCH if search else AGNEWS, data, out_folder, page, seeds, workers, as_json=as_json)
+
+
+@app.command()
+def outlets(
+    data: Data = _DATA,
+    out_folder: Out = None,
+    page: Page = _PAGE,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """Eight real outlets, each alone against all together, with and without privacy.
+
+    Example: presspool experiment outlets --data ../shared/data --workers 2
+    """
+    from presspool.simulations.experiments.outlets import OUTLETS
+
+    _run(OUTLETS, data, out_folder, page, seeds, workers, as_json=as_json)
+
+
+@app.command()
+def readers(
+    data: Data = _DATA,
+    out_folder: Out = None,
+    page: Page = _PAGE,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """Real heavy-tailed readers: the reader as unit against the record, and the effect of k.
+
+    Example: presspool experiment readers --data ../shared/data
+    """
+    from presspool.simulations.experiments.readers import READERS
+
+    _run(READERS, data, out_folder, page, seeds, workers, as_json=as_json)
+
+
+@app.command()
+def sweep(
+    data: Data = _DATA,
+    out_folder: Out = None,
+    page: Page = Path("docs/guides/choosing-a-budget.md"),
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """Accuracy against ε against number of readers: the page for choosing a budget.
+
+    Example: presspool experiment sweep --data ../shared/data
+    """
+    from presspool.simulations.experiments.sweep import SWEEP
+
+    _run(SWEEP, data, out_folder, page, seeds, workers, as_json=as_json)
+
+
+def _run(
+    experiment: Experiment,
+    data: Path,
+    folder: Path | None,
+    page: Path,
+    seeds: int | None,
+    workers: int,
+    *,
+    as_json: bool,
+) -> None:
+    from presspool.simulations.experiments.cost import hours
+    from presspool.simulations.experiments.experiment import jobs_of, run_experiment
+    from presspool.simulations.experiments.results_page import write_page
+
+    start_logging(quiet=True)
+    folder = folder or Path("runs/experiments") / experiment.name
+    trials = experiment.trials(data, folder, seeds=seeds)
+    jobs = jobs_of(trials)
+    todo = [job for job in jobs if not job.finished(folder / "jobs")]
+    if todo and not as_json:
+        expected = hours(todo, workers=workers)
+        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {expected:.1f} hours")
+    with progress("runs", total=len(jobs), done=len(jobs) - len(todo)) as advance:
+        judged = run_experiment(trials, folder, workers=workers, on_done=advance)
+    tables = write_page(experiment, judged, page)
+    print_json(_as_json(judged)) if as_json else out.print(tables, markup=False)
+
+
+def _as_json(judged: list[Judged]) -> list[dict[str, object]]:
+    from presspool.simulations.experiments.tidy import tidy
+
+    return [{**row, "epsilon": str(row["epsilon"])} for row in tidy(judged)]

@@ -1,0 +1,104 @@
+"""A declared experiment: pools × arms × ε × seeds, run and judged.
+
+What an experiment compares stands in its module before anything runs (`agnews`, `outlets`,
+`readers`, `sweep`). `run_experiment` does what is missing and writes `results.parquet`;
+`results_page` writes the tables and plots of the documentation. A search grid, whose choices made
+the recipe, is an experiment of its own on training records and never reads the test file.
+
+Example: `run_experiment(AGNEWS, options)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from presspool.simulations.experiments.arms import Arm, Trial, trials
+from presspool.simulations.experiments.jobs import Job, run_jobs
+from presspool.simulations.experiments.pools import Pool
+from presspool.simulations.experiments.tidy import Judged, tidy
+from presspool.simulations.pages import commit
+
+Runs = tuple[str, float]  # an arm's name and an ε
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """Two arms whose difference was declared before the runs.
+
+    Attributes:
+        text: what is asked.
+        left: what should be better.
+        right: than what.
+        figure: "pooled" or "own".
+    """
+
+    text: str
+    left: Runs
+    right: Runs
+    figure: str = "pooled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What is compared.
+
+    Attributes:
+        name: of the command, the folder and the page's section.
+        pools: makes the pools: (folder of the data sets, folder to write) to pools.
+        arms: what is run on every pool.
+        questions: asked of every pool.
+        axis: what accuracy is drawn against.
+        note: more Markdown below the tables, out of the pools.
+    """
+
+    name: str
+    pools: Callable[[Path, Path], Sequence[Pool]]
+    arms: tuple[Arm, ...]
+    questions: tuple[Question, ...] = ()
+    axis: Literal["epsilon", "readers"] = "epsilon"
+    note: Callable[[Sequence[Pool]], str] = lambda _pools: ""
+
+    def trials(self, data: Path, out: Path, *, seeds: int | None) -> list[Trial]:
+        """Everything that is to be run, seeds outermost.
+
+        Args:
+            data: folder of the data sets.
+            out: the experiment's folder.
+            seeds: only the first so many seeds; None for all that are declared.
+        """
+        pools = self.pools(data, out / "data")
+        every = [trial for pool in pools for trial in trials(pool, self.arms)]
+        chosen = [t for t in every if seeds is None or t.seed <= seeds]
+        return sorted(chosen, key=lambda trial: trial.seed)
+
+
+def jobs_of(trials: Sequence[Trial]) -> list[Job]:
+    """Their jobs by seed, cheap ones first, those with the same frozen layers together."""
+    jobs = [(trial.seed, job) for trial in trials for job in trial.jobs.values()]
+
+    def order(pair: tuple[int, Job]) -> tuple[int, bool, str]:
+        adapter = pair[1].run.contract.adapter
+        return pair[0], adapter.aggregation != "head", str(adapter)
+
+    return [job for _, job in sorted(jobs, key=order)]
+
+
+def run_experiment(
+    trials: Sequence[Trial], out: Path, *, workers: int, on_done: Callable[[], None]
+) -> list[Judged]:
+    """Run what is missing and read all of it.
+
+    Raises:
+        PressPoolError: a job failed; the others' results are kept.
+    """
+    run_jobs(jobs_of(trials), out / "jobs", workers=workers, on_done=on_done)
+    judged = [Judged.read(trial, out / "jobs") for trial in trials]
+    table = pa.Table.from_pylist([{**row, "commit": commit()} for row in tidy(judged)])
+    pq.write_table(table, out / "results.parquet")
+    return judged

@@ -1,0 +1,165 @@
+"""What an experiment found, as tables and a plot on a page of the documentation.
+
+Example: `write_page(AGNEWS, judged, Path("docs/results.md"))`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from presspool.simulations.experiments.experiment import Experiment, Runs
+from presspool.simulations.experiments.tidy import FIGURES, Estimate, Judged, difference, estimate
+from presspool.simulations.pages import commit, write_section
+
+_COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
+
+
+def write_page(experiment: Experiment, judged: Sequence[Judged], page: Path) -> str:
+    """Write the experiment's section of the page, and its plot beside it; returns the section."""
+    tables = markdown(experiment, judged)
+    picture = page.parent / "images" / f"{experiment.name}.svg"
+    draw(experiment, judged, picture)
+    text = f"![accuracy by arm and ε](images/{picture.name})\n\n{tables}"
+    write_section(page, experiment.name, text)
+    return tables
+
+
+def markdown(experiment: Experiment, judged: Sequence[Judged]) -> str:
+    """The tables of the documentation page."""
+    seeds = sorted({j.trial.seed for j in judged})
+    lines = [
+        f"Made by `presspool experiment {experiment.name}` at commit {commit()}; seeds "
+        f"{', '.join(map(str, seeds))}; mean and 95 % interval (bootstrap over seeds and test "
+        "records, arms paired by seed). ± stands for half the interval's width."
+    ]
+    for pool in dict.fromkeys(j.trial.pool.name for j in judged):
+        lines += ["", *_arm_table(pool, judged), "", *_question_table(experiment, pool, judged)]
+    pools = list({j.trial.pool.name: j.trial.pool for j in judged}.values())
+    return "\n".join([*lines, "", experiment.note(pools)]).strip()
+
+
+def _arm_table(pool: str, judged: Sequence[Judged]) -> list[str]:
+    of_pool = [j for j in judged if j.trial.pool.name == pool]
+    first = of_pool[0]
+    readers = sum(first.trial.pool.readers.values())
+    lines = [
+        f"**{pool}**: {len(first.trial.pool.readers)} outlets, {readers:,} training readers, "
+        f"{len(first.outlet):,} test records.",
+        "",
+        "| arm | reader ε | pooled accuracy | own accuracy | seeds | minutes a run |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for runs in dict.fromkeys((j.trial.arm.name, j.trial.epsilon) for j in of_pool):
+        found = select(judged, pool, runs)
+        pooled, own = (estimate(found, figure) for figure in FIGURES)
+        minutes = sum(j.seconds for j in found) / len(found) / 60
+        lines.append(
+            f"| {runs[0]} | {_epsilon(runs[1])} | {_text(pooled)} | {_text(own)} | {pooled.seeds} "
+            f"| {minutes:.1f} |"
+        )
+    return lines
+
+
+def _question_table(experiment: Experiment, pool: str, judged: Sequence[Judged]) -> list[str]:
+    lines = []
+    for question in experiment.questions:
+        left, right = (select(judged, pool, runs) for runs in (question.left, question.right))
+        if not left or not right:
+            continue
+        found = difference(left, right, question.figure)
+        answer = "yes" if found.above_zero else "no" if found.high < 0 else "not decided"
+        lines.append(
+            f"| {question.text} | {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
+            f"| {answer} |"
+        )
+    head = ["| question | difference [95 %] | by more than the interval? |", "| --- | ---: | --- |"]
+    return [*head, *lines] if lines else []
+
+
+def _epsilon(epsilon: float) -> str:
+    return "∞" if math.isinf(epsilon) else f"{epsilon:g}"
+
+
+def _text(found: Estimate) -> str:
+    return f"{found.mean:.3f} ± {(found.high - found.low) / 2:.3f}"
+
+
+def select(judged: Sequence[Judged], pool: str, runs: Runs) -> list[Judged]:
+    """The repetitions of one arm at one ε over one pool."""
+    return [
+        j for j in judged
+        if (j.trial.pool.name, j.trial.arm.name, j.trial.epsilon) == (pool, *runs)
+    ]  # fmt: skip
+
+
+def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
+    """Pooled accuracy with its interval, as SVG: against ε, or against readers (see `Experiment`).
+
+    Over ε there is one panel for each pool and one line for each arm; over readers one panel for
+    each arm and one line for each ε.
+    """
+    from matplotlib.figure import Figure
+
+    points = [
+        Point(pool=pool, readers=readers, arm=arm, epsilon=epsilon,
+              found=estimate(select(judged, pool, (arm, epsilon)), "pooled"))
+        for pool, readers, arm, epsilon in dict.fromkeys(
+            (j.trial.pool.name, sum(j.trial.pool.readers.values()), j.trial.arm.name,
+             j.trial.epsilon)
+            for j in judged
+        )
+    ]  # fmt: skip
+    over_readers = experiment.axis == "readers"
+    panels = list(dict.fromkeys(p.arm if over_readers else p.pool for p in points))
+    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axis, panel in zip(axes, panels, strict=True):
+        inside = [p for p in points if panel == (p.arm if over_readers else p.pool)]
+        _panel(axis, panel, inside, over_readers=over_readers)
+    axes[0].set_ylabel("accuracy on test records")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One arm at one ε over one pool, with its pooled accuracy."""
+
+    pool: str
+    readers: int
+    arm: str
+    epsilon: float
+    found: Estimate
+
+
+def _panel(axis: Any, title: str, points: Sequence[Point], *, over_readers: bool) -> None:
+    lines = list(dict.fromkeys(p.epsilon if over_readers else p.arm for p in points))
+    ticks = sorted({p.readers if over_readers else p.epsilon for p in points})
+    for number, line in enumerate(lines):
+        mine = sorted(
+            (p for p in points if line == (p.epsilon if over_readers else p.arm)),
+            key=lambda p: p.readers if over_readers else p.epsilon,
+        )
+        places = [ticks.index(p.readers if over_readers else p.epsilon) for p in mine]
+        label = f"ε = {_epsilon(float(line))}" if over_readers else str(line)
+        axis.errorbar(
+            # Side by side, so that intervals do not hide each other.
+            [place + 0.06 * (number - (len(lines) - 1) / 2) for place in places],
+            [p.found.mean for p in mine],
+            yerr=[
+                [p.found.mean - p.found.low for p in mine],
+                [p.found.high - p.found.mean for p in mine],
+            ],
+            marker="o", markersize=4, capsize=2, linewidth=1.2, label=label,
+            color=_COLOURS[number % len(_COLOURS)],
+        )  # fmt: skip
+    names = [f"{tick:,}" if over_readers else _epsilon(float(tick)) for tick in ticks]
+    axis.set_xticks(range(len(ticks)), names)
+    axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
+    axis.set_title(title, fontsize="medium")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(fontsize="small")

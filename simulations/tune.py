@@ -1,0 +1,268 @@
+"""`presspool tune`: clip norms, rates, steps and b for a budget, tried on public or made data.
+
+Tuning on readers' data would spend their budget. So a candidate is tried on *public* rows that play
+the readers: dealt into readers of k records, a quarter of the rows kept for validation, trained by
+the same code that an outlet runs. There are fewer public rows than readers in the pool, so what
+must agree is the noise: a pool of K outlets with N readers has on its mean gradient noise of
+standard deviation σS√K/(qN), and one made outlet of n readers gets the same from σ' = σ√K·n/N. What
+does not agree is said: sampling varies more with fewer readers, and outlets do not drift apart.
+
+The search goes through the knobs one after the other, each at its best value so far; every trial is
+written to `trials.jsonl`, and starting again in the same folder repeats none of them.
+
+Example: `tune(contract, public, Path("runs/tune"))[0]` is the best trial.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from presspool.client.randomness import SecureRandom
+from presspool.client.readers import Readers
+from presspool.client.training import Compute, RoundWork, train_round
+from presspool.common.adapters import read
+from presspool.common.contract import Contract
+from presspool.common.errors import DataError
+from presspool.common.files import replace_file
+from presspool.common.models import build
+from presspool.common.privacy import NOISE_STEP
+from presspool.server.evaluation import Evaluation, HeldOut
+
+VALIDATION_SHARE = 0.25
+FEWEST_ROWS = 200
+NOISE_DRAWS = 2  # a candidate is trained this often
+# Few large steps or many small ones at one ε, and how far rates and clip norms are moved.
+SAMPLING = ((0.1, 40), (0.2, 20), (0.5, 12), (1.0, 8))
+FACTORS = (1 / 3, 3.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate and what it reached.
+
+    Attributes:
+        privacy: sampling rate, clip norms and the σ of the pool.
+        optimizer: learning rates.
+        federation: rounds and local steps.
+        accuracy: mean validation accuracy over noise draws.
+    """
+
+    privacy: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    federation: Mapping[str, Any]
+    accuracy: float
+
+
+def tune(
+    contract: Contract,
+    public: HeldOut,
+    folder: Path,
+    *,
+    on_trial: Callable[[], None] = lambda: None,
+) -> list[Trial]:
+    """Search the knobs of a contract; the best trial first.
+
+    Args:
+        contract: says model, task, ε and declared populations, and where the search starts. Its
+            model hashes must be filled in.
+        public: labelled public texts.
+        folder: keeps `trials.jsonl`; the same folder continues a search.
+        on_trial: called after each trial, also after one that was found in the folder.
+
+    Raises:
+        DataError: fewer than `FEWEST_ROWS` public rows.
+        ContractError: an ε that no σ reaches.
+    """
+    if contract.privacy.epsilon is None:  # σ is given: its ε is the budget
+        contract = contract.replace(privacy={"epsilon": contract.plan.epsilon()})
+    bench = _Bench(contract, public, folder)
+    best = bench.try_(contract)
+    on_trial()
+    for candidates in (_samplings, _rates("head"), _rates("adapter"), _clips):
+        for candidate in candidates(_applied(contract, best)):
+            found = bench.try_(candidate)
+            best = max(best, found, key=lambda trial: trial.accuracy)
+            on_trial()
+    return sorted(bench.trials, key=lambda trial: trial.accuracy, reverse=True)
+
+
+def trials_of(contract: Contract) -> int:
+    """How many trials a search makes."""
+    groups = len(contract.optimizer.learning_rate)
+    return 1 + len(SAMPLING) + len(FACTORS) * (groups + 1)
+
+
+def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int) -> str:
+    """The best trial as lines for a run.toml, and what it was found with."""
+    best, start = trials[0], contract.federation
+    readers = sum(contract.outlets.values())
+    batch = ", ".join(
+        f"{name} {best.privacy['sampling_rate'] * n:g}" for name, n in contract.outlets.items()
+    )
+    return "\n".join([
+        f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
+        f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
+        f"{len(contract.outlets)} outlets, {readers:,} readers declared",
+        f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
+        "# noise as in the whole pool; no reader's record was read",
+        "[federation]",
+        f"rounds = {best.federation['rounds']}",
+        f"local_steps = {best.federation['local_steps']}",
+        f"quorum = {start.quorum}",
+        "[privacy]",
+        f"epsilon = {contract.privacy.epsilon:g}          "
+        f"# σ = {best.privacy['noise_multiplier']:g}",
+        f"sampling_rate = {best.privacy['sampling_rate']:g}    # expected readers a step: {batch}",
+        f"clip = {_toml(best.privacy['clip'])}",
+        "[optimizer]",
+        f"learning_rate = {_toml(best.optimizer['learning_rate'])}",
+    ])  # fmt: skip
+
+
+def as_json(trials: Sequence[Trial], data: Path) -> dict[str, Any]:
+    """All trials, the best first, and what they were found with."""
+    return {"public": str(data), "trials": [asdict(trial) for trial in trials]}
+
+
+def _toml(grouped: Mapping[str, float]) -> str:
+    if "all" in grouped:
+        return f"{grouped['all']:g}"
+    return "{ " + ", ".join(f"{group} = {value:g}" for group, value in grouped.items()) + " }"
+
+
+class _Bench:
+    """Public rows as one outlet's readers and as a validation file."""
+
+    def __init__(self, contract: Contract, public: HeldOut, folder: Path) -> None:
+        rows = len(public.labels)
+        if rows < FEWEST_ROWS:
+            raise DataError("too few public rows to tune on", expected=f"at least {FEWEST_ROWS}",
+                            got=rows, advice="name a larger public file")  # fmt: skip
+        order = np.random.default_rng(contract.seed).permutation(rows)
+        kept = round(rows * VALIDATION_SHARE)
+        self._readers = _as_readers(public, order[kept:], contract.privacy.records_per_reader)
+        self._validation = HeldOut(
+            texts=[public.texts[i] for i in order[:kept]], labels=public.labels[order[:kept]]
+        )
+        self._file, self.trials = folder / "trials.jsonl", list[Trial]()
+        self._known = _read_trials(self._file)
+        self._train, self._judge = Compute(), Compute().activations
+
+    def try_(self, contract: Contract) -> Trial:
+        """The trial of a contract: found in the folder, or made now and written there."""
+        contract = contract.replace(privacy={"noise_multiplier": None}).with_noise()
+        key = contract.digest
+        if key not in self._known:
+            accuracy = float(np.mean([self._accuracy(contract, i) for i in range(NOISE_DRAWS)]))
+            self._known[key] = accuracy
+            lines = [json.dumps({"contract": k, "accuracy": a}) for k, a in self._known.items()]
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self._file, ("\n".join(lines) + "\n").encode())
+        trial = _trial(contract, self._known[key])
+        if trial not in self.trials:
+            self.trials.append(trial)
+        return trial
+
+    def _accuracy(self, contract: Contract, draw: int) -> float:
+        """Train one made outlet whose mean gradient has the pool's noise, and validate."""
+        small, work = self._small(contract), self._readers.readers
+        model = build(small)
+        state = read(model)
+        random = SecureRandom.deterministic("tune", draw)
+        delta = train_round(
+            model, state, self._readers, small,
+            RoundWork(round=1, population=work, random=random), self._train,
+        )  # fmt: skip
+        trained = {name: state[name] + delta[name] for name in state}
+        accuracy = Evaluation(small, self._validation, self._judge).scores(trained).accuracy
+        assert accuracy is not None
+        return accuracy
+
+    def _small(self, contract: Contract) -> Contract:
+        sigma = contract.plan.noise_multiplier
+        pool, outlets = sum(contract.outlets.values()), len(contract.outlets)
+        scaled = sigma * math.sqrt(outlets) * self._readers.readers / pool
+        return contract.replace(
+            outlets={"public": self._readers.readers},
+            federation={"rounds": 1, "local_steps": contract.steps, "quorum": 1},
+            privacy={"epsilon": None, "noise_multiplier": max(scaled, NOISE_STEP) if sigma else 0},
+        )  # fmt: skip
+
+
+def _as_readers(public: HeldOut, rows: np.ndarray[Any, Any], records: int) -> Readers:
+    count = len(rows) // records * records
+    used = rows[:count]
+    texts = [public.texts[i] for i in used]
+    return Readers(
+        text=pa.array(texts, pa.large_string()), label=public.labels[used],
+        offsets=np.arange(0, count + 1, records, dtype=np.int64),
+    )  # fmt: skip
+
+
+def _samplings(start: Contract) -> list[Contract]:
+    local = start.federation.local_steps
+    return [
+        start.replace(
+            privacy={"sampling_rate": rate}, federation={"rounds": max(1, round(steps / local))}
+        )
+        for rate, steps in SAMPLING
+    ]
+
+
+def _rates(group: str) -> Callable[[Contract], list[Contract]]:
+    def candidates(start: Contract) -> list[Contract]:
+        rates = start.optimizer.learning_rate
+        # One rate for all parameters is the head's turn.
+        moved = group if group in rates else "all" if group == "head" else None
+        return [
+            start.replace(optimizer={"learning_rate": {**rates, moved: rates[moved] * factor}})
+            for factor in FACTORS
+            if moved in rates
+        ]
+
+    return candidates
+
+
+def _clips(start: Contract) -> list[Contract]:
+    """Other clip norms at the same length of a clipped step."""
+    clips, rates = start.privacy.clip, start.optimizer.learning_rate
+    return [
+        start.replace(
+            privacy={"clip": {group: clip * factor for group, clip in clips.items()}},
+            optimizer={"learning_rate": {group: rate / factor for group, rate in rates.items()}},
+        )
+        for factor in FACTORS
+    ]
+
+
+def _trial(contract: Contract, accuracy: float) -> Trial:
+    privacy, federation = contract.privacy, contract.federation
+    return Trial(
+        privacy={"sampling_rate": privacy.sampling_rate, "clip": dict(privacy.clip),
+                 "noise_multiplier": privacy.noise_multiplier},
+        optimizer={"learning_rate": dict(contract.optimizer.learning_rate)},
+        federation={"rounds": federation.rounds, "local_steps": federation.local_steps},
+        accuracy=accuracy,
+    )  # fmt: skip
+
+
+def _applied(contract: Contract, trial: Trial) -> Contract:
+    return contract.replace(
+        privacy={**trial.privacy, "noise_multiplier": None}, optimizer=trial.optimizer,
+        federation=trial.federation,
+    )  # fmt: skip
+
+
+def _read_trials(file: Path) -> dict[str, float]:
+    if not file.exists():
+        return {}
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return {line["contract"]: line["accuracy"] for line in lines}
