@@ -134,10 +134,12 @@ class BudgetError(LedgerError):
 
     Attributes:
         reason: a word of the fixed list `presspool.common.ledger.entries.REASONS`.
+        charge: what was asked for, in `presspool.common.ledger.events.UNIT`s.
+        free: what the refusing cap has left, in the same units.
     """
 
-    def __init__(self, what: str, *, reason: str, **parts: object) -> None:
-        self.reason = reason
+    def __init__(self, what: str, *, reason: str, charge: int, free: int, **parts: object) -> None:
+        self.reason, self.charge, self.free = reason, charge, free
         super().__init__(what, **parts)  # type: ignore[arg-type]
 
 

@@ -148,7 +148,9 @@ def test_the_event_of_a_privacy_plan_is_taken_as_it_is() -> None:
         dp.ComposedDpEvent([]),
         dp.ComposedDpEvent([dp.ComposedDpEvent([dp.GaussianDpEvent(1.0)])]),
         dp.SelfComposedDpEvent(dp.LaplaceDpEvent(1.0), 3),
-        dp.SelfComposedDpEvent(dp.dp_event.MixtureOfGaussiansDpEvent(1.0, [0.0, 1.0], [0.5, 0.5]), 3),
+        dp.SelfComposedDpEvent(
+            dp.dp_event.MixtureOfGaussiansDpEvent(1.0, [0.0, 1.0], [0.5, 0.5]), 3
+        ),
         dp.SelfComposedDpEvent(dp.PoissonSampledDpEvent(0.1, dp.LaplaceDpEvent(1.0)), 3),
         dp.SelfComposedDpEvent(dp.GaussianDpEvent(0.0), 3),
         dp.SelfComposedDpEvent(dp.GaussianDpEvent(1.0), 0),
