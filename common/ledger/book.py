@@ -48,14 +48,14 @@ class Reservation:
         charge: what it costs now, after give-backs.
         steps: what it may execute in all.
         executed: steps that the last release intent declared.
-        released: digest by round.
+        released: release intents by round.
     """
 
     entry: entries.Reserve
     charge: int
     steps: int
     executed: int = 0
-    released: dict[int, str] = field(default_factory=dict)
+    released: dict[int, entries.ReleaseIntent] = field(default_factory=dict)
 
 
 class Book:
@@ -135,7 +135,7 @@ class Book:
                 self._charge(entry, entry.charge)
             case entries.ReleaseIntent():
                 held = self._open[entry.reservation]
-                held.released[entry.round], held.executed = entry.digest, entry.steps
+                held.released[entry.round], held.executed = entry, entry.steps
             case entries.GiveBack():
                 held = self._open[entry.reservation]
                 self._charge(held.entry, entry.charge - held.charge)
