@@ -36,7 +36,7 @@ from presspool.common.ledger.filter import Caps, units
 EXAMPLE_KEY = notes.Signer.load("example.org/o", bytes(32), kind=notes.NOTE).key.text
 # Another machine's logarithms may differ in the last digit; nothing more is forgiven.
 ROUNDING_UNITS = 4
-ROUNDING = 1e-9
+ROUNDING = 1e-12
 
 
 @dataclass(kw_only=True)
