@@ -169,3 +169,9 @@ def test_arbitrary_text_is_refused_or_read_back_the_same(text: str) -> None:
 def test_a_root_of_another_length_is_refused() -> None:
     with pytest.raises(EvidenceError, match="root hash"):
         Checkpoint(origin="o", size=0, root=b"short")
+
+
+@pytest.mark.parametrize("size", [-1, 2**63])
+def test_a_size_that_the_format_cannot_hold_is_refused(size: int) -> None:
+    with pytest.raises(EvidenceError, match="tree size"):
+        Checkpoint(origin="o", size=size, root=bytes(32))

@@ -84,7 +84,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, list[Ch
 
 def test_an_export_holds_and_says_what_it_holds(made: Any) -> None:
     _, data, heads = made
-    found = check(data, key=SIGNER.key, heads=heads[:2])
+    nothing = Checkpoint(origin=ORIGIN, size=0, root=merkle.EMPTY_ROOT)
+    found = check(data, key=SIGNER.key, heads=[nothing, *heads[:2]])
     assert found.book.size == 10
     assert not found.book.dangling
     assert found.head == heads[-1]

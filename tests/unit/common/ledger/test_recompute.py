@@ -105,6 +105,16 @@ def test_an_accountant_that_forgets_something_is_found_by_the_other(
     assert [f.split(":")[1] for f in failures] == [" Rényi cost, dp_accounting"]
 
 
+def test_an_own_accountant_that_changed_since_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = events.renyi
+    with ledger_of(tmp_path / "l.db", PHASES, PHASES, stated=1.0) as ledger:
+        monkeypatch.setattr(events, "renyi", lambda e, order: right(e, order=order) * 1.001)
+        failures = recomputed(ledger).failures
+    assert [failure.split(":")[0] for failure in failures] == ["entry 1", "entry 2", "sum"]
+
+
 def test_a_ledger_without_runs_has_its_sentence(tmp_path: Path) -> None:
     with ledger_of(tmp_path / "l.db", stated=1.0) as ledger:
         found = recomputed(ledger)

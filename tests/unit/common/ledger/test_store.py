@@ -312,6 +312,23 @@ def test_proofs_hold_against_the_signed_heads(ledger: Ledger) -> None:
         )  # fmt: skip
 
 
+def test_a_proof_that_cannot_be_made_is_no_proof(path: Path, ledger: Ledger) -> None:
+    for _ in range(3):
+        reserve(ledger)
+    tampered(path, "DELETE FROM nodes WHERE level = 1 AND position = 0")
+    with pytest.raises(EvidenceError, match="tree node is missing"):
+        ledger.prove_inclusion(3, 4)
+
+
+def test_every_write_is_synced_before_it_returns(path: Path, ledger: Ledger) -> None:
+    """What a power cut needs and no test without one can see: WAL, and fsync at every commit."""
+    database = ledger._database._db
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    with Ledger(path) as again:
+        assert again._database._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 # Interruptions
 
 
