@@ -75,7 +75,7 @@ def export(
         for body in ledger.bodies(done, _size(note)):
             stream.write(leaf_text(body) + b" " + body + b"\n")
         done = _size(note)
-        stream.write(canonical({"checkpoint": _only(note, newest.origin, used).encode().decode()}))
+        stream.write(canonical({"checkpoint": _only(note, used).encode().decode()}))
     return newest
 
 
@@ -90,9 +90,10 @@ def leaf_text(body: bytes) -> bytes:
     return base64.b64encode(merkle.leaf_hash(body))
 
 
-def _only(note: notes.Note, origin: str, used: set[tuple[str, bytes]]) -> notes.Note:
-    """The note with the log's own and the known witnesses' lines: a stranger checks them all."""
-    lines = [s for s in note.signatures if s.name == origin or (s.name, s.key_id) in used]
+def _only(note: notes.Note, used: set[tuple[str, bytes]]) -> notes.Note:
+    """The note with the log's own line, which is its first, and those of known witnesses."""
+    own, *others = note.signatures
+    lines = [own, *(s for s in others if (s.name, s.key_id) in used)]
     return notes.Note(text=note.text, signatures=tuple(lines))
 
 

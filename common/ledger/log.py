@@ -99,7 +99,7 @@ class Log:
             EvidenceError: none of them, or one that does not verify.
             LedgerError: not a checkpoint that this ledger signed.
         """
-        found = notes.verified(note, witnesses)
+        found = notes.verified(note, [k for k in witnesses if k.kind == notes.COSIGNATURE])
         size = Checkpoint.parse(note.text).size
         with self._database.writing():
             data = self._database.note(size)

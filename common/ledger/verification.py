@@ -47,7 +47,8 @@ class Verified:
         book: the ledger's state after its last entry.
         head: its newest signed head.
         checkpoints: signed heads in the file.
-        cosigned: verifier key of each witness, and the largest size that it cosigned.
+        cosigned: verifier key of each witness, and the largest size that it cosigned. The keys
+            stand in the file; which of them to believe is for who reads this to know.
         key_known: the first key was compared with one from elsewhere.
         heads_known: heads from elsewhere that the entries agree with.
     """

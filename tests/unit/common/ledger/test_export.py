@@ -254,6 +254,18 @@ def test_cosignatures_of_keys_not_asked_for_are_left_out(made: Any) -> None:
     assert set(check(stream.getvalue()).cosigned) == {KEYS[0].text}
 
 
+def test_a_witness_may_have_the_ledgers_own_name(tmp_path: Path) -> None:
+    twin = notes.Signer.load(ORIGIN, b"t" * 32, kind=notes.COSIGNATURE)
+    with create(tmp_path / "ledger.db") as ledger:
+        note = ledger.checkpoint(SIGNER)
+        signed = notes.Note(text=note.text).signed(twin.sign(note.text, time=5))
+        ledger.cosign(signed, witnesses=[twin.key])
+        for witnesses in ([], [twin.key]):
+            stream = io.BytesIO()
+            export(ledger, stream, signer=SIGNER, witnesses=witnesses)
+            assert set(check(stream.getvalue()).cosigned) == {key.text for key in witnesses}
+
+
 def test_heads_are_checked_with_the_key_of_their_time(tmp_path: Path) -> None:
     new = notes.Signer.load(ORIGIN, b"n" * 32, kind=notes.NOTE)
     with create(tmp_path / "ledger.db") as ledger:

@@ -291,6 +291,10 @@ def test_others_checkpoints_and_cosignatures_are_refused(ledger: Ledger) -> None
     signed = notes.Note(text=forked).signed(WITNESSES[0].sign(forked, time=5))
     with pytest.raises(LedgerError, match="one that this ledger signed"):
         ledger.cosign(signed, witnesses=[WITNESSES[0].key])
+    peer = notes.Signer.generate("example.org/peer", kind=notes.NOTE)
+    signed = notes.Note(text=note.text).signed(peer.sign(note.text))
+    with pytest.raises(EvidenceError, match="a signature of one of"):
+        ledger.cosign(signed, witnesses=[peer.key])  # a log's kind of key witnesses nothing
     with pytest.raises(LedgerError, match="signing key"):
         ledger.checkpoint(notes.Signer.generate(ORIGIN, kind=notes.NOTE))
 
@@ -471,7 +475,7 @@ def test_sixteen_processes_never_exceed_one_cap(path: Path) -> None:
 
 @pytest.mark.soak
 def test_sixteen_processes_with_500_reservations_each(path: Path) -> None:
-    assert many_processes(path, processes=16, count=500, steps=1) == 5800
+    assert many_processes(path, processes=16, count=500, steps=1) == 5805
 
 
 # Power and disks
