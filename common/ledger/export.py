@@ -32,6 +32,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
+from presspool.common.errors import LedgerError
 from presspool.common.ledger import merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.store import Ledger
@@ -43,7 +44,7 @@ def export(
     ledger: Ledger,
     stream: BinaryIO,
     *,
-    signer: notes.Signer,
+    signer: notes.Signer | None,
     witnesses: Iterable[notes.VerifierKey],
 ) -> Checkpoint:
     """Write the ledger as it is now; later entries may be added meanwhile.
@@ -51,16 +52,17 @@ def export(
     Args:
         ledger: what to export.
         stream: where to; write it beside the file wanted and rename it.
-        signer: signs the newest head, if that is not signed yet.
+        signer: signs the newest head, if that is not signed yet; None to export only what is
+            signed already.
         witnesses: whose cosignatures to include.
 
     Returns:
         The newest head.
 
     Raises:
-        LedgerError: another key signs this ledger, or a kept checkpoint is not of this log.
+        LedgerError: another key signs this ledger, or nothing is signed and there is no signer.
     """
-    newest = Checkpoint.parse(ledger.checkpoint(signer).text)
+    newest = Checkpoint.parse((ledger.checkpoint(signer) if signer else _signed(ledger)).text)
     known = {(key.name, key.id): key for key in witnesses}
     kept = [note for note in ledger.checkpoints() if _size(note) <= newest.size]
     used = {(s.name, s.key_id) for note in kept for s in note.signatures} & known.keys()
@@ -95,6 +97,17 @@ def _only(note: notes.Note, used: set[tuple[str, bytes]]) -> notes.Note:
     own, *others = note.signatures
     lines = [own, *(s for s in others if (s.name, s.key_id) in used)]
     return notes.Note(text=note.text, signatures=tuple(lines))
+
+
+def _signed(ledger: Ledger) -> notes.Note:
+    """The newest signed head."""
+    kept = ledger.checkpoints()
+    if not kept:
+        raise LedgerError(
+            "nothing in this ledger is signed yet", expected="a signed head", got="none",
+            advice="give the ledger's signing key",
+        )  # fmt: skip
+    return kept[-1]
 
 
 def _size(note: notes.Note) -> int:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -131,9 +131,16 @@ class Recomputed:
 
 
 def recompute(
-    stream: BinaryIO, *, key: notes.VerifierKey | None = None, heads: Sequence[Checkpoint] = ()
-) -> Recomputed:
+    stream: BinaryIO, *, key: notes.VerifierKey | None = None, heads: Sequence[Checkpoint] = (),
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Recomputed:  # fmt: skip
     """Verify an export, then compute every ε in it again.
+
+    Args:
+        stream: the file.
+        key: the ledger's first key, from somewhere else than the file.
+        heads: heads of this ledger that others have kept.
+        watch: called after each run with the runs done and their total.
 
     Raises:
         EvidenceError: the file does not hold; differences are no error but `failures`.
@@ -149,10 +156,13 @@ def recompute(
 
     verified = verification.verify(stream, key=key, heads=heads, observe=observe)
     opened, caps = verified.book.opened, verified.book.caps
-    runs = tuple(_run(entry, kept.get(identity), opened) for identity, entry in reserved.items())
+    runs: list[Run] = []
+    for identity, entry in reserved.items():
+        runs.append(_run(entry, kept.get(identity), opened))
+        watch(len(runs), len(reserved))
     charged = [_charged_event(entry, kept.get(i)) for i, entry in reserved.items()]
     return Recomputed(
-        verified=verified, runs=runs, spent=math.fsum(run.renyi for run in runs),
+        verified=verified, runs=tuple(runs), spent=math.fsum(run.renyi for run in runs),
         capacity=filter.capacity(
             epsilon=caps.epsilon_max, delta=opened.delta, order=opened.order
         ),
