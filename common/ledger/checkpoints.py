@@ -83,7 +83,7 @@ class Checkpoint:
         if len(lines) < 4 or lines.pop() != "":
             raise EvidenceError("checkpoint", expected="an origin, a size and a root line")
         root = notes.decode_base64(lines[2], what="root hash")
-        size = _number(lines[1], what="tree size")
+        size = read_number(lines[1], what="tree size")
         return cls(origin=lines[0], size=size, root=root, extensions=tuple(lines[3:]))
 
 
@@ -160,24 +160,25 @@ def parse_proof(data: bytes) -> Proof:
         extra = notes.decode_base64(lines.pop(0).removeprefix("extra "), what="extra data")
     if not lines or not lines[0].startswith("index "):
         raise EvidenceError("proof", expected="a line 'index' and a number")
-    index = _number(lines.pop(0).removeprefix("index "), what="index")
+    index = read_number(lines.pop(0).removeprefix("index "), what="index")
     if len(lines) > merkle.LONGEST_PROOF:
         raise EvidenceError("proof", expected=f"at most {merkle.LONGEST_PROOF} hashes")
     return Proof(
-        index=index, hashes=tuple(_hash(line) for line in lines), extra=extra,
+        index=index, hashes=tuple(read_hash(line) for line in lines), extra=extra,
         checkpoint=notes.parse_note(checkpoint.encode()),
     )  # fmt: skip
 
 
-def _hash(line: str) -> bytes:
+def read_hash(line: str) -> bytes:
+    """A tree hash from its line; raises `EvidenceError` unless it is 32 bytes as base64."""
     value = notes.decode_base64(line, what="hash")
     if len(value) != merkle.HASH_BYTES:
         raise EvidenceError("hash", expected="32 bytes", got=len(value))
     return value
 
 
-def _number(text: str, *, what: str) -> int:
-    """ASCII decimal without leading zeroes, at most `LARGEST_SIZE`."""
+def read_number(text: str, *, what: str) -> int:
+    """ASCII decimal without leading zeroes, at most `LARGEST_SIZE`; else `EvidenceError`."""
     if not _NUMBER.fullmatch(text) or int(text) > LARGEST_SIZE:
         raise EvidenceError(what, expected="a decimal number without leading zeroes")
     return int(text)
