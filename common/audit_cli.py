@@ -125,6 +125,30 @@ def export_ledger(
         audit_report.show_exported(out_file, head, left_out, out)
 
 
+@audit.command(name="fork")
+def fork(
+    proof: Annotated[Path, typer.Argument(help="A fork proof that somebody wrote.")],
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="The accused log's verifier key, got from elsewhere.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check a proof that a log signed two different heads of one size.
+
+    Example: presspool audit fork pool.fork --key example.org/pool+7e0c4b1a+AVn3...
+    """
+    from presspool.common import audit_report
+    from presspool.common.ledger import forks
+
+    log = audit_report.verifier_key(key, "--key")
+    with _failures_as_json(as_json), audit_report.reading(proof) as stream:
+        heads = forks.verify_fork(stream.read(forks.LARGEST_PROOF + 1), log=log)
+    if as_json:
+        print_json({"holds": True, "heads": [audit_report.head_json(head) for head in heads]})
+    else:
+        audit_report.show_fork(heads, out)
+
+
 @contextmanager
 def _failures_as_json(as_json: bool) -> Iterator[None]:
     """Evidence that does not hold is a result as well: print it before the error goes on."""

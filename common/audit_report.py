@@ -190,11 +190,7 @@ def show_verified(found: Verified, screen: Console) -> None:
         _say(screen, "No witness cosigned a head in this file.")
     if found.book.dangling:
         _say(screen, f"{len(found.book.dangling)} reservations are open; they count as spent.")
-    if not found.key_known:
-        _say(screen, "Not compared: the ledger's key (give --key from its outlet).")
-    if not found.heads_known:
-        _say(screen, "Not compared: heads that others kept (give --head). A whole rewritten or "
-                     "shortened ledger would look the same.")  # fmt: skip
+    _say_what_was_not_compared(found, screen)
 
 
 def recomputed_json(found: Recomputed) -> dict[str, Any]:
@@ -230,6 +226,7 @@ def show_recomputed(found: Recomputed, screen: Console) -> None:
     if found.pld_together is not None:
         _say(screen, f"All runs together by PLD, had they been fixed beforehand: "
                      f"ε = {found.pld_together:.4f}. The claim is the filter's.")  # fmt: skip
+    _say_what_was_not_compared(found.verified, screen)
     for failure in found.failures:
         _say(screen, f"DIFFERS: {failure}")
 
@@ -250,6 +247,14 @@ def show_exported(path: Path, head: Checkpoint, left_out: int, screen: Console) 
     if left_out:
         _say(screen, f"{left_out} later entries are not signed yet and were left out; give "
                      "--signing-key to include them.")  # fmt: skip
+
+
+def show_fork(heads: tuple[Checkpoint, Checkpoint], screen: Console) -> None:
+    """A proven fork, for people."""
+    one, other = heads
+    _say(screen, f"{one.origin} signed two different histories of {one.size} entries: root "
+                 f"{one.root.hex()} and root {other.root.hex()}.")  # fmt: skip
+    _say(screen, "Whoever holds its key did this; nothing that the log says can be relied on.")
 
 
 class _Watched(io.BufferedReader):
@@ -295,6 +300,14 @@ def _row(run: Run) -> list[str]:
 
 def _number(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
+
+
+def _say_what_was_not_compared(found: Verified, screen: Console) -> None:
+    if not found.key_known:
+        _say(screen, "Not compared: the ledger's key (give --key from its outlet).")
+    if not found.heads_known:
+        _say(screen, "Not compared: heads that others kept (give --head). A whole rewritten or "
+                     "shortened ledger would look the same.")  # fmt: skip
 
 
 def _say(screen: Console, sentence: str) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conftest import REPOSITORY
 from tests.made_ledgers import JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
+from tests.made_logs import LOG, History
 
 from presspool import cli
 from presspool.common import audit_report, console
@@ -21,6 +22,7 @@ from presspool.common.ledger import entries, events, notes
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.export import export
 from presspool.common.ledger.filter import Caps
+from presspool.common.ledger.forks import fork_proof
 from presspool.common.ledger.recompute import pld_epsilon
 from presspool.common.ledger.store import Ledger
 
@@ -296,7 +298,26 @@ def test_exports_asked_for_wrongly_write_nothing(
     assert made.ledger.read_bytes() == before
 
 
-def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, caplog: object) -> None:
+def test_a_proven_fork(audit: Command, tmp_path: Path) -> None:
+    one, other = (History([b"a", end]).head() for end in (b"b", b"c"))
+    path = tmp_path / "pool.fork"
+    path.write_bytes(fork_proof(one, other, log=LOG.key))
+    found = audit("fork", path, "--key", LOG.key.text)
+    assert (found.code, found.err) == (0, "")
+    assert "example.org/pool signed two different histories of 2 entries" in found.out
+    document = json.loads(audit("fork", path, "--key", LOG.key.text, "--json").out)
+    assert document["holds"] is True
+    assert {head["root"] for head in document["heads"]} == {
+        Checkpoint.parse(note.text).root.hex() for note in (one, other)
+    }
+    found = audit("fork", path, "--key", SIGNER.key.text, "--json")
+    assert (found.code, json.loads(found.out)["holds"]) == (1, False)
+    assert audit("fork", path, "--key", "nonsense").code == 2
+    assert audit("fork", path).code == 2
+    assert audit("fork", tmp_path / "missing", "--key", LOG.key.text).code == 2
+
+
+def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(audit_report, "SECONDS_BETWEEN_LINES", -1.0)
     monkeypatch.setattr(audit_report.log, "info", lambda text, *parts: said.append(text % parts))
