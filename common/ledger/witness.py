@@ -148,8 +148,16 @@ class Heads:
 
     @contextmanager
     def alone(self, origin: str) -> Iterator[None]:
-        """Nobody else reads or stores this log's head inside the block, in any process."""
-        with self._file(origin, "lock").open("ab") as stream:
+        """Nobody else reads or stores this log's head inside the block, in any process.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        try:
+            lock = self._file(origin, "lock").open("ab")
+        except OSError as error:
+            raise StorageError("cannot write", where=str(self.folder), got=error.strerror) from None
+        with lock as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)  # closing lets go
             yield
 

@@ -239,6 +239,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError):
         Heads(tmp_path / "file" / "heads")
+    made = witness(1, Heads(tmp_path / "heads"))
+    (tmp_path / "heads").rmdir()
+    with pytest.raises(StorageError):
+        ask(made, TRUNK.request(0, 3))
 
 
 def test_racing_requests_never_roll_a_witness_back(tmp_path: Path) -> None:
