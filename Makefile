@@ -7,13 +7,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-.PHONY: demo test check soak clean
+.PHONY: demo test check soak fuzz clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
 
 test: $(VENV)/installed-dev        ## run the tests
-	$(QUIET) $(BIN)/pytest -n auto -m "not soak"
+	$(QUIET) $(BIN)/pytest -n auto -m "not soak and not fuzz"
 
 check: $(VENV)/installed-dev       ## format, lint, types, import directions, wheel content
 	$(BIN)/ruff format --check .
@@ -24,6 +24,9 @@ check: $(VENV)/installed-dev       ## format, lint, types, import directions, wh
 
 soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples
 	$(QUIET) $(BIN)/pytest -m soak --timeout=7200
+
+fuzz: $(VENV)/installed-dev        ## 100,000 damaged inputs for every parser
+	$(QUIET) $(BIN)/pytest -n auto -m fuzz --timeout=7200 tests/properties/test_fuzz.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

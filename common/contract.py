@@ -202,7 +202,7 @@ class Optimizer(_Part):
     name: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Grouped
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
@@ -371,7 +371,8 @@ def read_canonical(text: bytes | str, *, digest: str) -> Contract:
     """
     try:
         body = json.loads(text)
-    except ValueError as error:
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
+    except (ValueError, RecursionError) as error:
         raise ContractError("not JSON", where="contract", got=str(error)) from None
     if not isinstance(body, dict):
         raise ContractError("contract", expected="a JSON object", got=type(body).__name__)

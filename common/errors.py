@@ -12,6 +12,10 @@
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
     ├── AdmissionError             the coordinator refuses one update; carries a fixed code
     ├── QuorumError                too few admitted updates for the round
+    ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
+    ├── LedgerError                the outlet's ledger refuses; nothing was spent
+    │   ├── BudgetError            a reservation that does not fit under a cap
+    │   └── RollbackError          the ledger contradicts a head that was remembered or witnessed
     ├── PlanError                  code asked for more than the privacy plan allows
     └── SelfTestError              the privacy engine failed its own proof; nothing was trained
 
@@ -107,6 +111,40 @@ class AdmissionError(PressPoolError):
 
 class QuorumError(PressPoolError):
     """Fewer admitted updates than the contract's quorum."""
+
+
+class EvidenceError(PressPoolError):
+    """A signed note, Merkle proof, ledger entry or export that is malformed or does not hold.
+
+    Attributes:
+        entry: index of the first bad entry, where one can be named.
+    """
+
+    def __init__(self, what: str, *, entry: int | None = None, **parts: object) -> None:
+        self.entry = entry
+        super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class LedgerError(PressPoolError):
+    """The outlet's ledger refuses an entry, or cannot be opened; nothing was spent."""
+
+
+class BudgetError(LedgerError):
+    """A reservation that does not fit under one of the outlet's caps.
+
+    Attributes:
+        reason: a word of the fixed list `presspool.common.ledger.entries.REASONS`.
+        charge: what was asked for, in `presspool.common.ledger.events.UNIT`s.
+        free: what the refusing cap has left, in the same units.
+    """
+
+    def __init__(self, what: str, *, reason: str, charge: int, free: int, **parts: object) -> None:
+        self.reason, self.charge, self.free = reason, charge, free
+        super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class RollbackError(LedgerError):
+    """The ledger is shorter than, or contradicts, a head that was remembered or witnessed."""
 
 
 class PlanError(PressPoolError):

@@ -11,15 +11,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from presspool.common.errors import StorageError
 
 
 def replace_file(path: Path, content: bytes) -> Path:
-    """Write `content` to `path` so that a reader or a crash sees the old file or the new one.
+    """Write `content` to `path` as `replacing` does."""
+    with replacing(path) as stream:
+        stream.write(content)
+    return path
 
-    A sibling is written and fsynced, then renamed over `path`, then the folder is fsynced.
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` so that a reader or a crash sees the old file or the whole new one.
+
+    A sibling is written and fsynced, then renamed over `path`, then the folder is fsynced. If the
+    block raises, what was at `path` is unchanged.
+
+    Yields:
+        The sibling, open for writing.
 
     Raises:
         StorageError: the disk is full or refuses; what was at `path` is unchanged.
@@ -27,7 +41,7 @@ def replace_file(path: Path, content: bytes) -> Path:
     draft = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is overwritten
     try:
         with draft.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
@@ -41,7 +55,6 @@ def replace_file(path: Path, content: bytes) -> Path:
             "cannot write", where=str(path), got=error.strerror,
             advice="make room or fix the permissions, then continue with --resume",
         ) from None  # fmt: skip
-    return path
 
 
 def _sync_folder(folder: Path) -> None:

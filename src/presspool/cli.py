@@ -9,6 +9,7 @@ import typer
 
 from presspool import __version__
 from presspool.client.cli import outlet
+from presspool.common.audit_cli import audit
 from presspool.common.console import guarded
 from presspool.server.cli import contract
 from presspool.simulations.cli import bench, compare, demo, simulate, tune
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(outlet, name="outlet")
 app.add_typer(contract, name="contract")
+app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")
 for command in (demo, simulate, compare, tune):

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs" / "guides").glob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    REPOSITORY / "docs" / "ledger.md",
+    *sorted((REPOSITORY / "docs" / "guides").glob("*.md")),
+]
 
 
 def blocks(page: Path) -> list[str]:

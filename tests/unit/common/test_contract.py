@@ -37,6 +37,7 @@ def example(**tables: dict[str, Any] | Any) -> dict[str, Any]:
         ({"privacy": {"delta": 0.001}}, ["delta", "1/population", "daily-bugle"]),
         ({"privacy": {"noise_multiplier": None}}, ["epsilon", "noise_multiplier"]),
         ({"privacy": {"noise_multiplier": float("nan")}}, ["[privacy] noise_multiplier"]),
+        ({"optimizer": {"weight_decay": float("inf")}}, ["[optimizer] weight_decay", "finite"]),
         ({"privacy": {"clip": {"head": 1.0}}}, ["clip", "adapter", "head"]),
         ({"privacy": {"clip": -1.0}}, ["clip"]),
         ({"privacy": {"clip": True}}, ["clip"]),
@@ -154,6 +155,10 @@ def test_reading_canonical_json_checks_the_digest(contract: Contract) -> None:
         read_canonical(b"{", digest=contract.digest)
     with pytest.raises(ContractError, match="JSON object"):
         read_canonical(b"[]", digest=contract.digest)
+    for unreadable in (text.replace(b'"name":"', b'"name":"\\ud800'), b"[" * 100_000, b"\xff"):
+        assert unreadable != text
+        with pytest.raises(ContractError, match="not JSON"):
+            read_canonical(unreadable, digest=contract.digest)
 
 
 def test_an_unfrozen_contract_is_not_accepted_from_the_wire() -> None:

@@ -1,0 +1,236 @@
+"""Every ε of a ledger again, from the serialised events, by accountants that must agree.
+
+For each reservation: its Rényi cost by this package's own accountant and by `dp_accounting`, both
+compared with the charge in the ledger; and its ε as one run by privacy loss distributions (PLD),
+compared with what the contract stated, beside the ε that the Rényi filter's order would give it.
+
+Invariants:
+    * Nothing is taken from the ledger's own sums: charges are added up again.
+    * A difference above `TOLERANCE` to an entry by the same accountant is a failure, by name.
+    * The PLD of all runs together is shown for comparison. It would be the claim only if all runs
+      had been fixed beforehand; the claim is the filter's cap.
+
+Source: Meiser & Mohammadi, CCS 2018; Koskela, Jälkö & Honkela, AISTATS 2020 (PLD); Mironov, Talwar
+& Zhang 2019 (Rényi).
+
+Example:
+    >>> job = events.SelfComposed(count=12, event=events.PoissonSampled(
+    ...     rate=0.15, event=events.Gaussian(noise_multiplier=1.2)))
+    >>> round(pld_epsilon(job, delta=1e-5), 2)
+    3.02
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from typing import BinaryIO
+
+from presspool.common.ledger import entries, events, filter, notes, verification
+from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.privacy import LARGEST_PLD_EPSILON
+
+TOLERANCE = 1e-6
+# Beyond so many different kinds of step, the PLD of all runs together takes minutes.
+MOST_KINDS = 32
+Event = events.SelfComposed | events.Composed
+Step = events.Gaussian | events.PoissonSampled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One reservation, recomputed. Rényi costs in nats at the ledger's order.
+
+    Attributes:
+        seq: place of the reservation in the ledger.
+        steps: what is charged after give-backs.
+        charged: by the ledger's entries.
+        renyi: by our own accountant.
+        renyi_library: by `dp_accounting`.
+        epsilon_renyi: ε at the ledger's δ from `renyi` alone.
+        epsilon_pld: ε at the ledger's δ by PLD; inf for a run beyond `LARGEST_PLD_EPSILON`.
+        stated: what the contract stated for the whole run, if it did.
+        stated_again: the same by PLD, now.
+    """
+
+    seq: int
+    run: str
+    steps: int
+    charged: float
+    renyi: float
+    renyi_library: float
+    epsilon_renyi: float
+    epsilon_pld: float
+    stated: float | None
+    stated_again: float | None
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What differs by more than `TOLERANCE`."""
+        pairs = [
+            ("Rényi cost, own accountant", self.charged, self.renyi),
+            ("Rényi cost, dp_accounting", self.charged, self.renyi_library),
+        ]
+        if self.stated is not None and self.stated_again is not None:
+            pairs.append(("stated ε, PLD", self.stated, self.stated_again))
+        return tuple(
+            f"entry {self.seq}: {what}: the ledger says {said:.9g}, recomputed {again:.9g}"
+            for what, said, again in pairs
+            if not abs(said - again) <= TOLERANCE
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recomputed:
+    """A ledger, recomputed.
+
+    Attributes:
+        verified: what the file's checks found.
+        runs: every reservation, in its order.
+        spent: sum of the runs' Rényi costs (nats), by our own accountant.
+        capacity: what the cap in force holds (nats).
+        pld_together: ε of all runs by PLD, had they been fixed beforehand; None for too many
+            kinds of step.
+        library: the version of `dp_accounting`.
+    """
+
+    verified: verification.Verified
+    runs: tuple[Run, ...]
+    spent: float
+    capacity: float
+    pld_together: float | None
+    library: str
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Every difference above the tolerance, sums included."""
+        found = [failure for run in self.runs for failure in run.failures]
+        said = self.verified.book.spent * events.UNIT
+        if not abs(said - self.spent) <= TOLERANCE * max(1, len(self.runs)):
+            found.append(f"sum: the ledger says {said:.9g} nats, recomputed {self.spent:.9g}")
+        return tuple(found)
+
+    @property
+    def sentence(self) -> str:
+        """One sentence: what is used, what is claimed, what still fits."""
+        book = self.verified.book
+        opened, claim = book.opened, book.highest.epsilon_max
+        text = (
+            f"{opened.origin}: {len(self.runs)} runs use {self.spent / self.capacity:.1%} of the "
+            f"filter of order {opened.order}; the claim is ({claim:g}, {opened.delta:g})-DP at "
+            f"{opened.unit} level"
+        )
+        if not self.runs or self.runs[-1].renyi == 0:
+            return f"{text}."
+        more = max(0, math.floor((self.capacity - self.spent) / self.runs[-1].renyi))
+        return f"{text}; {more} more runs like the last one fit."
+
+
+def recompute(
+    stream: BinaryIO, *, key: notes.VerifierKey | None = None, heads: Sequence[Checkpoint] = (),
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Recomputed:  # fmt: skip
+    """Verify an export, then compute every ε in it again.
+
+    Args:
+        stream: the file.
+        key: the ledger's first key, from somewhere else than the file.
+        heads: heads of this ledger that others have kept.
+        watch: called after each run with the runs done and their total.
+
+    Raises:
+        EvidenceError: the file does not hold; differences are no error but `failures`.
+    """
+    reserved: dict[str, entries.Reserve] = {}
+    kept: dict[str, entries.GiveBack] = {}
+
+    def observe(entry: entries.Entry) -> None:
+        if isinstance(entry, entries.Reserve):
+            reserved[entry.reservation] = entry
+        elif isinstance(entry, entries.GiveBack):
+            kept[entry.reservation] = entry  # the last one counts
+
+    verified = verification.verify(stream, key=key, heads=heads, observe=observe)
+    opened, caps = verified.book.opened, verified.book.caps
+    runs: list[Run] = []
+    for identity, entry in reserved.items():
+        runs.append(_run(entry, kept.get(identity), opened))
+        watch(len(runs), len(reserved))
+    charged = [_charged_event(entry, kept.get(i)) for i, entry in reserved.items()]
+    return Recomputed(
+        verified=verified, runs=tuple(runs), spent=math.fsum(run.renyi for run in runs),
+        capacity=filter.capacity(
+            epsilon=caps.epsilon_max, delta=opened.delta, order=opened.order
+        ),
+        pld_together=_together([e for e in charged if e is not None], opened.delta),
+        library=version("dp-accounting"),
+    )  # fmt: skip
+
+
+def _charged_event(entry: entries.Reserve, back: entries.GiveBack | None) -> Event | None:
+    """What stays charged: the whole event, its first steps, or nothing."""
+    if back is None:
+        return entry.event
+    return entry.event.first(back.kept) if back.kept else None
+
+
+def _run(entry: entries.Reserve, back: entries.GiveBack | None, opened: entries.Opened) -> Run:
+    event, stated = _charged_event(entry, back), entry.stated
+    own = events.renyi(event, order=opened.order) if event else 0.0
+    return Run(
+        seq=entry.seq, run=entry.run, steps=event.steps if event else 0,
+        charged=(back or entry).charge * events.UNIT, renyi=own,
+        renyi_library=library_renyi(event, order=opened.order) if event else 0.0,
+        epsilon_renyi=filter.epsilon_of(own, delta=opened.delta, order=opened.order)
+        if event else 0.0,
+        epsilon_pld=pld_epsilon(event, delta=opened.delta) if event else 0.0,
+        stated=stated.epsilon if stated else None,
+        stated_again=pld_epsilon(entry.event, delta=stated.delta) if stated else None,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def library_renyi(event: Event, *, order: int) -> float:
+    """ε(α) in nats by `dp_accounting`'s Rényi accountant."""
+    import dp_accounting as dp
+    from dp_accounting import rdp
+
+    accountant = rdp.RdpAccountant(
+        orders=[order], neighboring_relation=dp.NeighboringRelation.ADD_OR_REMOVE_ONE
+    )
+    accountant.compose(events.to_dp(event))
+    # The accountant's only public output is an ε at some δ, with its conversion's clipping at 0.
+    return float(accountant._rdp[0])
+
+
+@lru_cache(maxsize=4096)
+def pld_epsilon(event: Event, *, delta: float) -> float:
+    """ε at δ by privacy loss distributions; inf where a Rényi bound is beyond all use."""
+    import dp_accounting as dp
+    from dp_accounting import pld
+
+    bound = min(
+        filter.epsilon_of(events.renyi(event, order=order), delta=delta, order=order)
+        for order in filter.PORTFOLIO
+    )
+    if bound > LARGEST_PLD_EPSILON:
+        return math.inf
+    accountant = pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    accountant.compose(events.to_dp(event))
+    return float(accountant.get_epsilon(delta))
+
+
+def _together(charged: Sequence[Event], delta: float) -> float | None:
+    """PLD of all that is charged: equal steps are composed at once."""
+    counts: Counter[Step] = Counter()
+    for event in charged:
+        for phase in event.events if isinstance(event, events.Composed) else (event,):
+            counts[phase.event] += phase.count
+    if not 0 < len(counts) <= MOST_KINDS or max(counts.values()) > events.MOST_STEPS:
+        return None if counts else 0.0
+    phases = [events.SelfComposed(event=step, count=n) for step, n in counts.items()]
+    return pld_epsilon(events.Composed(events=tuple(phases)), delta=delta)

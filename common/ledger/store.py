@@ -1,0 +1,202 @@
+"""The outlet's ledger: budget is reserved here, durably, before anything is computed.
+
+A reservation is admitted or refused and fsynced in one transaction; other processes wait for it.
+
+Invariants:
+    * What a method returned survives a kill and a power cut. What failed is there whole or not at
+      all; if it is there though the caller heard of an error, it counts as spent.
+    * The caps hold over all processes together, in whatever order they come.
+    * A file older than a head that was remembered or cosigned outside it reserves nothing.
+
+Example:
+    >>> import tempfile
+    >>> signer = notes.Signer.generate("example.org/outlet", kind=notes.NOTE)
+    >>> ledger = Ledger.create(Path(tempfile.mkdtemp()) / "ledger.db", signer=signer, order=4,
+    ...                        unit="reader", delta=1e-5, caps=Caps(epsilon_max=8.0))
+    >>> step = events.PoissonSampled(rate=0.02, event=events.Gaussian(noise_multiplier=1.2))
+    >>> run = ledger.reserve(
+    ...     run="sha256:" + "0" * 64, unit="reader", period="2026-Q1", head=None,
+    ...     datasets=[entries.new_id()], event=events.SelfComposed(event=step, count=200))
+    >>> ledger.settle(run.reservation).seq, ledger.book.spent == run.charge
+    (2, True)
+    >>> ledger.close()
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from datetime import date
+from pathlib import Path
+
+from presspool.common.errors import BudgetError, LedgerError
+from presspool.common.ledger import entries, events, notes
+from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.ledger.database import Database, go_on
+from presspool.common.ledger.filter import Caps
+from presspool.common.ledger.log import Log, utc_today
+
+
+class Ledger(Log):
+    """An open ledger: what an outlet may write, each verb one entry, durable when it returns."""
+
+    @classmethod
+    def create(
+        cls, path: Path, *, signer: notes.Signer, unit: str, order: int, delta: float, caps: Caps,
+        today: Callable[[], date] = utc_today, step: Callable[[str], None] = go_on,
+    ) -> Ledger:  # fmt: skip
+        """A new ledger named as its signer; an interrupted creation is completed.
+
+        Raises:
+            LedgerError: there is a ledger already, or a cap has no capacity.
+            StorageError: the disk refuses.
+        """
+        caps.check(delta=delta, order=order)  # before a file is made
+        self = cls.__new__(cls)
+        self._start(Database(path, create=True, step=step), today)
+
+        def first() -> entries.Opened:
+            if self.book.size:
+                raise LedgerError("there is a ledger already", where=str(path), advice="open it")
+            return self._next(
+                entries.Opened, origin=signer.key.name, unit=unit, order=order, delta=delta,
+                key=signer.key.text, **_fields(caps),
+            )  # fmt: skip
+
+        try:
+            self._write(first)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def reserve(
+        self, *, run: str, unit: str, period: str, datasets: Iterable[str],
+        event: events.SelfComposed | events.Composed, head: Checkpoint | None,
+        stated: entries.Stated | None = None,
+    ) -> entries.Reserve:  # fmt: skip
+        """Take a run's whole cost, or refuse it and write that down; before anything is computed.
+
+        Args:
+            run: digest of the contract.
+            unit: of the run's plan.
+            period: what the run counts under.
+            datasets: random ids of what it trains on.
+            event: the composed event of the code that will run.
+            head: this ledger's highest head that was remembered or cosigned outside this file;
+                None only where there has never been one.
+            stated: the contract's own ε.
+
+        Raises:
+            BudgetError: it does not fit; a refusal was written.
+            RollbackError: this file is older than `head`, or has another history.
+            LedgerError: it could never be written down.
+            StorageError: the disk refuses; whatever is on it counts as spent.
+        """
+        refused: list[BudgetError] = []
+
+        def admit() -> entries.Reserve | entries.Refusal:
+            if head is not None:
+                self._compare(head)
+            entry = self._next(
+                entries.Reserve, reservation=entries.new_id(), run=run, unit=unit, period=period,
+                datasets=tuple(sorted(set(datasets))), event=event, stated=stated,
+                charge=events.charge(event, order=self.book.opened.order),
+            )  # fmt: skip
+            try:
+                self.book.check(entry)
+            except BudgetError as error:
+                refused.append(error)
+                parts = {"reason": error.reason, "charge": error.charge, "free": error.free}
+                return self._next(entries.Refusal, run=run, **parts)
+            return entry
+
+        entry = self._write(admit)
+        if isinstance(entry, entries.Refusal):
+            raise refused[0]
+        return entry
+
+    def intend(
+        self, reservation: str, *, round_number: int, steps: int, digest: str
+    ) -> entries.ReleaseIntent:
+        """Bind a round to the exact bytes about to be sent; binding them again changes nothing.
+
+        Args:
+            reservation: of the run.
+            round_number: the round.
+            steps: private steps executed in the run so far.
+            digest: of the bytes.
+
+        Raises:
+            LedgerError: the round is bound to other bytes, or the steps were not reserved.
+        """
+        held = self.refresh().dangling.get(reservation)
+        bound = held.released.get(round_number) if held else None
+        if bound is not None and bound.digest == digest:
+            return bound
+        if bound is not None:
+            raise LedgerError(
+                "these are not the bytes of this round", where=f"round {round_number}",
+                expected=bound.digest, got=digest,
+                advice="send the bytes that were bound first, or nothing",
+            )  # fmt: skip
+        parts = {"round": round_number, "steps": steps, "digest": digest}
+        return self._write(
+            lambda: self._next(entries.ReleaseIntent, reservation=reservation, **parts)
+        )
+
+    def give_back(self, reservation: str, *, kept: int) -> entries.GiveBack:
+        """Free the cost of all steps after the first `kept`, none of which was ever executed.
+
+        The ledger refuses steps that a release declared; steps executed since are the caller's to
+        count, those of an interrupted round included.
+
+        Raises:
+            LedgerError: such steps, or nothing to give back.
+        """
+
+        def lower() -> entries.GiveBack:
+            held, charge = self.book.dangling.get(reservation), 0
+            if held and 0 < kept < held.steps:
+                event = held.entry.event.first(kept)
+                charge = min(held.charge, events.charge(event, order=self.book.opened.order))
+            return self._next(entries.GiveBack, reservation=reservation, kept=kept, charge=charge)
+
+        return self._write(lower)
+
+    def settle(self, reservation: str) -> entries.Settle:
+        """The run is over; raises `LedgerError` where it is not open."""
+        return self._write(lambda: self._next(entries.Settle, reservation=reservation))
+
+    def change_policy(self, caps: Caps) -> entries.PolicyChanged:
+        """New caps; raises `LedgerError` where one has no capacity."""
+        return self._write(lambda: self._next(entries.PolicyChanged, **_fields(caps)))
+
+    def receive(self, *, run: str, round_number: int, digest: str) -> entries.AdapterReceived:
+        """An aggregated adapter arrived."""
+        parts = {"run": run, "round": round_number, "digest": digest}
+        return self._write(lambda: self._next(entries.AdapterReceived, **parts))
+
+    def close_period(self, period: str) -> entries.PeriodClosed:
+        """No more runs in a period; raises `LedgerError` while one of its runs is open."""
+
+        def close() -> entries.PeriodClosed:
+            charge = self.book.charged(period=period)
+            return self._next(entries.PeriodClosed, period=period, charge=charge)
+
+        return self._write(close)
+
+    def rotate_key(self, old: notes.Signer, new: notes.VerifierKey) -> entries.KeyRotated:
+        """Let `new` sign from here on; raises `EvidenceError` unless `old` signs until now."""
+        message = entries.rotation_message(self.book.opened.origin, new.text)
+        signature = base64.b64encode(old.sign(message).value).decode()
+        parts = {"key": new.text, "signature": signature}
+        return self._write(lambda: self._next(entries.KeyRotated, **parts))
+
+
+def _fields(caps: Caps) -> dict[str, float | None]:
+    return {
+        "epsilon_max": caps.epsilon_max,
+        "period_epsilon": caps.period,
+        "dataset_epsilon": caps.dataset,
+    }

@@ -1,0 +1,104 @@
+"""The Rényi filter: the issue's golden numbers, its formula, and caps that cannot hold anything."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from presspool.common.errors import LedgerError
+from presspool.common.ledger import events
+from presspool.common.ledger.events import Gaussian, PoissonSampled, SelfComposed
+from presspool.common.ledger.filter import (
+    PORTFOLIO,
+    Caps,
+    capacity,
+    epsilon_of,
+    propose,
+    units,
+)
+
+JOB = SelfComposed(event=PoissonSampled(rate=0.02, event=Gaussian(noise_multiplier=1.2)), count=200)
+
+
+@pytest.mark.parametrize(("order", "admitted"), [(4, 29), (8, 17)])
+def test_golden_numbers_of_jobs_admitted(order: int, admitted: int) -> None:
+    room = units(epsilon=8.0, delta=1e-5, order=order)
+    assert room // events.charge(JOB, order=order) == admitted
+
+
+def test_golden_capacity_by_hand() -> None:
+    # 8 − ln(3/4) + (ln 1e-5 + ln 4)/3 = 8 + 0.287682 + (−11.512925 + 1.386294)/3
+    assert capacity(epsilon=8.0, delta=1e-5, order=4) == pytest.approx(4.912138, abs=1e-6)
+
+
+def test_a_cap_without_capacity_is_refused_with_the_orders_that_work() -> None:
+    with pytest.raises(LedgerError, match="orders that work for this ε: 6, 8, 12") as caught:
+        units(epsilon=3.0, delta=1e-5, order=4)
+    assert "ε above 3.088" in str(caught.value)
+
+
+def test_a_cap_that_no_order_can_hold_says_so() -> None:
+    with pytest.raises(LedgerError, match="no order works"):
+        units(epsilon=0.01, delta=1e-5, order=4)
+
+
+@given(
+    st.sampled_from(PORTFOLIO), st.floats(1e-12, 0.01), st.floats(0.1, 1000)
+)  # fmt: skip
+def test_a_full_filter_implies_exactly_the_cap(order: int, delta: float, epsilon: float) -> None:
+    room = capacity(epsilon=epsilon, delta=delta, order=order)
+    if room > 0:
+        assert epsilon_of(room, delta=delta, order=order) == pytest.approx(epsilon, rel=1e-9)
+    if room > 1e-9:
+        inside = units(epsilon=epsilon, delta=delta, order=order) * events.UNIT
+        assert room - 3 * events.UNIT <= inside < room
+
+
+def test_an_enormous_cap_stays_a_whole_number_for_json() -> None:
+    assert units(epsilon=1e12, delta=1e-5, order=4) == events.LARGEST_CHARGE
+
+
+@pytest.mark.parametrize(
+    "caps",
+    [
+        {"epsilon_max": 0.0}, {"epsilon_max": -1.0}, {"epsilon_max": math.inf},
+        {"epsilon_max": math.nan}, {"epsilon_max": 8.0, "period": 9.0},
+        {"epsilon_max": 8.0, "dataset": 0.0}, {"epsilon_max": 8.0, "dataset": math.nan},
+    ],
+)  # fmt: skip
+def test_caps_that_are_none(caps: dict[str, float]) -> None:
+    with pytest.raises(LedgerError, match="cap "):
+        Caps(**caps)
+
+
+def test_every_sub_cap_needs_capacity() -> None:
+    Caps(epsilon_max=8.0, period=4.0, dataset=5.0).check(delta=1e-5, order=4)
+    for caps in (Caps(epsilon_max=8.0, period=3.0), Caps(epsilon_max=8.0, dataset=3.0)):
+        with pytest.raises(LedgerError, match="without capacity"):
+            caps.check(delta=1e-5, order=4)
+
+
+def test_the_highest_caps_are_the_weaker_in_every_part() -> None:
+    one = Caps(epsilon_max=8.0, period=4.0, dataset=5.0)
+    other = Caps(epsilon_max=6.0, period=5.0)
+    assert one.highest(other) == Caps(epsilon_max=8.0, period=5.0, dataset=None)
+
+
+def test_a_proposal_holds_the_runs_expected_and_not_one_step_less() -> None:
+    plan = propose([JOB] * 29, delta=1e-5)
+    assert plan.order == 4
+    assert plan.epsilon == pytest.approx(8.0)
+    room = units(epsilon=plan.epsilon, delta=1e-5, order=plan.order)
+    assert room >= 29 * events.charge(JOB, order=plan.order)
+    for order in PORTFOLIO:
+        assert capacity(epsilon=plan.epsilon - 0.1, delta=1e-5, order=order) < 29 * events.renyi(
+            JOB, order=order
+        )
+
+
+def test_a_plan_needs_runs() -> None:
+    with pytest.raises(LedgerError, match="at least one expected run"):
+        propose([], delta=1e-5)
