@@ -37,7 +37,7 @@ from presspool.common.privacy import NOISE_STEP
 from presspool.server.evaluation import Evaluation, HeldOut
 
 VALIDATION_SHARE = 0.25
-FEWEST_ROWS = 200
+FEWEST_ROWS = 100
 NOISE_DRAWS = 2  # a candidate is trained this often
 # Few large steps or many small ones at one ε, and how far rates and clip norms are moved.
 SAMPLING = ((0.1, 40), (0.2, 20), (0.5, 12), (1.0, 8))
