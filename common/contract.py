@@ -36,6 +36,7 @@ from pydantic import (
     model_validator,
 )
 
+from presspool.common.canonical_json import canonical
 from presspool.common.errors import ContractError
 from presspool.common.privacy import PrivacyPlan, solve_noise
 
@@ -309,10 +310,8 @@ class Contract(_Part):
         return self.model_dump(mode="json", by_alias=True)
 
     def canonical(self) -> bytes:
-        """Canonical JSON: sorted keys, no white space, UTF-8, shortest round-trip numbers."""
-        return json.dumps(
-            self.body(), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        ).encode()
+        """The contract's bytes: canonical JSON."""
+        return canonical(self.body())
 
     @property
     def digest(self) -> str:

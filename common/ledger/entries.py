@@ -19,13 +19,13 @@ Example:
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import date
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from presspool.common.canonical_json import canonical
 from presspool.common.errors import EvidenceError, LedgerError
 from presspool.common.ledger import events
 from presspool.common.ledger.filter import PORTFOLIO, Caps
@@ -81,10 +81,7 @@ class _Entry(BaseModel):
 
     def canonical(self) -> bytes:
         """The entry's bytes: canonical JSON."""
-        return json.dumps(
-            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"),
-            ensure_ascii=False, allow_nan=False,
-        ).encode()  # fmt: skip
+        return canonical(self.model_dump(mode="json"))
 
 
 class _Capped(_Entry):

@@ -28,10 +28,10 @@ Example:
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from presspool.common.canonical_json import canonical
 from presspool.common.errors import LedgerError
 from presspool.common.ledger import merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint
@@ -66,25 +66,19 @@ def export(
     known = {(key.name, key.id): key for key in witnesses}
     kept = [note for note in ledger.checkpoints() if _size(note) <= newest.size]
     used = {(s.name, s.key_id) for note in kept for s in note.signatures} & known.keys()
-    stream.write(
-        canonical({
-            "entries": newest.size, "format": FORMAT, "origin": newest.origin,
-            "witnesses": sorted(known[name].text for name in used),
-        })
-    )  # fmt: skip
+    header = {
+        "entries": newest.size, "format": FORMAT, "origin": newest.origin,
+        "witnesses": sorted(known[name].text for name in used),
+    }  # fmt: skip
+    stream.write(canonical(header) + b"\n")
     done = 0
     for note in kept:
         for body in ledger.bodies(done, _size(note)):
             stream.write(leaf_text(body) + b" " + body + b"\n")
         done = _size(note)
-        stream.write(canonical({"checkpoint": _only(note, used).encode().decode()}))
+        signed = {"checkpoint": _only(note, used).encode().decode()}
+        stream.write(canonical(signed) + b"\n")
     return newest
-
-
-def canonical(value: dict[str, Any]) -> bytes:
-    """A line of canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode() + b"\n"
 
 
 def leaf_text(body: bytes) -> bytes:

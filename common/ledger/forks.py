@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import json
 
+from presspool.common.canonical_json import canonical
 from presspool.common.errors import EvidenceError
 from presspool.common.ledger import notes
 from presspool.common.ledger.checkpoints import Checkpoint, open_checkpoint
-from presspool.common.ledger.export import canonical
 
 FORMAT = "presspool-fork-proof/1"
 LARGEST_PROOF = 4 * notes.LARGEST_NOTE  # bytes: two notes, their newlines escaped
@@ -41,7 +41,7 @@ def fork_proof(one: notes.Note, other: notes.Note, *, log: notes.VerifierKey) ->
     """
     _contradict(*(open_checkpoint(note, log=log)[0] for note in (one, other)))
     first, second = sorted(_own(note, log).encode().decode() for note in (one, other))
-    return canonical({"first": first, "format": FORMAT, "second": second})
+    return canonical({"first": first, "format": FORMAT, "second": second}) + b"\n"
 
 
 def verify_fork(data: bytes, *, log: notes.VerifierKey) -> tuple[Checkpoint, Checkpoint]:

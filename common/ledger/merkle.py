@@ -28,7 +28,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from presspool.common.errors import EvidenceError
 
@@ -132,18 +132,9 @@ def verify_inclusion(
     _hashes(proof)
     if not 0 <= index < size:
         raise EvidenceError("leaf index", expected=f"0 to {size - 1}", got=index)
-    at, last, value = index, size - 1, leaf
-    for sibling in proof:
-        if last == 0:
-            raise EvidenceError("inclusion proof is too long")
-        if at % 2 == 1 or at == last:
-            value = node_hash(sibling, value)
-            at, last = _up_to_right_child(at, last)
-        else:
-            value = node_hash(value, sibling)
-        at, last = at // 2, last // 2
-    if last != 0:
-        raise EvidenceError("inclusion proof is too short")
+    value = leaf
+    for sibling, left in _climb(proof, index, size - 1, "inclusion proof"):
+        value = node_hash(sibling, value) if left else node_hash(value, sibling)
     if value != root:
         raise EvidenceError("inclusion proof does not lead to the root")
 
@@ -223,11 +214,29 @@ def _subtree(low: int, high: int, read: Read) -> bytes:
     return node_hash(_subtree(low, middle, read), _subtree(middle, high, read))
 
 
-def _up_to_right_child(at: int, last: int) -> tuple[int, int]:
-    """Climb over levels on which the node at the right edge has no sibling."""
-    while at % 2 == 0 and at != 0:
+def _climb(proof: Sequence[bytes], at: int, last: int, what: str) -> Iterator[tuple[bytes, bool]]:
+    """Each hash of a proof from node `at` to the root, and whether it is a left sibling.
+
+    Args:
+        proof: the siblings, the lowest first.
+        at: the node's place on its level.
+        last: the last place on that level.
+        what: the proof, for messages.
+
+    Raises:
+        EvidenceError: more or fewer hashes than levels with a sibling.
+    """
+    for sibling in proof:
+        if last == 0:
+            raise EvidenceError(f"{what} is too long")
+        left = at % 2 == 1 or at == last
+        yield sibling, left
+        # At the right edge there are levels on which the node has no sibling.
+        while left and at % 2 == 0 and at != 0:
+            at, last = at // 2, last // 2
         at, last = at // 2, last // 2
-    return at, last
+    if last != 0:
+        raise EvidenceError(f"{what} is too short")
 
 
 def _fold_consistency(
@@ -241,17 +250,11 @@ def _fold_consistency(
     while at % 2 == 1:
         at, last = at // 2, last // 2
     first = second = path[0]
-    for sibling in path[1:]:
-        if last == 0:
-            raise EvidenceError("consistency proof is too long")
-        if at % 2 == 1 or at == last:
+    for sibling, left in _climb(path[1:], at, last, "consistency proof"):
+        if left:
             first, second = node_hash(sibling, first), node_hash(sibling, second)
-            at, last = _up_to_right_child(at, last)
         else:
             second = node_hash(second, sibling)
-        at, last = at // 2, last // 2
-    if last != 0:
-        raise EvidenceError("consistency proof is too short")
     return first, second
 
 

@@ -27,11 +27,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from presspool.common.canonical_json import canonical
 from presspool.common.errors import EvidenceError, LedgerError
 from presspool.common.ledger import checkpoints, entries, merkle, notes
 from presspool.common.ledger.book import Book
 from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.ledger.export import FORMAT, canonical, leaf_text
+from presspool.common.ledger.export import FORMAT, leaf_text
 
 LEAF_CHARACTERS = 44
 LONGEST_LINE = 2 * notes.LARGEST_NOTE  # a checkpoint line: the note, its newlines escaped
@@ -232,7 +233,7 @@ def _json(line: bytes, where: str, expected: str) -> dict[str, Any]:
     """A JSON object in canonical spelling."""
     try:
         value = json.loads(line)
-        same = isinstance(value, dict) and canonical(value) == line + b"\n"
+        same = isinstance(value, dict) and canonical(value) == line
     except (ValueError, RecursionError):  # not JSON, not UTF-8, lone surrogates, or too deep
         same = False
     if not same:
