@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-.PHONY: demo test check soak fuzz clean
+.PHONY: demo test check proto soak fuzz clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
@@ -21,6 +21,10 @@ check: $(VENV)/installed-dev       ## format, lint, types, import directions, wh
 	$(BIN)/mypy src tests
 	$(BIN)/lint-imports
 	$(QUIET) $(BIN)/pytest tests/packaging
+
+proto: $(VENV)/installed-dev       ## generate the wire's code; `make check` sees that it is fresh
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
+		--grpc_python_out=src src/presspool/common/proto/*.proto
 
 soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples
 	$(QUIET) $(BIN)/pytest -m soak --timeout=7200
@@ -41,5 +45,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev,ray]'
+	$(PIP) --editable '.[dev,postgres,ray]'
 	touch $@

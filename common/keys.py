@@ -1,0 +1,121 @@
+"""Ed25519 keys that sign what travels: one purpose a key, one domain tag a kind of message.
+
+A signature covers ``tag ‖ 0 ‖ body``, so that a signature of one kind of message is none of any
+other. Private keys lie in files that only their owner may read (mode 0600), as the 32 raw bytes of
+RFC 8032 in hexadecimal.
+
+Example:
+    >>> key = SigningKey.generate()
+    >>> signature = key.sign("presspool/task/v1", b"train")
+    >>> verify(key.public, "presspool/task/v1", b"train", signature)
+    >>> verify(key.public, "presspool/update/v1", b"train", signature)
+    Traceback (most recent call last):
+    ...
+    presspool.common.errors.EvidenceError: signature: does not verify
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from presspool.common.errors import EvidenceError, InputError
+from presspool.common.files import replace_file
+
+KEY_BYTES, SIGNATURE_BYTES = 32, 64
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A private key.
+
+    Attributes:
+        secret: the 32 raw bytes; never printed.
+    """
+
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"SigningKey({key_id(self.public)})"
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new key from the operating system's randomness."""
+        return cls(Ed25519PrivateKey.generate().private_bytes_raw())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The key in a file.
+
+        Raises:
+            InputError: missing, not a key, or readable by others.
+        """
+        try:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            text = path.read_text(encoding="ascii").strip()
+            secret = bytes.fromhex(text)
+        except (OSError, ValueError) as error:
+            raise InputError("cannot read a private key", where=str(path),
+                             got=type(error).__name__) from None  # fmt: skip
+        if mode & 0o077:
+            raise InputError("a private key that others may read", where=str(path),
+                             expected="mode 0600", got=f"{mode:04o}",
+                             advice=f"chmod 600 {path}")  # fmt: skip
+        if len(secret) != KEY_BYTES:
+            raise InputError("not a private key", where=str(path), expected=f"{KEY_BYTES} bytes",
+                             got=f"{len(secret)} bytes")  # fmt: skip
+        return cls(secret)
+
+    def write(self, path: Path) -> None:
+        """Write the key, readable by its owner only; raises `StorageError` where it cannot be."""
+        write_secret(path, self.secret.hex().encode() + b"\n")
+
+    @property
+    def public(self) -> bytes:
+        """The 32 bytes of the public key."""
+        key = Ed25519PrivateKey.from_private_bytes(self.secret)
+        return key.public_key().public_bytes_raw()
+
+    def sign(self, tag: str, body: bytes) -> bytes:
+        """64 bytes over the tag and the body."""
+        return Ed25519PrivateKey.from_private_bytes(self.secret).sign(_message(tag, body))
+
+
+def verify(public: bytes, tag: str, body: bytes, signature: bytes) -> None:
+    """Return if the key signed this body under this tag.
+
+    Raises:
+        EvidenceError: it did not, or key or signature are malformed.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _message(tag, body))
+    except (InvalidSignature, ValueError):
+        raise EvidenceError("does not verify", where="signature") from None
+
+
+def key_id(public: bytes) -> str:
+    """The first 16 hexadecimal digits of the public key's SHA-256."""
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Replace a file that nobody but its owner may ever read, not even while it is written."""
+    before = os.umask(0o077)
+    try:
+        replace_file(path, content)
+    finally:
+        os.umask(before)
+
+
+def _message(tag: str, body: bytes) -> bytes:
+    return tag.encode() + b"\0" + body

@@ -1,0 +1,122 @@
+"""The coordinator's database: SQLite beside it by default, PostgreSQL by URL.
+
+Everything that must survive a kill of the coordinator is here and nothing of it elsewhere: members
+and invitations (`presspool.server.members`), tasks and updates (`presspool.server.desk`). Adapters
+lie in rows of bounded size, so that no message of any size is ever held whole for the database.
+
+Invariants:
+    * What a `with database.writing() as session` block wrote is there whole or not at all, and is
+      fsynced when the block is left.
+    * A database of a newer PressPool is refused, one of an older is brought up to date.
+
+Example: `database = Database.open("sqlite:///coordinator.db")`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.orm import DeclarativeBase, Session
+
+from presspool.common.errors import InputError, StorageError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_WRITING = {"presspool_writing": True}
+WAIT_SECONDS = 30.0  # for other processes' writes; a write takes milliseconds
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+
+class Database:
+    """An open database; sessions of many threads may use it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._writer = engine.execution_options(**_WRITING)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open, create or update the database at a URL.
+
+        Raises:
+            InputError: the URL is none, or its database cannot be reached or is a newer one.
+        """
+        try:
+            engine = create_engine(url)
+        except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+            raise InputError("database URL", got=str(error),
+                             expected="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
+                             advice="for PostgreSQL install presspool[postgres]",
+                             ) from None  # fmt: skip
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _durable)
+            event.listen(engine, "begin", _begin)
+        try:
+            _update(engine)
+        except (OperationalError, CommandError) as error:
+            cause = getattr(error, "orig", None) or error
+            raise InputError("cannot open the database", where=engine.url.render_as_string(),
+                             got=str(cause), advice="see that it runs and is not of a newer version",
+                             ) from None  # fmt: skip
+        return cls(engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session whose changes are thrown away."""
+        with Session(self._engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session that is committed when the block is left, or rolled back when it raises.
+
+        Raises:
+            StorageError: the database refuses: disk full, gone, or locked for too long.
+        """
+        try:
+            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            raise StorageError(
+                "the database refuses", where=self._engine.url.render_as_string(),
+                got=str(error.orig), advice="make room or start it; nothing was half written",
+            ) from None  # fmt: skip
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._engine.dispose()
+
+
+def _update(engine: Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.execution_options(**_WRITING).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _durable(connection: sqlite3.Connection, _record: object) -> None:
+    """SQLite as we want it: WAL, fsync at each commit, and transactions begun by us."""
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+        f"busy_timeout = {int(WAIT_SECONDS * 1000)}",
+    ):  # fmt: skip
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Writers wait for the lock at their beginning, instead of failing in their middle."""
+    writing = connection.get_execution_options().get("presspool_writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
