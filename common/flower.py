@@ -1,16 +1,20 @@
-"""The two places where we touch Flower's private parts, so that moving its pin is one file's work.
+"""The three places where we touch Flower's private parts, so that moving its pin is one file.
 
 Flower builds a message from process-wide task identity (`TaskIdentity`) and leaves the message id
-to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids.
-A contract test holds both against the pinned version.
+to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids;
+and what it sends and signs are the bytes of a message's content. A contract test holds all three
+against the pinned version.
 
 Example: `become_server(run_id=1)`; `stamp(message, "1-7")`.
 """
 
 from __future__ import annotations
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 
 SERVER_NODE = 1
 
@@ -26,3 +30,21 @@ def stamp(message: Message, message_id: str) -> Message:
     """Give a message the id that a SuperLink would give it."""
     message.metadata.__dict__["_message_id"] = message_id
     return message
+
+
+def to_bytes(content: RecordDict) -> bytes:
+    """A message's content as bytes: equal records in equal order give equal bytes."""
+    data: bytes = recorddict_to_proto(content).SerializeToString(deterministic=True)
+    return data
+
+
+def from_bytes(data: bytes) -> RecordDict:
+    """The content that `to_bytes` made; what the records mean is for the receiver to judge.
+
+    Raises:
+        ValueError: the bytes are no message content.
+    """
+    try:
+        return recorddict_from_proto(ProtoRecordDict.FromString(data))
+    except (DecodeError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a message's content: {type(error).__name__}") from None

@@ -66,9 +66,10 @@ class Database:
             _update(engine)
         except (OperationalError, CommandError) as error:
             cause = getattr(error, "orig", None) or error
-            raise InputError("cannot open the database", where=engine.url.render_as_string(),
-                             got=str(cause), advice="see that it runs and is not of a newer version",
-                             ) from None  # fmt: skip
+            raise InputError(
+                "cannot open the database", where=engine.url.render_as_string(), got=str(cause),
+                advice="see that it runs and is not of a newer version",
+            ) from None  # fmt: skip
         return cls(engine)
 
     @contextmanager

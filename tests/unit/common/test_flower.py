@@ -6,10 +6,13 @@ import subprocess
 import sys
 from importlib import metadata
 
+import numpy as np
+import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from presspool.common.flower import SERVER_NODE, become_server, stamp
+from presspool.common.flower import SERVER_NODE, become_server, from_bytes, stamp, to_bytes
+from presspool.common.update import TrainTask, pack_task, unpack_task
 
 
 def test_flower_is_the_version_that_these_tests_were_written_for() -> None:
@@ -64,3 +67,19 @@ def test_a_reply_refers_to_the_stamp_and_goes_back_to_the_server() -> None:
         assert (answer.metadata.run_id, answer.metadata.group_id) == (1, "3")
         assert answer.metadata.message_type == "train"
         assert answer.has_error() == isinstance(said, Error)
+
+
+def test_content_travels_as_bytes_that_are_equal_for_equal_records() -> None:
+    state = {"w": np.arange(6, dtype=np.float32).reshape(2, 3)}
+    task = TrainTask(contract="{}", digest="sha256:0", round=1, state=state)
+    data = to_bytes(pack_task(task))
+    assert data == to_bytes(pack_task(task))
+    again = unpack_task(from_bytes(data))
+    assert (again.contract, again.digest, again.round) == ("{}", "sha256:0", 1)
+    np.testing.assert_array_equal(again.state["w"], state["w"])
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"not a message", b"\x0a\x05hello"])
+def test_bytes_that_are_no_content_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="content"):
+        from_bytes(data)
