@@ -1,8 +1,7 @@
 """How long an experiment will take on this machine, from a few measured steps.
 
-The work of a run is rows times seconds a row: a row that trains goes through the frozen layers once
-a process and through the trained ones at each of its steps. Both are timed on made texts of the
-greatest length, so the answer is rather too long than too short.
+The work of a run is rows times seconds a row in the trained layers, timed on made texts of the
+greatest length. Frozen layers are left out: a process runs them once a row for all of its jobs.
 
 Example: `hours(jobs, workers=2)`.
 """
