@@ -99,7 +99,7 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    from presspool.simulations.experiments.cost import hours
+    from presspool.simulations.experiments.cost import seconds
     from presspool.simulations.experiments.experiment import jobs_of, run_experiment
     from presspool.simulations.experiments.results_page import write_page
 
@@ -109,8 +109,9 @@ def _run(
     jobs = jobs_of(trials)
     todo = [job for job in jobs if not job.finished(folder / "jobs")]
     if todo and not as_json:
-        expected = hours(todo, workers=workers)
-        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {expected:.1f} hours")
+        expected = seconds(todo, workers=workers) / 60
+        said = f"{expected / 60:.1f} hours" if expected > 90 else f"{max(1, round(expected))} min"
+        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {said}")
     with progress("runs", total=len(jobs), done=len(jobs) - len(todo)) as advance:
         judged = run_experiment(trials, folder, workers=workers, on_done=advance)
     tables = write_page(experiment, judged, page)

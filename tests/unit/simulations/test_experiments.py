@@ -16,7 +16,7 @@ from tests.conftest import LABELS, made_rows
 from presspool.common.errors import DataError
 from presspool.simulations.experiments import agnews, arms, outlets, readers, sweep, tidy
 from presspool.simulations.experiments.arms import Arm, Trial
-from presspool.simulations.experiments.cost import hours
+from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.experiment import (
     Experiment,
     Question,
@@ -139,10 +139,10 @@ def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_p
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
 
 
-def test_hours_grow_with_the_work(small: Experiment, tmp_path: Path) -> None:
+def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:
     jobs = jobs_of(trials_of(small, tmp_path))
-    assert 0 < hours(jobs[:3], workers=1) < hours(jobs, workers=1)
-    assert hours([job for job in jobs if not job.trained], workers=1) == 0
+    assert 0 < seconds(jobs[:3], workers=1) < seconds(jobs, workers=1)
+    assert seconds([job for job in jobs if not job.trained], workers=1) == 0
 
 
 # --- Figures -------------------------------------------------------------------------------------
