@@ -225,6 +225,18 @@ def test_questions_are_about_declared_arms(experiment: Experiment) -> None:
         assert {question.left, question.right} <= declared
 
 
+@pytest.mark.parametrize("experiment", DECLARED, ids=lambda experiment: experiment.name)
+def test_no_run_is_declared_twice(experiment: Experiment) -> None:
+    runs = [
+        (arm.name, epsilon, seed, pool)
+        for arm in experiment.arms
+        for epsilon in arm.epsilons
+        for seed in arm.seeds
+        for pool in arm.pools or ("all",)
+    ]
+    assert len(set(runs)) == len(runs)
+
+
 @pytest.mark.parametrize("experiment", [agnews.AGNEWS, outlets.OUTLETS], ids=lambda e: e.name)
 def test_every_arm_that_an_honest_comparison_needs_is_there(experiment: Experiment) -> None:
     names = {arm.name for arm in experiment.arms}
