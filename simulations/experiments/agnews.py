@@ -79,7 +79,7 @@ def make_pool(
 
 
 HEAD, ADAPTER = recipe(trained="head"), recipe(trained="adapter")
-SEEDS, FEW = (1, 2, 3, 4, 5), (1, 2, 3)
+SEEDS = (1, 2, 3, 4, 5)
 PRIVATE = (3.0, 8.0)
 FOUR, TWENTY = ("agnews-4",), ("agnews-20",)
 
@@ -96,12 +96,11 @@ AGNEWS = Experiment(
             pools=TWENTY),
         Arm(name="federated", kind="federated", recipe=ADAPTER, epsilons=PRIVATE, seeds=SEEDS,
             pools=FOUR),
-        Arm(name="federated", kind="federated", recipe=ADAPTER, seeds=FEW, pools=FOUR),
+        Arm(name="federated", kind="federated", recipe=ADAPTER, seeds=(1, 2, 3), pools=FOUR),
         Arm(name="federated", kind="federated", recipe=ADAPTER, epsilons=(*PRIVATE, math.inf),
             seeds=(1,), pools=TWENTY),
-        Arm(name="local", kind="local", recipe=ADAPTER, epsilons=(3.0,), seeds=FEW, pools=FOUR),
-        Arm(name="local", kind="local", recipe=ADAPTER, epsilons=(3.0,), seeds=(1,), pools=TWENTY),
-        Arm(name="central", kind="central", recipe=ADAPTER, seeds=FEW, pools=FOUR),
+        Arm(name="local", kind="local", recipe=ADAPTER, epsilons=(3.0,), seeds=(1,)),
+        Arm(name="central", kind="central", recipe=ADAPTER, seeds=(1, 2), pools=FOUR),
     ),
     questions=(
         Question(text="federated above head only at ε = 8", left=("federated", 8.0),
