@@ -10,7 +10,8 @@
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
     │   └── FolderError            an output folder that holds something else
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
-    ├── AdmissionError             the coordinator refuses one update; carries a fixed code
+    ├── LinkError                  the coordinator cannot be reached just now; try again
+    ├── AdmissionError             the coordinator refuses one update or call; carries a fixed code
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
@@ -97,11 +98,16 @@ class StorageError(PressPoolError):
     exit_code = 2
 
 
+class LinkError(PressPoolError):
+    """The other side cannot be reached, or has no time just now; trying again later may help."""
+
+
 class AdmissionError(PressPoolError):
-    """One outlet's update is refused.
+    """One outlet's update or call is refused.
 
     Attributes:
-        code: a word of the fixed list `presspool.server.admission.REFUSALS`.
+        code: a word of the fixed lists `presspool.server.admission.REFUSALS` (an update's content)
+            and `presspool.common.envelope.REFUSALS` (anything before that).
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:

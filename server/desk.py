@@ -1,0 +1,420 @@
+"""The coordinator's desk: tasks that are handed out, updates that came in, calls that were refused.
+
+It is all in the database, so that a coordinator that is killed and started again finds it. A round
+that is handed out again finds its tasks, and the updates that have arrived meanwhile, because a
+task's id is a function of run, round and outlet.
+
+Invariants:
+    * A task has at most one update: the first whole one whose signature, place and digest hold.
+    * An update's body is staged in rows of at most `CHUNK_BYTES` and becomes an update in one
+      transaction; what is staged is nothing, and is swept away when it is given up.
+    * Nothing of a body is read before its header was accepted, and never more than it declares.
+    * Every refusal is a word of `presspool.common.envelope.REFUSALS`.
+
+Example: `desk.hand_out(tasks, body)`; `upload = desk.receive("north-post", key, signed)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy.orm import Session
+
+from presspool.common.envelope import (
+    CHUNK_BYTES,
+    Signed,
+    TaskHeader,
+    UpdateHeader,
+    open_update,
+    read_header,
+)
+from presspool.common.errors import AdmissionError, EvidenceError, PressPoolError
+from presspool.server.database import Database
+from presspool.server.desk_tables import ChunkRow, RefusalRow, TaskRow, UpdateRow
+
+BATCH_BYTES = 4 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A call that was refused.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        outlet: whose.
+        code: why.
+        run: the run, where the call named one.
+        round: the round, or 0.
+    """
+
+    at: float
+    outlet: str
+    code: str
+    run: str = ""
+    round: int = 0
+
+
+class Desk:
+    """Tasks and updates of all runs; any number of threads may use it.
+
+    Args:
+        database: where they are.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
+        self._database, self._now = database, now
+        self._turn = threading.Lock()  # SQLite's own waiting is slow and unfair
+        self.tasks_changed, self.updates_changed = Signal(), Signal()
+        self._sweep()
+
+    # --- Tasks ----------------------------------------------------------------------------------
+
+    def hand_out(self, tasks: Sequence[tuple[TaskHeader, Signed]], body: bytes) -> None:
+        """Open tasks of one run and round that share a body; those that are there stay the same.
+
+        The run's earlier rounds are closed, and their bodies thrown away.
+
+        Raises:
+            PressPoolError: the round was handed out before with another body.
+            StorageError: the database refuses.
+        """
+        run, round = tasks[0][0].run, tasks[0][0].round
+        with self._writing() as session:
+            _require_same_body(session, tasks)
+            for header, signed in tasks:
+                row = session.get(TaskRow, header.task)
+                if row is None:
+                    session.add(_task_row(header, signed, at=self._now()))
+                else:
+                    row.closed = False
+            _forget(session, run, before=round)
+            _store(session, body_owner(run, round), body)
+        self.tasks_changed.raise_()
+
+    def finish(self, run: str) -> None:
+        """The run is over: close its tasks and throw away their bodies and its updates'."""
+        with self._writing() as session:
+            last = _last_round(session, run)
+            _forget(session, run, before=last + 1)
+        self.tasks_changed.raise_()
+
+    def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
+        """The outlet's oldest task that is open and has no update."""
+        wanted = (
+            select(TaskRow)
+            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~_answered())
+            .order_by(TaskRow.handed_out, TaskRow.round)
+            .limit(1)
+        )
+        with self._database.reading() as session:
+            row = session.scalar(wanted)
+        if row is None:
+            return None
+        return read_header(TaskHeader, row.header), Signed(row.header, row.signature)
+
+    def close(self, tasks: Iterable[str]) -> None:
+        """The phase is over: updates of these tasks that are not there yet are late."""
+        with self._writing() as session:
+            session.execute(update(TaskRow).where(TaskRow.id.in_(list(tasks))).values(closed=True))
+        self.tasks_changed.raise_()
+
+    def body(self, owner: str) -> Iterator[bytes]:
+        """The chunks of a task's body (see `body_owner`) or of an update's (by its upload)."""
+        number = 0
+        while True:
+            with self._database.reading() as session:
+                row = session.get(ChunkRow, (owner, number))
+            if row is None:
+                return
+            yield row.data
+            number += 1
+
+    # --- Updates --------------------------------------------------------------------------------
+
+    def receive(self, outlet: str, update_key: bytes, signed: Signed) -> Upload | None:
+        """Judge an update by its header, before any of its body is read.
+
+        Args:
+            outlet: the member whose call this is.
+            update_key: the member's key.
+            signed: the header.
+
+        Returns:
+            The upload that takes the body, or None where this very update is there already.
+
+        Raises:
+            AdmissionError: it is refused; that is on record.
+        """
+        try:
+            header = _opened(signed, update_key)
+        except AdmissionError as error:
+            self.refuse(outlet, error.code)
+            raise
+        try:
+            with self._database.reading() as session:
+                known = _judge(session, outlet, header, signed)
+        except AdmissionError as error:
+            self.refuse(outlet, error.code, header)
+            raise
+        return None if known else Upload(self, header, signed)
+
+    def answered(self, tasks: Iterable[str]) -> dict[str, UpdateHeader]:
+        """The updates among these tasks: task to header."""
+        wanted = select(UpdateRow.task, UpdateRow.header).where(UpdateRow.task.in_(list(tasks)))
+        with self._database.reading() as session:
+            rows = session.execute(wanted).all()
+        return {task: read_header(UpdateHeader, header) for task, header in rows}
+
+    def update_body(self, task: str) -> bytes:
+        """The body of a task's update."""
+        with self._database.reading() as session:
+            owner = session.scalars(select(UpdateRow.upload).where(UpdateRow.task == task)).one()
+        return b"".join(self.body(owner))
+
+    # --- Refusals -------------------------------------------------------------------------------
+
+    def refuse(self, outlet: str, code: str, header: UpdateHeader | None = None) -> None:
+        """Put a refusal on record."""
+        run, round = (header.run, header.round) if header else ("", 0)
+        with self._writing() as session:
+            session.add(RefusalRow(at=self._now(), outlet=outlet, code=code, run=run, round=round))
+
+    def refusals(self) -> list[Refusal]:
+        """All refusals on record, oldest first."""
+        with self._database.reading() as session:
+            rows = session.scalars(select(RefusalRow).order_by(RefusalRow.id)).all()
+        return [
+            Refusal(at=row.at, outlet=row.outlet, code=row.code, run=row.run, round=row.round)
+            for row in rows
+        ]
+
+    # --- Within ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with self._turn, self._database.writing() as session:
+            yield session
+
+    def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
+        with self._writing() as session:
+            _add_chunks(session, upload, chunks)
+
+    def _complete(self, upload: Upload, rest: Mapping[int, bytes]) -> None:
+        """Make an update of what is staged, if its task is still waiting for it."""
+        header = upload.header
+        try:
+            with self._writing() as session:
+                if _judge(session, header.outlet, header, upload.signed):
+                    return  # another stream brought the very same update first
+                _add_chunks(session, upload.id, rest)
+                session.add(_update_row(upload, at=self._now()))
+        except AdmissionError as error:
+            self.refuse(header.outlet, error.code, header)
+            raise
+        upload.kept = True
+        self.updates_changed.raise_()
+
+    def _discard(self, upload: str) -> None:
+        with self._writing() as session:
+            session.execute(delete(ChunkRow).where(ChunkRow.owner == upload))
+
+    def _sweep(self) -> None:
+        """Throw away what a killed coordinator had staged."""
+        with self._writing() as session:
+            kept = select(UpdateRow.upload)
+            staged = ~ChunkRow.owner.contains("/") & ChunkRow.owner.not_in(kept)
+            session.execute(delete(ChunkRow).where(staged))
+
+
+class Upload:
+    """One update on its way in; to be closed whatever happens.
+
+    Attributes:
+        header: what the outlet declared.
+        signed: the header's exact bytes.
+        id: owner of its chunks.
+        kept: whether it has become the task's update.
+    """
+
+    def __init__(self, desk: Desk, header: UpdateHeader, signed: Signed) -> None:
+        self.header, self.signed, self.id = header, signed, secrets.token_hex(16)
+        self.kept = False
+        self._desk, self._hash = desk, hashlib.sha256()
+        self._batch: dict[int, bytes] = {}
+        self._chunks = self._bytes = self._held = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next chunk.
+
+        Raises:
+            AdmissionError: no chunk, or more than was declared.
+        """
+        if not 0 < len(chunk) <= CHUNK_BYTES:
+            self._refuse("malformed")
+        if self._bytes + len(chunk) > self.header.bytes:
+            self._refuse("too-large")
+        self._hash.update(chunk)
+        self._batch[self._chunks] = chunk
+        self._chunks, self._bytes = self._chunks + 1, self._bytes + len(chunk)
+        self._held += len(chunk)
+        if self._held >= BATCH_BYTES:
+            self._desk._stage(self.id, self._batch)
+            self._batch, self._held = {}, 0
+
+    def finish(self) -> None:
+        """The body is over: keep the update, durably.
+
+        Raises:
+            AdmissionError: it is not what was declared, or the task no longer waits for it.
+        """
+        if self._bytes < self.header.bytes:
+            self._refuse("truncated")
+        if "sha256:" + self._hash.hexdigest() != self.header.body:
+            self._refuse("wrong-digest")
+        self._desk._complete(self, self._batch)
+
+    def close(self) -> None:
+        """Throw away what was staged, unless it has become an update."""
+        if not self.kept and self._chunks:
+            self._desk._discard(self.id)
+
+    def _refuse(self, code: str) -> None:
+        self._desk.refuse(self.header.outlet, code, self.header)
+        raise AdmissionError(code, "refused", where=self.header.outlet)
+
+
+def body_owner(run: str, round: int) -> str:
+    """The owner of the chunks of the body that all tasks of a round share."""
+    return f"{run}/{round}"
+
+
+class Signal:
+    """Something happened; threads that wait for it never miss it."""
+
+    def __init__(self) -> None:
+        self._count, self._condition = 0, threading.Condition()
+
+    @property
+    def count(self) -> int:
+        """How often it happened; read it before looking, then wait."""
+        return self._count
+
+    def raise_(self) -> None:
+        """It happened."""
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> None:
+        """Return when it has happened more than `seen` times, or after `seconds`."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._count != seen, timeout=seconds)
+
+
+def _opened(signed: Signed, update_key: bytes) -> UpdateHeader:
+    try:
+        return open_update(signed, update_key)
+    except EvidenceError as error:
+        code = "bad-signature" if error.where == "signature" else "malformed"
+        raise AdmissionError(code, "refused") from None
+
+
+def _judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -> bool:
+    """Whether this very update is there already; False means that its task waits for it.
+
+    Raises:
+        AdmissionError: neither.
+    """
+    if code := _misplaced(session, outlet, header):
+        raise AdmissionError(code, "refused", where=outlet)
+    row = session.get_one(TaskRow, header.task)
+    there = session.get(UpdateRow, header.task)
+    if there is not None and there.header != signed.body:
+        raise AdmissionError("duplicate", "there is another update", where=outlet)
+    if there is not None and row.round < _last_round(session, row.run):
+        raise AdmissionError("replayed", "of an earlier round", where=outlet)
+    if there is not None:
+        return True  # its receipt was lost
+    if row.closed:
+        raise AdmissionError("late", "the phase is over", where=outlet)
+    return False
+
+
+def _misplaced(session: Session, outlet: str, header: UpdateHeader) -> str | None:
+    """The first thing in which the header is not of the caller's task."""
+    if header.outlet != outlet:
+        return "wrong-outlet"
+    row = session.get(TaskRow, header.task)
+    if row is None:
+        return "wrong-round" if _last_round(session, header.run) else "wrong-run"
+    task = read_header(TaskHeader, row.header)
+    for field in ("contract", "base", "nonce"):
+        if getattr(header, field) != getattr(task, field):
+            return f"wrong-{field}"
+    return "too-large" if header.bytes > task.allowance else None
+
+
+def _last_round(session: Session, run: str) -> int:
+    """The newest round of a run, or 0 where there is none."""
+    return session.scalar(select(func.max(TaskRow.round)).where(TaskRow.run == run)) or 0
+
+
+def _answered() -> ColumnElement[bool]:
+    return exists().where(UpdateRow.task == TaskRow.id)
+
+
+def _require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed]]) -> None:
+    header = tasks[0][0]
+    wanted = select(TaskRow.body).where(TaskRow.run == header.run, TaskRow.round == header.round)
+    found = set(session.scalars(wanted)) | {header.body for header, _ in tasks}
+    if len(found) > 1:
+        raise PressPoolError(
+            f"round {header.round} was handed out with another adapter", where=f"run {header.run}",
+            expected="one body for all tasks of a round", got=", ".join(sorted(found)),
+            advice="continue the run from the checkpoint that it stopped at",
+        )  # fmt: skip
+
+
+def _forget(session: Session, run: str, *, before: int) -> None:
+    """Close earlier rounds; of the one before, the only one that has any, drop the bodies."""
+    old = (TaskRow.run == run, TaskRow.round < before)
+    session.execute(update(TaskRow).where(*old, TaskRow.closed.is_(False)).values(closed=True))
+    uploads = select(UpdateRow.upload).join(TaskRow).where(*old, TaskRow.round == before - 1)
+    session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(uploads)))
+    session.execute(delete(ChunkRow).where(ChunkRow.owner == body_owner(run, before - 1)))
+
+
+def _store(session: Session, owner: str, body: bytes) -> None:
+    """Write a body's chunks one by one, unless they are there."""
+    if session.get(ChunkRow, (owner, 0)) is None:
+        for number, start in enumerate(range(0, len(body), CHUNK_BYTES)):
+            _add_chunks(session, owner, {number: body[start : start + CHUNK_BYTES]})
+
+
+def _add_chunks(session: Session, owner: str, chunks: Mapping[int, bytes]) -> None:
+    rows = [{"owner": owner, "number": number, "data": data} for number, data in chunks.items()]
+    if rows:
+        session.execute(insert(ChunkRow), rows)
+
+
+def _task_row(header: TaskHeader, signed: Signed, *, at: float) -> TaskRow:
+    return TaskRow(
+        id=header.task, run=header.run, round=header.round, outlet=header.outlet,
+        header=signed.body, signature=signed.signature, body=header.body, handed_out=at,
+        closed=False,
+    )  # fmt: skip
+
+
+def _update_row(upload: Upload, *, at: float) -> UpdateRow:
+    return UpdateRow(
+        task=upload.header.task, header=upload.signed.body, signature=upload.signed.signature,
+        upload=upload.id, received=at,
+    )  # fmt: skip
