@@ -104,7 +104,6 @@ class Desk:
         with self._writing() as session:
             last = _last_round(session, run)
             _forget(session, run, before=last + 1)
-        self.tasks_changed.raise_()
 
     def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
         """The outlet's oldest task that is open and has no update."""
@@ -124,18 +123,10 @@ class Desk:
         """The phase is over: updates of these tasks that are not there yet are late."""
         with self._writing() as session:
             session.execute(update(TaskRow).where(TaskRow.id.in_(list(tasks))).values(closed=True))
-        self.tasks_changed.raise_()
 
-    def body(self, owner: str) -> Iterator[bytes]:
-        """The chunks of a task's body (see `body_owner`) or of an update's (by its upload)."""
-        number = 0
-        while True:
-            with self._database.reading() as session:
-                row = session.get(ChunkRow, (owner, number))
-            if row is None:
-                return
-            yield row.data
-            number += 1
+    def task_body(self, header: TaskHeader) -> Iterator[bytes]:
+        """The chunks of a task's body, as far as they are still there."""
+        yield from self._chunks(body_owner(header.run, header.round), header.bytes)
 
     # --- Updates --------------------------------------------------------------------------------
 
@@ -166,18 +157,18 @@ class Desk:
             raise
         return None if known else Upload(self, header, signed)
 
-    def answered(self, tasks: Iterable[str]) -> dict[str, UpdateHeader]:
-        """The updates among these tasks: task to header."""
-        wanted = select(UpdateRow.task, UpdateRow.header).where(UpdateRow.task.in_(list(tasks)))
+    def answered(self, tasks: Iterable[str]) -> set[str]:
+        """Those of these tasks that have an update."""
+        wanted = select(UpdateRow.task).where(UpdateRow.task.in_(list(tasks)))
         with self._database.reading() as session:
-            rows = session.execute(wanted).all()
-        return {task: read_header(UpdateHeader, header) for task, header in rows}
+            return set(session.scalars(wanted))
 
-    def update_body(self, task: str) -> bytes:
-        """The body of a task's update."""
+    def update(self, task: str) -> tuple[UpdateHeader, Iterator[bytes]]:
+        """A task's update: its header, and its body's chunks."""
         with self._database.reading() as session:
-            owner = session.scalars(select(UpdateRow.upload).where(UpdateRow.task == task)).one()
-        return b"".join(self.body(owner))
+            row = session.get_one(UpdateRow, task)
+        header = read_header(UpdateHeader, row.header)
+        return header, self._chunks(row.upload, header.bytes)
 
     # --- Refusals -------------------------------------------------------------------------------
 
@@ -202,6 +193,16 @@ class Desk:
     def _writing(self) -> Iterator[Session]:
         with self._turn, self._database.writing() as session:
             yield session
+
+    def _chunks(self, owner: str, size: int) -> Iterator[bytes]:
+        number = 0
+        while size > 0:
+            with self._database.reading() as session:
+                row = session.get(ChunkRow, (owner, number))
+            if row is None:
+                return  # thrown away meanwhile; whoever counts bytes will see it
+            yield row.data
+            number, size = number + 1, size - len(row.data)
 
     def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
         with self._writing() as session:

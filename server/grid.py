@@ -26,7 +26,6 @@ from presspool.common.envelope import (
     EXTRA_BYTES,
     Signed,
     TaskHeader,
-    UpdateHeader,
     body_digest,
     new_nonce,
     sign_task,
@@ -120,8 +119,8 @@ class GrpcGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there, in the order of `message_ids`."""
         wanted = [task for task in message_ids if task in self._sent]
-        answers = self._desk.answered(wanted)
-        return [self._reply(answers[task]) for task in wanted if task in answers]
+        answered = self._desk.answered(wanted)
+        return [self._reply(task) for task in wanted if task in answered]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -183,18 +182,19 @@ class GrpcGrid(Grid):
     def _name(self, task: str) -> str:
         return self._nodes[self._sent[task].metadata.dst_node_id]
 
-    def _reply(self, header: UpdateHeader) -> Message:
+    def _reply(self, task: str) -> Message:
         """An update as Flower's message, or the outlet's own word for why there is none."""
         said: RecordDict | Error
+        header, chunks = self._desk.update(task)
         if header.failure is not None:
             said = Error(code=header.failure, reason=FAILURES[header.failure])
         else:
             try:
-                said = from_bytes(self._desk.update_body(header.task))
+                said = from_bytes(b"".join(chunks))
             except ValueError:
                 self._desk.refuse(header.outlet, "malformed", header)
                 said = Error(code=0, reason="malformed")
-        return stamp(Message(said, reply_to=self._sent[header.task]), f"{header.task}-reply")
+        return stamp(Message(said, reply_to=self._sent[task]), f"{task}-reply")
 
 
 def node_of(outlet: str) -> int:

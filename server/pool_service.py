@@ -28,7 +28,7 @@ from presspool.common.errors import AdmissionError
 from presspool.common.keys import SIGNATURE_BYTES
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Receipt
 from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
-from presspool.server.desk import Desk, Upload, body_owner
+from presspool.server.desk import Desk, Upload
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class PoolService(PoolServicer):
                 return
             header, signed = found
             yield Part(header=Header(body=signed.body, signature=signed.signature))
-            for chunk in self._desk.body(body_owner(header.run, header.round)):
+            for chunk in self._desk.task_body(header):
                 stream.moved()
                 self._count(stream)
                 yield Part(chunk=chunk)
