@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Self
 
 import grpc
@@ -40,6 +41,19 @@ class Certificates:
         certificate = built.sign(key, hashes.SHA256())
         return cls(certificate.public_bytes(serialization.Encoding.PEM), certificate, key)
 
+    def write(self, folder: Path) -> None:
+        """Keep the authority, for tests with several processes."""
+        (folder / "root.pem").write_bytes(self.root)
+        (folder / "root.key").write_bytes(_pem(self._key))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The authority that `write` kept."""
+        root = (folder / "root.pem").read_bytes()
+        key = serialization.load_pem_private_key((folder / "root.key").read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls(root, x509.load_pem_x509_certificate(root), key)
+
     def server(self) -> grpc.ServerCredentials:
         """The coordinator's credentials on loopback; callers must show a certificate."""
         key, certificate = self._issue("coordinator", "coordinator")
@@ -57,13 +71,7 @@ class Certificates:
             x509.SubjectAlternativeName(loopback), critical=False
         )
         certificate = built.sign(self._key, hashes.SHA256())
-        return (
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            ),
-            certificate.public_bytes(serialization.Encoding.PEM),
-        )  # fmt: skip
+        return _pem(key), certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def name_of(context: grpc.ServicerContext) -> str:
@@ -71,6 +79,13 @@ def name_of(context: grpc.ServicerContext) -> str:
     (pem,) = context.auth_context()["x509_pem_cert"]
     subject = x509.load_pem_x509_certificate(pem).subject
     return str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )  # fmt: skip
 
 
 def _name(unit: str, name: str) -> x509.Name:

@@ -166,6 +166,11 @@ class Pool:
     desk: Desk
     members: Members
     certificates: Certificates
+    service: PoolService
+
+    def service_streams(self) -> list[object]:
+        """The calls that the service has open."""
+        return list(self.service._streams.all())
 
     @property
     def address(self) -> str:
@@ -195,10 +200,10 @@ class Pool:
             link.close()
 
 
-def tasks_of(pool: Pool, round: int) -> list[Message]:
+def tasks_of(pool: Pool, round: int, state: Arrays = STATE) -> list[Message]:
     """A round's messages, as a strategy makes them."""
     become_server(run_id=1)
-    content = pack_task(TrainTask(contract="{}", digest=CONTRACT, round=round, state=STATE))
+    content = pack_task(TrainTask(contract="{}", digest=CONTRACT, round=round, state=state))
     nodes = [node_of(name) for name in sorted(pool.members.outlets)]
     return [Message(content, node, "train", group_id=str(round)) for node in nodes]
 
@@ -223,7 +228,7 @@ def open_pool(
     service = PoolService(desk, member=members.member, limits=limits)
     server, port = open_port(f"localhost:{port}", made.server(), [service.register])
     try:
-        yield Pool(folder, port, desk, members, made)
+        yield Pool(folder, port, desk, members, made, service)
     finally:
         service.close()
         server.stop(0).wait()

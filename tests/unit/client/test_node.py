@@ -49,8 +49,8 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 class Counting:
     """A trainer that counts what it is asked."""
 
-    def __init__(self, train: Callable[[Message], Message] = adds(NORTH)) -> None:
-        self.train, self.messages = train, list[Message]()
+    def __init__(self) -> None:
+        self.train, self.messages = adds(NORTH), list[Message]()
 
     def __call__(self, message: Message) -> Message:
         self.messages.append(message)

@@ -135,7 +135,9 @@ def test_half_written_files_of_a_killed_agent_are_swept_away(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x02{}" + bytes(64)])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0", b"\xff\xff\xff\xff", b"\0\0\0\x02{}" + bytes(64)]
+)
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / f"{'0' * 32}.task").write_bytes(content)
     with pytest.raises(FolderError, match=r"0\.task: damaged"):

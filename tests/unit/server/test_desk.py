@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_a_body_that_is_not_the_declared_one_is_refused_and_nothing_of_it_stays(
 def test_no_byte_of_an_oversized_body_is_taken(desk: Desk) -> None:
     tasks = hand_out(desk)
     header = signed_update(tasks[NORTH], UPDATE, bytes=tasks[NORTH].allowance + 1)
-    with pytest.raises(AdmissionError, match="too-large|refused"):
+    with pytest.raises(AdmissionError, match="refused"):
         desk.receive(NORTH, made_outlet(NORTH).update_key, header)
     assert desk.refusals()[-1].code == "too-large"
 
@@ -332,10 +331,10 @@ def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_stag
 
 
 @pytest.fixture
-def no_wal_headroom(desk: Desk) -> Iterator[int]:
+def no_wal_headroom(desk: Desk) -> int:
     """The size up to which the database's files may grow, a little above what they are."""
     folder = Path(str(desk._database._engine.url.database)).parent
-    yield max(path.stat().st_size for path in folder.iterdir()) + 64 * 1024
+    return max(path.stat().st_size for path in folder.iterdir()) + 64 * 1024
 
 
 def test_a_full_disk_refuses_the_update_and_keeps_what_was_there(
