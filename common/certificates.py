@@ -92,6 +92,12 @@ class Facts:
     ends: int
     public: bytes
 
+    @property
+    def renewal_due(self) -> float:
+        """When two thirds of an outlet's certificate's life are over, POSIX seconds."""
+        issued = self.begins + EARLY_SECONDS
+        return issued + (self.ends - issued) * 2 / 3
+
 
 def make_key() -> bytes:
     """A new private key from the operating system's randomness, PEM."""

@@ -110,6 +110,11 @@ def check_proofs(invitation: str, proofs: Proofs) -> PublicKeys:
     return PublicKeys(tls=tls, update=proofs.update_key, log=proofs.log_key)
 
 
+def renewal_body(serial: str, request: bytes) -> bytes:
+    """What the update key signs, under `RENEWAL`, to renew the certificate of that serial."""
+    return canonical({"serial": serial, "request": hashlib.sha256(request).hexdigest()})
+
+
 def same_fingerprint(one: str, other: str) -> bool:
     """Whether two fingerprints differ in nothing but letter case, dashes and spaces."""
     return _plain(one) == _plain(other)

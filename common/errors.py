@@ -10,7 +10,8 @@
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
     │   └── FolderError            an output folder that holds something else
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
-    ├── AdmissionError             the coordinator refuses one update; carries a fixed code
+    ├── LinkError                  the other side cannot be reached, or is not who it should be
+    ├── AdmissionError             the coordinator refuses an update or a caller; has a fixed code
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
@@ -97,11 +98,16 @@ class StorageError(PressPoolError):
     exit_code = 2
 
 
+class LinkError(PressPoolError):
+    """The other side of a connection cannot be reached, or is not who it should be."""
+
+
 class AdmissionError(PressPoolError):
-    """One outlet's update is refused.
+    """One outlet's update, or one caller, is refused.
 
     Attributes:
-        code: a word of the fixed list `presspool.server.admission.REFUSALS`.
+        code: a word of `presspool.server.admission.REFUSALS` for an update, of
+            `presspool.common.enrolment.REFUSALS` for a caller.
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:
