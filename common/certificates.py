@@ -271,7 +271,7 @@ def _issue(
     )  # fmt: skip
     draft = draft.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     draft = draft.add_extension(_usage(issues=False), critical=True)
-    draft = draft.add_extension(x509.ExtendedKeyUsage([use]), critical=True)
+    draft = draft.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     draft = draft.add_extension(identifier, critical=False)
     if extra:

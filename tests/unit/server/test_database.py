@@ -34,10 +34,15 @@ def test_what_a_block_wrote_is_there_after_a_restart(database_url: str) -> None:
 
 def test_a_block_that_raises_leaves_nothing(database_url: str) -> None:
     database = Database.open(database_url)
-    with pytest.raises(RuntimeError, match="planted"), database.writing() as session:
-        session.add(_invitation(1))
-        session.flush()
-        raise RuntimeError("planted")
+
+    def write_and_fail() -> None:
+        with database.writing() as session:
+            session.add(_invitation(1))
+            session.flush()
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        write_and_fail()
     assert _count(database) == 0
 
 
@@ -121,7 +126,11 @@ def test_a_disk_that_refuses_is_a_storage_error_and_loses_nothing(tmp_path: Path
     with database.writing() as session:
         session.add(_invitation(1))
         session.execute(text("PRAGMA max_page_count = 1"))  # SQLite's own full disk
-    with pytest.raises(StorageError, match="full"), database.writing() as session:
-        for number in range(2, 2000):
-            session.add(_invitation(number))
+
+    def write_too_much() -> None:
+        with database.writing() as session:
+            session.add_all(_invitation(number) for number in range(2, 2000))
+
+    with pytest.raises(StorageError, match="full"):
+        write_too_much()
     assert _count(database) == 1
