@@ -8,7 +8,7 @@ Example: `with Pool.started(tmp_path) as pool: token = pool.invite("daily-bugle"
 
 from __future__ import annotations
 
-import json
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -115,14 +115,34 @@ class Pool:
 
     @classmethod
     @contextmanager
-    def started(cls, parent: Path, *, host: str = "localhost") -> Iterator[Pool]:
+    def started(cls, parent: Path) -> Iterator[Pool]:
         """Make a coordinator below `parent` and start its port on loopback."""
-        home = parent / "coordinator"
-        CoordinatorFolder.create(home, name="press-pool", address=f"{host}:1", database=None)
-        clock, recorder = Clock(), Recorder()
-        with _listening(home, host, clock, recorder) as (folder, database, members):
+        home, address = parent / "coordinator", f"localhost:{free_port()}"
+        CoordinatorFolder.create(home, name="press-pool", address=address, database=None)
+        with cls.listening(home) as pool:
+            yield pool
+
+    @classmethod
+    @contextmanager
+    def listening(cls, home: Path) -> Iterator[Pool]:
+        """Start the port of a coordinator that is there."""
+        folder, clock, recorder = CoordinatorFolder.read(home), Clock(), Recorder()
+        database = Database.open(folder.database)
+        members = Members(database, clock=clock)
+        server = grpc.server(
+            futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS, interceptors=[recorder]
+        )
+        serve(server, members, folder.root)
+        server.add_generic_rpc_handlers((_Probe(members),))
+        credentials = server_credentials(folder.server, root=folder.root.certificate)
+        server.add_secure_port(folder.address, credentials)
+        server.start()
+        try:
             yield cls(folder=folder, database=database, members=members, clock=clock,
                       received=recorder.bodies)  # fmt: skip
+        finally:
+            server.stop(0).wait()
+            database.close()
 
     def invite(self, name: str, *, ttl: int = 3600) -> Token:
         """A token for an outlet."""
@@ -146,27 +166,8 @@ class Pool:
             return answer.decode()
 
 
-@contextmanager
-def _listening(
-    home: Path, host: str, clock: Clock, recorder: Recorder
-) -> Iterator[tuple[CoordinatorFolder, Database, Members]]:
-    folder = CoordinatorFolder.read(home)
-    database = Database.open(folder.database)
-    members = Members(database, clock=clock)
-    server = grpc.server(
-        futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS, interceptors=[recorder]
-    )
-    serve(server, members, folder.root)
-    server.add_generic_rpc_handlers((_Probe(members),))
-    credentials = server_credentials(folder.server, root=folder.root.certificate)
-    port = server.add_secure_port(f"{host}:0", credentials)
-    server.start()
-    settings = {"name": folder.name, "address": f"{host}:{port}"}
-    (home / "coordinator.toml").write_text(
-        "".join(f"{key} = {json.dumps(value)}\n" for key, value in settings.items())
-    )
-    try:
-        yield CoordinatorFolder.read(home), database, members
-    finally:
-        server.stop(0).wait()
-        database.close()
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("localhost", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
