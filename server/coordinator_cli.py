@@ -51,7 +51,9 @@ def init(
     from presspool.common.certificates import fingerprint_of
     from presspool.server.coordinator_folder import CoordinatorFolder
 
-    folder = CoordinatorFolder.create(home, name=name, address=address, database=database)
+    folder = CoordinatorFolder.create(
+        home, name=name, address=address, database=database, now=time.time()
+    )
     root = fingerprint_of(folder.root.certificate)
     if as_json:
         print_json({

@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,8 +84,17 @@ class CoordinatorFolder:
         return f"CoordinatorFolder({self.name} at {self.address}, {self.path})"
 
     @classmethod
-    def create(cls, path: Path, *, name: str, address: str, database: str | None) -> Self:
+    def create(
+        cls, path: Path, *, name: str, address: str, database: str | None, now: float
+    ) -> Self:
         """Make a new home with new keys and an empty database.
+
+        Args:
+            path: where nothing is yet.
+            name: the pool's name.
+            address: "HOST:PORT", where outlets will dial it.
+            database: URL, or None for SQLite in the home.
+            now: POSIX seconds.
 
         Raises:
             InputError: a name or address that cannot be, or a database that cannot be reached.
@@ -98,7 +106,7 @@ class CoordinatorFolder:
         )
         host, _ = split_address(address, where="--address")
         with _new_folder(path) as draft:
-            _write_keys(draft, name, host)
+            _write_keys(draft, name, host, now)
             write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
             Database.open(database or _beside(draft)).close()
         return cls.read(path)
@@ -161,8 +169,7 @@ def _new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_keys(folder: Path, name: str, host: str) -> None:
-    now = time.time()
+def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
     root = make_root(name, now=now)
     server = issue_server(root, host, now=now)
     for part in ("keys", "certificates", "runs"):

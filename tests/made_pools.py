@@ -20,7 +20,7 @@ import grpc
 
 from presspool.client.identity import Identity
 from presspool.client.joining import Joining
-from presspool.common.certificates import Credential
+from presspool.common.certificates import DAY, Credential
 from presspool.common.tls import SERVER_OPTIONS, caller, channel, server_credentials
 from presspool.common.token import Token
 from presspool.server.coordinator_folder import CoordinatorFolder
@@ -30,6 +30,7 @@ from presspool.server.members import Members
 
 PROBE = "/presspool.v1.Probe/Call"
 STREAM = "/presspool.v1.Probe/Stream"
+AGE = 40 * DAY  # TLS knows the true time only, so what is old was made long ago
 
 
 @dataclass
@@ -116,9 +117,11 @@ class Pool:
     @classmethod
     @contextmanager
     def started(cls, parent: Path) -> Iterator[Pool]:
-        """Make a coordinator below `parent` and start its port on loopback."""
+        """Make a coordinator of some age below `parent` and start its port on loopback."""
         home, address = parent / "coordinator", f"localhost:{free_port()}"
-        CoordinatorFolder.create(home, name="press-pool", address=address, database=None)
+        CoordinatorFolder.create(
+            home, name="press-pool", address=address, database=None, now=time.time() - AGE
+        )
         with cls.listening(home) as pool:
             yield pool
 

@@ -209,7 +209,8 @@ def test_what_others_may_read_or_have_changed_is_refused(pool: Pool, tmp_path: P
         Identity.read(home)
     (folder / "tls.key").chmod(0o600)
     for name, content in (("certificate.pem", b"x"), ("coordinator.json", b"{}"),
-                          ("root.pem", b""), ("tls.key", make_key()), ("update.key", b"00")):  # fmt: skip
+                          ("root.pem", b""), ("tls.key", make_key()),
+                          ("update.key", b"00")):  # fmt: skip
         (folder / name).write_bytes(content)
         with pytest.raises(InputError):
             Identity.read(home)
@@ -220,17 +221,28 @@ def test_what_others_may_read_or_have_changed_is_refused(pool: Pool, tmp_path: P
 def test_a_certificate_renews_itself_at_two_thirds_and_both_work(
     pool: Pool, tmp_path: Path
 ) -> None:
-    old = pool.join(pool.invite(NAME), tmp_path / "outlet")
-    due = old.facts.renewal_due
-    assert renew_if_due(old, now=due - 1) is old
-    pool.clock.ahead = 20 * DAY + 60
-    new = renew_if_due(old, now=due)
+    home, now = tmp_path / "outlet", time.time()
+    token = pool.invite(NAME)
+    pool.clock.ahead = -19 * DAY
+    fresh = pool.join(token, home)
+    assert renew_if_due(fresh, now=now) is fresh
+    pool.clock.ahead = 0
+    due = fresh.facts.renewal_due
+    new = renew_if_due(fresh, now=due)  # by the outlet's clock; by the coordinator's it is not yet
+    assert new == fresh
+
+    pool.members.revoke(NAME, "for another test")
+    token = pool.invite(NAME)
+    pool.clock.ahead = -21 * DAY
+    old = pool.join(token, tmp_path / "other")
+    pool.clock.ahead = 0
+    new = renew_if_due(old, now=now)
     assert new.facts.serial != old.facts.serial
     assert new.facts.ends > old.facts.ends
-    assert new == Identity.read(tmp_path / "outlet")
+    assert new == Identity.read(tmp_path / "other")
     assert new.keys == old.keys
     assert pool.probe(old.credential) == pool.probe(new.credential) == NAME
-    assert renew_if_due(new, now=due) is new
+    assert renew_if_due(new, now=now) is new
 
 
 def test_a_revoked_outlet_is_told_so_when_it_renews(pool: Pool, tmp_path: Path) -> None:
