@@ -37,11 +37,21 @@ def join(
     read = joining.read_token(token)
     identity = joining.joined(read, home, now=time.time())
     if identity is None:
-        with joining.Joining.begin(read, home) as begun:
-            begun.ask()
-            _show_fingerprint(read, begun)
-            identity = _wait(begun)
+        identity = _join(read, home)
     _report(identity, as_json=as_json)
+
+
+def _join(token: Token, home: Path) -> Identity:
+    from presspool.client.joining import Joining
+
+    try:
+        with Joining.begin(token, home) as begun:
+            begun.ask()
+            _show_fingerprint(token, begun)
+            return _wait(begun)
+    except KeyboardInterrupt:
+        err.print("stopped; the keys are kept: the same command goes on", style="yellow")
+        raise typer.Exit(2) from None
 
 
 def _show_fingerprint(token: Token, begun: Joining) -> None:
@@ -60,19 +70,15 @@ def _wait(begun: Joining) -> Identity:
     from presspool.common.errors import LinkError
 
     pause = POLL_SECONDS
-    try:
-        while True:
-            try:
-                if identity := begun.collect():
-                    return identity
-                pause = POLL_SECONDS
-            except LinkError as error:
-                pause = min(2 * pause, _LONGEST_PAUSE)
-                err.print(f"{error.what}; trying again in {pause:.0f} s", markup=False)
-            time.sleep(pause)
-    except KeyboardInterrupt:
-        err.print("stopped; the keys are kept: the same command goes on", style="yellow")
-        raise typer.Exit(2) from None
+    while True:
+        try:
+            if identity := begun.collect():
+                return identity
+            pause = POLL_SECONDS
+        except LinkError as error:
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            err.print(f"{error.what}; trying again in {pause:.0f} s", markup=False)
+        time.sleep(pause)
 
 
 def _report(identity: Identity, *, as_json: bool) -> None:

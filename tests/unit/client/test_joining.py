@@ -218,31 +218,36 @@ def test_what_others_may_read_or_have_changed_is_refused(pool: Pool, tmp_path: P
     assert Identity.read(home).name == NAME
 
 
+def _joined_days_ago(pool: Pool, home: Path, days: int) -> Identity:
+    """An outlet whose certificate was issued some days ago by the coordinator's clock."""
+    token = pool.invite(NAME)
+    pool.clock.ahead = -days * DAY
+    identity = pool.join(token, home)
+    pool.clock.ahead = 0
+    return identity
+
+
 def test_a_certificate_renews_itself_at_two_thirds_and_both_work(
     pool: Pool, tmp_path: Path
 ) -> None:
-    home, now = tmp_path / "outlet", time.time()
-    token = pool.invite(NAME)
-    pool.clock.ahead = -19 * DAY
-    fresh = pool.join(token, home)
-    assert renew_if_due(fresh, now=now) is fresh
-    pool.clock.ahead = 0
-    due = fresh.facts.renewal_due
-    new = renew_if_due(fresh, now=due)  # by the outlet's clock; by the coordinator's it is not yet
-    assert new == fresh
-
-    pool.members.revoke(NAME, "for another test")
-    token = pool.invite(NAME)
-    pool.clock.ahead = -21 * DAY
-    old = pool.join(token, tmp_path / "other")
-    pool.clock.ahead = 0
-    new = renew_if_due(old, now=now)
+    old = _joined_days_ago(pool, tmp_path / "outlet", 21)
+    new = renew_if_due(old, now=time.time())
     assert new.facts.serial != old.facts.serial
     assert new.facts.ends > old.facts.ends
-    assert new == Identity.read(tmp_path / "other")
+    assert new == Identity.read(tmp_path / "outlet")
     assert new.keys == old.keys
     assert pool.probe(old.credential) == pool.probe(new.credential) == NAME
-    assert renew_if_due(new, now=now) is new
+    assert renew_if_due(new, now=time.time()) is new
+
+
+def test_before_two_thirds_nothing_is_renewed_whatever_the_outlets_clock_says(
+    pool: Pool, tmp_path: Path
+) -> None:
+    identity = _joined_days_ago(pool, tmp_path / "outlet", 19)
+    sent = len(pool.received)
+    assert renew_if_due(identity, now=time.time()) is identity
+    assert len(pool.received) == sent
+    assert renew_if_due(identity, now=time.time() + 5 * DAY) == identity
 
 
 def test_a_revoked_outlet_is_told_so_when_it_renews(pool: Pool, tmp_path: Path) -> None:
