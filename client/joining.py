@@ -9,12 +9,13 @@ Invariants:
       name under the token's root. Root, contract key and log key come from the token.
     * One process joins at a home at a time, and a finished join is never changed by another token.
 
-Example:
-    >>> with Joining.begin(token, Path("home")) as joining:  # doctest: +SKIP
-    ...     print(joining.fingerprint)
-    ...     joining.ask()
-    ...     while (identity := joining.collect()) is None:
-    ...         time.sleep(POLL_SECONDS)
+Example::
+
+    with Joining.begin(token, Path("outlet")) as joining:
+        print(joining.fingerprint)
+        joining.ask()
+        while (identity := joining.collect()) is None:
+            time.sleep(POLL_SECONDS)
 """
 
 from __future__ import annotations

@@ -199,6 +199,16 @@ class Members:
             raise _refusal("not-a-member")
         return Member(name=row.name, update_key=row.update_key)
 
+    def names(self) -> frozenset[str]:
+        """Everybody who is a member now."""
+        now = self._clock()
+        with self._database.reading() as session:
+            return frozenset(session.scalars(
+                select(Outlet.name)
+                .join(Certificate, Certificate.outlet_id == Outlet.id)
+                .where(Outlet.revoked.is_(None), Certificate.begins <= now, now < Certificate.ends)
+            ))  # fmt: skip
+
     def renew(self, caller: Caller, request: bytes, signature: bytes, root: Credential) -> bytes:
         """The outlet's next certificate (PEM); the one it has while that is not due.
 

@@ -375,6 +375,21 @@ def test_nobody_unknown_is_revoked(desk: Desk) -> None:
         desk.members.revoke(NAME, "why not")
 
 
+def test_the_names_are_those_who_may_work_now(desk: Desk) -> None:
+    assert desk.members.names() == frozenset()
+    applicant = Applicant.new()
+    old = desk.admitted(applicant)
+    desk.admitted(Applicant.new(), "tribune")
+    desk.members.invite("herald", ttl=3600)
+    desk.time.now += 20 * DAY
+    _renew(desk, old, applicant)
+    assert desk.members.names() == {NAME, "tribune"}
+    desk.time.now += 10 * DAY
+    assert desk.members.names() == {NAME}
+    desk.members.revoke(NAME, "laptop stolen")
+    assert desk.members.names() == frozenset()
+
+
 def _renew(desk: Desk, caller: Caller, applicant: Applicant) -> bytes:
     request = make_request(applicant.tls)
     body = enrolment.renewal_body(caller.serial, request)
