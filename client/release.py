@@ -26,7 +26,6 @@ from presspool.common.errors import (
     LedgerError,
     ModelError,
     SelfTestError,
-    StorageError,
 )
 from presspool.common.update import FAILURES, AdapterUpdate, pack_update
 
@@ -62,7 +61,7 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
 
 _CODES: dict[int, tuple[type[Exception], ...]] = {
     1: (ContractError,), 2: (ModelError,), 3: (EngineError, SelfTestError), 4: (InputError,),
-    8: (BudgetError,), 11: (LedgerError, EvidenceError, StorageError),
+    8: (BudgetError,), 11: (LedgerError, EvidenceError),
 }  # fmt: skip
 _NUMBERS = {word: number for number, word in FAILURES.items()}
 
