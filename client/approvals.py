@@ -26,6 +26,7 @@ from presspool.common.contract import Contract, read_canonical
 from presspool.common.errors import ContractError, InputError, StorageError
 from presspool.common.files import replace_file
 
+FOLDER = "approvals"  # beside the policy
 MOST_WAITING = 64
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

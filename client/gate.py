@@ -23,7 +23,7 @@ from typing import Protocol
 from peft import PeftModel
 
 from presspool.client import guard
-from presspool.client.approvals import Approvals
+from presspool.client.approvals import FOLDER, Approvals
 from presspool.client.budget import Budget
 from presspool.client.policy import Policy, read_policy
 from presspool.client.settings import OutletSettings
@@ -32,8 +32,6 @@ from presspool.common.contract import Contract
 from presspool.common.errors import GuardError
 from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.update import TrainTask
-
-APPROVALS = "approvals"
 
 
 class Counted(Protocol):
@@ -147,5 +145,5 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
     with Budget.open(settings.ledger, policy=policy, dataset=settings.dataset) as budget:
         yield RealGate(
             name=settings.name, policy=policy, budget=budget, clock=lambda: datetime.now(UTC),
-            approvals=Approvals(settings.policy.parent / APPROVALS),
+            approvals=Approvals(settings.policy.parent / FOLDER),
         )  # fmt: skip
