@@ -12,6 +12,8 @@
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
     ├── LinkError                  the other side cannot be reached, or is not who it should be
     ├── AdmissionError             the coordinator refuses an update or a call; has a fixed code
+    ├── GuardError                 the outlet refuses a task; carries a fixed code
+    │   └── NotNowError            quiet hours, or an approval that is missing: ask again later
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
@@ -21,7 +23,7 @@
     └── SelfTestError              the privacy engine failed its own proof; nothing was trained
 
 Texts of `DataError` and of Python's own exceptions may quote readers' data, so they stay at the
-outlet: only `AdmissionError.code` and the codes in `presspool.common.update` ever travel.
+outlet: only `AdmissionError.code` and the words in `presspool.common.update` ever travel.
 
 Example:
     >>> raise ContractError("sampling rate", where="run.toml [privacy] sampling_rate",
@@ -114,6 +116,22 @@ class AdmissionError(PressPoolError):
     def __init__(self, code: str, what: str, **parts: object) -> None:
         self.code = code
         super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class GuardError(PressPoolError):
+    """The outlet refuses a task by its own rules; nothing was trained for it.
+
+    Attributes:
+        code: a word of the fixed list `presspool.common.update.FAILURES`; all that travels.
+    """
+
+    def __init__(self, code: str, what: str, **parts: object) -> None:
+        self.code = code
+        super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class NotNowError(GuardError):
+    """A task that this outlet may take later, if its coordinator asks again."""
 
 
 class QuorumError(PressPoolError):
