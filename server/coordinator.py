@@ -1,0 +1,213 @@
+"""The coordinator's process: one port for all outlets, and the submitted runs one after the other.
+
+It may be killed at any moment: runs, tasks and updates are in the database, whole rounds in each
+run's folder, and the next start goes on from there.
+
+What it does when a round does not come about:
+
+* outlets are missing (link cut, machine off): the round stays open and is asked for again, for as
+  long as it takes, because an answer that is already here keeps its worth;
+* all have answered and too few answers can be used: the run has failed;
+* the disk refuses: it waits and tries again.
+
+Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from flwr.app import Context, RecordDict
+
+from presspool.common.contract import Contract
+from presspool.common.envelope import task_id
+from presspool.common.errors import FolderError, PressPoolError, QuorumError, StorageError
+from presspool.common.run_folder import RunFolder
+from presspool.common.tls import caller, server_credentials
+from presspool.server import checkpoint as checkpoints
+from presspool.server import enrolment
+from presspool.server.app import app
+from presspool.server.coordinator_folder import CoordinatorFolder
+from presspool.server.database import Database
+from presspool.server.desk import Desk
+from presspool.server.grid import RUN_ID, GrpcGrid
+from presspool.server.members import Members
+from presspool.server.pool_service import PoolService
+from presspool.server.port import open_port
+from presspool.server.runs import Runs, Submitted
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS, AGAIN_SECONDS = 1.0, 15.0
+
+
+class _LeftError(Exception):
+    """The run is to be left: it was stopped, or the coordinator ends."""
+
+
+class Coordinator:
+    """A running coordinator.
+
+    Args:
+        folder: its home.
+        listen: address of this machine to listen at.
+
+    Attributes:
+        port: that it listens at.
+    """
+
+    def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
+        self._folder, self._ended = folder, threading.Event()
+        self._database = Database.open(folder.database)
+        self._desk, self._members = Desk(self._database), Members(self._database)
+        self._runs = Runs(self._database)
+        self._pool = PoolService(
+            self._desk, member=lambda context: self._members.member(caller(context))
+        )
+        self._server, self.port = open_port(
+            listen, server_credentials(folder.server, root=folder.root.certificate),
+            [
+                self._pool.register,
+                lambda server: enrolment.serve(server, self._members, folder.root),
+            ],
+        )  # fmt: skip
+
+    def serve(self) -> None:
+        """Work until `end`, or SIGTERM or SIGINT in the main thread."""
+        try:
+            with self._ended_by_signals():
+                while not self._ended.is_set():
+                    run = self._runs.next()
+                    if run is None:
+                        self._ended.wait(IDLE_SECONDS)
+                    else:
+                        self._work(run)
+        finally:
+            self._pool.close()
+            self._server.stop(grace=1.0).wait()
+            self._database.close()
+
+    def end(self) -> None:
+        """Let `serve` return soon; a run that is going on is continued at the next start."""
+        self._ended.set()
+
+    def _work(self, run: Submitted) -> None:
+        """Bring a run further; what ends it is written down."""
+        try:
+            self._runs.mark(run.id, "running", run.note)
+            self._finish(run)
+        except _LeftError:
+            if self._runs.get(run.id).state == "stopped":
+                self._desk.finish(run.id)
+                log.info("run %s: stopped", run.id)
+        except StorageError as error:
+            log.error("run %s: %s; trying again", run.id, error)
+            self._ended.wait(AGAIN_SECONDS)
+        except PressPoolError as error:
+            log.error("run %s has failed: %s", run.id, error)
+            self._fail(run, str(error))
+        except Exception:
+            log.exception("run %s has failed", run.id)
+            self._fail(run, "a fault of the program; the coordinator's log says more")
+
+    def _finish(self, run: Submitted) -> None:
+        folder = RunFolder(self._folder.path / "runs" / run.id)
+        contract = folder.read_contract()
+        grid = GrpcGrid(
+            self._desk, run=run.id, key=self._folder.contract, outlets=contract.outlets,
+            members=lambda: self._present(run), phase=run.phase,
+        )  # fmt: skip
+        context = Context(
+            run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
+            run_config={"run-folder": str(folder.path)},
+        )  # fmt: skip
+        try:
+            app(grid=grid, context=context)
+        except QuorumError as error:
+            if self._all_answered(run, contract, folder):
+                raise
+            log.warning("run %s: %s; the round stays open", run.id, error)
+            self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
+            self._ended.wait(IDLE_SECONDS)
+            return
+        self._runs.mark(run.id, "complete")
+        self._desk.finish(run.id)
+        log.info("run %s: complete", run.id)
+
+    def _present(self, run: Submitted) -> frozenset[str]:
+        """Who is a member now; raises where the run is to be left."""
+        if self._ended.is_set() or self._runs.get(run.id).state == "stopped":
+            raise _LeftError
+        return self._members.names()
+
+    def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
+        """Whether every outlet that was asked in the open round has answered."""
+        point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+        number = len(point.rounds) if point else 1
+        present = self._members.names() & set(contract.outlets)
+        tasks = [task_id(run.id, number, name) for name in present]
+        enough = len(present) >= contract.federation.quorum
+        return enough and len(self._desk.answered(tasks)) == len(tasks)
+
+    def _fail(self, run: Submitted, note: str) -> None:
+        with suppress(StorageError):
+            self._runs.mark(run.id, "failed", note)
+            self._desk.finish(run.id)
+
+    @contextmanager
+    def _ended_by_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+            self.end()
+
+        before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold a home for this process, whose number then stands in `coordinator.pid`.
+
+    Raises:
+        FolderError: another coordinator works here.
+    """
+    with (home / "coordinator.pid").open("a+b") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderError(
+                "another coordinator works here", where=str(home), expected="one for each home",
+                advice="presspool coordinator stop ends it",
+            ) from None  # fmt: skip
+        lock.truncate(0)
+        lock.write(str(os.getpid()).encode())
+        lock.flush()
+        yield
+
+
+def pid_of(home: Path) -> int | None:
+    """The process number of the coordinator that works here, or None."""
+    try:
+        with (home / "coordinator.pid").open("r+b") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(lock.read())
+    except (OSError, ValueError):
+        pass
+    return None
