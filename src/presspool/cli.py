@@ -10,6 +10,7 @@ import typer
 from presspool import __version__
 from presspool.client.cli import outlet
 from presspool.client.join_cli import join
+from presspool.client.node_cli import doctor, run
 from presspool.common.audit_cli import audit
 from presspool.common.console import guarded
 from presspool.server.cli import contract
@@ -26,7 +27,9 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(outlet, name="outlet")
-outlet.command(name="join")(join)
+outlet.command()(join)
+outlet.command()(run)
+outlet.command()(doctor)
 app.add_typer(coordinator, name="coordinator")
 app.add_typer(contract, name="contract")
 app.add_typer(audit, name="audit")
