@@ -10,7 +10,7 @@ import typer
 from presspool import __version__
 from presspool.client.cli import outlet
 from presspool.client.join_cli import join
-from presspool.client.node_cli import doctor, run
+from presspool.client.node_cli import run
 from presspool.common.audit_cli import audit
 from presspool.common.console import guarded
 from presspool.server.cli import contract
@@ -29,7 +29,6 @@ app = typer.Typer(
 app.add_typer(outlet, name="outlet")
 outlet.command()(join)
 outlet.command()(run)
-outlet.command()(doctor)
 app.add_typer(coordinator, name="coordinator")
 app.add_typer(contract, name="contract")
 app.add_typer(audit, name="audit")
