@@ -86,6 +86,10 @@ class Members:
         self._database = database
         self._clock = clock
 
+    def now(self) -> float:
+        """The coordinator's clock, POSIX seconds."""
+        return self._clock()
+
     def invite(self, name: str, *, ttl: int) -> Invited:
         """A new invitation; it takes the place of an unanswered one for the same name.
 

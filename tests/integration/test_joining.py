@@ -245,7 +245,7 @@ def test_an_invitation_reaches_enrolment_only_and_an_outlet_all_but_that(
     root = pool.folder.root.certificate
     assert _refusal(lambda: pool.probe(token.credential)) == "not-a-member"
     with channel(token.address, token.credential, root=root) as link:
-        renew = link.unary_unary("/presspool.v1.Renewal/Renew")
+        renew = link.unary_unary("/presspool.v1.Membership/Renew")
         assert _refusal(lambda: renew(b"", timeout=20)) == "not-a-member"
     with channel(token.address, identity.credential, root=root) as link:
         collect = link.unary_unary("/presspool.v1.Enrolment/Collect")
