@@ -22,7 +22,7 @@ def join(
     token: Annotated[
         str, typer.Argument(help="The token's text, a file that holds it, or - for input.")
     ],
-    home: Annotated[Path, typer.Option(help="This outlet's folder.")] = Path("outlet"),
+    home: Annotated[Path, typer.Option(help="This outlet's folder.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Join a pool: make this outlet's keys and wait until its coordinator has admitted them.

@@ -37,7 +37,7 @@ from presspool.common.certificates import certificate_from_der, make_request, re
 from presspool.common.enrolment import PublicKeys, prove
 from presspool.common.errors import FolderError, InputError, LinkError, StorageError
 from presspool.common.proto import enrolment_pb2 as messages
-from presspool.common.proto.enrolment_pb2_grpc import EnrolmentStub, RenewalStub
+from presspool.common.proto.enrolment_pb2_grpc import EnrolmentStub, MembershipStub
 from presspool.common.tls import channel
 from presspool.common.token import LARGEST_TOKEN, PREFIX, Token
 
@@ -92,7 +92,7 @@ class Joining:
         """
         request = make_request(self.keys.tls)
         proofs = prove(self.token.invitation, request, self.keys.update, self.keys.log)
-        with _explaining(self.token.address):
+        with explaining(self.token.address):
             EnrolmentStub(self.link).Join(  # type: ignore[no-untyped-call]
                 messages.JoinRequest(**proofs.__dict__), timeout=CALL_SECONDS
             )
@@ -105,7 +105,7 @@ class Joining:
             LinkError: the coordinator cannot be reached.
             EvidenceError: what came is not our certificate.
         """
-        with _explaining(self.token.address):
+        with explaining(self.token.address):
             reply = EnrolmentStub(self.link).Collect(  # type: ignore[no-untyped-call]
                 messages.CollectRequest(), timeout=CALL_SECONDS
             )
@@ -171,10 +171,10 @@ def renew_if_due(identity: Identity, *, now: float) -> Identity:
     body = enrolment.renewal_body(identity.facts.serial, request)
     signature = identity.update.sign(enrolment.RENEWAL, body)
     with (
-        _explaining(identity.address),
+        explaining(identity.address),
         channel(identity.address, identity.credential, root=identity.root) as link,
     ):
-        reply = RenewalStub(link).Renew(  # type: ignore[no-untyped-call]
+        reply = MembershipStub(link).Renew(  # type: ignore[no-untyped-call]
             messages.RenewRequest(request=request, signature=signature), timeout=CALL_SECONDS
         )
     return identity.renewed(certificate_from_der(reply.certificate))
@@ -201,7 +201,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explaining(address: str) -> Iterator[None]:
+def explaining(address: str) -> Iterator[None]:
     """Say what a failed call means; of the coordinator's words only a known code is shown."""
     try:
         yield

@@ -43,6 +43,7 @@ from presspool.common.ledger import notes
 from presspool.common.tls import split_address
 from presspool.common.token import Token
 from presspool.server.database import Database
+from presspool.server.member_list import standings
 from presspool.server.members import Invited
 
 SETTINGS: Final = "coordinator.toml"
@@ -108,7 +109,7 @@ class CoordinatorFolder:
         with _new_folder(path) as draft:
             _write_keys(draft, name, host, now)
             write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
-            Database.open(database or _beside(draft)).close()
+            _require_unused(database or _beside(draft), now)
         return cls.read(path)
 
     @classmethod
@@ -180,6 +181,17 @@ def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
         SigningKey.generate().write(folder / "keys" / f"{file}.key")
     for file, credential in (("root", root), ("server", server)):
         (folder / "certificates" / f"{file}.pem").write_bytes(credential.certificate)
+
+
+def _require_unused(url: str, now: float) -> None:
+    """Make the tables, unless the database is another pool's, whose members we cannot know."""
+    database = Database.open(url)
+    try:
+        if standings(database, now=now):
+            raise FolderError("the database belongs to another pool", where="--database",
+                              expected="a new one", advice="create another")  # fmt: skip
+    finally:
+        database.close()
 
 
 def _credential(path: Path, certificate: str, key: str) -> Credential:

@@ -1,4 +1,4 @@
-"""The two services that make and keep members: `Enrolment` for invitations, `Renewal` for outlets.
+"""The services that make and keep members: `Enrolment` for invitations, `Membership` for outlets.
 
 Invariants:
     * The caller is who its certificate says; what `Members` decides is all that is decided.
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from presspool import __version__
 from presspool.common.certificates import Credential, certificate_to_der
 from presspool.common.enrolment import Proofs
 from presspool.common.errors import AdmissionError
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 def serve(server: grpc.Server, members: Members, root: Credential) -> None:
     """Add both services to a server whose port asks for certificates of `root`."""
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(members), server)  # type: ignore[no-untyped-call]
-    enrolment_pb2_grpc.add_RenewalServicer_to_server(Renewal(members, root), server)  # type: ignore[no-untyped-call]
+    enrolment_pb2_grpc.add_MembershipServicer_to_server(Membership(members, root), server)  # type: ignore[no-untyped-call]
 
 
 class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
@@ -61,12 +62,20 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
             return enrolment_pb2.CollectReply(certificate=certificate_to_der(pem) if pem else b"")
 
 
-class Renewal(enrolment_pb2_grpc.RenewalServicer):
+class Membership(enrolment_pb2_grpc.MembershipServicer):
     """For an outlet's certificate."""
 
     def __init__(self, members: Members, root: Credential) -> None:
         self._members = members
         self._root = root
+
+    def Check(  # noqa: N802
+        self, _request: enrolment_pb2.CheckRequest, context: grpc.ServicerContext
+    ) -> enrolment_pb2.CheckReply:
+        """Tell a member our time and version."""
+        with refusing(context):
+            self._members.member(caller(context))
+            return enrolment_pb2.CheckReply(time=self._members.now(), version=__version__)
 
     def Renew(  # noqa: N802
         self, request: enrolment_pb2.RenewRequest, context: grpc.ServicerContext

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from presspool.server.database import Database
-from presspool.server.member_tables import Certificate, Invitation, Outlet
-from presspool.server.members import newest
+from presspool.server.member_tables import Certificate, Invitation, Outlet, newest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,11 @@ keys can be told for as long as the database lives. They change by migrations on
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, select, text
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from presspool.common.certificates import requested_key
+from presspool.common.enrolment import PublicKeys
 from presspool.server.database import Table
 
 MEMBERSHIP = text("revoked IS NULL")
@@ -63,3 +65,39 @@ class Certificate(Table):
     begins: Mapped[int] = mapped_column(BigInteger)
     ends: Mapped[int] = mapped_column(BigInteger)
     pem: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+def keys_of(invitation: Invitation) -> PublicKeys:
+    """The public keys that an invitation was used with."""
+    assert invitation.request is not None
+    assert invitation.update_key is not None
+    assert invitation.log_key is not None
+    return PublicKeys(tls=requested_key(invitation.request), update=invitation.update_key,
+                      log=invitation.log_key)  # fmt: skip
+
+
+def membership(session: Session, name: str) -> Outlet | None:
+    """The membership of a name that is not revoked, locked."""
+    return session.scalars(
+        select(Outlet).where(Outlet.name == name, Outlet.revoked.is_(None)).with_for_update()
+    ).one_or_none()
+
+
+def newest(session: Session, outlet: Outlet) -> Certificate:
+    """The outlet's certificate that ends last; none is admitted without one."""
+    return session.scalars(
+        select(Certificate)
+        .where(Certificate.outlet_id == outlet.id)
+        .order_by(Certificate.ends.desc())
+    ).first()  # type: ignore[return-value]
+
+
+def withdraw(session: Session, name: str, now: int) -> int:
+    """Close all invitations of a name that admitted nobody; how many there were."""
+    found = session.scalars(
+        select(Invitation).where(Invitation.name == name, Invitation.withdrawn.is_(None),
+                                 Invitation.outlet_id.is_(None))
+    ).all()  # fmt: skip
+    for invitation in found:
+        invitation.withdrawn = now
+    return len(found)

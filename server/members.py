@@ -44,7 +44,15 @@ from presspool.common.errors import AdmissionError, EvidenceError, InputError
 from presspool.common.keys import verify
 from presspool.common.tls import Caller
 from presspool.server.database import Database
-from presspool.server.member_tables import Certificate, Invitation, Outlet
+from presspool.server.member_tables import (
+    Certificate,
+    Invitation,
+    Outlet,
+    keys_of,
+    membership,
+    newest,
+    withdraw,
+)
 
 ANSWER_SECONDS: Final = 7 * DAY  # how long after a token's end its operator may still admit
 
@@ -86,6 +94,10 @@ class Members:
         self._database = database
         self._clock = clock
 
+    def now(self) -> float:
+        """The coordinator's clock, POSIX seconds."""
+        return self._clock()
+
     def invite(self, name: str, *, ttl: int) -> Invited:
         """A new invitation; it takes the place of an unanswered one for the same name.
 
@@ -100,7 +112,7 @@ class Members:
         identifier = secrets.token_hex(16)
         with self._database.writing() as session:
             _require_free(session, name, now)
-            _withdraw(session, name, now)
+            withdraw(session, name, now)
             session.add(Invitation(id=identifier, name=name, made=now, expires=now + ttl))
         expires = now + ttl
         return Invited(id=identifier, name=name, expires=expires,
@@ -125,7 +137,7 @@ class Members:
                     raise _refusal("token-expired")
                 invitation.requested, invitation.request = now, proofs.request
                 invitation.update_key, invitation.log_key = proofs.update_key, proofs.log_key
-            disputed = _keys(invitation) != keys
+            disputed = keys_of(invitation) != keys
             if disputed:
                 invitation.disputed = now
         if disputed:  # after the block, so that it stays written
@@ -224,7 +236,7 @@ class Members:
             raise _refusal("bad-proof") from error
         now = int(self._clock())
         with self._database.writing() as session:
-            outlet = _membership(session, member.name)
+            outlet = membership(session, member.name)
             if outlet is None:
                 raise _refusal("revoked")
             last = newest(session, outlet)
@@ -242,10 +254,10 @@ class Members:
         """
         now = int(self._clock())
         with self._database.writing() as session:
-            outlet = _membership(session, name)
+            outlet = membership(session, name)
             if outlet is not None:
                 outlet.revoked, outlet.reason = now, reason
-            if not _withdraw(session, name, now) and outlet is None:
+            if not withdraw(session, name, now) and outlet is None:
                 raise InputError(
                     "nobody to revoke", where=name, expected="a member or an invited outlet",
                     advice="presspool coordinator members lists them",
@@ -281,42 +293,18 @@ def _waiting(session: Session, name: str, now: int) -> tuple[Invitation, PublicK
             expected="one that has run `presspool outlet join`",
             advice="presspool coordinator members lists who waits",
         )  # fmt: skip
-    return found, _keys(found)
-
-
-def _keys(invitation: Invitation) -> PublicKeys:
-    assert invitation.request is not None
-    assert invitation.update_key is not None
-    assert invitation.log_key is not None
-    return PublicKeys(tls=requested_key(invitation.request), update=invitation.update_key,
-                      log=invitation.log_key)  # fmt: skip
-
-
-def _membership(session: Session, name: str) -> Outlet | None:
-    """The membership of a name that is not revoked, locked."""
-    return session.scalars(
-        select(Outlet).where(Outlet.name == name, Outlet.revoked.is_(None)).with_for_update()
-    ).one_or_none()
+    return found, keys_of(found)
 
 
 def _require_free(session: Session, name: str, now: int) -> Outlet | None:
     """The membership of this name that has lapsed, or None; raises `InputError` if it has not."""
-    outlet = _membership(session, name)
+    outlet = membership(session, name)
     if outlet is not None and newest(session, outlet).ends > now:
         raise InputError(
             "already a member", where=name, expected="a name that is free",
             advice=f"for new keys: presspool coordinator revoke {name} --reason …",
         )  # fmt: skip
     return outlet
-
-
-def newest(session: Session, outlet: Outlet) -> Certificate:
-    """The outlet's certificate that ends last; none is admitted without one."""
-    return session.scalars(
-        select(Certificate)
-        .where(Certificate.outlet_id == outlet.id)
-        .order_by(Certificate.ends.desc())
-    ).first()  # type: ignore[return-value]
 
 
 def _certify(
@@ -328,17 +316,6 @@ def _certify(
                             ends=facts.ends, pem=pem))  # fmt: skip
     session.flush()
     return facts
-
-
-def _withdraw(session: Session, name: str, now: int) -> int:
-    """Close all invitations of a name that admitted nobody; how many there were."""
-    found = session.scalars(
-        select(Invitation).where(Invitation.name == name, Invitation.withdrawn.is_(None),
-                                 Invitation.outlet_id.is_(None))
-    ).all()  # fmt: skip
-    for invitation in found:
-        invitation.withdrawn = now
-    return len(found)
 
 
 def _refusal(code: str) -> AdmissionError:

@@ -145,7 +145,7 @@ class Enrolment:
             _registered_method=True)
 
 
-class RenewalStub:
+class MembershipStub:
     """For an outlet's certificate.
     """
 
@@ -155,16 +155,28 @@ class RenewalStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.Check = channel.unary_unary(
+                '/presspool.v1.Membership/Check',
+                request_serializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckRequest.SerializeToString,
+                response_deserializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckReply.FromString,
+                _registered_method=True)
         self.Renew = channel.unary_unary(
-                '/presspool.v1.Renewal/Renew',
+                '/presspool.v1.Membership/Renew',
                 request_serializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.RenewRequest.SerializeToString,
                 response_deserializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.RenewReply.FromString,
                 _registered_method=True)
 
 
-class RenewalServicer:
+class MembershipServicer:
     """For an outlet's certificate.
     """
+
+    def Check(self, request, context):
+        """Ask whether all is well between the two.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
         """Ask for the next certificate; asked twice, the answer is the same.
@@ -174,8 +186,13 @@ class RenewalServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_RenewalServicer_to_server(servicer, server):
+def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckRequest.FromString,
+                    response_serializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckReply.SerializeToString,
+            ),
             'Renew': grpc.unary_unary_rpc_method_handler(
                     servicer.Renew,
                     request_deserializer=presspool_dot_common_dot_proto_dot_enrolment__pb2.RenewRequest.FromString,
@@ -183,15 +200,42 @@ def add_RenewalServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'presspool.v1.Renewal', rpc_method_handlers)
+            'presspool.v1.Membership', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('presspool.v1.Renewal', rpc_method_handlers)
+    server.add_registered_method_handlers('presspool.v1.Membership', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Renewal:
+class Membership:
     """For an outlet's certificate.
     """
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/presspool.v1.Membership/Check',
+            presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckRequest.SerializeToString,
+            presspool_dot_common_dot_proto_dot_enrolment__pb2.CheckReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def Renew(request,
@@ -207,7 +251,7 @@ class Renewal:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/presspool.v1.Renewal/Renew',
+            '/presspool.v1.Membership/Renew',
             presspool_dot_common_dot_proto_dot_enrolment__pb2.RenewRequest.SerializeToString,
             presspool_dot_common_dot_proto_dot_enrolment__pb2.RenewReply.FromString,
             options,

@@ -9,6 +9,7 @@ import typer
 
 from presspool import __version__
 from presspool.client.cli import outlet
+from presspool.client.doctor_cli import doctor
 from presspool.client.join_cli import join
 from presspool.client.node_cli import run
 from presspool.common.audit_cli import audit
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(outlet, name="outlet")
 outlet.command()(join)
 outlet.command()(run)
+outlet.command()(doctor)
 app.add_typer(coordinator, name="coordinator")
 app.add_typer(contract, name="contract")
 app.add_typer(audit, name="audit")

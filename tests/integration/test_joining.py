@@ -245,7 +245,7 @@ def test_an_invitation_reaches_enrolment_only_and_an_outlet_all_but_that(
     root = pool.folder.root.certificate
     assert _refusal(lambda: pool.probe(token.credential)) == "not-a-member"
     with channel(token.address, token.credential, root=root) as link:
-        renew = link.unary_unary("/presspool.v1.Renewal/Renew")
+        renew = link.unary_unary("/presspool.v1.Membership/Renew")
         assert _refusal(lambda: renew(b"", timeout=20)) == "not-a-member"
     with channel(token.address, identity.credential, root=root) as link:
         collect = link.unary_unary("/presspool.v1.Enrolment/Collect")
@@ -343,7 +343,9 @@ def test_init_never_overwrites_a_home(presspool: Command, home: Path) -> None:
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
 
-def test_init_works_with_postgresql(presspool: Command, database_url: str, tmp_path: Path) -> None:
+def test_init_takes_a_new_database_and_no_other_pools(
+    presspool: Command, database_url: str, tmp_path: Path
+) -> None:
     answer = presspool("coordinator", "init", "--name", "pool", "--address", "localhost:1",
                        "--home", tmp_path / "home", "--json",
                        "--database", database_url)  # fmt: skip
@@ -354,6 +356,10 @@ def test_init_works_with_postgresql(presspool: Command, database_url: str, tmp_p
     listed = presspool("coordinator", "members", "--home", tmp_path / "home")
     assert re.search(rf"{NAME}\s+invited", listed.out)
     assert stat.S_IMODE((tmp_path / "home" / "coordinator.toml").stat().st_mode) == 0o600
+    second = presspool("coordinator", "init", "--name", "pool", "--address", "localhost:1",
+                       "--home", tmp_path / "second", "--database", database_url)  # fmt: skip
+    assert (second.code, "another pool" in second.err) == (2, True)
+    assert not (tmp_path / "second").exists()
 
 
 @pytest.mark.parametrize(
