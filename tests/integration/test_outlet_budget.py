@@ -282,11 +282,12 @@ def test_a_contract_above_policy(
 
 @pytest.mark.parametrize("number", [0, 3, -1, 10**9])
 def test_a_round_that_nobody_agreed_on(number: int, bench: Bench, outlet: RealOutlet) -> None:
-    with during_training(lambda: None) as trained:
-        reply = ask(outlet.settings, pack_task(task_of(bench, round=number)))
-    assert reply.error.reason in ("round-not-agreed", "round-released")
-    assert not trained
-    assert "reserve" not in outlet.kinds()
+    refused(bench, outlet, "round-not-agreed", round=number)
+
+
+def test_a_contract_of_other_outlets(bench: Bench, outlet: RealOutlet) -> None:
+    strangers = bench.contract.replace(outlets={"east-herald": 30, "west-mail": 20})
+    refused(bench, outlet, "round-not-agreed", **offered(strangers))
 
 
 @pytest.mark.parametrize(
