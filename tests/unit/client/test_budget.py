@@ -366,7 +366,7 @@ def test_a_ledger_restored_from_a_backup_reserves_nothing(path: Path, tmp_path: 
 def test_refusals_are_said_once_for_each_reason(path: Path, budget: Budget) -> None:
     run = offered().digest
     for reason in ("policy-noise", "adapter-norm", "policy-noise"):
-        budget.refuse(run, reason)  # type: ignore[arg-type]
+        budget.refuse(run, reason)
     refusals = [e for e in written(path) if isinstance(e, entries.Refusal)]
     assert [(e.run, e.reason, e.charge) for e in refusals] == [
         (run, "policy-noise", 0), (run, "adapter-norm", 0),

@@ -14,7 +14,7 @@ from presspool.client.policy import EXAMPLE, Policy, parse_policy, period_of, re
 from presspool.common.base_model import DEFAULT_ID, resolve
 from presspool.common.contract import parse_contract
 from presspool.common.errors import InputError, ModelError
-from presspool.common.ledger import entries
+from presspool.common.ledger import entries, events
 from presspool.common.recipe import Trained, recipe
 
 
@@ -128,7 +128,7 @@ def test_periods_are_named_as_the_ledger_names_them() -> None:
             entries.Reserve.model_construct(
                 seq=1, day="2026-11-23", reservation="0" * 32, run="sha256:" + "0" * 64,
                 unit="reader", period=name, datasets=("0" * 32,), charge=1,
-                event=entries.events.SelfComposed.model_validate(event),
+                event=events.SelfComposed.model_validate(event),
             ).model_dump_json()
         )  # fmt: skip
         assert made.period == name
