@@ -12,7 +12,7 @@ import typer
 
 from presspool.common.console import out, print_json
 
-budget = typer.Typer(help="What runs cost your readers.", invoke_without_command=True)
+budget = typer.Typer(invoke_without_command=True)
 
 Home = Annotated[Path, typer.Option(help="The outlet's folder, with outlet.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

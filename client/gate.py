@@ -97,6 +97,7 @@ class RealGate:
     def admit(self, contract: Contract, *, number: int) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         with self._recorded(contract):
+            guard.check_round(contract, name=self.name, number=number)
             guard.admit(contract, self.policy)
         self.budget.check(contract.digest, number=number)
         approved = self.approvals.approved(contract.digest)
@@ -110,10 +111,7 @@ class RealGate:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
         shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
         with self._recorded(contract):
-            guard.check_task(
-                name=self.name, round_number=task.round, state=task.state, contract=contract,
-                shapes=shapes, policy=self.policy,
-            )  # fmt: skip
+            guard.check_adapter(task.state, shapes=shapes, policy=self.policy)
         guard.check_frozen(model, contract)
         with self.budget.round(
             contract, number=task.round, adapter=digest(task.state)

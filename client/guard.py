@@ -92,38 +92,39 @@ def findings(contract: Contract, policy: Policy) -> Iterator[Finding]:
         yield _epsilon(contract, policy)
 
 
-def check_task(
-    *, name: str, round_number: int, state: State, contract: Contract, shapes: Shapes,
-    policy: Policy,
-) -> None:  # fmt: skip
-    """Return if a round's task is one of the agreed rounds, with an adapter that fits.
+def check_round(contract: Contract, *, name: str, number: int) -> None:
+    """Return if this is one of the rounds that the contract agrees with this outlet.
+
+    Raises:
+        GuardError: it is not.
+    """
+    if name not in contract.outlets or not 1 <= number <= contract.federation.rounds:
+        raise GuardError(
+            "round-not-agreed", "this outlet refuses a round that nobody agreed on",
+            where="contract [federation] rounds, [outlets]",
+            expected=f"rounds 1 to {contract.federation.rounds}, of outlets "
+            + ", ".join(contract.outlets),
+            got=f"round {number} of {name}", advice="ask the coordinator for a new contract",
+        )  # fmt: skip
+
+
+def check_adapter(state: State, *, shapes: Shapes, policy: Policy) -> None:
+    """Return if an adapter that came in can be trained from; nothing is loaded before that.
 
     Args:
-        name: this outlet's.
-        round_number: as the task says.
-        state: the adapter that came in.
-        contract: an admitted contract.
+        state: what came in.
         shapes: name to shape of all that trains in this outlet's own model of the contract.
         policy: the outlet's.
 
     Raises:
-        GuardError: the first thing that is wrong; nothing was loaded.
+        GuardError: the first thing that is wrong.
     """
-    if name not in contract.outlets or not 1 <= round_number <= contract.federation.rounds:
-        raise GuardError(
-            "round-not-agreed", "this outlet refuses a round that nobody agreed on",
-            where="contract [federation] rounds, [outlets]",
-            expected=f"1 to {contract.federation.rounds}, for one of the contract's outlets",
-            got=f"round {round_number} for {name}",
-            advice="ask the coordinator for a new contract",
-        )  # fmt: skip
     fault = adapter_fault(state, shapes=shapes, largest=policy.max_adapter_norm)
     if fault is not None:
         code, expected, got = fault
         raise GuardError(
-            code, "this outlet refuses the adapter that came with the round",
-            where=f"round {round_number}", expected=expected, got=got,
-            advice="ask the coordinator what it sent; nothing was trained from it",
+            code, "this outlet refuses the adapter that came with the round", expected=expected,
+            got=got, advice="ask the coordinator what it sent; nothing was trained from it",
         )  # fmt: skip
 
 

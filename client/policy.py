@@ -24,14 +24,18 @@ from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base_model import DEFAULT_ID
-from presspool.common.contract import Fraction, Positive, Sha256, validate
+from presspool.common.contract import Sha256, validate
 from presspool.common.errors import ContractError, InputError
 
 PeriodRule = Literal["year", "quarter", "month"]
 LARGEST_POLICY = 1 << 20  # bytes
+# Strict, so that neither `true` nor "10" passes for a number.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(gt=0, le=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Part(BaseModel):
@@ -113,16 +117,16 @@ class Policy(_Part):
     max_epsilon_per_run: Positive = 3.0
     max_epsilon_per_period: Positive | None = None
     period: PeriodRule = "year"
-    max_delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    max_delta: Annotated[float, Field(gt=0, lt=1, strict=True)] = 1e-5
     min_noise_multiplier: Positive = 1.0
     max_sampling_rate: Fraction = 1.0
-    max_steps: Annotated[int, Field(ge=1)] = 2_000
-    max_rounds: Annotated[int, Field(ge=1)] = 200
+    max_steps: Count = 2_000
+    max_rounds: Count = 200
     lora_targets: tuple[str, ...] = ("query", "key", "value", "dense")
-    min_outlets: Annotated[int, Field(ge=1)] = 2
+    min_outlets: Count = 2
     max_adapter_norm: Positive = 1_000.0
     quiet_hours: QuietHours | None = None
-    manual_approval: bool = True
+    manual_approval: StrictBool = True
 
 
 def parse_policy(body: Mapping[str, Any], *, where: str = "policy.toml") -> Policy:

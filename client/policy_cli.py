@@ -16,7 +16,7 @@ from presspool.common.console import out, print_json
 if TYPE_CHECKING:
     from presspool.common.contract import Contract
 
-policy = typer.Typer(help="What this outlet takes part in.", invoke_without_command=True)
+policy = typer.Typer(invoke_without_command=True)
 
 
 @policy.callback()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.made_ledgers import SIGNER
-from tests.made_runs import toml
 
 from presspool.client.policy import Policy, parse_policy
 from presspool.common.contract import Contract
@@ -70,6 +69,8 @@ class RealOutlet:
 
     def allow(self, body: Mapping[str, Any]) -> None:
         """Write another policy."""
+        from tests.made_runs import toml  # loads torch, which a killed child has no time for
+
         self.policy.write_text(toml(body), encoding="utf-8")
 
 

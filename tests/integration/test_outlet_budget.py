@@ -106,7 +106,7 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
 def during_training(look: Callable[[], None]) -> Iterator[list[int]]:
     """Calls `look` when a round's training begins; yields a list that grows with each round."""
     trained: list[int] = []
-    real_train = app.train_round
+    real_train = detectors.current(app, "train_round")
 
     def watched(*arguments: Any) -> Any:
         trained.append(1)
@@ -227,7 +227,7 @@ def test_steps_beyond_the_reservation_end_the_run_before_their_noise(
 def test_an_optimizer_that_takes_a_step_more_is_stopped(bench: Bench, outlet: RealOutlet) -> None:
     """A bug in training, not in the budget: one logical step more than the contract's round."""
     twice = bench.contract.replace(federation={"local_steps": 3, "rounds": 2})
-    real_train = app.train_round
+    real_train = detectors.current(app, "train_round")
 
     def longer(model: Any, state: Any, readers: Any, contract: Contract, *rest: Any) -> Any:
         return real_train(model, state, readers, twice, *rest)
@@ -282,11 +282,12 @@ def test_a_contract_above_policy(
 
 @pytest.mark.parametrize("number", [0, 3, -1, 10**9])
 def test_a_round_that_nobody_agreed_on(number: int, bench: Bench, outlet: RealOutlet) -> None:
-    with during_training(lambda: None) as trained:
-        reply = ask(outlet.settings, pack_task(task_of(bench, round=number)))
-    assert reply.error.reason in ("round-not-agreed", "round-released")
-    assert not trained
-    assert "reserve" not in outlet.kinds()
+    refused(bench, outlet, "round-not-agreed", round=number)
+
+
+def test_a_contract_of_other_outlets(bench: Bench, outlet: RealOutlet) -> None:
+    strangers = bench.contract.replace(outlets={"east-herald": 30, "west-mail": 20})
+    refused(bench, outlet, "round-not-agreed", **offered(strangers))
 
 
 @pytest.mark.parametrize(
