@@ -10,8 +10,8 @@
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
     │   └── FolderError            an output folder that holds something else
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
-    ├── LinkError                  the coordinator cannot be reached just now; try again
-    ├── AdmissionError             the coordinator refuses one update or call; carries a fixed code
+    ├── LinkError                  the other side cannot be reached now, or is not who it should be
+    ├── AdmissionError             the coordinator refuses an update or a caller; has a fixed code
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
@@ -99,15 +99,16 @@ class StorageError(PressPoolError):
 
 
 class LinkError(PressPoolError):
-    """The other side cannot be reached, or has no time just now; trying again later may help."""
+    """The other side cannot be reached just now, or is not who it should be."""
 
 
 class AdmissionError(PressPoolError):
-    """One outlet's update or call is refused.
+    """One outlet's update, or one caller, is refused.
 
     Attributes:
-        code: a word of the fixed lists `presspool.server.admission.REFUSALS` (an update's content)
-            and `presspool.common.envelope.REFUSALS` (anything before that).
+        code: a word of `presspool.server.admission.REFUSALS` for an update's content, of
+            `presspool.common.envelope.REFUSALS` for its delivery, of
+            `presspool.common.enrolment.REFUSALS` for a caller.
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:
