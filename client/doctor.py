@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from presspool import __version__
+from presspool.client import home as homes
 from presspool.client.identity import Identity
 from presspool.client.joining import CALL_SECONDS, explaining
 from presspool.client.settings import OutletSettings, read_settings
@@ -81,7 +82,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
     else:
         yield _certificate(identity, time.time())
         yield from _coordinator(identity)
-        yield _checked("ledger", lambda: _ledger(home / "ledger.db", identity))
+        yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
     yield _versions()
     yield _checked("data", lambda: _data(read_settings(home / "outlet.toml")))
     yield _checked("disk", lambda: _disk(home))

@@ -4,8 +4,7 @@ The outlet dials out; nothing listens here. A call either succeeds, or raises `L
 trying again may help, or `AdmissionError` with the coordinator's code where it will not.
 
 Invariants:
-    * A channel that failed is thrown away: the next call dials anew, with the certificate that is
-      there then.
+    * A channel that failed is thrown away: the next call dials anew.
     * A peer that falls silent is noticed by pings; calls themselves may take as long as they need.
     * What the coordinator says of an error is believed only where it is a word of the fixed list.
 
@@ -19,32 +18,24 @@ from contextlib import contextmanager
 
 import grpc
 
-from presspool.common.envelope import CHUNK_BYTES, MESSAGE_BYTES, REFUSALS, Signed
+from presspool.common.envelope import CHUNK_BYTES, REFUSALS, Signed
 from presspool.common.errors import AdmissionError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
 
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
-_OPTIONS = (
-    ("grpc.use_local_subchannel_pool", 1),  # or a new channel inherits the old one's waiting time
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.enable_retries", 0),
-)
 
 
 class Link:
     """Calls to one coordinator.
 
     Args:
-        address: its host and port.
-        credentials: this outlet's TLS credentials, asked for each time the link is made anew.
+        address: its host and port, for messages.
+        dial: makes a channel, with the certificate that is there then.
     """
 
-    def __init__(self, address: str, credentials: Callable[[], grpc.ChannelCredentials]) -> None:
-        self._address, self._credentials = address, credentials
+    def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
+        self._address, self._dial = address, dial
         self._channel: grpc.Channel | None = None
 
     @contextmanager
@@ -88,7 +79,7 @@ class Link:
     @contextmanager
     def _calling(self) -> Iterator[PoolStub]:
         if self._channel is None:
-            self._channel = grpc.secure_channel(self._address, self._credentials(), _OPTIONS)
+            self._channel = self._dial()
         try:
             yield PoolStub(self._channel)  # type: ignore[no-untyped-call]
         except grpc.RpcError as error:

@@ -37,7 +37,6 @@ from presspool.common.update import FAILURES
 TASK_TAG, UPDATE_TAG = "presspool/task/v1", "presspool/update/v1"
 HEADER_BYTES = 4096
 CHUNK_BYTES = 2**20
-MESSAGE_BYTES = CHUNK_BYTES + 64 * 1024  # one chunk and protobuf's own bytes
 EXTRA_BYTES = 1024  # what an update may be larger than its task: its fields are fewer and shorter
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit of a body
 

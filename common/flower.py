@@ -41,7 +41,7 @@ def to_bytes(content: RecordDict) -> bytes:
     return data
 
 
-def from_bytes(data: bytes) -> RecordDict:
+def from_bytes(data: bytes | bytearray) -> RecordDict:
     """The content that `to_bytes` made; what the records mean is for the receiver to judge.
 
     Raises:

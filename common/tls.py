@@ -27,7 +27,7 @@ from presspool.common.errors import AdmissionError, EvidenceError, InputError
 
 KEEPALIVE_SECONDS = 20
 KEEPALIVE_WAIT_SECONDS = 10
-LARGEST_MESSAGE = 4 << 20  # bytes; larger things travel in pieces
+LARGEST_MESSAGE = (1 << 20) + (64 << 10)  # bytes: one chunk; larger things travel in chunks
 _LABEL = re.compile("[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 SERVER_OPTIONS = (
@@ -46,6 +46,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.keepalive_timeout_ms", KEEPALIVE_WAIT_SECONDS * 1000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.enable_retries", 0),  # who calls knows what may be sent twice
+    ("grpc.use_local_subchannel_pool", 1),  # or a new link inherits the old one's waiting time
 )
 
 

@@ -118,9 +118,10 @@ class GrpcGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there, in the order of `message_ids`."""
-        wanted = [task for task in message_ids if task in self._sent]
-        answered = self._desk.answered(wanted)
-        return [self._reply(task) for task in wanted if task in answered]
+        sent = {task: self._sent[task] for task in message_ids if task in self._sent}
+        answered = self._desk.answered(sent)
+        # One at a time, as they are asked for: an update may be large, and there are many.
+        return (self._reply(task, sent[task]) for task in sent if task in answered)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -134,7 +135,7 @@ class GrpcGrid(Grid):
         ids = list(self.push_messages(messages))
         self._wait(ids, self._phase if timeout is None else timeout)
         self._desk.close(ids)
-        replies = list(self.pull_messages(ids))
+        replies = self.pull_messages(ids)
         for task in ids:
             self._sent.pop(task, None)
         return replies
@@ -182,7 +183,7 @@ class GrpcGrid(Grid):
     def _name(self, task: str) -> str:
         return self._nodes[self._sent[task].metadata.dst_node_id]
 
-    def _reply(self, task: str) -> Message:
+    def _reply(self, task: str, sent: Message) -> Message:
         """An update as Flower's message, or the outlet's own word for why there is none."""
         said: RecordDict | Error
         header, chunks = self._desk.update(task)
@@ -190,11 +191,20 @@ class GrpcGrid(Grid):
             said = Error(code=header.failure, reason=FAILURES[header.failure])
         else:
             try:
-                said = from_bytes(b"".join(chunks))
+                said = from_bytes(_joined(chunks, header.bytes))
             except ValueError:
                 self._desk.refuse(header.outlet, "malformed", header)
                 said = Error(code=0, reason="malformed")
-        return stamp(Message(said, reply_to=self._sent[task]), f"{task}-reply")
+        return stamp(Message(said, reply_to=sent), f"{task}-reply")
+
+
+def _joined(chunks: Iterable[bytes], size: int) -> bytearray:
+    """A body in one piece, without ever holding it twice."""
+    body, end = bytearray(size), 0
+    for chunk in chunks:
+        body[end : end + len(chunk)] = chunk
+        end += len(chunk)
+    return body
 
 
 def node_of(outlet: str) -> int:

@@ -16,20 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from presspool.common.envelope import MESSAGE_BYTES
 from presspool.common.errors import InputError
+from presspool.common.tls import SERVER_OPTIONS
 
 CALLS = 256  # at a time over all outlets; a waiting poll is one
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # a second coordinator on the port is an error, not a competitor
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 8 * 1024),
+    *SERVER_OPTIONS,
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_connection_idle_ms", 60_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 from flwr.app import Message
-from tests.made_certificates import Certificates, name_of
+from tests.made_certificates import Certificates
 from tests.made_runs import CONTRACT, STATE, Arrays
 
 from presspool.client.link import Link
@@ -39,6 +39,7 @@ from presspool.common.envelope import (
 from presspool.common.errors import AdmissionError
 from presspool.common.flower import become_server, to_bytes
 from presspool.common.keys import SigningKey, key_id
+from presspool.common.tls import caller
 from presspool.common.update import AdapterUpdate, TrainTask, pack_task, pack_update, unpack_task
 from presspool.server.database import Database
 from presspool.server.desk import Desk
@@ -87,7 +88,7 @@ class Members:
         return set(self.outlets) - self.revoked
 
     def member(self, context: grpc.ServicerContext) -> Outlet:
-        name = name_of(context)
+        name = caller(context).name
         if name in self.revoked:
             raise AdmissionError("revoked", "revoked", where=name)
         if name not in self.outlets:
@@ -177,8 +178,8 @@ class Pool:
         return f"localhost:{self.port}"
 
     def link(self, outlet: str, address: str | None = None) -> Link:
-        credentials = self.certificates.outlet(outlet)
-        return Link(address or self.address, lambda: credentials)
+        where = address or self.address
+        return Link(where, lambda: self.certificates.dial(where, outlet))
 
     def grid(self, *, phase: float = 20.0, run: str = RUN, **more: Any) -> GrpcGrid:
         return GrpcGrid(

@@ -102,10 +102,11 @@ def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoi
 def outlet(folder: Path, name: str, address: str) -> None:
     """Work until killed or asked to end."""
     _log(folder / f"{name}.log")
-    credentials = Certificates.read(folder).outlet(name)
+    made = Certificates.read(folder)
+    link = Link(address, lambda: made.dial(address, name))
     with Spool.open(folder / f"work of {name}") as spool:
         Node(
-            identity=made_outlet(name), spool=spool, link=Link(address, lambda: credentials),
+            identity=made_outlet(name), spool=spool, link=link,
             trainer=_written_down(folder / f"{name}.trained", adds(name)),
             position=lambda _: POSITION, backoff=Backoff(first=0.05, most=0.5),
         ).run()  # fmt: skip

@@ -229,5 +229,5 @@ def test_unknown_ids_and_no_messages_give_nothing(
 def test_what_is_no_training_task_is_not_sent(desk: Desk) -> None:
     become_server(run_id=1)
     stray = Message(RecordDict(), node_of("north-post"), "train", group_id="1")
-    with pytest.raises(ValueError, match="array record"):
+    with pytest.raises(ValueError, match="config record"):
         grid_on(desk).push_messages([stray])

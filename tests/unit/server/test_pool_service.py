@@ -43,7 +43,7 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
 
 @contextmanager
 def stub(pool: Pool, outlet: str = NORTH) -> Iterator[PoolStub]:
-    with grpc.secure_channel(pool.address, pool.certificates.outlet(outlet)) as channel:
+    with pool.certificates.dial(pool.address, outlet) as channel:
         yield PoolStub(channel)  # type: ignore[no-untyped-call]
 
 
@@ -141,7 +141,7 @@ def test_revocation_cuts_an_upload_in_its_middle(pool: Pool) -> None:
 def test_no_certificate_no_call(pool: Pool) -> None:
     plain = grpc.insecure_channel(pool.address)
     nameless = grpc.secure_channel(
-        pool.address, grpc.ssl_channel_credentials(pool.certificates.root)
+        pool.address, grpc.ssl_channel_credentials(pool.certificates.root.certificate)
     )
     for channel in (plain, nameless):
         with channel:
@@ -274,7 +274,7 @@ def test_the_link_tells_what_may_help_to_try_again_from_what_will_not(
 
 
 def test_health_answers_and_reflection_is_not_there(pool: Pool) -> None:
-    with grpc.secure_channel(pool.address, pool.certificates.outlet(NORTH)) as channel:
+    with pool.certificates.dial(pool.address, NORTH) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
