@@ -8,6 +8,7 @@ Example: `with agent(Path("/var/lib/presspool")) as node: node.run()`.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from presspool.client.policy import read_policy
 from presspool.client.settings import OutletSettings, read_settings
 from presspool.client.spool import Spool
 from presspool.common.errors import InputError, LedgerError, LinkError
+from presspool.common.tls import channel, split_address
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def agent(home: Path) -> Iterator[Node]:
     identity, settings = Identity.read(home), real_settings(home)
     with Spool.open(home / WORK) as spool:
         yield Node(
-            identity=identity, spool=spool, link=Link(identity.address, _credentials(home)),
+            identity=identity, spool=spool, link=Link(identity.address, _dialler(home)),
             trainer=_trainer(home), position=_position(settings),
         )  # fmt: skip
 
@@ -56,10 +58,18 @@ def real_settings(home: Path) -> OutletSettings:
         InputError: missing or wrong, without policy and ledger, or another outlet's.
         LedgerError: no ledger where they say, or a damaged one.
     """
-    settings, name = read_settings(home / SETTINGS), Identity.read(home).name
-    if settings.name != name:
-        raise InputError("another outlet's settings", where=str(home / SETTINGS), expected=name,
-                         got=settings.name, advice=f'write name = "{name}"')  # fmt: skip
+    settings, identity = read_settings(home / SETTINGS), Identity.read(home)
+    if settings.name != identity.name:
+        raise InputError("another outlet's settings", where=str(home / SETTINGS),
+                         expected=identity.name, got=settings.name,
+                         advice=f'write name = "{identity.name}"')  # fmt: skip
+    if settings.deterministic is not None and not _is_loopback(identity.address):
+        raise InputError(
+            "noise that can be drawn again protects nobody",
+            where=f"{home / SETTINGS} deterministic",
+            expected="no such line, or a coordinator on this machine", got=identity.address,
+            advice="remove the line",
+        )  # fmt: skip
     if settings.policy is None or settings.ledger is None:
         raise InputError(
             "no policy and no ledger", where=str(home / SETTINGS), expected="policy and ledger",
@@ -69,20 +79,26 @@ def real_settings(home: Path) -> OutletSettings:
         return settings
 
 
-def _credentials(home: Path) -> Callable[[], grpc.ChannelCredentials]:
-    """What the link shows whenever it is made anew; renewed in time."""
+def _is_loopback(address: str) -> bool:
+    host, _ = split_address(address, where="identity/coordinator.json")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
-    def show() -> grpc.ChannelCredentials:
+
+def _dialler(home: Path) -> Callable[[], grpc.Channel]:
+    """Makes the link anew, after renewing the certificate where that is due."""
+
+    def dial() -> grpc.Channel:
         identity = Identity.read(home)
         try:
             identity = renew_if_due(identity, now=time.time())
-        except LinkError as error:  # the old certificate is good for ten days more
+        except (InputError, LinkError) as error:  # the old one may be good for ten days more
             log.warning("the certificate could not be renewed yet: %s", error)
-        return grpc.ssl_channel_credentials(
-            identity.root, identity.credential.key, identity.certificate
-        )
+        return channel(identity.address, identity.credential, root=identity.root)
 
-    return show
+    return dial
 
 
 def _trainer(home: Path) -> Callable[[Message], Message]:

@@ -4,7 +4,8 @@ The outlet dials out; nothing listens here. A call either succeeds, or raises `L
 trying again may help, or `AdmissionError` with the coordinator's code where it will not.
 
 Invariants:
-    * A channel that failed is thrown away: the next call dials anew.
+    * A channel that failed, or is an hour old, is thrown away: the next call dials anew, with the
+      certificate that is there then.
     * A peer that falls silent is noticed by pings; calls themselves may take as long as they need.
     * What the coordinator says of an error is believed only where it is a word of the fixed list.
 
@@ -13,6 +14,7 @@ Example: `with link.next_task() as found: ...`; `link.deliver(signed, chunks)`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -26,6 +28,9 @@ from presspool.common.proto.pool_pb2_grpc import PoolStub
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
 
 
+LIFETIME_SECONDS = 3600.0
+
+
 class Link:
     """Calls to one coordinator.
 
@@ -37,6 +42,7 @@ class Link:
     def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
         self._address, self._dial = address, dial
         self._channel: grpc.Channel | None = None
+        self._dialled = 0.0
 
     @contextmanager
     def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
@@ -78,8 +84,10 @@ class Link:
 
     @contextmanager
     def _calling(self) -> Iterator[PoolStub]:
+        if time.monotonic() - self._dialled > LIFETIME_SECONDS:
+            self.close()
         if self._channel is None:
-            self._channel = self._dial()
+            self._channel, self._dialled = self._dial(), time.monotonic()
         try:
             yield PoolStub(self._channel)  # type: ignore[no-untyped-call]
         except grpc.RpcError as error:

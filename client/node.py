@@ -18,12 +18,9 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Protocol
 
 from flwr.app import Message, RecordDict
@@ -48,6 +45,7 @@ from presspool.common.errors import (
 )
 from presspool.common.flower import arrived, from_bytes, to_bytes
 from presspool.common.keys import SigningKey, key_id
+from presspool.common.stopping import until_signalled
 from presspool.common.update import FAILURES, unpack_task
 
 log = logging.getLogger(__name__)
@@ -125,7 +123,7 @@ class Node:
             FolderError: the spool is damaged.
         """
         failures = 0
-        with self._stopped_by_signals():
+        with until_signalled(self.stop):
             while not self._stopping.is_set():
                 try:
                     if self.step():
@@ -138,6 +136,7 @@ class Node:
                     log.warning("%s; trying again in %.1f s", error, wait)
                     self._stopping.wait(wait)
         self._link.close()
+        log.info("stopped; unfinished work stays on disk")
 
     def stop(self) -> None:
         """End `run` when the step that it is in is over."""
@@ -239,30 +238,6 @@ class Node:
             raise
         self._spool.finish(task)
         log.info("%s: delivered", where)
-
-    @contextmanager
-    def _stopped_by_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT end even a training that is going on; it starts anew next time."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            self._stopping.set()
-            raise _StopError
-
-        before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        except _StopError:
-            log.info("stopped; unfinished work stays on disk")
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
-
-
-class _StopError(BaseException):
-    """A signal asked for the end; not an `Exception`, or training would take it for a failure."""
 
 
 def _content(task: Task, body: bytes) -> RecordDict:

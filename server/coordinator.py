@@ -18,12 +18,10 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from flwr.app import Context, RecordDict
 
@@ -31,6 +29,7 @@ from presspool.common.contract import Contract
 from presspool.common.envelope import task_id
 from presspool.common.errors import FolderError, PressPoolError, QuorumError, StorageError
 from presspool.common.run_folder import RunFolder
+from presspool.common.stopping import until_signalled
 from presspool.common.tls import caller, server_credentials
 from presspool.server import checkpoint as checkpoints
 from presspool.server import enrolment
@@ -49,8 +48,8 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS, AGAIN_SECONDS = 1.0, 15.0
 
 
-class _LeftError(Exception):
-    """The run is to be left: it was stopped, or the coordinator ends."""
+class _GivenUpError(Exception):
+    """The operator gave the run up."""
 
 
 class Coordinator:
@@ -65,7 +64,7 @@ class Coordinator:
     """
 
     def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
-        self._folder, self._ended = folder, threading.Event()
+        self._folder = folder
         self._database = Database.open(folder.database)
         self._desk, self._members = Desk(self._database), Members(self._database)
         self._runs = Runs(self._database)
@@ -81,13 +80,14 @@ class Coordinator:
         )  # fmt: skip
 
     def serve(self) -> None:
-        """Work until `end`, or SIGTERM or SIGINT in the main thread."""
+        """Work until SIGTERM or SIGINT; what is going on is continued at the next start."""
+        self._desk.sweep()
         try:
-            with self._ended_by_signals():
-                while not self._ended.is_set():
+            with until_signalled():
+                while True:
                     run = self._runs.next()
                     if run is None:
-                        self._ended.wait(IDLE_SECONDS)
+                        time.sleep(IDLE_SECONDS)
                     else:
                         self._work(run)
         finally:
@@ -95,22 +95,17 @@ class Coordinator:
             self._server.stop(grace=1.0).wait()
             self._database.close()
 
-    def end(self) -> None:
-        """Let `serve` return soon; a run that is going on is continued at the next start."""
-        self._ended.set()
-
     def _work(self, run: Submitted) -> None:
         """Bring a run further; what ends it is written down."""
         try:
             self._runs.mark(run.id, "running", run.note)
             self._finish(run)
-        except _LeftError:
-            if self._runs.get(run.id).state == "stopped":
-                self._desk.finish(run.id)
-                log.info("run %s: stopped", run.id)
+        except _GivenUpError:
+            self._desk.finish(run.id)
+            log.info("run %s: given up", run.id)
         except StorageError as error:
             log.error("run %s: %s; trying again", run.id, error)
-            self._ended.wait(AGAIN_SECONDS)
+            time.sleep(AGAIN_SECONDS)
         except PressPoolError as error:
             log.error("run %s has failed: %s", run.id, error)
             self._fail(run, str(error))
@@ -136,16 +131,15 @@ class Coordinator:
                 raise
             log.warning("run %s: %s; the round stays open", run.id, error)
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
-            self._ended.wait(IDLE_SECONDS)
             return
         self._runs.mark(run.id, "complete")
         self._desk.finish(run.id)
         log.info("run %s: complete", run.id)
 
     def _present(self, run: Submitted) -> frozenset[str]:
-        """Who is a member now; raises where the run is to be left."""
-        if self._ended.is_set() or self._runs.get(run.id).state == "stopped":
-            raise _LeftError
+        """Who is a member now; raises where the run was given up meanwhile."""
+        if self._runs.get(run.id).state == "stopped":
+            raise _GivenUpError
         return self._members.names()
 
     def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
@@ -161,22 +155,6 @@ class Coordinator:
         with suppress(StorageError):
             self._runs.mark(run.id, "failed", note)
             self._desk.finish(run.id)
-
-    @contextmanager
-    def _ended_by_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-            self.end()
-
-        before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
 
 
 @contextmanager

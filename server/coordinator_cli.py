@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from presspool.common.console import err, out, print_json
-from presspool.server import run_cli
 
 if TYPE_CHECKING:
     from presspool.server.coordinator_folder import CoordinatorFolder
@@ -174,10 +173,6 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
     for row in rows:
         table.add_row(*row.values())
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
-
-
-for command in (run_cli.start, run_cli.submit, run_cli.status, run_cli.stop):
-    coordinator.command()(command)
 
 
 @contextmanager

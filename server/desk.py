@@ -61,6 +61,21 @@ class Refusal:
     round: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a run's newest round stands.
+
+    Attributes:
+        round: its number; 0 before the first.
+        answered: outlets whose update is there.
+        waiting: each other outlet, and why there is none.
+    """
+
+    round: int
+    answered: tuple[str, ...]
+    waiting: Mapping[str, str]
+
+
 class Desk:
     """Tasks and updates of all runs; any number of threads may use it.
 
@@ -73,7 +88,6 @@ class Desk:
         self._database, self._now = database, now
         self._turn = threading.Lock()  # SQLite's own waiting is slow and unfair
         self.tasks_changed, self.updates_changed = Signal(), Signal()
-        self._sweep()
 
     # --- Tasks ----------------------------------------------------------------------------------
 
@@ -170,6 +184,19 @@ class Desk:
         header = read_header(UpdateHeader, row.header)
         return header, self._chunks(row.upload, header.bytes)
 
+    def standing(self, run: str) -> Standing:
+        """Where a run's newest round stands."""
+        with self._database.reading() as session:
+            last = _last_round(session, run)
+            wanted = select(TaskRow.outlet, UpdateRow.task).outerjoin(UpdateRow)
+            rows = session.execute(wanted.where(TaskRow.run == run, TaskRow.round == last)).all()
+        refused = {r.outlet: r.code for r in self.refusals() if (r.run, r.round) == (run, last)}
+        return Standing(
+            round=last, answered=tuple(sorted(name for name, task in rows if task)),
+            waiting={name: refused.get(name, "no answer yet")
+                     for name, task in sorted(rows, key=lambda row: row[0]) if not task},
+        )  # fmt: skip
+
     # --- Refusals -------------------------------------------------------------------------------
 
     def refuse(self, outlet: str, code: str, header: UpdateHeader | None = None) -> None:
@@ -227,8 +254,8 @@ class Desk:
         with self._writing() as session:
             session.execute(delete(ChunkRow).where(ChunkRow.owner == upload))
 
-    def _sweep(self) -> None:
-        """Throw away what a killed coordinator had staged."""
+    def sweep(self) -> None:
+        """Throw away what a killed coordinator had staged; before the port is opened."""
         with self._writing() as session:
             kept = select(UpdateRow.upload)
             staged = ~ChunkRow.owner.contains("/") & ChunkRow.owner.not_in(kept)

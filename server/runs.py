@@ -5,9 +5,9 @@ coordinator must know to go on after it was killed.
 
 Invariants:
     * A run that was begun is finished, stopped or failed before the next one begins.
-    * Complete, stopped and failed are final.
+    * Complete is final; a run that was stopped or has failed goes on when submitted again.
 
-Example: `runs.submit("spring-1", contract=contract.digest, phase=1800.0)`; `runs.next()`.
+Example: `runs.submit("spring-0a1b2c3d4e5f", contract=digest, phase=1800.0)`; `runs.next()`.
 """
 
 from __future__ import annotations
@@ -76,9 +76,13 @@ class Runs:
         self._database, self._clock = database, clock
 
     def submit(self, run: str, *, contract: str, phase: float) -> None:
-        """Queue a run whose folder is ready; raises `StorageError` where the database refuses."""
+        """Queue a run whose folder is ready; one that failed or was stopped is queued again.
+
+        Raises:
+            StorageError: the database refuses.
+        """
         with self._database.writing() as session:
-            session.add(
+            session.merge(
                 RunRow(id=run, contract=contract, phase=phase, state="queued",
                        submitted=self._clock(), ended=None, note="")
             )  # fmt: skip

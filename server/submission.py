@@ -1,14 +1,18 @@
 """From a `run.toml` to a queued run: everything is checked first, then the folder, then the queue.
 
+A contract is one run, for ever: outlets reserve budget for a contract once and refuse it when it is
+over. So a run is named by its contract; submitting it again continues it if it failed.
+
 Example: `submit(folder, Path("run.toml"), phase=3600.0).id`.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from presspool.common.contract import Contract
+from presspool.common.errors import InputError
 from presspool.common.models import build
 from presspool.common.run_file import freeze, read_run_file
 from presspool.common.run_folder import RunFolder, Setup
@@ -47,7 +51,8 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
         phase: seconds that outlets have for a round.
 
     Raises:
-        InputError: anything wrong with run file, model or held-out data; nothing was queued.
+        InputError: anything wrong with run file, model or held-out data, or the run is there
+            and has not failed; nothing was queued.
         StorageError: the disk refuses.
     """
     run = read_run_file(file)
@@ -65,19 +70,27 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     )
     database = Database.open(home.database)
     try:
-        name = _free_name(home.path / "runs", contract.name)
+        runs, name = Runs(database), _run_id(contract)
+        _require_new(runs, name)
         folder = RunFolder(home.path / "runs" / name)
-        with folder.claim(contract, setup, resume=False):
+        with folder.claim(contract, setup, resume=folder.contract_file.exists()):
             pass
-        Runs(database).submit(name, contract=contract.digest, phase=phase)
+        runs.submit(name, contract=contract.digest, phase=phase)
         missing = sorted(set(contract.outlets) - Members(database).names())
     finally:
         database.close()
     return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
 
 
-def _free_name(runs: Path, name: str) -> str:
-    """The contract's name and the time; a number behind it where that is taken."""
-    stem = f"{name[:_LONGEST_NAME]}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    names = (stem, *(f"{stem}-{number}" for number in range(2, 100)))
-    return next(found for found in names if not (runs / found).exists())
+def _run_id(contract: Contract) -> str:
+    return f"{contract.name[:_LONGEST_NAME]}-{contract.digest.removeprefix('sha256:')[:12]}"
+
+
+def _require_new(runs: Runs, name: str) -> None:
+    states = {run.id: run.state for run in runs.all()}
+    if states.get(name, "failed") not in ("failed", "stopped"):
+        raise InputError(
+            "this run was submitted before", where=name, got=states[name],
+            expected="a new contract, or a run that failed or was stopped",
+            advice="change its name or seed for a run of its own",
+        )  # fmt: skip

@@ -210,7 +210,10 @@ def tasks_of(pool: Pool, round: int, state: Arrays = STATE) -> list[Message]:
 
 
 def open_desk(folder: Path) -> Desk:
-    return Desk(Database.open(f"sqlite:///{folder / 'coordinator.db'}"))
+    """As a coordinator does when it starts."""
+    desk = Desk(Database.open(f"sqlite:///{folder / 'coordinator.db'}"))
+    desk.sweep()
+    return desk
 
 
 @contextmanager

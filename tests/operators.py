@@ -67,9 +67,18 @@ class Operators:
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if done.stdout else done.stderr
 
-    def coordinator(self, command: str, *arguments: object) -> Any:
+    def type(self, *arguments: object, code: int = 0) -> str:
+        """Type a coordinator's command that has no `--json`; returns all that it said."""
+        done = subprocess.run(
+            [*_command(arguments), "--home", str(self.home)], env=ENVIRONMENT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONGEST_WAIT,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    def coordinator(self, command: str, *arguments: object, code: int = 0) -> Any:
         """`presspool coordinator …` on this pool's home."""
-        return self.presspool("coordinator", command, *arguments, "--home", self.home)
+        return self.presspool("coordinator", command, *arguments, "--home", self.home, code=code)
 
     def make(self) -> None:
         """The coordinator's home and its address."""
@@ -117,6 +126,11 @@ class Operators:
         process = self._processes.pop(name)
         process.send_signal(kind)
         return process.wait(LONGEST_WAIT)
+
+    def stop(self) -> None:
+        """End the coordinator by its own command."""
+        self.type("coordinator", "stop")
+        assert self._processes.pop("coordinator").wait(LONGEST_WAIT) == 0
 
     def wait_for(self, state: str, run: str) -> dict[str, Any]:
         """Wait until a run is in a state; returns its status."""

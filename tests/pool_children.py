@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flwr.app import ConfigRecord, Message
 from tests.made_certificates import Certificates
-from tests.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet
+from tests.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
 from tests.made_runs import STATE
 
 from presspool.client.link import Link
@@ -29,8 +29,6 @@ from presspool.common.update import array_record, state_of
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
 from presspool.server.checkpoint import Checkpoint
-from presspool.server.database import Database
-from presspool.server.desk import Desk
 from presspool.server.grid import GrpcGrid
 from presspool.server.pool_service import Limits, PoolService
 from presspool.server.port import open_port
@@ -68,7 +66,7 @@ def coordinator(folder: Path, port: int, outlets: list[str], rounds: int, phase:
     """Serve, and run the rounds that are left; the port's number is written to `port`."""
     _log(folder / "coordinator.log")
     contract, members = contract_of(outlets, rounds), Members({n: made_outlet(n) for n in outlets})
-    desk = Desk(Database.open(f"sqlite:///{folder / 'coordinator.db'}"))
+    desk = open_desk(folder)
     service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
     credentials = Certificates.read(folder).server()
     server, _ = open_port(f"localhost:{port}", credentials, [service.register])

@@ -72,6 +72,9 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     queued = pool.coordinator("submit", run)
     assert queued["not_members"] == []
     assert queued["contract"] == pool.contract.digest
+    again = pool.coordinator("submit", run, code=2)
+    assert "submitted before" in again
+    assert "another coordinator works here" in pool.type("coordinator", "start", code=2)
 
     pool.said(names[0], "delivered")  # in the middle of the run
     pool.end("coordinator", signal.SIGKILL)
@@ -90,7 +93,9 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         found = kinds(pool.outlet(name))
         assert found.count("reserve") == found.count("settle") == 1
         assert found.count("release-intent") == 3
-    assert pool.end("coordinator") == 0
+    assert pool.coordinator("status")["running"]
+    pool.stop()
+    assert not pool.coordinator("status")["running"]
     assert pool.end(names[1]) == 0
 
 
@@ -114,4 +119,10 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
     process = pool._processes[names[0]]
     assert process.wait(120) != 0  # its agent ends and says why
     assert "revoked" in pool.log(names[0])
-    pool.presspool("coordinator", "stop", queued["run"], "--home", pool.home, code=2)
+    pool.type("coordinator", "stop", queued["run"])
+    [found] = pool.coordinator("status", queued["run"])["runs"]
+    assert found["state"] == "stopped"
+    pool.said("coordinator", "given up")
+    assert "has ended already" in pool.type("coordinator", "stop", queued["run"], code=2)
+    pool.coordinator("submit", run)  # and it can be taken up again
+    assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")
