@@ -15,19 +15,15 @@ Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 
 from flwr.app import Context, RecordDict
 
 from presspool.common.contract import Contract
 from presspool.common.envelope import task_id
-from presspool.common.errors import FolderError, PressPoolError, QuorumError, StorageError
+from presspool.common.errors import PressPoolError, QuorumError, StorageError
 from presspool.common.run_folder import RunFolder
 from presspool.common.stopping import until_signalled
 from presspool.common.tls import caller, server_credentials
@@ -155,37 +151,3 @@ class Coordinator:
         with suppress(StorageError):
             self._runs.mark(run.id, "failed", note)
             self._desk.finish(run.id)
-
-
-@contextmanager
-def alone(home: Path) -> Iterator[None]:
-    """Hold a home for this process, whose number then stands in `coordinator.pid`.
-
-    Raises:
-        FolderError: another coordinator works here.
-    """
-    with (home / "coordinator.pid").open("a+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError(
-                "another coordinator works here", where=str(home), expected="one for each home",
-                advice="presspool coordinator stop ends it",
-            ) from None  # fmt: skip
-        lock.truncate(0)
-        lock.write(str(os.getpid()).encode())
-        lock.flush()
-        yield
-
-
-def pid_of(home: Path) -> int | None:
-    """The process number of the coordinator that works here, or None."""
-    try:
-        with (home / "coordinator.pid").open("r+b") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(lock.read())
-    except (OSError, ValueError):
-        pass
-    return None

@@ -36,8 +36,9 @@ def start(
     Example: presspool coordinator start --home /var/lib/presspool
     """
     from presspool.common.tls import split_address
-    from presspool.server.coordinator import Coordinator, alone
+    from presspool.server.coordinator import Coordinator
     from presspool.server.coordinator_folder import CoordinatorFolder
+    from presspool.server.process import alone
 
     start_logging(quiet=False)
     folder = CoordinatorFolder.read(home)
@@ -124,7 +125,7 @@ def stop(
 
 def _end(home: Path) -> None:
     from presspool.common.errors import InputError, PressPoolError
-    from presspool.server.coordinator import pid_of
+    from presspool.server.process import pid_of
 
     pid = pid_of(home)
     if pid is None:

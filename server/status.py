@@ -21,11 +21,11 @@ from presspool.common.errors import FolderError, InputError
 from presspool.common.results import RunResult, read_result
 from presspool.common.run_folder import RunFolder
 from presspool.common.update import FAILURES
-from presspool.server.coordinator import pid_of
 from presspool.server.coordinator_folder import CoordinatorFolder
 from presspool.server.database import Database
 from presspool.server.desk import Desk
 from presspool.server.members import Members
+from presspool.server.process import pid_of
 from presspool.server.runs import OPEN, Runs, Submitted
 
 

@@ -168,7 +168,7 @@ class Operators:
             assert time.monotonic() < deadline, self.log(name)
             assert self._processes[name].poll() is None, self.log(name)
             time.sleep(0.1)
-        return self.log(name).partition(before)[2].split()[0]
+        return self.log(name).partition(before)[2].partition("\n")[0]
 
 
 def _command(arguments: Sequence[object]) -> list[str]:
