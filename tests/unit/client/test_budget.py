@@ -244,6 +244,35 @@ def test_two_processes_train_one_round_and_only_one_may_answer(path: Path, budge
     assert budget.book.spent == COST
 
 
+def test_a_run_that_ended_while_a_round_was_trained_answers_nothing(budget: Budget) -> None:
+    contract = offered(federation={"rounds": 3})
+    with budget.round(contract, number=1, adapter=ADAPTER) as meter:
+        meter.step(1)
+        meter.step(2)
+        budget.end(contract)
+        assert code_of(lambda: meter.bind(b"too late")) == "run-over"
+
+
+def test_a_ledger_that_another_process_keeps_locked_binds_nothing(path: Path) -> None:
+    locked = False
+
+    def step(name: str) -> None:
+        if locked and name == "begin":
+            raise LedgerError("another process keeps the ledger locked")
+
+    with (
+        Budget.open(path, policy=POLICY, step=step) as budget,
+        budget.round(offered(), number=1, adapter=ADAPTER) as meter,
+    ):
+        meter.step(1)
+        meter.step(2)
+        locked = True
+        with pytest.raises(LedgerError, match="locked"):
+            meter.bind(b"answer")
+        locked = False
+        meter.bind(b"answer")
+
+
 def test_many_at_once_reserve_a_run_once(path: Path) -> None:
     contract = offered(
         federation={"rounds": 16, "local_steps": 1}, privacy={"noise_multiplier": 3.0}

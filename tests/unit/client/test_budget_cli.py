@@ -249,6 +249,33 @@ def test_the_example_policy_is_printed_or_written_once(
     assert "max_epsilon_per_run: 3.0" in outlet("policy", "--home", home).out
 
 
+def test_a_kept_contract_is_priced_like_the_run_file(
+    outlet: Command, tmp_path: Path, run_toml: Path, contract: Contract
+) -> None:
+    kept = tmp_path / "contract.json"
+    kept.write_bytes(contract.canonical())
+    one, other = (outlet("budget", "plan", path, "--json").json for path in (run_toml, kept))
+    assert one["needed_epsilon_by_order"] == other["needed_epsilon_by_order"]
+    assert outlet("approve", tmp_path / "none.json", "--home", tmp_path).code == 2
+
+
+def test_a_key_that_cannot_be_used_is_not_replaced(outlet: Command, home: Path) -> None:
+    key = home / "identity" / "log.key"
+    key.parent.mkdir()
+    SigningKey.generate().write(key)
+    key.chmod(0o644)
+    before = key.read_bytes()
+    said = outlet("budget", "init", "--home", home, "--new-key")
+    assert (said.code, "others may read" in said.err) == (2, True)
+    assert key.read_bytes() == before
+    key.unlink()
+    key.parent.rmdir()
+    key.parent.write_text("a file")
+    said = outlet("budget", "init", "--home", home, "--new-key")
+    assert (said.code, "cannot make a folder" in said.err) == (2, True)
+    assert not (home / "ledger.db").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("budget",), ("runs",), ("policy",), ("policy", "check", "no-such.toml"),
