@@ -181,6 +181,25 @@ def test_show_and_runs_say_what_is_used(
     assert f"open    {contract.digest}" in outlet("runs", "--home", home).out
 
 
+def test_an_auditor_takes_the_ledger_with_the_outlets_own_log_key(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    key = made(outlet, home, "--epsilon-max", 60, "--order", 4)["key"]
+    join_toml(home, policy_body)
+    spend(home, contract)
+    file, signing = home / "outlet.export", home / "identity" / "log.key"
+    commands = (
+        ("export", home / "ledger.db", "--out", file, "--signing-key", signing),
+        ("verify", file, "--key", key),
+        ("recompute", file, "--key", key),
+    )
+    for command in commands:
+        arguments = ["audit", *map(str, command)]
+        assert guarded(lambda a=arguments: app(a, standalone_mode=False)) == 0  # type: ignore[misc]
+    assert "10.9% of the filter" in " ".join(capsys.readouterr().out.split())
+
+
 def test_runs_says_what_was_refused_ended_and_waits(
     outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
 ) -> None:
