@@ -22,8 +22,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from presspool.common.contract import Contract, read_canonical
-from presspool.common.errors import ContractError, InputError, StorageError
+from presspool.common.contract import Contract
+from presspool.common.errors import InputError, StorageError
 from presspool.common.files import replace_file
 
 FOLDER = "approvals"  # beside the policy
@@ -60,13 +60,6 @@ class Approvals:
         """Digests of the runs that wait for a person."""
         asked = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.json"))
         return [run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run)]
-
-    def read(self, run: str) -> Contract | None:
-        """The kept contract of a run; None if it was not kept, or is not what it is called."""
-        try:
-            return read_canonical(self._path(run, "json").read_bytes(), digest=run)
-        except (OSError, ContractError):
-            return None
 
     def _made(self, run: str, ending: str) -> Path:
         try:

@@ -115,6 +115,7 @@ class Budget:
     @contextmanager
     def open(
         cls, path: Path, *, policy: Policy, dataset: str | None = None,
+        head: Callable[[], Checkpoint | None] = lambda: None,
         step: Callable[[str], None] = go_on,
     ) -> Iterator[Self]:  # fmt: skip
         """The budget in a ledger's file; `step` is the ledger's seam for tests.
@@ -124,7 +125,7 @@ class Budget:
             EvidenceError: a damaged one.
         """
         with Ledger(path, step=step) as ledger:
-            yield cls(ledger, policy=policy, dataset=dataset)
+            yield cls(ledger, policy=policy, dataset=dataset, head=head)
 
     def check(self, run: str, *, number: int) -> None:
         """Return if a round may still be trained, for all that the ledger knows.

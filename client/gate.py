@@ -15,7 +15,7 @@ Example: ``with opened(settings) as gate: gate.admit(contract, number=1)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,7 +29,7 @@ from presspool.client.policy import Policy, read_policy
 from presspool.client.settings import OutletSettings
 from presspool.common.adapters import digest, trainable
 from presspool.common.contract import Contract
-from presspool.common.errors import GuardError
+from presspool.common.errors import GuardError, StorageError
 from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.update import TrainTask
 
@@ -102,7 +102,8 @@ class RealGate:
         self.budget.check(contract.digest, number=number)
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
-            self.approvals.ask(contract)
+            with suppress(StorageError):  # the run waits all the same
+                self.approvals.ask(contract)
         guard.check_approval(self.policy, contract, approved=approved)
         guard.check_time(self.policy, self.clock())
 

@@ -263,7 +263,13 @@ OUTLET = certificates.certificate_to_der(
     certificates.issue_outlet(ROOT, "daily-bugle", REQUEST, now=NOW)
 )
 HISTORY = History([b"a", b"b", b"c", b"d", b"e"])
-BODIES = [line[45:] for line in exported().splitlines() if not line.startswith(b"{")]
+REFUSED = entries.build(
+    entries.Refusal, seq=9, day="2026-01-05", run=RUN, reason="policy-noise", charge=0, free=0
+)
+BODIES = [
+    REFUSED.canonical(),
+    *(line[45:] for line in exported().splitlines() if not line.startswith(b"{")),
+]
 FROZEN = parse_contract(json.loads(EXAMPLE)).replace(model={"weights": DIGEST, "tokenizer": DIGEST})
 CONTRACTS = [FROZEN.canonical(), EXAMPLE.encode()]
 PARSERS = {

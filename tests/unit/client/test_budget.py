@@ -132,15 +132,15 @@ def test_groups_share_one_draw_so_their_event_is_that_of_one_clip_norm() -> None
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([1, 3, 6]), st.sampled_from([2, 20]), st.sampled_from([0.1, 1.0]),
-            st.sampled_from([0.7, 4.0]), st.integers(0, 6),
+            st.sampled_from([1, 3, 6]), st.sampled_from([1, 20]),
+            st.sampled_from([(1.0, 1.5), (1.0, 4.0), (0.1, 4.0)]), st.integers(0, 6),
         ),
         min_size=1, max_size=12,
     ),
     st.sampled_from([4.0, 6.0, 20.0]),
 )  # fmt: skip
 def test_whatever_contracts_come_the_cap_is_never_exceeded(
-    offers: list[tuple[int, int, float, float, int]], epsilon: float
+    offers: list[tuple[int, int, tuple[float, float], int]], epsilon: float
 ) -> None:
     """Against a slow oracle that adds fractions, whole runs and runs that end early."""
     room = Fraction(filter.capacity(epsilon=epsilon, delta=DELTA, order=ORDER))
@@ -148,7 +148,7 @@ def test_whatever_contracts_come_the_cap_is_never_exceeded(
         path = new_ledger(Path(folder) / "l.db", epsilon=epsilon)
         spent = Fraction(0)
         with Budget.open(path, policy=POLICY) as budget:
-            for index, (rounds, steps, q, sigma, done) in enumerate(offers):
+            for index, (rounds, steps, (q, sigma), done) in enumerate(offers):
                 contract = offered(
                     f"run-{index}", federation={"rounds": rounds, "local_steps": steps},
                     privacy={"sampling_rate": q, "noise_multiplier": sigma},
@@ -242,6 +242,35 @@ def test_two_processes_train_one_round_and_only_one_may_answer(path: Path, budge
         meter.step(2)
         assert code_of(lambda: meter.bind(b"ours")) == "round-released"
     assert budget.book.spent == COST
+
+
+def test_a_run_that_ended_while_a_round_was_trained_answers_nothing(budget: Budget) -> None:
+    contract = offered(federation={"rounds": 3})
+    with budget.round(contract, number=1, adapter=ADAPTER) as meter:
+        meter.step(1)
+        meter.step(2)
+        budget.end(contract)
+        assert code_of(lambda: meter.bind(b"too late")) == "run-over"
+
+
+def test_a_ledger_that_another_process_keeps_locked_binds_nothing(path: Path) -> None:
+    locked = False
+
+    def step(name: str) -> None:
+        if locked and name == "begin":
+            raise LedgerError("another process keeps the ledger locked")
+
+    with (
+        Budget.open(path, policy=POLICY, step=step) as budget,
+        budget.round(offered(), number=1, adapter=ADAPTER) as meter,
+    ):
+        meter.step(1)
+        meter.step(2)
+        locked = True
+        with pytest.raises(LedgerError, match="locked"):
+            meter.bind(b"answer")
+        locked = False
+        meter.bind(b"answer")
 
 
 def test_many_at_once_reserve_a_run_once(path: Path) -> None:
@@ -385,12 +414,15 @@ def test_the_data_set_is_one_unless_it_is_named(path: Path) -> None:
 # --- Kills and full disks ------------------------------------------------------------------------
 
 SAMPLE = 12
+# Priced in no time, because a child has none.
+SHORT = offered("short", privacy={"sampling_rate": 1.0, "noise_multiplier": 4.0})
+SHORT_COST = events.charge(events.from_dp(SHORT.plan.event()), order=ORDER)
 KILLS = [(label, occurrence) for label in LABELS for occurrence in range(1, 8)]
 
 
 def child(path: Path, folder: Path, label: str, occurrence: int) -> int:
     contract = folder / "contract.json"
-    contract.write_bytes(offered().canonical())
+    contract.write_bytes(SHORT.canonical())
     command = [sys.executable, "-m", "tests.budget_children", path, contract, folder, label,
                occurrence]  # fmt: skip
     done = subprocess.run([*map(str, command)], cwd=REPOSITORY, capture_output=True, text=True)
@@ -408,7 +440,7 @@ def nothing_is_missed(path: Path, folder: Path) -> set[int]:
     gradients, wire = lines(folder / "gradients"), lines(folder / "wire")
     if gradients:
         (reserve,) = (e for e in found if isinstance(e, entries.Reserve))
-        assert reserve.charge == COST
+        assert reserve.charge == SHORT_COST
     begun = {e.round for e in found if isinstance(e, entries.AdapterReceived)}
     assert {int(number) for number, _ in gradients} <= begun
     bound = {e.round: e.digest for e in found if isinstance(e, entries.ReleaseIntent)}
@@ -425,9 +457,9 @@ def killed_and_resumed(path: Path, folder: Path, label: str, occurrence: int) ->
     after = [line for line in lines(folder / "gradients") if int(line[0]) in bound]
     assert after == before, "a bound round was trained again"
     with Budget.open(path, policy=POLICY) as budget:
-        assert budget.book.spent == COST, "charged twice"
-        do_round(budget, offered("next"), 1)
-        assert offered().digest not in [h.entry.run for h in budget.book.dangling.values()]
+        assert budget.book.spent == SHORT_COST, "charged twice"
+        do_round(budget, SHORT.replace(name="next"), 1)
+        assert SHORT.digest not in [h.entry.run for h in budget.book.dangling.values()]
     numbers = [number for number, _ in lines(folder / "wire")]
     assert len(set(numbers)) == len(numbers)
 

@@ -181,6 +181,25 @@ def test_show_and_runs_say_what_is_used(
     assert f"open    {contract.digest}" in outlet("runs", "--home", home).out
 
 
+def test_an_auditor_takes_the_ledger_with_the_outlets_own_log_key(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    key = made(outlet, home, "--epsilon-max", 60, "--order", 4)["key"]
+    join_toml(home, policy_body)
+    spend(home, contract)
+    file, signing = home / "outlet.export", home / "identity" / "log.key"
+    commands = (
+        ("export", home / "ledger.db", "--out", file, "--signing-key", signing),
+        ("verify", file, "--key", key),
+        ("recompute", file, "--key", key),
+    )
+    for command in commands:
+        arguments = ["audit", *map(str, command)]
+        assert guarded(lambda a=arguments: app(a, standalone_mode=False)) == 0  # type: ignore[misc]
+    assert "10.9% of the filter" in " ".join(capsys.readouterr().out.split())
+
+
 def test_runs_says_what_was_refused_ended_and_waits(
     outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
 ) -> None:
@@ -247,6 +266,33 @@ def test_the_example_policy_is_printed_or_written_once(
     shown = outlet("policy", "--home", home, "--json").json
     assert shown == Policy().model_dump(mode="json")
     assert "max_epsilon_per_run: 3.0" in outlet("policy", "--home", home).out
+
+
+def test_a_kept_contract_is_priced_like_the_run_file(
+    outlet: Command, tmp_path: Path, run_toml: Path, contract: Contract
+) -> None:
+    kept = tmp_path / "contract.json"
+    kept.write_bytes(contract.canonical())
+    one, other = (outlet("budget", "plan", path, "--json").json for path in (run_toml, kept))
+    assert one["needed_epsilon_by_order"] == other["needed_epsilon_by_order"]
+    assert outlet("approve", tmp_path / "none.json", "--home", tmp_path).code == 2
+
+
+def test_a_key_that_cannot_be_used_is_not_replaced(outlet: Command, home: Path) -> None:
+    key = home / "identity" / "log.key"
+    key.parent.mkdir()
+    SigningKey.generate().write(key)
+    key.chmod(0o644)
+    before = key.read_bytes()
+    said = outlet("budget", "init", "--home", home, "--new-key")
+    assert (said.code, "others may read" in said.err) == (2, True)
+    assert key.read_bytes() == before
+    key.unlink()
+    key.parent.rmdir()
+    key.parent.write_text("a file")
+    said = outlet("budget", "init", "--home", home, "--new-key")
+    assert (said.code, "cannot make a folder" in said.err) == (2, True)
+    assert not (home / "ledger.db").exists()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from presspool.client import guard
 from presspool.client.policy import Policy, parse_policy
 from presspool.common.adapters import read, trainable
 from presspool.common.contract import Contract, parse_contract
-from presspool.common.errors import GuardError, NotNowError, SelfTestError
-from presspool.common.ledger.entries import GUARD_REASONS, REASONS
+from presspool.common.errors import EvidenceError, GuardError, NotNowError, SelfTestError
+from presspool.common.ledger.entries import GUARD_REASONS, REASONS, Refusal, parse_entry
+from presspool.common.ledger.entries import build as build_entry
 from presspool.common.models import build, public_factor
 from presspool.common.update import FAILURES
 
@@ -134,6 +135,12 @@ def test_every_word_of_the_guard_travels_and_is_written_down() -> None:
     assert set(GUARD_REASONS) <= words
     assert set(GUARD_REASONS) <= set(REASONS)
     assert len(REASONS) == len(set(REASONS))
+    for reason in REASONS:
+        made = build_entry(Refusal, seq=1, day="2026-01-05", run="sha256:" + "0" * 64,
+                           reason=reason, charge=0, free=0)  # fmt: skip
+        assert parse_entry(made.canonical()) == made
+    with pytest.raises(EvidenceError):
+        parse_entry(made.canonical().replace(made.reason.encode(), b"readers"))
     for code in ("not-now-quiet-hours", "not-now-approval", "round-released", "run-over"):
         assert code in words
         assert code not in set[str](REASONS)  # no refusal of the run
