@@ -10,6 +10,7 @@ Example: `become_server(run_id=1)`; `stamp(message, "1-7")`.
 
 from __future__ import annotations
 
+import hashlib
 import time
 
 from flwr.app import DEFAULT_TTL, Message, Metadata, RecordDict
@@ -61,3 +62,8 @@ def arrived(content: RecordDict, *, message_id: str, node: int, round: int) -> M
         message_type="train",
     )  # fmt: skip
     return make_message(metadata, content)
+
+
+def node_of(outlet: str) -> int:
+    """The stable node id of an outlet: 62 bits of its name's SHA-256, and never the server's."""
+    return int.from_bytes(hashlib.sha256(outlet.encode()).digest()[:8], "big") >> 2 | 2

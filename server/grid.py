@@ -12,7 +12,6 @@ Example: `with_grid = GrpcGrid(desk, ...)`; `presspool.server.rounds.run(with_gr
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -31,7 +30,7 @@ from presspool.common.envelope import (
     sign_task,
     task_id,
 )
-from presspool.common.flower import become_server, from_bytes, stamp, to_bytes
+from presspool.common.flower import become_server, from_bytes, node_of, stamp, to_bytes
 from presspool.common.keys import SigningKey, key_id
 from presspool.common.update import FAILURES, unpack_task
 from presspool.server.desk import Desk
@@ -205,8 +204,3 @@ def _joined(chunks: Iterable[bytes], size: int) -> bytearray:
         body[end : end + len(chunk)] = chunk
         end += len(chunk)
     return body
-
-
-def node_of(outlet: str) -> int:
-    """The stable node id of an outlet: 62 bits of its name's SHA-256, and never the server's."""
-    return int.from_bytes(hashlib.sha256(outlet.encode()).digest()[:8], "big") >> 2 | 2

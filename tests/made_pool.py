@@ -37,13 +37,13 @@ from presspool.common.envelope import (
     task_id,
 )
 from presspool.common.errors import AdmissionError
-from presspool.common.flower import become_server, to_bytes
+from presspool.common.flower import become_server, node_of, to_bytes
 from presspool.common.keys import SigningKey, key_id
 from presspool.common.tls import caller
 from presspool.common.update import AdapterUpdate, TrainTask, pack_task, pack_update, unpack_task
 from presspool.server.database import Database
 from presspool.server.desk import Desk
-from presspool.server.grid import GrpcGrid, node_of
+from presspool.server.grid import GrpcGrid
 from presspool.server.pool_service import Limits, PoolService
 from presspool.server.port import open_port
 

@@ -28,10 +28,17 @@ from tests.made_runs import CONTRACT, STATE
 from presspool.common.adapters import digest
 from presspool.common.envelope import open_task
 from presspool.common.errors import PressPoolError
-from presspool.common.flower import SERVER_NODE, arrived, become_server, from_bytes, to_bytes
+from presspool.common.flower import (
+    SERVER_NODE,
+    arrived,
+    become_server,
+    from_bytes,
+    node_of,
+    to_bytes,
+)
 from presspool.common.update import TrainTask, pack_task, unpack_update
 from presspool.server.desk import Desk
-from presspool.server.grid import GrpcGrid, node_of
+from presspool.server.grid import GrpcGrid
 
 OUTLETS = ["east-sun", "north-post", "south-echo"]
 
