@@ -41,7 +41,6 @@ from presspool.server.grid import GrpcGrid
 from presspool.server.members import Members
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
-from presspool.server.rounds import run as run_rounds
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +187,8 @@ def _run(
     home: CoordinatorFolder, run: Submitted, desk: Desk, members: Members, phase: float
 ) -> None:
     """Run, or continue, one run; an error stops it and not the coordinator."""
+    from presspool.server.rounds import run as run_rounds  # torch takes seconds; outlets may dial
+
     log.info("run %s", run.id)
     try:
         contract = run.folder.read_contract()

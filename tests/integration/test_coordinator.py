@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from click.testing import Result
 from flwr.app import Context, Message, RecordDict
 from tests.made_pools import Pool
 from tests.made_runs import write_run
+from typer.testing import CliRunner
 
+from presspool.cli import app as cli
 from presspool.client.app import app
 from presspool.client.identity import Identity
 from presspool.client.link import Link
@@ -34,15 +37,15 @@ OUTLETS = ("north-post", "south-echo")
 _one_at_a_time = threading.Lock()  # the app's model is the process's
 
 
-def presspool(*args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "presspool.cli", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT)
+def presspool(*args: object) -> Result:
+    """A command, in this process."""
+    return CliRunner().invoke(cli, ["coordinator", *map(str, args)])
 
 
 def said(*args: object) -> Any:
     """A command's JSON."""
     done = presspool(*args, "--json")
-    assert done.returncode == 0, done.stderr
+    assert done.exception is None, done.exception
     return json.loads(done.stdout)
 
 
@@ -126,29 +129,29 @@ def test_a_submitted_run_goes_on_after_a_kill_and_ends_with_the_bytes_of_a_simul
     with LocalGrid(settings, workers=0) as grid:
         run(grid, here)
 
-    queued = said("coordinator", "submit", run_toml, "--home", home)
-    again = presspool("coordinator", "submit", run_toml, "--home", home)
-    assert (again.returncode, "submitted before" in again.stderr) == (2, True)
+    queued = said("submit", run_toml, "--home", home)
+    again = presspool("submit", run_toml, "--home", home)
+    assert "submitted before" in str(again.exception)
     folder = RunFolder(Path(queued["folder"]))
     with started(home, log):
         eventually(lambda: "run test-" in log.read_text(), log)
-        second = presspool("coordinator", "start", "--home", home)
-        assert (second.returncode, "another process" in second.stderr) == (2, True)
+        second = presspool("start", "--home", home)
+        assert "another process" in str(second.exception)
         with outlets_at_work(tmp_path, members):
             eventually(folder.checkpoint.exists, log)
     # Killed in or after round 2; nobody serves now.
-    assert said("coordinator", "status", "--home", home)["serving"] is False
+    assert said("status", "--home", home)["serving"] is False
     with started(home, log) as process, outlets_at_work(tmp_path, members):
         eventually(lambda: "is complete" in log.read_text(), log)
-        seen = said("coordinator", "status", "--home", home)
+        seen = said("status", "--home", home)
         assert seen["serving"] is True
         (row,) = seen["runs"]
         assert (row["run"], row["state"], row["round"]) == (queued["run"], "complete", 2)
-        assert presspool("coordinator", "stop", "--home", home).stdout == "stopped\n"
+        assert presspool("stop", "--home", home).stdout == "stopped\n"
         assert process.wait(WAIT) == 0
     file = "adapter_model.safetensors"
     assert (folder.adapter / file).read_bytes() == (here.adapter / file).read_bytes()
-    assert presspool("coordinator", "stop", "--home", home).stdout == "nothing was serving\n"
+    assert presspool("stop", "--home", home).stdout == "nothing was serving\n"
 
 
 def test_status_says_who_is_late_and_a_failed_run_says_why_and_goes_on_when_submitted_again(
@@ -159,21 +162,21 @@ def test_status_says_who_is_late_and_a_failed_run_says_why_and_goes_on_when_subm
         for name in OUTLETS:
             pool.join(pool.invite(name), tmp_path / f"home of {name}")
     run_toml = write_run(tmp_path / "run", contract_body)
-    said("coordinator", "submit", run_toml, "--home", home)
+    said("submit", run_toml, "--home", home)
     with started(home, log):
-        eventually(lambda: said("coordinator", "status", "--home", home)["runs"][0]["round"] > 0,
+        eventually(lambda: said("status", "--home", home)["runs"][0]["round"] > 0,
                    log)  # fmt: skip
-        (row,) = said("coordinator", "status", "--home", home)["runs"]
+        (row,) = said("status", "--home", home)["runs"]
         assert row["state"] == "running"
         assert row["waiting"] == dict.fromkeys(OUTLETS, "no answer yet")
         for name in OUTLETS:  # then nobody is waited for, and there is no quorum
-            revoked = presspool("coordinator", "revoke", name, "--reason", "test", "--home", home)
-            assert revoked.returncode == 0, revoked.stderr
+            revoked = presspool("revoke", name, "--reason", "test", "--home", home)
+            assert revoked.exception is None
         eventually(lambda: "is stopped" in log.read_text(), log)
-        (row,) = said("coordinator", "status", "--home", home)["runs"]
+        (row,) = said("status", "--home", home)["runs"]
         assert row["state"] == "stopped"
         assert "too few admitted updates" in row["why"]
-        assert "too few admitted updates" in presspool("coordinator", "status", "--home",
+        assert "too few admitted updates" in presspool("status", "--home",
                                                        home).stdout  # fmt: skip
-        said("coordinator", "submit", run_toml, "--home", home)
+        said("submit", run_toml, "--home", home)
         eventually(lambda: log.read_text().count("is stopped") == 2, log)
