@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from presspool.common.contract import Contract
 from presspool.common.errors import FolderError, InputError, PressPoolError
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0  # between two looks for submitted runs
 _STOPPED, _LOCK = "stopped.json", "coordinator.pid"
+_TRIES = 10
 
 State = Literal["queued", "running", "stopped", "complete"]
 
@@ -141,26 +142,33 @@ def stop(home: Path, *, seconds: float = 60.0) -> bool:
 
 def is_served(home: Path) -> bool:
     """Whether a process serves this home."""
-    try:
-        with _alone(home):
-            return False
-    except FolderError:
-        return True
+    with (home / _LOCK).open("a+") as lock:
+        return not _locked(lock, fcntl.LOCK_SH)
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Hold the home's lock, with this process's number in it."""
     with (home / _LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        for _ in range(_TRIES):  # somebody may just be looking
+            if _locked(lock, fcntl.LOCK_EX):
+                break
+            time.sleep(0.1)
+        else:
             raise FolderError("another process serves this coordinator", where=str(home),
-                              advice="presspool coordinator stop ends it") from None  # fmt: skip
+                              advice="presspool coordinator stop ends it")  # fmt: skip
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _locked(lock: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
