@@ -49,7 +49,9 @@ def from_bytes(data: bytes | bytearray) -> RecordDict:
         ValueError: the bytes are no message content.
     """
     try:
-        return recorddict_from_proto(ProtoRecordDict.FromString(data))
+        parsed = ProtoRecordDict.FromString(data)
+        del data  # it may be large, and the caller may have let go of it
+        return recorddict_from_proto(parsed)
     except (DecodeError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a message's content: {type(error).__name__}") from None
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from presspool.common.envelope import (
@@ -32,11 +32,23 @@ from presspool.common.envelope import (
     Signed,
     TaskHeader,
     UpdateHeader,
-    open_update,
     read_header,
 )
-from presspool.common.errors import AdmissionError, EvidenceError, PressPoolError
+from presspool.common.errors import AdmissionError
 from presspool.server.database import Database
+from presspool.server.desk_rows import (
+    add_chunks,
+    body_owner,
+    forget,
+    has_update,
+    judge,
+    last_round,
+    opened,
+    require_same_body,
+    store,
+    task_row,
+    update_row,
+)
 from presspool.server.desk_tables import ChunkRow, RefusalRow, TaskRow, UpdateRow
 
 BATCH_BYTES = 4 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
@@ -102,28 +114,28 @@ class Desk:
         """
         run, round = tasks[0][0].run, tasks[0][0].round
         with self._writing() as session:
-            _require_same_body(session, tasks)
+            require_same_body(session, tasks)
             for header, signed in tasks:
                 row = session.get(TaskRow, header.task)
                 if row is None:
-                    session.add(_task_row(header, signed, at=self._now()))
+                    session.add(task_row(header, signed, at=self._now()))
                 else:
                     row.closed = False
-            _forget(session, run, before=round)
-            _store(session, body_owner(run, round), body)
+            forget(session, run, before=round)
+            store(session, body_owner(run, round), body)
         self.tasks_changed.raise_()
 
     def finish(self, run: str) -> None:
         """The run is over: close its tasks and throw away their bodies and its updates'."""
         with self._writing() as session:
-            last = _last_round(session, run)
-            _forget(session, run, before=last + 1)
+            last = last_round(session, run)
+            forget(session, run, before=last + 1)
 
     def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
         """The outlet's oldest task that is open and has no update."""
         wanted = (
             select(TaskRow)
-            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~_answered())
+            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update())
             .order_by(TaskRow.handed_out, TaskRow.round)
             .limit(1)
         )
@@ -159,13 +171,13 @@ class Desk:
             AdmissionError: it is refused; that is on record.
         """
         try:
-            header = _opened(signed, update_key)
+            header = opened(signed, update_key)
         except AdmissionError as error:
             self.refuse(outlet, error.code)
             raise
         try:
             with self._database.reading() as session:
-                known = _judge(session, outlet, header, signed)
+                known = judge(session, outlet, header, signed)
         except AdmissionError as error:
             self.refuse(outlet, error.code, header)
             raise
@@ -187,7 +199,7 @@ class Desk:
     def standing(self, run: str) -> Standing:
         """Where a run's newest round stands."""
         with self._database.reading() as session:
-            last = _last_round(session, run)
+            last = last_round(session, run)
             wanted = select(TaskRow.outlet, UpdateRow.task).outerjoin(UpdateRow)
             rows = session.execute(wanted.where(TaskRow.run == run, TaskRow.round == last)).all()
         refused = {r.outlet: r.code for r in self.refusals() if (r.run, r.round) == (run, last)}
@@ -233,17 +245,17 @@ class Desk:
 
     def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
         with self._writing() as session:
-            _add_chunks(session, upload, chunks)
+            add_chunks(session, upload, chunks)
 
     def _complete(self, upload: Upload, rest: Mapping[int, bytes]) -> None:
         """Make an update of what is staged, if its task is still waiting for it."""
         header = upload.header
         try:
             with self._writing() as session:
-                if _judge(session, header.outlet, header, upload.signed):
+                if judge(session, header.outlet, header, upload.signed):
                     return  # another stream brought the very same update first
-                _add_chunks(session, upload.id, rest)
-                session.add(_update_row(upload, at=self._now()))
+                add_chunks(session, upload.id, rest)
+                session.add(update_row(header, upload.signed, upload.id, at=self._now()))
         except AdmissionError as error:
             self.refuse(header.outlet, error.code, header)
             raise
@@ -319,11 +331,6 @@ class Upload:
         raise AdmissionError(code, "refused", where=self.header.outlet)
 
 
-def body_owner(run: str, round: int) -> str:
-    """The owner of the chunks of the body that all tasks of a round share."""
-    return f"{run}/{round}"
-
-
 class Signal:
     """Something happened; threads that wait for it never miss it."""
 
@@ -345,104 +352,3 @@ class Signal:
         """Return when it has happened more than `seen` times, or after `seconds`."""
         with self._condition:
             self._condition.wait_for(lambda: self._count != seen, timeout=seconds)
-
-
-def _opened(signed: Signed, update_key: bytes) -> UpdateHeader:
-    try:
-        return open_update(signed, update_key)
-    except EvidenceError as error:
-        code = "bad-signature" if error.where == "signature" else "malformed"
-        raise AdmissionError(code, "refused") from None
-
-
-def _judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -> bool:
-    """Whether this very update is there already; False means that its task waits for it.
-
-    Raises:
-        AdmissionError: neither.
-    """
-    if code := _misplaced(session, outlet, header):
-        raise AdmissionError(code, "refused", where=outlet)
-    row = session.get_one(TaskRow, header.task)
-    there = session.get(UpdateRow, header.task)
-    if there is not None and there.header != signed.body:
-        raise AdmissionError("duplicate", "there is another update", where=outlet)
-    if there is not None and row.round < _last_round(session, row.run):
-        raise AdmissionError("replayed", "of an earlier round", where=outlet)
-    if there is not None:
-        return True  # its receipt was lost
-    if row.closed:
-        raise AdmissionError("late", "the phase is over", where=outlet)
-    return False
-
-
-def _misplaced(session: Session, outlet: str, header: UpdateHeader) -> str | None:
-    """The first thing in which the header is not of the caller's task."""
-    if header.outlet != outlet:
-        return "wrong-outlet"
-    row = session.get(TaskRow, header.task)
-    if row is None:
-        return "wrong-round" if _last_round(session, header.run) else "wrong-run"
-    task = read_header(TaskHeader, row.header)
-    for field in ("contract", "base", "nonce"):
-        if getattr(header, field) != getattr(task, field):
-            return f"wrong-{field}"
-    return "too-large" if header.bytes > task.allowance else None
-
-
-def _last_round(session: Session, run: str) -> int:
-    """The newest round of a run, or 0 where there is none."""
-    return session.scalar(select(func.max(TaskRow.round)).where(TaskRow.run == run)) or 0
-
-
-def _answered() -> ColumnElement[bool]:
-    return exists().where(UpdateRow.task == TaskRow.id)
-
-
-def _require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed]]) -> None:
-    header = tasks[0][0]
-    wanted = select(TaskRow.body).where(TaskRow.run == header.run, TaskRow.round == header.round)
-    found = set(session.scalars(wanted)) | {header.body for header, _ in tasks}
-    if len(found) > 1:
-        raise PressPoolError(
-            f"round {header.round} was handed out with another adapter", where=f"run {header.run}",
-            expected="one body for all tasks of a round", got=", ".join(sorted(found)),
-            advice="continue the run from the checkpoint that it stopped at",
-        )  # fmt: skip
-
-
-def _forget(session: Session, run: str, *, before: int) -> None:
-    """Close earlier rounds; of the one before, the only one that has any, drop the bodies."""
-    old = (TaskRow.run == run, TaskRow.round < before)
-    session.execute(update(TaskRow).where(*old, TaskRow.closed.is_(False)).values(closed=True))
-    uploads = select(UpdateRow.upload).join(TaskRow).where(*old, TaskRow.round == before - 1)
-    session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(uploads)))
-    session.execute(delete(ChunkRow).where(ChunkRow.owner == body_owner(run, before - 1)))
-
-
-def _store(session: Session, owner: str, body: bytes) -> None:
-    """Write a body's chunks one by one, unless they are there."""
-    if session.get(ChunkRow, (owner, 0)) is None:
-        for number, start in enumerate(range(0, len(body), CHUNK_BYTES)):
-            _add_chunks(session, owner, {number: body[start : start + CHUNK_BYTES]})
-
-
-def _add_chunks(session: Session, owner: str, chunks: Mapping[int, bytes]) -> None:
-    rows = [{"owner": owner, "number": number, "data": data} for number, data in chunks.items()]
-    if rows:
-        session.execute(insert(ChunkRow), rows)
-
-
-def _task_row(header: TaskHeader, signed: Signed, *, at: float) -> TaskRow:
-    return TaskRow(
-        id=header.task, run=header.run, round=header.round, outlet=header.outlet,
-        header=signed.body, signature=signed.signature, body=header.body, handed_out=at,
-        closed=False,
-    )  # fmt: skip
-
-
-def _update_row(upload: Upload, *, at: float) -> UpdateRow:
-    return UpdateRow(
-        task=upload.header.task, header=upload.signed.body, signature=upload.signed.signature,
-        upload=upload.id, received=at,
-    )  # fmt: skip

@@ -107,8 +107,10 @@ class GrpcGrid(Grid):
         messages = list(messages)
         if not messages:
             return []
+        said = self._header(messages[0].content)  # first: it holds a copy of the arrays for a while
         body = to_bytes(messages[0].content)
-        said = self._header(messages[0].content, body)
+        said |= {"body": body_digest(body), "bytes": len(body),
+                 "allowance": len(body) + EXTRA_BYTES}  # fmt: skip
         tasks = [self._task(message, said) for message in messages]
         self._desk.hand_out(tasks, body)
         for message, (header, _) in zip(messages, tasks, strict=True):
@@ -144,13 +146,12 @@ class GrpcGrid(Grid):
         answered = self._desk.answered(self._sent)
         return sorted(self._name(task) for task in self._sent if task not in answered)
 
-    def _header(self, content: RecordDict, body: bytes) -> dict[str, object]:
-        """What the headers of all outlets have in common."""
+    def _header(self, content: RecordDict) -> dict[str, object]:
+        """What the headers of all outlets have in common, but for the body."""
         task = unpack_task(content)
         return {
             "key": key_id(self._key.public), "run": self._id, "contract": task.digest,
-            "round": task.round, "base": digest(task.state), "body": body_digest(body),
-            "bytes": len(body), "allowance": len(body) + EXTRA_BYTES,
+            "round": task.round, "base": digest(task.state),
         }  # fmt: skip
 
     def _task(self, message: Message, said: dict[str, object]) -> tuple[TaskHeader, Signed]:

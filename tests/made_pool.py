@@ -235,7 +235,7 @@ def open_pool(
         yield Pool(folder, port, desk, members, made, service)
     finally:
         service.close()
-        server.stop(0).wait()
+        server.stop(2.0).wait()
 
 
 def spoiled(**changes: Any) -> Callable[[AdapterUpdate], AdapterUpdate]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.made_pool import (
 
 from presspool.common.envelope import CHUNK_BYTES, Signed, TaskHeader, sign_update
 from presspool.common.errors import AdmissionError, PressPoolError, StorageError
+from presspool.server.database import Database
 from presspool.server.desk import BATCH_BYTES, Desk
 
 NORTH, SOUTH = "north-post", "south-echo"
@@ -27,8 +30,20 @@ UPDATE = b"an update's body"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return open_desk(tmp_path)
+def desk(database_url: str) -> Iterator[Desk]:
+    """Each test runs on SQLite and on PostgreSQL."""
+    with opened(database_url) as desk:
+        yield desk
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Desk]:
+    """As a coordinator does when it starts."""
+    database = Database.open(url)
+    desk = Desk(database)
+    desk.sweep()
+    yield desk
+    database.close()
 
 
 def hand_out(desk: Desk, round: int = 1, run: str = RUN, **changes: Any) -> dict[str, TaskHeader]:
@@ -309,10 +324,9 @@ def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Desk) -> None:
 
 
 def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_staged(
-    tmp_path: Path,
+    desk: Desk, database_url: str
 ) -> None:
     body = bytes(BATCH_BYTES + CHUNK_BYTES)
-    desk = open_desk(tmp_path)
     tasks = hand_out(desk, allowance=len(body))
     deliver(desk, signed_update(tasks[NORTH], UPDATE))
     whole = chunks(desk)
@@ -322,28 +336,21 @@ def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_stag
     for _ in range(4):
         upload.add(bytes(CHUNK_BYTES))
     assert chunks(desk) == whole + 4  # staged; then the process is killed
-    again = open_desk(tmp_path)
-    assert chunks(again) == whole
-    assert hand_out(again) == {SOUTH: tasks[SOUTH]}
-    assert stored(again, tasks[NORTH]) == UPDATE
-    deliver(again, cut, body, outlet=SOUTH)
-    assert stored(again, tasks[SOUTH]) == body
+    with opened(database_url) as again:
+        assert chunks(again) == whole
+        assert hand_out(again) == {SOUTH: tasks[SOUTH]}
+        assert stored(again, tasks[NORTH]) == UPDATE
+        deliver(again, cut, body, outlet=SOUTH)
+        assert stored(again, tasks[SOUTH]) == body
 
 
-@pytest.fixture
-def no_wal_headroom(desk: Desk) -> int:
-    """The size up to which the database's files may grow, a little above what they are."""
-    folder = Path(str(desk._database._engine.url.database)).parent
-    return max(path.stat().st_size for path in folder.iterdir()) + 64 * 1024
-
-
-def test_a_full_disk_refuses_the_update_and_keeps_what_was_there(
-    desk: Desk, no_wal_headroom: int
-) -> None:
+def test_a_full_disk_refuses_the_update_and_keeps_what_was_there(tmp_path: Path) -> None:
     body = bytes(2 * CHUNK_BYTES)
+    desk = open_desk(tmp_path)
     tasks = hand_out(desk, allowance=len(body))
     signed = signed_update(tasks[NORTH], body)
-    with full_disk(room=no_wal_headroom), pytest.raises(StorageError):
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    with full_disk(room=largest + 64 * 1024), pytest.raises(StorageError):
         deliver(desk, signed, body)
     assert desk.answered([tasks[NORTH].task]) == set()
     deliver(desk, signed, body)  # there is room again
