@@ -21,7 +21,6 @@ Example: `train_round(model, readers, contract, work)` gives name → float32 ch
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -41,6 +40,7 @@ from presspool.client.sampling import Sample, draw
 from presspool.common.adapters import State, group_of, load, read, trainable
 from presspool.common.contract import Contract, Optimizer
 from presspool.common.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.schedule import factor
 
 log = logging.getLogger(__name__)
 
@@ -176,15 +176,12 @@ def private_optimizer(
 def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
     """What the learning rate is multiplied with at a step (from 0) of the whole run.
 
-    Linear warm-up over `warmup_steps`, then constant, or a half cosine down to 0 at the end
-    (Loshchilov & Hutter, ICLR 2017, without restarts).
+    Linear warm-up over `warmup_steps`, then the schedule over the steps that are left.
     """
     if step < spec.warmup_steps:
         return (step + 1) / (spec.warmup_steps + 1)
-    if spec.schedule == "constant":
-        return 1.0
     done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * done))
+    return factor(spec.schedule, done)
 
 
 def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], labels: Tensor) -> Tensor:

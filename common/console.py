@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +26,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from presspool.common.errors import PressPoolError
 
+# Progress where there is no terminal.
+SECONDS_BETWEEN_LINES, SECONDS_WORTH_A_LINE = 10.0, 2.0
 INTERRUPTED = 130  # what typer makes of Ctrl-C: 128 + SIGINT
 
 out = Console(soft_wrap=False, highlight=False)
@@ -50,7 +54,7 @@ def start_logging(*, quiet: bool) -> None:
 
 @contextmanager
 def progress(what: str, *, total: int, done: int = 0) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal; elsewhere nothing, the log lines do.
+    """A progress bar on a terminal; elsewhere a line now and then.
 
     Args:
         what: the work, in two words.
@@ -61,13 +65,28 @@ def progress(what: str, *, total: int, done: int = 0) -> Iterator[Callable[[], N
         A function to call once for each unit done.
     """
     if not err.is_terminal:
-        yield lambda: None
+        yield _lines(what, total=total, done=done)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda: bar.advance(task)
+
+
+def _lines(what: str, *, total: int, done: int) -> Callable[[], None]:
+    began = said = time.monotonic()
+
+    def advance() -> None:
+        nonlocal done, said
+        done += 1
+        now = time.monotonic()
+        last = done == total and now - began > SECONDS_WORTH_A_LINE
+        if last or now - said >= SECONDS_BETWEEN_LINES:
+            said = now
+            err.print(f"{datetime.now():%H:%M:%S} {what}: {done} of {total}", markup=False)
+
+    return advance
 
 
 def guarded(command: Callable[[], object]) -> int:

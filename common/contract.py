@@ -39,6 +39,7 @@ from pydantic import (
 from presspool.common.canonical_json import canonical
 from presspool.common.errors import ContractError
 from presspool.common.privacy import PrivacyPlan, solve_noise
+from presspool.common.schedule import Schedule
 
 SCHEMA = 1
 M = TypeVar("M", bound=BaseModel)
@@ -204,7 +205,7 @@ class Optimizer(_Part):
     learning_rate: Grouped
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
 
 
@@ -225,7 +226,7 @@ class Server(_Part):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9, 0.99,
     )  # fmt: skip
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
 
 
 class Contract(_Part):

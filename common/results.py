@@ -99,7 +99,8 @@ class RoundResult:
 
     Attributes:
         round: 0 is the state before training.
-        accuracy: share of the public held-out records that are right; None: not measured.
+        accuracy: share of the public held-out records that are right, of a large file on some of
+            its records between the first and the last round; None: not measured.
         macro_f1: mean of the classes' F1 scores on the same records.
         loss: mean cross-entropy on the same records, in nats; None also where it is not finite.
         bytes_up: bytes that all outlets sent in this round.

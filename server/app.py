@@ -1,18 +1,24 @@
 """The coordinator's Flower `ServerApp`: runs the run of the folder that its configuration names.
 
+On a network outlets come one by one, so it begins when as many nodes are there as the contract's
+quorum asks for.
+
 Example: `app(grid, context)` with `context.run_config = {"run-folder": "runs/demo"}`.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from presspool.common.errors import InputError
+from presspool.common.errors import InputError, QuorumError
 from presspool.common.run_folder import RunFolder
 from presspool.server.rounds import run
+
+LONGEST_WAIT, PAUSE = 600.0, 0.2  # seconds
 
 app = ServerApp()
 
@@ -26,4 +32,22 @@ def main(grid: Grid, context: Context) -> None:
             "the coordinator does not know which run to run", where="run configuration",
             expected="run-folder = the path of a run folder",
         )  # fmt: skip
-    run(grid, RunFolder(Path(str(folder))))
+    found = RunFolder(Path(str(folder)))
+    _wait_for_nodes(grid, found.read_contract().federation.quorum)
+    run(grid, found)
+
+
+def _wait_for_nodes(grid: Grid, quorum: int) -> None:
+    """Return when enough outlets are connected.
+
+    Raises:
+        QuorumError: they were not after `LONGEST_WAIT` seconds.
+    """
+    deadline = time.monotonic() + LONGEST_WAIT
+    while (there := len(list(grid.get_node_ids()))) < quorum:
+        if time.monotonic() > deadline:
+            raise QuorumError(
+                "too few outlets are connected", expected=f"at least {quorum}", got=there,
+                advice="start the others' nodes, then the same run again",
+            )  # fmt: skip
+        time.sleep(PAUSE)

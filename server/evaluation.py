@@ -2,7 +2,8 @@
 
 Only public data is ever evaluated: a metric on readers' data would be a release that nobody
 charged. What the frozen layers make of the file's texts is computed once and used after every
-round.
+round. A large file is read whole before the first round and after the last; the rounds between are
+measured on `BETWEEN` of its records, always the same ones, spread evenly over it.
 
 Example: `Evaluation(contract, HeldOut.read(path, text="text", label="label", labels=labels))`.
 """
@@ -40,6 +41,7 @@ class Scores:
     loss: float | None
 
 
+BETWEEN = 1000
 NOT_MEASURED = Scores(accuracy=None, macro_f1=None, loss=None)
 
 
@@ -65,6 +67,12 @@ class HeldOut:
         texts, numbers = read_labelled(path, text=text, label=label, labels=labels)
         return cls(texts=texts, labels=numbers)
 
+    def between(self) -> HeldOut:
+        """At most `BETWEEN` records, spread evenly."""
+        count = min(BETWEEN, len(self.texts))
+        chosen = np.arange(count) * len(self.texts) // max(1, count)
+        return HeldOut(texts=[self.texts[i] for i in chosen.tolist()], labels=self.labels[chosen])
+
 
 class Evaluation:
     """A contract's model, judged on a held-out file.
@@ -83,10 +91,16 @@ class Evaluation:
         self._trunk, self._held_out = FrozenTrunk(self._model, contract), held_out
         self._activations = ActivationCache() if activations is None else activations
 
-    def scores(self, state: State) -> Scores:
-        """Accuracy, macro-F1 and mean loss of an adapter state."""
+    def scores(self, state: State, *, between: bool = False) -> Scores:
+        """Accuracy, macro-F1 and mean loss of an adapter state.
+
+        Args:
+            state: the adapter.
+            between: on some of the records only (`HeldOut.between`).
+        """
         load(self._model, state)
-        logits, labels = self.logits(), self._held_out.labels
+        held_out = self._held_out.between() if between else self._held_out
+        logits, labels = self._logits(held_out.texts), held_out.labels
         classes = list(range(logits.shape[1]))
         predicted = logits.argmax(axis=1)
         finite = bool(np.isfinite(logits).all())
@@ -102,13 +116,13 @@ class Evaluation:
     def correct(self, state: State) -> NDArray[np.bool_]:
         """Whether each record is classified right, (records,) in the order of the file."""
         load(self._model, state)
-        right: NDArray[np.bool_] = self.logits().argmax(axis=1) == self._held_out.labels
+        logits = self._logits(self._held_out.texts)
+        right: NDArray[np.bool_] = logits.argmax(axis=1) == self._held_out.labels
         return right
 
     @torch.inference_mode()
-    def logits(self) -> NDArray[np.float32]:
-        """(records, labels) logits of the model as it stands, in the order of the file."""
-        texts = self._held_out.texts
+    def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(records, labels) logits of the model as it stands, in the order of the texts."""
         # Similar lengths together: less padding, same scores.
         order = np.argsort([len(text) for text in texts], kind="stable")
         outputs = []

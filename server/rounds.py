@@ -45,6 +45,7 @@ from presspool.server.evaluation import NOT_MEASURED, Evaluation, HeldOut, Score
 log = logging.getLogger(__name__)
 
 State = dict[str, NDArray[np.float32]]
+Scorer = Callable[[int, State], Scores]  # of a round's number and adapter
 
 
 def run(grid: Grid, folder: RunFolder) -> RunResult:
@@ -79,10 +80,10 @@ def run(grid: Grid, folder: RunFolder) -> RunResult:
     return result
 
 
-def _start(contract: Contract, scores: Callable[[State], Scores]) -> Checkpoint:
+def _start(contract: Contract, scores: Scorer) -> Checkpoint:
     began = time.monotonic()
     state = adapters.read(build(contract))
-    before = scores(state)
+    before = scores(0, state)
     first = RoundResult(
         round=0, accuracy=before.accuracy, macro_f1=before.macro_f1, loss=before.loss, bytes_up=0,
         bytes_down=0, seconds=time.monotonic() - began, epsilon=0.0 if contract.plan.protected
@@ -91,15 +92,13 @@ def _start(contract: Contract, scores: Callable[[State], Scores]) -> Checkpoint:
     return Checkpoint(contract=contract.digest, rounds=(first,), state=state)
 
 
-def _one_round(
-    grid: Grid, contract: Contract, point: Checkpoint, scores: Callable[[State], Scores]
-) -> Checkpoint:
+def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer) -> Checkpoint:
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterAveraging(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     state, traffic = state_of(arrays), strategy.traffic
-    after = scores(state)
+    after = scores(number, state)
     plan = contract.plan
     done = RoundResult(
         round=number, accuracy=after.accuracy, macro_f1=after.macro_f1, loss=after.loss,
@@ -125,13 +124,14 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
     )  # fmt: skip
 
 
-def _scorer(contract: Contract, setup: Setup) -> Callable[[State], Scores]:
+def _scorer(contract: Contract, setup: Setup) -> Scorer:
     if setup.evaluation is None:
-        return lambda _: NOT_MEASURED
+        return lambda _number, _state: NOT_MEASURED
     held_out = HeldOut.read(
         Path(setup.evaluation), text=setup.text, label=setup.label, labels=contract.task.labels
     )
-    return Evaluation(contract, held_out).scores
+    evaluation, last = Evaluation(contract, held_out), contract.federation.rounds
+    return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
 
 def _save_adapter(folder: RunFolder, contract: Contract, state: State) -> str:

@@ -17,7 +17,6 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from presspool.common.adapters import State, group_of
 from presspool.common.contract import Server
+from presspool.common.schedule import factor
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -51,13 +51,13 @@ def step(
         done: share of the rounds that were done before this one, for the schedule.
         number: this round, from 1.
     """
-    rate = 0.5 * (1 + math.cos(math.pi * done)) if spec.schedule == "cosine" else 1.0
+    rate = factor(spec.schedule, done)
     if spec.name == "adam":
         moments = _moments(spec, update, moments)
         update = {n: _direction(spec, moments, n, number) for n in update}
     rates = spec.learning_rate
     after = {
-        name: (array + rate * rates.get("all", rates.get(group_of(name), 0.0)) * update[name])
+        name: (array + rate * rates["all" if "all" in rates else group_of(name)] * update[name])
         .astype(np.float32)
         for name, array in state.items()
     }  # fmt: skip

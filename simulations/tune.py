@@ -1,11 +1,12 @@
-"""`presspool tune`: clip norms, rates, steps and b for a budget, tried on public or made data.
+"""`presspool tune`: clip norms, rates, steps and b for a budget, tried on public rows.
 
 Tuning on readers' data would spend their budget. So a candidate is tried on *public* rows that play
 the readers: dealt into readers of k records, a quarter of the rows kept for validation, trained by
-the same code that an outlet runs. There are fewer public rows than readers in the pool, so what
-must agree is the noise: a pool of K outlets with N readers has on its mean gradient noise of
-standard deviation σS√K/(qN), and one made outlet of n readers gets the same from σ' = σ√K·n/N. What
-does not agree is said: sampling varies more with fewer readers, and outlets do not drift apart.
+the code that an outlet and the coordinator run. There are fewer public rows than readers in the
+pool, so what must agree is the noise: a pool of K outlets with N readers has on its mean gradient
+noise of standard deviation σS√K/(qN), and one made outlet of n readers gets the same from
+σ' = σ√K·n/N. What does not agree is said: sampling varies more with fewer readers, and outlets do
+not drift apart.
 
 The search goes through the knobs one after the other, each at its best value so far; every trial is
 written to `trials.jsonl`, and starting again in the same folder repeats none of them.
@@ -35,6 +36,7 @@ from presspool.common.files import replace_file
 from presspool.common.models import build
 from presspool.common.privacy import NOISE_STEP
 from presspool.server.evaluation import Evaluation, HeldOut
+from presspool.server.server_optimizer import step
 
 VALIDATION_SHARE = 0.25
 FEWEST_ROWS = 100
@@ -49,15 +51,13 @@ class Trial:
     """A candidate and what it reached.
 
     Attributes:
-        privacy: sampling rate, clip norms and the σ of the pool.
-        optimizer: learning rates.
-        federation: rounds and local steps.
+        tables: what was moved: [privacy] sampling rate, clip norms and the σ of the pool,
+            [federation] rounds, and learning rates of [optimizer], or of [server] where the
+            coordinator's optimiser takes the steps.
         accuracy: mean validation accuracy over noise draws.
     """
 
-    privacy: Mapping[str, Any]
-    optimizer: Mapping[str, Any]
-    federation: Mapping[str, Any]
+    tables: Mapping[str, Mapping[str, Any]]
     accuracy: float
 
 
@@ -96,17 +96,16 @@ def tune(
 
 def trials_of(contract: Contract) -> int:
     """How many trials a search makes."""
-    groups = len(contract.optimizer.learning_rate)
+    groups = len(_rates_of(contract))
     return 1 + len(SAMPLING) + len(FACTORS) * (groups + 1)
 
 
 def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int) -> str:
     """The best trial as lines for a run.toml, and what it was found with."""
-    best, start = trials[0], contract.federation
-    readers = sum(contract.outlets.values())
-    batch = ", ".join(
-        f"{name} {best.privacy['sampling_rate'] * n:g}" for name, n in contract.outlets.items()
-    )
+    best, rated = trials[0], _rated(contract)
+    privacy, federation = best.tables["privacy"], best.tables["federation"]
+    readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
+    batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
     return "\n".join([
         f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
         f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
@@ -114,16 +113,15 @@ def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int)
         f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
         "# noise as in the whole pool; no reader's record was read",
         "[federation]",
-        f"rounds = {best.federation['rounds']}",
-        f"local_steps = {best.federation['local_steps']}",
-        f"quorum = {start.quorum}",
+        f"rounds = {federation['rounds']}",
+        f"local_steps = {federation['local_steps']}",
+        f"quorum = {contract.federation.quorum}",
         "[privacy]",
-        f"epsilon = {contract.privacy.epsilon:g}          "
-        f"# σ = {best.privacy['noise_multiplier']:g}",
-        f"sampling_rate = {best.privacy['sampling_rate']:g}    # expected readers a step: {batch}",
-        f"clip = {_toml(best.privacy['clip'])}",
-        "[optimizer]",
-        f"learning_rate = {_toml(best.optimizer['learning_rate'])}",
+        f"epsilon = {contract.privacy.epsilon:g}          # σ = {privacy['noise_multiplier']:g}",
+        f"sampling_rate = {rate:g}    # expected readers a step: {batch}",
+        f"clip = {_toml(privacy['clip'])}",
+        f"[{rated}]",
+        f"learning_rate = {_toml(best.tables[rated]['learning_rate'])}",
     ])  # fmt: skip
 
 
@@ -154,7 +152,10 @@ class _Bench:
         )
         self._file, self.trials = folder / "trials.jsonl", list[Trial]()
         self._known = _read_trials(self._file)
-        self._train, self._judge = Compute(), Compute().activations
+        # Candidates differ in numbers only: one model, one start and one cache serve them all.
+        self._compute, self._model = Compute(), build(contract)
+        self._start = read(self._model)
+        self._evaluation = Evaluation(contract, self._validation, self._compute.activations)
 
     def try_(self, contract: Contract) -> Trial:
         """The trial of a contract: found in the folder, or made now and written there."""
@@ -173,16 +174,16 @@ class _Bench:
 
     def _accuracy(self, contract: Contract, draw: int) -> float:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
-        small, work = self._small(contract), self._readers.readers
-        model = build(small)
-        state = read(model)
+        small, state, moments = self._small(contract), self._start, dict[str, Any]()
         random = SecureRandom.deterministic("tune", draw)
-        delta = train_round(
-            model, state, self._readers, small,
-            RoundWork(round=1, population=work, random=random), self._train,
-        )  # fmt: skip
-        trained = {name: state[name] + delta[name] for name in state}
-        accuracy = Evaluation(small, self._validation, self._judge).scores(trained).accuracy
+        for number in range(1, small.federation.rounds + 1):
+            work = RoundWork(round=number, population=self._readers.readers, random=random)
+            delta = train_round(self._model, state, self._readers, small, work, self._compute)
+            state, moments = step(
+                small.server, state, {n: d.astype(np.float64) for n, d in delta.items()}, moments,
+                number=number, done=(number - 1) / small.federation.rounds,
+            )  # fmt: skip
+        accuracy = self._evaluation.scores(state).accuracy
         assert accuracy is not None
         return accuracy
 
@@ -192,7 +193,7 @@ class _Bench:
         scaled = sigma * math.sqrt(outlets) * self._readers.readers / pool
         return contract.replace(
             outlets={"public": self._readers.readers},
-            federation={"rounds": 1, "local_steps": contract.steps, "quorum": 1},
+            federation={"quorum": 1},
             privacy={"epsilon": None, "noise_multiplier": max(scaled, NOISE_STEP) if sigma else 0},
         )  # fmt: skip
 
@@ -217,27 +218,41 @@ def _samplings(start: Contract) -> list[Contract]:
     ]
 
 
+def _rated(contract: Contract) -> str:
+    """The table whose learning rates count: Adam does not see how long the outlets' steps are."""
+    return "server" if contract.server.name == "adam" else "optimizer"
+
+
+def _rates_of(contract: Contract) -> Mapping[str, float]:
+    rates: Mapping[str, float] = getattr(contract, _rated(contract)).learning_rate
+    return rates
+
+
 def _rates(group: str) -> Callable[[Contract], list[Contract]]:
     def candidates(start: Contract) -> list[Contract]:
-        rates = start.optimizer.learning_rate
+        rates, table = _rates_of(start), _rated(start)
         # One rate for all parameters is the head's turn.
-        moved = group if group in rates else "all" if group == "head" else None
-        return [
-            start.replace(optimizer={"learning_rate": {**rates, moved: rates[moved] * factor}})
-            for factor in FACTORS
-            if moved in rates
-        ]
+        moved = "all" if group == "head" and "all" in rates else group
+        if moved not in rates:
+            return []
+        tables = [{"learning_rate": {**rates, moved: rates[moved] * f}} for f in FACTORS]
+        return [start.replace(**{table: changed}) for changed in tables]
 
     return candidates
 
 
 def _clips(start: Contract) -> list[Contract]:
-    """Other clip norms at the same length of a clipped step."""
-    clips, rates = start.privacy.clip, start.optimizer.learning_rate
+    """Other clip norms, at the same length of a clipped step where that length counts."""
+    adam = _rated(start) == "server"
     return [
         start.replace(
-            privacy={"clip": {group: clip * factor for group, clip in clips.items()}},
-            optimizer={"learning_rate": {group: rate / factor for group, rate in rates.items()}},
+            privacy={"clip": {group: c * factor for group, c in start.privacy.clip.items()}},
+            optimizer={
+                "learning_rate": {
+                    group: rate if adam else rate / factor
+                    for group, rate in start.optimizer.learning_rate.items()
+                }
+            },
         )
         for factor in FACTORS
     ]
@@ -245,20 +260,17 @@ def _clips(start: Contract) -> list[Contract]:
 
 def _trial(contract: Contract, accuracy: float) -> Trial:
     privacy, federation = contract.privacy, contract.federation
-    return Trial(
-        privacy={"sampling_rate": privacy.sampling_rate, "clip": dict(privacy.clip),
-                 "noise_multiplier": privacy.noise_multiplier},
-        optimizer={"learning_rate": dict(contract.optimizer.learning_rate)},
-        federation={"rounds": federation.rounds, "local_steps": federation.local_steps},
-        accuracy=accuracy,
-    )  # fmt: skip
+    tables: dict[str, dict[str, Any]] = {
+        "privacy": {"sampling_rate": privacy.sampling_rate, "clip": dict(privacy.clip),
+                    "noise_multiplier": privacy.noise_multiplier},
+        "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
+        _rated(contract): {"learning_rate": dict(_rates_of(contract))},
+    }  # fmt: skip
+    return Trial(tables=tables, accuracy=accuracy)
 
 
 def _applied(contract: Contract, trial: Trial) -> Contract:
-    return contract.replace(
-        privacy={**trial.privacy, "noise_multiplier": None}, optimizer=trial.optimizer,
-        federation=trial.federation,
-    )  # fmt: skip
+    return contract.replace(**trial.tables).replace(privacy={"noise_multiplier": None})
 
 
 def _read_trials(file: Path) -> dict[str, float]:

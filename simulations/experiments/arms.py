@@ -35,6 +35,7 @@ class Arm:
         recipe: the contract's tables but ε.
         epsilons: reader-level ε of its runs; `math.inf` without noise.
         seeds: one repetition each.
+        pools: names of the pools' folders that it runs over; empty for all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Arm:
     recipe: Tables
     epsilons: tuple[float, ...] = (math.inf,)
     seeds: tuple[int, ...] = (1, 2, 3)
+    pools: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +63,6 @@ class Trial:
     epsilon: float
     seed: int
     jobs: Mapping[str, Job]
-
-
-def trials(pool: Pool, arms: tuple[Arm, ...]) -> list[Trial]:
-    """Every repetition of every arm over a pool, seeds outermost: early results are whole."""
-    seeds = sorted({seed for arm in arms for seed in arm.seeds})
-    return [
-        declare(pool, arm, epsilon, seed)
-        for seed in seeds
-        for arm in arms
-        if seed in arm.seeds
-        for epsilon in arm.epsilons
-    ]
 
 
 def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
@@ -96,8 +86,7 @@ def _job(
     tables = {key: dict(table) for key, table in arm.recipe.items()}
     if tables["privacy"].get("unit") == "record":
         populations = {outlet: pool.records[outlet] for outlet in populations}
-    if "noise_multiplier" not in tables["privacy"]:
-        tables["privacy"]["epsilon"] = epsilon
+    tables["privacy"]["epsilon"] = epsilon
     tables["federation"]["quorum"] = len(populations)
     tables["task"] = {
         "labels": list(pool.labels), "max_length": pool.max_length, **tables.get("task", {}),

@@ -6,6 +6,7 @@ section of the results page. Stopping it in any way loses at most the round in p
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,58 +58,35 @@ def agnews(
     _run(SEARCH if search else AGNEWS, data, out_folder, page, seeds, workers, as_json=as_json)
 
 
-@app.command()
-def outlets(
-    data: Data = _DATA,
-    out_folder: Out = None,
-    page: Page = _PAGE,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    as_json: Json = False,
-) -> None:
-    """Eight real outlets, each alone against all together, with and without privacy.
+def _declare(name: str, says: str, page: Path = _PAGE) -> None:
+    """Add the command of the experiment `NAME` that the module `name` declares."""
 
-    Example: presspool experiment outlets --data ../shared/data --workers 2
-    """
-    from presspool.simulations.experiments.outlets import OUTLETS
+    def command(
+        data: Data = _DATA,
+        out_folder: Out = None,
+        page: Page = page,
+        seeds: Seeds = None,
+        workers: Workers = 2,
+        as_json: Json = False,
+    ) -> None:
+        module = import_module(f"presspool.simulations.experiments.{name}")
+        experiment: Experiment = getattr(module, name.upper())
+        _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
-    _run(OUTLETS, data, out_folder, page, seeds, workers, as_json=as_json)
-
-
-@app.command()
-def readers(
-    data: Data = _DATA,
-    out_folder: Out = None,
-    page: Page = _PAGE,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    as_json: Json = False,
-) -> None:
-    """Real heavy-tailed readers: the reader as unit against the record, and the effect of k.
-
-    Example: presspool experiment readers --data ../shared/data
-    """
-    from presspool.simulations.experiments.readers import READERS
-
-    _run(READERS, data, out_folder, page, seeds, workers, as_json=as_json)
+    help_text = f"{says}\n\nExample: presspool experiment {name} --data ../shared/data"
+    app.command(name, help=help_text)(command)
 
 
-@app.command()
-def sweep(
-    data: Data = _DATA,
-    out_folder: Out = None,
-    page: Page = Path("docs/guides/choosing-a-budget.md"),
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    as_json: Json = False,
-) -> None:
-    """Accuracy against ε against number of readers: the page for choosing a budget.
-
-    Example: presspool experiment sweep --data ../shared/data
-    """
-    from presspool.simulations.experiments.sweep import SWEEP
-
-    _run(SWEEP, data, out_folder, page, seeds, workers, as_json=as_json)
+_declare(
+    "outlets", "Eight real outlets, each alone against all together, with and without privacy."
+)
+_declare(
+    "readers", "Real heavy-tailed readers: reader against record as unit, and the effect of k."
+)
+_declare(
+    "sweep", "Accuracy against ε against number of readers: the page for choosing a budget.",
+    Path("docs/guides/choosing-a-budget.md"),
+)  # fmt: skip
 
 
 def _run(
@@ -121,7 +99,7 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    from presspool.simulations.experiments.cost import hours
+    from presspool.simulations.experiments.cost import seconds
     from presspool.simulations.experiments.experiment import jobs_of, run_experiment
     from presspool.simulations.experiments.results_page import write_page
 
@@ -131,8 +109,9 @@ def _run(
     jobs = jobs_of(trials)
     todo = [job for job in jobs if not job.finished(folder / "jobs")]
     if todo and not as_json:
-        expected = hours(todo, workers=workers)
-        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {expected:.1f} hours")
+        expected = seconds(todo, workers=workers) / 60
+        said = f"{expected / 60:.1f} hours" if expected > 90 else f"{max(1, round(expected))} min"
+        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {said}")
     with progress("runs", total=len(jobs), done=len(jobs) - len(todo)) as advance:
         judged = run_experiment(trials, folder, workers=workers, on_done=advance)
     tables = write_page(experiment, judged, page)

@@ -1,10 +1,10 @@
 """How long an experiment will take on this machine, from a few measured steps.
 
-The work of a run is rows times seconds a row: a row that trains goes through the frozen layers once
-a process and through the trained ones at each of its steps. Both are timed on made texts of the
-greatest length, so the answer is rather too long than too short.
+The work of a run is rows times seconds a row. A row that trains goes through the trained layers at
+each of its steps, and every row, for testing too, once a process through the frozen layers. Both
+are timed on made texts of the greatest length, so the answer is rather too long than too short.
 
-Example: `hours(jobs, workers=2)`.
+Example: `seconds(jobs, workers=2)`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import json
 import time
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.run_file import freeze
@@ -21,27 +24,39 @@ from presspool.simulations.experiments.jobs import Job
 ROWS = 32
 
 
-def hours(jobs: Sequence[Job], *, workers: int) -> float:
-    """Hours that the jobs take, `workers` at a time."""
-    return sum(_seconds(job.run.contract) for job in jobs if job.trained) / 3600 / workers
+def seconds(jobs: Sequence[Job], *, workers: int) -> float:
+    """Seconds that the jobs take, `workers` at a time."""
+    trained, frozen = 0.0, dict[tuple[Path, float], float]()
+    for job in (job for job in jobs if job.trained):
+        contract = job.run.contract
+        once, each = _seconds_a_row(_shape(contract).canonical())
+        rows = sum(contract.outlets.values()) * _records(contract)
+        tested = pq.read_metadata(job.test).num_rows
+        trained += each * contract.steps * contract.privacy.sampling_rate * rows
+        frozen[job.test, once] = max(frozen.get((job.test, once), 0), once * (rows + tested))
+    return trained / workers + sum(frozen.values())
 
 
-def _seconds(contract: Contract) -> float:
-    """Seconds of one run's steps, with one thread."""
-    privacy = contract.privacy
-    readers = privacy.sampling_rate * sum(contract.outlets.values())
-    records = privacy.records_per_reader if privacy.unit == "reader" else 1
-    shape = contract.replace(
+def _records(contract: Contract) -> int:
+    return contract.privacy.records_per_reader if contract.privacy.unit == "reader" else 1
+
+
+def _shape(contract: Contract) -> Contract:
+    """A contract that costs the same a row; equal ones are timed once."""
+    return contract.replace(
         name="cost", seed=0, outlets={"cost": 1000},
-        privacy={"noise_multiplier": 1.0, "epsilon": None, "clip": 1.0},
+        privacy={
+            "noise_multiplier": 1.0, "epsilon": None, "clip": 1.0, "sampling_rate": 1.0,
+            "unit": "reader", "records_per_reader": 1,
+        },
         federation={"rounds": 1, "local_steps": 1, "quorum": 1},
-        optimizer={"learning_rate": 1.0},
+        optimizer={"learning_rate": 1.0}, server={"learning_rate": 1.0},
     )  # fmt: skip
-    return contract.steps * readers * records * _seconds_a_row(shape.canonical())
 
 
 @cache
-def _seconds_a_row(canonical: bytes) -> float:
+def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
+    """Of the frozen layers, and of a step through the trained ones, with one thread."""
     import torch
 
     from presspool.client.engine import ReaderGradients
@@ -55,12 +70,13 @@ def _seconds_a_row(canonical: bytes) -> float:
     torch.set_num_threads(THREADS_PER_WORKER)
     model = build(freeze(contract)).eval()
     trunk, one_each = FrozenTrunk(model, contract), torch.arange(ROWS)
-    activations = trunk.run(["news " * contract.task.max_length] * ROWS)
     with ReaderGradients(model) as engine:
         for _ in range(2):  # the first time, memory and threads are still being set up
             began = time.perf_counter()
+            activations = trunk.run(["news " * contract.task.max_length] * ROWS)
+            between = time.perf_counter()
             losses = record_losses(trunk, activations, one_each % len(contract.task.labels))
             engine.backward(losses, one_each, ROWS)
-            took = time.perf_counter() - began
+            ended = time.perf_counter()
     torch.set_num_threads(threads)
-    return took / ROWS
+    return (between - began) / ROWS, (ended - between) / ROWS

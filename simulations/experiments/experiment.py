@@ -5,7 +5,7 @@ What an experiment compares stands in its module before anything runs (`agnews`,
 `results_page` writes the tables and plots of the documentation. A search grid, whose choices made
 the recipe, is an experiment of its own on training records and never reads the test file.
 
-Example: `run_experiment(AGNEWS, options)`.
+Example: `run_experiment(AGNEWS.trials(data, out, seeds=None), out, workers=2, on_done=tick)`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from presspool.simulations.experiments.arms import Arm, Trial, trials
+from presspool.simulations.experiments.arms import Arm, Trial, declare
 from presspool.simulations.experiments.jobs import Job, run_jobs
 from presspool.simulations.experiments.pools import Pool
 from presspool.simulations.experiments.tidy import Judged, tidy
@@ -65,21 +65,26 @@ class Experiment:
     note: Callable[[Sequence[Pool]], str] = lambda _pools: ""
 
     def trials(self, data: Path, out: Path, *, seeds: int | None) -> list[Trial]:
-        """Everything that is to be run, seeds outermost.
+        """Everything that is to be run.
 
         Args:
             data: folder of the data sets.
             out: the experiment's folder.
             seeds: only the first so many seeds; None for all that are declared.
         """
-        pools = self.pools(data, out / "data")
-        every = [trial for pool in pools for trial in trials(pool, self.arms)]
-        chosen = [t for t in every if seeds is None or t.seed <= seeds]
-        return sorted(chosen, key=lambda trial: trial.seed)
+        return [
+            declare(pool, arm, epsilon, seed)
+            for pool in self.pools(data, out / "data")
+            for arm in self.arms
+            if not arm.pools or pool.folder.name in arm.pools
+            for epsilon in arm.epsilons
+            for seed in arm.seeds
+            if seeds is None or seed <= seeds
+        ]
 
 
 def jobs_of(trials: Sequence[Trial]) -> list[Job]:
-    """Their jobs by seed, cheap ones first, those with the same frozen layers together."""
+    """Their jobs by seed (early results are whole), those with the same frozen layers together."""
     jobs = [(trial.seed, job) for trial in trials for job in trial.jobs.values()]
 
     def order(pair: tuple[int, Job]) -> tuple[int, bool, str]:
@@ -99,6 +104,7 @@ def run_experiment(
     """
     run_jobs(jobs_of(trials), out / "jobs", workers=workers, on_done=on_done)
     judged = [Judged.read(trial, out / "jobs") for trial in trials]
-    table = pa.Table.from_pylist([{**row, "commit": commit()} for row in tidy(judged)])
-    pq.write_table(table, out / "results.parquet")
+    table = pa.Table.from_pylist(tidy(judged))
+    commits = pa.array([commit()] * len(table))
+    pq.write_table(table.append_column("commit", commits), out / "results.parquet")
     return judged

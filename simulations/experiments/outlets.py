@@ -10,7 +10,6 @@ Example: `run_experiment(OUTLETS.trials(data, out, seeds=None), out, workers=2, 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from presspool.common.recipe import recipe
 from presspool.common.tables import read_table
 from presspool.simulations.experiments.arms import Arm
 from presspool.simulations.experiments.experiment import Experiment, Question
-from presspool.simulations.experiments.pools import Pool, Record, write_pool
+from presspool.simulations.experiments.pools import Pool, Record, share_of, write_pool
 from presspool.simulations.partitions import slug
 
 SOURCES, TOPICS = 8, 8
@@ -57,11 +56,6 @@ def _record(row: Mapping[str, str]) -> Record:
         outlet=outlet, reader=reader, text=row["title"], label=row["topic"],
         test=share_of(reader) < TEST_SHARE,
     )  # fmt: skip
-
-
-def share_of(reader: str) -> float:
-    """A number from 0 to 1 that is the same for a reader on every machine."""
-    return int.from_bytes(hashlib.sha256(reader.encode()).digest()[:4]) / 2**32
 
 
 def _most_common(rows: Sequence[Mapping[str, str]], column: str, count: int) -> list[str]:

@@ -6,6 +6,7 @@ each outlet, `everybody.parquet` with all training records, and `test.parquet`.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,11 @@ def write_pool(
         readers={o: len({r.reader for r in own}) for o, own in outlets.items()},
         records={o: len(own) for o, own in outlets.items()},
     )  # fmt: skip
+
+
+def share_of(reader: str) -> float:
+    """A number from 0 to 1 that is the same for a reader on every machine."""
+    return int.from_bytes(hashlib.sha256(reader.encode()).digest()[:4]) / 2**32
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:

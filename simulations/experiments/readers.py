@@ -4,7 +4,7 @@ Data: `stackexchange_comments`, real people of whom half wrote one or two commen
 628; the site is the label. 30 % of the people (by a hash of their id) are test readers, each with
 at most ten comments, so that nobody dominates; the others are dealt to two outlets.
 
-The record arm takes the σ of the reader arm. Its own ε is about single records; what it gives a
+The record arm has the σ of the reader arms. Its own ε is about single records; what it gives a
 reader with m records is `PrivacyPlan.group_epsilon(m)`, and that is what the page prints.
 
 Example: `run_experiment(READERS.trials(data, out, seeds=None), out, workers=2, on_done=tick)`.
@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from presspool.common.privacy import PrivacyPlan, solve_noise
 from presspool.common.recipe import recipe
 from presspool.common.tables import read_table
-from presspool.simulations.experiments.arms import Arm, Tables
+from presspool.simulations.experiments.arms import Arm, Tables, declare
 from presspool.simulations.experiments.experiment import Experiment, Question
-from presspool.simulations.experiments.outlets import share_of
-from presspool.simulations.experiments.pools import EVERYBODY, Pool, Record, write_pool
+from presspool.simulations.experiments.pools import (
+    EVERYBODY,
+    Pool,
+    Record,
+    share_of,
+    write_pool,
+)
 
 TEST_SHARE, TEST_RECORDS = 0.3, 10
 OUTLETS = 2
@@ -59,50 +64,22 @@ def pools(data: Path, folder: Path) -> list[Pool]:
                        max_length=MAX_LENGTH)]  # fmt: skip
 
 
+HEAD = recipe(trained="head")
+
+
 def _with(**privacy: object) -> Tables:
-    tables = recipe(trained="head")
-    return {**tables, "privacy": {**tables["privacy"], **privacy}}
+    return {**HEAD, "privacy": {**HEAD["privacy"], **privacy}}
 
 
-def _arms() -> tuple[Arm, ...]:
-    base = recipe(trained="head")
-    steps = base["federation"]["rounds"] * base["federation"]["local_steps"]
-    sigma = solve_noise(
-        epsilon=EPSILON, delta=base["privacy"]["delta"], steps=steps,
-        sampling_rate=base["privacy"]["sampling_rate"],
-    )  # fmt: skip
-    by_k = tuple(
-        Arm(name=f"unit reader, k = {k}", kind="federated", epsilons=(EPSILON, math.inf),
-            recipe=_with(records_per_reader=k), seeds=SEEDS)
-        for k in KS
-    )  # fmt: skip
-    record = Arm(
-        name="unit record, same σ", kind="federated", epsilons=(EPSILON,), seeds=SEEDS,
-        recipe=_with(unit="record", noise_multiplier=sigma),
-    )  # fmt: skip
-    untrained = Arm(name="untrained", kind="untrained", recipe=base, seeds=(1,))
-    return (untrained, *by_k, record)
+# σ follows from ε, δ, q and the steps alone, so with the same ε it is the reader arms' σ.
+RECORD = Arm(name="unit record, same σ", kind="federated", epsilons=(EPSILON,), seeds=SEEDS,
+             recipe=_with(unit="record"))  # fmt: skip
 
 
-READERS = Experiment(
-    name="readers", pools=pools, arms=_arms(),
-    questions=tuple(
-        Question(text=f"record against reader, k = {k}, same σ",
-                 left=("unit record, same σ", EPSILON), right=(f"unit reader, k = {k}", EPSILON))
-        for k in KS
-    ),
-)  # fmt: skip
-
-
-def group_table(pool: Pool) -> str:
+def group_table(pools: Sequence[Pool]) -> str:
     """What the record arm promises to readers by their number of records, as Markdown."""
-    arm = READERS.arms[-1]
-    privacy, federation = arm.recipe["privacy"], arm.recipe["federation"]
-    plan = PrivacyPlan(
-        unit="record", noise_multiplier=privacy["noise_multiplier"], clip={"all": 1.0},
-        sampling_rate=privacy["sampling_rate"], records_per_reader=1, delta=privacy["delta"],
-        steps=federation["rounds"] * federation["local_steps"],
-    )  # fmt: skip
+    [pool] = pools
+    plan = declare(pool, RECORD, EPSILON, seed=1).jobs[EVERYBODY].run.contract.with_noise().plan
     readers = pq.read_table(pool.folder / f"{EVERYBODY}.parquet")["reader"].to_pylist()
     sizes = list(Counter(readers).values())
     lines = ["| readers | records | ε that the record arm gives them |", "| --- | ---: | ---: |"]
@@ -110,3 +87,22 @@ def group_table(pool: Pool) -> str:
         records = int(np.quantile(sizes, share))
         lines.append(f"| {name} | {records} | {plan.group_epsilon(records):,.1f} |")
     return "\n".join(lines)
+
+
+READERS = Experiment(
+    name="readers", pools=pools, note=group_table,
+    arms=(
+        Arm(name="untrained", kind="untrained", recipe=HEAD, seeds=(1,)),
+        *(
+            Arm(name=f"unit reader, k = {k}", kind="federated", epsilons=(EPSILON, math.inf),
+                recipe=_with(records_per_reader=k), seeds=SEEDS)
+            for k in KS
+        ),
+        RECORD,
+    ),
+    questions=tuple(
+        Question(text=f"record against reader, k = {k}, same σ",
+                 left=(RECORD.name, EPSILON), right=(f"unit reader, k = {k}", EPSILON))
+        for k in KS
+    ),
+)  # fmt: skip

@@ -96,6 +96,23 @@ def select(judged: Sequence[Judged], pool: str, runs: Runs) -> list[Judged]:
     ]  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One arm at one ε over one pool, as it is drawn.
+
+    Attributes:
+        panel: the panel's title.
+        line: the line's name.
+        tick: its place on the horizontal axis, in the axis' own numbers.
+        found: its pooled accuracy.
+    """
+
+    panel: str
+    line: str
+    tick: float
+    found: Estimate
+
+
 def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     """Pooled accuracy with its interval, as SVG: against ε, or against readers (see `Experiment`).
 
@@ -104,62 +121,56 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    points = [
-        Point(pool=pool, readers=readers, arm=arm, epsilon=epsilon,
-              found=estimate(select(judged, pool, (arm, epsilon)), "pooled"))
-        for pool, readers, arm, epsilon in dict.fromkeys(
-            (j.trial.pool.name, sum(j.trial.pool.readers.values()), j.trial.arm.name,
-             j.trial.epsilon)
-            for j in judged
-        )
-    ]  # fmt: skip
-    over_readers = experiment.axis == "readers"
-    panels = list(dict.fromkeys(p.arm if over_readers else p.pool for p in points))
+    points = _points(experiment, judged)
+    panels = list(dict.fromkeys(point.panel for point in points))
     figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
-        inside = [p for p in points if panel == (p.arm if over_readers else p.pool)]
-        _panel(axis, panel, inside, over_readers=over_readers)
+        _panel(axis, [point for point in points if point.panel == panel])
+        axis.set_title(panel, fontsize="medium")
+        over_readers = experiment.axis == "readers"
+        axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
     axes[0].set_ylabel("accuracy on test records")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One arm at one ε over one pool, with its pooled accuracy."""
-
-    pool: str
-    readers: int
-    arm: str
-    epsilon: float
-    found: Estimate
-
-
-def _panel(axis: Any, title: str, points: Sequence[Point], *, over_readers: bool) -> None:
-    lines = list(dict.fromkeys(p.epsilon if over_readers else p.arm for p in points))
-    ticks = sorted({p.readers if over_readers else p.epsilon for p in points})
-    for number, line in enumerate(lines):
-        mine = sorted(
-            (p for p in points if line == (p.epsilon if over_readers else p.arm)),
-            key=lambda p: p.readers if over_readers else p.epsilon,
+def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[Point]:
+    points = []
+    for pool, readers, arm, epsilon in dict.fromkeys(
+        (j.trial.pool.name, sum(j.trial.pool.readers.values()), j.trial.arm.name, j.trial.epsilon)
+        for j in judged
+    ):
+        found = estimate(select(judged, pool, (arm, epsilon)), "pooled")
+        points.append(
+            Point(panel=arm, line=f"ε = {_epsilon(epsilon)}", tick=readers, found=found)
+            if experiment.axis == "readers"
+            else Point(panel=pool, line=arm, tick=epsilon, found=found)
         )
-        places = [ticks.index(p.readers if over_readers else p.epsilon) for p in mine]
-        label = f"ε = {_epsilon(float(line))}" if over_readers else str(line)
+    return points
+
+
+def _panel(axis: Any, points: Sequence[Point]) -> None:
+    lines = list(dict.fromkeys(point.line for point in points))
+    ticks = sorted({point.tick for point in points})
+    for number, line in enumerate(lines):
+        mine = sorted((p for p in points if p.line == line), key=lambda p: p.tick)
+        # Side by side, so that intervals do not hide each other.
+        aside = 0.06 * (number - (len(lines) - 1) / 2)
         axis.errorbar(
-            # Side by side, so that intervals do not hide each other.
-            [place + 0.06 * (number - (len(lines) - 1) / 2) for place in places],
+            [ticks.index(p.tick) + aside for p in mine],
             [p.found.mean for p in mine],
             yerr=[
                 [p.found.mean - p.found.low for p in mine],
                 [p.found.high - p.found.mean for p in mine],
             ],
-            marker="o", markersize=4, capsize=2, linewidth=1.2, label=label,
+            marker="o", markersize=4, capsize=2, linewidth=1.2, label=line,
             color=_COLOURS[number % len(_COLOURS)],
         )  # fmt: skip
-    names = [f"{tick:,}" if over_readers else _epsilon(float(tick)) for tick in ticks]
-    axis.set_xticks(range(len(ticks)), names)
-    axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
-    axis.set_title(title, fontsize="medium")
+    axis.set_xticks(range(len(ticks)), [_number(tick) for tick in ticks])
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize="small")
+
+
+def _number(tick: float) -> str:
+    return f"{tick:,}" if isinstance(tick, int) else _epsilon(tick)

@@ -41,6 +41,6 @@ SWEEP = Experiment(
         Arm(name="head only", kind="federated", recipe=recipe(trained="head"), epsilons=EPSILONS,
             seeds=(1, 2, 3)),
         Arm(name="head and adapter", kind="federated", recipe=recipe(trained="adapter"),
-            epsilons=EPSILONS, seeds=(1,)),
+            epsilons=(3.0, 8.0, math.inf), seeds=(1,)),
     ),
 )  # fmt: skip

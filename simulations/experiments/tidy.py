@@ -10,7 +10,7 @@ Intervals are 95 % percentile bootstrap over seeds and test records together (Ef
 1993, ch. 13): both are drawn with replacement. A difference of two arms draws the same seeds and
 records for both, so that what they share cancels.
 
-Example: `Judged.read(trial, jobs_folder).scores` is (records,) float64, the chance of being right.
+Example: `Judged.read(trial, jobs_folder).accuracy("own")`.
 """
 
 from __future__ import annotations

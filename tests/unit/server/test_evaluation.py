@@ -18,6 +18,7 @@ from presspool.common.contract import Contract
 from presspool.common.errors import DataError
 from presspool.common.frozen_trunk import BATCH
 from presspool.common.models import build, encode
+from presspool.server import evaluation
 from presspool.server.evaluation import Evaluation, HeldOut
 
 
@@ -107,6 +108,23 @@ def test_a_diverged_model_has_no_loss_but_still_an_accuracy(
     scores = held_out.scores({**state, head: np.full_like(state[head], np.inf)})
     assert scores.loss is None
     assert scores.accuracy is not None
+
+
+def test_between_rounds_a_part_of_a_large_file_stands_for_it(
+    tmp_path: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third record is a sport record; two of six are every third, evenly spread."""
+    monkeypatch.setattr(evaluation, "BETWEEN", 2)
+    rows = [{"text": f"goal {i}", "label": "world" if i % 3 else "sport"} for i in range(6)]
+    held_out = read(contract, write(tmp_path / "many.parquet", rows))
+    part = held_out.between()
+    assert list(part.texts) == ["goal 0", "goal 3"]
+    state = adapters.read(build(contract))
+    bias = next(name for name in state if name.endswith(".default.bias"))
+    sure = {**state, bias: np.array([0, 9, 0], np.float32)}
+    judge = Evaluation(contract, held_out)
+    assert judge.scores(sure).accuracy == pytest.approx(1 / 3)
+    assert judge.scores(sure, between=True).accuracy == 1.0
 
 
 def test_a_class_that_does_not_occur_counts_as_zero_f1(tmp_path: Path, contract: Contract) -> None:

@@ -16,7 +16,7 @@ from tests.conftest import LABELS, made_rows
 from presspool.common.errors import DataError
 from presspool.simulations.experiments import agnews, arms, outlets, readers, sweep, tidy
 from presspool.simulations.experiments.arms import Arm, Trial
-from presspool.simulations.experiments.cost import hours
+from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.experiment import (
     Experiment,
     Question,
@@ -139,10 +139,10 @@ def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_p
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
 
 
-def test_hours_grow_with_the_work(small: Experiment, tmp_path: Path) -> None:
+def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:
     jobs = jobs_of(trials_of(small, tmp_path))
-    assert 0 < hours(jobs[:3], workers=1) < hours(jobs, workers=1)
-    assert hours([job for job in jobs if not job.trained], workers=1) == 0
+    assert 0 < seconds(jobs[:3], workers=1) < seconds(jobs, workers=1)
+    assert seconds([job for job in jobs if not job.trained], workers=1) == 0
 
 
 # --- Figures -------------------------------------------------------------------------------------
@@ -156,6 +156,28 @@ def judged(pool: Pool, seed: int, pooled: Any, own: Any = None) -> Judged:
         pooled=scores, own=scores if own is None else np.asarray(own, float),
         outlet=np.array(["a", "a", "a", "b"] * (len(scores) // 4)), seconds=0.0,
     )  # fmt: skip
+
+
+def test_the_record_arms_promise_to_a_reader_is_worse_the_more_they_wrote(tmp_path: Path) -> None:
+    """One record: the arm's own ε. Ten: far above it."""
+    records = [
+        Record(
+            outlet="a",
+            reader=f"r{number}",
+            text=f"text {number} {i}",
+            label="xy"[i % 2],
+            test=number == 0,
+        )
+        for number in range(1, -1, -1)
+        for i in range(10 if number else 1)
+    ] + [Record(outlet="a", reader=f"s{i}", text="t", label="x", test=False) for i in range(30)]
+    pool = write_pool(records, tmp_path, name="p", labels=("x", "y"), max_length=8)
+    lines = [line.split("|") for line in readers.group_table([pool]).splitlines()[2:]]
+    said = {row[1].strip(): (int(row[2]), float(row[3].replace(",", ""))) for row in lines}
+    (median, weak), (largest, none) = said["median"], said["largest"]
+    assert (median, largest) == (1, 10)
+    assert weak == pytest.approx(readers.EPSILON, rel=0.01)
+    assert none > 5 * readers.EPSILON
 
 
 def test_own_accuracy_counts_every_outlet_the_same(pool: Pool) -> None:
@@ -199,9 +221,20 @@ def test_a_difference_pairs_seeds_and_records(pool: Pool) -> None:
 @pytest.mark.parametrize("experiment", DECLARED, ids=lambda experiment: experiment.name)
 def test_questions_are_about_declared_arms(experiment: Experiment) -> None:
     declared = {(arm.name, epsilon) for arm in experiment.arms for epsilon in arm.epsilons}
-    assert len({arm.name for arm in experiment.arms}) == len(experiment.arms)
     for question in experiment.questions:
         assert {question.left, question.right} <= declared
+
+
+@pytest.mark.parametrize("experiment", DECLARED, ids=lambda experiment: experiment.name)
+def test_no_run_is_declared_twice(experiment: Experiment) -> None:
+    runs = [
+        (arm.name, epsilon, seed, pool)
+        for arm in experiment.arms
+        for epsilon in arm.epsilons
+        for seed in arm.seeds
+        for pool in arm.pools or ("all",)
+    ]
+    assert len(set(runs)) == len(runs)
 
 
 @pytest.mark.parametrize("experiment", [agnews.AGNEWS, outlets.OUTLETS], ids=lambda e: e.name)
@@ -239,13 +272,14 @@ def test_people_are_on_one_side_and_at_one_outlet(data_root: Path, tmp_path: Pat
 
 
 def test_the_record_arm_has_the_reader_arms_noise() -> None:
-    record, reader = readers.READERS.arms[-1], readers.READERS.arms[1]
-    sigma = record.recipe["privacy"]["noise_multiplier"]
     pool = Pool(name="p", folder=Path("p"), readers={"a": 500}, records={"a": 4000},
                 labels=("x", "y"), max_length=8)  # fmt: skip
-    jobs = [arms.declare(pool, arm, readers.EPSILON, 1).jobs[EVERYBODY] for arm in (record, reader)]
-    assert jobs[0].run.contract.outlets == {"a": 4000}
-    assert jobs[1].run.contract.with_noise().privacy.noise_multiplier == sigma
+    record, reader = (
+        arms.declare(pool, arm, readers.EPSILON, 1).jobs[EVERYBODY].run.contract.with_noise()
+        for arm in (readers.RECORD, readers.READERS.arms[1])
+    )
+    assert record.outlets == {"a": 4000}
+    assert record.privacy.noise_multiplier == reader.privacy.noise_multiplier
 
 
 def test_real_outlets_keep_readers_apart(data_root: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_proposal_is_a_part_of_a_run_file(
     }
     proposed = best.replace(**merged).with_noise()
     assert proposed.plan.epsilon() <= 3.0
-    assert proposed.privacy.noise_multiplier == trials[0].privacy["noise_multiplier"]
+    assert proposed.privacy.noise_multiplier == trials[0].tables["privacy"]["noise_multiplier"]
     assert "archive.csv" in text
 
 
@@ -86,6 +86,20 @@ def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: HeldOut
     )
     assert small.noise_std / small.expected_batch(readers) == pytest.approx(pool)
     assert small.steps == contract.steps
+
+
+def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
+    contract: Contract, public: HeldOut, tmp_path: Path
+) -> None:
+    """Adam divides the outlets' own rate out; to move that would move nothing."""
+    adam = contract.replace(
+        server={"name": "adam", "learning_rate": {"adapter": 0.01, "head": 0.3}}
+    )
+    trials = tune(adam, public, tmp_path)
+    assert len(trials) > 5
+    assert len({str(trial.tables["server"]["learning_rate"]) for trial in trials}) > 3
+    assert "[server]" in (text := proposal(adam, trials, Path("archive.csv"), 120))
+    assert "[optimizer]" not in text
 
 
 def test_too_few_public_rows_are_refused(contract: Contract, tmp_path: Path) -> None:
