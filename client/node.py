@@ -10,6 +10,8 @@ Invariants:
     * A reply is sealed before it is sent, and only the sealed bytes are ever sent. A task that
       comes twice is answered with the same reply.
     * Of an exception only a code leaves (`presspool.client.release`).
+    * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, and is
+      trained later only if the coordinator still asks for it.
 
 Example: `with Spool.open(Path("work")) as spool: Node(spool=spool, link=link, …).run()`.
 """
@@ -41,6 +43,7 @@ from presspool.common.errors import (
     ContractError,
     EvidenceError,
     LinkError,
+    NotNowError,
     StorageError,
 )
 from presspool.common.flower import arrived, from_bytes, to_bytes
@@ -52,6 +55,8 @@ log = logging.getLogger(__name__)
 
 _NODE = 2  # an outlet knows of no other
 _INTERNAL = 5  # of FAILURES
+_AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
+_NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
 
 
 class Identity(Protocol):
@@ -114,6 +119,7 @@ class Node:
         self._trainer, self._position = trainer, position
         self._backoff = backoff or Backoff()
         self._stopping = threading.Event()
+        self._put_off: str | None = None  # the task that was not to be trained just now
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT (in the main thread) or `stop`.
@@ -128,7 +134,7 @@ class Node:
                 try:
                     if self.step():
                         failures = 0
-                except (LinkError, AdmissionError, EvidenceError, StorageError) as error:
+                except _AGAIN as error:
                     if isinstance(error, AdmissionError) and error.code == "revoked":
                         raise
                     failures += 1
@@ -152,11 +158,13 @@ class Node:
             LinkError: the coordinator cannot be reached just now.
             EvidenceError: what came is not the coordinator's, or not for us.
             AdmissionError: the coordinator refuses the update, which is dropped, or this outlet.
+            NotNowError: the outlet's own rules put the task off.
         """
         if (task := self._spool.undelivered()) is not None:
             self._deliver(task)
         elif (task := self._spool.unfinished()) is not None:
-            self._train(task)
+            if self._put_off != task.header.task or self._still_wanted(task):
+                self._train(task)
         else:
             return self._fetch()
         return True
@@ -176,6 +184,18 @@ class Node:
             self._spool.accept(task, chunks)
         log.info("round %d of run %s: accepted", task.header.round, task.header.run)
         return True
+
+    def _still_wanted(self, task: Task) -> bool:
+        """Whether the coordinator still asks for a task that was put off; a newer one is taken."""
+        with self._link.next_task() as found:
+            if found is None:
+                return False
+            signed, chunks = found
+            now = self._checked(signed)
+            if now.header.task == task.header.task:
+                return True
+            self._spool.accept(now, chunks)
+        return False
 
     def _checked(self, signed: Signed) -> Task:
         """The task that a header is, if it is one for us and not an old one.
@@ -208,6 +228,10 @@ class Node:
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         reply = self._reply(task)
         failure, body = _outcome(reply)
+        if failure in _NOT_NOW:
+            self._put_off = task.header.task
+            raise NotNowError(FAILURES[failure], "put off", where=f"run {task.header.run}",
+                              got=FAILURES[failure])  # fmt: skip
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(

@@ -39,12 +39,13 @@ from presspool.common.certificates import (
     make_request,
     make_root,
 )
+from presspool.common.flower import node_of
 from presspool.common.keys import SigningKey
 from presspool.common.tls import caller, server_credentials
 from presspool.common.update import TrainTask, pack_task
 from presspool.server.database import Database
 from presspool.server.desk import Desk
-from presspool.server.grid import GrpcGrid, node_of
+from presspool.server.grid import GrpcGrid
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
 

@@ -32,7 +32,13 @@ from tests.made_runs import STATE
 from presspool.client.node import Backoff
 from presspool.common.adapters import digest
 from presspool.common.envelope import UpdateHeader, body_digest, sign_task
-from presspool.common.errors import AdmissionError, BudgetError, EvidenceError, LinkError
+from presspool.common.errors import (
+    AdmissionError,
+    BudgetError,
+    EvidenceError,
+    LinkError,
+    NotNowError,
+)
 from presspool.common.flower import from_bytes
 from presspool.common.update import FAILURES, unpack_update
 
@@ -55,6 +61,22 @@ class Counting:
     def __call__(self, message: Message) -> Message:
         self.messages.append(message)
         return self.train(message)
+
+
+class Patient(Counting):
+    """A trainer that says "not now" so many times, as quiet hours would."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def __call__(self, message: Message) -> Message:
+        if self.times:
+            self.times -= 1
+            self.messages.append(message)
+            code = next(c for c, word in FAILURES.items() if word == "not-now-quiet-hours")
+            return Message(Error(code=code, reason=FAILURES[code]), reply_to=message)
+        return super().__call__(message)
 
 
 def hand_out(pool: Pool, round: int = 1, outlet: str = NORTH) -> str:
@@ -261,7 +283,7 @@ def saying(error: Error | RecordDict) -> Callable[[Message], Message]:
     [
         (raising(ValueError(CANARY)), 5),
         (raising(MemoryError(CANARY)), 5),
-        (raising(BudgetError(CANARY, reason="total", charge=2, free=1)), 5),
+        (raising(BudgetError(CANARY, reason="total", charge=2, free=1)), 8),
         (saying(Error(code=2, reason=CANARY)), 2),
         (saying(Error(code=77, reason=CANARY)), 5),
         (saying(RecordDict()), 5),
@@ -350,6 +372,38 @@ def test_waits_grow_and_are_random_and_bounded() -> None:
         assert max(waits) <= most
         assert len(set(waits)) > 25
         assert max(waits) > most / 4
+
+
+def test_a_task_that_is_put_off_waits_and_is_trained_once_it_may_be(pool: Pool) -> None:
+    task, trainer = hand_out(pool), Patient(times=2)
+    with pool.node(NORTH, trainer) as node:
+        node.step()
+        for _ in range(2):
+            with pytest.raises(NotNowError):
+                node.step()
+        assert pool.desk.answered([task]) == set()  # "not now" is no answer
+        node.step()
+        node.step()
+    header, _ = delivered(pool, task)
+    assert header.failure is None
+    assert len(trainer.messages) == 3
+
+
+def test_a_task_that_was_put_off_until_its_round_was_over_is_never_trained(pool: Pool) -> None:
+    """Its budget would be spent on an answer that nobody wants any more."""
+    task, trainer = hand_out(pool), Patient(times=1)
+    with pool.node(NORTH, trainer) as node:
+        node.step()
+        with pytest.raises(NotNowError):
+            node.step()
+        pool.desk.close([task])
+        node.step()
+        assert len(trainer.messages) == 1
+        newer = hand_out(pool, round=2)
+        for _ in range(3):
+            node.step()
+    assert pool.desk.answered([task, newer]) == {newer}
+    assert [message.metadata.group_id for message in trainer.messages] == ["1", "2"]
 
 
 def test_several_runs_are_served_one_after_the_other(pool: Pool) -> None:
