@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.made_runs import write_run
@@ -22,6 +24,7 @@ from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, serve
 
 SEED = 7
+CANARY = "vive-la-canary"
 
 
 def simulated(run: Path, out: Path) -> str:
@@ -52,7 +55,24 @@ def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
     contract_body["federation"] = {"rounds": 3, "local_steps": 2, "quorum": 2}
     contract_body["privacy"]["noise_multiplier"] = 1.0
     contract_body["outlets"] = {"north-post": 30, "south-echo": 20, "east-mail": 25}
-    return write_run(tmp_path / "made", contract_body)
+    path = write_run(tmp_path / "made", contract_body)
+    plant_canaries(tmp_path / "made" / "data" / "north-post.parquet")
+    return path
+
+
+def plant_canaries(data: Path) -> None:
+    """A reader whose id and text, and a record whose label, must be found nowhere else."""
+    rows = [
+        {"reader": f"{CANARY}-reader", "text": f"goal {CANARY}-text match", "label": "sport"},
+        {"reader": f"{CANARY}-reader", "text": "goal", "label": f"{CANARY}-label"},
+    ]
+    table = pq.read_table(data)
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)]), data)
+
+
+def files_with(word: str, folder: Path) -> list[Path]:
+    """Files below a folder that hold a word."""
+    return [f for f in folder.rglob("*") if f.is_file() and word.encode() in f.read_bytes()]
 
 
 @pytest.fixture
@@ -94,6 +114,11 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         found = kinds(pool.outlet(name))
         assert found.count("reserve") == found.count("settle") == 1
         assert found.count("release-intent") == 3
+    assert files_with(CANARY, pool.home) == []
+    outlet = pool.outlet("north-post")
+    assert list((outlet / "work").glob("*.reply"))  # the very bytes that left
+    assert files_with(CANARY, outlet) == []
+    assert files_with(CANARY, run.parent) == [run.parent / "data" / "north-post.parquet"]
     assert pool.coordinator("status")["running"]
     pool.stop()
     assert not pool.coordinator("status")["running"]
