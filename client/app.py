@@ -5,6 +5,25 @@ database. Which outlet it is comes from its own `outlet.toml`, never from the co
 node's configuration names the file (`outlet-config`); on Flower's simulation engine, which knows
 only partition numbers, the run's `outlets-folder` lists the files.
 
+A real outlet names a policy and a ledger there; then guard and budget stand here, inside the app,
+so that whatever carries its messages (our own agent, stock Flower) cannot go round them. The steps
+of a task, and why each stands where it stands:
+
+1. The contract is parsed and compared with its digest: nothing is decided on half-read words.
+2. Guard: policy, what the ledger knows of run and round, approval, quiet hours. First because it is
+   cheap and final; nothing has been loaded for a run that is refused.
+3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
+   must cost nobody anything. Its outcome hangs on no reader's record.
+4. The adapter that came in, against the model's own names and shapes: needs the model, and still
+   costs nothing.
+5. Reserve: the run's whole cost is on disk before the first gradient of its first round, and which
+   adapter a round starts from before each round. From here a crash counts as spent.
+6. Train: each step is counted against the reservation before a reader is drawn for it. Readers'
+   data is first read here, after the last moment at which a task could be refused.
+7. Intent: the digest of the answer's exact bytes is on disk before anybody has them; whoever asks
+   for this round again gets a code, and only those bytes may be sent again.
+8. Release: the answer is handed out.
+
 Invariants:
     * A task is a contract: data that is checked against its digest. No code is received.
     * Data never stops an admitted run: unreadable or empty data trains on nothing, pure noise.
@@ -14,6 +33,7 @@ Invariants:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +43,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from peft import PeftModel
 
+from presspool.client.gate import opened
 from presspool.client.randomness import SecureRandom
 from presspool.client.readers import Readers, read_readers
 from presspool.client.release import release, release_failure
@@ -32,6 +53,7 @@ from presspool.client.training import Compute, RoundWork, train_round
 from presspool.common.adapters import digest, trainable
 from presspool.common.contract import Contract, read_canonical
 from presspool.common.errors import ContractError, InputError
+from presspool.common.flower import to_bytes
 from presspool.common.models import build
 from presspool.common.tables import Columns
 from presspool.common.update import AdapterUpdate, TrainTask, unpack_task
@@ -48,16 +70,32 @@ def train(message: Message, context: Context) -> Message:
     try:
         task = unpack_task(message.content)
         contract = read_canonical(task.contract, digest=task.digest)
-        update = answer(task, contract, settings_of(context))
-        cap = contract.federation.update_norm_cap
-        return release(update, norm_cap=cap, reply_to=message)
+        settings = settings_of(context)
+        with opened(settings) as gate:
+            gate.admit(contract, number=task.round)
+            model = _model(task.contract, task.digest)
+            with gate.round(task, contract, model) as meter:
+                update = answer(task, contract, settings, before_step=meter.step)
+                cap = contract.federation.update_norm_cap
+                reply = release(update, norm_cap=cap, reply_to=message)
+                meter.bind(to_bytes(reply.content))
+        return reply
     except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
         return release_failure(error, reply_to=message)
 
 
-def answer(task: TrainTask, contract: Contract, settings: OutletSettings) -> AdapterUpdate:
+def answer(
+    task: TrainTask, contract: Contract, settings: OutletSettings, *,
+    before_step: Callable[[int], None] = lambda _: None,
+) -> AdapterUpdate:  # fmt: skip
     """The privatised update of this outlet for one task.
+
+    Args:
+        task: the round.
+        contract: its contract.
+        settings: the outlet's.
+        before_step: told each step of the run before it is taken.
 
     Raises:
         ContractError: the outlet is not part of the contract, or the task does not fit it.
@@ -70,6 +108,7 @@ def answer(task: TrainTask, contract: Contract, settings: OutletSettings) -> Ada
         round=task.round,
         population=contract.outlets[settings.name],
         random=_random(settings, task.round),
+        before_step=before_step,
     )
     delta = train_round(
         model,

@@ -17,9 +17,13 @@ from numpy.typing import NDArray
 
 from presspool.common.adapters import State, norm
 from presspool.common.errors import (
+    BudgetError,
     ContractError,
     EngineError,
+    EvidenceError,
+    GuardError,
     InputError,
+    LedgerError,
     ModelError,
     SelfTestError,
 )
@@ -48,13 +52,18 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
         error: what happened; it has been shown to the outlet's own operator.
         reply_to: the task's message.
     """
-    code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
+    if isinstance(error, GuardError) and error.code in _NUMBERS:
+        code = _NUMBERS[error.code]
+    else:
+        code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
     return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
 
 
 _CODES: dict[int, tuple[type[Exception], ...]] = {
     1: (ContractError,), 2: (ModelError,), 3: (EngineError, SelfTestError), 4: (InputError,),
+    8: (BudgetError,), 11: (LedgerError, EvidenceError),
 }  # fmt: skip
+_NUMBERS = {word: number for number, word in FAILURES.items()}
 
 
 def _capped(delta: State, cap: float) -> dict[str, NDArray[np.float32]]:

@@ -3,7 +3,9 @@
 ::
 
     name = "daily-bugle"
-    data = "readers.parquet"          # relative to this file
+    data = "readers.parquet"          # paths are relative to this file
+    policy = "policy.toml"            # both, or neither where an outlet is only simulated
+    ledger = "ledger.db"
 
     [columns]                         # only where they differ from these
     reader = "reader"
@@ -19,10 +21,11 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from presspool.common.contract import Name, validate
 from presspool.common.errors import ContractError, InputError
+from presspool.common.ledger.entries import RandomId
 from presspool.common.tables import Columns
 
 
@@ -34,6 +37,9 @@ class OutletSettings(BaseModel):
         data: its readers' records.
         columns: how its columns are called.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
+        policy: its rules (`presspool.client.policy`).
+        ledger: its budget ledger (`presspool.client.budget`).
+        dataset: random id of the data in the ledger; None for the ledger's only data set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,10 +48,19 @@ class OutletSettings(BaseModel):
     data: Path
     columns: Columns = Columns()
     deterministic: int | None = None
+    policy: Path | None = None
+    ledger: Path | None = None
+    dataset: RandomId | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> OutletSettings:
+        if (self.policy is None) != (self.ledger is None):
+            raise ValueError("policy and ledger: give both, or neither in a simulation")
+        return self
 
 
 def read_settings(path: Path) -> OutletSettings:
-    """Read `outlet.toml`; a relative data path is taken from the file's own folder.
+    """Read `outlet.toml`; relative paths are taken from the file's own folder.
 
     Raises:
         InputError: missing, not TOML, or a wrong or unknown key.
@@ -64,4 +79,7 @@ def read_settings(path: Path) -> OutletSettings:
             error.what, where=error.where, expected=error.expected, got=error.got,
             advice=error.advice,
         ) from None  # fmt: skip
-    return settings.model_copy(update={"data": path.parent / settings.data})
+    paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
+    return settings.model_copy(
+        update={key: path.parent / value for key, value in paths.items() if value is not None}
+    )

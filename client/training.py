@@ -21,7 +21,7 @@ Example: `train_round(model, readers, contract, work)` gives name → float32 ch
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -53,11 +53,14 @@ class RoundWork:
         round: from 1.
         population: the outlet's declared population.
         random: the outlet's secret stream for this round.
+        before_step: told the number of each step (of the whole run, from 1, as Opacus counts them)
+            before a reader is drawn for it; raises `PlanError` where no budget holds it.
     """
 
     round: int
     population: int
     random: SecureRandom
+    before_step: Callable[[int], None] = lambda _: None
 
 
 @dataclass(kw_only=True)
@@ -127,6 +130,7 @@ def train_round(
     offsets, trunk = _units(readers, contract), FrozenTrunk(model, contract)
     with ReaderGradients(model) as engine:
         for step in range(first, first + contract.federation.local_steps):
+            work.before_step(optimizer.steps_taken + 1)
             _set_rates(optimizer, contract.optimizer, step, contract.steps)
             sample = draw(
                 offsets,

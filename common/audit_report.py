@@ -32,6 +32,7 @@ from rich.table import Table
 
 from presspool.common.console import err, progress
 from presspool.common.errors import EvidenceError, InputError, LedgerError
+from presspool.common.keys import KEY_BYTES, SigningKey
 from presspool.common.ledger import notes
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, Run
@@ -141,27 +142,37 @@ def opened(path: Path) -> Iterator[Ledger]:
 
 
 def signer(path: Path, ledger: Ledger) -> notes.Signer:
-    """The ledger's signing key, from a PEM file (PKCS 8, not encrypted).
+    """The ledger's signing key: an outlet's `log.key`, or PEM (PKCS 8, not encrypted).
 
     Raises:
         InputError: no such file, no such key, or not the one that signs this ledger.
     """
-    try:
-        private = load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as error:
-        raise InputError("cannot read", where=str(path), got=error.strerror) from None
-    except (ValueError, TypeError):  # TypeError: encrypted
-        private = None
-    if not isinstance(private, Ed25519PrivateKey):
-        raise InputError("signing key", where=str(path),
-                         expected="an Ed25519 private key as PEM (PKCS 8), not encrypted"
-                         )  # fmt: skip
+    seed = _seed(path)
     origin = ledger.book.opened.origin
-    found = notes.Signer.load(origin, private.private_bytes_raw(), kind=notes.NOTE)
+    found = notes.Signer.load(origin, seed, kind=notes.NOTE)
     if found.key.text != ledger.book.key:
         raise InputError("not the key that signs this ledger", where=str(path),
                          expected=ledger.book.key, got=found.key.text)  # fmt: skip
     return found
+
+
+def _seed(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError("cannot read", where=str(path), got=error.strerror) from None
+    if len(data.strip()) == 2 * KEY_BYTES:
+        return SigningKey.read(path).secret
+    try:
+        private = load_pem_private_key(data, password=None)
+    except (ValueError, TypeError):  # TypeError: encrypted
+        private = None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise InputError(
+            "signing key", where=str(path),
+            expected="an Ed25519 private key: an outlet's log.key, or PEM (PKCS 8), not encrypted",
+        )  # fmt: skip
+    return private.private_bytes_raw()
 
 
 def head_json(head: Checkpoint) -> dict[str, Any]:

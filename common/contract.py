@@ -419,6 +419,8 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> ContractError:
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Keys that the table at `path` of `model` may have."""
     for part in path:
+        if part.isdigit():
+            continue  # a place in a list of tables
         annotation = next(
             (f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), None
         )

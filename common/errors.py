@@ -10,7 +10,10 @@
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
     │   └── FolderError            an output folder that holds something else
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
-    ├── AdmissionError             the coordinator refuses one update; carries a fixed code
+    ├── LinkError                  the other side cannot be reached, or is not who it should be
+    ├── AdmissionError             the coordinator refuses an update or a call; has a fixed code
+    ├── GuardError                 the outlet refuses a task; carries a fixed code
+    │   └── NotNowError            quiet hours, or an approval that is missing: ask again later
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
@@ -20,7 +23,7 @@
     └── SelfTestError              the privacy engine failed its own proof; nothing was trained
 
 Texts of `DataError` and of Python's own exceptions may quote readers' data, so they stay at the
-outlet: only `AdmissionError.code` and the codes in `presspool.common.update` ever travel.
+outlet: only `AdmissionError.code` and the words in `presspool.common.update` ever travel.
 
 Example:
     >>> raise ContractError("sampling rate", where="run.toml [privacy] sampling_rate",
@@ -97,16 +100,38 @@ class StorageError(PressPoolError):
     exit_code = 2
 
 
+class LinkError(PressPoolError):
+    """The other side cannot be reached just now, or is not who it should be."""
+
+
 class AdmissionError(PressPoolError):
-    """One outlet's update is refused.
+    """One outlet's update or call is refused.
 
     Attributes:
-        code: a word of the fixed list `presspool.server.admission.REFUSALS`.
+        code: a word of the fixed lists `presspool.server.admission.REFUSALS` (an update's
+            content), `presspool.common.envelope.REFUSALS` (a call of the Pool service) and
+            `presspool.common.enrolment.REFUSALS` (a caller).
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:
         self.code = code
         super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class GuardError(PressPoolError):
+    """The outlet refuses a task by its own rules; nothing was trained for it.
+
+    Attributes:
+        code: a word of the fixed list `presspool.common.update.FAILURES`; all that travels.
+    """
+
+    def __init__(self, code: str, what: str, **parts: object) -> None:
+        self.code = code
+        super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class NotNowError(GuardError):
+    """A task that this outlet may take later, if its coordinator asks again."""
 
 
 class QuorumError(PressPoolError):

@@ -61,16 +61,9 @@ class SigningKey:
             InputError: missing, not a key, or readable by others.
         """
         try:
-            mode = stat.S_IMODE(path.stat().st_mode)
-            text = path.read_text(encoding="ascii").strip()
-            secret = bytes.fromhex(text)
-        except (OSError, ValueError) as error:
-            raise InputError("cannot read a private key", where=str(path),
-                             got=type(error).__name__) from None  # fmt: skip
-        if mode & 0o077:
-            raise InputError("a private key that others may read", where=str(path),
-                             expected="mode 0600", got=f"{mode:04o}",
-                             advice=f"chmod 600 {path}")  # fmt: skip
+            secret = bytes.fromhex(read_secret(path).decode("ascii").strip())
+        except ValueError:
+            raise InputError("not a private key", where=str(path)) from None
         if len(secret) != KEY_BYTES:
             raise InputError("not a private key", where=str(path), expected=f"{KEY_BYTES} bytes",
                              got=f"{len(secret)} bytes")  # fmt: skip
@@ -106,6 +99,24 @@ def verify(public: bytes, tag: str, body: bytes, signature: bytes) -> None:
 def key_id(public: bytes) -> str:
     """The first 16 hexadecimal digits of the public key's SHA-256."""
     return hashlib.sha256(public).hexdigest()[:16]
+
+
+def read_secret(path: Path) -> bytes:
+    """The content of a file that nobody but its owner may read.
+
+    Raises:
+        InputError: missing, or readable by others.
+    """
+    try:
+        mode, content = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
+    except OSError as error:
+        raise InputError("cannot read a private key", where=str(path),
+                         got=error.strerror) from None  # fmt: skip
+    if mode & 0o077:
+        raise InputError("a private key that others may read", where=str(path),
+                         expected="mode 0600", got=f"{mode:04o}",
+                         advice=f"chmod 600 {path}")  # fmt: skip
+    return content
 
 
 def write_secret(path: Path, content: bytes) -> None:

@@ -28,16 +28,25 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from presspool.common.adapters import State
+from presspool.common.ledger.entries import GUARD_REASONS
 
 ENCODING = "presspool.float32le"
 
 # The only words an outlet ever says about a failure; texts and traces stay with its operator.
+# None of them depends on readers' data. The "not-now" ones may be asked again.
 FAILURES = {
     1: "contract-invalid",
     2: "model-unavailable",
     3: "engine-refused",
     4: "outlet-misconfigured",
     5: "internal-error",
+    6: "not-now-quiet-hours",
+    7: "not-now-approval",
+    8: "over-budget",
+    9: "round-released",
+    10: "run-over",
+    11: "ledger-unusable",
+    **dict(enumerate(GUARD_REASONS, start=20)),
 }
 
 

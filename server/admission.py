@@ -15,7 +15,7 @@ Example: `admit(replies, expected)` → `Admitted(updates=…, refused={"outlet"
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Error, Message
@@ -42,6 +42,7 @@ class Expected:
         shapes: name to shape of every trained array.
         norm_cap: largest L2 norm.
         quorum: fewest admitted updates.
+        nodes: node id to outlet, where a Grid gives outlets ids of their own.
     """
 
     outlets: frozenset[str]
@@ -51,6 +52,7 @@ class Expected:
     shapes: Mapping[str, tuple[int, ...]]
     norm_cap: float
     quorum: int
+    nodes: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Admitted:
 
     Attributes:
         updates: outlet to update, sorted by outlet.
-        refused: outlet (or node number, where it did not say who it is) to refusal.
+        refused: outlet (or node number, where nobody knows who it is) to refusal.
     """
 
     updates: Mapping[str, AdapterUpdate]
@@ -102,7 +104,8 @@ def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUp
     Raises:
         AdmissionError: the first thing that is wrong; `where` says whose reply it was.
     """
-    node = f"node {reply.metadata.src_node_id}"
+    number = reply.metadata.src_node_id
+    node = expected.nodes.get(number, f"node {number}")
     if reply.has_error():
         raise AdmissionError(_failure(reply.error), "failed", where=node)
     try:

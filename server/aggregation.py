@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from presspool.common.adapters import State, digest
 from presspool.common.contract import Contract
+from presspool.common.flower import node_of
 from presspool.common.update import (
     AdapterUpdate,
     TrainTask,
@@ -128,6 +129,7 @@ class AdapterAveraging(Strategy):
             contract=self.contract.digest, base=digest(self._sent),
             shapes={name: array.shape for name, array in self._sent.items()},
             norm_cap=federation.update_norm_cap, quorum=federation.quorum,
+            nodes={node_of(name): name for name in self.contract.outlets},
         )  # fmt: skip
 
 

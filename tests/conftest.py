@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import settings
+from tests.postgres import Server, running
 
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, parse_contract
@@ -124,3 +126,19 @@ def write_readers(tmp_path: Path) -> Callable[[str, int], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server, or a skip that says why there is none."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a new database: each test that takes it runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'coordinator.db'}"
+    server: Server = request.getfixturevalue("postgres")
+    return server.create(f"test_{uuid.uuid4().hex}")

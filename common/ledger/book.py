@@ -49,6 +49,7 @@ class Reservation:
         steps: what it may execute in all.
         executed: steps that the last release intent declared.
         released: release intents by round.
+        received: digest of the adapter that each begun round started from, the newest.
     """
 
     entry: entries.Reserve
@@ -56,6 +57,7 @@ class Reservation:
     steps: int
     executed: int = 0
     released: dict[int, entries.ReleaseIntent] = field(default_factory=dict)
+    received: dict[int, str] = field(default_factory=dict)
 
 
 class Book:
@@ -78,6 +80,8 @@ class Book:
         self._caps: Caps | None = None
         self._highest: Caps | None = None
         self._open: dict[str, Reservation] = {}
+        self._runs: dict[str, tuple[int, str]] = {}
+        self._refused: set[tuple[str, str]] = set()
         self._settled: set[str] = set()
         self._periods: dict[str, int] = {}
         self._datasets: dict[str, int] = {}
@@ -106,6 +110,14 @@ class Book:
         """Reservations not settled yet: running, or left by a crash; all of it counts as spent."""
         return MappingProxyType(self._open)
 
+    def reserved(self, run: str) -> tuple[int, str] | None:
+        """Index and id of a run's first reservation, settled or not."""
+        return self._runs.get(run)
+
+    def refused(self, run: str, reason: entries.Reason) -> bool:
+        """Whether the run was refused for this reason before."""
+        return (run, reason) in self._refused
+
     def charged(self, *, period: str | None = None, dataset: str | None = None) -> int:
         """What one period or one data set was charged with, or all (`events.UNIT`s)."""
         if period is not None:
@@ -132,6 +144,7 @@ class Book:
                 self._open[entry.reservation] = Reservation(
                     entry=entry, charge=entry.charge, steps=entry.event.steps
                 )
+                self._runs.setdefault(entry.run, (entry.seq, entry.reservation))
                 self._charge(entry, entry.charge)
             case entries.ReleaseIntent():
                 held = self._open[entry.reservation]
@@ -149,8 +162,12 @@ class Book:
                 self.key = entry.key
             case entries.PeriodClosed():
                 self._closed.add(entry.period)
-            case entries.AdapterReceived() | entries.Refusal():
-                pass  # a record; it spends nothing
+            case entries.AdapterReceived():
+                running = self._open.get(self._runs.get(entry.run, (0, ""))[1])
+                if running is not None:
+                    running.received[entry.round] = entry.digest
+            case entries.Refusal():
+                self._refused.add((entry.run, entry.reason))
         self.size, self.day = entry.seq + 1, entry.day
 
     def check(self, entry: entries.Entry) -> None:

@@ -32,8 +32,18 @@ from presspool.common.ledger.filter import PORTFOLIO, Caps
 
 LONGEST_ENTRY = 1 << 14  # bytes; 64 phases need about 10 kB
 MOST_DATASETS = 64
-Reason = Literal["filter", "period", "dataset", "period-closed", "unit"]
-REASONS: tuple[Reason, ...] = get_args(Reason)
+BudgetReason = Literal["filter", "period", "dataset", "period-closed", "unit"]
+"""Why the budget refuses a run."""
+GuardReason = Literal[
+    "policy-task", "policy-base-model", "policy-rounds", "policy-steps", "policy-sampling-rate",
+    "policy-noise", "policy-delta", "policy-epsilon", "policy-targets", "policy-cohort",
+    "round-not-agreed", "event-not-priceable",
+    "adapter-names", "adapter-shapes", "adapter-not-finite", "adapter-norm",
+]  # fmt: skip
+"""Why the outlet's own rules refuse a run or a round of it."""
+GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)
+Reason = BudgetReason | GuardReason
+REASONS: tuple[Reason, ...] = (*get_args(BudgetReason), *GUARD_REASONS)
 """Why a run was refused; none of them depends on readers' data."""
 
 
@@ -218,11 +228,11 @@ class AdapterReceived(_Entry):
 
 
 class Refusal(_Entry):
-    """A run was refused; nothing was computed.
+    """A run, or one round of it, was refused; nothing was computed.
 
     Attributes:
-        charge: what it would have cost.
-        free: what the cap that refused had left.
+        charge: what it would have cost; 0 where the outlet's own rules refused before a price.
+        free: what the cap that refused had left; 0 where no cap was asked.
     """
 
     kind: Literal["refusal"] = "refusal"

@@ -119,6 +119,10 @@ class Log:
         origin = self.book.opened.origin
         return Checkpoint(origin=origin, size=self.book.size, root=self._edge.root())
 
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` entries."""
+        return self._database.root(size)
+
     def compare(self, head: Checkpoint) -> None:
         """Raise `RollbackError` unless this ledger begins with the one that `head` describes."""
         self.refresh()

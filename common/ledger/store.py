@@ -73,7 +73,7 @@ class Ledger(Log):
     def reserve(
         self, *, run: str, unit: str, period: str, datasets: Iterable[str],
         event: events.SelfComposed | events.Composed, head: Checkpoint | None,
-        stated: entries.Stated | None = None,
+        stated: entries.Stated | None = None, once: bool = False,
     ) -> entries.Reserve:  # fmt: skip
         """Take a run's whole cost, or refuse it and write that down; before anything is computed.
 
@@ -86,11 +86,12 @@ class Ledger(Log):
             head: this ledger's highest head that was remembered or cosigned outside this file;
                 None only where there has never been one.
             stated: the contract's own ε.
+            once: refuse, without an entry, a run that was ever reserved.
 
         Raises:
             BudgetError: it does not fit; a refusal was written.
             RollbackError: this file is older than `head`, or has another history.
-            LedgerError: it could never be written down.
+            LedgerError: it could never be written down, or is there already.
             StorageError: the disk refuses; whatever is on it counts as spent.
         """
         refused: list[BudgetError] = []
@@ -98,6 +99,8 @@ class Ledger(Log):
         def admit() -> entries.Reserve | entries.Refusal:
             if head is not None:
                 self._compare(head)
+            if once and self.book.reserved(run) is not None:
+                raise LedgerError("the run has a reservation already", where=run)
             entry = self._next(
                 entries.Reserve, reservation=entries.new_id(), run=run, unit=unit, period=period,
                 datasets=tuple(sorted(set(datasets))), event=event, stated=stated,
@@ -176,6 +179,12 @@ class Ledger(Log):
         """An aggregated adapter arrived."""
         parts = {"run": run, "round": round_number, "digest": digest}
         return self._write(lambda: self._next(entries.AdapterReceived, **parts))
+
+    def refuse(self, *, run: str, reason: entries.GuardReason) -> entries.Refusal:
+        """The outlet's own rules refused a run, or a round of it, before it had a price."""
+        return self._write(
+            lambda: self._next(entries.Refusal, run=run, reason=reason, charge=0, free=0)
+        )
 
     def close_period(self, period: str) -> entries.PeriodClosed:
         """No more runs in a period; raises `LedgerError` while one of its runs is open."""

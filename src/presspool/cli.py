@@ -9,9 +9,14 @@ import typer
 
 from presspool import __version__
 from presspool.client.cli import outlet
+from presspool.client.doctor_cli import doctor
+from presspool.client.join_cli import join
+from presspool.client.node_cli import run
 from presspool.common.audit_cli import audit
 from presspool.common.console import guarded
 from presspool.server.cli import contract
+from presspool.server.coordinator_cli import coordinator
+from presspool.server.run_cli import start, status, stop, submit
 from presspool.simulations.cli import bench, compare, demo, simulate, tune
 from presspool.simulations.experiments.cli import app as experiment
 
@@ -24,6 +29,12 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(outlet, name="outlet")
+outlet.command()(join)
+outlet.command()(run)
+outlet.command()(doctor)
+app.add_typer(coordinator, name="coordinator")
+for action in (start, submit, status, stop):
+    coordinator.command()(action)
 app.add_typer(contract, name="contract")
 app.add_typer(audit, name="audit")
 app.add_typer(bench, name="bench")

@@ -7,6 +7,7 @@ limit.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -24,8 +25,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from tests.made_ledgers import DIGEST, JOB, RUN, SIGNER, WITNESSES, identity
 from tests.made_logs import LOG, History, peer
 
+from presspool.common import certificates
 from presspool.common.contract import EXAMPLE, parse_contract, read_canonical
-from presspool.common.errors import ContractError, EvidenceError
+from presspool.common.errors import ContractError, EvidenceError, InputError
 from presspool.common.ledger import entries, merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
 from presspool.common.ledger.export import export
@@ -34,6 +36,7 @@ from presspool.common.ledger.forks import fork_proof, verify_fork
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import verify
 from presspool.common.ledger.witness import parse_request
+from presspool.common.token import PREFIX, Token
 from presspool.common.update import ENCODING, AdapterUpdate, pack_update, unpack_update
 
 INPUTS, SAMPLE = 100_000, 300
@@ -123,6 +126,22 @@ def read_export(data: bytes) -> None:
 def read_contract(data: bytes) -> None:
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     assert read_canonical(data, digest=digest).canonical() == data
+
+
+def read_token(body: bytes) -> None:
+    """The body under a checksum that fits: past the first check, which refuses nearly all."""
+    check = hashlib.sha256(body).hexdigest()[:12]
+    token = Token.parse(f"{PREFIX}{base64.urlsafe_b64encode(body).decode()}.{check}")
+    assert Token.parse(token.encode()) == token
+
+
+def read_certificate(data: bytes) -> None:
+    facts = certificates.read_certificate(certificates.certificate_from_der(data))
+    assert facts == certificates.read_certificate(certificates.certificate_from_der(data))
+
+
+def read_certificate_request(data: bytes) -> None:
+    assert certificates.requested_key(data) == certificates.requested_key(REQUEST)
 
 
 def read_update(content: RecordDict) -> None:
@@ -227,9 +246,30 @@ def odd_record(content: RecordDict, chosen: random.Random) -> None:
         content[name] = record
 
 
+def made_token() -> bytes:
+    token = Token(
+        pool="press-pool", address="localhost:7443", outlet="daily-bugle", invitation="ab" * 16,
+        expires=NOW, root=ROOT.certificate, contract_key=bytes(32), log_key=LOG.key.text,
+        credential=certificates.issue_invitation(ROOT, "ab" * 16, now=NOW, until=NOW + 60),
+    )  # fmt: skip
+    return base64.urlsafe_b64decode(token.encode().removeprefix(PREFIX).split(".")[0])
+
+
 EVIDENCE = (EvidenceError,)
+NOW = 1_800_000_000
+ROOT = certificates.make_root("press-pool", now=NOW)
+REQUEST = certificates.make_request(certificates.make_key())
+OUTLET = certificates.certificate_to_der(
+    certificates.issue_outlet(ROOT, "daily-bugle", REQUEST, now=NOW)
+)
 HISTORY = History([b"a", b"b", b"c", b"d", b"e"])
-BODIES = [line[45:] for line in exported().splitlines() if not line.startswith(b"{")]
+REFUSED = entries.build(
+    entries.Refusal, seq=9, day="2026-01-05", run=RUN, reason="policy-noise", charge=0, free=0
+)
+BODIES = [
+    REFUSED.canonical(),
+    *(line[45:] for line in exported().splitlines() if not line.startswith(b"{")),
+]
 FROZEN = parse_contract(json.loads(EXAMPLE)).replace(model={"weights": DIGEST, "tokenizer": DIGEST})
 CONTRACTS = [FROZEN.canonical(), EXAMPLE.encode()]
 PARSERS = {
@@ -253,6 +293,11 @@ PARSERS = {
     "entry": Parser(make=damaged(*BODIES), read=read_entry, refusals=EVIDENCE),
     "export": Parser(make=damaged(exported()), read=read_export, refusals=EVIDENCE),
     "contract": Parser(make=damaged(*CONTRACTS), read=read_contract, refusals=(ContractError,)),
+    "token": Parser(make=damaged(made_token()), read=read_token, refusals=(InputError,)),
+    "certificate": Parser(make=damaged(OUTLET), read=read_certificate, refusals=EVIDENCE),
+    "certificate request": Parser(
+        make=damaged(REQUEST), read=read_certificate_request, refusals=EVIDENCE
+    ),
     "update": Parser(make=any_update, read=read_update, refusals=(ValueError, TypeError)),
 }  # fmt: skip
 

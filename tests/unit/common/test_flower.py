@@ -11,7 +11,14 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from presspool.common.flower import SERVER_NODE, become_server, from_bytes, stamp, to_bytes
+from presspool.common.flower import (
+    SERVER_NODE,
+    arrived,
+    become_server,
+    from_bytes,
+    stamp,
+    to_bytes,
+)
 from presspool.common.update import TrainTask, pack_task, unpack_task
 
 
@@ -83,3 +90,23 @@ def test_content_travels_as_bytes_that_are_equal_for_equal_records() -> None:
 def test_bytes_that_are_no_content_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="content"):
         from_bytes(data)
+
+
+ARRIVED = """
+from flwr.app import Message, RecordDict
+from presspool.common.flower import arrived
+task = arrived(RecordDict(), message_id="t-1", node=2, round=3)
+print(task.metadata.message_type, task.metadata.group_id, task.metadata.dst_node_id)
+print(Message(RecordDict(), reply_to=task).metadata.reply_to_message_id)
+"""
+
+
+def test_a_task_that_arrived_needs_no_identity_and_can_be_answered() -> None:
+    """At an outlet no process is the run's server."""
+    said = subprocess.run(
+        [sys.executable, "-c", ARRIVED], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert said == ["train 3 2", "t-1"]
+    assert (
+        arrived(RecordDict(), message_id="t", node=5, round=1).metadata.src_node_id == SERVER_NODE
+    )

@@ -1,0 +1,76 @@
+"""Runs that a person of the outlet has approved, and those that wait for it.
+
+A folder beside the policy. The contract of a waiting run is kept as `<digest>.json`, so that a
+person can read what the coordinator asks for; an approval is an empty file `<digest>.approved`.
+
+Invariants:
+    * A run is approved by its contract's digest: another word in it is another run.
+    * What waits is bounded, so that a coordinator cannot fill the disk.
+
+Example:
+    >>> import tempfile
+    >>> approvals = Approvals(Path(tempfile.mkdtemp()))
+    >>> run = "sha256:" + "0" * 64
+    >>> approvals.approve(run)
+    >>> approvals.approved(run)
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from presspool.common.contract import Contract
+from presspool.common.errors import InputError, StorageError
+from presspool.common.files import replace_file
+
+FOLDER = "approvals"  # beside the policy
+MOST_WAITING = 64
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """The folder; made when something is first written to it."""
+
+    folder: Path
+
+    def approved(self, run: str) -> bool:
+        """Whether a person approved the run with this digest."""
+        return self._path(run, "approved").is_file()
+
+    def approve(self, run: str) -> None:
+        """Approve a run.
+
+        Raises:
+            InputError: not a digest.
+            StorageError: the disk refuses.
+        """
+        replace_file(self._made(run, "approved"), b"")
+
+    def ask(self, contract: Contract) -> None:
+        """Keep the contract of a run that waits; beyond `MOST_WAITING` it is not kept."""
+        path = self._made(contract.digest, "json")
+        if not path.exists() and len(self.waiting()) < MOST_WAITING:
+            replace_file(path, contract.canonical())
+
+    def waiting(self) -> list[str]:
+        """Digests of the runs that wait for a person."""
+        asked = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.json"))
+        return [run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run)]
+
+    def _made(self, run: str, ending: str) -> Path:
+        try:
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageError("cannot make a folder", where=str(self.folder),
+                               got=error.strerror) from None  # fmt: skip
+        return self._path(run, ending)
+
+    def _path(self, run: str, ending: str) -> Path:
+        if not _DIGEST.fullmatch(run):
+            raise InputError("not a run's digest", expected="sha256: and 64 hexadecimal digits",
+                             got=run)  # fmt: skip
+        return self.folder / f"{run.removeprefix('sha256:')}.{ending}"

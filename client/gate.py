@@ -1,0 +1,148 @@
+"""The way of a task into training and of its answer out, at a real outlet and in a simulation.
+
+A real outlet has a policy and a ledger (`outlet.toml`): its gate asks guard and budget. A
+simulation's outlet has neither: its gate lets everything pass and charges nothing, which the
+results of a simulation say.
+
+Invariants:
+    * What a real gate decides hangs on contract, policy, approvals, ledger and clock; data plays
+      no part.
+    * A refusal is written into the ledger before it is told to anybody.
+
+Example: ``with opened(settings) as gate: gate.admit(contract, number=1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from peft import PeftModel
+
+from presspool.client import guard
+from presspool.client.approvals import FOLDER, Approvals
+from presspool.client.budget import Budget
+from presspool.client.policy import Policy, read_policy
+from presspool.client.settings import OutletSettings
+from presspool.common.adapters import digest, trainable
+from presspool.common.contract import Contract
+from presspool.common.errors import GuardError, StorageError
+from presspool.common.ledger.entries import GUARD_REASONS
+from presspool.common.update import TrainTask
+
+
+class Counted(Protocol):
+    """A round that is being trained."""
+
+    def step(self, count: int) -> None:
+        """Step `count` of the run is about to be taken; raises `PlanError` where it may not."""
+
+    def bind(self, data: bytes) -> str:
+        """The round's bytes are about to be handed out."""
+
+
+class Gate(Protocol):
+    """What every task passes."""
+
+    def admit(self, contract: Contract, *, number: int) -> None:
+        """Return if this round of the contract may be trained now; raises `GuardError`."""
+
+    def round(
+        self, task: TrainTask, contract: Contract, model: PeftModel
+    ) -> AbstractContextManager[Counted]:
+        """Check the adapter, pay for the run, and count the round that follows."""
+
+
+class Unmetered:
+    """A simulation's gate: nothing is asked and nothing charged."""
+
+    def admit(self, contract: Contract, *, number: int) -> None:
+        """Pass."""
+
+    def round(
+        self, task: TrainTask, contract: Contract, model: PeftModel  # noqa: ARG002
+    ) -> AbstractContextManager[Counted]:  # fmt: skip
+        """Pass, uncounted."""
+        return nullcontext(self)
+
+    def step(self, count: int) -> None:
+        """Pass."""
+
+    def bind(self, data: bytes) -> str:  # noqa: ARG002
+        """Pass; nothing is written down."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealGate:
+    """A real outlet's gate.
+
+    Attributes:
+        name: the outlet's.
+        policy: its rules.
+        approvals: what its people approved.
+        budget: its ledger.
+        clock: gives the time, aware of its zone.
+    """
+
+    name: str
+    policy: Policy
+    approvals: Approvals
+    budget: Budget
+    clock: Callable[[], datetime]
+
+    def admit(self, contract: Contract, *, number: int) -> None:
+        """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
+        with self._recorded(contract):
+            guard.check_round(contract, name=self.name, number=number)
+            guard.admit(contract, self.policy)
+        self.budget.check(contract.digest, number=number)
+        approved = self.approvals.approved(contract.digest)
+        if self.policy.manual_approval and not approved:
+            with suppress(StorageError):  # the run waits all the same
+                self.approvals.ask(contract)
+        guard.check_approval(self.policy, contract, approved=approved)
+        guard.check_time(self.policy, self.clock())
+
+    @contextmanager
+    def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:
+        """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
+        shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
+        with self._recorded(contract):
+            guard.check_adapter(task.state, shapes=shapes, policy=self.policy)
+        guard.check_frozen(model, contract)
+        with self.budget.round(
+            contract, number=task.round, adapter=digest(task.state)
+        ) as meter:  # fmt: skip
+            yield meter
+
+    @contextmanager
+    def _recorded(self, contract: Contract) -> Iterator[None]:
+        try:
+            yield
+        except GuardError as error:
+            if error.code in GUARD_REASONS:
+                self.budget.refuse(contract.digest, error.code)
+            raise
+
+
+@contextmanager
+def opened(settings: OutletSettings) -> Iterator[Gate]:
+    """The gate of an outlet; its ledger is open as long as the block runs.
+
+    Raises:
+        InputError: its policy cannot be read.
+        LedgerError: there is no ledger where the settings name one.
+    """
+    if settings.policy is None or settings.ledger is None:
+        yield Unmetered()
+        return
+    policy = read_policy(settings.policy)
+    with Budget.open(settings.ledger, policy=policy, dataset=settings.dataset) as budget:
+        yield RealGate(
+            name=settings.name, policy=policy, budget=budget, clock=lambda: datetime.now(UTC),
+            approvals=Approvals(settings.policy.parent / FOLDER),
+        )  # fmt: skip

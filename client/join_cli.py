@@ -1,0 +1,94 @@
+"""`presspool outlet join`: from a token to a member, as the operator sees it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from presspool.client.identity import Identity
+    from presspool.client.joining import Joining
+    from presspool.common.token import Token
+
+_LONGEST_PAUSE = 30.0  # seconds between questions while the coordinator cannot be reached
+
+
+def join(
+    token: Annotated[
+        str, typer.Argument(help="The token's text, a file that holds it, or - for input.")
+    ],
+    home: Annotated[Path, typer.Option(help="This outlet's folder.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Join a pool: make this outlet's keys and wait until its coordinator has admitted them.
+
+    The keys never leave the folder. Read the fingerprint that is shown to the coordinator's
+    operator by telephone or in person. You may stop with Ctrl-C: the same command goes on.
+
+    Example: presspool outlet join invitation.txt --home /var/lib/presspool
+    """
+    from presspool.client import joining
+
+    read = joining.read_token(token)
+    identity = joining.joined(read, home, now=time.time())
+    if identity is None:
+        identity = _join(read, home)
+    _report(identity, as_json=as_json)
+
+
+def _join(token: Token, home: Path) -> Identity:
+    from presspool.client.joining import Joining
+
+    try:
+        with Joining.begin(token, home) as begun:
+            begun.ask()
+            _show_fingerprint(token, begun)
+            return _wait(begun)
+    except KeyboardInterrupt:
+        err.print("stopped; the keys are kept: the same command goes on", style="yellow")
+        raise typer.Exit(2) from None
+
+
+def _show_fingerprint(token: Token, begun: Joining) -> None:
+    err.print(f"{token.outlet} asks to join {token.pool} at {token.address}", soft_wrap=True)
+    err.print(f"fingerprint of its keys: {begun.fingerprint}", soft_wrap=True)
+    err.print(
+        "read it to the coordinator's operator, who types\n"
+        f"  presspool coordinator admit {token.outlet} {begun.fingerprint}\n"
+        "waiting; Ctrl-C stops, the same command goes on", soft_wrap=True,
+    )  # fmt: skip
+
+
+def _wait(begun: Joining) -> Identity:
+    """Ask until admitted; a link that breaks meanwhile is no reason to give up."""
+    from presspool.client.joining import POLL_SECONDS
+    from presspool.common.errors import LinkError
+
+    pause = POLL_SECONDS
+    while True:
+        try:
+            if identity := begun.collect():
+                return identity
+            pause = POLL_SECONDS
+        except LinkError as error:
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            err.print(f"{error.what}; trying again in {pause:.0f} s", markup=False)
+        time.sleep(pause)
+
+
+def _report(identity: Identity, *, as_json: bool) -> None:
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(identity.facts.ends))
+    if as_json:
+        print_json({
+            "outlet": identity.name, "pool": identity.pool, "address": identity.address,
+            "home": str(identity.home), "certificate_until": until,
+            "update_key": identity.update.public.hex(), "log_key": identity.keys.log.public.hex(),
+        })  # fmt: skip
+        return
+    out.print(f"{identity.name} is a member of {identity.pool}", soft_wrap=True)
+    out.print(f"certificate until {until}; it renews by itself", soft_wrap=True)

@@ -1,0 +1,58 @@
+"""An outlet of `presspool bench transport`: the real agent, whose trainer answers with zeros.
+
+Usage: python -m presspool.simulations.bench.transport_outlet HOME ADDRESS
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Message
+
+from presspool.client.link import Link
+from presspool.client.node import Backoff, Node
+from presspool.client.spool import Spool
+from presspool.common.adapters import digest
+from presspool.common.certificates import Credential
+from presspool.common.keys import SigningKey
+from presspool.common.tls import channel
+from presspool.common.update import AdapterUpdate, pack_update, unpack_task
+
+
+class _Identity:
+    """As much of an identity as the agent asks for."""
+
+    def __init__(self, home: Path) -> None:
+        self.name = home.name
+        self.update = SigningKey.read(home / "update.key")
+        self.contract_key = (home / "contract.pub").read_bytes()
+
+
+def work(home: Path, address: str) -> None:
+    """Answer tasks until ended."""
+    root = (home / "root.pem").read_bytes()
+    credential = Credential(
+        certificate=(home / "certificate.pem").read_bytes(), key=(home / "tls.key").read_bytes()
+    )
+    link = Link(address, lambda: channel(address, credential, root=root))
+    with Spool.open(home / "work") as spool:
+        Node(
+            identity=_Identity(home), spool=spool, link=link,
+            trainer=lambda message: _zeros(home.name, message), position=lambda _: (0, "0" * 64),
+            backoff=Backoff(first=0.1, most=1.0),
+        ).run()  # fmt: skip
+
+
+def _zeros(outlet: str, message: Message) -> Message:
+    task = unpack_task(message.content)
+    update = AdapterUpdate(
+        outlet=outlet, round=task.round, contract=task.digest, base=digest(task.state),
+        delta={name: np.zeros_like(array) for name, array in task.state.items()},
+    )  # fmt: skip
+    return Message(pack_update(update), reply_to=message)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), sys.argv[2])

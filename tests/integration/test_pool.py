@@ -1,0 +1,155 @@
+"""A pool as its operators run it: joined, started, killed and cut, and still the same bytes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tests.made_runs import write_run
+from tests.operators import Operators
+
+from presspool.common.adapters import digest
+from presspool.common.ledger import entries
+from presspool.common.ledger.store import Ledger
+from presspool.common.results import read_result
+from presspool.common.run_file import read_run_file
+from presspool.server import checkpoint
+from presspool.simulations.local_grid import LocalGrid
+from presspool.simulations.simulate import SimulateOptions, prepare, serve
+
+SEED = 7
+CANARY = "vive-la-canary"
+
+
+def simulated(run: Path, out: Path) -> str:
+    """Digest of the adapter that the same run makes on a LocalGrid."""
+    torch.set_num_threads(1)
+    prepared = prepare(read_run_file(run), SimulateOptions(out=out, deterministic=SEED))
+    with LocalGrid(prepared.outlets, workers=0) as grid:
+        serve(grid, prepared.folder)
+    return adapter_in(out)
+
+
+def adapter_in(folder: Path) -> str:
+    """Digest of the last checkpoint's adapter."""
+    result = read_result(folder)
+    point = checkpoint.load(folder / "checkpoint.safetensors", digest=result.contract_digest)
+    assert point is not None
+    return digest(point.state)
+
+
+def kinds(home: Path) -> list[str]:
+    """The kinds of a ledger's entries, in order."""
+    with Ledger(home / "ledger.db") as ledger:
+        return [entries.parse_entry(body).kind for body in ledger.bodies(0, ledger.book.size)]
+
+
+@pytest.fixture
+def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
+    contract_body["federation"] = {"rounds": 3, "local_steps": 2, "quorum": 2}
+    contract_body["privacy"]["noise_multiplier"] = 1.0
+    contract_body["outlets"] = {"north-post": 30, "south-echo": 20, "east-mail": 25}
+    path = write_run(tmp_path / "made", contract_body)
+    plant_canaries(tmp_path / "made" / "data" / "north-post.parquet")
+    return path
+
+
+def plant_canaries(data: Path) -> None:
+    """A reader whose id and text, and a record whose label, must be found nowhere else."""
+    rows = [
+        {"reader": f"{CANARY}-reader", "text": f"goal {CANARY}-text match", "label": "sport"},
+        {"reader": f"{CANARY}-reader", "text": "goal", "label": f"{CANARY}-label"},
+    ]
+    table = pq.read_table(data)
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)]), data)
+
+
+def files_with(word: str, folder: Path) -> list[Path]:
+    """Files below a folder that hold a word."""
+    return [f for f in folder.rglob("*") if f.is_file() and word.encode() in f.read_bytes()]
+
+
+@pytest.fixture
+def pool(tmp_path: Path, run: Path) -> Iterator[Operators]:
+    with Operators(tmp_path, run, deterministic=SEED) as operators:
+        operators.make()
+        yield operators
+
+
+def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
+    pool: Operators, run: Path, tmp_path: Path
+) -> None:
+    names = sorted(pool.contract.outlets)
+    pool.start()
+    pool.join(names)
+    for name in names:
+        pool.start_outlet(name)
+    queued = pool.coordinator("submit", run)
+    assert queued["not_members"] == []
+    assert queued["contract"] == pool.contract.digest
+    again = pool.coordinator("submit", run, code=2)
+    assert "submitted before" in again
+    assert "another coordinator works here" in pool.type("coordinator", "start", code=2)
+
+    pool.said(names[0], "delivered")  # in the middle of the run
+    pool.end("coordinator", signal.SIGKILL)
+    pool.end(names[0], signal.SIGKILL)
+    pool.start_outlet(names[0])
+    pool.start()
+
+    done = pool.wait_for("complete", queued["run"])
+    assert done["rounds_done"] == done["rounds"] == 3
+    folder = Path(done["folder"])
+    result = read_result(folder)
+    assert [sorted(found.outlets) for found in result.rounds[1:]] == [names] * 3
+    assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
+    assert (folder / "adapter" / "adapter_model.safetensors").exists()
+    for name in names:
+        found = kinds(pool.outlet(name))
+        assert found.count("reserve") == found.count("settle") == 1
+        assert found.count("release-intent") == 3
+    assert files_with(CANARY, pool.home) == []
+    outlet = pool.outlet("north-post")
+    assert list((outlet / "work").glob("*.reply"))  # the very bytes that left
+    assert files_with(CANARY, outlet) == []
+    assert files_with(CANARY, run.parent) == [run.parent / "data" / "north-post.parquet"]
+    assert pool.coordinator("status")["running"]
+    pool.stop()
+    assert not pool.coordinator("status")["running"]
+    assert pool.end(names[1]) == 0
+
+
+def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
+    pool: Operators, run: Path
+) -> None:
+    names = sorted(pool.contract.outlets)
+    pool.start()
+    pool.join(names[:2])
+    queued = pool.coordinator("submit", run, "--phase", 5)
+    assert queued["not_members"] == names[2:]
+    pool.start_outlet(names[0])  # one of two that are needed: the round stays open
+    pool.said(names[0], "delivered")
+    pool.said("coordinator", "the round stays open")
+    [found] = pool.coordinator("status", queued["run"])["runs"]
+    assert found["state"] == "running"
+    assert "waiting for outlets" in found["note"]
+    states = {line["outlet"]: line["state"] for line in found["outlets"]}
+    assert states == {names[0]: "answered", names[1]: "no answer yet", names[2]: "not a member"}
+
+    pool.coordinator("revoke", names[0], "--reason", "laptop stolen")
+    process = pool._processes[names[0]]
+    assert process.wait(120) != 0  # its agent ends and says why
+    assert "revoked" in pool.log(names[0])
+    pool.type("coordinator", "stop", queued["run"])
+    [found] = pool.coordinator("status", queued["run"])["runs"]
+    assert found["state"] == "stopped"
+    pool.said("coordinator", "given up")
+    assert "has ended already" in pool.type("coordinator", "stop", queued["run"], code=2)
+    pool.coordinator("submit", run)  # and it can be taken up again
+    assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")

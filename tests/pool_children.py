@@ -1,0 +1,143 @@
+"""Processes of a pool: a coordinator that runs rounds, and outlets without torch; to be killed.
+
+Each outlet writes down, durably, every training that it begins and ends. The coordinator does what
+`presspool.server.rounds` does in a round, on the real strategy, admission and checkpoint, but
+builds no model.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Message
+from tests.made_certificates import Certificates
+from tests.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
+from tests.made_runs import STATE
+
+from presspool.client.link import Link
+from presspool.client.node import Backoff, Node
+from presspool.client.spool import Spool
+from presspool.common.contract import Contract, parse_contract
+from presspool.common.results import RoundResult
+from presspool.common.update import array_record, state_of
+from presspool.server import checkpoint as checkpoints
+from presspool.server.aggregation import AdapterAveraging
+from presspool.server.checkpoint import Checkpoint
+from presspool.server.grid import GrpcGrid
+from presspool.server.pool_service import Limits, PoolService
+from presspool.server.port import open_port
+
+PAUSE = 0.05  # seconds of a training
+_SERVER = multiprocessing.get_context("forkserver")
+
+
+def start(what: Callable[..., None], *args: object) -> BaseProcess:
+    """A process that does this; forked from one that has imported everything."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(("src", "."))
+    _SERVER.set_forkserver_preload(["tests.pool_children"])
+    process = _SERVER.Process(target=what, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def contract_of(outlets: list[str], rounds: int) -> Contract:
+    """A contract of these outlets; its model is never built."""
+    digest = "sha256:" + "e" * 64
+    return parse_contract(
+        {
+            "name": "kills",
+            "model": {"id": "none", "weights": digest, "tokenizer": digest},
+            "task": {"labels": ["a", "b"]},
+            "federation": {"rounds": rounds, "local_steps": 1, "quorum": 1},
+            "outlets": {name: 100 * (1 + i) for i, name in enumerate(outlets)},
+            "privacy": {"noise_multiplier": 1.0, "clip": 1.0, "sampling_rate": 0.1},
+            "optimizer": {"learning_rate": 1.0},
+        }
+    )
+
+
+def coordinator(folder: Path, port: int, outlets: list[str], rounds: int, phase: float) -> None:
+    """Serve, and run the rounds that are left; the port's number is written to `port`."""
+    _log(folder / "coordinator.log")
+    contract, members = contract_of(outlets, rounds), Members({n: made_outlet(n) for n in outlets})
+    desk = open_desk(folder)
+    service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
+    credentials = Certificates.read(folder).server()
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
+    grid = GrpcGrid(
+        desk, run=RUN, key=CONTRACT_KEY, outlets=outlets, members=members.names, phase=phase
+    )
+    file = folder / "checkpoint.safetensors"
+    point = checkpoints.load(file, digest=contract.digest) or Checkpoint(
+        contract=contract.digest, rounds=(_round(0),), state=STATE
+    )
+    while len(point.rounds) <= rounds:
+        point = one_round(grid, contract, point)
+        checkpoints.save(file, point)
+    service.close()
+    server.stop(0).wait()
+
+
+def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoint:
+    """As `presspool.server.rounds` does it, without evaluation."""
+    number = len(point.rounds)
+    strategy = AdapterAveraging(contract, point.moments)
+    messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
+    arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    admitted = strategy.traffic.admitted
+    done = _round(number, tuple(admitted.updates), dict(admitted.refused))
+    return Checkpoint(
+        contract=contract.digest, rounds=(*point.rounds, done), state=state_of(arrays)
+    )
+
+
+def outlet(folder: Path, name: str, address: str) -> None:
+    """Work until killed or asked to end."""
+    _log(folder / f"{name}.log")
+    made = Certificates.read(folder)
+    link = Link(address, lambda: made.dial(address, name))
+    with Spool.open(folder / f"work of {name}") as spool:
+        Node(
+            identity=made_outlet(name), spool=spool, link=link,
+            trainer=_written_down(folder / f"{name}.trained", adds(name)),
+            position=lambda _: POSITION, backoff=Backoff(first=0.05, most=0.5),
+        ).run()  # fmt: skip
+
+
+def _written_down(file: Path, train: Callable[[Message], Message]) -> Callable[[Message], Message]:
+    def trainer(message: Message) -> Message:
+        task = message.metadata.message_id
+        _append(file, f"begin {task}")
+        time.sleep(PAUSE)
+        reply = train(message)
+        _append(file, f"end {task}")
+        return reply
+
+    return trainer
+
+
+def _append(file: Path, line: str) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(handle, line.encode() + b"\n")
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _round(
+    number: int, outlets: tuple[str, ...] = (), refused: dict[str, str] | None = None
+) -> RoundResult:
+    return RoundResult(
+        round=number, accuracy=None, macro_f1=None, loss=None, bytes_up=0, bytes_down=0,
+        seconds=0.0, epsilon=None, outlets=outlets, refused=refused or {},
+    )  # fmt: skip
+
+
+def _log(file: Path) -> None:
+    logging.basicConfig(filename=file, format="%(asctime)s %(message)s", force=True)
+    logging.getLogger("presspool").setLevel(logging.INFO)

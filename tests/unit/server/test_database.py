@@ -1,0 +1,136 @@
+"""The coordinator's database: whole writes, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, func, inspect, select, text
+
+from presspool.common.errors import InputError, StorageError
+from presspool.server.database import Database, Table
+from presspool.server.member_tables import Invitation
+
+
+def _invitation(number: int) -> Invitation:
+    return Invitation(id=f"{number:032x}", name="daily-bugle", made=1, expires=2)
+
+
+def _count(database: Database) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(Invitation)) or 0
+
+
+def test_what_a_block_wrote_is_there_after_a_restart(database_url: str) -> None:
+    database = Database.open(database_url)
+    with database.writing() as session:
+        session.add(_invitation(1))
+    database.close()
+    assert _count(Database.open(database_url)) == 1
+
+
+def test_a_block_that_raises_leaves_nothing(database_url: str) -> None:
+    database = Database.open(database_url)
+
+    def write_and_fail() -> None:
+        with database.writing() as session:
+            session.add(_invitation(1))
+            session.flush()
+            raise RuntimeError("planted")
+
+    with pytest.raises(RuntimeError, match="planted"):
+        write_and_fail()
+    assert _count(database) == 0
+
+
+def test_a_reading_block_writes_nothing(database_url: str) -> None:
+    database = Database.open(database_url)
+    with database.reading() as session:
+        session.add(_invitation(1))
+        session.flush()
+    assert _count(database) == 0
+
+
+def test_writers_in_many_threads_wait_for_each_other(database_url: str) -> None:
+    database = Database.open(database_url)
+    with database.writing() as session:
+        session.add(_invitation(0))
+    rounds, threads = 10, 6
+
+    def add() -> None:
+        for _ in range(rounds):
+            with database.writing() as session:
+                row = session.get_one(Invitation, f"{0:032x}", with_for_update=True)
+                row.expires += 1
+
+    workers = [threading.Thread(target=add) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    with database.reading() as session:
+        assert session.get_one(Invitation, f"{0:032x}").expires == 2 + rounds * threads
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> None:
+    Database.open(database_url).close()
+    with create_engine(database_url).connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+        assert "alembic_version" in inspect(connection).get_table_names()
+
+
+def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
+    Database.open(database_url).close()
+    with create_engine(database_url).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(InputError, match="newer version"):
+        Database.open(database_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "no url",
+        "oracle+nothing://x/y",
+        "sqlite:////nowhere/at/all.db",
+        "postgresql+psycopg://nobody@127.0.0.1:1/none",
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_one_clear_message(url: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Database.open(url)
+    assert "database" in str(caught.value)
+
+
+def test_a_password_in_the_url_is_not_shown() -> None:
+    with pytest.raises(InputError) as caught:
+        Database.open("postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_sqlite_syncs_each_commit_and_keeps_foreign_keys(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'c.db'}")
+    with database.reading() as session:
+        found = {
+            name: session.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_disk_that_refuses_is_a_storage_error_and_loses_nothing(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'c.db'}")
+    with database.writing() as session:
+        session.add(_invitation(1))
+        session.execute(text("PRAGMA max_page_count = 1"))  # SQLite's own full disk
+
+    def write_too_much() -> None:
+        with database.writing() as session:
+            session.add_all(_invitation(number) for number in range(2, 2000))
+
+    with pytest.raises(StorageError, match="full"):
+        write_too_much()
+    assert _count(database) == 1
