@@ -102,9 +102,9 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if not summary["adapter_pays"]:
         console.print(
             f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
-            f"what clipping lets through (it has paid up to {ADAPTER_PAYS:g})\n  to do: set "
-            '[adapter] aggregation = "head" to train the head alone, or find more readers or a '
-            "larger ε",
+            f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
+            'set [adapter] aggregation = "head" to train the head alone, or find more readers or '
+            "a larger ε",
             style="bold yellow", markup=False, soft_wrap=True,
         )  # fmt: skip
     worst = summary["worst_case"]
