@@ -184,7 +184,7 @@ def _pool(workers: int) -> Executor:
 
 
 def _start_worker(level: int) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     import torch
 
     torch.set_num_threads(THREADS_PER_WORKER)
@@ -192,10 +192,15 @@ def _start_worker(level: int) -> None:
     logging.getLogger("presspool").setLevel(level)
 
 
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
+def end_with_parent() -> None:
+    """Let this worker process end when the process that started it was killed."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _serve(message: Message, node: int, outlet_config: str) -> Message:

@@ -27,7 +27,7 @@ from presspool.common.files import replace_file
 from presspool.common.results import read_result
 from presspool.common.run_file import RunFile, freeze
 from presspool.common.run_folder import RunFolder
-from presspool.simulations.local_grid import THREADS_PER_WORKER, LocalGrid
+from presspool.simulations.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
 from presspool.simulations.simulate import SimulateOptions, prepare, serve
 
 if TYPE_CHECKING:
@@ -161,5 +161,6 @@ def _held_out(test: Path, labels: tuple[str, ...]) -> HeldOut:
 def _start_worker() -> None:
     import torch
 
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(THREADS_PER_WORKER)

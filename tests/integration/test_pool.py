@@ -153,3 +153,22 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
     assert "has ended already" in pool.type("coordinator", "stop", queued["run"], code=2)
     pool.coordinator("submit", run)  # and it can be taken up again
     assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")
+
+
+@pytest.mark.soak
+def test_eight_outlets_as_eight_processes_make_the_bytes_of_the_local_grid(
+    tmp_path: Path, contract_body: dict[str, Any]
+) -> None:
+    names = [f"outlet-{number}" for number in range(8)]
+    contract_body["privacy"]["noise_multiplier"] = 1.0
+    contract_body["outlets"] = dict.fromkeys(names, 20)
+    run = write_run(tmp_path / "made", contract_body)
+    with Operators(tmp_path, run, deterministic=SEED) as pool:
+        pool.make()
+        pool.start()
+        pool.join(names)
+        queued = pool.coordinator("submit", run)
+        for name in names:
+            pool.start_outlet(name)
+        done = pool.wait_for("complete", queued["run"])
+    assert adapter_in(Path(done["folder"])) == simulated(run, tmp_path / "simulated")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +140,33 @@ def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_p
         (folder / name).unlink()
     run_jobs([job], tmp_path / "jobs", workers=1)
     assert (folder / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
+
+
+KILLED = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from presspool.simulations.experiments.jobs import _start_worker
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    print(pool.submit(os.getpid).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_experiment_leaves_no_worker_behind(tmp_path: Path) -> None:
+    """It would go on with the jobs, beside the next start of the same experiment."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with (tmp_path / "pid").open("w") as pid:  # a pipe would stay open in the worker
+        subprocess.run([sys.executable, str(script)], check=False, stdout=pid)
+    worker = Path("/proc") / (tmp_path / "pid").read_text().strip()
+    deadline = time.monotonic() + 60
+    while worker.exists() and "\nState:\tZ" not in (worker / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:
