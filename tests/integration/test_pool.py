@@ -52,22 +52,21 @@ def kinds(home: Path) -> list[str]:
 
 @pytest.fixture
 def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
-    contract_body["federation"] = {"rounds": 3, "local_steps": 2, "quorum": 2}
-    contract_body["privacy"]["noise_multiplier"] = 1.0
-    contract_body["outlets"] = {"north-post": 30, "south-echo": 20, "east-mail": 25}
-    path = write_run(tmp_path / "made", contract_body)
-    plant_canaries(tmp_path / "made" / "data" / "north-post.parquet")
+    body = {
+        **contract_body, "federation": {"rounds": 3, "local_steps": 2, "quorum": 2},
+        "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
+        "outlets": {"north-post": 30, "south-echo": 20, "east-mail": 25},
+    }  # fmt: skip
+    path = write_run(tmp_path / "made", body)
+    plant(path, reader=f"{CANARY}-reader", text=f"goal {CANARY}-text match", label="sport")
     return path
 
 
-def plant_canaries(data: Path) -> None:
-    """A reader whose id and text, and a record whose label, must be found nowhere else."""
-    rows = [
-        {"reader": f"{CANARY}-reader", "text": f"goal {CANARY}-text match", "label": "sport"},
-        {"reader": f"{CANARY}-reader", "text": "goal", "label": f"{CANARY}-label"},
-    ]
+def plant(run: Path, **row: str) -> None:
+    """Add a record to the data of north-post."""
+    data = run.parent / "data" / "north-post.parquet"
     table = pq.read_table(data)
-    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist(rows, table.schema)]), data)
+    pq.write_table(pa.concat_tables([table, pa.Table.from_pylist([row], table.schema)]), data)
 
 
 def files_with(word: str, folder: Path) -> list[Path]:
@@ -86,6 +85,9 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     pool: Operators, run: Path, tmp_path: Path
 ) -> None:
     names = sorted(pool.contract.outlets)
+    expected = simulated(run, tmp_path / "simulated")
+    # A simulation would not take this record; an outlet leaves it out, and nothing changes.
+    plant(run, reader=f"{CANARY}-reader", text="goal", label=f"{CANARY}-label")
     pool.start()
     pool.join(names)
     for name in names:
@@ -108,7 +110,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     folder = Path(done["folder"])
     result = read_result(folder)
     assert [sorted(found.outlets) for found in result.rounds[1:]] == [names] * 3
-    assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
+    assert adapter_in(folder) == expected
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     for name in names:
         found = kinds(pool.outlet(name))
@@ -118,7 +120,6 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     outlet = pool.outlet("north-post")
     assert list((outlet / "work").glob("*.reply"))  # the very bytes that left
     assert files_with(CANARY, outlet) == []
-    assert files_with(CANARY, run.parent) == [run.parent / "data" / "north-post.parquet"]
     assert pool.coordinator("status")["running"]
     pool.stop()
     assert not pool.coordinator("status")["running"]
@@ -160,9 +161,11 @@ def test_eight_outlets_as_eight_processes_make_the_bytes_of_the_local_grid(
     tmp_path: Path, contract_body: dict[str, Any]
 ) -> None:
     names = [f"outlet-{number}" for number in range(8)]
-    contract_body["privacy"]["noise_multiplier"] = 1.0
-    contract_body["outlets"] = dict.fromkeys(names, 20)
-    run = write_run(tmp_path / "made", contract_body)
+    body = {
+        **contract_body, "outlets": dict.fromkeys(names, 20),
+        "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
+    }  # fmt: skip
+    run = write_run(tmp_path / "made", body)
     with Operators(tmp_path, run, deterministic=SEED) as pool:
         pool.make()
         pool.start()

@@ -63,7 +63,7 @@ def help_of(names: list[str]) -> str:
 
     from presspool.cli import app
 
-    for depth in (2, 1):
+    for depth in (3, 2, 1):
         result = CliRunner().invoke(app, [*names[:depth], "--help"], terminal_width=200)
         if result.exit_code == 0 and "Usage" in result.output:
             return result.output
