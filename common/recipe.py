@@ -27,7 +27,7 @@ from presspool.common.privacy import PrivacyPlan
 
 Trained = Literal["adapter", "head"]
 
-# AG News, adapter less head alone, by share: +0.003 at 0, -0.002 at 0.055 and at 0.092, -0.018 at
+# AG News, adapter less head alone, by share: +0.002 at 0, -0.002 at 0.055 and at 0.092, -0.018 at
 # 0.12, -0.026 at 0.21 (docs/results.md). No share but 0 was seen to pay: this is a guess between.
 ADAPTER_PAYS = 0.03
 
