@@ -18,7 +18,7 @@ from presspool.simulations.experiments.arms import Arm
 from presspool.simulations.experiments.experiment import Experiment
 from presspool.simulations.experiments.pools import Pool
 
-READERS = (75, 150, 300, 750, 1499)  # an outlet; four outlets
+READERS = (75, 300, 1499)  # an outlet; four outlets
 EPSILONS = (1.0, 3.0, 8.0, math.inf)
 
 
