@@ -3,8 +3,9 @@
 Two recipes, both chosen on training rows of AG News (`presspool experiment agnews --search`; what
 was tried stands in docs/results.md):
 
-* `head`: the base is frozen, so its features are computed once a record and every step may take all
-  readers (q = 1), which buys the most accuracy for an ε. The head starts from the labels' names.
+* `head`, the default: the base is frozen, so its features are computed once a record and every step
+  may take all readers (q = 1), which buys the most accuracy for an ε. The head starts from the
+  labels' names.
 * `adapter`: also LoRA on all linear layers of the last two layers, whose frozen part below is
   computed once a record. Outlets send one noisy gradient a round and the coordinator takes an Adam
   step with their average: Adam's moments then see the noise of the whole pool, not of one outlet.
@@ -35,7 +36,7 @@ _LINEAR = ("query", "key", "value", "dense")
 _DELTA = 1e-5
 
 
-def recipe(*, trained: Trained) -> dict[str, dict[str, Any]]:
+def recipe(*, trained: Trained = "head") -> dict[str, dict[str, Any]]:
     """The tables of a contract, but for ε, outlets and labels."""
     if trained == "head":
         return {
