@@ -95,10 +95,12 @@ class Joiner:
     def fingerprint(self) -> str:
         """What it shows its operator."""
         assert self.process.stderr is not None
+        said = []
         for line in self.process.stderr:
             if match := re.fullmatch(r"fingerprint of its keys: ([A-Z2-7-]{19})\n", line):
                 return match[1]
-        raise AssertionError("it showed no fingerprint")
+            said.append(line)
+        raise AssertionError(f"it showed no fingerprint, but: {''.join(said)}")
 
     def end(self) -> Answer:
         """Wait for its end."""
