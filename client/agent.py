@@ -16,22 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 
-from presspool.client.budget import Budget
+from presspool.client import home as homes
+from presspool.client.budget import position
 from presspool.client.identity import Identity
 from presspool.client.joining import renew_if_due
 from presspool.client.link import Link
 from presspool.client.node import Node
-from presspool.client.policy import read_policy
-from presspool.client.settings import OutletSettings, read_settings
 from presspool.client.spool import Spool
 from presspool.common.errors import InputError, LedgerError, LinkError
 from presspool.common.tls import channel, split_address
 
 log = logging.getLogger(__name__)
 
-SETTINGS, WORK = "outlet.toml", "work"
+WORK = "work"
 NO_ROOT = "0" * 64
 
 
@@ -43,40 +42,40 @@ def agent(home: Path) -> Iterator[Node]:
         InputError: not joined, or settings, policy or ledger that are missing or wrong.
         FolderError: another agent works here.
     """
-    identity, settings = Identity.read(home), real_settings(home)
+    identity = Identity.read(home)
+    check_home(home, identity)
     with Spool.open(home / WORK) as spool:
         yield Node(
             identity=identity, spool=spool, link=Link(identity.address, _dialler(home)),
-            trainer=_trainer(home), position=_position(settings),
+            trainer=_trainer(home), position=_position(home),
         )  # fmt: skip
 
 
-def real_settings(home: Path) -> OutletSettings:
-    """The settings of a real outlet.
+def check_home(home: Path, identity: Identity) -> None:
+    """Return if the settings at a home are those of a real outlet, with policy and ledger.
 
     Raises:
         InputError: missing or wrong, without policy and ledger, or another outlet's.
-        LedgerError: no ledger where they say, or a damaged one.
+        EvidenceError: a damaged ledger.
     """
-    settings, identity = read_settings(home / SETTINGS), Identity.read(home)
+    where, settings = home / homes.SETTINGS, homes.settings_in(home)
     if settings.name != identity.name:
-        raise InputError("another outlet's settings", where=str(home / SETTINGS),
-                         expected=identity.name, got=settings.name,
-                         advice=f'write name = "{identity.name}"')  # fmt: skip
+        raise InputError("another outlet's settings", where=str(where), expected=identity.name,
+                         got=settings.name, advice=f'write name = "{identity.name}"')  # fmt: skip
     if settings.deterministic is not None and not _is_loopback(identity.address):
         raise InputError(
-            "noise that can be drawn again protects nobody",
-            where=f"{home / SETTINGS} deterministic",
+            "noise that can be drawn again protects nobody", where=f"{where} deterministic",
             expected="no such line, or a coordinator on this machine", got=identity.address,
             advice="remove the line",
         )  # fmt: skip
     if settings.policy is None or settings.ledger is None:
         raise InputError(
-            "no policy and no ledger", where=str(home / SETTINGS), expected="policy and ledger",
+            "no policy and no ledger", where=str(where), expected="policy and ledger",
             advice="presspool outlet policy and presspool outlet budget init make them",
         )  # fmt: skip
-    with Budget.open(settings.ledger, policy=read_policy(settings.policy)):
-        return settings
+    homes.policy_in(home)
+    with homes.ledger_in(home):
+        pass
 
 
 def _is_loopback(address: str) -> bool:
@@ -103,26 +102,19 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
 
 def _trainer(home: Path) -> Callable[[Message], Message]:
     def train(message: Message) -> Message:
-        from presspool.client.app import app
+        from presspool.client.app import serve
 
-        context = Context(
-            run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id,
-            node_config={"outlet-config": str(home / SETTINGS)}, state=RecordDict(), run_config={},
-        )  # fmt: skip
-        reply: Message = app(message, context)
-        return reply
+        return serve(message, home / homes.SETTINGS)
 
     return train
 
 
-def _position(settings: OutletSettings) -> Callable[[str], tuple[int, str]]:
-    def position(run: str) -> tuple[int, str]:
-        assert settings.ledger is not None
-        assert settings.policy is not None
-        with Budget.open(settings.ledger, policy=read_policy(settings.policy)) as budget:
+def _position(home: Path) -> Callable[[str], tuple[int, str]]:
+    def of(run: str) -> tuple[int, str]:
+        with homes.ledger_in(home) as ledger:
             try:
-                return budget.position(run)
+                return position(ledger, run)
             except LedgerError:  # refused: nothing was reserved
                 return 0, NO_ROOT
 
-    return position
+    return of

@@ -38,8 +38,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from peft import PeftModel
 
@@ -50,9 +49,9 @@ from presspool.client.release import release, release_failure
 from presspool.client.selftest import prove
 from presspool.client.settings import OutletSettings, read_settings
 from presspool.client.training import Compute, RoundWork, train_round
-from presspool.common.adapters import digest, trainable
+from presspool.common.adapters import digest
 from presspool.common.contract import Contract, read_canonical
-from presspool.common.errors import ContractError, InputError
+from presspool.common.errors import InputError
 from presspool.common.flower import to_bytes
 from presspool.common.models import build
 from presspool.common.tables import Columns
@@ -85,11 +84,26 @@ def train(message: Message, context: Context) -> Message:
         return release_failure(error, reply_to=message)
 
 
+def serve(message: Message, settings: Path) -> Message:
+    """What the app answers where no runtime of Flower's carries its messages.
+
+    Args:
+        message: a task.
+        settings: the outlet's `outlet.toml`.
+    """
+    context = Context(
+        run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id,
+        node_config={"outlet-config": str(settings)}, state=RecordDict(), run_config={},
+    )  # fmt: skip
+    reply: Message = app(message, context)
+    return reply
+
+
 def answer(
     task: TrainTask, contract: Contract, settings: OutletSettings, *,
     before_step: Callable[[int], None] = lambda _: None,
 ) -> AdapterUpdate:  # fmt: skip
-    """The privatised update of this outlet for one task.
+    """The privatised update of this outlet for one task that passed the gate.
 
     Args:
         task: the round.
@@ -98,12 +112,9 @@ def answer(
         before_step: told each step of the run before it is taken.
 
     Raises:
-        ContractError: the outlet is not part of the contract, or the task does not fit it.
         ModelError: the base model is missing or is not the pinned one.
         EngineError: the model cannot be trained with exact per-reader gradients.
     """
-    model = _model(task.contract, task.digest)
-    _check_task(task, contract, settings, model)
     work = RoundWork(
         round=task.round,
         population=contract.outlets[settings.name],
@@ -111,7 +122,7 @@ def answer(
         before_step=before_step,
     )
     delta = train_round(
-        model,
+        _model(task.contract, task.digest),
         task.state,
         _readers(settings.data, settings.columns, contract.task.labels),
         contract,
@@ -142,22 +153,6 @@ def settings_of(context: Context) -> OutletSettings:
         expected="outlet-config = the path of an outlet.toml, or a partition-id for which "
         "outlets-folder holds a file", got=node,
     )  # fmt: skip
-
-
-def _check_task(
-    task: TrainTask, contract: Contract, settings: OutletSettings, model: PeftModel
-) -> None:
-    if settings.name not in contract.outlets:
-        raise ContractError("this outlet is not in the contract", where="[outlets]",
-                            expected=sorted(contract.outlets), got=settings.name)  # fmt: skip
-    if not 1 <= task.round <= contract.federation.rounds:
-        raise ContractError("round", expected=f"1 to {contract.federation.rounds}", got=task.round)
-    shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
-    if {name: array.shape for name, array in task.state.items()} != shapes:
-        raise ContractError("the incoming adapter does not fit the contract's model")
-    # Training from it would spend the readers' budget on an answer that nobody can use.
-    if not all(np.isfinite(array).all() for array in task.state.values()):
-        raise ContractError("the incoming adapter is not finite")
 
 
 def _random(settings: OutletSettings, round: int) -> SecureRandom:

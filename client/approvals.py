@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from presspool.common.contract import Contract
-from presspool.common.errors import InputError, StorageError
-from presspool.common.files import replace_file
+from presspool.common.errors import InputError
+from presspool.common.files import private_folder, replace_file
 
 FOLDER = "approvals"  # beside the policy
 MOST_WAITING = 64
@@ -62,11 +62,7 @@ class Approvals:
         return [run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run)]
 
     def _made(self, run: str, ending: str) -> Path:
-        try:
-            self.folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StorageError("cannot make a folder", where=str(self.folder),
-                               got=error.strerror) from None  # fmt: skip
+        private_folder(self.folder)
         return self._path(run, ending)
 
     def _path(self, run: str, ending: str) -> Path:

@@ -190,17 +190,6 @@ class Budget:
         self._ledger.settle(held.entry.reservation)
         return before - after
 
-    def position(self, run: str) -> tuple[int, str]:
-        """Index of the run's reserve entry, and the hex Merkle root of the ledger up to it.
-
-        Raises:
-            LedgerError: the run was never reserved.
-        """
-        known = self._ledger.refresh().reserved(run)
-        if known is None:
-            raise LedgerError("the run has no reservation", where=run)
-        return known[0], self._ledger.root(known[0] + 1).hex()
-
     @property
     def book(self) -> Book:
         """The state of the ledger as it is now."""
@@ -304,6 +293,18 @@ class Budget:
             self._ledger.settle(reservation)
         except (LedgerError, StorageError) as error:
             log.warning("a run could not be settled yet: %s", error)
+
+
+def position(ledger: Ledger, run: str) -> tuple[int, str]:
+    """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
+
+    Raises:
+        LedgerError: the run was never reserved.
+    """
+    known = ledger.refresh().reserved(run)
+    if known is None:
+        raise LedgerError("the run has no reservation", where=run)
+    return known[0], ledger.root(known[0] + 1).hex()
 
 
 def _only_dataset(ledger: Ledger) -> str:

@@ -22,7 +22,7 @@ from presspool import __version__
 from presspool.client import home as homes
 from presspool.client.identity import Identity
 from presspool.client.joining import CALL_SECONDS, explaining
-from presspool.client.settings import OutletSettings, read_settings
+from presspool.client.settings import OutletSettings
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.decoders import column_names
 from presspool.common.errors import LinkError, PressPoolError
@@ -84,7 +84,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
         yield from _coordinator(identity)
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
     yield _versions()
-    yield _checked("data", lambda: _data(read_settings(home / "outlet.toml")))
+    yield _checked("data", lambda: _data(homes.settings_in(home)))
     yield _checked("disk", lambda: _disk(home))
     yield _checked("engine", lambda: _engine(run))
 

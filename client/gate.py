@@ -1,8 +1,8 @@
 """The way of a task into training and of its answer out, at a real outlet and in a simulation.
 
 A real outlet has a policy and a ledger (`outlet.toml`): its gate asks guard and budget. A
-simulation's outlet has neither: its gate lets everything pass and charges nothing, which the
-results of a simulation say.
+simulation's outlet has neither: its gate asks only whether round and adapter are the contract's,
+and charges nothing, which the results of a simulation say.
 
 Invariants:
     * What a real gate decides hangs on contract, policy, approvals, ledger and clock; data plays
@@ -56,16 +56,26 @@ class Gate(Protocol):
         """Check the adapter, pay for the run, and count the round that follows."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Unmetered:
-    """A simulation's gate: nothing is asked and nothing charged."""
+    """A simulation's gate: no policy is asked and nothing is charged.
+
+    Attributes:
+        name: the outlet's.
+    """
+
+    name: str
 
     def admit(self, contract: Contract, *, number: int) -> None:
-        """Pass."""
+        """Return if this round was agreed."""
+        guard.check_round(contract, name=self.name, number=number)
 
     def round(
-        self, task: TrainTask, contract: Contract, model: PeftModel  # noqa: ARG002
-    ) -> AbstractContextManager[Counted]:  # fmt: skip
-        """Pass, uncounted."""
+        self, task: TrainTask, contract: Contract, model: PeftModel
+    ) -> AbstractContextManager[Counted]:
+        """Check the adapter; nothing is counted."""
+        guard.check_adapter(task.state, shapes=_shapes(model))
+        guard.check_frozen(model, contract)
         return nullcontext(self)
 
     def step(self, count: int) -> None:
@@ -110,9 +120,9 @@ class RealGate:
     @contextmanager
     def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
-        shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
+        largest = self.policy.max_adapter_norm
         with self._recorded(contract):
-            guard.check_adapter(task.state, shapes=shapes, policy=self.policy)
+            guard.check_adapter(task.state, shapes=_shapes(model), largest=largest)
         guard.check_frozen(model, contract)
         with self.budget.round(
             contract, number=task.round, adapter=digest(task.state)
@@ -138,7 +148,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         LedgerError: there is no ledger where the settings name one.
     """
     if settings.policy is None or settings.ledger is None:
-        yield Unmetered()
+        yield Unmetered(name=settings.name)
         return
     policy = read_policy(settings.policy)
     with Budget.open(settings.ledger, policy=policy, dataset=settings.dataset) as budget:
@@ -146,3 +156,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
             name=settings.name, policy=policy, budget=budget, clock=lambda: datetime.now(UTC),
             approvals=Approvals(settings.policy.parent / FOLDER),
         )  # fmt: skip
+
+
+def _shapes(model: PeftModel) -> guard.Shapes:
+    return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}

@@ -108,18 +108,18 @@ def check_round(contract: Contract, *, name: str, number: int) -> None:
         )  # fmt: skip
 
 
-def check_adapter(state: State, *, shapes: Shapes, policy: Policy) -> None:
+def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) -> None:
     """Return if an adapter that came in can be trained from; nothing is loaded before that.
 
     Args:
         state: what came in.
         shapes: name to shape of all that trains in this outlet's own model of the contract.
-        policy: the outlet's.
+        largest: L2 norm that is still taken.
 
     Raises:
         GuardError: the first thing that is wrong.
     """
-    fault = adapter_fault(state, shapes=shapes, largest=policy.max_adapter_norm)
+    fault = adapter_fault(state, shapes=shapes, largest=largest)
     if fault is not None:
         code, expected, got = fault
         raise GuardError(

@@ -20,8 +20,6 @@ Example::
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +33,9 @@ from presspool.client.identity import Identity, Keys, identity_folder
 from presspool.common import enrolment
 from presspool.common.certificates import certificate_from_der, make_request, requested_key
 from presspool.common.enrolment import PublicKeys, prove
-from presspool.common.errors import FolderError, InputError, LinkError, StorageError
+from presspool.common.errors import FolderError, InputError, LinkError
+from presspool.common.files import private_folder
+from presspool.common.locks import locked
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import EnrolmentStub, MembershipStub
 from presspool.common.tls import channel
@@ -70,8 +70,10 @@ class Joining:
             FolderError: another process joins here.
             StorageError: the disk refuses.
         """
+        busy = FolderError("another process joins here", where=str(home),
+                           advice="let it finish, or end it")  # fmt: skip
         with (
-            _alone(identity_folder(home)),
+            locked(private_folder(identity_folder(home)) / "lock", busy=busy),
             channel(token.address, token.credential, root=token.root) as link,
         ):
             yield cls(token=token, home=home, keys=Keys.make(home), link=link)
@@ -178,26 +180,6 @@ def renew_if_due(identity: Identity, *, now: float) -> Identity:
             messages.RenewRequest(request=request, signature=signature), timeout=CALL_SECONDS
         )
     return identity.renewed(certificate_from_der(reply.certificate))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that two processes cannot make two sets of keys."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise StorageError("cannot write", where=str(folder), got=error.strerror,
-                           advice="choose another --home") from None  # fmt: skip
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError("another process joins here", where=str(folder),
-                              advice="let it finish, or end it") from None  # fmt: skip
-        yield
-    finally:
-        os.close(handle)  # which gives the lock back
 
 
 @contextmanager

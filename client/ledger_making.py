@@ -13,8 +13,8 @@ from typing import Any
 
 from presspool.client import home as homes
 from presspool.client.policy import EXAMPLE, read_policy
-from presspool.common.errors import InputError, LedgerError, StorageError
-from presspool.common.files import replace_file
+from presspool.common.errors import InputError, LedgerError
+from presspool.common.files import private_folder, replace_file
 from presspool.common.keys import SigningKey
 from presspool.common.ledger import notes
 from presspool.common.ledger.filter import PORTFOLIO, Caps
@@ -106,11 +106,7 @@ def _key(home: Path, *, new: bool) -> SigningKey:
                 "no key to sign the ledger with", where=str(path), got=error.got,
                 advice="join a pool first (presspool outlet join TOKEN), or give --new-key",
             ) from None  # fmt: skip
-    try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StorageError("cannot make a folder", where=str(path.parent),
-                           got=error.strerror) from None  # fmt: skip
+    private_folder(path.parent)
     key = SigningKey.generate()
     key.write(path)
     return key

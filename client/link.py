@@ -26,8 +26,6 @@ from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
 
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
-
-
 LIFETIME_SECONDS = 3600.0
 
 

@@ -13,23 +13,24 @@ Invariants:
     * Of each run one task is kept, its newest, so that an older one is known as such.
       Its reply is kept as long, because a coordinator that was killed may ask for it again.
 
-Example: `spool = Spool.open(Path("work"))`; `spool.unfinished()`; `spool.seal(task, signed, body)`.
+Example: `with Spool.open(Path("work")) as spool: spool.unfinished()`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from presspool.common.envelope import CHUNK_BYTES, HEADER_BYTES, Signed, TaskHeader, read_header
-from presspool.common.errors import EvidenceError, FolderError, LinkError, StorageError
-from presspool.common.files import replacing
+from presspool.common.errors import EvidenceError, FolderError, LinkError
+from presspool.common.files import private_folder, replacing
 from presspool.common.keys import SIGNATURE_BYTES
+from presspool.common.locks import locked
 
 _LENGTH = struct.Struct(">I")
 
@@ -52,49 +53,30 @@ class Spool:
 
     Args:
         folder: the folder.
-        lock: the open, locked file in it.
     """
 
-    def __init__(self, folder: Path, lock: BinaryIO) -> None:
-        self._folder, self._lock = folder, lock
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[Self]:
         """Open or make the folder, for this agent alone.
 
         Raises:
             FolderError: another agent works here.
             StorageError: the disk refuses.
         """
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (folder / "lock").open("ab")
-        except OSError as error:
-            raise StorageError("cannot write", where=str(folder), got=error.strerror,
-                               advice="make room or fix the permissions") from None  # fmt: skip
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise FolderError(
-                "another agent works here", where=str(folder), expected="one agent an outlet",
-                advice="stop the other one first",
-            ) from None  # fmt: skip
-        for draft in folder.glob(".*.tmp"):
-            draft.unlink()  # what a kill left half written
-        self = cls(folder, lock)
-        self._tidy()
-        return self
-
-    def close(self) -> None:
-        """Let another agent work here."""
-        self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        busy = FolderError(
+            "another agent works here", where=str(folder), expected="one agent an outlet",
+            advice="stop the other one first",
+        )  # fmt: skip
+        with locked(private_folder(folder) / "lock", busy=busy):
+            for draft in folder.glob(".*.tmp"):
+                draft.unlink()  # what a kill left half written
+            self = cls(folder)
+            self._tidy()
+            yield self
 
     def tasks(self) -> list[Task]:
         """The newest task of each run."""

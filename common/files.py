@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all.
+"""Files that are replaced as a whole or not at all, and folders that are their owner's alone.
 
 Example:
     >>> import tempfile
@@ -55,6 +55,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             "cannot write", where=str(path), got=error.strerror,
             advice="make room or fix the permissions, then continue with --resume",
         ) from None  # fmt: skip
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner may look into, where it is not there.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError("cannot make a folder", where=str(path), got=error.strerror,
+                           advice="make room or fix the permissions") from None  # fmt: skip
+    return path
 
 
 def _sync_folder(folder: Path) -> None:

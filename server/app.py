@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flwr.app import Context
+from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from presspool.common.errors import InputError, QuorumError
+from presspool.common.results import RunResult, read_result
 from presspool.common.run_folder import RunFolder
+from presspool.common.run_grid import RUN_ID, RunGrid
 from presspool.server.rounds import run
 
 LONGEST_WAIT, PAUSE = 600.0, 0.2  # seconds
@@ -35,6 +37,16 @@ def main(grid: Grid, context: Context) -> None:
     found = RunFolder(Path(str(folder)))
     _wait_for_nodes(grid, found.read_contract().federation.quorum)
     run(grid, found)
+
+
+def serve(grid: RunGrid, folder: RunFolder) -> RunResult:
+    """Run the app on a grid of our own, and read what it wrote."""
+    context = Context(
+        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
+        run_config={"run-folder": str(folder.path)},
+    )  # fmt: skip
+    app(grid=grid, context=context)
+    return read_result(folder.path)
 
 
 def _wait_for_nodes(grid: Grid, quorum: int) -> None:

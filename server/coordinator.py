@@ -19,8 +19,6 @@ import logging
 import time
 from contextlib import suppress
 
-from flwr.app import Context, RecordDict
-
 from presspool.common.contract import Contract
 from presspool.common.envelope import task_id
 from presspool.common.errors import PressPoolError, QuorumError, StorageError
@@ -29,11 +27,11 @@ from presspool.common.stopping import until_signalled
 from presspool.common.tls import caller, server_credentials
 from presspool.server import checkpoint as checkpoints
 from presspool.server import enrolment
-from presspool.server.app import app
+from presspool.server.app import serve
 from presspool.server.coordinator_folder import CoordinatorFolder
 from presspool.server.database import Database
 from presspool.server.desk import Desk
-from presspool.server.grid import RUN_ID, GrpcGrid
+from presspool.server.grid import GrpcGrid
 from presspool.server.members import Members
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
@@ -116,12 +114,8 @@ class Coordinator:
             self._desk, run=run.id, key=self._folder.contract, outlets=contract.outlets,
             members=lambda: self._present(run), phase=run.phase,
         )  # fmt: skip
-        context = Context(
-            run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
-            run_config={"run-folder": str(folder.path)},
-        )  # fmt: skip
         try:
-            app(grid=grid, context=context)
+            serve(grid, folder)
         except QuorumError as error:
             if self._all_answered(run, contract, folder):
                 raise

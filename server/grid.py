@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from flwr.app import Error, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from presspool.common.adapters import digest
 from presspool.common.envelope import (
@@ -30,18 +28,18 @@ from presspool.common.envelope import (
     sign_task,
     task_id,
 )
-from presspool.common.flower import become_server, from_bytes, node_of, stamp, to_bytes
+from presspool.common.flower import from_bytes, node_of, stamp, to_bytes
 from presspool.common.keys import SigningKey, key_id
+from presspool.common.run_grid import RunGrid
 from presspool.common.update import FAILURES, unpack_task
 from presspool.server.desk import Desk
 
 log = logging.getLogger(__name__)
 
-RUN_ID = 1
 LOOK_SECONDS = 1.0  # between two looks at who is still a member
 
 
-class GrpcGrid(Grid):
+class GrpcGrid(RunGrid):
     """The outlets of one run behind Flower's Grid.
 
     Args:
@@ -65,32 +63,11 @@ class GrpcGrid(Grid):
         phase: float,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
-        become_server(run_id=RUN_ID)
-        self._run = Run.create_empty(RUN_ID)
+        super().__init__()
         self._desk, self._id, self._key = desk, run, key
         self._nodes = {node_of(name): name for name in outlets}
         self._members, self._phase, self._on_reply = members, phase, on_reply
         self._sent: dict[str, Message] = {}
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """A message from the coordinator to an outlet's node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes of the contract's outlets that are members now."""

@@ -5,13 +5,13 @@ Example: `with alone(home): serve()`; elsewhere `pid_of(home)`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from presspool.common.errors import FolderError
+from presspool.common.errors import FolderError, StorageError
+from presspool.common.locks import locked
 
 
 @contextmanager
@@ -21,14 +21,7 @@ def alone(home: Path) -> Iterator[None]:
     Raises:
         FolderError: another coordinator works here.
     """
-    with (home / "coordinator.pid").open("a+b") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderError(
-                "another coordinator works here", where=str(home), expected="one for each home",
-                advice="presspool coordinator stop ends it",
-            ) from None  # fmt: skip
+    with locked(_file(home), busy=_busy(home)) as lock:
         lock.truncate(0)
         lock.write(str(os.getpid()).encode())
         lock.flush()
@@ -37,12 +30,26 @@ def alone(home: Path) -> Iterator[None]:
 
 def pid_of(home: Path) -> int | None:
     """The process number of the coordinator that works here, or None."""
+    if not _file(home).exists():  # looking leaves nothing behind
+        return None
     try:
-        with (home / "coordinator.pid").open("r+b") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(lock.read())
-    except (OSError, ValueError):
-        pass
-    return None
+        with locked(_file(home), busy=_busy(home)):
+            return None
+    except StorageError:
+        return None
+    except FolderError:
+        try:
+            return int(_file(home).read_bytes())
+        except (OSError, ValueError):  # it is just starting, or just gone
+            return None
+
+
+def _file(home: Path) -> Path:
+    return home / "coordinator.pid"
+
+
+def _busy(home: Path) -> FolderError:
+    return FolderError(
+        "another coordinator works here", where=str(home), expected="one for each home",
+        advice="presspool coordinator stop ends it",
+    )  # fmt: skip

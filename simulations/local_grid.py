@@ -27,19 +27,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from flwr.app import Context, Message, RecordDict
-from flwr.serverapp import Grid
-from flwr.supercore.run import Run
+from flwr.app import Message
 
 from presspool.common.errors import PressPoolError
-from presspool.common.flower import SERVER_NODE, become_server, stamp
+from presspool.common.flower import SERVER_NODE, stamp
+from presspool.common.run_grid import RUN_ID, RunGrid
 
-RUN_ID = 1
 # More threads a worker would make results depend on how many workers there are.
 THREADS_PER_WORKER = 1
 
 
-class LocalGrid(Grid):
+class LocalGrid(RunGrid):
     """Worker processes behind Flower's Grid.
 
     Args:
@@ -55,33 +53,12 @@ class LocalGrid(Grid):
         workers: int,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
-        become_server(run_id=RUN_ID)
-        self._run = Run.create_empty(RUN_ID)
-        self._nodes = {SERVER_NODE + 1 + i: str(path) for i, path in enumerate(outlets)}
+        super().__init__()
+        self._nodes = {SERVER_NODE + 1 + i: path for i, path in enumerate(outlets)}
         self._on_reply = on_reply
         self._count = 0
         self._pending: dict[str, Future[Message]] = {}
         self._pool = _pool(min(workers, len(outlets)))
-
-    def set_run(self, run: Run) -> None:
-        """Set the run that messages belong to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run that messages belong to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """A message from the coordinator to an outlet's node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """One node for each outlet."""
@@ -94,7 +71,7 @@ class LocalGrid(Grid):
             self._count += 1
             stamp(message, f"{RUN_ID}-{self._count}")
             node = message.metadata.dst_node_id
-            future = self._pool.submit(_serve, message, node, self._nodes[node])
+            future = self._pool.submit(_serve, message, self._nodes[node])
             self._pending[message.metadata.message_id] = future
             ids.append(message.metadata.message_id)
         return ids
@@ -203,12 +180,8 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serve(message: Message, node: int, outlet_config: str) -> Message:
+def _serve(message: Message, settings: Path) -> Message:
     """Run the outlet's ClientApp on one message, in a worker."""
-    from presspool.client.app import app
+    from presspool.client.app import serve
 
-    context = Context(
-        run_id=RUN_ID, node_id=node, node_config={"outlet-config": outlet_config},
-        state=RecordDict(), run_config={},
-    )  # fmt: skip
-    return stamp(app(message, context), f"{message.metadata.message_id}-reply")
+    return stamp(serve(message, settings), f"{message.metadata.message_id}-reply")

@@ -12,15 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import Context, RecordDict
-
 from presspool.common.contract import Contract
 from presspool.common.errors import ContractError
-from presspool.common.results import RunResult, read_result
+from presspool.common.results import RunResult
 from presspool.common.run_file import EvaluationData, RunFile, Simulation, freeze
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.tables import read_labelled
-from presspool.simulations.local_grid import RUN_ID, LocalGrid
+from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.partitions import outlets_of, write_outlets
 
 
@@ -71,6 +69,8 @@ def simulate(
         QuorumError: a round had too few admitted updates.
         StorageError: the disk refuses; the last whole round is kept.
     """
+    from presspool.server.app import serve
+
     prepared = prepare(run, options)
     workers = options.workers or _simulation(run).workers
     with LocalGrid(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
@@ -112,18 +112,6 @@ def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
             labels=contract.task.labels,
         )  # fmt: skip
     build(contract)
-
-
-def serve(grid: LocalGrid, folder: RunFolder) -> RunResult:
-    """Run the coordinator's ServerApp on a grid and read what it wrote."""
-    from presspool.server.app import app
-
-    context = Context(
-        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
-        run_config={"run-folder": str(folder.path)},
-    )  # fmt: skip
-    app(grid=grid, context=context)
-    return read_result(folder.path)
 
 
 def _simulation(run: RunFile) -> Simulation:

@@ -520,23 +520,27 @@ def failures_say_only_a_code(bench: Bench) -> None:
     wrong_type = pack_task(task)
     wrong_type["task"] = ConfigRecord({"contract": CANARY, "digest": CANARY, "round": "1"})
     shapes = {f"{name}-{CANARY}": array for name, array in bench.state.items()}
-    for settings, content, code in (
-        (stranger, pack_task(task), 1),
-        (here, pack_task(task_of(bench, digest=f"sha256:{CANARY}")), 1),
-        (here, pack_task(task_of(bench, contract=CANARY)), 1),
-        (here, pack_task(task_of(bench, round=3)), 1),
-        (here, RecordDict({"adapter": array_record(shapes), "task": pack_task(task)["task"]}), 1),
-        (bench.folder / f"{CANARY}.toml", pack_task(task), 4),
-        (here, wrong_type, 5),
+    for settings, content, word in (
+        (stranger, pack_task(task), "round-not-agreed"),
+        (here, pack_task(task_of(bench, digest=f"sha256:{CANARY}")), "contract-invalid"),
+        (here, pack_task(task_of(bench, contract=CANARY)), "contract-invalid"),
+        (here, pack_task(task_of(bench, round=3)), "round-not-agreed"),
+        (
+            here,
+            RecordDict({"adapter": array_record(shapes), "task": pack_task(task)["task"]}),
+            "adapter-names",
+        ),
+        (bench.folder / f"{CANARY}.toml", pack_task(task), "outlet-misconfigured"),
+        (here, wrong_type, "internal-error"),
     ):
-        check_failure(ask(settings, content), code)
+        check_failure(ask(settings, content), word)
 
 
-def check_failure(reply: Message, code: int) -> None:
+def check_failure(reply: Message, word: str) -> None:
     """A failure is one code and its fixed word, in every byte that goes over the wire."""
     assert reply.has_error(), reply
     assert not reply.has_content()
-    assert (reply.error.code, reply.error.reason) == (code, FAILURES[code])
+    assert (FAILURES[reply.error.code], reply.error.reason) == (word, word)
     assert CANARY.encode() not in reply.deflate()
     assert CANARY not in repr(reply)
     check_metadata(reply)

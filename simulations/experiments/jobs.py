@@ -27,8 +27,9 @@ from presspool.common.files import replace_file
 from presspool.common.results import read_result
 from presspool.common.run_file import RunFile, freeze
 from presspool.common.run_folder import RunFolder
+from presspool.server.app import serve
 from presspool.simulations.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
-from presspool.simulations.simulate import SimulateOptions, prepare, serve
+from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
     from presspool.common.adapters import State

@@ -22,8 +22,9 @@ from presspool.common.contract import parse_contract
 from presspool.common.models import build
 from presspool.common.results import RunResult, read_result
 from presspool.common.run_file import read_run_file
+from presspool.server.app import serve
 from presspool.simulations.local_grid import LocalGrid
-from presspool.simulations.simulate import SimulateOptions, prepare, serve, simulate
+from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
 Body = dict[str, Any]
 SEED = 7

@@ -13,8 +13,9 @@ from tests.superlink import APP, LOOPBACK, SIMULATION, SuperLink
 
 from presspool.common.results import read_result
 from presspool.common.run_file import read_run_file
+from presspool.server.app import serve
 from presspool.simulations.local_grid import LocalGrid
-from presspool.simulations.simulate import SimulateOptions, prepare, serve
+from presspool.simulations.simulate import SimulateOptions, prepare
 
 ENGINE = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=1"
 

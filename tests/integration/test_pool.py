@@ -20,8 +20,9 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.results import read_result
 from presspool.common.run_file import read_run_file
 from presspool.server import checkpoint
+from presspool.server.app import serve
 from presspool.simulations.local_grid import LocalGrid
-from presspool.simulations.simulate import SimulateOptions, prepare, serve
+from presspool.simulations.simulate import SimulateOptions, prepare
 
 SEED = 7
 CANARY = "vive-la-canary"

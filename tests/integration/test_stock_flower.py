@@ -25,8 +25,9 @@ from tests.superlink import LOOPBACK, Security, SuperLink, free_port
 
 from presspool.common.results import read_result
 from presspool.common.run_file import read_run_file
+from presspool.server.app import serve
 from presspool.simulations.local_grid import LocalGrid
-from presspool.simulations.simulate import SimulateOptions, prepare, serve
+from presspool.simulations.simulate import SimulateOptions, prepare
 
 
 def secured(folder: Path) -> Security:

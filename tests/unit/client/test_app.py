@@ -114,23 +114,29 @@ def test_the_norm_cap_of_the_contract_holds(bench: Bench, outlet: Path) -> None:
 
 def test_a_contract_that_is_not_its_digest(bench: Bench, outlet: Path) -> None:
     other = bench.contract.replace(privacy={"noise_multiplier": 0.3})
-    check_failure(ask(outlet, pack_task(task_of(bench, digest=other.digest))), 1)
+    check_failure(ask(outlet, pack_task(task_of(bench, digest=other.digest))), "contract-invalid")
     weaker = other.canonical().decode()
-    check_failure(ask(outlet, pack_task(task_of(bench, contract=weaker))), 1)
+    check_failure(ask(outlet, pack_task(task_of(bench, contract=weaker))), "contract-invalid")
 
 
 @pytest.mark.parametrize("round", [0, 3, -1, 10**9])
 def test_a_round_outside_the_contract(round: int, bench: Bench, outlet: Path) -> None:
-    check_failure(ask(outlet, pack_task(task_of(bench, round=round))), 1)
+    check_failure(ask(outlet, pack_task(task_of(bench, round=round))), "round-not-agreed")
 
 
 def test_an_outlet_outside_the_contract(bench: Bench) -> None:
     stranger = write_outlet(bench, write_data(bench, bench.readers), name="east-herald")
-    check_failure(ask(stranger, pack_task(task_of(bench))), 1)
+    check_failure(ask(stranger, pack_task(task_of(bench))), "round-not-agreed")
 
 
-@pytest.mark.parametrize("change", ["missing", "more", "shape", "nan", "inf"])
-def test_a_state_that_is_not_the_models(change: str, bench: Bench, outlet: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ("missing", "adapter-names"), ("more", "adapter-names"), ("shape", "adapter-shapes"),
+        ("nan", "adapter-not-finite"), ("inf", "adapter-not-finite"),
+    ],
+)  # fmt: skip
+def test_a_state_that_is_not_the_models(change: str, code: str, bench: Bench, outlet: Path) -> None:
     state = dict(bench.state)
     name = sorted(state)[0]
     if change == "missing":
@@ -141,14 +147,14 @@ def test_a_state_that_is_not_the_models(change: str, bench: Bench, outlet: Path)
         state[name] = state[name].T.copy()
     else:
         state[name] = np.full_like(state[name], float(change))
-    check_failure(ask(outlet, pack_task(task_of(bench, state=state))), 1)
+    check_failure(ask(outlet, pack_task(task_of(bench, state=state))), code)
 
 
 def test_a_contract_without_noise_solved_or_with_code_for_data(bench: Bench, outlet: Path) -> None:
     for changes in ({"privacy": {"epsilon": 3.0, "noise_multiplier": None}},):
         contract = bench.contract.replace(**changes)
         task = task_of(bench, contract=contract.canonical().decode(), digest=contract.digest)
-        check_failure(ask(outlet, pack_task(task)), 1)
+        check_failure(ask(outlet, pack_task(task)), "contract-invalid")
     for text in ("", "[]", "null", "{", "[" * 100_000, '{"__reduce__": "os.system"}'):
         reply = ask(outlet, pack_task(task_of(bench, contract=text)))
         assert reply.has_error()
@@ -159,10 +165,10 @@ def test_another_base_model_than_the_pinned(bench: Bench, outlet: Path) -> None:
     for key in ("weights", "tokenizer"):
         contract = bench.contract.replace(model={key: f"sha256:{'0' * 64}"})
         task = task_of(bench, contract=contract.canonical().decode(), digest=contract.digest)
-        check_failure(ask(outlet, pack_task(task)), 2)
+        check_failure(ask(outlet, pack_task(task)), "model-unavailable")
     contract = bench.contract.replace(model={"id": "no-such/model"})
     task = task_of(bench, contract=contract.canonical().decode(), digest=contract.digest)
-    check_failure(ask(outlet, pack_task(task)), 2)
+    check_failure(ask(outlet, pack_task(task)), "model-unavailable")
 
 
 def test_records_longer_than_the_model_can_read(bench: Bench) -> None:
@@ -171,7 +177,7 @@ def test_records_longer_than_the_model_can_read(bench: Bench) -> None:
     task = task_of(bench, contract=contract.canonical().decode(), digest=contract.digest)
     for readers in (bench.readers, made_readers(0)):
         outlet = write_outlet(bench, write_data(bench, readers, "some.parquet"))
-        check_failure(ask(outlet, pack_task(task)), 1)
+        check_failure(ask(outlet, pack_task(task)), "contract-invalid")
 
 
 def test_messages_that_are_no_tasks(bench: Bench, outlet: Path) -> None:
@@ -188,7 +194,7 @@ def test_messages_that_are_no_tasks(bench: Bench, outlet: Path) -> None:
         RecordDict({"adapter": arrays, "task": ConfigRecord(dict(fields) | {"round": "1"})}),
         RecordDict({"adapter": ArrayRecord([np.zeros(3)]), "task": fields}),
     ):
-        check_failure(ask(outlet, content), 5)
+        check_failure(ask(outlet, content), "internal-error")
 
 
 def test_a_bug_that_quotes_readers_stays_at_the_outlet(
@@ -201,7 +207,7 @@ def test_a_bug_that_quotes_readers_stays_at_the_outlet(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(app, place, broken)
             reply = ask(outlet, pack_task(task_of(bench)))
-        check_failure(reply, 5)
+        check_failure(reply, "internal-error")
         assert CANARY in quiet.text  # the operator is told
         quiet.clear()
 

@@ -27,7 +27,7 @@ from tests.conftest import REPOSITORY
 from tests.made_ledgers import SIGNER
 from tests.made_outlets import DELTA, EPSILON, ORDER, new_ledger, policy_for
 
-from presspool.client.budget import Budget
+from presspool.client.budget import Budget, position
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import (
     BudgetError,
@@ -360,11 +360,11 @@ def test_a_signed_end_gives_back_what_was_never_begun(budget: Budget) -> None:
 
 def test_the_position_is_the_same_however_often_it_is_asked(path: Path, budget: Budget) -> None:
     contract = offered()
-    with pytest.raises(LedgerError, match="no reservation"):
-        budget.position(contract.digest)
+    with Ledger(path) as ledger, pytest.raises(LedgerError, match="no reservation"):
+        position(ledger, contract.digest)
     do_round(budget, contract, 1)
-    index, root = budget.position(contract.digest)
     with Ledger(path) as ledger:
+        index, root = position(ledger, contract.digest)
         body = next(ledger.bodies(index, index + 1))
         entry = entries.parse_entry(body)
         assert isinstance(entry, entries.Reserve)
@@ -373,7 +373,8 @@ def test_the_position_is_the_same_however_often_it_is_asked(path: Path, budget: 
         ledger.compare(head)
     do_round(budget, contract, 2)  # settles the run
     do_round(budget, offered("next"), 1)
-    assert budget.position(contract.digest) == (index, root)
+    with Ledger(path) as ledger:
+        assert position(ledger, contract.digest) == (index, root)
 
 
 def test_a_ledger_restored_from_a_backup_reserves_nothing(path: Path, tmp_path: Path) -> None:

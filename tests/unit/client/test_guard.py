@@ -200,12 +200,11 @@ SHAPES = {"a": (2, 3), "b": (4,)}
 def test_an_adapter_is_exactly_what_trains(change: dict[str, Any], code: str | None) -> None:
     fault = guard.adapter_fault(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
     assert (fault[0] if fault else None) == code
-    policy = allowing(max_adapter_norm=math.sqrt(6))
     if code is None:
-        guard.check_adapter(STATE | change, shapes=SHAPES, policy=policy)
+        guard.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
     else:
         with pytest.raises(GuardError) as caught:
-            guard.check_adapter(STATE | change, shapes=SHAPES, policy=policy)
+            guard.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
         assert caught.value.code == code
 
 

@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_no_half_key_and_the_join_goes_on(pool: Pool, tmp_pat
     token, home = pool.invite(NAME), tmp_path / "outlet"
     with full_disk(room=100), pytest.raises(StorageError), Joining.begin(token, home):
         pass
-    assert _files(home) == {}
+    assert _files(home) == {"lock": b""}
     assert pool.join(token, home).name == NAME
 
 

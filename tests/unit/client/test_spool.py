@@ -140,8 +140,8 @@ def test_half_written_files_of_a_killed_agent_are_swept_away(tmp_path: Path) -> 
 )
 def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / f"{'0' * 32}.task").write_bytes(content)
-    with pytest.raises(FolderError, match=r"0\.task: damaged"):
-        Spool.open(tmp_path)
+    with pytest.raises(FolderError, match=r"0\.task: damaged"), Spool.open(tmp_path):
+        pass
 
 
 def test_a_full_disk_while_sealing_leaves_the_task_unfinished(tmp_path: Path) -> None:

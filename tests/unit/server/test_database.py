@@ -11,6 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, inspect, select, text
 
 from presspool.common.errors import InputError, StorageError
+from presspool.server import coordinator  # noqa: F401 - brings every table
 from presspool.server.database import Database, Table
 from presspool.server.member_tables import Invitation
 

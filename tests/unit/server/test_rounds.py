@@ -294,7 +294,7 @@ def test_a_round_goes_on_without_an_outlet_while_the_quorum_holds(
     result = serve(new_folder(tmp_path / "run", quorum_of_one), stranger)
     for done in result.rounds[1:]:
         assert done.outlets == ("north-post",)
-        assert done.refused == {"node 3": "contract-invalid"}
+        assert done.refused == {"node 3": "round-not-agreed"}
         assert done.bytes_up == done.bytes_down / 2
 
 
@@ -304,7 +304,7 @@ def test_a_round_without_quorum_fails_and_releases_nothing(
     whole = new_folder(tmp_path / "whole", contract)
     serve(whole, outlets)
     folder = new_folder(tmp_path / "run", contract)
-    with pytest.raises(QuorumError, match="node 3: contract-invalid") as caught:
+    with pytest.raises(QuorumError, match="node 3: round-not-agreed") as caught:
         serve(folder, stranger)
     assert caught.value.exit_code == 1
     assert not folder.checkpoint.exists()
