@@ -45,5 +45,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev,postgres,ray]'
+	$(PIP) --editable '.[dev,pdf,postgres,ray,serve]'
 	touch $@
