@@ -16,6 +16,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,9 +80,12 @@ def digest(state: State) -> str:
 
 def norm(state: State) -> float:
     """L2 norm over all arrays, summed in float64."""
-    return float(
-        np.sqrt(sum(float(np.sum(np.square(a, dtype=np.float64))) for a in state.values()))
-    )
+    return math.sqrt(sum(squares(array) for array in state.values()))
+
+
+def squares(array: NDArray[np.float32]) -> float:
+    """The sum of an array's squares in float64; finite if, and only if, all its numbers are."""
+    return float(np.sum(np.square(array, dtype=np.float64)))
 
 
 def save(model: PeftModel, folder: Path) -> str:

@@ -5,20 +5,31 @@ to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity a
 what it sends and signs are the bytes of a message's content; and an outlet makes the message anew
 from them. A contract test holds all four against the pinned version.
 
+Those bytes are Flower's protobuf `RecordDict`s one after the other, each behind its length: one for
+every array, one for every other record. So an adapter can be written and read array by array.
+
+Invariants:
+    * Equal records in equal order give equal bytes.
+    * No name comes twice, and no piece holds more than one record or one array.
+
 Example: `become_server(run_id=1)`; `stamp(message, "1-7")`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from flwr.app import DEFAULT_TTL, Message, Metadata, RecordDict
+from flwr.app import DEFAULT_TTL, Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
+from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 
 SERVER_NODE = 1
 
@@ -36,10 +47,52 @@ def stamp(message: Message, message_id: str) -> Message:
     return message
 
 
+class Stored(Protocol):
+    """Bytes that lie somewhere and can be read from anywhere, such as a file."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size`; fewer only at the end."""
+
+    def seek(self, at: int, /) -> int:
+        """Go on from byte `at`."""
+
+    def tell(self) -> int:
+        """The next byte's place."""
+
+
+class StoredArray(Array):
+    """An array whose data are read anew each time they are asked for, and never kept.
+
+    Args:
+        array: what was read.
+        stored: where it lies.
+        at: the place of its piece there.
+    """
+
+    def __init__(self, array: Array, stored: Stored, at: int) -> None:
+        self.dtype, self.shape, self.stype = array.dtype, array.shape, array.stype
+        self.size, self._stored, self._at = len(array.data), stored, at
+
+    @property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The array's bytes."""
+        self._stored.seek(self._at)
+        piece = parse_length_prefixed(ProtoRecordDict, self._stored)
+        data: bytes = piece.items[0].array_record.items[0].value.data
+        return data
+
+
+def data_bytes(array: Array) -> int:
+    """How many bytes of data an array has; they are not read for it."""
+    return array.size if isinstance(array, StoredArray) else len(array.data)
+
+
 def to_bytes(content: RecordDict) -> bytes:
     """A message's content as bytes: equal records in equal order give equal bytes."""
-    data: bytes = recorddict_to_proto(content).SerializeToString(deterministic=True)
-    return data
+    stream = io.BytesIO()
+    for piece in _pieces(content):
+        serialize_length_prefixed(recorddict_to_proto(piece), stream)
+    return stream.getvalue()
 
 
 def from_bytes(data: bytes | bytearray) -> RecordDict:
@@ -48,12 +101,53 @@ def from_bytes(data: bytes | bytearray) -> RecordDict:
     Raises:
         ValueError: the bytes are no message content.
     """
+    return _read(io.BytesIO(data), lambda array, _: array)
+
+
+def from_stored(stored: Stored) -> RecordDict:
+    """As `from_bytes`, but the arrays' data stay where they are until they are asked for.
+
+    Raises:
+        ValueError: the bytes are no message content.
+    """
+    return _read(stored, lambda array, at: StoredArray(array, stored, at))
+
+
+def _pieces(content: RecordDict) -> Iterator[RecordDict]:
+    for key, record in content.items():
+        if isinstance(record, ArrayRecord) and record:
+            for name, array in record.items():
+                yield RecordDict({key: ArrayRecord({name: array})})
+        else:
+            yield RecordDict({key: record})
+
+
+def _read(stored: Stored, keep: Callable[[Array, int], Array]) -> RecordDict:
+    content = RecordDict()
     try:
-        parsed = ProtoRecordDict.FromString(data)
-        del data  # it may be large, and the caller may have let go of it
-        return recorddict_from_proto(parsed)
-    except (DecodeError, TypeError, KeyError, AttributeError) as error:
+        at = stored.tell()
+        while (piece := parse_length_prefixed(ProtoRecordDict, stored)) is not None:
+            _put(content, piece, lambda array, at=at: keep(array, at))  # type: ignore[misc]
+            at = stored.tell()
+    except (DecodeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a message's content: {type(error).__name__}") from None
+    return content
+
+
+def _put(content: RecordDict, piece: ProtoRecordDict, keep: Callable[[Array], Array]) -> None:
+    """Add a piece to what was read before; raises `ValueError` where it does not fit."""
+    (item,) = piece.items
+    key, record = item.key, recorddict_from_proto(piece)[item.key]
+    if not isinstance(record, ArrayRecord) or not record:
+        if key in content:
+            raise ValueError("a record comes twice")
+        content[key] = record
+        return
+    (array,) = item.array_record.items
+    there = content.setdefault(key, ArrayRecord())
+    if not isinstance(there, ArrayRecord) or array.key in there:
+        raise ValueError("an array comes twice")
+    there[array.key] = keep(record[array.key])
 
 
 def arrived(content: RecordDict, *, message_id: str, node: int, round: int) -> Message:

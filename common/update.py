@@ -1,25 +1,25 @@
 """What travels between coordinator and outlets: a training task down, an adapter update up.
 
 Both are Flower messages whose content is one `ArrayRecord` ("adapter") and one `ConfigRecord`
-("task" or "update"). Arrays are raw little-endian float32 with an explicit shape: nothing is
+("task" or "update"). RecordState are raw little-endian float32 with an explicit shape: nothing is
 unpickled or guessed from a header.
 
-`AdapterUpdate` is additive: adding two updates is adding their vectors, scaling one is scaling its
-vector, so aggregation is a weighted sum in outlet order and nothing else.
-
-Invariant: an `AdapterUpdate` holds every field that ever leaves an outlet in a training round.
+Invariants:
+    * An `AdapterUpdate` holds every field that ever leaves an outlet in a training round.
+    * What was unpacked is read-only, and is not copied: an array is made of its bytes, or read from
+      where they are stored, when it is asked for.
 
 Example:
     >>> one = AdapterUpdate(outlet="a", round=1, contract="sha256:0", base="sha256:1",
     ...                     delta={"w": np.ones(2, np.float32)})
-    >>> (one.scaled(0.5)["w"]).tolist()
-    [0.5, 0.5]
+    >>> unpack_update(pack_update(one)).delta["w"].tolist()
+    [1.0, 1.0]
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from presspool.common.adapters import State
+from presspool.common.flower import data_bytes
 from presspool.common.ledger.entries import GUARD_REASONS
 
 ENCODING = "presspool.float32le"
@@ -85,16 +86,32 @@ class AdapterUpdate:
     base: str
     delta: State
 
-    def scaled(self, weight: float) -> dict[str, NDArray[np.float64]]:
-        """`weight` times the update, in float64 so that a sum does not lose small outlets."""
-        return {name: weight * a.astype(np.float64) for name, a in self.delta.items()}
 
+class RecordState(Mapping[str, NDArray[np.float32]]):
+    """A Flower record seen as an adapter state: no array is held beside its bytes.
 
-def add(
-    left: Mapping[str, NDArray[np.float64]], right: Mapping[str, NDArray[np.float64]]
-) -> dict[str, NDArray[np.float64]]:
-    """The sum of two scaled updates with the same names."""
-    return {name: left[name] + right[name] for name in left}
+    Args:
+        record: of arrays as `array_record` makes them.
+
+    Raises:
+        ValueError: an array is not what it says.
+    """
+
+    def __init__(self, record: ArrayRecord) -> None:
+        for name, array in record.items():
+            _check(name, array)
+        self.record = record
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        array = self.record[name]
+        flat = np.frombuffer(array.data, dtype="<f4").astype(np.float32, copy=False)
+        return flat.reshape(array.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.record)
+
+    def __len__(self) -> int:
+        return len(self.record)
 
 
 def pack_task(task: TrainTask) -> RecordDict:
@@ -136,11 +153,13 @@ def unpack_update(content: RecordDict) -> AdapterUpdate:
 
 def payload_bytes(content: RecordDict) -> int:
     """Bytes of array data in a message's content."""
-    return sum(len(a.data) for record in content.array_records.values() for a in record.values())
+    return sum(data_bytes(a) for record in content.array_records.values() for a in record.values())
 
 
 def array_record(state: State) -> ArrayRecord:
-    """An adapter state as a Flower record."""
+    """An adapter state as a Flower record; the same one that it was made of, if it was."""
+    if isinstance(state, RecordState):
+        return state.record
     arrays = {
         name: Array("float32", tuple(a.shape), ENCODING, np.ascontiguousarray(a, "<f4").tobytes())
         for name, a in sorted(state.items())
@@ -148,30 +167,21 @@ def array_record(state: State) -> ArrayRecord:
     return ArrayRecord(arrays)
 
 
-def state_of(record: ArrayRecord) -> dict[str, NDArray[np.float32]]:
-    """The adapter state in a Flower record.
-
-    Raises:
-        ValueError: an array is not what it says.
-    """
-    return {name: _array(name, array) for name, array in record.items()}
-
-
-def _unpack(content: RecordDict) -> dict[str, NDArray[np.float32]]:
+def _unpack(content: RecordDict) -> RecordState:
     if set(content.array_records) != {"adapter"}:
         raise ValueError(
             f"expected one array record 'adapter', got {sorted(content.array_records)}"
         )
-    return state_of(content.array_records["adapter"])
+    return RecordState(content.array_records["adapter"])
 
 
-def _array(name: str, array: Array) -> NDArray[np.float32]:
+def _check(name: str, array: Array) -> None:
     if (array.dtype, array.stype) != ("float32", ENCODING):
         raise ValueError(f"{name}: expected float32 {ENCODING}, got {array.dtype} {array.stype}")
-    if min(array.shape, default=0) < 0 or len(array.data) != 4 * math.prod(array.shape):
-        raise ValueError(f"{name}: {len(array.data)} bytes do not fill shape {array.shape}")
-    flat = np.frombuffer(array.data, dtype="<f4")
-    return flat.reshape(array.shape).astype(np.float32)
+    size = data_bytes(array)
+    if min(array.shape, default=0) < 0 or size != 4 * math.prod(array.shape):
+        raise ValueError(f"{name}: {size} bytes do not fill shape {array.shape}")
+    np.broadcast_to(np.float32(0), array.shape)  # numpy itself must take the shape
 
 
 def _fields(content: RecordDict, record: str, kinds: Mapping[str, type]) -> dict[str, Any]:

@@ -8,14 +8,14 @@ frozen at its public value, so that averaging B is averaging the product BA exac
 
 Invariants:
     * The sum runs in outlet order in float64, so its bytes do not depend on who answered first.
+    * It runs array by array: over the wire a round needs no more memory with more outlets.
     * Outlets are never asked to evaluate: a metric on readers' data would be a free release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -28,12 +28,11 @@ from presspool.common.contract import Contract
 from presspool.common.flower import node_of
 from presspool.common.update import (
     AdapterUpdate,
+    RecordState,
     TrainTask,
-    add,
     array_record,
     pack_task,
     payload_bytes,
-    state_of,
 )
 from presspool.server.admission import Admitted, Expected, admit
 from presspool.server.server_optimizer import step
@@ -67,7 +66,7 @@ class AdapterAveraging(Strategy):
         self.contract = contract
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
-        self._sent: dict[str, NDArray[np.float32]] = {}
+        self._sent: State = {}
 
     def configure_train(
         self,
@@ -77,7 +76,7 @@ class AdapterAveraging(Strategy):
         grid: Grid,
     ) -> Iterable[Message]:
         """One task for every connected outlet; `config` is not used, the contract says it all."""
-        self._sent = state_of(arrays)
+        self._sent = RecordState(arrays)
         content = pack_task(
             TrainTask(
                 contract=self.contract.canonical().decode(), digest=self.contract.digest,
@@ -99,7 +98,7 @@ class AdapterAveraging(Strategy):
         replies = list(replies)
         self.traffic.bytes_up = sum(payload_bytes(r.content) for r in replies if r.has_content())
         self.traffic.admitted = admit(replies, self._expected(server_round))
-        averaged = average(self.traffic.admitted.updates, self.contract.weights())
+        averaged = Average(self.traffic.admitted.updates, self.contract.weights())
         state, self.moments = step(
             self.contract.server, self._sent, averaged, self.moments, number=server_round,
             done=(server_round - 1) / self.contract.federation.rounds,
@@ -133,15 +132,27 @@ class AdapterAveraging(Strategy):
         )  # fmt: skip
 
 
-def average(
-    updates: Mapping[str, AdapterUpdate], weights: Mapping[str, float]
-) -> dict[str, NDArray[np.float64]]:
-    """Σ w_j Δ_j / Σ w_j over the given updates, summed in outlet order.
+class Average(Mapping[str, NDArray[np.float64]]):
+    """Σ w_j Δ_j / Σ w_j over updates, each array summed in outlet order when it is asked for.
 
     Args:
         updates: outlet to admitted update, at least one.
         weights: outlet to weight.
     """
-    total = sum(weights[outlet] for outlet in sorted(updates))
-    parts = [updates[outlet].scaled(weights[outlet] / total) for outlet in sorted(updates)]
-    return reduce(add, parts)
+
+    def __init__(self, updates: Mapping[str, AdapterUpdate], weights: Mapping[str, float]) -> None:
+        total = sum(weights[outlet] for outlet in sorted(updates))
+        self._parts = [(weights[o] / total, updates[o].delta) for o in sorted(updates)]
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        (share, delta), *others = self._parts
+        result = share * delta[name].astype(np.float64)
+        for share, delta in others:
+            result += share * delta[name].astype(np.float64)
+        return result
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts[0][1])
+
+    def __len__(self) -> int:
+        return len(self._parts[0][1])

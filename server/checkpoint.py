@@ -23,9 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from presspool.common import adapters
+from presspool.common.adapters import State
 from presspool.common.errors import FolderError
 from presspool.common.files import replace_file
 from presspool.common.results import RoundResult
+from presspool.common.update import RecordState, array_record
 
 _STATE, _MOMENTS = "state/", "moments/"
 _ROUNDS = TypeAdapter(tuple[RoundResult, ...])
@@ -44,8 +46,8 @@ class Checkpoint:
 
     contract: str
     rounds: tuple[RoundResult, ...]
-    state: dict[str, NDArray[np.float32]]
-    moments: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    state: State
+    moments: State = field(default_factory=dict)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -90,7 +92,7 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
         raise FolderError("the checkpoint is of another contract", where=str(path),
                           expected=digest, got=metadata["contract"])  # fmt: skip
     return Checkpoint(
-        contract=digest, rounds=rounds, state=_part(tensors, _STATE),
+        contract=digest, rounds=rounds, state=RecordState(array_record(_part(tensors, _STATE))),
         moments=_part(tensors, _MOMENTS),
     )  # fmt: skip
 

@@ -36,9 +36,11 @@ from presspool.common.envelope import (
 )
 from presspool.common.errors import AdmissionError
 from presspool.server.database import Database
+from presspool.server.desk_body import StoredBody
 from presspool.server.desk_rows import (
     add_chunks,
     body_owner,
+    chunk_sizes,
     forget,
     has_update,
     judge,
@@ -189,12 +191,13 @@ class Desk:
         with self._database.reading() as session:
             return set(session.scalars(wanted))
 
-    def update(self, task: str) -> tuple[UpdateHeader, Iterator[bytes]]:
-        """A task's update: its header, and its body's chunks."""
+    def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
+        """A task's update: its header, and its body, which stays on the desk."""
         with self._database.reading() as session:
             row = session.get_one(UpdateRow, task)
+            sizes = chunk_sizes(session, row.upload)
         header = read_header(UpdateHeader, row.header)
-        return header, self._chunks(row.upload, header.bytes)
+        return header, StoredBody(sizes, lambda number: self._chunk(row.upload, number))
 
     def standing(self, run: str) -> Standing:
         """Where a run's newest round stands."""
@@ -236,12 +239,17 @@ class Desk:
     def _chunks(self, owner: str, size: int) -> Iterator[bytes]:
         number = 0
         while size > 0:
-            with self._database.reading() as session:
-                row = session.get(ChunkRow, (owner, number))
-            if row is None:
+            data = self._chunk(owner, number)
+            if not data:
                 return  # thrown away meanwhile; whoever counts bytes will see it
-            yield row.data
-            number, size = number + 1, size - len(row.data)
+            yield data
+            number, size = number + 1, size - len(data)
+
+    def _chunk(self, owner: str, number: int) -> bytes:
+        """A chunk, which is never empty, or nothing where there is none any more."""
+        wanted = select(ChunkRow.data).where(ChunkRow.owner == owner, ChunkRow.number == number)
+        with self._database.reading() as session:
+            return session.scalar(wanted) or b""
 
     def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
         with self._writing() as session:

@@ -5,7 +5,9 @@ Invariants:
       killed sends the round's messages again and finds tasks and updates where they were.
     * A phase ends when every outlet that is still a member has answered, or at its deadline; who
       has not answered by then is left out of the round and asked again in the next.
-    * Replies come in the order of the messages, whoever answered first.
+    * Replies come in the order of the messages, whoever answered first; their arrays stay on the
+      desk and are read when they are asked for, so that a round needs no more memory with more
+      outlets.
 
 Example: `with_grid = GrpcGrid(desk, ...)`; `presspool.server.rounds.run(with_grid, folder)`.
 """
@@ -28,7 +30,7 @@ from presspool.common.envelope import (
     sign_task,
     task_id,
 )
-from presspool.common.flower import from_bytes, node_of, stamp, to_bytes
+from presspool.common.flower import from_stored, node_of, stamp, to_bytes
 from presspool.common.keys import SigningKey, key_id
 from presspool.common.run_grid import RunGrid
 from presspool.common.update import FAILURES, unpack_task
@@ -84,7 +86,7 @@ class GrpcGrid(RunGrid):
         messages = list(messages)
         if not messages:
             return []
-        said = self._header(messages[0].content)  # first: it holds a copy of the arrays for a while
+        said = self._header(messages[0].content)
         body = to_bytes(messages[0].content)
         said |= {"body": body_digest(body), "bytes": len(body),
                  "allowance": len(body) + EXTRA_BYTES}  # fmt: skip
@@ -98,7 +100,6 @@ class GrpcGrid(RunGrid):
         """The replies that are there, in the order of `message_ids`."""
         sent = {task: self._sent[task] for task in message_ids if task in self._sent}
         answered = self._desk.answered(sent)
-        # One at a time, as they are asked for: an update may be large, and there are many.
         return (self._reply(task, sent[task]) for task in sent if task in answered)
 
     def send_and_receive(
@@ -163,22 +164,13 @@ class GrpcGrid(RunGrid):
     def _reply(self, task: str, sent: Message) -> Message:
         """An update as Flower's message, or the outlet's own word for why there is none."""
         said: RecordDict | Error
-        header, chunks = self._desk.update(task)
+        header, body = self._desk.update(task)
         if header.failure is not None:
             said = Error(code=header.failure, reason=FAILURES[header.failure])
         else:
             try:
-                said = from_bytes(_joined(chunks, header.bytes))
+                said = from_stored(body)
             except ValueError:
                 self._desk.refuse(header.outlet, "malformed", header)
                 said = Error(code=0, reason="malformed")
         return stamp(Message(said, reply_to=sent), f"{task}-reply")
-
-
-def _joined(chunks: Iterable[bytes], size: int) -> bytearray:
-    """A body in one piece, without ever holding it twice."""
-    body, end = bytearray(size), 0
-    for chunk in chunks:
-        body[end : end + len(chunk)] = chunk
-        end += len(chunk)
-    return body

@@ -22,13 +22,12 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from presspool.common import adapters
+from presspool.common.adapters import State
 from presspool.common.contract import Contract
 from presspool.common.errors import StorageError
 from presspool.common.models import build
@@ -36,7 +35,7 @@ from presspool.common.report import write_report
 from presspool.common.results import OutletResult, RoundResult, RunResult, write_result
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.statement import accountant, statement
-from presspool.common.update import array_record, state_of
+from presspool.common.update import RecordState, array_record
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
 from presspool.server.checkpoint import Checkpoint
@@ -44,7 +43,6 @@ from presspool.server.evaluation import NOT_MEASURED, Evaluation, HeldOut, Score
 
 log = logging.getLogger(__name__)
 
-State = dict[str, NDArray[np.float32]]
 Scorer = Callable[[int, State], Scores]  # of a round's number and adapter
 
 
@@ -82,7 +80,7 @@ def run(grid: Grid, folder: RunFolder) -> RunResult:
 
 def _start(contract: Contract, scores: Scorer) -> Checkpoint:
     began = time.monotonic()
-    state = adapters.read(build(contract))
+    state = RecordState(array_record(adapters.read(build(contract))))
     before = scores(0, state)
     first = RoundResult(
         round=0, accuracy=before.accuracy, macro_f1=before.macro_f1, loss=before.loss, bytes_up=0,
@@ -97,7 +95,7 @@ def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer
     strategy = AdapterAveraging(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
-    state, traffic = state_of(arrays), strategy.traffic
+    state, traffic = RecordState(arrays), strategy.traffic
     after = scores(number, state)
     plan = contract.plan
     done = RoundResult(

@@ -54,13 +54,11 @@ def step(
     rate = factor(spec.schedule, done)
     if spec.name == "adam":
         moments = _moments(spec, update, moments)
-        update = {n: _direction(spec, moments, n, number) for n in update}
-    rates = spec.learning_rate
-    after = {
-        name: (array + rate * rates["all" if "all" in rates else group_of(name)] * update[name])
-        .astype(np.float32)
-        for name, array in state.items()
-    }  # fmt: skip
+    rates, after = spec.learning_rate, dict[str, NDArray[np.float32]]()
+    for name, array in state.items():  # one at a time: in float64 a whole adapter is large
+        change = _direction(spec, moments, name, number) if spec.name == "adam" else update[name]
+        own = rates["all" if "all" in rates else group_of(name)]
+        after[name] = (array + rate * own * change).astype(np.float32)
     return after, dict(moments)
 
 

@@ -25,7 +25,7 @@ from presspool.client.node import Backoff, Node
 from presspool.client.spool import Spool
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.results import RoundResult
-from presspool.common.update import array_record, state_of
+from presspool.common.update import RecordState, array_record
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
 from presspool.server.checkpoint import Checkpoint
@@ -93,7 +93,7 @@ def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoi
     admitted = strategy.traffic.admitted
     done = _round(number, tuple(admitted.updates), dict(admitted.refused))
     return Checkpoint(
-        contract=contract.digest, rounds=(*point.rounds, done), state=state_of(arrays)
+        contract=contract.digest, rounds=(*point.rounds, done), state=RecordState(arrays)
     )
 
 

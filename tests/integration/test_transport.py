@@ -50,7 +50,7 @@ from presspool.common.flower import to_bytes
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.update import AdapterUpdate, unpack_update
 from presspool.server import checkpoint as checkpoints
-from presspool.server.aggregation import average
+from presspool.server.aggregation import Average
 from presspool.server.checkpoint import Checkpoint
 from presspool.server.rounds import run
 from presspool.simulations.local_grid import LocalGrid
@@ -145,7 +145,7 @@ def expected_state(rounds: int, outlets: Sequence[str] = OUTLETS) -> Arrays:
             )
             for name in outlets
         }
-        mean = average(updates, contract.weights())
+        mean = Average(updates, contract.weights())
         state = {name: (a + mean[name]).astype(np.float32) for name, a in state.items()}
     return state
 
@@ -397,8 +397,8 @@ def test_a_replayed_update_changes_nothing_and_one_of_an_earlier_round_is_record
             for number in (1, 2):
                 point = one_round(pool.grid(), contract, point)
                 task = task_id(RUN, number, "north-post")
-                header, chunks = pool.desk.update(task)
-                taped.append((signed_again(pool, task), b"".join(chunks)))
+                header, body = pool.desk.update(task)
+                taped.append((signed_again(pool, task), body.read(header.bytes)))
                 assert header.round == number
         link = pool.link("north-post")
         link.deliver(taped[1][0], [taped[1][1]])  # this round's: as after a lost receipt

@@ -87,8 +87,8 @@ def hand_out(pool: Pool, round: int = 1, outlet: str = NORTH) -> str:
 
 
 def delivered(pool: Pool, task: str) -> tuple[UpdateHeader, bytes]:
-    header, chunks = pool.desk.update(task)
-    return header, b"".join(chunks)
+    header, body = pool.desk.update(task)
+    return header, body.read(header.bytes)
 
 
 def test_a_task_is_fetched_trained_and_delivered(pool: Pool) -> None:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from importlib import metadata
 
 import numpy as np
 import pytest
-from flwr.app import Error, Message, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.common.serde import recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.proto import serialize_length_prefixed
+from hypothesis import given
+from hypothesis import strategies as st
 
 from presspool.common.flower import (
     SERVER_NODE,
     arrived,
     become_server,
+    data_bytes,
     from_bytes,
+    from_stored,
     stamp,
     to_bytes,
 )
 from presspool.common.update import TrainTask, pack_task, unpack_task
+from presspool.server.desk_body import StoredBody
 
 
 def test_flower_is_the_version_that_these_tests_were_written_for() -> None:
@@ -86,10 +103,108 @@ def test_content_travels_as_bytes_that_are_equal_for_equal_records() -> None:
     np.testing.assert_array_equal(again.state["w"], state["w"])
 
 
-@pytest.mark.parametrize("data", [b"\xff", b"not a message", b"\x0a\x05hello"])
+def test_any_content_comes_back_record_by_record_and_array_by_array() -> None:
+    arrays = ArrayRecord({name: Array(np.full(3, float(name))) for name in "2103"})
+    content = RecordDict({
+        "fields": ConfigRecord({"x": 1, "y": ["a", "b"], "z": b"\0"}), "arrays": arrays,
+        "none": ArrayRecord(), "numbers": MetricRecord({"loss": 0.5}), "empty": ConfigRecord(),
+    })  # fmt: skip
+    for read in (from_bytes, lambda data: from_stored(io.BytesIO(data))):
+        again = read(to_bytes(content))
+        assert to_bytes(again) == to_bytes(content)
+        assert list(again) == list(content)
+        assert list(again.array_records["arrays"]) == list("2103")
+
+
+class Counted(io.BytesIO):
+    """Counts the bytes that are read."""
+
+    total = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self.total += len(data)
+        return data
+
+
+def test_a_stored_arrays_data_stay_where_they_are_until_they_are_asked_for() -> None:
+    data = {name: np.full(1000, number) for number, name in enumerate("abc")}
+    whole = RecordDict({"w": ArrayRecord({name: Array(array) for name, array in data.items()})})
+    stored = Counted(to_bytes(whole))
+    arrays = from_stored(stored).array_records["w"]
+    sizes = {name: data_bytes(array) for name, array in arrays.items()}
+    assert sizes == {name: len(array.data) for name, array in whole.array_records["w"].items()}
+    assert stored.total == len(to_bytes(whole))  # once, to learn what there is
+    for name in "cabac":
+        before = stored.total
+        np.testing.assert_array_equal(arrays[name].numpy(), data[name])
+        assert sizes[name] < stored.total - before < 2 * sizes[name]
+
+
+def framed(*pieces: ProtoRecordDict) -> bytes:
+    stream = io.BytesIO()
+    for piece in pieces:
+        serialize_length_prefixed(piece, stream)
+    return stream.getvalue()
+
+
+def piece(*items: tuple[str, RecordDict]) -> ProtoRecordDict:
+    return ProtoRecordDict(
+        items=[item for _, content in items for item in recorddict_to_proto(content).items]
+    )
+
+
+ONE, OTHER = (RecordDict({"w": ArrayRecord({name: Array(np.ones(2))})}) for name in "ab")
+BOTH = RecordDict({"w": ArrayRecord({name: Array(np.ones(2)) for name in "ab"})})
+FIELDS = RecordDict({"w": ConfigRecord({"x": 1})})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xff", id="no length"),
+        pytest.param(b"not a message", id="text"),
+        pytest.param(b"\x0a\x05hello", id="a field and no frame"),
+        pytest.param(b"\0", id="an empty piece"),
+        pytest.param(b"\xff" * 9 + b"\x01", id="a length beyond all memory"),
+        pytest.param(b"\xff" * 11, id="a length without end"),
+        pytest.param(b"\x80\x80\x80\x80\x20" + b"\x0a\x00", id="more than there is"),
+        pytest.param(framed(piece(("w", ONE)))[:-1], id="cut off"),
+        pytest.param(framed(piece(("w", ONE)), piece(("w", ONE))), id="an array twice"),
+        pytest.param(framed(piece(("w", FIELDS)), piece(("w", FIELDS))), id="a record twice"),
+        pytest.param(framed(piece(("w", FIELDS)), piece(("w", ONE))), id="arrays after fields"),
+        pytest.param(framed(piece(("w", ONE)), piece(("w", FIELDS))), id="fields after arrays"),
+        pytest.param(framed(piece(("w", BOTH))), id="two arrays in a piece"),
+        pytest.param(framed(piece(("w", ONE), ("w", OTHER))), id="two records in a piece"),
+        pytest.param(framed(ProtoRecordDict(items=[ProtoRecordDict.Item(key="w")])), id="a name"),
+    ],
+)
 def test_bytes_that_are_no_content_are_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match="content"):
-        from_bytes(data)
+    for read in (from_bytes, lambda data: from_stored(io.BytesIO(data))):
+        with pytest.raises(ValueError, match="content"):
+            read(data)
+    chunks = [data[at : at + 3] for at in range(0, len(data), 3)]
+    with pytest.raises(ValueError, match="content"):  # as it lies on the coordinator's desk
+        from_stored(StoredBody([len(chunk) for chunk in chunks], chunks.__getitem__))
+
+
+@given(data=st.binary(max_size=64), at=st.integers(0, 200), bit=st.integers(0, 7))
+def test_spoiled_bytes_are_refused_or_read_the_same_from_memory_and_from_the_desk(
+    data: bytes, at: int, bit: int
+) -> None:
+    flipped = bytearray(to_bytes(RecordDict({**BOTH, "f": FIELDS["w"]})))
+    flipped[at % len(flipped)] ^= 1 << bit
+    for spoiled in (data, bytes(flipped), bytes(flipped[:at])):
+        chunks = [spoiled[i : i + 7] for i in range(0, len(spoiled), 7)]
+        stored = StoredBody([len(chunk) for chunk in chunks], chunks.__getitem__)
+        try:
+            here = from_bytes(spoiled)
+        except ValueError:
+            with pytest.raises(ValueError, match="content"):
+                from_stored(stored)
+        else:
+            there = from_stored(stored)
+            assert to_bytes(there) == to_bytes(here)
 
 
 ARRIVED = """

@@ -22,8 +22,8 @@ from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import QuorumError
 from presspool.common.flower import become_server
 from presspool.common.models import build
-from presspool.common.update import AdapterUpdate, array_record, state_of, unpack_task
-from presspool.server.aggregation import AdapterAveraging, average
+from presspool.common.update import AdapterUpdate, RecordState, array_record, unpack_task
+from presspool.server.aggregation import AdapterAveraging, Average
 
 OUTLETS = {"north-post": 30, "south-echo": 20}
 
@@ -70,14 +70,14 @@ def run_round(
     strategy = AdapterAveraging(contract)
     list(strategy.configure_train(1, array_record(state), ConfigRecord(), GRID))
     arrays, _ = strategy.aggregate_train(1, replies)
-    return state_of(arrays), strategy
+    return dict(RecordState(arrays)), strategy
 
 
 def test_the_mean_is_the_slow_oracles() -> None:
     sizes = {"a": 7, "b": 1000, "c": 3}
     said = {outlet: deltas(seed) for seed, outlet in enumerate(sizes)}
     weights = {outlet: size / sum(sizes.values()) for outlet, size in sizes.items()}
-    mean = average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
+    mean = Average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
     for name, exact in slow_mean(said, sizes).items():
         np.testing.assert_allclose(mean[name], exact, rtol=1e-6)
         assert mean[name].dtype == np.float64
@@ -86,13 +86,13 @@ def test_the_mean_is_the_slow_oracles() -> None:
 def test_weights_are_renormalised_over_the_outlets_that_were_admitted() -> None:
     weights = {"a": 0.5, "b": 0.3, "c": 0.2}
     said = {outlet: deltas(seed) for seed, outlet in enumerate("ac")}
-    mean = average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
+    mean = Average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
     for name, exact in slow_mean(said, {"a": 5, "c": 2}).items():
         np.testing.assert_allclose(mean[name], exact, rtol=1e-6)
 
 
 def test_one_admitted_outlet_is_its_own_mean_whatever_it_weighs() -> None:
-    mean = average({"b": made_update("b", delta=deltas(1))}, {"a": 0.999, "b": 0.001})
+    mean = Average({"b": made_update("b", delta=deltas(1))}, {"a": 0.999, "b": 0.001})
     for name, array in deltas(1).items():
         assert np.array_equal(mean[name], array)
 
@@ -101,7 +101,7 @@ def test_the_order_of_the_updates_does_not_change_a_byte() -> None:
     said = {outlet: made_update(outlet, delta=deltas(ord(outlet))) for outlet in "abcde"}
     weights = {outlet: (ord(outlet) - 90) / 10 for outlet in said}
     orders = itertools.permutations(said.items())
-    sums = {average(dict(order), weights)["a"].tobytes() for order in orders}
+    sums = {Average(dict(order), weights)["a"].tobytes() for order in orders}
     assert len(sums) == 1
 
 
@@ -110,7 +110,7 @@ def test_a_small_outlet_is_not_lost_beside_a_large_one() -> None:
     one = {"a": np.ones(1, np.float32)}
     large = {"a": np.full(1, 2.0**24, np.float32)}
     said = {"a": made_update("a", delta=large), "b": made_update("b", delta=one)}
-    mean = average(said, {"a": 0.5, "b": 0.5})
+    mean = Average(said, {"a": 0.5, "b": 0.5})
     assert mean["a"].tolist() == [(2.0**24 + 1) / 2]
 
 
@@ -128,7 +128,7 @@ def test_the_mean_is_linear_in_the_updates(
 
     def mean(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         said = {"a": made_update("a", delta={"w": a}), "b": made_update("b", delta={"w": b})}
-        return average(said, weights)["w"]
+        return Average(said, weights)["w"]
 
     # A power of two or a small integer scales float32 exactly here, so only the sum may round.
     scaled = mean(
@@ -148,7 +148,7 @@ def test_outlets_that_agree_are_not_changed_by_averaging(
 ) -> None:
     said = {f"o{i}": made_update(f"o{i}", delta={"w": values}) for i in range(len(shares))}
     weights = {f"o{i}": share / sum(shares) for i, share in enumerate(shares)}
-    mean = average(said, weights)["w"].astype(np.float32)
+    mean = Average(said, weights)["w"].astype(np.float32)
     np.testing.assert_array_equal(mean, values)
 
 

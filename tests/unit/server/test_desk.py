@@ -23,6 +23,8 @@ from presspool.common.envelope import CHUNK_BYTES, Signed, TaskHeader, sign_upda
 from presspool.common.errors import AdmissionError, PressPoolError, StorageError
 from presspool.server.database import Database
 from presspool.server.desk import BATCH_BYTES, Desk
+from presspool.server.desk_rows import chunk_sizes
+from presspool.server.desk_tables import UpdateRow
 
 NORTH, SOUTH = "north-post", "south-echo"
 BODY = task_body(1)
@@ -78,7 +80,8 @@ def refused(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = N
 
 
 def stored(desk: Desk, task: TaskHeader) -> bytes:
-    return b"".join(desk.update(task.task)[1])
+    header, body = desk.update(task.task)
+    return body.read(header.bytes + 1)
 
 
 def chunks(desk: Desk) -> int:
@@ -109,11 +112,26 @@ def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
     assert len(body) > BATCH_BYTES
     tasks = hand_out(desk, allowance=len(body))
     deliver(desk, signed_update(tasks[NORTH], body), body)
-    header, parts = desk.update(tasks[NORTH].task)
-    sizes = [len(part) for part in parts]
+    header, there = desk.update(tasks[NORTH].task)
+    with desk._database.reading() as session:
+        upload = session.get_one(UpdateRow, tasks[NORTH].task).upload
+        sizes = list(chunk_sizes(session, upload))
     assert sizes == [CHUNK_BYTES] * 4 + [CHUNK_BYTES // 2]
     assert header.bytes == len(body)
     assert stored(desk, tasks[NORTH]) == body
+    for at in (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, len(body) - 3, len(body)):
+        there.seek(at)
+        assert there.read(CHUNK_BYTES + 2) == body[at : at + CHUNK_BYTES + 2]
+        assert there.tell() == min(at + CHUNK_BYTES + 2, len(body))
+
+
+def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    _, there = desk.update(tasks[NORTH].task)
+    desk.finish(RUN)
+    with pytest.raises(StorageError, match="gone"):
+        there.read(len(UPDATE))
 
 
 # --- Refusals -----------------------------------------------------------------------------------
