@@ -187,33 +187,29 @@ def bench_engine(
 @bench.command(name="transport")
 def bench_transport(
     outlets: Annotated[int, typer.Option(min=1, help="Outlets of the small rounds.")] = 8,
-    rounds: Annotated[int, typer.Option(min=1, help="Small rounds.")] = 20,
     megabytes: Annotated[
-        int, typer.Option(min=1, help="Update of each of 2 outlets in the large rounds.")
+        int, typer.Option(min=1, help="Update of each outlet in the large rounds.")
     ] = 100,
+    turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 4,
+    page: Annotated[
+        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a round on the wire with nothing trained: small with many outlets, large with two.
+    """Measure a round on the wire with nothing trained, in turns with stock Flower's SuperLink.
 
-    Example: presspool bench transport --outlets 8 --rounds 20
+    Example: presspool bench transport --turns 4 --page docs/performance.md
     """
-    from presspool.simulations.bench.transport import Load
-    from presspool.simulations.bench.transport import bench_transport as measure
+    from presspool.simulations.bench import transport, transport_report
 
     start_logging(quiet=as_json)
-    small = Load(outlets=outlets, megabytes=0, rounds=rounds)
-    large = Load(outlets=2, megabytes=megabytes, rounds=3)
-    with progress("rounds", total=small.rounds + large.rounds + 2) as advance:
-        found = [measure(load, advance=advance) for load in (small, large)]
-    if as_json:
-        print_json([one.to_json() for one in found])
-        return
-    for one in found:
-        out.print(
-            f"{one.load.outlets} outlets, {one.load.megabytes} MB each way: "
-            f"{one.median_seconds:.3f} s a round, coordinator's memory +{one.peak_bytes / 1e6:.0f} "
-            "MB", soft_wrap=True,
-        )  # fmt: skip
+    with progress("turns", total=2 * turns + 4) as advance:
+        result = transport.bench_transport(
+            outlets=outlets, megabytes=megabytes, turns=turns, docs=page, advance=advance
+        )
+    print_json(result.to_json()) if as_json else out.print(
+        transport_report.section(result), markup=False
+    )
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:

@@ -1,21 +1,21 @@
 """`presspool bench transport`: what a round costs on the wire, with nothing trained.
 
-A coordinator with the real desk, service and Grid runs in this process; every outlet is a process
-with the real agent, over mutual TLS on loopback, whose trainer answers with zeros. Small rounds
-show the cost of a round, large ones that of the bytes: the adapter goes down to every outlet and an
-update of the same size comes up from each, through both sides' disks.
+A coordinator with the real desk, service, Grid, admission and averaging runs in this process; every
+outlet is a process with the real agent, over mutual TLS on loopback, whose trainer answers with
+zeros. Stock Flower (`presspool.simulations.bench.transport_stock`) takes turns with it. Small
+rounds show the cost of a round, large ones that of the bytes, through both sides' disks.
 
 Invariants:
-    * Times are medians over rounds after the first, which also makes connections.
-    * Memory is this process's peak during the rounds, above what it held with the adapter ready.
+    * The first round of each contestant, which also makes connections, is not counted.
+    * Memory is this process's peak during our rounds, above what it held with the adapter ready.
 
-Example: `bench_transport(Load(outlets=8, megabytes=0, rounds=20))`.
+Example: `bench_transport(outlets=8, megabytes=100, turns=4)`.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
@@ -23,13 +23,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
-from flwr.app import Message
+from flwr.app import ConfigRecord
 
 from presspool.common.certificates import (
     Credential,
@@ -39,58 +40,89 @@ from presspool.common.certificates import (
     make_request,
     make_root,
 )
+from presspool.common.contract import Contract, parse_contract
 from presspool.common.flower import node_of
 from presspool.common.keys import SigningKey
 from presspool.common.tls import caller, server_credentials
-from presspool.common.update import TrainTask, pack_task
+from presspool.common.update import RecordState, array_record
+from presspool.server.aggregation import AdapterAveraging
 from presspool.server.database import Database
 from presspool.server.desk import Desk
 from presspool.server.grid import GrpcGrid
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
+from presspool.simulations.bench.transport_report import section
+from presspool.simulations.bench.transport_results import Load, Measured, TransportBench, Turn
+from presspool.simulations.bench.transport_stock import stock
+from presspool.simulations.bench.transport_stock_app import PIECE
+from presspool.simulations.pages import write_section
 
-_DIGEST = "sha256:" + "0" * 64
+SMALL_ROUNDS = 5  # of ours in a turn of small rounds: they are short
+MANY = 6  # outlets of the rounds that show whether memory grows
+IDLE = 500  # connections
 _PHASE = 600.0
-_LOOK = 0.01  # seconds between two looks at the memory
+_LOOK = 0.005  # seconds between two looks at the memory
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What is sent.
+def bench_transport(
+    *,
+    outlets: int,
+    megabytes: int,
+    turns: int,
+    docs: Path | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> TransportBench:
+    """Measure, and write a section of the docs if asked for.
 
-    Attributes:
-        outlets: how many.
-        megabytes: size of the adapter and of each update, in 10^6 bytes; 0 for next to nothing.
-        rounds: how many, beside the first.
+    Args:
+        outlets: of the small rounds.
+        megabytes: of the adapter and of each update in the large rounds.
+        turns: that each contestant gets.
+        docs: the Markdown file whose marked section is replaced.
+        advance: called after each turn.
     """
+    before = _load_average()
+    small = measure(Load(outlets=outlets, megabytes=0, turns=turns), idle=True, advance=advance)
+    large = measure(Load(outlets=2, megabytes=megabytes, turns=turns), advance=advance)
+    many = measure(Load(outlets=MANY, megabytes=megabytes, turns=1), against=False, advance=advance)
+    machine = _machine() | {"load average before and after": f"{before}, {_load_average()}"}
+    bench = TransportBench(machine=machine, small=small, large=large, many=many)
+    if docs is not None:
+        write_section(docs, "transport", section(bench))
+    return bench
 
-    outlets: int
-    megabytes: int
-    rounds: int
 
+def measure(
+    load: Load,
+    *,
+    against: bool = True,
+    idle: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> Measured:
+    """Measure one load.
 
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What a load cost.
-
-    Attributes:
-        load: what was sent.
-        seconds: of each round.
-        peak_bytes: the coordinator's memory, see the module.
+    Args:
+        load: what to send.
+        against: whether stock Flower takes part.
+        idle: whether to measure beside idle connections, too.
+        advance: called after each turn.
     """
-
-    load: Load
-    seconds: tuple[float, ...]
-    peak_bytes: int
-
-    @property
-    def median_seconds(self) -> float:
-        """Median seconds a round."""
-        return statistics.median(self.seconds)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything measured, as plain values."""
-        return asdict(self) | {"median_seconds": self.median_seconds}
+    turns, rounds = [], 1 if load.megabytes else SMALL_ROUNDS
+    with tempfile.TemporaryDirectory(prefix="presspool-") as name, ExitStack() as stack:
+        folder = Path(name)
+        pool = stack.enter_context(_pool(folder, load))
+        theirs = stack.enter_context(stock(load, folder / "stock")) if against else None
+        for number in range(load.turns + 1):
+            ours = tuple(pool.one_round() for _ in range(rounds))
+            beside: tuple[float, ...] = ()
+            if idle:
+                with _idle_connections(pool):
+                    beside = tuple(pool.one_round() for _ in range(rounds))
+            turn = Turn(ours=ours, idle=beside, stock=theirs() if theirs else None)
+            if number:
+                turns.append(turn)
+            advance()
+    return Measured(load=load, turns=turns, peak_bytes=pool.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -101,38 +133,47 @@ class _Outlet:
     update_key: bytes
 
 
-def bench_transport(load: Load, *, advance: Callable[[], None] = lambda: None) -> Measured:
-    """Measure one load.
+class _Pool:
+    """A coordinator in this process, ready for rounds.
 
-    Args:
-        load: what to send.
-        advance: called after each round.
+    Attributes:
+        port: where it listens.
+        home: an outlet's folder.
+        peak_bytes: the memory, see the module.
     """
-    state = {"w": np.zeros(max(1, load.megabytes * 250_000), np.float32)}
-    seconds = []
-    with tempfile.TemporaryDirectory(prefix="presspool-bench-") as folder:
-        with _pool(Path(folder), load.outlets) as grid, _peak() as peak:
-            for number in range(load.rounds + 1):
-                content = pack_task(
-                    TrainTask(contract="{}", digest=_DIGEST, round=number + 1, state=state)
-                )
-                nodes = grid.get_node_ids()
-                messages = [Message(content, node, "train", group_id="") for node in nodes]
-                began = time.monotonic()
-                answered = sum(map(Message.has_content, grid.send_and_receive(messages)))
-                seconds.append(time.monotonic() - began)
-                if answered != load.outlets:
-                    raise RuntimeError(f"{answered} of {load.outlets} outlets answered")
-                advance()
-        return Measured(load=load, seconds=tuple(seconds[1:]), peak_bytes=peak())
+
+    def __init__(self, grid: GrpcGrid, contract: Contract, load: Load, *, port: int,
+                 home: Path) -> None:  # fmt: skip
+        self.port, self.home = port, home
+        self.peak_bytes, self._round = 0, 0
+        self._grid, self._contract = grid, contract
+        self._state = RecordState(array_record({
+            f"w{n}": np.zeros(PIECE if load.megabytes else 1, np.float32)
+            for n in range(load.megabytes or 1)
+        }))  # fmt: skip
+        self._before = _resident()
+
+    def one_round(self) -> float:
+        """Send, admit and average; returns seconds."""
+        self._round += 1
+        with _watched(self._note):
+            began = time.monotonic()
+            strategy = AdapterAveraging(self._contract)
+            record = array_record(self._state)
+            messages = strategy.configure_train(self._round, record, ConfigRecord(), self._grid)
+            strategy.aggregate_train(self._round, self._grid.send_and_receive(messages))
+            return time.monotonic() - began
+
+    def _note(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, _resident() - self._before)
 
 
 @contextmanager
-def _pool(folder: Path, count: int) -> Iterator[GrpcGrid]:
+def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
     """A coordinator in this process and its outlets in others."""
     root = make_root("bench", now=time.time())
     key = SigningKey.generate()
-    members = {name: _prepared(folder / name, root, key) for name in _names(count)}
+    members = {name: _prepared(folder / name, root, key) for name in _names(load.outlets)}
 
     def member(context: grpc.ServicerContext) -> _Outlet:
         return members[caller(context).name]
@@ -149,8 +190,25 @@ def _pool(folder: Path, count: int) -> Iterator[GrpcGrid]:
         stack.callback(service.close)
         for name in members:
             stack.enter_context(_agent(folder / name, port))
-        yield GrpcGrid(desk, run="bench", key=key, outlets=list(members),
-                       members=lambda: set(members), phase=_PHASE)  # fmt: skip
+        grid = GrpcGrid(desk, run="bench", key=key, outlets=list(members),
+                        members=lambda: set(members), phase=_PHASE)  # fmt: skip
+        yield _Pool(grid, _contract(list(members)), load, port=port, home=folder / "outlet-0")
+
+
+def _contract(outlets: list[str]) -> Contract:
+    """A contract that nobody trains by; every outlet must answer."""
+    nothing = "sha256:" + "0" * 64
+    return parse_contract({
+        "name": "bench", "seed": 0,
+        "model": {"id": "none", "weights": nothing, "tokenizer": nothing},
+        "task": {"labels": ["a", "b"], "max_length": 8},
+        "adapter": {"rank": 2, "alpha": 4, "targets": ["query"]},
+        "federation": {"rounds": 1000, "local_steps": 1, "quorum": len(outlets)},
+        "outlets": dict.fromkeys(outlets, 100),
+        "privacy": {"noise_multiplier": 1.0, "clip": 1.0, "records_per_reader": 1,
+                    "sampling_rate": 0.01},
+        "optimizer": {"learning_rate": 0.5},
+    })  # fmt: skip
 
 
 def _names(count: int) -> list[str]:
@@ -184,20 +242,35 @@ def _agent(home: Path, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def _peak() -> Iterator[Callable[[], int]]:
-    """Bytes by which this process's memory rose at most within the block."""
-    before = most = _resident()
+def _idle_connections(pool: _Pool) -> Iterator[None]:
+    """`IDLE` connections of a process of their own, while the block runs."""
+    module = "presspool.simulations.bench.transport_idle"
+    command = [sys.executable, "-m", module, str(pool.home), str(pool.port), str(IDLE)]
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"open\n":
+            raise RuntimeError("the idle connections could not be made; the error is above")
+        try:
+            yield
+        finally:
+            process.communicate()  # its input ends, and so does it
+
+
+@contextmanager
+def _watched(look: Callable[[], None]) -> Iterator[None]:
+    """Look every few milliseconds while the block runs."""
     ended = threading.Event()
 
-    def look() -> None:
-        nonlocal most
+    def watch() -> None:
         while not ended.wait(_LOOK):
-            most = max(most, _resident())
+            look()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield lambda: most - before
+        yield
     finally:
         ended.set()
         thread.join()
@@ -210,3 +283,17 @@ def _resident() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _machine() -> dict[str, str]:
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("flwr", "grpcio", "SQLAlchemy"))
+    return {
+        "cores": str(os.cpu_count()),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "libraries": libraries, "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }  # fmt: skip
+
+
+def _load_average() -> str:
+    """Runnable processes over the last minute; more than the cores means a loaded machine."""
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"

@@ -1,0 +1,168 @@
+"""Measurements of `presspool bench transport`, and what they say about the transport's targets.
+
+Invariants:
+    * Ratios are taken turn by turn and summed up by their median, so that a slow minute of the
+      machine, which falls on a whole turn, cancels out.
+    * Nothing is asserted about times; `claims` says beside each target whether it was met.
+
+Example:
+    >>> turns = [Turn(ours=(0.1, 0.3, 0.2), idle=(0.2,), stock=11.0)]
+    >>> load = Load(outlets=8, megabytes=0, turns=1)
+    >>> Measured(load=load, turns=turns, peak_bytes=0).speed_up
+    55.0
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NO_OP_SECONDS, SPEED_UP, UPDATES, IDLE = 0.25, 3.0, 3.0, 1.5  # what it must reach
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is sent.
+
+    Attributes:
+        outlets: how many.
+        megabytes: size of the adapter and of each update, in 10^6 bytes; 0 for next to nothing.
+        turns: that each contestant gets.
+    """
+
+    outlets: int
+    megabytes: int
+    turns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One turn of everybody, in seconds a round.
+
+    Attributes:
+        ours: our rounds.
+        idle: our rounds while connections stand open that do nothing; none where not measured.
+        stock: stock Flower's round, or None where it does not take part.
+    """
+
+    ours: tuple[float, ...]
+    idle: tuple[float, ...] = ()
+    stock: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a load cost.
+
+    Attributes:
+        load: what was sent.
+        turns: in their order.
+        peak_bytes: the coordinator's memory, above what it held with the adapter ready.
+    """
+
+    load: Load
+    turns: Sequence[Turn]
+    peak_bytes: int
+
+    @property
+    def ours(self) -> list[float]:
+        """Seconds of our rounds."""
+        return [seconds for turn in self.turns for seconds in turn.ours]
+
+    @property
+    def stock(self) -> list[float]:
+        """Seconds of stock Flower's rounds."""
+        return [turn.stock for turn in self.turns if turn.stock is not None]
+
+    @property
+    def speed_up(self) -> float:
+        """Stock Flower's seconds by ours."""
+        pairs = [(t.stock, statistics.median(t.ours)) for t in self.turns if t.stock is not None]
+        return statistics.median(theirs / mine for theirs, mine in pairs)
+
+    @property
+    def slow_down(self) -> float:
+        """Our seconds with idle connections by those without."""
+        return statistics.median(
+            statistics.median(t.idle) / statistics.median(t.ours) for t in self.turns if t.idle
+        )
+
+    @property
+    def updates_held(self) -> float:
+        """The memory, in updates."""
+        return self.peak_bytes / (self.load.megabytes * 1e6)
+
+
+def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    if len(seconds) < 2:
+        return (seconds[0],) * 3
+    low, middle, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return low, middle, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One thing that the transport must reach, and what was measured.
+
+    Attributes:
+        text: the claim.
+        value: measured.
+        bound: of values that meet the claim, the last.
+        at_least: whether larger values are the better ones.
+    """
+
+    text: str
+    value: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether the measurement meets the claim."""
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransportBench:
+    """All measurements of one run of the command.
+
+    Attributes:
+        machine: what it ran on, for people.
+        small: rounds of next to nothing.
+        large: rounds of large updates.
+        many: as `large`, with more outlets, for the memory.
+    """
+
+    machine: dict[str, str]
+    small: Measured
+    large: Measured
+    many: Measured
+
+    def claims(self) -> Iterator[Claim]:
+        """The targets, as far as they were measured."""
+        small, large = self.small, self.large
+        yield Claim(text=f"seconds of a round of no work, {small.load.outlets} outlets, median",
+                    value=quartiles(small.ours)[1], bound=NO_OP_SECONDS)  # fmt: skip
+        if large.stock:
+            size = f"{large.load.megabytes} MB down and up, {large.load.outlets} outlets"
+            yield Claim(text=f"{size}: stock Flower ÷ ours", value=large.speed_up, bound=SPEED_UP,
+                        at_least=True)  # fmt: skip
+        for one in (large, self.many):
+            yield Claim(text=f"coordinator's memory in updates, {one.load.outlets} outlets",
+                        value=one.updates_held, bound=UPDATES)  # fmt: skip
+        yield Claim(text="a round with 500 idle connections ÷ one without",
+                    value=small.slow_down, bound=IDLE)  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything measured and derived, as plain values."""
+        loads = {
+            name: asdict(one) | {"quartiles": quartiles(one.ours)}
+            | ({"stock_quartiles": quartiles(one.stock), "ratio": one.speed_up}
+               if one.stock else {})
+            for name, one in (("small", self.small), ("large", self.large), ("many", self.many))
+        }  # fmt: skip
+        claims = [asdict(claim) | {"met": claim.met} for claim in self.claims()]
+        return {"machine": self.machine, "loads": loads, "claims": claims}
