@@ -103,7 +103,10 @@ class AdapterAveraging(Strategy):
             self.contract.server, self._sent, averaged, self.moments, number=server_round,
             done=(server_round - 1) / self.contract.federation.rounds,
         )  # fmt: skip
-        return array_record(state), MetricRecord({"admitted": len(self.traffic.admitted.updates)})
+        record = ArrayRecord()
+        for name in sorted(state):  # given away one by one, so that it is never there twice
+            record.update(array_record({name: state.pop(name)}))
+        return record, MetricRecord({"admitted": len(self.traffic.admitted.updates)})
 
     def configure_evaluate(
         self,

@@ -1,7 +1,7 @@
 """The coordinator's one TLS port: what every service on it shares.
 
 Invariants:
-    * A message is at most one chunk; a connection without calls is closed after a minute; peers
+    * A message is at most one chunk, and of a stream no more than that is in flight; a connection without calls is closed after a minute; peers
       that do not answer pings are gone.
     * Health answers; reflection is not there.
 
@@ -24,6 +24,9 @@ _OPTIONS = (
     *SERVER_OPTIONS,
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_connection_idle_ms", 60_000),
+    # What a stream may have in flight: gRPC would let it grow with the speed of each outlet's line.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1 << 20),
 )
 
 

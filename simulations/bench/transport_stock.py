@@ -27,7 +27,7 @@ from presspool.common.certificates import issue_server, make_root
 from presspool.simulations.bench.transport_results import Load
 
 _BIN = Path(sys.executable).parent
-_START = 600.0  # seconds until all nodes are there; each imports Flower
+_START = 240.0  # seconds until all nodes are there; each imports Flower
 _APP = """\
 [project]
 name = "presspool-bench"
@@ -53,7 +53,7 @@ _CONFIG = """\
 default = "here"
 
 [superlink.here]
-address = "localhost:{port}"
+address = "127.0.0.1:{port}"
 root-certificates = "{root}"
 """
 
@@ -80,7 +80,7 @@ def stock(load: Load, folder: Path) -> Iterator[Callable[[], float]]:
               "--disable-runtime-dependency-installation")  # fmt: skip
         _await_port(start, port)
         for _ in range(load.outlets):
-            start("flower-supernode", "--superlink", f"localhost:{port}",
+            start("flower-supernode", "--superlink", f"127.0.0.1:{port}",
                   "--root-certificates", root, "--port", str(_free_port()))  # fmt: skip
         start("flwr", "run", folder / "app", "--stream")
         with _answered(start, listener) as server:
@@ -143,7 +143,7 @@ class _Processes:
 def _written(folder: Path, load: Load) -> tuple[int, Path]:
     """Write certificates, configuration and app; returns the port and the authority's file."""
     root, port = make_root("bench", now=time.time()), _free_port()
-    server = issue_server(root, "localhost", now=time.time())
+    server = issue_server(root, "127.0.0.1", now=time.time())
     for name, data in (
         ("root.pem", root.certificate), ("server.pem", server.certificate),
         ("server.key", server.key),
@@ -160,7 +160,7 @@ def _await_port(start: _Processes, port: int) -> None:
     while True:
         start.check()
         try:
-            socket.create_connection(("localhost", port), timeout=5).close()
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
         except OSError:
             time.sleep(0.2)
         else:

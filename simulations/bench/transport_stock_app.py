@@ -18,7 +18,8 @@ from flwr.serverapp import Grid, ServerApp
 
 PIECE = 250_000  # numbers in an array: 1 MB, as in an adapter of many layers
 
-server, client = ServerApp(), ClientApp()
+server = ServerApp()  # in statements of their own: Flower looks for the names in the text
+client = ClientApp()
 
 
 @server.main()
