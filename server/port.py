@@ -1,8 +1,8 @@
 """The coordinator's one TLS port: what every service on it shares.
 
 Invariants:
-    * A message is at most one chunk, and of a stream no more than that is in flight; a connection without calls is closed after a minute; peers
-      that do not answer pings are gone.
+    * A message is at most one chunk, and of a stream no more than that is in flight; a connection
+      without calls is closed after a minute; peers that do not answer pings are gone.
     * Health answers; reflection is not there.
 
 Example: `server, port = open_port("0.0.0.0:8443", credentials, [pool.register])`.

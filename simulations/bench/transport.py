@@ -61,6 +61,7 @@ SMALL_ROUNDS = 5  # of ours in a turn of small rounds: they are short
 MANY = 6  # outlets of the rounds that show whether memory grows
 IDLE = 500  # connections
 _PHASE = 600.0
+_SETTLED = 1.0  # seconds, until the work of the handshakes is over
 _LOOK = 0.005  # seconds between two looks at the memory
 
 
@@ -252,6 +253,7 @@ def _idle_connections(pool: _Pool) -> Iterator[None]:
         assert process.stdout is not None
         if process.stdout.readline() != b"open\n":
             raise RuntimeError("the idle connections could not be made; the error is above")
+        time.sleep(_SETTLED)
         try:
             yield
         finally:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import tracemalloc
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
@@ -20,9 +22,15 @@ from tests.made_runs import STATE, Arrays, made_update, reply
 from presspool.common.adapters import digest, group_of, read
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import QuorumError
-from presspool.common.flower import become_server
+from presspool.common.flower import become_server, from_bytes, from_stored, to_bytes
 from presspool.common.models import build
-from presspool.common.update import AdapterUpdate, RecordState, array_record, unpack_task
+from presspool.common.update import (
+    AdapterUpdate,
+    RecordState,
+    array_record,
+    pack_update,
+    unpack_task,
+)
 from presspool.server.aggregation import AdapterAveraging, Average
 
 OUTLETS = {"north-post": 30, "south-echo": 20}
@@ -278,6 +286,37 @@ def test_a_spoilt_update_never_touches_the_sum(
     beside, strategy = run_round(quorum_of_one, state, [reply(bad, node=3), reply(good)])
     assert digest(alone) == digest(beside)
     assert list(strategy.traffic.admitted.refused) == ["south-echo"]
+
+
+def small(seed: int, state: Arrays) -> Arrays:
+    """As `deltas`, within the norm's cap however many numbers there are."""
+    return {name: np.float32(1e-3) * array for name, array in deltas(seed, state).items()}
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_updates_that_lie_stored_are_averaged_to_the_same_bytes_in_the_room_of_one(
+    count: int, contract: Contract
+) -> None:
+    """Over the wire an update is its bytes on the desk; more outlets need no more memory."""
+    outlets = [f"outlet-{number}" for number in range(count)]
+    many = contract.replace(outlets=dict.fromkeys(outlets, 50), federation={"quorum": count})
+    state = {f"w{number}": np.zeros(50_000, np.float32) for number in range(20)}
+    one = 4 * 20 * 50_000
+    bodies = {o: to_bytes(pack_update(update_of(many, o, state, small(n, state))))
+              for n, o in enumerate(outlets)}  # fmt: skip
+    in_memory = [reply(from_bytes(body), node=2 + n) for n, body in enumerate(bodies.values())]
+    expected, _ = run_round(many, state, in_memory)
+    del in_memory
+    stored = [reply(from_stored(io.BytesIO(body)), node=2 + n)
+              for n, body in enumerate(bodies.values())]  # fmt: skip
+    tracemalloc.start()
+    try:
+        found, _ = run_round(many, state, stored[::-1])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert digest(found) == digest(expected)
+    assert peak < 2.5 * one  # the task, the new adapter, and a few arrays
 
 
 def test_outlets_are_never_asked_to_evaluate(contract: Contract) -> None:
