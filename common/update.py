@@ -1,7 +1,7 @@
 """What travels between coordinator and outlets: a training task down, an adapter update up.
 
 Both are Flower messages whose content is one `ArrayRecord` ("adapter") and one `ConfigRecord`
-("task" or "update"). RecordState are raw little-endian float32 with an explicit shape: nothing is
+("task" or "update"). Arrays are raw little-endian float32 with an explicit shape: nothing is
 unpickled or guessed from a header.
 
 Invariants:
