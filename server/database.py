@@ -113,7 +113,8 @@ def _durable(connection: sqlite3.Connection, _record: object) -> None:
     """SQLite as we want it: WAL, fsync at each commit, and transactions begun by us."""
     connection.isolation_level = None
     for pragma in (
-        "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+        # For a new file only: chunks of 1 MiB take a third of the time that they take in 4 KiB.
+        "page_size = 16384", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
         f"busy_timeout = {int(WAIT_SECONDS * 1000)}",
     ):  # fmt: skip
         connection.execute(f"PRAGMA {pragma}")
