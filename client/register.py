@@ -68,7 +68,7 @@ class Register:
         Returns:
             Whether the reader was not left out before.
         """
-        path = private_folder(private_folder(self.folder) / "excluded") / self.tag(reader).hex()
+        path = self._part("excluded") / self.tag(reader).hex()
         new = not path.exists()
         replace_file(path, _key_name(self._key()))
         return new
@@ -96,7 +96,7 @@ class Register:
         """Write down who can be drawn in a run from now on; again and again, to no other effect."""
         content = b"".join(sorted(tags))
         name = f"{run.removeprefix('sha256:')}.{hashlib.sha256(content).hexdigest()[:16]}"
-        replace_file(private_folder(private_folder(self.folder) / "eligible") / name, content)
+        replace_file(self._part("eligible") / name, content)
 
     def noted(self) -> frozenset[str]:
         """Every run of which anything is noted."""
@@ -118,6 +118,9 @@ class Register:
         busy = FolderError("another erasure is going on", where=str(self.folder),
                            advice="wait for it, then try again")  # fmt: skip
         return locked(private_folder(self.folder) / "lock", busy=busy)
+
+    def _part(self, name: str) -> Path:
+        return private_folder(private_folder(self.folder) / name)
 
     def _notes(self) -> list[Path]:
         return [p for p in (self.folder / "eligible").glob("*") if not p.name.startswith(".")]

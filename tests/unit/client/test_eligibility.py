@@ -16,7 +16,7 @@ from presspool.client.readers import Readers
 from presspool.client.register import Register
 from presspool.client.settings import OutletSettings
 from presspool.common.contract import Contract
-from presspool.common.errors import InputError, StorageError
+from presspool.common.errors import FolderError, InputError, StorageError
 
 NAMES = [f"reader-{number}" for number in range(9)]
 CANARY = NAMES[4]
@@ -113,7 +113,7 @@ def test_two_at_once_make_one_key(register: Register) -> None:
 def test_one_eraser_at_a_time(register: Register) -> None:
     with (
         register.locked(),
-        pytest.raises(StorageError, match="another erasure"),
+        pytest.raises(FolderError, match="another erasure"),
         register.locked(),
     ):
         pass

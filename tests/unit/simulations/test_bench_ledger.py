@@ -11,7 +11,7 @@ import pytest
 
 from presspool.cli import app
 from presspool.common.console import guarded
-from presspool.common.ledger import notes, verification
+from presspool.common.ledger import notes, recompute, verification
 from presspool.common.ledger.store import Ledger
 from presspool.simulations.bench import ledger
 from presspool.simulations.bench.ledger import Figures, Sizes
@@ -49,13 +49,13 @@ def test_what_is_measured_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with Ledger(tmp_path / "ledger.db") as long:
         assert long.book.size == 50 + 2 * 3
     seen: list[Any] = []
-    real = ledger.recompute.recompute
+    real = recompute.recompute
 
     def kept(*arguments: Any, **rest: Any) -> Any:
         seen.append(real(*arguments, **rest))
         return seen[-1]
 
-    monkeypatch.setattr(ledger.recompute, "recompute", kept)
+    monkeypatch.setattr(recompute, "recompute", kept)
     ledger._recompute(tmp_path / "runs.export", signer, 3, lambda: None)
     assert seen[0].failures == ()
     assert len({run.epsilon_pld for run in seen[0].runs}) == 3
