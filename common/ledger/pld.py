@@ -84,11 +84,11 @@ def beyond_use(event: Event, *, delta: float) -> bool:
 def _phases(event: Event, removed: bool) -> Iterator[tuple[_Losses, int]]:
     """Each kind of step and how often; T unsampled Gaussians are one of σ/√T."""
     for phase in event.events if isinstance(event, events.Composed) else (event,):
-        match phase.event:
-            case events.Gaussian(noise_multiplier=sigma):
-                yield _step(1.0, sigma / math.sqrt(phase.count), removed), 1
-            case events.PoissonSampled(rate=q, event=inner):
-                yield _step(q, inner.noise_multiplier, removed), phase.count
+        step = phase.event
+        if isinstance(step, events.Gaussian):
+            yield _step(1.0, step.noise_multiplier / math.sqrt(phase.count), removed), 1
+        else:
+            yield _step(step.rate, step.event.noise_multiplier, removed), phase.count
 
 
 def _step(q: float, sigma: float, removed: bool) -> _Losses:
