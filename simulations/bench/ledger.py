@@ -7,8 +7,8 @@ different; `presspool audit --help` in a new process.
 Invariants:
     * The ledgers are real: every entry is built, checked by the book and hashed as the outlet's
       store does it. Only the long history is written in large transactions, before the clock runs.
-    * Figures are wall-clock seconds with the machine's load beside them: on a shared machine they
-      mean little without it.
+    * Figures are wall-clock seconds. On a shared machine they mean little, so the machine's load
+      and the processor's seconds of the long work stand beside them.
 
 Example: `bench_ledger(Sizes(entries=1000, verified=1000, runs=5, turns=20)).to_json()`.
 """
@@ -75,8 +75,8 @@ class Figures:
         sizes: of what.
         median: of reserve + settle.
         p99: of reserve + settle.
-        verify: of one `verify`.
-        recompute: of one `recompute`, verification included.
+        verify: of one `verify`, and its processor seconds.
+        recompute: of one `recompute`, verification included, and its processor seconds.
         help: median of `presspool audit --help`.
         load: of the machine over the last minute, at the start and at the end.
         cores: of the machine.
@@ -85,8 +85,8 @@ class Figures:
     sizes: Sizes
     median: float
     p99: float
-    verify: float
-    recompute: float
+    verify: tuple[float, float]
+    recompute: tuple[float, float]
     help: float
     load: tuple[float, float]
     cores: int
@@ -100,8 +100,8 @@ class Figures:
         s = self.sizes
         found = [
             (f"reserve + settle at {s.entries:,} entries, p99 of {s.turns:,}", self.p99, 0.005),
-            (f"verify of {s.verified:,} entries", self.verify, 30.0),
-            (f"recompute of {s.runs:,} different runs", self.recompute, 60.0),
+            (f"verify of {s.verified:,} entries", self.verify[0], 30.0),
+            (f"recompute of {s.runs:,} different runs", self.recompute[0], 60.0),
             (f"`presspool audit --help`, median of {s.starts}", self.help, 0.6),
         ]
         return [(what, _seconds(a), _seconds(b), a <= b) for what, a, b in found]
@@ -142,7 +142,8 @@ def section(found: Figures) -> str:
 
 Written by `presspool bench ledger`: wall-clock on {found.cores} cores whose load over a minute was
 {found.load[0]:.1f} before and {found.load[1]:.1f} after. The median of reserve + settle was
-{_seconds(found.median)}.
+{_seconds(found.median)}; verify took {_seconds(found.verify[1])} of processor time, recompute
+{_seconds(found.recompute[1])}.
 
 | | measured | at most | |
 | --- | ---: | ---: | --- |
@@ -197,7 +198,7 @@ def _history(book: Book, size: int) -> Iterator[bytes]:
         yield entry.canonical()
 
 
-def _verify(path: Path, signer: notes.Signer, size: int) -> float:
+def _verify(path: Path, signer: notes.Signer, size: int) -> tuple[float, float]:
     book = Book()
     opened = entries.build(
         entries.Opened, seq=0, day=DAY, origin=ORIGIN, unit="reader", order=ORDER, delta=DELTA,
@@ -224,7 +225,9 @@ def _write_export(
     stream.write(canonical({"checkpoint": head.encode().decode()}) + b"\n")
 
 
-def _recompute(path: Path, signer: notes.Signer, runs: int, advance: Advance) -> float:
+def _recompute(
+    path: Path, signer: notes.Signer, runs: int, advance: Advance
+) -> tuple[float, float]:
     """Runs with rates, noise and steps of their own, each with the ε that a contract states."""
     draw, database = random.Random(1), path.with_suffix(".db")  # noqa: S311 - no secret
     with Ledger.create(
@@ -250,11 +253,11 @@ def _recompute(path: Path, signer: notes.Signer, runs: int, advance: Advance) ->
     return _timed(path, lambda stream: recompute.recompute(stream, key=signer.key))
 
 
-def _timed(path: Path, work: Callable[[BinaryIO], object]) -> float:
+def _timed(path: Path, work: Callable[[BinaryIO], object]) -> tuple[float, float]:
     with path.open("rb") as stream:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         work(stream)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - busy
 
 
 def _help() -> float:

@@ -30,7 +30,8 @@ def test_all_four_are_measured_and_written(
     assert ended.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sizes"] == {"entries": 50, "turns": 3, "verified": 60, "runs": 2, "starts": 10}
-    assert all(found[key] > 0 for key in ("median", "p99", "verify", "recompute", "help"))
+    assert all(found[key] > 0 for key in ("median", "p99", "help"))
+    assert all(min(found[key]) > 0 for key in ("verify", "recompute"))
     text = page.read_text(encoding="utf-8")
     assert text.count("<!-- ledger: ") == 2
     assert "| recompute of 2 different runs |" in text
@@ -66,8 +67,8 @@ def test_what_is_measured_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def figures() -> Iterator[tuple[Figures, bool]]:
     plain: dict[str, Any] = {"sizes": SMALL, "median": 0.001, "load": (0.0, 0.0), "cores": 2}
-    yield Figures(**plain, p99=0.005, verify=30.0, recompute=60.0, help=0.6), True
-    yield Figures(**plain, p99=0.0051, verify=30.1, recompute=60.1, help=0.61), False
+    yield Figures(**plain, p99=0.005, verify=(30.0, 1.0), recompute=(60.0, 1.0), help=0.6), True
+    yield Figures(**plain, p99=0.0051, verify=(30.1, 1.0), recompute=(60.1, 1.0), help=0.61), False
 
 
 @pytest.mark.parametrize(("found", "met"), figures())
