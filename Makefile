@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-.PHONY: demo test check proto soak fuzz clean
+.PHONY: demo test check proto soak fuzz coverage clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
@@ -32,8 +32,15 @@ soak: $(VENV)/installed-dev        ## the long versions of what `make test` samp
 fuzz: $(VENV)/installed-dev        ## 100,000 damaged inputs for every parser
 	$(QUIET) $(BIN)/pytest -n auto -m fuzz --timeout=7200 tests/properties/test_fuzz.py
 
+# Some minutes, so not a part of `make check`. Which modules, and how much, says pyproject.toml.
+coverage: $(VENV)/installed-dev    ## every branch of ledger, filter, keys and guard is tested
+	$(QUIET) $(BIN)/coverage run -m pytest -m "not soak and not fuzz" tests/unit/common/ledger \
+		tests/unit/common/test_keys.py tests/unit/common/test_audit_cli.py \
+		$(addprefix tests/unit/client/test_,guard.py policy.py budget.py budget_cli.py)
+	$(BIN)/coverage report
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # torch first and alone: asked for by its pin it is the CPU build where only that one is at hand.
 $(VENV)/installed: pyproject.toml constraints.txt

@@ -19,7 +19,9 @@ of a task, and why each stands where it stands:
 5. Reserve: the run's whole cost is on disk before the first gradient of its first round, and which
    adapter a round starts from before each round. From here a crash counts as spent.
 6. Train: each step is counted against the reservation before a reader is drawn for it. Readers'
-   data is first read here, after the last moment at which a task could be refused.
+   data is first read here, after the last moment at which a task could be refused; a real outlet
+   reads it for each round anew, leaves erased readers out and notes who could be drawn
+   (`presspool.client.eligibility`).
 7. Intent: the digest of the answer's exact bytes is on disk before anybody has them; whoever asks
    for this round again gets a code, and only those bytes may be sent again.
 8. Release: the answer is handed out.
@@ -38,13 +40,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from peft import PeftModel
 
+from presspool.client.eligibility import eligible
 from presspool.client.gate import opened
 from presspool.client.randomness import SecureRandom
 from presspool.client.readers import Readers, read_readers
+from presspool.client.register import FOLDER, Register
 from presspool.client.release import release, release_failure
 from presspool.client.selftest import prove
 from presspool.client.settings import OutletSettings, read_settings
@@ -124,7 +130,7 @@ def answer(
     delta = train_round(
         _model(task.contract, task.digest),
         task.state,
-        _readers(settings.data, settings.columns, contract.task.labels),
+        _readers(settings, contract),
         contract,
         work,
         _compute,
@@ -171,6 +177,17 @@ def _model(contract: str, digest: str) -> PeftModel:
     return model
 
 
+def _readers(settings: OutletSettings, contract: Contract) -> Readers:
+    if settings.ledger is None:
+        return _simulated(settings.data, settings.columns, contract.task.labels)
+    readers = eligible(Register(settings.ledger.parent / FOLDER), settings, contract)
+    # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
+    cached = _compute.activations.texts
+    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=readers.text).to_pylist()
+    _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
+    return readers
+
+
 @lru_cache(maxsize=32)
-def _readers(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
+def _simulated(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
     return read_readers(data, columns=columns, labels=labels, strict=False)

@@ -100,6 +100,9 @@ def init(
 def plan(
     runs: Annotated[list[Path], typer.Argument(help="run.toml files that you expect.")],
     times: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 1,
+    epsilon_max: Annotated[
+        float, typer.Option(help="Say for each order how many would fit under this ε.")
+    ] = 8.0,
     delta: Delta = 1e-5,
     home: Annotated[
         Path | None, typer.Option(help="An outlet's folder: say also what fits its ledger.")
@@ -116,7 +119,7 @@ def plan(
     files = [run for run in runs for _ in range(times)]
     events = {run: homes.event_in(run) for run in runs}
     expected = [events[run] for run in files]
-    document = budget_report.proposed(files, expected, delta)
+    document = budget_report.proposed(files, expected, delta=delta, epsilon_max=epsilon_max)
     if home is not None:
         with homes.ledger_in(home) as ledger:
             document["ledger"] = budget_report.fitting(ledger, expected)
@@ -126,7 +129,8 @@ def plan(
     out.print(f"{len(files)} runs: order {document['order']} with ε = {document['epsilon_max']:g}, "
               f"δ = {delta:g}")  # fmt: skip
     for known, needed in document["needed_epsilon_by_order"].items():
-        out.print(f"  order {known:>2}: ε = {needed:.3f}")
+        fit = document["fit_by_order"][known]
+        out.print(f"  order {known:>2}: ε = {needed:.3f}; {fit} of them fit under {epsilon_max:g}")
     if home is not None:
         kept = document["ledger"]
         out.print(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.policy import Policy, period_of
-from presspool.common.errors import InputError
+from presspool.common.errors import InputError, LedgerError
 from presspool.common.ledger import entries, events, filter
 from presspool.common.ledger.store import Ledger
 
@@ -46,10 +46,18 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
     }  # fmt: skip
 
 
-def proposed(runs: Sequence[Path], expected: Sequence[Event], delta: float) -> Document:
-    """The order and ε_max that hold the runs expected, and what each order would need."""
+def proposed(
+    runs: Sequence[Path], expected: Sequence[Event], *, delta: float, epsilon_max: float
+) -> Document:
+    """The order and ε_max that hold the runs expected; what each order needs, and what fits it."""
     found = filter.propose(expected, delta=delta)
+    caps = {"epsilon": epsilon_max, "delta": delta}
     return {
+        "asked_epsilon_max": epsilon_max,
+        "fit_by_order": {
+            str(order): sum(_fits(expected, room=_room(order=order, **caps), order=order))
+            for order in filter.PORTFOLIO
+        },
         "runs": [str(run) for run in runs], "delta": delta, "order": found.order,
         "epsilon_max": found.epsilon,
         "needed_epsilon_by_order": {str(order): value for order, value in found.table.items()},
@@ -60,13 +68,28 @@ def fitting(ledger: Ledger, expected: Sequence[Event]) -> Document:
     """Which of the runs expected, taken in this order, still fit into a ledger's lifetime cap."""
     book = ledger.refresh()
     order, room = book.opened.order, book.room(book.caps.epsilon_max)
-    spent, fits = book.spent, []
-    for event in expected:
-        cost = events.charge(event, order=order)
-        fits.append(spent + cost <= room)
-        spent += cost if fits[-1] else 0
+    fits = _fits(expected, room=room - book.spent, order=order)
+    costs = (events.charge(event, order=order) for event in expected)
+    spent = book.spent + sum(cost for cost, fit in zip(costs, fits, strict=True) if fit)
     return {"order": order, "epsilon_max": book.caps.epsilon_max, "fits": fits,
             "share_after": spent / room}  # fmt: skip
+
+
+def _room(*, epsilon: float, delta: float, order: int) -> int:
+    try:
+        return filter.units(epsilon=epsilon, delta=delta, order=order)
+    except LedgerError:  # a cap without capacity holds nothing
+        return 0
+
+
+def _fits(expected: Sequence[Event], *, room: int, order: int) -> list[bool]:
+    """Which of the runs, taken in this order, fit into what is free (`events.UNIT`s)."""
+    fits: list[bool] = []
+    for event in expected:
+        cost = events.charge(event, order=order)
+        fits.append(cost <= room)
+        room -= cost if fits[-1] else 0
+    return fits
 
 
 def chosen_order(expected: Sequence[Event], *, epsilon_max: float, delta: float) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from presspool.client.budget_cli import budget, runs
+from presspool.client.erase_cli import erase
 from presspool.client.policy_cli import approve, policy
 from presspool.common.console import out, print_json
 
@@ -16,6 +17,7 @@ outlet.add_typer(budget, name="budget")
 outlet.add_typer(policy, name="policy")
 outlet.command(name="approve")(approve)
 outlet.command(name="runs")(runs)
+outlet.command(name="erase")(erase)
 
 
 @outlet.callback()

@@ -85,6 +85,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
     yield _versions()
     yield _checked("data", lambda: _data(homes.settings_in(home)))
+    yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
     yield _checked("engine", lambda: _engine(run))
 
@@ -175,6 +176,12 @@ def _ledger(path: Path, identity: Identity) -> Finding:
             return Finding(check="ledger", state=FAULT, found="signed by another key than log.key",
                            advice="put back the key that the ledger was made with")  # fmt: skip
         return Finding(check="ledger", state=OK, found=f"{book.size} entries, whole")
+
+
+def _erased(home: Path) -> Finding:
+    """Erased readers can be told apart; if not, rounds are trained on nobody."""
+    count = len(homes.register_in(home).excluded())
+    return Finding(check="erased", state=OK, found=f"{count} readers are left out")
 
 
 def _disk(home: Path) -> Finding:

@@ -2,7 +2,7 @@
 
 ::
 
-    outlet.toml  policy.toml  ledger.db  approvals/  identity/log.key
+    outlet.toml  policy.toml  ledger.db  approvals/  private/  identity/log.key
 
 Example: ``policy_of(Path("."))`` is the policy that the outlet in this folder goes by.
 """
@@ -16,6 +16,8 @@ from pathlib import Path
 
 from presspool.client.approvals import FOLDER, Approvals
 from presspool.client.policy import Policy, read_policy
+from presspool.client.register import FOLDER as PRIVATE
+from presspool.client.register import Register
 from presspool.client.settings import OutletSettings, read_settings
 from presspool.common.contract import Contract, read_canonical
 from presspool.common.errors import ContractError, InputError, LedgerError
@@ -48,6 +50,11 @@ def ledger_path(home: Path) -> Path:
 def approvals_in(home: Path) -> Approvals:
     """What the outlet's people approved."""
     return Approvals(policy_path(home).parent / FOLDER)
+
+
+def register_in(home: Path) -> Register:
+    """Who was eligible in which run, and who was erased."""
+    return Register(ledger_path(home).parent / PRIVATE)
 
 
 @contextmanager

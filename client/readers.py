@@ -4,7 +4,8 @@ One file, in a format of `presspool.common.tables`, becomes one `Readers`: all t
 array, all labels in one numpy array, and the offsets at which the next reader begins.
 
 Invariants:
-    * No record becomes a Python object on its way from the columns of the file to `Readers`.
+    * No record becomes a Python object on its way from the columns of the file to `Readers`. Ids
+      are forgotten; only who is asked to `choose` sees the different ones, once.
     * Readers stand in the order of their first kept record, records in file order within a reader,
       whatever the size of the blocks read.
     * Every kept record has a reader id, a text that is not blank, and a known label, all UTF-8.
@@ -28,7 +29,7 @@ Example:
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,8 @@ BROKEN_FILE = "file missing, empty or broken off"
 MAX_LABELS = 1000  # more different labels than this are free text
 
 Part = tuple[pa.Array, pa.Array, pa.Array]  # reader (dictionary), text, label's index
+Choose = Callable[[pa.Array], NDArray[np.bool_]]
+"""From the different ids of readers, `large_string` (readers,), to which of them to keep."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +115,15 @@ class Readers:
         return chosen
 
 
-def read_readers(path: Path, *, columns: Columns, labels: Sequence[str], strict: bool) -> Readers:
+def nobody() -> Readers:
+    """No reader at all, whom an outlet trains on where it cannot use its data."""
+    return _grouped([], {})
+
+
+def read_readers(
+    path: Path, *, columns: Columns, labels: Sequence[str], strict: bool,
+    choose: Choose | None = None,
+) -> Readers:  # fmt: skip
     """Reads one file of records.
 
     Args:
@@ -120,6 +131,7 @@ def read_readers(path: Path, *, columns: Columns, labels: Sequence[str], strict:
         columns: the names of the three columns; integer ids and labels are read as their digits.
         labels: the known labels; a record's label becomes its index here.
         strict: whether bad data is refused (True) or dropped and counted (False).
+        choose: which readers to keep; all, if not given. What it raises goes on to the caller.
 
     Returns:
         The readers, in order of their first record. With `strict=False` and a file that is missing,
@@ -146,7 +158,7 @@ def read_readers(path: Path, *, columns: Columns, labels: Sequence[str], strict:
         if strict:
             raise
         tally.dropped[BROKEN_FILE] += 1
-    return _grouped(parts, tally.dropped)
+    return _grouped(parts, tally.dropped, choose)
 
 
 def read_labels(path: Path, *, columns: Columns) -> list[str]:
@@ -203,7 +215,9 @@ def _blank(values: pa.Array) -> Mask:
     return as_mask(pc.or_(empty, pc.utf8_is_space(values)).fill_null(True))
 
 
-def _grouped(parts: list[Part], dropped: Mapping[str, int]) -> Readers:
+def _grouped(
+    parts: list[Part], dropped: Mapping[str, int], choose: Choose | None = None
+) -> Readers:
     """Sorts records by their reader's first appearance, stably, and forgets the ids."""
     empty = pa.array([], pa.large_string())
     ids = pa.chunked_array(
@@ -214,7 +228,9 @@ def _grouped(parts: list[Part], dropped: Mapping[str, int]) -> Readers:
     text = pa.concat_arrays([empty, *(text for _, text, _ in parts)])
     parts.clear()  # the only other hold on the unsorted parts
     order = np.argsort(code, kind="stable")
-    counts = np.bincount(code)
+    if choose is not None:
+        order = order[choose(ids.chunk(0).dictionary)[code[order]]]
+    _, counts = np.unique(code[order], return_counts=True)
     return Readers(
         text=text.take(pa.array(order)),
         label=label[order].astype(np.int64),

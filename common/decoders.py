@@ -275,7 +275,7 @@ def _json_lines(block: bytes, names: Sequence[str], tally: Tally) -> tuple[pa.Ar
     before = tally.seen
     for number, line in enumerate(_filled_lines(block), start=before + 1):
         try:
-            rows.append(_json_record(line, names))
+            rows.append(json_record(line, names))
         except (ValueError, RecursionError):
             tally.unreadable(number)
     columns = zip(*rows, strict=True) if rows else ([] for _ in names)
@@ -287,7 +287,7 @@ def _filled_lines(block: bytes) -> Iterator[bytes]:
     return filter(None, (line.strip(b" \t\r") for line in lines))
 
 
-def _json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
+def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
     """The named values of one JSON object, as the fast path would give them."""
     try:
         text, errors = line.decode(), "strict"

@@ -71,6 +71,18 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def move_over(draft: Path, path: Path) -> None:
+    """Put a finished file of the same file system in the place of `path`, durably and at once.
+
+    Raises:
+        OSError: the disk refuses; what was at `path` is unchanged.
+    """
+    with draft.open("rb") as stream:
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable; some file systems cannot sync a folder, which is no error."""
     with contextlib.suppress(OSError):

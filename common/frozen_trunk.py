@@ -15,7 +15,7 @@ Example: `trunk.logits(cache.get(trunk, ["Cup final", "Vote"]))` are (2, labels)
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,6 +146,16 @@ class ActivationCache:
         self._capacity, self._used = capacity, 0
         self._key: Hashable = None
         self._kept: dict[str, Tensor] = {}
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that are kept."""
+        return list(self._kept)
+
+    def forget(self, texts: Iterable[str]) -> None:
+        """Keep these texts no longer."""
+        for text in texts:
+            self._used -= self._kept.pop(text).nbytes
 
     def get(self, trunk: FrozenTrunk, texts: list[str]) -> list[Tensor]:
         """The activations of the texts, run now where they are not kept.

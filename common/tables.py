@@ -163,7 +163,7 @@ def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Co
     try:
         with decoders.open_file(path) as stream:
             for columns in decoders.batches(path, stream, names, tally):
-                yield tuple(map(_strings, columns))
+                yield tuple(map(strings, columns))
                 tally.seen += len(columns[0])
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _broken(path, error) from error
@@ -172,8 +172,8 @@ def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Co
 # --- Text -----------------------------------------------------------------------------------------
 
 
-def _strings(column: pa.Array) -> Column:
-    """The column as `large_string`, and a mask of the values that are not UTF-8 (null there)."""
+def strings(column: pa.Array) -> Column:
+    """A column as `large_string`, and a mask of the values that are not UTF-8 (null there)."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_floating(column.type):  # integers with gaps, as pandas keeps them

@@ -212,6 +212,38 @@ def bench_transport(
     )
 
 
+@bench.command(name="ledger")
+def bench_ledger(
+    entries: Annotated[
+        int, typer.Option(min=2, help="Entries of the ledger that runs are reserved in.")
+    ] = 100_000,
+    turns: Annotated[int, typer.Option(min=1, help="Reservations that are timed.")] = 2_000,
+    verified: Annotated[
+        int, typer.Option(min=2, help="Entries of the export that is verified.")
+    ] = 1_000_000,
+    runs: Annotated[int, typer.Option(min=1, help="Different runs that are recomputed.")] = 1_000,
+    page: Annotated[
+        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the budget ledger: reserving, verifying, recomputing, and the auditor's first look.
+
+    Example: presspool bench ledger --page docs/performance.md
+    """
+    from presspool.simulations.bench import ledger
+    from presspool.simulations.pages import write_section
+
+    start_logging(quiet=as_json)
+    sizes = ledger.Sizes(entries=entries, turns=turns, verified=verified, runs=runs)
+    with progress("measured", total=ledger.units_of_work(sizes)) as advance:
+        found = ledger.bench_ledger(sizes, advance=advance)
+    text = ledger.section(found)
+    if page is not None:
+        write_section(page, "ledger", text)
+    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
+
+
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
     from presspool.simulations.simulate import simulate as run_simulation
 

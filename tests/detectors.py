@@ -449,7 +449,7 @@ def task_of(bench: Bench, **changes: Any) -> TrainTask:
 
 def ask(settings: Path, content: RecordDict) -> Message:
     """What an outlet's Flower app replies to a message of the coordinator."""
-    app._readers.cache_clear()  # as a node that has just started
+    app._simulated.cache_clear()  # as a node that has just started
     become_server(run_id=1)
     message = stamp(Message(content, 2, "train", group_id="1"), "1-1")
     context = Context(

@@ -166,7 +166,7 @@ class Book:
                 running = self._open.get(self._runs.get(entry.run, (0, ""))[1])
                 if running is not None:
                     running.received[entry.round] = entry.digest
-            case entries.Refusal():
+            case _:
                 self._refused.add((entry.run, entry.reason))
         self.size, self.day = entry.seq + 1, entry.day
 
@@ -193,8 +193,8 @@ class Book:
                 self._check_rotation(entry)
             case entries.PeriodClosed():
                 self._check_closing(entry)
-            case entries.AdapterReceived() | entries.Refusal():
-                pass
+            case _:
+                return  # an adapter that came, or a refusal: nothing is spent
 
     def _check_opened(self, entry: entries.Opened) -> None:
         _require(self._opened is None, "first entry", "one ledger in one log", "a second opening")

@@ -139,6 +139,21 @@ def test_init_takes_the_order_that_suits_the_runs_expected(
     assert kept["fits"] == [True, True, True, False]
 
 
+def test_a_plan_says_what_would_fit_under_a_cap(outlet: Command, run_toml: Path) -> None:
+    """As many as `init` with that ε and order would then admit; none where it has no capacity."""
+    plan = ("budget", "plan", run_toml, "--times", 4, "--json")
+    document = outlet(*plan).json
+    needed = document["needed_epsilon_by_order"]
+    assert document["asked_epsilon_max"] == 8.0
+    for order, least in needed.items():
+        tight = outlet(*plan, "--epsilon-max", least + 1e-6).json["fit_by_order"]
+        below = outlet(*plan, "--epsilon-max", least - 1e-6).json["fit_by_order"]
+        assert (tight[order], below[order]) == (4, 3)
+    assert set(outlet(*plan, "--epsilon-max", 0.01).json["fit_by_order"].values()) == {0}
+    text = outlet(*plan[:-1], "--epsilon-max", 10_000).out
+    assert text.count("4 of them fit under 10000") == len(needed)
+
+
 def join_toml(home: Path, policy_body: dict[str, Any]) -> None:
     (home / "policy.toml").write_text(toml(policy_body))
     settings = home / "outlet.toml"

@@ -71,7 +71,19 @@ def _found(outlet: Identity, run: Path) -> dict[str, Finding]:
 def test_an_outlet_that_is_ready_has_no_fault_and_no_warning(outlet: Identity, run: Path) -> None:
     found = _found(outlet, run)
     assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(
-        ("identity", "link", "clock", "version", "ledger", "software", "data", "disk", "engine"), OK
+        (
+            "identity",
+            "link",
+            "clock",
+            "version",
+            "ledger",
+            "software",
+            "data",
+            "erased",
+            "disk",
+            "engine",
+        ),
+        OK,
     )
 
 

@@ -23,10 +23,10 @@ from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.export import export
 from presspool.common.ledger.filter import Caps
 from presspool.common.ledger.forks import fork_proof
-from presspool.common.ledger.recompute import pld_epsilon
+from presspool.common.ledger.recompute import library_pld
 from presspool.common.ledger.store import Ledger
 
-STATED = pld_epsilon(JOB, delta=1e-5)
+STATED = library_pld(JOB, delta=1e-5)
 
 
 class Answer(NamedTuple):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import dp_accounting as dp
 import pytest
+from dp_accounting import rdp
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.made_ledgers import DAY, SETTINGS
 
-from presspool.common.errors import LedgerError
-from presspool.common.ledger import events
+from presspool.common.errors import EvidenceError, LedgerError
+from presspool.common.ledger import entries, events
 from presspool.common.ledger.events import Gaussian, PoissonSampled, SelfComposed
 from presspool.common.ledger.filter import (
     PORTFOLIO,
@@ -27,6 +30,30 @@ JOB = SelfComposed(event=PoissonSampled(rate=0.02, event=Gaussian(noise_multipli
 def test_golden_numbers_of_jobs_admitted(order: int, admitted: int) -> None:
     room = units(epsilon=8.0, delta=1e-5, order=order)
     assert room // events.charge(JOB, order=order) == admitted
+
+
+def test_golden_number_of_jobs_at_a_fractional_order() -> None:
+    """29 at α = 3.7 as well: a check of the accountants, since ledgers have whole orders only.
+
+    The cost is the library's, by the series of Mironov, Talwar & Zhang 2019, section 3.3; Rényi
+    divergence grows with the order, so it lies between ours at 3 and at 4.
+    """
+    found = rdp.RdpAccountant(
+        orders=[3.7], neighboring_relation=dp.NeighboringRelation.ADD_OR_REMOVE_ONE
+    )
+    found.compose(events.to_dp(JOB))
+    cost = float(found._rdp[0])
+    assert events.renyi(JOB, order=3) < cost < events.renyi(JOB, order=4)
+    room = 8 - math.log1p(-1 / 3.7) + (math.log(1e-5) + math.log(3.7)) / 2.7
+    assert room // cost == 29
+    with pytest.raises(EvidenceError, match=r"order"):
+        entries.parse_entry(fractional_opening())
+
+
+def fractional_opening() -> bytes:
+    """The first entry of a ledger of order 3.7, which nobody may write."""
+    whole = entries.build(entries.Opened, seq=0, day=DAY, **SETTINGS).canonical()
+    return whole.replace(b'"order":4', b'"order":3.7')
 
 
 def test_golden_capacity_by_hand() -> None:

@@ -10,10 +10,11 @@ import pytest
 from tests.made_ledgers import JOB, RUN, SIGNER, identity
 
 from presspool.common.errors import EvidenceError
-from presspool.common.ledger import entries, events
+from presspool.common.ledger import entries, events, pld
+from presspool.common.ledger import recompute as again
 from presspool.common.ledger.export import export
 from presspool.common.ledger.filter import Caps
-from presspool.common.ledger.recompute import Recomputed, pld_epsilon, recompute
+from presspool.common.ledger.recompute import Recomputed, library_pld, recompute
 from presspool.common.ledger.store import Ledger
 from presspool.common.privacy import PrivacyPlan
 
@@ -69,7 +70,7 @@ def test_all_pld_together_is_that_of_one_long_run(tmp_path: Path) -> None:
     with ledger_of(tmp_path / "l.db", JOB, JOB, stated=PLAN.epsilon()) as ledger:
         found = recomputed(ledger)
     twice = events.SelfComposed(event=JOB.event, count=400)
-    assert found.pld_together == pytest.approx(pld_epsilon(twice, delta=1e-5), abs=1e-9)
+    assert found.pld_together == pytest.approx(library_pld(twice, delta=1e-5), abs=1e-9)
 
 
 def test_what_was_given_back_is_recomputed_from_the_steps_kept(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_what_was_given_back_is_recomputed_from_the_steps_kept(tmp_path: Path) -
         found = recomputed(ledger)
     assert found.failures == ()
     assert [run.steps for run in found.runs] == [50, 0, 200]
-    assert found.runs[0].epsilon_pld == pld_epsilon(JOB.first(50), delta=1e-5)
+    assert found.runs[0].epsilon_pld == pytest.approx(library_pld(JOB.first(50), delta=1e-5))
     assert (found.runs[1].renyi, found.runs[1].epsilon_pld) == (0.0, 0.0)
 
 
@@ -90,6 +91,52 @@ def test_a_stated_epsilon_that_is_off_is_named(tmp_path: Path) -> None:
         failures = recomputed(ledger).failures
     assert len(failures) == 1
     assert failures[0].startswith("entry 1: stated ε, PLD: the ledger says 1.2634")
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Grows with each question to `dp_accounting`'s own PLD."""
+    questions: list[float] = []
+
+    def watched(event: pld.Event, *, delta: float) -> float:
+        questions.append(delta)
+        return library_pld(event, delta=delta)
+
+    monkeypatch.setattr(again, "library_pld", watched)
+    return questions
+
+
+def test_the_quick_accountant_fails_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = asked(monkeypatch)
+    with ledger_of(tmp_path / "l.db", JOB, JOB, stated=PLAN.epsilon()) as ledger:
+        assert recomputed(ledger).failures == ()
+        assert questions == []  # it agrees: nothing to ask
+        monkeypatch.setattr(pld, "epsilon", lambda *_, **__: 7.0)  # it is wrong
+        assert recomputed(ledger).failures == ()
+        assert questions == [1e-5, 1e-5]
+
+
+@pytest.mark.parametrize(("off", "failures"), [(8e-7, 0), (1.2e-6, 1), (-1.2e-6, 1)])
+def test_where_it_is_close_the_library_decides(
+    off: float, failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = asked(monkeypatch)
+    with ledger_of(tmp_path / "l.db", JOB, stated=PLAN.epsilon() + off) as ledger:
+        assert len(recomputed(ledger).failures) == failures
+    assert questions == [1e-5]
+
+
+def test_a_delta_too_small_for_the_quick_accountant_is_the_librarys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions, delta = asked(monkeypatch), pld.FINEST_DELTA / 10
+    stated = entries.Stated(
+        delta=delta, epsilon=library_pld(JOB, delta=delta), version="0.6.0"
+    )  # fmt: skip
+    with ledger_of(tmp_path / "l.db", stated=0.0) as ledger:
+        ledger.reserve(run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB,
+                       head=None, stated=stated)  # fmt: skip
+        assert recomputed(ledger).failures == ()
+    assert questions == [delta]
 
 
 def test_an_accountant_that_forgets_something_is_found_by_the_other(
@@ -150,4 +197,4 @@ def test_a_file_that_does_not_hold_is_not_recomputed() -> None:
 
 def test_a_run_that_protects_nobody_is_infinite_and_takes_no_memory() -> None:
     reckless = events.SelfComposed(event=events.Gaussian(noise_multiplier=0.01), count=100)
-    assert pld_epsilon(reckless, delta=1e-5) == math.inf
+    assert library_pld(reckless, delta=1e-5) == math.inf

@@ -29,7 +29,7 @@ from presspool.common.errors import (
 )
 from presspool.common.ledger import entries, events, merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.ledger.database import STEPS
+from presspool.common.ledger.database import STEPS, Database
 from presspool.common.ledger.filter import Caps
 from presspool.common.ledger.store import Ledger
 
@@ -148,6 +148,19 @@ def test_a_ledger_is_created_once(path: Path, ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="there is a ledger already"):
         create(path)
     assert ledger.refresh().size == 1
+
+
+def test_two_that_make_a_file_at_once_make_one(path: Path) -> None:
+    """The second finds no table, waits for the first, and then leaves its tables alone."""
+    others: list[Ledger] = []
+
+    def step(name: str) -> None:
+        if name == "begin" and not others:
+            others.append(create(path))
+
+    Database(path, create=True, step=step).close()
+    with others[0], Ledger(path) as ledger:
+        assert ledger.book.size == others[0].book.size == 1
 
 
 def test_no_ledger_without_capacity_leaves_no_file(path: Path) -> None:
@@ -438,8 +451,9 @@ def killed_at_random(path: Path, chosen: random.Random) -> None:
     first = process.stdout.readline()  # it is at work
     time.sleep(chosen.random() / 5)
     process.kill()
-    said, _ = process.communicate(timeout=120)
-    check_never_undercounts(path, first + said[: said.rfind("\n") + 1])
+    said = first + process.stdout.read()  # `communicate` would lose what is buffered already
+    process.wait(timeout=120)
+    check_never_undercounts(path, said[: said.rfind("\n") + 1])
 
 
 def test_kill_9_at_random_never_undercounts(tmp_path: Path) -> None:
