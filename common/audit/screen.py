@@ -61,6 +61,9 @@ class Known:
     heads: tuple[Checkpoint, ...]
 
 
+NOTHING_KNOWN = Known(key=None, heads=())
+
+
 def known(key: str | None, heads: Sequence[Path]) -> Known:
     """Read the options `--key` and `--head`.
 
