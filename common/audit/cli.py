@@ -18,9 +18,12 @@ from typing import Annotated
 
 import typer
 
+from presspool.common.audit.desk_cli import fields, report
 from presspool.common.console import out, print_json, start_logging
 
-audit = typer.Typer(help="Check an outlet's budget ledger.", no_args_is_help=True)
+audit = typer.Typer(help="Check outlets' budget ledgers, and report on them.", no_args_is_help=True)
+for action in (report, fields):
+    audit.command()(action)
 
 Export = Annotated[Path, typer.Argument(help="A ledger's exported file.")]
 Key = Annotated[
@@ -36,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @audit.callback()
 def _group() -> None:
-    """Check an outlet's budget ledger."""
+    """Check outlets' budget ledgers, and report on them."""
 
 
 @audit.command(name="verify")
@@ -112,7 +115,7 @@ def export_ledger(
     from presspool.common.ledger.export import export
 
     start_logging(quiet=as_json)
-    screen.require_new(out_file)
+    screen.require_new(out_file, "--out")
     witnesses = [screen.verifier_key(text, "--witness") for text in witness or []]
     with screen.opened(ledger) as book:
         signer = screen.signer(signing_key, book) if signing_key else None

@@ -23,7 +23,8 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from presspool.common.approval import LONGEST, Approval
@@ -31,7 +32,7 @@ from presspool.common.audit import screen
 from presspool.common.audit.reading import Evidence, Head, OutletReading, RunReading
 from presspool.common.audit.replay import UNSIGNED, Replay
 from presspool.common.errors import FolderError, InputError
-from presspool.common.ledger import entries, verification
+from presspool.common.ledger import entries, notes, verification
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.results import RESULT_FILE, read_result
 from presspool.common.run_folder import RunFolder
@@ -42,44 +43,64 @@ _SQLITE = b"SQLite format 3\0"
 _APPROVED = re.compile(r"[0-9a-f]{64}\.approved")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """What the auditor has from elsewhere than the files, for any of their ledgers.
+
+    Attributes:
+        keys: first keys of ledgers.
+        heads: heads that others kept.
+    """
+
+    keys: tuple[notes.VerifierKey, ...] = ()
+    heads: tuple[Checkpoint, ...] = ()
+
+    @property
+    def origins(self) -> list[str]:
+        """The ledgers that they are of."""
+        return [key.name for key in self.keys] + [head.origin for head in self.heads]
+
+
+NOTHING = Brought()
+
+
 def read(
-    paths: Sequence[Path], *, known: screen.Known = screen.NOTHING_KNOWN,
+    paths: Sequence[Path], *, brought: Brought = NOTHING,
     moved: screen.Moved = lambda _done, _total: None,
 ) -> Evidence:  # fmt: skip
     """Read everything that these paths name.
 
     Args:
         paths: exports, ledgers, outlets' homes and run folders, in any order.
-        known: the first key and the heads that the auditor has from elsewhere; each is held
-            against the one ledger whose name it carries.
+        brought: keys and heads that the auditor has from elsewhere; each is held against the
+            export of the ledger whose name it carries.
         moved: called with the bytes read and the total, file after file.
 
     Raises:
-        InputError: a path that is none of these, or one ledger twice.
+        InputError: a path that is none of these, one ledger or run twice, or a key or head of no
+            export here: what was brought is compared, never ignored.
         EvidenceError: an export that does not hold, or a damaged ledger.
     """
     outlets: dict[str, OutletReading] = {}
-    runs: list[RunReading] = []
+    runs: dict[str, RunReading] = {}
     for path in paths:
         if path.is_dir() and (path / RESULT_FILE).exists():
-            runs.append(read_run(path))
-            continue
-        found = read_outlet(path, known=known, moved=moved)
-        if found.origin in outlets:
-            raise InputError(
-                "one ledger twice", where=str(path), got=found.origin, expected="each ledger once",
-                advice=f"leave out this or {outlets[found.origin].source}",
-            )  # fmt: skip
-        outlets[found.origin] = found
-    _require_used(known, outlets)
+            run = read_run(path)
+            _require_once("run", path, run.contract.digest, runs)
+            runs[run.contract.digest] = run
+        else:
+            outlet = read_outlet(path, brought=brought, moved=moved)
+            _require_once("ledger", path, outlet.origin, outlets)
+            outlets[outlet.origin] = outlet
+    _require_used(brought, outlets)
     return Evidence(
         outlets=tuple(outlets[name] for name in sorted(outlets)),
-        runs=tuple(sorted(runs, key=lambda run: (run.contract.name, run.contract.digest))),
+        runs=tuple(sorted(runs.values(), key=lambda run: (run.contract.name, run.contract.digest))),
     )
 
 
 def read_outlet(
-    path: Path, *, known: screen.Known = screen.NOTHING_KNOWN,
+    path: Path, *, brought: Brought = NOTHING,
     moved: screen.Moved = lambda _done, _total: None,
 ) -> OutletReading:  # fmt: skip
     """One outlet's ledger: an export, a ledger's file, or a home.
@@ -92,7 +113,7 @@ def read_outlet(
         return _home(path)
     with screen.reading(path) as stream:
         kind = stream.read(len(_SQLITE))
-    return _ledger(path, path.name) if kind == _SQLITE else _export(path, known, moved)
+    return _ledger(path, path.name) if kind == _SQLITE else _export(path, brought, moved)
 
 
 def read_run(path: Path) -> RunReading:
@@ -123,11 +144,10 @@ def _adapter(path: Path) -> str | None:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None
 
 
-def _export(path: Path, known: screen.Known, moved: screen.Moved) -> OutletReading:
-    replay = Replay()
-    origin = _origin(path)
-    heads = [head for head in known.heads if head.origin == origin]
-    key = known.key if known.key is not None and known.key.name == origin else None
+def _export(path: Path, brought: Brought, moved: screen.Moved) -> OutletReading:
+    replay, origin = Replay(), _origin(path)
+    heads = [head for head in brought.heads if head.origin == origin]
+    key = next((key for key in brought.keys if key.name == origin), None)
     with screen.reading(path, moved) as stream:
         found = verification.verify(stream, key=key, heads=heads, observe=replay.take)
     head = Head(
@@ -189,14 +209,17 @@ def _approval(file: Path) -> Approval:
         return Approval.decode(f"sha256:{file.stem}", stream.read(LONGEST + 1))
 
 
-def _require_used(known: screen.Known, outlets: dict[str, OutletReading]) -> None:
-    """What the auditor brought is compared with something, or is refused: never ignored."""
-    brought = [head.origin for head in known.heads]
-    brought += [known.key.name] if known.key is not None else []
-    verified = {outlet.origin for outlet in outlets.values() if outlet.verified}
-    strange = [origin for origin in brought if origin not in verified]
+def _require_once(what: str, path: Path, name: str, known: Mapping[str, object]) -> None:
+    if name in known:
+        raise InputError(f"one {what} twice", where=str(path), expected=f"each {what} once",
+                         got=name, advice="leave one of them out")  # fmt: skip
+
+
+def _require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
+    verified = sorted(outlet.origin for outlet in outlets.values() if outlet.verified)
+    strange = [origin for origin in brought.origins if origin not in verified]
     if strange:
         raise InputError(
             "a key or a head of another ledger", where="--key, --head", got=strange[0],
-            expected=", ".join(sorted(verified)) or "an export to compare it with",
+            expected=", ".join(verified) or "an export to compare it with",
         )  # fmt: skip
