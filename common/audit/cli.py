@@ -18,11 +18,11 @@ from typing import Annotated
 
 import typer
 
-from presspool.common.audit.desk_cli import fields, report
+from presspool.common.audit.desk_cli import card, fields, report
 from presspool.common.console import out, print_json, start_logging
 
 audit = typer.Typer(help="Check outlets' budget ledgers, and report on them.", no_args_is_help=True)
-for action in (report, fields):
+for action in (report, card, fields):
     audit.command()(action)
 
 Export = Annotated[Path, typer.Argument(help="A ledger's exported file.")]

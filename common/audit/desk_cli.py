@@ -103,6 +103,59 @@ def _write(body: Document, form: Format, output: Path | None) -> None:
     err.print(f"wrote {output}", markup=False, soft_wrap=True)
 
 
+def card(
+    adapter: Annotated[
+        Path, typer.Argument(help="A run folder, or the adapter folder in it.", show_default=False)
+    ],
+    ledger: Annotated[
+        list[Path] | None,
+        typer.Option(help="An outlet's ledger export, ledger or home; repeatable."),
+    ] = None,
+    outlet: Annotated[
+        list[str] | None,
+        typer.Option(help="An outlet that the card speaks for; repeatable; all if not given."),
+    ] = None,
+    fields: FieldsFile = None,
+    key: Keys = None,
+    head: Heads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Write the privacy card and the model card of an adapter; a blank field is refused.
+
+    Example: presspool audit card runs/first --ledger outlet.export --fields fields.toml
+    """
+    from presspool.common.audit import card_making, governance, model_card, screen
+    from presspool.common.audit import sources as reader
+
+    start_logging(quiet=as_json)
+    run = reader.read_run(adapter.resolve().parent if _is_adapter(adapter) else adapter)
+    said = governance.read(fields)
+    brought = reader.Brought(
+        keys=tuple(map(screen.ledger_key, key or [])),
+        heads=tuple(map(screen.kept_head, head or [])),
+    )
+    with screen.percents("reading") as moved:
+        ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
+    made = card_making.make(run, ledgers, said, covers=outlet or [])
+    contract = run.contract
+    readme = model_card.render(
+        made, said.card, base_model=contract.model.id, rounds=contract.federation.rounds
+    )
+    model_card.write(run.path / "adapter", made, readme)
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        out.print(made.statement, markup=False, soft_wrap=True)
+        for name in (model_card.CARD_FILE, model_card.README):
+            err.print(f"wrote {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+
+
+def _is_adapter(path: Path) -> bool:
+    from presspool.common.results import RESULT_FILE
+
+    return path.name == "adapter" and not (path / RESULT_FILE).exists()
+
+
 def fields(
     output: Annotated[Path, typer.Option("--output", help="New file to write.")] = Path(
         "fields.toml"
