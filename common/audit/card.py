@@ -21,7 +21,6 @@ Example:
     presspool.common.errors.CardError: privacy card: 5 fields are blank or wrong:
       expected something in every field
       got      governance: missing; outlets_covered: missing; registry: missing; ...
-      to do    ...
 """
 
 from __future__ import annotations
@@ -362,6 +361,4 @@ def _named(error: ValidationError) -> CardError:
         f"{len(faults)} field{'s are' if len(faults) != 1 else ' is'} blank or wrong",
         where="privacy card", expected="something in every field", fields=tuple(faults),
         got="; ".join(f"{path}: {what}" if path else what for path, what in sorted(faults.items())),
-        advice="fill in [card] of the --fields file; give the ledger of every outlet that the card "
-        "covers, or cover fewer (--outlet)",
     )  # fmt: skip

@@ -32,7 +32,7 @@ from presspool.common.audit.code_digest import code_digest
 from presspool.common.audit.governance import CardFields, Fields
 from presspool.common.audit.reading import OutletReading, ReservedRun, RunReading
 from presspool.common.contract import Contract
-from presspool.common.errors import EvidenceError, FolderError, InputError
+from presspool.common.errors import CardError, EvidenceError, FolderError, InputError
 from presspool.common.ledger import events
 from presspool.common.privacy import ACCOUNTANT
 from presspool.common.statement import statement
@@ -69,7 +69,7 @@ def make(
     }  # fmt: skip
     for ledger, found in kept.values():
         _require_agreement(ledger, found, run.contract, epsilon)
-    return cards.parse({
+    body = {
         "format": cards.FORMAT, "outlets_covered": covered,
         "statement": statement(run.contract, adapter=adapter, reproducible=False,
                                where=_where(covered, said)),
@@ -89,7 +89,23 @@ def make(
             },
             "versions": dict(run.result.versions),
         },
-    })  # fmt: skip
+    }  # fmt: skip
+    try:
+        return cards.parse(body)
+    except CardError as error:
+        raise _advised(error, said, [name for name in covered if name not in kept]) from None
+
+
+def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> CardError:
+    """The same error, with what the person at the keyboard can do about it."""
+    blank = [key for key, _, text in said.rows() if not text]
+    steps = [f"fill in [card] of the --fields file: {', '.join(blank)}"] if blank else []
+    if missing:
+        steps.append(f"give --ledger of {', '.join(missing)}, or leave them out with --outlet")
+    return CardError(
+        error.what, where=error.where, expected=error.expected, got=error.got,
+        fields=error.fields, advice="; ".join(steps) or "correct what is named",
+    )  # fmt: skip
 
 
 def _released(run: RunReading) -> str:
@@ -139,7 +155,7 @@ def _require_agreement(
 
 def _where(covered: Sequence[str], said: CardFields) -> str:
     names = covered[0] if len(covered) == 1 else f"any one of {', '.join(covered)}"
-    return f"{names}, of records from {said.records_since} to {said.records_until},"
+    return f"{names} from {said.records_since} to {said.records_until}"
 
 
 def _both(*texts: str) -> str:
@@ -232,8 +248,8 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "field on tuning).",
         "outputs_covered": "Every update that an outlet sent, every averaged adapter in between, "
         "and the released adapter.",
-        "outputs_excluded": "How long an outlet took to answer, and whether it answered at all: "
-        "neither is decided by its data, but the first can depend on it.",
+        "outputs_excluded": "How long an outlet took to answer, which can depend on its data. "
+        "Whether it answers is never decided by its data.",
         "adjacency": f"Add or remove all records of one {plan.unit} at one outlet",
         "clip": dict(plan.clip), "joint_sensitivity": plan.sensitivity,
         "noise_multiplier": plan.noise_multiplier, "sampling_rate": plan.sampling_rate,
@@ -289,8 +305,8 @@ def _empirical(folder: Path) -> Mapping[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return {"status": "not measured",
-                "why": f"no attack was run on this adapter (the run folder has no {path.name})"}  # fmt: skip
+        why = f"no attack was run on this adapter (the run folder has no {path.name})"
+        return {"status": "not measured", "why": why}
     except OSError as error:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from presspool.common.console import err, out, start_logging
+from presspool.common.console import err, out, print_json, start_logging
 
 if TYPE_CHECKING:
     from presspool.common.audit.document import Document

@@ -1,4 +1,4 @@
-"""The Hugging Face model card (README.md) that goes with a privacy card, and where both are put.
+r"""The Hugging Face model card (README.md) that goes with a privacy card, and where both are put.
 
 Invariants:
     * The front matter is YAML whose every value is a JSON string, list or number (YAML 1.2 holds
@@ -10,7 +10,7 @@ Source: the keys are those of the Hub's model card metadata.
 
 Example:
     >>> front_matter({"license": "apache-2.0: x"})
-    '---\\nlicense: "apache-2.0: x"\\n---\\n'
+    '---\nlicense: "apache-2.0: x"\n---\n'
 """
 
 from __future__ import annotations

@@ -113,7 +113,9 @@ def read_outlet(
         return _home(path)
     with screen.reading(path) as stream:
         kind = stream.read(len(_SQLITE))
-    return _ledger(path, path.name) if kind == _SQLITE else _export(path, brought, moved)
+    if kind != _SQLITE:
+        return _export(path, brought, moved)
+    return _ledger(path, path.name, _approvals(path.parent / APPROVALS))
 
 
 def read_run(path: Path) -> RunReading:
@@ -167,7 +169,7 @@ def _origin(path: Path) -> str:
         return ""
 
 
-def _ledger(path: Path, source: str, approvals: Sequence[Approval] = ()) -> OutletReading:
+def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletReading:
     replay = Replay()
     with screen.opened(path) as ledger:
         size = ledger.refresh().size
