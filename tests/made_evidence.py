@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.made_ledgers import WITNESSES
 
+from presspool.common.audit.card import PACKAGES
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.ledger import entries, events, notes
 from presspool.common.ledger.export import export
@@ -198,7 +199,7 @@ def write_run(desk: Desk, **setup: Any) -> None:
         adapter_sha256=ADAPTER, trust="local", accountant=accountant(), seconds=3.0,
         statement=statement(contract, adapter=f"sha256:{ADAPTER}",
                             reproducible=made.deterministic is not None),
-        versions={"presspool": "0.1.0"}, contract=contract.body(),
+        versions=dict.fromkeys(PACKAGES, "1.0"), contract=contract.body(),
     ))  # fmt: skip
 
 

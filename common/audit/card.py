@@ -44,6 +44,10 @@ from presspool.common.errors import CardError
 
 FORMAT = "presspool-privacy-card/1"
 EMPIRICAL_FILE = "empirical.json"
+PACKAGES = (
+    "python", "presspool", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr",
+)  # fmt: skip
+"""Whose versions a run's result states."""
 
 
 def _day(text: str) -> str:
@@ -307,7 +311,14 @@ class Governance(_Part):
     reader_of_every_outlet: WorstCase
     empirical_epsilon: Annotated[Measured | NotMeasured, Field(discriminator="status")]
     hashes: Hashes
-    versions: Annotated[dict[Text, Text], Field(min_length=1)]
+    versions: Annotated[dict[Text, Text], Field(min_length=len(PACKAGES))]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        missing = [name for name in PACKAGES if name not in self.versions]
+        if missing:
+            raise ValueError(f"versions.{missing[0]}: blank")
+        return self
 
 
 class Card(_Part):

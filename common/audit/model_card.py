@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
@@ -117,7 +118,8 @@ def _empirical(card: Card) -> str:
 
 def _plain(text: str) -> str:
     """Foreign text as Markdown text: one paragraph, no markup, no HTML."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", " ".join(text.split()))
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]#|!~])", r"\\\1", escaped)
 
 
 def write(adapter: Path, card: Card, readme: str) -> None:
