@@ -20,7 +20,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from presspool.common.approval import Approval
 from presspool.common.audit.reading import (
@@ -49,6 +49,30 @@ class _Period:
     closed: int | None = None
 
 
+@dataclass
+class _Run:
+    entry: entries.Reserve
+    charge: int
+    kept: int
+    last: int
+    executed: int = 0
+    releases: list[Release] = field(default_factory=list)
+    received: list[tuple[int, int, str]] = field(default_factory=list)
+    given_back: int | None = None
+    settled: int | None = None
+
+    def reading(self, *, newest: bool) -> ReservedRun:
+        entry = self.entry
+        return ReservedRun(
+            seq=entry.seq, day=entry.day, run=entry.run, reservation=entry.reservation,
+            period=entry.period, datasets=entry.datasets, event=entry.event,
+            reserved=entry.charge, charge=self.charge, kept=self.kept, executed=self.executed,
+            stated=entry.stated, releases=tuple(self.releases), received=tuple(self.received),
+            given_back=self.given_back, settled=self.settled, last=self.last,
+            superseded=self.settled is None and not newest,
+        )  # fmt: skip
+
+
 class Replay:
     """What some entries add up to, with the index of each."""
 
@@ -56,9 +80,9 @@ class Replay:
         self.size = 0
         self._day = ""
         self._opened: entries.Opened | None = None
-        self._used = 0
+        self._used = self._lifetime = 0
         self._highest = 0.0
-        self._runs: dict[str, ReservedRun] = {}
+        self._runs: dict[str, _Run] = {}
         self._newest: dict[str, str] = {}
         self._periods: dict[str, _Period] = {}
         self._datasets: dict[str, int] = {}
@@ -116,7 +140,7 @@ class Replay:
             LedgerError: no entry yet.
         """
         opened, caps = self.opened, self._caps[-1]
-        room = self._room(caps.epsilon_max)
+        room = self._lifetime
         last = next(reversed(self._runs), "")
         return OutletReading(
             source=source, verified=verified, origin=opened.origin, unit=opened.unit,
@@ -125,8 +149,7 @@ class Replay:
             periods=tuple(self._period(name, room) for name in self._periods),
             datasets={d: self._capped(caps.dataset, used) for d, used in self._datasets.items()},
             runs=tuple(
-                replace(run, superseded=run.open and name != last)
-                for name, run in self._runs.items()
+                run.reading(newest=name == last) for name, run in self._runs.items()
             ),
             refusals=tuple(self._refusals), caps=tuple(self._caps), keys=tuple(self._keys),
             points=tuple(self._points), approvals=tuple(approvals), head=head,
@@ -138,44 +161,41 @@ class Replay:
             period=entry.period_epsilon, dataset=entry.dataset_epsilon,
         ))  # fmt: skip
         self._highest = max(self._highest, entry.epsilon_max)
+        self._lifetime = self._room(entry.epsilon_max)
         self._point(entry)
 
     def _take_reserve(self, entry: entries.Reserve) -> None:
-        self._runs[entry.reservation] = ReservedRun(
-            seq=entry.seq, day=entry.day, run=entry.run, reservation=entry.reservation,
-            period=entry.period, datasets=entry.datasets, event=entry.event,
-            reserved=entry.charge, charge=entry.charge, kept=entry.event.steps, executed=0,
-            stated=entry.stated, releases=(), received=(), given_back=None, settled=None,
-            last=entry.seq, superseded=False,
-        )  # fmt: skip
+        self._runs[entry.reservation] = _Run(
+            entry=entry, charge=entry.charge, kept=entry.event.steps, last=entry.seq
+        )
         self._newest[entry.run] = entry.reservation
         self._periods.setdefault(entry.period, _Period()).runs.append(entry.seq)
-        self._charge(entry, self._runs[entry.reservation], entry.charge)
+        self._charge(entry, entry, entry.charge)
 
     def _take_progress(
         self, entry: entries.ReleaseIntent | entries.GiveBack | entries.Settle
     ) -> None:
         run = self._runs[entry.reservation]
         if isinstance(entry, entries.ReleaseIntent):
-            release = Release(seq=entry.seq, day=entry.day, round=entry.round, steps=entry.steps,
-                              digest=entry.digest)  # fmt: skip
-            run = replace(run, releases=(*run.releases, release), executed=entry.steps)
+            run.executed = entry.steps
+            run.releases.append(Release(
+                seq=entry.seq, day=entry.day, round=entry.round, steps=entry.steps,
+                digest=entry.digest,
+            ))  # fmt: skip
         elif isinstance(entry, entries.GiveBack):
-            self._charge(entry, run, entry.charge - run.charge)
-            run = replace(run, charge=entry.charge, kept=entry.kept, given_back=entry.seq)
+            self._charge(entry, run.entry, entry.charge - run.charge)
+            run.charge, run.kept, run.given_back = entry.charge, entry.kept, entry.seq
         else:
-            run = replace(run, settled=entry.seq)
-        self._runs[entry.reservation] = replace(run, last=entry.seq)
+            run.settled = entry.seq
+        run.last = entry.seq
 
     def _take_adapter(self, entry: entries.AdapterReceived) -> None:
-        reservation = self._newest.get(entry.run)
-        if reservation is None or not self._runs[reservation].open:
-            return
-        run = self._runs[reservation]
-        arrived = (*run.received, (entry.seq, entry.round, entry.digest))
-        self._runs[reservation] = replace(run, received=arrived, last=entry.seq)
+        run = self._runs.get(self._newest.get(entry.run, ""))
+        if run is not None and run.settled is None:
+            run.received.append((entry.seq, entry.round, entry.digest))
+            run.last = entry.seq
 
-    def _charge(self, entry: entries.Entry, run: ReservedRun, amount: int) -> None:
+    def _charge(self, entry: entries.Entry, run: entries.Reserve, amount: int) -> None:
         self._used += amount
         self._periods[run.period].used += amount
         for dataset in run.datasets:
@@ -183,8 +203,9 @@ class Replay:
         self._point(entry)
 
     def _point(self, entry: entries.Entry) -> None:
-        room = self._room(self._caps[-1].epsilon_max)
-        self._points.append(Point(seq=entry.seq, day=entry.day, used=self._used, room=room))
+        self._points.append(
+            Point(seq=entry.seq, day=entry.day, used=self._used, room=self._lifetime)
+        )
 
     def _period(self, name: str, lifetime: int) -> PeriodReading:
         kept = self._periods[name]
