@@ -129,10 +129,10 @@ def day_axis(first: date, last: date, *, count: int) -> Axis:
             break
     else:
         shown = _months(first, last, count)
-    form = "%Y" if all((d.month, d.day) == (1, 1) for d in shown) else (
-        "%b %Y" if all(d.day == 1 for d in shown) else "%-d %b"
+    form = "{0:%Y}" if all((d.month, d.day) == (1, 1) for d in shown) else (
+        "{0:%b %Y}" if all(d.day == 1 for d in shown) else "{0.day} {0:%b}"
     )  # fmt: skip
-    ticks = tuple(Tick(at=d.toordinal(), label=d.strftime(form)) for d in shown)
+    ticks = tuple(Tick(at=d.toordinal(), label=form.format(d)) for d in shown)
     return Axis(low=first.toordinal(), high=last.toordinal(), ticks=ticks, title="day")
 
 
