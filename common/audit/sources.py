@@ -115,7 +115,8 @@ def read_outlet(
         kind = stream.read(len(_SQLITE))
     if kind != _SQLITE:
         return _export(path, brought, moved)
-    return _ledger(path, path.name, _approvals(path.parent / APPROVALS))
+    shown = f"{path.resolve().parent.name}/{path.name}"
+    return _ledger(path, shown, _approvals(path.parent / APPROVALS))
 
 
 def read_run(path: Path) -> RunReading:
