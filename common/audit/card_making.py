@@ -29,8 +29,9 @@ from pydantic import ValidationError
 
 from presspool.common.audit import card as cards
 from presspool.common.audit.code_digest import code_digest
+from presspool.common.audit.evidence import RunReading
 from presspool.common.audit.governance import CardFields, Fields
-from presspool.common.audit.reading import OutletReading, ReservedRun, RunReading
+from presspool.common.audit.reading import OutletReading, ReservedRun
 from presspool.common.contract import Contract
 from presspool.common.errors import CardError, EvidenceError, FolderError, InputError
 from presspool.common.ledger import events

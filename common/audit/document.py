@@ -19,16 +19,14 @@ from decimal import Decimal
 from typing import Any
 
 from presspool.common.audit import words
+from presspool.common.audit.evidence import Evidence, RunReading, WorstCase
 from presspool.common.audit.governance import Fields
 from presspool.common.audit.reading import (
-    Evidence,
     OutletReading,
     PeriodReading,
     RefusedRun,
     ReservedRun,
     Room,
-    RunReading,
-    WorstCase,
 )
 from presspool.common.ledger import events
 

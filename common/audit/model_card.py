@@ -85,7 +85,8 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
             ("ε, δ of this run",
              f"{bound(card.registry.privacy_loss.privacy_parameters.epsilon)}, "
              f"{bound(card.registry.privacy_loss.privacy_parameters.delta)}"),
-            ("ε, δ of a reader of every outlet", f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}"),
+            ("ε, δ of a reader of every outlet",
+             f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}"),
             ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
             ("Sampling rate q", f"{training.sampling_rate:g}"),
             ("Steps", f"{training.steps:,} in {rounds} rounds"),

@@ -11,8 +11,8 @@ Invariants:
 
 Example:
     >>> from presspool.common.audit.document import document
+    >>> from presspool.common.audit.evidence import Evidence
     >>> from presspool.common.audit.governance import Fields
-    >>> from presspool.common.audit.reading import Evidence
     >>> "<script" in render(document(Evidence(outlets=(), runs=()), Fields()))
     False
 """

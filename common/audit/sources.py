@@ -29,7 +29,8 @@ from pathlib import Path
 
 from presspool.common.approval import LONGEST, Approval
 from presspool.common.audit import screen
-from presspool.common.audit.reading import Evidence, Head, OutletReading, RunReading
+from presspool.common.audit.evidence import Evidence, RunReading
+from presspool.common.audit.reading import Head, OutletReading
 from presspool.common.audit.replay import UNSIGNED, Replay
 from presspool.common.errors import FolderError, InputError
 from presspool.common.ledger import entries, notes, verification
