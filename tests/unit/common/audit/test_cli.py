@@ -341,7 +341,10 @@ heavy = {"torch", "flwr", "transformers", "peft", "opacus"} & sys.modules.keys()
 light = {"pydantic", "cryptography", "dp_accounting", "numpy"} & sys.modules.keys()
 print(sorted(heavy), sorted(light) if "--help" in sys.argv else "")
 """
-    for arguments in (["--help"], ["verify", made.export], ["recompute", made.export]):
+    for arguments in (
+        ["--help"], ["verify", made.export], ["recompute", made.export],
+        ["report", made.export, "--format", "json", "--output", made.export.parent / "r.json"],
+    ):  # fmt: skip
         result = subprocess.run(
             [sys.executable, "-c", program, *map(str, arguments)], cwd=REPOSITORY / "src",
             capture_output=True, text=True,
