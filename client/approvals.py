@@ -1,7 +1,8 @@
 """Runs that a person of the outlet has approved, and those that wait for it.
 
 A folder beside the policy. The contract of a waiting run is kept as `<digest>.json`, so that a
-person can read what the coordinator asks for; an approval is an empty file `<digest>.approved`.
+person can read what the coordinator asks for; an approval is a file `<digest>.approved` that says
+who approved and when (`presspool.common.approval`; an empty one approves as well).
 
 Invariants:
     * A run is approved by its contract's digest: another word in it is another run.
@@ -11,7 +12,8 @@ Example:
     >>> import tempfile
     >>> approvals = Approvals(Path(tempfile.mkdtemp()))
     >>> run = "sha256:" + "0" * 64
-    >>> approvals.approve(run)
+    >>> approvals.approve(run, by="A. Editor").by
+    'A. Editor'
     >>> approvals.approved(run)
     True
 """
@@ -22,9 +24,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from presspool.common.approval import LONGEST_NAME, Approval
 from presspool.common.contract import Contract
 from presspool.common.errors import InputError
 from presspool.common.files import private_folder, replace_file
+from presspool.common.ledger.log import utc_today
 
 FOLDER = "approvals"  # beside the policy
 MOST_WAITING = 64
@@ -41,14 +45,23 @@ class Approvals:
         """Whether a person approved the run with this digest."""
         return self._path(run, "approved").is_file()
 
-    def approve(self, run: str) -> None:
+    def approve(self, run: str, *, by: str = "") -> Approval:
         """Approve a run.
 
+        Args:
+            run: digest of its contract.
+            by: who approves; kept for the outlet's own reports, never sent.
+
         Raises:
-            InputError: not a digest.
+            InputError: not a digest, or a name that cannot be shown.
             StorageError: the disk refuses.
         """
-        replace_file(self._made(run, "approved"), b"")
+        said = Approval(run=run, by=by, day=utc_today().isoformat())
+        if Approval.decode(run, said.encode()) != said:
+            raise InputError("name", where="--by", got=ascii(by),
+                             expected=f"one line of at most {LONGEST_NAME} characters")  # fmt: skip
+        replace_file(self._made(run, "approved"), said.encode())
+        return said
 
     def ask(self, contract: Contract) -> None:
         """Keep the contract of a run that waits; beyond `MOST_WAITING` it is not kept."""

@@ -90,21 +90,37 @@ def check(
 
 def approve(
     run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    by: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who approves, for the outlet's own reports; your "
+                     "account's name if not given."),
+    ] = None,
     home: Home = HERE,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Approve a run, known by the digest of its contract: no other word may be in it.
 
-    Example: presspool outlet approve sha256:924e02db...
+    Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
     """
     from presspool.client import home as homes
 
     digest = run if run.startswith("sha256:") else homes.contract_in(Path(run)).digest
-    homes.approvals_in(home).approve(digest)
+    said = homes.approvals_in(home).approve(digest, by=_account() if by is None else by)
     if as_json:
-        print_json({"approved": digest})
+        print_json({"approved": digest, "by": said.by, "day": said.day})
     else:
-        out.print(f"approved {digest}", soft_wrap=True)
+        out.print(f"approved {digest} by {said.by or 'nobody named'}", markup=False,
+                  soft_wrap=True)  # fmt: skip
+
+
+def _account() -> str:
+    """The name of the account that types; "" where it has none (a container, say)."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _price(home: Path, contract: Contract) -> dict[str, Any] | None:

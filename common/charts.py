@@ -20,6 +20,7 @@ Example:
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from decimal import ROUND_CEILING, Context, Decimal
 
 WIDE, NARROW = 720, 360
@@ -118,6 +119,33 @@ def round_axis(first: int, last: int, *, count: int, pad: float = 0.0) -> Axis:
     return Axis(low=first - pad, high=high + pad, ticks=ticks, title="round")
 
 
+def day_axis(first: date, last: date, *, count: int) -> Axis:
+    """The days from `first` to `last` as ordinals; ticks at days, months or years that fit."""
+    last = max(last, first + timedelta(days=1))
+    days = (last - first).days
+    for step in (1, 2, 7, 14):
+        if days / step <= count:
+            shown = [first + timedelta(days=n) for n in range(0, days + 1, step)]
+            break
+    else:
+        shown = _months(first, last, count)
+    form = "{0:%Y}" if all((d.month, d.day) == (1, 1) for d in shown) else (
+        "{0:%b %Y}" if all(d.day == 1 for d in shown) else "{0.day} {0:%b}"
+    )  # fmt: skip
+    ticks = tuple(Tick(at=d.toordinal(), label=form.format(d)) for d in shown)
+    return Axis(low=first.toordinal(), high=last.toordinal(), ticks=ticks, title="day")
+
+
+def _months(first: date, last: date, count: int) -> list[date]:
+    """Firsts of months inside the span, few enough."""
+    months = range(first.year * 12 + first.month, last.year * 12 + last.month)
+    for step in (1, 2, 3, 6, *(12 * 10**k * m for k in range(4) for m in (1, 2, 5))):
+        found = [date(n // 12, n % 12 + 1, 1) for n in months if n % step == 0]
+        if len(found) <= count:
+            return found
+    return []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mark:
     """A placed text, dot or path; `style` is a class of the report's style sheet."""
@@ -150,13 +178,17 @@ class Drawing:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Points of one measure, each with the text that a pointer shows; `end` labels the last."""
+    """Points of one measure, each with the text that a pointer shows; `end` labels the last.
+
+    A `stepped` line keeps each value until the next point: nothing was between them.
+    """
 
     style: str
     name: str
     points: tuple[tuple[float, float], ...]
     texts: tuple[str, ...]
     end: str = ""
+    stepped: bool = False
 
 
 class _Frame:
@@ -196,8 +228,9 @@ def line_chart(
         paths.append(Mark(style="level", path=across))
     for line in lines:
         places = [(frame.x(a), frame.y(b)) for a, b in line.points]
-        steps = "L".join(f"{a:g} {b:g}" for a, b in places)
-        paths.append(Mark(style=line.style, path=f"M{steps}"))
+        (a, b), *rest = places
+        drawn = [f"H{x:g}V{y:g}" if line.stepped else f"L{x:g} {y:g}" for x, y in rest]
+        paths.append(Mark(style=line.style, path=f"M{a:g} {b:g}{''.join(drawn)}"))
         marked = list(zip(places, line.texts, strict=True))
         dots += [
             Mark(style=line.style, x=a, y=b, text=text)

@@ -8,7 +8,8 @@
     │   ├── DataError              readers' or evaluation data
     │   ├── ModelError             base model or tokenizer not to be had, or not the pinned one
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
-    │   └── FolderError            an output folder that holds something else
+    │   ├── FolderError            an output folder that holds something else
+    │   └── CardError              a privacy card with a blank field
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
     ├── LinkError                  the other side cannot be reached, or is not who it should be
     ├── AdmissionError             the coordinator refuses an update or a call; has a fixed code
@@ -92,6 +93,18 @@ class EngineError(InputError):
 
 class FolderError(InputError):
     """An output folder that already holds another run, or none to resume."""
+
+
+class CardError(InputError):
+    """A privacy card that says nothing where something must stand.
+
+    Attributes:
+        fields: paths of the fields at fault.
+    """
+
+    def __init__(self, what: str, *, fields: tuple[str, ...], **parts: object) -> None:
+        self.fields = fields
+        super().__init__(what, **parts)  # type: ignore[arg-type]
 
 
 class StorageError(PressPoolError):

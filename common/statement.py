@@ -17,13 +17,17 @@ def accountant() -> str:
     return f"{ACCOUNTANT} {metadata.version('dp-accounting')}"
 
 
-def statement(contract: Contract, *, adapter: str, reproducible: bool) -> str:
+def statement(
+    contract: Contract, *, adapter: str, reproducible: bool,
+    where: str = "any one outlet of the run",
+) -> str:  # fmt: skip
     """The ε statement of DESIGN §3 for one run.
 
     Args:
         contract: the frozen contract.
         adapter: the adapter's `sha256:…`.
         reproducible: whether the noise could be drawn again (`--deterministic`).
+        where: whose readers, and of which days.
     """
     plan = contract.plan
     if not plan.protected:
@@ -34,7 +38,7 @@ def statement(contract: Contract, *, adapter: str, reproducible: bool) -> str:
     epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
         f"(ε = {epsilon:.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
-        f"covering all records of one {plan.unit} at any one outlet of the run, against an "
+        f"covering all records of one {plan.unit} at {where}, against an "
         "adversary who sees every update of that outlet and every adapter of the run; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
         f"and rotated reader ids; computed by {accountant()}"

@@ -34,6 +34,14 @@ def demo(
     epsilon: Annotated[str, typer.Option(help='The run\'s ε for each reader, or "inf".')] = "3",
     workers: Workers = 2,
     deterministic: Deterministic = None,
+    ledgers: Annotated[
+        bool,
+        typer.Option(
+            "--ledgers",
+            help="Give each outlet a policy and a budget ledger, and export "
+            "them: something to try `presspool audit` on.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train one model over a made newsroom of private outlets, and show the report.
@@ -48,7 +56,9 @@ def demo(
     _require_new(folder)
     start_logging(quiet=as_json)
     run = read_run_file(prepare_demo(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
-    options = SimulateOptions(out=folder / "run", workers=workers, deterministic=deterministic)
+    options = SimulateOptions(
+        out=folder / "run", workers=workers, deterministic=deterministic, ledgers=ledgers
+    )
     _run(run, options, as_json=as_json)
 
 

@@ -18,6 +18,7 @@ from presspool.common.results import RunResult
 from presspool.common.run_file import EvaluationData, RunFile, Simulation, freeze
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.tables import read_labelled
+from presspool.simulations.ledgers import EXPORTS, export_ledgers, give_ledgers
 from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.partitions import outlets_of, write_outlets
 
@@ -32,6 +33,9 @@ class SimulateOptions:
         outlets: use only the contract's first so many outlets; None takes the run file's number.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
         resume: continue the folder's run, with the outlets that were written when it began.
+        ledgers: give each outlet a policy and a ledger, and export the ledgers when the run is
+            complete. A round that an outlet's ledger has bound is never trained again, so such a
+            run is not continued in the middle of a round.
     """
 
     out: Path
@@ -39,6 +43,7 @@ class SimulateOptions:
     outlets: int | None = None
     deterministic: int | None = None
     resume: bool = False
+    ledgers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,10 @@ def simulate(
     prepared = prepare(run, options)
     workers = options.workers or _simulation(run).workers
     with LocalGrid(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
-        return serve(grid, prepared.folder)
+        result = serve(grid, prepared.folder)
+    if options.ledgers:
+        export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
+    return result
 
 
 def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
@@ -99,6 +107,8 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
             outlets_of(contract, folder) if options.resume
             else write_outlets(contract, simulation, folder, deterministic=options.deterministic)
         )  # fmt: skip
+        if options.ledgers:
+            give_ledgers(contract, outlets)
     return Prepared(folder=folder, outlets=tuple(outlets))
 
 

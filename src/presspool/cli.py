@@ -12,7 +12,7 @@ from presspool.client.cli import outlet
 from presspool.client.doctor_cli import doctor
 from presspool.client.join_cli import join
 from presspool.client.node_cli import run
-from presspool.common.audit_cli import audit
+from presspool.common.audit.cli import audit
 from presspool.common.console import guarded
 from presspool.server.cli import contract
 from presspool.server.coordinator_cli import coordinator

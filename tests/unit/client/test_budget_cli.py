@@ -253,9 +253,8 @@ def test_policy_check_says_every_rule_and_the_price(
     assert said.code == 0
     assert "the ledger holds it; 10.9% is used then" in said.out
     assert f"it needs: presspool outlet approve {contract.digest}" in said.out
-    assert outlet("approve", run_toml, "--home", home, "--json").json == {
-        "approved": contract.digest
-    }
+    approved = outlet("approve", run_toml, "--by", "A. Editor", "--home", home, "--json").json
+    assert (approved["approved"], approved["by"]) == (contract.digest, "A. Editor")
     assert "it needs" not in outlet("policy", "check", run_toml, "--home", home).out
     (home / "policy.toml").write_text(toml(policy_body | {"max_rounds": 1, "max_steps": 3}))
     strict = outlet("policy", "check", run_toml, "--home", home)

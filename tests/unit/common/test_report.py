@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from presspool.common import charts
 from presspool.common.charts import bound, byte_text, duration, nice_axis, round_axis
 from presspool.common.report import render_report, write_report
 from presspool.common.results import OutletResult, RoundResult, RunResult
@@ -381,3 +383,25 @@ def test_the_report_is_written_as_a_whole(tmp_path: Path) -> None:
     assert path == tmp_path / "report.html"
     assert path.read_text("utf-8") == render_report(run)
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
+
+
+@given(
+    days=st.lists(st.dates(date(1990, 1, 1), date(2090, 1, 1)), min_size=2, max_size=2),
+    count=st.integers(2, 10),
+)
+def test_a_day_axis_covers_its_days_with_few_ticks_inside(days: list[date], count: int) -> None:
+    first, last = sorted(days)
+    axis = charts.day_axis(first, last, count=count)
+    assert axis.low <= first.toordinal() <= last.toordinal() <= axis.high
+    assert axis.low < axis.high
+    assert all(axis.low <= tick.at <= axis.high for tick in axis.ticks)
+    assert len({tick.label for tick in axis.ticks}) == len(axis.ticks) <= count + 1
+
+
+def test_a_stepped_line_keeps_its_value_until_the_next_point() -> None:
+    line = charts.Series(
+        style="main", name="used", points=((0, 0), (1, 1)), texts=("", ""), stepped=True
+    )
+    axis = charts.nice_axis(0, 1, count=2, label=str, title="")
+    drawn = charts.line_chart([line], x=axis, y=axis, width=charts.WIDE).paths[0].path
+    assert re.fullmatch(r"M46 218H664V30", drawn), drawn

@@ -67,11 +67,17 @@ def known(key: str | None, heads: Sequence[Path]) -> Known:
     Raises:
         InputError: not a key that signs ledgers, or a file that is no checkpoint.
     """
-    found = verifier_key(key, "--key") if key is not None else None
-    if found is not None and found.kind != notes.NOTE:
+    found = ledger_key(key) if key is not None else None
+    return Known(key=found, heads=tuple(kept_head(path) for path in heads))
+
+
+def ledger_key(text: str) -> notes.VerifierKey:
+    """A value of `--key`; raises `InputError` unless it is a key that signs ledgers."""
+    found = verifier_key(text, "--key")
+    if found.kind != notes.NOTE:
         raise InputError("not a key that signs a ledger", where="--key", got=found.text,
                          expected="the ledger's own key, not a witness's")  # fmt: skip
-    return Known(key=found, heads=tuple(_kept_head(path) for path in heads))
+    return found
 
 
 def verifier_key(text: str, option: str) -> notes.VerifierKey:
@@ -115,10 +121,10 @@ def percents(what: str) -> Iterator[Moved]:
         yield moved
 
 
-def require_new(path: Path) -> None:
+def require_new(path: Path, option: str) -> None:
     """Raise `InputError` if something is at `path`, which might be the ledger itself."""
     if path.exists():
-        raise InputError("the file exists", where="--out", expected="a new file", got=path,
+        raise InputError("the file exists", where=option, expected="a new file", got=path,
                          advice="choose another name, or delete it first")  # fmt: skip
 
 
@@ -282,7 +288,8 @@ class _Watched(io.BufferedReader):
         return line
 
 
-def _kept_head(path: Path) -> Checkpoint:
+def kept_head(path: Path) -> Checkpoint:
+    """A file given to `--head`; raises `InputError` unless it is a checkpoint."""
     with reading(path) as stream:
         data = stream.read(notes.LARGEST_NOTE + 1)
     try:

@@ -18,9 +18,12 @@ from typing import Annotated
 
 import typer
 
+from presspool.common.audit.desk_cli import card, fields, report
 from presspool.common.console import out, print_json, start_logging
 
-audit = typer.Typer(help="Check an outlet's budget ledger.", no_args_is_help=True)
+audit = typer.Typer(help="Check outlets' budget ledgers, and report on them.", no_args_is_help=True)
+for action in (report, card, fields):
+    audit.command()(action)
 
 Export = Annotated[Path, typer.Argument(help="A ledger's exported file.")]
 Key = Annotated[
@@ -36,7 +39,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @audit.callback()
 def _group() -> None:
-    """Check an outlet's budget ledger."""
+    """Check outlets' budget ledgers, and report on them."""
 
 
 @audit.command(name="verify")
@@ -45,21 +48,21 @@ def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = 
 
     Example: presspool audit verify outlet.export --head kept-by-a-peer.checkpoint
     """
-    from presspool.common import audit_report
+    from presspool.common.audit import screen
     from presspool.common.ledger import verification
 
     start_logging(quiet=as_json)
-    known = audit_report.known(key, head or [])
+    known = screen.known(key, head or [])
     with (
         _failures_as_json(as_json),
-        audit_report.percents("verifying") as moved,
-        audit_report.reading(export, moved) as stream,
+        screen.percents("verifying") as moved,
+        screen.reading(export, moved) as stream,
     ):
         found = verification.verify(stream, key=known.key, heads=known.heads)
     if as_json:
-        print_json(audit_report.verified_json(found))
+        print_json(screen.verified_json(found))
     else:
-        audit_report.show_verified(found, out)
+        screen.show_verified(found, out)
 
 
 @audit.command(name="recompute")
@@ -68,22 +71,22 @@ def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json
 
     Example: presspool audit recompute outlet.export
     """
-    from presspool.common import audit_report
+    from presspool.common.audit import screen
     from presspool.common.ledger import recompute as again
 
     start_logging(quiet=as_json)
-    known = audit_report.known(key, head or [])
+    known = screen.known(key, head or [])
     with (
         _failures_as_json(as_json),
-        audit_report.percents("recomputing") as moved,
-        audit_report.reading(export) as stream,
+        screen.percents("recomputing") as moved,
+        screen.reading(export) as stream,
     ):
         found = again.recompute(stream, key=known.key, heads=known.heads, watch=moved)
     if as_json:
-        print_json(audit_report.recomputed_json(found))
+        print_json(screen.recomputed_json(found))
     else:
-        audit_report.show_recomputed(found, out)
-    audit_report.require_agreement(found)
+        screen.show_recomputed(found, out)
+    screen.require_agreement(found)
 
 
 @audit.command(name="export")
@@ -107,22 +110,22 @@ def export_ledger(
 
     Example: presspool audit export ledger.db --out outlet.export --signing-key ledger.pem
     """
-    from presspool.common import audit_report
+    from presspool.common.audit import screen
     from presspool.common.files import replacing
     from presspool.common.ledger.export import export
 
     start_logging(quiet=as_json)
-    audit_report.require_new(out_file)
-    witnesses = [audit_report.verifier_key(text, "--witness") for text in witness or []]
-    with audit_report.opened(ledger) as book:
-        signer = audit_report.signer(signing_key, book) if signing_key else None
+    screen.require_new(out_file, "--out")
+    witnesses = [screen.verifier_key(text, "--witness") for text in witness or []]
+    with screen.opened(ledger) as book:
+        signer = screen.signer(signing_key, book) if signing_key else None
         with replacing(out_file) as stream:
             head = export(book, stream, signer=signer, witnesses=witnesses)
         left_out = book.book.size - head.size
     if as_json:
-        print_json({**audit_report.head_json(head), "left_out": left_out})
+        print_json({**screen.head_json(head), "left_out": left_out})
     else:
-        audit_report.show_exported(out_file, head, left_out, out)
+        screen.show_exported(out_file, head, left_out, out)
 
 
 @audit.command(name="fork")
@@ -137,16 +140,16 @@ def fork(
 
     Example: presspool audit fork pool.fork --key example.org/pool+7e0c4b1a+AVn3...
     """
-    from presspool.common import audit_report
+    from presspool.common.audit import screen
     from presspool.common.ledger import forks
 
-    log = audit_report.verifier_key(key, "--key")
-    with _failures_as_json(as_json), audit_report.reading(proof) as stream:
+    log = screen.verifier_key(key, "--key")
+    with _failures_as_json(as_json), screen.reading(proof) as stream:
         heads = forks.verify_fork(stream.read(forks.LARGEST_PROOF + 1), log=log)
     if as_json:
-        print_json({"holds": True, "heads": [audit_report.head_json(head) for head in heads]})
+        print_json({"holds": True, "heads": [screen.head_json(head) for head in heads]})
     else:
-        audit_report.show_fork(heads, out)
+        screen.show_fork(heads, out)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from tests.made_ledgers import JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
 from tests.made_logs import LOG, History
 
 from presspool import cli
-from presspool.common import audit_report, console
+from presspool.common import console
+from presspool.common.audit import screen
 from presspool.common.ledger import entries, events, notes
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.export import export
@@ -51,8 +52,8 @@ Command = Callable[..., Answer]
 @pytest.fixture
 def audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command on 80 columns, as the shell does."""
-    for screen in (console.out, console.err):
-        monkeypatch.setattr(screen, "width", 80)
+    for terminal in (console.out, console.err):
+        monkeypatch.setattr(terminal, "width", 80)
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["presspool", "audit", *map(str, arguments)])
@@ -319,9 +320,9 @@ def test_a_proven_fork(audit: Command, tmp_path: Path) -> None:
 
 def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(audit_report, "SECONDS_BETWEEN_LINES", -1.0)
-    monkeypatch.setattr(audit_report.log, "info", lambda text, *parts: said.append(text % parts))
-    with audit_report.percents("verifying") as moved:
+    monkeypatch.setattr(screen, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(screen.log, "info", lambda text, *parts: said.append(text % parts))
+    with screen.percents("verifying") as moved:
         for done in (0, 1, 50, 50, 199, 200):
             moved(done, 200)
     assert said == ["verifying: 25 %", "verifying: 99 %", "verifying: 100 %"]
@@ -340,7 +341,10 @@ heavy = {"torch", "flwr", "transformers", "peft", "opacus"} & sys.modules.keys()
 light = {"pydantic", "cryptography", "dp_accounting", "numpy"} & sys.modules.keys()
 print(sorted(heavy), sorted(light) if "--help" in sys.argv else "")
 """
-    for arguments in (["--help"], ["verify", made.export], ["recompute", made.export]):
+    for arguments in (
+        ["--help"], ["verify", made.export], ["recompute", made.export],
+        ["report", made.export, "--format", "json", "--output", made.export.parent / "r.json"],
+    ):  # fmt: skip
         result = subprocess.run(
             [sys.executable, "-c", program, *map(str, arguments)], cwd=REPOSITORY / "src",
             capture_output=True, text=True,

@@ -1,0 +1,145 @@
+"""The compliance report as one HTML page, and as the PDF that the same page prints to.
+
+Made from `document.document` alone. Every number of a ledger stands in a `<data>` element whose
+`data-of` is its path in that document, `value` the exact number and `title` the entry it comes
+from, so that a reader, and a test, can find it again.
+
+Invariants:
+    * Autoescape is on, and the page's own policy forbids scripts and requests.
+    * Each drawing stands beside a table or a sentence that says the same.
+    * Equal documents give equal pages.
+
+Example:
+    >>> from presspool.common.audit.document import document
+    >>> from presspool.common.audit.evidence import Evidence
+    >>> from presspool.common.audit.governance import Fields
+    >>> "<script" in render(document(Evidence(outlets=(), runs=()), Fields()))
+    False
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from presspool.common import charts
+from presspool.common.audit import words
+from presspool.common.audit.document import Document
+from presspool.common.charts import Drawing, Series
+from presspool.common.errors import InputError
+from presspool.common.report import Chart, Panel
+
+INSTALL = "pip install 'presspool[pdf]'"
+log = logging.getLogger(__name__)
+
+
+def render(body: Document) -> str:
+    """The whole page."""
+    return _PAGE.render(doc=body, panels=[budget_panel(o) for o in body["outlets"]],
+                        not_stated=words.NOT_STATED)  # fmt: skip
+
+
+def pdf(page: str) -> bytes:
+    """The page as PDF, by WeasyPrint; nothing is fetched.
+
+    Raises:
+        InputError: WeasyPrint, or the Pango that it draws with, is not here.
+    """
+    try:
+        import weasyprint
+    except ImportError as error:
+        raise InputError(
+            "no WeasyPrint here", where="--format pdf", expected="the extra `pdf`",
+            got=str(error), advice=f"{INSTALL}, or print the HTML page",
+        ) from None  # fmt: skip
+    except OSError as error:  # its C libraries
+        raise InputError(
+            "WeasyPrint finds no Pango", where="--format pdf", got=str(error).partition("\n")[0],
+            advice="install Pango (Debian: libpango-1.0-0 libpangoft2-1.0-0), or print the HTML "
+            "page",
+        ) from None  # fmt: skip
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it says which CSS it leaves out
+    made: bytes = weasyprint.HTML(string=page, url_fetcher=_nothing_fetched).write_pdf()
+    return made
+
+
+def _nothing_fetched(url: str, *_: Any, **__: Any) -> Any:
+    raise ValueError(f"a report fetches nothing, and this would: {url[:80]}")
+
+
+def budget_panel(outlet: Document) -> Panel:
+    """How an outlet's budget went over time."""
+    points: Sequence[Document] = outlet["points"]
+    if len(points) < 2:
+        return Panel(sentence="Nothing has been charged yet, so there is no curve to show.")
+    newest = {date.fromisoformat(p["day"]).toordinal(): p for p in points}  # a day's last
+    line = Series(
+        style="main", name="used", stepped=True,
+        points=tuple((day, min(1.0, p["share"])) for day, p in newest.items()),
+        texts=tuple(
+            f"{p['day']}, entry {p['entry']}: {charts.percent(p['share'])} used"
+            for p in newest.values()
+        ),
+        end=charts.percent(points[-1]["share"]),
+    )  # fmt: skip
+    first, last = date.fromisoformat(points[0]["day"]), date.fromisoformat(points[-1]["day"])
+    y = charts.nice_axis(0, 1, count=5, label=charts.percent_tick,
+                         title="share of the lifetime budget used")  # fmt: skip
+
+    def draw(width: int) -> Drawing:
+        x = charts.day_axis(first, last, count=8 if width > charts.NARROW else 4)
+        return charts.line_chart([line], x=x, y=y, width=width, level=1.0)
+
+    sentence = (
+        f"From {points[0]['day']} to {points[-1]['day']} the used share of the lifetime budget "
+        f"went from {charts.percent(points[0]['share'])} to {charts.percent(points[-1]['share'])}."
+    )
+    chart = Chart(
+        alt=f"Step chart of the budget over time. {sentence}", wide=draw(charts.WIDE),
+        narrow=draw(charts.NARROW), legend=(),
+    )  # fmt: skip
+    return Panel(sentence=sentence, chart=chart)
+
+
+def _data(value: float | str | None, of: str, entry: int | None, shown: str) -> Markup:
+    """A number with what it is, exactly, and where it stands."""
+    if value is None:
+        return Markup("–")
+    if entry is None:
+        return Markup('<data value="{}" data-of="{}">{}</data>').format(value, of, shown)
+    return Markup(
+        '<data value="{}" data-of="{}" data-entry="{}" title="entry {}">{}</data>'
+    ).format(value, of, entry, entry, shown)
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
+
+
+def _nats(value: float) -> str:
+    return f"{value:.6f}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("presspool.common"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals["data"] = _data
+    for said in (charts.percent, charts.bound):
+        environment.filters[said.__name__] = said
+    environment.filters |= {
+        "short": _short, "nats": _nats, "quoted": shlex.quote,
+        "sum_text": lambda text: charts.bound(Decimal(text)),
+    }  # fmt: skip
+    return environment
+
+
+_PAGE = _environment().get_template("audit.html")

@@ -1,0 +1,92 @@
+"""Plain words for what reports and cards say beside their numbers; no number is made here.
+
+Example:
+    >>> reason("filter")
+    "it did not fit into the outlet's lifetime budget"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from presspool.common.ledger import entries
+
+_REASONS: Final[Mapping[entries.Reason, str]] = {
+    "filter": "it did not fit into the outlet's lifetime budget",
+    "period": "it did not fit into the budget of its period",
+    "dataset": "it did not fit into the budget of its data set",
+    "period-closed": "its period was closed already",
+    "unit": "it protects another unit than the ledger's claim",
+    "policy-task": "the outlet's policy does not take such tasks",
+    "policy-base-model": "the base model is not one that the outlet's policy names",
+    "policy-rounds": "more rounds than the outlet's policy allows",
+    "policy-steps": "more steps than the outlet's policy allows",
+    "policy-sampling-rate": "a higher sampling rate than the outlet's policy allows",
+    "policy-noise": "less noise than the outlet's policy demands",
+    "policy-delta": "a larger δ than the outlet's policy allows",
+    "policy-epsilon": "a larger ε for one run than the outlet's policy allows",
+    "policy-targets": "it trains layers that the outlet's policy does not open",
+    "policy-cohort": "fewer outlets take part than the outlet's policy demands",
+    "round-not-agreed": "a round, or an outlet, that its contract does not have",
+    "event-not-priceable": "its privacy event cannot be priced",
+    "adapter-names": "the adapter sent had parameters of other names",
+    "adapter-shapes": "the adapter sent had parameters of other shapes",
+    "adapter-not-finite": "the adapter sent held numbers that are not finite",
+    "adapter-norm": "the adapter sent was larger than the contract allows",
+}
+
+TRUST: Final[Mapping[str, tuple[str, str]]] = {
+    "local": (
+        "Each outlet adds the noise itself, with its own generator, before anything leaves it. Its "
+        "readers are protected whatever the coordinator and all other outlets do together.",
+        "Assumed: the outlet runs the program that the contract describes, its generator is secret "
+        "and good, and its operator does not publish the readers' data by another way.",
+    ),
+    "pooled": (
+        "Outlets add shares of the noise and only their sum is opened, under secure aggregation.",
+        "Assumed: no more outlets collude or drop out than the contract states; with more, each "
+        "outlet's share alone protects its readers less than is claimed.",
+    ),
+}  # fmt: skip
+
+UNIT: Final[Mapping[str, str]] = {
+    "reader": "Protected is a reader: all records of one person at one outlet together.",
+    "record": (
+        "Protected is one record only. That is weaker than a reader: a person with many records is "
+        "protected less."
+    ),
+}
+
+MEANING: Final = (
+    "An (ε, δ) claim bounds how much the outlet's outputs can tell about any one reader: whatever "
+    "somebody concludes from them, the odds change by at most a factor of e to the power ε, "
+    "except with probability about δ, compared with the same outlet without that reader."
+)
+
+COMPOSITION: Final = (
+    "A reader of several outlets composes sequentially, because each round's model already carries "
+    "the other outlets' data. The worst case is the sum over the outlets, not the largest of them."
+)
+
+PROVES: Final = (
+    "which runs the outlet declared, in which order, with which privacy events, and what each cost",
+    "that no run was admitted beyond the caps that were in force",
+    "which digest of bytes the outlet bound to each round before it sent them",
+    "with a head that somebody else kept: that the ledger was not shortened or rewritten since",
+)
+
+DOES_NOT_PROVE: Final = (
+    "that the noise was drawn, or that the code that ran is the code that was declared; the "
+    "engine's self-test and attacks on the model speak to that",
+    "that the outlet has only this one ledger, or trains only with it",
+    "anything about entries after the newest signed head",
+    "that a file is the whole story, if nobody kept a head of it",
+)
+
+NOT_STATED: Final = "not stated by the operator"
+
+
+def reason(code: entries.Reason) -> str:
+    """Why a run was refused."""
+    return _REASONS[code]
