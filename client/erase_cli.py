@@ -34,7 +34,7 @@ def erase(
     Example: presspool outlet erase reader-4711 --dry-run
     """
     from presspool.client import erasure
-    from presspool.common.audit_report import percents
+    from presspool.common.audit.screen import percents
 
     start_logging(quiet=as_json)
     identity = sys.stdin.readline().rstrip("\r\n") if reader == "-" else reader
