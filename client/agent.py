@@ -47,7 +47,7 @@ def agent(home: Path) -> Iterator[Node]:
     with Spool.open(home / WORK) as spool:
         yield Node(
             identity=identity, spool=spool, link=Link(identity.address, _dialler(home)),
-            trainer=_trainer(home), position=_position(home),
+            trainer=_trainer(home, spool), position=_position(home),
         )  # fmt: skip
 
 
@@ -100,11 +100,12 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
     return dial
 
 
-def _trainer(home: Path) -> Callable[[Message], Message]:
+def _trainer(home: Path, spool: Spool) -> Callable[[Message], Message]:
     def train(message: Message) -> Message:
         from presspool.client.app import serve
 
-        return serve(message, home / homes.SETTINGS)
+        kept = spool.answer(message.metadata.message_id)
+        return serve(message, home / homes.SETTINGS, kept=kept)
 
     return train
 

@@ -22,9 +22,11 @@ of a task, and why each stands where it stands:
    data is first read here, after the last moment at which a task could be refused; a real outlet
    reads it for each round anew, leaves erased readers out and notes who could be drawn
    (`presspool.client.eligibility`).
-7. Intent: the digest of the answer's exact bytes is on disk before anybody has them; whoever asks
-   for this round again gets a code, and only those bytes may be sent again.
-8. Release: the answer is handed out.
+7. Keep: the answer's exact bytes are on disk where the node names a file for them
+   (`presspool.client.answers`), so that a kill from here on cannot lose what is paid for.
+8. Intent: their digest is on disk before anybody has them. Whoever asks for this round again gets
+   the kept bytes, if they are the ones that are bound, and a code otherwise; never others.
+9. Release: the answer is handed out.
 
 Invariants:
     * A task is a contract: data that is checked against its digest. No code is received.
@@ -46,6 +48,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from peft import PeftModel
 
+from presspool.client import answers
 from presspool.client.eligibility import eligible
 from presspool.client.gate import opened
 from presspool.client.randomness import SecureRandom
@@ -57,8 +60,7 @@ from presspool.client.settings import OutletSettings, read_settings
 from presspool.client.training import Compute, RoundWork, train_round
 from presspool.common.adapters import digest
 from presspool.common.contract import Contract, read_canonical
-from presspool.common.errors import InputError
-from presspool.common.flower import to_bytes
+from presspool.common.errors import GuardError, InputError
 from presspool.common.models import build
 from presspool.common.tables import Columns
 from presspool.common.update import AdapterUpdate, TrainTask, unpack_task
@@ -75,32 +77,45 @@ def train(message: Message, context: Context) -> Message:
     try:
         task = unpack_task(message.content)
         contract = read_canonical(task.contract, digest=task.digest)
-        settings = settings_of(context)
+        settings, kept = settings_of(context), answers.file_of(context)
         with opened(settings) as gate:
-            gate.admit(contract, number=task.round)
+            try:
+                gate.admit(contract, number=task.round)
+            except GuardError as refused:
+                bound = gate.bound(contract, number=task.round)
+                return _again(refused, answers.handed_out_before(kept, bound), message)
             model = _model(task.contract, task.digest)
             with gate.round(task, contract, model) as meter:
                 update = answer(task, contract, settings, before_step=meter.step)
                 cap = contract.federation.update_norm_cap
                 reply = release(update, norm_cap=cap, reply_to=message)
-                meter.bind(to_bytes(reply.content))
-        return reply
+                return answers.hand_out(reply, meter.bind, kept)
     except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
         return release_failure(error, reply_to=message)
 
 
-def serve(message: Message, settings: Path) -> Message:
+def _again(refused: GuardError, known: RecordDict | None, message: Message) -> Message:
+    """The answer that is bound already; raises the refusal where that is of anything else."""
+    if known is None or refused.code not in ("round-released", "run-over"):
+        raise refused
+    return Message(known, reply_to=message)
+
+
+def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Message:
     """What the app answers where no runtime of Flower's carries its messages.
 
     Args:
         message: a task.
         settings: the outlet's `outlet.toml`.
+        kept: where the answer's bytes are kept for the time of a kill.
     """
     context = Context(
         run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id,
         node_config={"outlet-config": str(settings)}, state=RecordDict(), run_config={},
     )  # fmt: skip
+    if kept is not None:
+        context.node_config[answers.ANSWER_FILE] = str(kept)
     reply: Message = app(message, context)
     return reply
 

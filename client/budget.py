@@ -190,6 +190,17 @@ class Budget:
         self._ledger.settle(held.entry.reservation)
         return before - after
 
+    def bound(self, run: str, *, number: int) -> str:
+        """The digest that binds a round's bytes, also when its run is over; "" for none."""
+        first, reservation = self._ledger.refresh().reserved(run) or (0, "")
+        for body in self._ledger.bodies(first, self._ledger.book.size):
+            entry = entries.parse_entry(body)
+            if isinstance(entry, entries.ReleaseIntent) and (
+                (entry.reservation, entry.round) == (reservation, number)
+            ):
+                return entry.digest
+        return ""
+
     @property
     def book(self) -> Book:
         """The state of the ledger as it is now."""

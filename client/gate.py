@@ -50,6 +50,9 @@ class Gate(Protocol):
     def admit(self, contract: Contract, *, number: int) -> None:
         """Return if this round of the contract may be trained now; raises `GuardError`."""
 
+    def bound(self, contract: Contract, *, number: int) -> str:
+        """The digest of the round's bytes, if they may be handed out; "" where there are none."""
+
     def round(
         self, task: TrainTask, contract: Contract, model: PeftModel
     ) -> AbstractContextManager[Counted]:
@@ -69,6 +72,10 @@ class Unmetered:
     def admit(self, contract: Contract, *, number: int) -> None:
         """Return if this round was agreed."""
         guard.check_round(contract, name=self.name, number=number)
+
+    def bound(self, contract: Contract, *, number: int) -> str:  # noqa: ARG002
+        """Nothing is written down."""
+        return ""
 
     def round(
         self, task: TrainTask, contract: Contract, model: PeftModel
@@ -116,6 +123,10 @@ class RealGate:
                 self.approvals.ask(contract)
         guard.check_approval(self.policy, contract, approved=approved)
         guard.check_time(self.policy, self.clock())
+
+    def bound(self, contract: Contract, *, number: int) -> str:
+        """As the ledger has it."""
+        return self.budget.bound(contract.digest, number=number)
 
     @contextmanager
     def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:

@@ -2,7 +2,8 @@
 
 It does one thing at a time, in this order: deliver a sealed reply, train an accepted task, wait for
 a new one. All of it lies in the spool, so a kill at any moment loses at most the training that was
-going on, and the link may be down while it trains.
+going on, and no answer that is paid for (`presspool.client.answers`); and the link may be down
+while it trains.
 
 Invariants:
     * Nothing is trained that the coordinator's contract key did not sign for this outlet, or that

@@ -4,6 +4,7 @@
 
     lock           held by the one agent that works here
     TASK.task      an accepted task: its header as it came, its signature, and its body
+    TASK.answer    what the app keeps of an answer that is paid for and not sealed yet
     TASK.reply     the sealed reply: the very bytes that may be sent, again and again
     TASK.done      the reply arrived, or will never be wanted
 
@@ -33,6 +34,7 @@ from presspool.common.keys import SIGNATURE_BYTES
 from presspool.common.locks import locked
 
 _LENGTH = struct.Struct(">I")
+_KINDS = ("answer", "reply", "done", "task")  # last the one by which the others are found
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ class Spool:
         with replacing(self._path(task, "reply")) as stream:
             _write_signed(stream, signed)
             stream.write(body)
+        self.answer(task.header.task).unlink(missing_ok=True)
+
+    def answer(self, task: str) -> Path:
+        """Where the app keeps its answer to a task until that is sealed."""
+        return self._folder / f"{task}.answer"
 
     def reply(self, task: Task) -> tuple[Signed, Iterator[bytes]]:
         """A sealed reply: its header and its body's chunks."""
@@ -146,7 +153,7 @@ class Spool:
         """Remove what newer tasks have replaced."""
         newest = {task.header.task for task in self.tasks()}
         for old in (task for task in self._all() if task.header.task not in newest):
-            for kind in ("reply", "done", "task"):  # last the one by which the others are found
+            for kind in _KINDS:
                 self._path(old, kind).unlink(missing_ok=True)
 
     def _all(self) -> list[Task]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +18,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message, RecordDict
 from tests import detectors
 from tests.detectors import OUTLET, Bench, ask, check_failure, task_of, write_data, write_outlet
 from tests.made_ledgers import SIGNER
 from tests.made_outlets import RealOutlet, make_real, policy_body
 from tests.made_runs import write_run
 
-from presspool.client import app
+from presspool.client import answers, app
+from presspool.client.answers import ANSWER_FILE
 from presspool.client.budget import Budget, Meter
 from presspool.common.adapters import digest
 from presspool.common.contract import Contract, parse_contract
-from presspool.common.flower import to_bytes
+from presspool.common.envelope import body_digest
+from presspool.common.flower import from_bytes, to_bytes
 from presspool.common.ledger import entries, events
 from presspool.common.ledger.export import export
 from presspool.common.ledger.recompute import recompute
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import verify
 from presspool.common.run_file import read_run_file
-from presspool.common.update import pack_task
+from presspool.common.update import TrainTask, pack_task
 from presspool.server.app import serve
 from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
@@ -149,10 +153,67 @@ def a_bound_round_is_never_trained_again(bench: Bench, real: RealOutlet) -> None
     assert real.kinds() == before
 
 
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it, and the disk stays as it is."""
+
+
+def asked(real: RealOutlet, task: TrainTask) -> Message:
+    """The answer of an outlet that keeps its answers."""
+    kept = {ANSWER_FILE: str(real.ledger.with_name("kept.answer"))}
+    return ask(real.settings, pack_task(task), **kept)
+
+
+def bound_digest(real: RealOutlet) -> str:
+    [found] = [e.digest for e in real.entries() if isinstance(e, entries.ReleaseIntent)]
+    return found
+
+
+def an_answer_that_is_bound_is_not_lost(bench: Bench, real: RealOutlet) -> None:
+    """Killed right after the intent, the outlet hands out the very bytes, also of a last round."""
+    bind = Meter.bind
+
+    def killed(meter: Meter, data: bytes) -> str:
+        bind(meter, data)
+        raise Killed
+
+    only = bench.contract.replace(federation={"rounds": 1})
+    task = task_of(bench, contract=only.canonical().decode(), digest=only.digest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Meter, "bind", killed)
+        with pytest.raises(Killed):
+            asked(real, task)
+    assert real.kinds()[-2:] == ["release-intent", "settle"]
+    with during_training(lambda: None) as trained:
+        reply = asked(real, task)
+    assert reply.has_content(), reply
+    assert not trained
+    assert body_digest(to_bytes(reply.content)) == bound_digest(real)
+    assert stat.S_IMODE(real.ledger.with_name("kept.answer").stat().st_mode) == 0o600
+
+
+def only_bound_bytes_are_handed_out_again(bench: Bench, real: RealOutlet) -> None:
+    """Kept bytes that the ledger does not know, another round's say, never leave."""
+    kept = real.ledger.with_name("kept.answer")
+    assert asked(real, task_of(bench)).has_content()
+    first = kept.read_bytes()
+    assert asked(real, task_of(bench, round=2)).has_content()
+    check_failure(asked(real, task_of(bench)), "run-over")
+    kept.write_bytes(first)
+    assert asked(real, task_of(bench)).has_content()
+    check_failure(asked(real, task_of(bench, round=2)), "run-over")
+    kept.write_bytes(first[:-1])
+    check_failure(asked(real, task_of(bench)), "run-over")
+    real.allow(policy_body(bench.contract, min_noise_multiplier=100.0))
+    kept.write_bytes(first)
+    check_failure(asked(real, task_of(bench)), "policy-noise")
+
+
 PROMISES = (
     the_whole_run_is_reserved_before_the_first_gradient,
     an_answer_is_bound_before_it_is_handed_out,
     a_bound_round_is_never_trained_again,
+    an_answer_that_is_bound_is_not_lost,
+    only_bound_bytes_are_handed_out_again,
 )
 Promise = Callable[[Bench, RealOutlet], None]
 
@@ -186,6 +247,27 @@ def fewer_steps_reserved(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Budget, "_event", lambda self, contract: whole(self, contract).first(3))
 
 
+def kept_after_it_was_bound(patch: pytest.MonkeyPatch) -> None:
+    def late(reply: Message, bind: Callable[[bytes], str], file: Path) -> Message:
+        data = to_bytes(reply.content)
+        bind(data)
+        file.write_bytes(data)
+        return reply
+
+    patch.setattr(answers, "hand_out", late)
+
+
+def whatever_was_kept_is_handed_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(answers, "handed_out_before", lambda file, _: from_bytes(Path(file).read_bytes()))
+
+
+def policy_is_not_asked_about_kept_bytes(patch: pytest.MonkeyPatch) -> None:
+    def out(_: object, known: RecordDict, message: Message) -> Message:
+        return Message(known, reply_to=message)
+
+    patch.setattr(app, "_again", out)
+
+
 def a_bound_round_is_asked_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Budget, "check", lambda *_, **__: None)
 
@@ -197,6 +279,9 @@ def a_bound_round_is_asked_nothing(patch: pytest.MonkeyPatch) -> None:
         (fewer_steps_reserved, PROMISES[0]),
         (bound_after_it_was_sent, PROMISES[1]),
         (a_bound_round_is_asked_nothing, PROMISES[2]),
+        (kept_after_it_was_bound, PROMISES[3]),
+        (whatever_was_kept_is_handed_out, PROMISES[4]),
+        (policy_is_not_asked_about_kept_bytes, PROMISES[4]),
     ],
     ids=lambda part: part.__name__,
 )

@@ -152,3 +152,16 @@ def test_a_full_disk_while_sealing_leaves_the_task_unfinished(tmp_path: Path) ->
         assert spool.unfinished() == task
         sealed(spool, task)
         assert spool.undelivered() == task
+
+
+def test_an_answer_that_the_app_keeps_goes_when_it_is_sealed_or_replaced(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        for round in (1, 2, 3):
+            task = accept(spool, round=round)
+            spool.answer(task.header.task).write_bytes(b"paid for")
+            if round == 2:
+                sealed(spool, task)
+                assert not list(tmp_path.glob("*.answer"))
+        assert [path.stem for path in tmp_path.glob("*.answer")] == [task.header.task]
+    with Spool.open(tmp_path) as spool:  # and survives a restart
+        assert spool.answer(task.header.task).read_bytes() == b"paid for"
