@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from presspool.client.joining import Joining
     from presspool.common.token import Token
 
+T = TypeVar("T")
+
 _LONGEST_PAUSE = 30.0  # seconds between questions while the coordinator cannot be reached
+_PATIENCE = 60.0  # seconds for a coordinator that was never reached: it may just be starting
 
 
 def join(
@@ -42,13 +47,15 @@ def join(
 
 
 def _join(token: Token, home: Path) -> Identity:
-    from presspool.client.joining import Joining
+    from presspool.client.joining import POLL_SECONDS, Joining
 
     try:
         with Joining.begin(token, home) as begun:
-            begun.ask()
+            _over_the_link(begun.ask, patience=_PATIENCE)
             _show_fingerprint(token, begun)
-            return _wait(begun)
+            while (identity := _over_the_link(begun.collect, patience=math.inf)) is None:
+                time.sleep(POLL_SECONDS)
+            return identity
     except KeyboardInterrupt:
         err.print("stopped; the keys are kept: the same command goes on", style="yellow")
         raise typer.Exit(2) from None
@@ -64,21 +71,26 @@ def _show_fingerprint(token: Token, begun: Joining) -> None:
     )  # fmt: skip
 
 
-def _wait(begun: Joining) -> Identity:
-    """Ask until admitted; a link that breaks meanwhile is no reason to give up."""
+def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
+    """What a call returns; a link that breaks is tried again for so many seconds.
+
+    Raises:
+        LinkError: it did not come back.
+    """
     from presspool.client.joining import POLL_SECONDS
     from presspool.common.errors import LinkError
 
-    pause = POLL_SECONDS
+    pause, until = POLL_SECONDS, time.monotonic() + patience
     while True:
         try:
-            if identity := begun.collect():
-                return identity
-            pause = POLL_SECONDS
+            return call()
         except LinkError as error:
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            err.print(f"{error.what}; trying again in {pause:.0f} s", markup=False)
+            if time.monotonic() + pause > until:
+                raise
+            err.print(f"{error.what}: {error.got}; trying again in {pause:.0f} s", markup=False,
+                      soft_wrap=True)  # fmt: skip
         time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _report(identity: Identity, *, as_json: bool) -> None:

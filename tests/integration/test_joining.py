@@ -23,6 +23,7 @@ from tests.conftest import REPOSITORY
 from tests.made_pools import PROBE, STREAM, Pool, free_port
 
 from presspool import cli
+from presspool.client import join_cli
 from presspool.client.identity import Identity, identity_folder
 from presspool.client.joining import Joining
 from presspool.common import console
@@ -33,6 +34,14 @@ from presspool.common.tls import channel
 from presspool.common.token import Token
 
 NAME = "daily-bugle"
+# Ctrl-C reaches it also where the tests run in the background of a script. It is not said between
+# fork and exec (`preexec_fn`): there gRPC's threads of this process would run, and die, in a copy.
+COMMAND = """
+import signal
+from presspool.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 
 
 class Answer(NamedTuple):
@@ -84,12 +93,9 @@ class Joiner:
 
     def __init__(self, token: Path, home: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "presspool.cli", "outlet", "join", token, "--home", home,
-             "--json"],
+            [sys.executable, "-c", COMMAND, "outlet", "join", token, "--home", home, "--json"],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
-            # Ctrl-C reaches it also where the tests run in the background of a script.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def fingerprint(self) -> str:
@@ -178,6 +184,36 @@ def test_a_coordinator_that_stops_meanwhile_is_waited_for(
     finally:
         if joiner.process.poll() is None:
             joiner.process.kill()
+
+
+def test_a_coordinator_that_is_just_starting_is_waited_for(
+    presspool: Command, home: Path, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(presspool("coordinator", "invite", NAME, "--home", home).out)
+    with _joining(token, tmp_path / "outlet") as joiner:
+        assert joiner.process.stderr is not None
+        line = joiner.process.stderr.readline()
+        assert "cannot talk to the coordinator: UNAVAILABLE" in line
+        assert "trying again" in line
+        with Pool.listening(home):
+            fingerprint = joiner.fingerprint()
+            presspool("coordinator", "admit", NAME, fingerprint, "--home", home)
+            assert joiner.end().code == 0
+
+
+def test_a_coordinator_that_never_answers_is_one_clear_message(
+    presspool: Command, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_cli, "_PATIENCE", 3.0)
+    token = tmp_path / "token"
+    token.write_text(presspool("coordinator", "invite", NAME, "--home", home).out)
+    answer = presspool("outlet", "join", token, "--home", tmp_path / "outlet")
+    assert answer.code == 1
+    assert answer.err.count("trying again") == 1
+    assert sum(line.startswith("error: ") for line in answer.err.splitlines()) == 1
+    assert "type the same command" in answer.err
+    assert "Traceback" not in answer.err
 
 
 def test_private_keys_are_in_no_message_and_in_no_file_of_the_coordinator(
