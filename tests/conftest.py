@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,14 @@ settings.register_profile("presspool", deadline=None)
 settings.load_profile("presspool")
 
 REPOSITORY = Path(__file__).parents[1]
+# `presspool` as typed at a terminal: Ctrl-C reaches it also where the tests run in the background
+# of a script. Not by `preexec_fn`: between fork and exec gRPC's threads would run, and die, in a
+# copy of this process.
+AS_TYPED = [
+    sys.executable, "-c",
+    "import signal; from presspool.cli import main; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); main()",
+]  # fmt: skip
 LABELS = ("world", "sport", "money")
 WORDS = {
     "world": ["minister", "treaty", "border", "summit", "embassy", "vote", "crisis", "talks"],

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from tests.conftest import AS_TYPED
 from tests.made_runs import write_run
 
 from presspool.common.contract import parse_contract
@@ -28,7 +28,7 @@ from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
 Body = dict[str, Any]
 SEED = 7
-COMMAND = (sys.executable, "-m", "presspool.cli", "simulate")
+COMMAND = (*AS_TYPED, "simulate")
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +175,8 @@ def started(path: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     arguments = [path, "--out", out, "--deterministic", SEED, "--workers", 1, *more]
     return subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True, preexec_fn=_as_on_a_terminal,
+        text=True, start_new_session=True,
     )  # fmt: skip
-
-
-def _as_on_a_terminal() -> None:
-    """Undo what a background job of a script inherits: that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -19,7 +19,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.conftest import REPOSITORY
+from tests.conftest import AS_TYPED, REPOSITORY
 from tests.made_pools import PROBE, STREAM, Pool, free_port
 
 from presspool import cli
@@ -34,14 +34,6 @@ from presspool.common.tls import channel
 from presspool.common.token import Token
 
 NAME = "daily-bugle"
-# Ctrl-C reaches it also where the tests run in the background of a script. It is not said between
-# fork and exec (`preexec_fn`): there gRPC's threads of this process would run, and die, in a copy.
-COMMAND = """
-import signal
-from presspool.cli import main
-signal.signal(signal.SIGINT, signal.default_int_handler)
-main()
-"""
 
 
 class Answer(NamedTuple):
@@ -93,7 +85,7 @@ class Joiner:
 
     def __init__(self, token: Path, home: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, "outlet", "join", token, "--home", home, "--json"],
+            [*AS_TYPED, "outlet", "join", token, "--home", home, "--json"],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
         )  # fmt: skip
