@@ -24,6 +24,8 @@ from presspool.client.link import Link
 from presspool.client.node import Backoff, Node
 from presspool.client.spool import Spool
 from presspool.common.contract import Contract, parse_contract
+from presspool.common.envelope import task_id
+from presspool.common.errors import QuorumError
 from presspool.common.results import RoundResult
 from presspool.common.update import RecordState, array_record
 from presspool.server import checkpoint as checkpoints
@@ -46,26 +48,31 @@ def start(what: Callable[..., None], *args: object) -> BaseProcess:
     return process
 
 
-def contract_of(outlets: list[str], rounds: int) -> Contract:
-    """A contract of these outlets; its model is never built."""
+def contract_of(outlets: list[str], rounds: int, *, quorum: int = 1) -> Contract:
+    """A contract of these outlets that is priced in no time; its model is never built."""
     digest = "sha256:" + "e" * 64
     return parse_contract(
         {
             "name": "kills",
             "model": {"id": "none", "weights": digest, "tokenizer": digest},
             "task": {"labels": ["a", "b"]},
-            "federation": {"rounds": rounds, "local_steps": 1, "quorum": 1},
+            "federation": {"rounds": rounds, "local_steps": 1, "quorum": quorum},
             "outlets": {name: 100 * (1 + i) for i, name in enumerate(outlets)},
-            "privacy": {"noise_multiplier": 1.0, "clip": 1.0, "sampling_rate": 0.1},
+            "privacy": {"noise_multiplier": 20.0, "clip": 1.0, "sampling_rate": 1.0},
             "optimizer": {"learning_rate": 1.0},
         }
     )
 
 
-def coordinator(folder: Path, port: int, outlets: list[str], rounds: int, phase: float) -> None:
-    """Serve, and run the rounds that are left; the port's number is written to `port`."""
+def coordinator(
+    folder: Path, port: int, outlets: list[str], rounds: int, phase: float, quorum: int = 1
+) -> None:
+    """Serve, and run the rounds that are left; what fails the run is written to `failed`."""
     _log(folder / "coordinator.log")
-    contract, members = contract_of(outlets, rounds), Members({n: made_outlet(n) for n in outlets})
+    contract, members = (
+        contract_of(outlets, rounds, quorum=quorum),
+        Members({n: made_outlet(n) for n in outlets}),
+    )
     desk = open_desk(folder)
     service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
     credentials = Certificates.read(folder).server()
@@ -78,7 +85,13 @@ def coordinator(folder: Path, port: int, outlets: list[str], rounds: int, phase:
         contract=contract.digest, rounds=(_round(0),), state=STATE
     )
     while len(point.rounds) <= rounds:
-        point = one_round(grid, contract, point)
+        try:
+            point = one_round(grid, contract, point)
+        except QuorumError as error:
+            tasks = {task_id(RUN, len(point.rounds), name) for name in outlets}
+            if desk.answered(tasks) == tasks:  # else the round stays open, and is asked for again
+                (folder / "failed").write_text(str(error))
+                break
         checkpoints.save(file, point)
     service.close()
     server.stop(0).wait()
