@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
-
-from peft import PeftModel
+from typing import TYPE_CHECKING, Protocol
 
 from presspool.client import guard
 from presspool.client.approvals import FOLDER, Approvals
@@ -32,6 +30,9 @@ from presspool.common.contract import Contract
 from presspool.common.errors import GuardError, StorageError
 from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.update import TrainTask
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 class Counted(Protocol):

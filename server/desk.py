@@ -317,13 +317,18 @@ class Upload:
             self._desk._stage(self.id, self._batch)
             self._batch, self._held = {}, 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether as much has come as was declared."""
+        return self._bytes == self.header.bytes
+
     def finish(self) -> None:
         """The body is over: keep the update, durably.
 
         Raises:
             AdmissionError: it is not what was declared, or the task no longer waits for it.
         """
-        if self._bytes < self.header.bytes:
+        if not self.whole:
             self._refuse("truncated")
         if "sha256:" + self._hash.hexdigest() != self.header.body:
             self._refuse("wrong-digest")

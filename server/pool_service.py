@@ -33,6 +33,7 @@ from presspool.server.desk import Desk, Upload
 log = logging.getLogger(__name__)
 
 _MINUTE = 60.0
+_CUT_SECONDS = 1.0
 _STATUS = {
     "not-a-member": grpc.StatusCode.PERMISSION_DENIED,
     "revoked": grpc.StatusCode.PERMISSION_DENIED,
@@ -145,6 +146,8 @@ class PoolService(PoolServicer):
     def _header(self, request: Iterator[Part], stream: _Stream) -> Signed:
         part = next(request, Part())
         header = part.header
+        if part.WhichOneof("part") is None and _gone(stream.context):
+            raise grpc.RpcError
         if (
             part.WhichOneof("part") != "header"
             or len(header.body) > HEADER_BYTES
@@ -160,6 +163,8 @@ class PoolService(PoolServicer):
             stream.moved()
             self._count(stream)
             upload.add(part.chunk)  # empty, and refused, where it is another header
+        if not upload.whole and _gone(stream.context):
+            raise grpc.RpcError
         upload.finish()
 
     @contextmanager
@@ -292,6 +297,15 @@ class _Streams:
             self._began = time.monotonic()
             self._messages.clear()
             self._recorded.clear()
+
+
+def _gone(context: grpc.ServicerContext) -> bool:
+    """Whether a stream that ended early was cut, which is nobody's fault and no refusal.
+
+    gRPC may tell the end of a cut stream a moment before the cut.
+    """
+    left = threading.Event()
+    return not context.add_callback(left.set) or left.wait(_CUT_SECONDS)
 
 
 def _abort(context: grpc.ServicerContext, code: str) -> NoReturn:

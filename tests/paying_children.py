@@ -28,11 +28,12 @@ from tests.made_runs import STATE, Arrays, toml
 from tests.pool_children import PAUSE, _append, _log
 
 from presspool.client import agent, answers
+from presspool.client import home as homes
 from presspool.client.gate import RealGate, opened
 from presspool.client.link import Link
 from presspool.client.node import Backoff, Node
 from presspool.client.release import release, release_failure
-from presspool.client.settings import OutletSettings, read_settings
+from presspool.client.settings import OutletSettings
 from presspool.client.spool import Spool
 from presspool.common.adapters import digest
 from presspool.common.contract import Contract, read_canonical
@@ -82,13 +83,13 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
     """Work until killed or asked to end."""
     _log(folder / f"{name}.log")
     made, home = Certificates.read(folder), folder / name
-    settings = read_settings(home / agent.SETTINGS)
+    settings = homes.settings_in(home)
     with Spool.open(home / agent.WORK) as spool:
         Node(
             identity=made_outlet(name), spool=spool,
             link=_UnluckyLink(folder, name, address, mishaps, made),
             trainer=_trainer(folder, settings, spool, mishaps),
-            position=agent._position(settings), backoff=Backoff(first=0.05, most=0.5),
+            position=agent._position(home), backoff=Backoff(first=0.05, most=0.5),
         ).run()  # fmt: skip
 
 

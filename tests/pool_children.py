@@ -42,7 +42,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 def start(what: Callable[..., None], *args: object) -> BaseProcess:
     """A process that does this; forked from one that has imported everything."""
     os.environ["PYTHONPATH"] = os.pathsep.join(("src", "."))
-    _SERVER.set_forkserver_preload(["tests.pool_children"])
+    _SERVER.set_forkserver_preload(["tests.pool_children", "tests.paying_children"])
     process = _SERVER.Process(target=what, args=args, daemon=True)
     process.start()
     return process
