@@ -15,19 +15,21 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 from flwr.app import ConfigRecord, Message
 from tests.made_certificates import Certificates
 from tests.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
-from tests.made_runs import STATE
+from tests.made_runs import CONTRACT, STATE
 
 from presspool.client.link import Link
 from presspool.client.node import Backoff, Node
 from presspool.client.spool import Spool
 from presspool.common.contract import Contract, parse_contract
-from presspool.common.envelope import task_id
+from presspool.common.envelope import body_digest, task_id
 from presspool.common.errors import QuorumError
+from presspool.common.flower import become_server, node_of, to_bytes
 from presspool.common.results import RoundResult
-from presspool.common.update import RecordState, array_record
+from presspool.common.update import RecordState, TrainTask, array_record, pack_task
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
 from presspool.server.checkpoint import Checkpoint
@@ -95,6 +97,23 @@ def coordinator(
         checkpoints.save(file, point)
     service.close()
     server.stop(0).wait()
+
+
+def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
+    """Ask one outlet for one round on an adapter of so many bytes, and write down what came."""
+    _log(folder / "coordinator.log")
+    members, desk = Members({outlet: made_outlet(outlet)}), open_desk(folder)
+    service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
+    open_port(f"localhost:{port}", Certificates.read(folder).server(), [service.register])
+    grid = GrpcGrid(
+        desk, run=RUN, key=CONTRACT_KEY, outlets=[outlet], members=members.names, phase=600.0
+    )
+    become_server(run_id=1)
+    state = {"w": np.zeros(size // 4, np.float32)}
+    task = TrainTask(contract="{}", digest=CONTRACT, round=1, state=state)
+    message = Message(pack_task(task), node_of(outlet), "train", group_id="1")
+    (reply,) = grid.send_and_receive([message])
+    (folder / "came").write_text(body_digest(to_bytes(reply.content)))
 
 
 def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoint:
