@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
@@ -34,7 +34,7 @@ from presspool.common.envelope import (
     UpdateHeader,
     read_header,
 )
-from presspool.common.errors import AdmissionError
+from presspool.common.errors import AdmissionError, StorageError
 from presspool.server.database import Database
 from presspool.server.desk_body import StoredBody
 from presspool.server.desk_rows import (
@@ -101,6 +101,7 @@ class Desk:
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database, self._now = database, now
         self._turn = threading.Lock()  # SQLite's own waiting is slow and unfair
+        self._given_up: set[str] = set()  # uploads that a full disk kept from being thrown away
         self.tasks_changed, self.updates_changed = Signal(), Signal()
 
     # --- Tasks ----------------------------------------------------------------------------------
@@ -269,10 +270,19 @@ class Desk:
             raise
         upload.kept = True
         self.updates_changed.raise_()
+        if self._given_up:
+            with suppress(StorageError):
+                self._discard_given_up()
 
     def _discard(self, upload: str) -> None:
+        self._given_up.add(upload)
+        self._discard_given_up()
+
+    def _discard_given_up(self) -> None:
+        gone = list(self._given_up)
         with self._writing() as session:
-            session.execute(delete(ChunkRow).where(ChunkRow.owner == upload))
+            session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(gone)))
+        self._given_up.difference_update(gone)
 
     def sweep(self) -> None:
         """Throw away what a killed coordinator had staged; before the port is opened."""

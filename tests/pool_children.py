@@ -104,7 +104,8 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
     _log(folder / "coordinator.log")
     members, desk = Members({outlet: made_outlet(outlet)}), open_desk(folder)
     service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
-    open_port(f"localhost:{port}", Certificates.read(folder).server(), [service.register])
+    credentials = Certificates.read(folder).server()
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
     grid = GrpcGrid(
         desk, run=RUN, key=CONTRACT_KEY, outlets=[outlet], members=members.names, phase=600.0
     )
@@ -114,6 +115,8 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
     message = Message(pack_task(task), node_of(outlet), "train", group_id="1")
     (reply,) = grid.send_and_receive([message])
     (folder / "came").write_text(body_digest(to_bytes(reply.content)))
+    service.close()
+    server.stop(2.0).wait()
 
 
 def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoint:
