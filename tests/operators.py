@@ -117,9 +117,9 @@ class Operators:
         self._spawn("coordinator", "coordinator", "start", "--home", self.home)
         self.said("coordinator", "serving")
 
-    def start_outlet(self, name: str) -> None:
-        """Start an outlet's agent."""
-        self._spawn(name, "outlet", "run", "--home", self.outlet(name))
+    def start_outlet(self, name: str, *, tap: Path | None = None) -> None:
+        """Start an outlet's agent; what it hands to gRPC is copied to `tap`."""
+        self._spawn(name, "outlet", "run", "--home", self.outlet(name), tap=tap)
 
     def end(self, name: str, kind: signal.Signals = signal.SIGTERM) -> int:
         """End a process; returns its exit code."""
@@ -155,10 +155,10 @@ class Operators:
         """What a process said so far."""
         return (self.folder / f"{name}.log").read_text()
 
-    def _spawn(self, name: str, *arguments: object) -> None:
+    def _spawn(self, name: str, *arguments: object, tap: Path | None = None) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                _command(arguments), env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
+                _command(arguments, tap=tap), env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
             )
 
     def said(self, name: str, before: str) -> str:
@@ -171,5 +171,6 @@ class Operators:
         return self.log(name).partition(before)[2].partition("\n")[0]
 
 
-def _command(arguments: Sequence[object]) -> list[str]:
-    return [sys.executable, "-m", "presspool.cli", *map(str, arguments)]
+def _command(arguments: Sequence[object], *, tap: Path | None = None) -> list[str]:
+    program = ["presspool.cli"] if tap is None else ["tests.tap", str(tap)]
+    return [sys.executable, "-m", *program, *map(str, arguments)]

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -310,6 +310,27 @@ def test_no_budget_is_charged_twice_or_missed_whatever_breaks(tmp_path: Path) ->
     )
     assert figures["charges"] == 4
     assert figures["coordinator"] + figures["kill"] + figures["cut"] == 12
+    planted_mistakes_are_found(tmp_path, "outlet-03", pool_children.contract_of(
+        [f"outlet-{number:02}" for number in range(5)], 12, quorum=2))  # fmt: skip
+
+
+def planted_mistakes_are_found(folder: Path, outlet: str, contract: Contract) -> None:
+    """The comparison fails where a ledger or a record is spoiled."""
+    found, seen = ledger_of(folder, outlet), record_of(folder, outlet)
+    charged_once_and_released_once(found, seen, contract)
+    reserve = next(e for e in found if isinstance(e, entries.Reserve))
+    intent = next(e for e in found if isinstance(e, entries.ReleaseIntent))
+    other = "sha256:" + "0" * 64
+    for spoiled, record in (
+        ([e for e in found if e != reserve], seen),  # never charged
+        ([*found, reserve], seen),  # charged twice
+        ([e for e in found if e != intent], seen),  # sent and never bound
+        ([*found, intent], seen),  # bound twice
+        (found, replace(seen, sent=[*seen.sent, (1, other)])),  # other bytes were sent
+        (found, replace(seen, steps=[*seen.steps, (13, 13)])),  # a round more was trained
+    ):
+        with pytest.raises(AssertionError):
+            charged_once_and_released_once(spoiled, record, contract)
 
 
 @pytest.mark.soak

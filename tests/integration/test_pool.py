@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.made_runs import write_run
 from tests.operators import Operators
+from tests.tap import leaks
 
 from presspool.common.adapters import digest
 from presspool.common.ledger import entries
@@ -91,8 +92,9 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     plant(run, reader=f"{CANARY}-reader", text="goal", label=f"{CANARY}-label")
     pool.start()
     pool.join(names)
+    tap = tmp_path / "sent by north-post"
     for name in names:
-        pool.start_outlet(name)
+        pool.start_outlet(name, tap=tap if name == "north-post" else None)
     queued = pool.coordinator("submit", run)
     assert queued["not_members"] == []
     assert queued["contract"] == pool.contract.digest
@@ -117,8 +119,14 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         found = kinds(pool.outlet(name))
         assert found.count("reserve") == found.count("settle") == 1
         assert found.count("release-intent") == 3
-    assert files_with(CANARY, pool.home) == []
+    planted = [CANARY, *(f"{CANARY}-{what}" for what in ("reader", "text", "label"))]
+    for file in pool.home.rglob("*"):
+        assert not file.is_file() or leaks(file.read_bytes(), planted) == []
     outlet = pool.outlet("north-post")
+    (reply,) = (outlet / "work").glob("*.reply")
+    sent = tap.read_bytes()
+    assert reply.read_bytes()[-1000:] in sent
+    assert leaks(sent, planted) == []
     assert list((outlet / "work").glob("*.reply"))  # the very bytes that left
     assert files_with(CANARY, outlet) == []
     assert pool.coordinator("status")["running"]
