@@ -89,10 +89,10 @@ def everything_paid_for_arrives(
                 message = asking(contract, state, number)
                 (reply,) = pool.grid(phase=WAIT).send_and_receive([message])
                 assert reply.has_content(), f"round {number} is lost: {reply}"
-                header, chunks = pool.desk.update(task_id(RUN, number, OUTLET))
+                header, body = pool.desk.update(task_id(RUN, number, OUTLET))
                 bound = {e.round: e.digest for e in real.entries()
                          if isinstance(e, entries.ReleaseIntent)}  # fmt: skip
-                assert body_digest(b"".join(chunks)) == header.body == bound[number]
+                assert body_digest(body.read(header.bytes)) == header.body == bound[number]
         finally:
             process.terminate()
             process.join(WAIT)
