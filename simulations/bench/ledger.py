@@ -237,8 +237,8 @@ def _recompute(
             event = events.SelfComposed(
                 count=draw.randint(20, 400),
                 event=events.PoissonSampled(
-                    rate=round(draw.uniform(0.01, 0.15), 5),
-                    event=events.Gaussian(noise_multiplier=round(draw.uniform(0.8, 2.0), 4)),
+                    rate=round(draw.uniform(0.01, 0.06), 5),
+                    event=events.Gaussian(noise_multiplier=round(draw.uniform(1.0, 2.0), 4)),
                 ),
             )
             stated = entries.Stated(
