@@ -91,8 +91,9 @@ class Watch:
 
     def want(self, contract: str, number: int) -> None:
         """Fetch the proof of a round's entry as soon as it is complete; from any thread."""
-        self._wanted = (contract, number)
-        self._link.hurry()
+        if self._wanted != (contract, number):  # else it is fetched whenever the log moves
+            self._wanted = (contract, number)
+            self._link.hurry()
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS

@@ -36,10 +36,14 @@ class Operators:
         folder: where the homes go.
         run: a run file made by `tests.made_runs.write_run`.
         deterministic: seed of the outlets' noise.
+
+    Attributes:
+        witnesses: whether the outlets that join from now on demand witnesses and approve each other.
     """
 
     def __init__(self, folder: Path, run: Path, *, deterministic: int) -> None:
         self.folder, self.run, self._seed = folder, run, deterministic
+        self.witnesses = False
         self.contract = freeze(read_run_file(run).contract)
         self.home = folder / "coordinator"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -96,6 +100,18 @@ class Operators:
                 f"join {name}"
             )
             self._settle_in(name)
+        if self.witnesses:
+            self._approve_each_other(names)
+
+    def _approve_each_other(self, names: Sequence[str]) -> None:
+        """As operators on the telephone: one reads what `me` shows, the others type it."""
+        for name in names:
+            me = self.presspool("outlet", "peers", "me", "--home", self.outlet(name))
+            for other in set(names) - {name}:
+                home = self.outlet(other)
+                self.presspool(
+                    "outlet", "peers", "approve", name, me["fingerprint"], "--home", home
+                )
 
     def _settle_in(self, name: str) -> None:
         home = self.outlet(name)
@@ -104,7 +120,8 @@ class Operators:
             "deterministic": self._seed, "policy": "policy.toml", "ledger": "ledger.db",
         }  # fmt: skip
         (home / "outlet.toml").write_text(toml(settings))
-        (home / "policy.toml").write_text(toml(policy_body(self.contract)))
+        rules = policy_body(self.contract, witnesses={"required": self.witnesses})
+        (home / "policy.toml").write_text(toml(rules))
         self.presspool(
             "outlet", "budget", "init", "--home", home, "--epsilon-max", 60, "--order", 4
         )
