@@ -219,8 +219,8 @@ class TwoFaced(WitnessingServicer):
 
 @contextmanager
 def witness_pool(
-    parent: Path, count: int, *, faces: Callable[[Sequence[WitnessService]], TwoFaced] | None = None,
-    liars: int = 0,
+    parent: Path, count: int, *, liars: int = 0,
+    faces: Callable[[Sequence[WitnessService]], TwoFaced] | None = None,
 ) -> Iterator[WitnessPool]:  # fmt: skip
     """A pool of outlets that approve each other; none of their witnesses runs yet."""
     home, address = parent / "coordinator", f"localhost:{free_port()}"

@@ -38,7 +38,7 @@ class Operators:
         deterministic: seed of the outlets' noise.
 
     Attributes:
-        witnesses: whether the outlets that join from now on demand witnesses and approve each other.
+        witnesses: whether outlets that join demand witnesses and approve each other.
     """
 
     def __init__(self, folder: Path, run: Path, *, deterministic: int) -> None:
