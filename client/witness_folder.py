@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from presspool.common.canonical_json import canonical
-from presspool.common.errors import StorageError
+from presspool.common.files import private_folder
 from presspool.common.keys import write_secret
 from presspool.common.ledger import notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
@@ -50,11 +50,8 @@ class WitnessFolder:
             StorageError: the disk refuses.
         """
         path = home / WITNESS
-        try:
-            for folder in (path, path / "heads", path / "proofs"):
-                folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StorageError("cannot write", where=str(path), got=error.strerror) from None
+        for folder in (path, path / "heads", path / "proofs"):
+            private_folder(folder)
         return cls(path=path, heads=Heads(path / "heads"))
 
     def own_head(self) -> Checkpoint | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +316,7 @@ def test_an_outlet_publishes_and_cosigns_in_its_own_name_only(tmp_path: Path) ->
         with Ledger(honest.ledger) as ledger:
             note = ledger.checkpoint(honest.identity.log)
             leaves = [merkle.leaf_hash(body) for body in ledger.bodies(0, 1)]
-        refused = [
+        refused: list[Callable[[], object]] = [
             lambda: link.publish(start=0, leaves=leaves, note=note),  # another's head
             lambda: link.publish(start=0, leaves=[bytes(32)], note=own_note(liar)),
             lambda: link.publish(start=0, leaves=[*leaves, b"short"], note=own_note(liar)),
