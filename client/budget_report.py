@@ -32,7 +32,8 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "delta": opened.delta, "epsilon_max": book.caps.epsilon_max,
         "claimed_epsilon": book.highest.epsilon_max, "entries": book.size,
         "spent_nats": book.spent * events.UNIT, "capacity_nats": room * events.UNIT,
-        "witnessed": policy.witnesses.required, "share": book.spent / room, "period": _period(ledger, period, policy),
+        "witnessed": policy.witnesses.required,
+        "share": book.spent / room, "period": _period(ledger, period, policy),
         "open": [
             {
                 "run": held.entry.run, "since": held.entry.day, "steps": held.steps,

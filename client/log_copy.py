@@ -25,7 +25,7 @@ from presspool.common.ledger.tree import Tree
 
 Fetch = Callable[[int], Sequence[bytes]]
 """Gives some entries from an index on; none where there are none."""
-MOST_ENTRIES = 1 << 20
+MOST_BYTES = 1 << 26  # of all entries: a hundred thousand of them
 
 
 class ContradictionError(EvidenceError):
@@ -71,8 +71,6 @@ class LogCopy:
             ContradictionError: they do, and contradict themselves or the head held.
         """
         head, _ = open_checkpoint(note, log=self._log)
-        if head.size > MOST_ENTRIES:
-            raise EvidenceError("size of the log", expected=f"at most {MOST_ENTRIES}")
         known = len(self)
         self._read_to(head.size, fetch)
         if self._tree.root(head.size) != head.root and known:
@@ -89,6 +87,9 @@ class LogCopy:
             found = fetch(len(self._entries))[: size - len(self._entries)]
             if not found:
                 raise EvidenceError("entries of the log", expected=size, got=len(self._entries))
+            self._bytes += sum(map(len, found))
+            if self._bytes > MOST_BYTES:
+                raise EvidenceError("entries of the log", expected=f"at most {MOST_BYTES} bytes")
             self._entries += found
             self._tree.extend(map(merkle.leaf_hash, found))
 
@@ -132,4 +133,5 @@ class LogCopy:
 
     def _forget(self) -> None:
         self._entries: list[bytes] = []
+        self._bytes = 0
         self._tree, self._rounds = Tree(), Rounds()

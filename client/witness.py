@@ -31,13 +31,20 @@ from presspool.client.log_copy import ContradictionError, LogCopy
 from presspool.client.policy import read_policy
 from presspool.client.witness_folder import WitnessFolder
 from presspool.client.witness_link import WitnessLink
-from presspool.client.witness_rule import WitnessRule
+from presspool.client.witness_rule import WitnessRule, evidence
 from presspool.common.errors import EvidenceError, PressPoolError, RollbackError
 from presspool.common.ledger import merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, open_checkpoint
 from presspool.common.ledger.forks import contradict, fork_proof
 from presspool.common.ledger.store import Ledger
-from presspool.common.ledger.witness import OK, UNPROVEN, Reply, Witness, parse_request
+from presspool.common.ledger.witness import (
+    OK,
+    UNPROVEN,
+    UNTRUSTED,
+    Reply,
+    Witness,
+    parse_request,
+)
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +148,14 @@ class Watch:
     def _answer(self, witness: Witness, data: bytes) -> bool:
         request = parse_request(data)
         head = Checkpoint.parse(request.checkpoint.text)
-        reply = Reply(status=UNPROVEN)
-        if head.origin != self._log.name or self._read(request.checkpoint):
+        if head.origin != self._log.name:
             reply = witness.add_checkpoint(data)
+        elif evidence(self._folder, self._log) is not None:
+            reply = Reply(status=UNTRUSTED)
+        elif self._read(request.checkpoint):
+            reply = witness.add_checkpoint(data)
+        else:
+            reply = Reply(status=UNPROVEN)
         if reply.status != OK:
             log.error("witness: no cosignature (%d) for the head of %d entries of %s", reply.status,
                       head.size, head.origin)  # fmt: skip

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from presspool.common.errors import EvidenceError, InputError
-from presspool.common.files import replace_file
+from presspool.common.files import replacing
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
 
@@ -133,11 +132,8 @@ def read_secret(path: Path) -> bytes:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Replace a file that nobody but its owner may ever read, not even while it is written."""
-    before = os.umask(0o077)
-    try:
-        replace_file(path, content)
-    finally:
-        os.umask(before)
+    with replacing(path, private=True) as stream:
+        stream.write(content)
 
 
 def _plain(fingerprint: str) -> str:

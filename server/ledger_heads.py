@@ -23,7 +23,7 @@ from presspool.common.ledger.witness import Request
 from presspool.server.database import Database
 from presspool.server.witness_tables import HeadRow, LeavesRow
 
-MOST_LEAVES = 1 << 20  # of one ledger: 32 MiB
+MOST_LEAVES = 1 << 17  # of one ledger, all of which are held in memory
 
 
 class LedgerHeads:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.made_outlets import policy_body
+from tests.made_runs import toml
 from tests.made_witnesses import (
     CONTRACT,
     Outlet,
@@ -26,14 +28,19 @@ from typer.testing import CliRunner
 
 from presspool.cli import app
 from presspool.client import peers
+from presspool.client.gate import opened
+from presspool.client.settings import read_settings
+from presspool.common.contract import Contract
 from presspool.common.errors import (
     AdmissionError,
+    GuardError,
     InputError,
     LinkError,
+    NotNowError,
     PressPoolError,
     RollbackError,
 )
-from presspool.common.ledger import merkle, notes
+from presspool.common.ledger import entries, merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint, parse_proof
 from presspool.common.ledger.consortium import parse_entry
 from presspool.common.ledger.forks import verify_fork
@@ -188,6 +195,58 @@ def held(outlet: Outlet, pool: WitnessPool) -> int:
     return Checkpoint.parse(note.text).size if note else 0
 
 
+def admit(outlet: Outlet, contract: Contract, number: int, state: str) -> None:
+    """Ask the outlet's whole gate, as its app does."""
+    (outlet.home / "outlet.toml").write_text(
+        toml({"name": outlet.identity.name, "data": "x.csv", "policy": "policy.toml",
+              "ledger": "ledger.db"})
+    )  # fmt: skip
+    with opened(read_settings(outlet.home / "outlet.toml")) as gate:
+        gate.admit(contract, number=number, adapter=adapter(state))
+
+
+def test_the_gate_asks_the_witnesses_before_anything_is_charged(tmp_path: Path) -> None:
+    with witness_pool(tmp_path, 3) as pool:
+        contract = offered(outlets={"outlet-0": 30, "outlet-1": 20})
+        for outlet in pool.outlets:
+            (outlet.home / "policy.toml").write_text(
+                toml(policy_body(contract, witnesses={"required": True}))
+            )
+        pool.start()
+        first, second = pool.outlets[:2]
+        with pytest.raises(NotNowError, match="not witnessed yet"):
+            admit(first, contract, 1, "start")
+        pool.service.commit(entry(0, state="start", contract=contract.digest))
+        for outlet in (first, second):
+            assert outlet.settled(1, "start", contract.digest) == "trained"
+        admit(first, contract, 1, "start")
+        with pytest.raises(GuardError) as caught:
+            admit(second, contract, 1, "another adapter")
+        assert caught.value.code == "split-view"
+        with pytest.raises(GuardError):
+            admit(second, contract, 1, "start")
+        peers.withdraw(first.home, "outlet-1")
+        peers.withdraw(first.home, "outlet-2")
+        with pytest.raises(GuardError, match="peers approve NAME FINGERPRINT") as caught:
+            admit(first, contract, 1, "start")
+        assert caught.value.code == "witnesses-too-few"
+        assert [reasons(outlet) for outlet in (first, second)] == [
+            ["witnesses-too-few"], ["split-view"],
+        ]  # fmt: skip
+        (first.home / "policy.toml").write_text(
+            toml(policy_body(contract, witnesses={"required": False}))
+        )
+        admit(first, contract, 1, "anything")
+
+
+def reasons(outlet: Outlet) -> list[str]:
+    """Why its ledger says that runs were refused; no entry of any other kind is there."""
+    with Ledger(outlet.ledger) as ledger:
+        found = [entries.parse_entry(body) for body in ledger.bodies(1, ledger.book.size)]
+    assert all(isinstance(said, entries.Refusal) for said in found)
+    return [said.reason for said in found if isinstance(said, entries.Refusal)]
+
+
 def log_of(pool: WitnessPool) -> str:
     return pool.folder.log.key.name
 
@@ -227,6 +286,10 @@ def test_a_log_that_tells_of_one_round_twice_is_not_cosigned_and_proven(tmp_path
         for proof in said:
             proof.verify(merkle.leaf_hash(proof.extra), log=pool.folder.log.key)
         assert [parse_entry(proof.extra).round for proof in said] == [0, 0]
+        # Who has the proof cosigns nothing of this log any more.
+        held_before = held(outlet, pool)
+        pool.service._moved()
+        assert held(outlet, pool) == held_before == 1
         assert parse_entry(said[0].extra).adapter != parse_entry(said[1].extra).adapter
 
 
