@@ -180,7 +180,7 @@ def test_show_and_runs_say_what_is_used(
     policy = home / "policy.toml"
     assert "not witnessed" not in outlet("budget", "--home", home).out
     rules = policy.read_text()
-    policy.write_text(rules.replace("required = true", "required = false"))
+    policy.write_text(rules + "witnesses = { required = false }\n")
     assert "runs are not witnessed" in outlet("budget", "--home", home).out
     policy.write_text(rules)
     assert outlet("runs", "--home", home).out == "no run yet\n"
