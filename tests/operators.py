@@ -20,6 +20,8 @@ from tests.made_outlets import policy_body
 from tests.made_pools import free_port
 from tests.made_runs import toml
 
+from presspool.client.identity import Identity
+from presspool.client.peers import approve
 from presspool.common.run_file import freeze, read_run_file
 
 ENVIRONMENT = os.environ | {
@@ -104,14 +106,12 @@ class Operators:
             self._approve_each_other(names)
 
     def _approve_each_other(self, names: Sequence[str]) -> None:
-        """As operators on the telephone: one reads what `me` shows, the others type it."""
-        for name in names:
-            me = self.presspool("outlet", "peers", "me", "--home", self.outlet(name))
+        """As by `outlet peers approve`, which would take a process for each pair."""
+        keys = {name: Identity.read(self.outlet(name)).peer for name in names}
+        for name, own in keys.items():
             for other in set(names) - {name}:
-                home = self.outlet(other)
-                self.presspool(
-                    "outlet", "peers", "approve", name, me["fingerprint"], "--home", home
-                )
+                peer = keys[other]
+                approve(self.outlet(name), peer, peer.fingerprint, own=own)
 
     def _settle_in(self, name: str) -> None:
         home = self.outlet(name)

@@ -88,8 +88,6 @@ def test_an_outlet_that_is_ready_has_no_fault_and_no_warning(outlet: Identity, r
             "erased",
             "disk",
             "engine",
-            "disk",
-            "engine",
             "witnesses",
         ),
         OK,
