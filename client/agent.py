@@ -1,4 +1,4 @@
-"""Putting an outlet's agent together: identity, settings, spool, link, the app that trains.
+"""Putting an outlet's agent together: identity, settings, spool, links, witness, the app.
 
 A real outlet has a policy and a ledger; without them its agent does not start, because a run would
 then be neither judged nor charged.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,8 +26,11 @@ from presspool.client.joining import renew_if_due
 from presspool.client.link import Link
 from presspool.client.node import Node
 from presspool.client.spool import Spool
-from presspool.common.errors import InputError, LedgerError, LinkError
+from presspool.client.witness import Watch
+from presspool.client.witness_link import WitnessLink
+from presspool.common.errors import InputError, LedgerError, LinkError, NotNowError
 from presspool.common.tls import channel, split_address
+from presspool.common.update import FAILURES, unpack_task
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +48,19 @@ def agent(home: Path) -> Iterator[Node]:
     """
     identity = Identity.read(home)
     check_home(home, identity)
+    dial = _dialler(home)
     with Spool.open(home / WORK) as spool:
-        yield Node(
-            identity=identity, spool=spool, link=Link(identity.address, _dialler(home)),
-            trainer=_trainer(home, spool), position=_position(home),
+        watch = Watch(
+            identity, ledger=homes.ledger_path(home), policy=homes.policy_path(home),
+            link=WitnessLink(identity.address, dial),
+            news=lambda: node.nudge(),  # noqa: PLW0108  there is no node yet
         )  # fmt: skip
+        node = Node(
+            identity=identity, spool=spool, link=Link(identity.address, dial),
+            trainer=_witnessed(_trainer(home, spool), watch, home), position=_position(home),
+        )  # fmt: skip
+        with watch:
+            yield node
 
 
 def check_home(home: Path, identity: Identity) -> None:
@@ -88,13 +100,15 @@ def _is_loopback(address: str) -> bool:
 
 def _dialler(home: Path) -> Callable[[], grpc.Channel]:
     """Makes the link anew, after renewing the certificate where that is due."""
+    turn = threading.Lock()  # of the agent's two lines, one renews
 
     def dial() -> grpc.Channel:
-        identity = Identity.read(home)
-        try:
-            identity = renew_if_due(identity, now=time.time())
-        except (InputError, LinkError) as error:  # the old one may be good for ten days more
-            log.warning("the certificate could not be renewed yet: %s", error)
+        with turn:
+            identity = Identity.read(home)
+            try:
+                identity = renew_if_due(identity, now=time.time())
+            except (InputError, LinkError) as error:  # the old one may be good for ten days more
+                log.warning("the certificate could not be renewed yet: %s", error)
         return channel(identity.address, identity.credential, root=identity.root)
 
     return dial
@@ -108,6 +122,30 @@ def _trainer(home: Path, spool: Spool) -> Callable[[Message], Message]:
         return serve(message, home / homes.SETTINGS, kept=kept)
 
     return train
+
+
+def _witnessed(
+    train: Callable[[Message], Message], watch: Watch, home: Path
+) -> Callable[[Message], Message]:
+    """Training that tells the witness what it waits for.
+
+    Where witnesses are required, nothing is trained before the pool was asked which head of this
+    ledger it has: a home that was restored as a whole finds only there that it is old.
+    """
+
+    def trainer(message: Message) -> Message:
+        if not watch.ready.is_set() and homes.policy_in(home).witnesses.required:
+            raise NotNowError(
+                "not-now-witnesses", "the pool was not yet asked for the head of this ledger",
+                advice="nothing: it is tried again",
+            )  # fmt: skip
+        reply = train(message)
+        if reply.has_error() and FAILURES.get(reply.error.code) == "not-now-witnesses":
+            task = unpack_task(message.content)
+            watch.want(task.digest, task.round - 1)
+        return reply
+
+    return trainer
 
 
 def _position(home: Path) -> Callable[[str], tuple[int, str]]:

@@ -10,8 +10,9 @@ so that whatever carries its messages (our own agent, stock Flower) cannot go ro
 of a task, and why each stands where it stands:
 
 1. The contract is parsed and compared with its digest: nothing is decided on half-read words.
-2. Guard: policy, what the ledger knows of run and round, approval, quiet hours. First because it is
-   cheap and final; nothing has been loaded for a run that is refused.
+2. Guard: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
+   witnesses have seen the adapter that the round starts from. First because it is cheap and final;
+   nothing has been loaded for a run that is refused.
 3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
    must cost nobody anything. Its outcome hangs on no reader's record.
 4. The adapter that came in, against the model's own names and shapes: needs the model, and still
@@ -80,7 +81,7 @@ def train(message: Message, context: Context) -> Message:
         settings, kept = settings_of(context), answers.file_of(context)
         with opened(settings) as gate:
             try:
-                gate.admit(contract, number=task.round)
+                gate.admit(contract, number=task.round, adapter=digest(task.state))
             except GuardError as refused:
                 bound = gate.bound(contract, number=task.round)
                 return _again(refused, answers.handed_out_before(kept, bound), message)

@@ -101,7 +101,7 @@ class Budget:
         ledger: an open ledger; the caller closes it (`open` does both).
         policy: the outlet's.
         dataset: random id of the data that is trained on; None for the ledger's only data set.
-        head: this ledger's highest head that somebody else keeps, if anybody does.
+        head: gives this ledger's highest head that is known from elsewhere, if any is.
     """
 
     def __init__(
@@ -155,9 +155,13 @@ class Budget:
             BudgetError: the run does not fit under a cap; the refusal is written down.
             GuardError: the round is bound, the run is over, or its event has no price here.
             LedgerError: the ledger cannot be used.
+            RollbackError: the file is older than a head that it once had: a run's rounds in it
+                may have been released already, though it knows nothing of it.
             StorageError: the disk refuses.
             PlanError: more steps than were reserved; the run is over then, and stays charged.
         """
+        if (head := self._head()) is not None:
+            self._ledger.compare(head)
         self.check(contract.digest, number=number)
         held = self._held(contract.digest) or self._reserve(contract)
         try:

@@ -32,6 +32,7 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "delta": opened.delta, "epsilon_max": book.caps.epsilon_max,
         "claimed_epsilon": book.highest.epsilon_max, "entries": book.size,
         "spent_nats": book.spent * events.UNIT, "capacity_nats": room * events.UNIT,
+        "witnessed": policy.witnesses.required,
         "share": book.spent / room, "period": _period(ledger, period, policy),
         "open": [
             {

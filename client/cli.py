@@ -9,12 +9,14 @@ import typer
 
 from presspool.client.budget_cli import budget, runs
 from presspool.client.erase_cli import erase
+from presspool.client.peers_cli import peers
 from presspool.client.policy_cli import approve, policy
 from presspool.common.console import out, print_json
 
 outlet = typer.Typer(help="Commands of an outlet's operator.", no_args_is_help=True)
 outlet.add_typer(budget, name="budget")
 outlet.add_typer(policy, name="policy")
+outlet.add_typer(peers, name="peers")
 outlet.command(name="approve")(approve)
 outlet.command(name="runs")(runs)
 outlet.command(name="erase")(erase)

@@ -23,10 +23,12 @@ from presspool.client import home as homes
 from presspool.client.identity import Identity
 from presspool.client.joining import CALL_SECONDS, explaining
 from presspool.client.settings import OutletSettings
+from presspool.client.witness_rule import WitnessRule, evidence
 from presspool.common.contract import Contract, parse_contract
 from presspool.common.decoders import column_names
-from presspool.common.errors import LinkError, PressPoolError
+from presspool.common.errors import GuardError, LinkError, PressPoolError
 from presspool.common.ledger import notes
+from presspool.common.ledger.quorum import needed
 from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
@@ -83,6 +85,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
         yield _certificate(identity, time.time())
         yield from _coordinator(identity)
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
+        yield _checked("witnesses", lambda: _witnesses(identity))
     yield _versions()
     yield _checked("data", lambda: _data(homes.settings_in(home)))
     yield _checked("erased", lambda: _erased(home))
@@ -182,6 +185,31 @@ def _erased(home: Path) -> Finding:
     """Erased readers can be told apart; if not, rounds are trained on nobody."""
     count = len(homes.register_in(home).excluded())
     return Finding(check="erased", state=OK, found=f"{count} readers are left out")
+
+
+def _witnesses(identity: Identity) -> Finding:
+    """Contradictions first; then whether a quorum can be made, and of whom."""
+    rules = homes.policy_in(identity.home).witnesses
+    rule = WitnessRule.of(identity, liars=rules.liars)
+    found = evidence(rule.folder, rule.log)
+    if found is not None:
+        return Finding(check="witnesses", state=FAULT,
+                       found=f"the coordinator contradicts itself: {found}",
+                       advice=f"compare with the other outlets; presspool audit fork {found} "
+                       f"--key {identity.log_key} checks a .fork file")  # fmt: skip
+    if not rules.required:
+        return Finding(check="witnesses", state=WARNING, found="not required: nobody would notice "
+                       "a coordinator that shows each outlet another run",
+                       advice="approve peers, and write required = true under [witnesses] in "
+                       "policy.toml")  # fmt: skip
+    try:
+        rule.check_peers()
+    except GuardError as error:
+        return _fault("witnesses", error)
+    least = needed(peers=len(rule.approved), liars=rules.liars)
+    names = ", ".join(peer.outlet for peer in rule.approved)
+    return Finding(check="witnesses", state=OK, found=f"{least} of {len(rule.approved)} approved "
+                   f"peers must have seen a round: {names}")  # fmt: skip
 
 
 def _disk(home: Path) -> Finding:

@@ -5,11 +5,11 @@ simulation's outlet has neither: its gate asks only whether round and adapter ar
 and charges nothing, which the results of a simulation say.
 
 Invariants:
-    * What a real gate decides hangs on contract, policy, approvals, ledger and clock; data plays
-      no part.
+    * What a real gate decides hangs on contract, policy, approvals, ledger, witnesses and clock;
+      data plays no part.
     * A refusal is written into the ledger before it is told to anybody.
 
-Example: ``with opened(settings) as gate: gate.admit(contract, number=1)``.
+Example: ``with opened(settings) as gate: gate.admit(contract, number=1, adapter=digest)``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,17 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from presspool.client import guard
 from presspool.client.approvals import FOLDER, Approvals
 from presspool.client.budget import Budget
+from presspool.client.identity import Identity
 from presspool.client.policy import Policy, read_policy
 from presspool.client.settings import OutletSettings
+from presspool.client.witness_folder import WitnessFolder
+from presspool.client.witness_rule import WitnessRule
 from presspool.common.adapters import digest, trainable
 from presspool.common.contract import Contract
 from presspool.common.errors import GuardError, StorageError
@@ -48,8 +52,14 @@ class Counted(Protocol):
 class Gate(Protocol):
     """What every task passes."""
 
-    def admit(self, contract: Contract, *, number: int) -> None:
-        """Return if this round of the contract may be trained now; raises `GuardError`."""
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
+        """Return if this round of the contract may be trained now; raises `GuardError`.
+
+        Args:
+            contract: the run's.
+            number: the round, from 1.
+            adapter: digest of the adapter that it starts from.
+        """
 
     def bound(self, contract: Contract, *, number: int) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
@@ -70,7 +80,7 @@ class Unmetered:
 
     name: str
 
-    def admit(self, contract: Contract, *, number: int) -> None:
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:  # noqa: ARG002
         """Return if this round was agreed."""
         guard.check_round(contract, name=self.name, number=number)
 
@@ -103,6 +113,7 @@ class RealGate:
         policy: its rules.
         approvals: what its people approved.
         budget: its ledger.
+        witnesses: who must have seen the round before; None where the policy asks for nobody.
         clock: gives the time, aware of its zone.
     """
 
@@ -110,9 +121,10 @@ class RealGate:
     policy: Policy
     approvals: Approvals
     budget: Budget
+    witnesses: WitnessRule | None
     clock: Callable[[], datetime]
 
-    def admit(self, contract: Contract, *, number: int) -> None:
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         with self._recorded(contract):
             guard.check_round(contract, name=self.name, number=number)
@@ -124,6 +136,9 @@ class RealGate:
                 self.approvals.ask(contract)
         guard.check_approval(self.policy, contract, approved=approved)
         guard.check_time(self.policy, self.clock())
+        if self.witnesses is not None:
+            with self._recorded(contract):
+                self.witnesses.check(contract.digest, number=number, adapter=adapter)
 
     def bound(self, contract: Contract, *, number: int) -> str:
         """As the ledger has it."""
@@ -162,13 +177,23 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
     if settings.policy is None or settings.ledger is None:
         yield Unmetered(name=settings.name)
         return
-    policy = read_policy(settings.policy)
-    with Budget.open(settings.ledger, policy=policy, dataset=settings.dataset) as budget:
+    policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
+    with Budget.open(
+        settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
+    ) as budget:
         yield RealGate(
             name=settings.name, policy=policy, budget=budget, clock=lambda: datetime.now(UTC),
             approvals=Approvals(settings.policy.parent / FOLDER),
+            witnesses=_witnesses(settings.home, policy),
         )  # fmt: skip
 
 
 def _shapes(model: PeftModel) -> guard.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
+
+
+def _witnesses(home: Path, policy: Policy) -> WitnessRule | None:
+    """The rule of the outlet at a home; none where its policy asks for none."""
+    if not policy.witnesses.required:
+        return None
+    return WitnessRule.of(Identity.read(home), liars=policy.witnesses.liars)

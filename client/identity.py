@@ -1,8 +1,9 @@
-"""Who this outlet is: its three private keys, its certificate, and what it pinned when it joined.
+"""Who this outlet is: its four private keys, its certificate, and what it pinned when it joined.
 
 ::
 
-    identity/   tls.key (PEM), update.key, log.key (hex): made here, mode 0600, never sent
+    identity/   tls.key (PEM), update.key, log.key, witness.key (hex): made here, mode 0600,
+                never sent
                 root.pem, coordinator.json: the coordinator, as the token named it
                 certificate.pem: this outlet, as the pool's root certified it; renewed by itself
 
@@ -28,6 +29,8 @@ from presspool.common.contract import Name
 from presspool.common.errors import EvidenceError, InputError
 from presspool.common.files import replace_file
 from presspool.common.keys import SigningKey, read_secret, write_secret
+from presspool.common.ledger import notes
+from presspool.common.peers import PeerKeys, origin_of
 from presspool.common.token import Token
 
 
@@ -39,11 +42,13 @@ class Keys:
         tls: ECDSA, PEM: makes the connection.
         update: signs updates.
         log: signs the ledger's checkpoints (the seed of a `notes.Signer`).
+        witness: cosigns other logs' checkpoints (likewise).
     """
 
     tls: bytes
     update: SigningKey
     log: SigningKey
+    witness: SigningKey
 
     def __repr__(self) -> str:
         return "Keys(…)"
@@ -59,7 +64,7 @@ class Keys:
         folder = identity_folder(home)
         if not (folder / "tls.key").exists():
             write_secret(folder / "tls.key", make_key())
-        for name in ("update.key", "log.key"):
+        for name in ("update.key", "log.key", "witness.key"):
             if not (folder / name).exists():
                 SigningKey.generate().write(folder / name)
         return cls.read(home)
@@ -72,6 +77,7 @@ class Keys:
             tls=read_secret(folder / "tls.key"),
             update=SigningKey.read(folder / "update.key"),
             log=SigningKey.read(folder / "log.key"),
+            witness=SigningKey.read(folder / "witness.key"),
         )
 
 
@@ -124,6 +130,22 @@ class Identity:
     def update(self) -> SigningKey:
         """The key that signs updates."""
         return self.keys.update
+
+    @property
+    def witness(self) -> notes.Signer:
+        """The key that cosigns other logs' heads."""
+        secret = self.keys.witness.secret
+        return notes.Signer.load(origin_of(self.name), secret, kind=notes.COSIGNATURE)
+
+    @property
+    def log(self) -> notes.Signer:
+        """The key that signs the heads of this outlet's ledger."""
+        return notes.Signer.load(origin_of(self.name), self.keys.log.secret, kind=notes.NOTE)
+
+    @property
+    def peer(self) -> PeerKeys:
+        """What the operators of other outlets approve."""
+        return PeerKeys(outlet=self.name, witness=self.witness.key, log=self.log.key)
 
     @classmethod
     def read(cls, home: Path) -> Self:

@@ -1,6 +1,6 @@
 """How an outlet joins a pool, and how its certificate is renewed afterwards.
 
-Keys are made here and stay here; what is sent is a certificate request, two public keys and two
+Keys are made here and stay here; what is sent is a certificate request, three public keys and three
 signatures. Until the coordinator's operator has confirmed the keys' fingerprint the outlet waits.
 It may be stopped at any moment: the same token goes on with the same keys.
 
@@ -82,8 +82,10 @@ class Joining:
     def fingerprint(self) -> str:
         """What the two operators compare."""
         tls = requested_key(make_request(self.keys.tls))
-        keys = PublicKeys(tls=tls, update=self.keys.update.public, log=self.keys.log.public)
-        return keys.fingerprint
+        return PublicKeys(
+            tls=tls, update=self.keys.update.public, log=self.keys.log.public,
+            witness=self.keys.witness.public,
+        ).fingerprint  # fmt: skip
 
     def ask(self) -> None:
         """Send the public keys, with a proof that each private one is here.
@@ -93,7 +95,8 @@ class Joining:
             LinkError: the coordinator cannot be reached.
         """
         request = make_request(self.keys.tls)
-        proofs = prove(self.token.invitation, request, self.keys.update, self.keys.log)
+        proofs = prove(self.token.invitation, request, update=self.keys.update,
+                       log=self.keys.log, witness=self.keys.witness)  # fmt: skip
         with explaining(self.token.address):
             EnrolmentStub(self.link).Join(  # type: ignore[no-untyped-call]
                 messages.JoinRequest(**proofs.__dict__), timeout=CALL_SECONDS

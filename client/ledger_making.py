@@ -19,6 +19,7 @@ from presspool.common.keys import SigningKey
 from presspool.common.ledger import notes
 from presspool.common.ledger.filter import PORTFOLIO, Caps
 from presspool.common.ledger.store import Ledger
+from presspool.common.peers import origin_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         raise LedgerError("there is a ledger already", where=str(path),
                           advice="keep it: a new one would forget what was spent")  # fmt: skip
     signer = notes.Signer.load(
-        wish.origin or f"presspool/{settings.name}", _key(home, new=wish.new_key).secret,
+        wish.origin or origin_of(settings.name), _key(home, new=wish.new_key).secret,
         kind=notes.NOTE,
     )  # fmt: skip
     Ledger.create(path, signer=signer, unit=wish.unit, order=wish.order, delta=wish.delta,

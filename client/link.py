@@ -1,4 +1,4 @@
-"""The outlet's calls to the coordinator: wait for a task, deliver an update.
+"""The outlet's calls to the coordinator: a line, and on it waiting for tasks, delivering updates.
 
 The outlet dials out; nothing listens here. A call either succeeds, or raises `LinkError` where
 trying again may help, or `AdmissionError` with the coordinator's code where it will not.
@@ -26,11 +26,12 @@ from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
 
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
+
 LIFETIME_SECONDS = 3600.0
 
 
-class Link:
-    """Calls to one coordinator.
+class Line:
+    """A connection to one coordinator, made anew where it failed or is old; of one thread.
 
     Args:
         address: its host and port, for messages.
@@ -38,9 +39,48 @@ class Link:
     """
 
     def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
-        self._address, self._dial = address, dial
+        self.address, self._dial = address, dial
         self._channel: grpc.Channel | None = None
         self._dialled = 0.0
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    @contextmanager
+    def calling(self) -> Iterator[grpc.Channel]:
+        """The channel for calls; what fails in the block is translated.
+
+        Raises:
+            LinkError: trying again may help.
+            AdmissionError: the coordinator refuses.
+        """
+        if time.monotonic() - self._dialled > LIFETIME_SECONDS:
+            self.close()
+        if self._channel is None:
+            self._channel, self._dialled = self._dial(), time.monotonic()
+        try:
+            yield self._channel
+        except grpc.RpcError as error:
+            self.close()
+            raise _translated(error, self.address) from None
+        except BaseException:
+            self.close()
+            raise
+
+
+class Link:
+    """Calls to one coordinator for tasks and updates.
+
+    Args:
+        address: its host and port, for messages.
+        dial: makes a channel, with the certificate that is there then.
+    """
+
+    def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
+        self._line = Line(address, dial)
 
     @contextmanager
     def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
@@ -57,7 +97,7 @@ class Link:
                 if first is None:
                     yield None
                 elif first.WhichOneof("part") != "header":
-                    raise LinkError("not a task", where=self._address)
+                    raise LinkError("not a task", where=self._line.address)
                 else:
                     signed = Signed(first.header.body, first.header.signature)
                     yield signed, (part.chunk for part in call)
@@ -76,24 +116,12 @@ class Link:
 
     def close(self) -> None:
         """Hang up."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._line.close()
 
     @contextmanager
     def _calling(self) -> Iterator[PoolStub]:
-        if time.monotonic() - self._dialled > LIFETIME_SECONDS:
-            self.close()
-        if self._channel is None:
-            self._channel, self._dialled = self._dial(), time.monotonic()
-        try:
-            yield PoolStub(self._channel)  # type: ignore[no-untyped-call]
-        except grpc.RpcError as error:
-            self.close()
-            raise _translated(error, self._address) from None
-        except BaseException:
-            self.close()
-            raise
+        with self._line.calling() as channel:
+            yield PoolStub(channel)  # type: ignore[no-untyped-call]
 
 
 def _parts(signed: Signed, chunks: Iterable[bytes]) -> Iterator[Part]:

@@ -119,7 +119,7 @@ class Node:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position = trainer, position
         self._backoff = backoff or Backoff()
-        self._stopping = threading.Event()
+        self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: str | None = None  # the task that was not to be trained just now
 
     def run(self) -> None:
@@ -141,13 +141,19 @@ class Node:
                     failures += 1
                     wait = self._backoff.seconds(failures)
                     log.warning("%s; trying again in %.1f s", error, wait)
-                    self._stopping.wait(wait)
+                    self._wake.wait(wait)
+                    self._wake.clear()
         self._link.close()
         log.info("stopped; unfinished work stays on disk")
 
     def stop(self) -> None:
         """End `run` when the step that it is in is over."""
         self._stopping.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """End the waiting between two tries: what was missing is there. From any thread."""
+        self._wake.set()
 
     def step(self) -> bool:
         """Do the next thing that there is to do, or wait a while for a task.

@@ -84,6 +84,18 @@ class QuietHours(_Part):
         return clock >= self.start or clock < self.end
 
 
+class Witnesses(_Part):
+    """Who must have seen a round's end before the next is trained.
+
+    Attributes:
+        required: train no round whose start was not cosigned by enough approved peers.
+        liars: how many of the approved peers may lie.
+    """
+
+    required: StrictBool = True
+    liars: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
 _DEFAULT_MODEL = BaseModelPin(
     name=DEFAULT_ID,
     weights="sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -110,6 +122,7 @@ class Policy(_Part):
         max_adapter_norm: largest L2 norm of an adapter that comes in.
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
+        witnesses: whether rounds must be witnessed (`presspool outlet peers`).
     """
 
     tasks: tuple[Literal["classification"], ...] = ("classification",)
@@ -127,6 +140,7 @@ class Policy(_Part):
     max_adapter_norm: Positive = 1_000.0
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
+    witnesses: Witnesses = Witnesses()
 
 
 def parse_policy(body: Mapping[str, Any], *, where: str = "policy.toml") -> Policy:
@@ -202,6 +216,13 @@ max_adapter_norm = 1000.0
 
 # A person approves each run: presspool outlet approve RUN
 manual_approval = true
+
+# No round is trained before this outlet's own witness and more than (n + liars) / 2 of the n peers
+# whose keys you approved (presspool outlet peers) have cosigned what it starts from. With
+# required = false the coordinator may show each outlet another run, and nobody would notice.
+[witnesses]
+required = true
+liars = 0
 
 # Base models that may be trained, by the hashes of their files. The name is for people.
 [[base_models]]

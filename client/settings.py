@@ -21,7 +21,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from presspool.common.contract import Name, validate
 from presspool.common.errors import ContractError, InputError
@@ -51,6 +51,12 @@ class OutletSettings(BaseModel):
     policy: Path | None = None
     ledger: Path | None = None
     dataset: RandomId | None = None
+    _home: Path = PrivateAttr(default=Path())
+
+    @property
+    def home(self) -> Path:
+        """The folder of the file that these were read from."""
+        return self._home
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> OutletSettings:
@@ -80,6 +86,8 @@ def read_settings(path: Path) -> OutletSettings:
             advice=error.advice,
         ) from None  # fmt: skip
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
-    return settings.model_copy(
+    read = settings.model_copy(
         update={key: path.parent / value for key, value in paths.items() if value is not None}
     )
+    read._home = path.parent
+    return read

@@ -1,19 +1,18 @@
 """What an outlet and the coordinator agree on when one joins: keys, proofs, fingerprint, refusals.
 
-An outlet has three keys, one purpose each: TLS (ECDSA), updates and its ledger's log (Ed25519). The
-TLS key proves possession by its certificate request, the other two by signatures over the
-invitation, the request and both of them, each under its own tag. What the two operators read to
-each other is a fingerprint of all three: 80 bits, so that nobody who stole a token can make other
+An outlet has four keys, one purpose each: TLS (ECDSA), updates, its ledger's log and its witness
+(Ed25519). The TLS key proves possession by its certificate request, the others by signatures over
+the invitation, the request and all of them, each under its own tag. What the two operators read to
+each other is a fingerprint of all four: 80 bits, so that nobody who stole a token can make other
 keys with the same one.
 
 Example:
-    >>> PublicKeys(tls=b"t" * 91, update=b"u" * 32, log=b"l" * 32).fingerprint
-    'F2M3-RWOV-A2TL-VY7U'
+    >>> PublicKeys(tls=b"t" * 91, update=b"u" * 32, log=b"l" * 32, witness=b"w" * 32).fingerprint
+    'DBDT-SS5K-DE7X-U3OA'
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from dataclasses import dataclass
 from typing import Final
@@ -21,10 +20,11 @@ from typing import Final
 from presspool.common.canonical_json import canonical
 from presspool.common.certificates import requested_key
 from presspool.common.errors import EvidenceError
-from presspool.common.keys import KEY_BYTES, SigningKey, verify
+from presspool.common.keys import KEY_BYTES, SigningKey, fingerprint, verify
 
 UPDATE_PROOF: Final = "presspool/join-update-key/v1"
 LOG_PROOF: Final = "presspool/join-log-key/v1"
+WITNESS_PROOF: Final = "presspool/join-witness-key/v1"
 RENEWAL: Final = "presspool/renewal/v1"
 
 # All that the coordinator ever answers to a caller whom it refuses, and what it means.
@@ -49,20 +49,20 @@ class PublicKeys:
         tls: SubjectPublicKeyInfo, DER.
         update: 32 bytes.
         log: 32 bytes.
+        witness: 32 bytes.
     """
 
     tls: bytes
     update: bytes
     log: bytes
+    witness: bytes
 
     @property
     def fingerprint(self) -> str:
-        """16 letters and digits in groups of four, none of which look alike."""
-        body = canonical({"tls": self.tls.hex(), "update": self.update.hex(),
-                          "log": self.log.hex()})  # fmt: skip
-        digest = hashlib.sha256(b"presspool/fingerprint/v1\0" + body).digest()
-        letters = base64.b32encode(digest[:10]).decode()
-        return "-".join(letters[at : at + 4] for at in range(0, 16, 4))
+        """What the two operators compare."""
+        body = {"tls": self.tls.hex(), "update": self.update.hex(), "log": self.log.hex(),
+                "witness": self.witness.hex()}  # fmt: skip
+        return fingerprint("presspool/fingerprint/v1", canonical(body))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +73,30 @@ class Proofs:
         request: PKCS #10, DER.
         update_key: 32 bytes.
         log_key: 32 bytes.
+        witness_key: 32 bytes.
         update_proof: the update key's signature.
         log_proof: the log key's signature.
+        witness_proof: the witness key's signature.
     """
 
     request: bytes
     update_key: bytes
     log_key: bytes
+    witness_key: bytes
     update_proof: bytes
     log_proof: bytes
+    witness_proof: bytes
 
 
-def prove(invitation: str, request: bytes, update: SigningKey, log: SigningKey) -> Proofs:
+def prove(
+    invitation: str, request: bytes, *, update: SigningKey, log: SigningKey, witness: SigningKey
+) -> Proofs:
     """What an outlet with these keys sends to use an invitation."""
-    body = _body(invitation, request, update.public, log.public)
+    body = _body(invitation, request, update.public, log.public, witness.public)
     return Proofs(
-        request=request, update_key=update.public, log_key=log.public,
+        request=request, update_key=update.public, log_key=log.public, witness_key=witness.public,
         update_proof=update.sign(UPDATE_PROOF, body), log_proof=log.sign(LOG_PROOF, body),
+        witness_proof=witness.sign(WITNESS_PROOF, body),
     )  # fmt: skip
 
 
@@ -100,14 +107,18 @@ def check_proofs(invitation: str, proofs: Proofs) -> PublicKeys:
         EvidenceError: one of them does not, or two are the same key.
     """
     tls = requested_key(proofs.request)  # caps the request's size first
-    if len(proofs.update_key) != KEY_BYTES or len(proofs.log_key) != KEY_BYTES:
+    keys = (proofs.update_key, proofs.log_key, proofs.witness_key)
+    if any(len(key) != KEY_BYTES for key in keys):
         raise EvidenceError("public key", expected=f"{KEY_BYTES} bytes")
-    if proofs.update_key == proofs.log_key:
-        raise EvidenceError("one key for two purposes", expected="a log key of its own")
-    body = _body(invitation, proofs.request, proofs.update_key, proofs.log_key)
+    if len(set(keys)) < len(keys):
+        raise EvidenceError("one key for two purposes", expected="a key of its own for each")
+    body = _body(invitation, proofs.request, *keys)
     verify(proofs.update_key, UPDATE_PROOF, body, proofs.update_proof)
     verify(proofs.log_key, LOG_PROOF, body, proofs.log_proof)
-    return PublicKeys(tls=tls, update=proofs.update_key, log=proofs.log_key)
+    verify(proofs.witness_key, WITNESS_PROOF, body, proofs.witness_proof)
+    return PublicKeys(
+        tls=tls, update=proofs.update_key, log=proofs.log_key, witness=proofs.witness_key
+    )
 
 
 def renewal_body(serial: str, request: bytes) -> bytes:
@@ -115,17 +126,8 @@ def renewal_body(serial: str, request: bytes) -> bytes:
     return canonical({"serial": serial, "request": hashlib.sha256(request).hexdigest()})
 
 
-def same_fingerprint(one: str, other: str) -> bool:
-    """Whether two fingerprints differ in nothing but letter case, dashes and spaces."""
-    return _plain(one) == _plain(other)
-
-
-def _plain(fingerprint: str) -> str:
-    return "".join(c for c in fingerprint.upper() if c.isalnum())
-
-
-def _body(invitation: str, request: bytes, update: bytes, log: bytes) -> bytes:
+def _body(invitation: str, request: bytes, update: bytes, log: bytes, witness: bytes) -> bytes:
     return canonical({
         "invitation": invitation, "request": hashlib.sha256(request).hexdigest(),
-        "update_key": update.hex(), "log_key": log.hex(),
+        "update_key": update.hex(), "log_key": log.hex(), "witness_key": witness.hex(),
     })  # fmt: skip

@@ -26,11 +26,15 @@ def replace_file(path: Path, content: bytes) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Write `path` so that a reader or a crash sees the old file or the whole new one.
 
     A sibling is written and fsynced, then renamed over `path`, then the folder is fsynced. If the
     block raises, what was at `path` is unchanged.
+
+    Args:
+        path: the file.
+        private: let nobody but its owner read it, not even while it is written.
 
     Yields:
         The sibling, open for writing.
@@ -40,7 +44,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     draft = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is overwritten
     try:
-        with draft.open("wb") as stream:
+        if private:
+            draft.unlink(missing_ok=True)  # what a crash left may be open to others
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(draft, flags, 0o600 if private else 0o666), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

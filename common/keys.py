@@ -16,8 +16,8 @@ Example:
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from presspool.common.errors import EvidenceError, InputError
-from presspool.common.files import replace_file
+from presspool.common.files import replacing
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 64
 
@@ -101,6 +101,17 @@ def key_id(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()[:16]
 
 
+def fingerprint(tag: str, body: bytes) -> str:
+    """80 bits of a SHA-256 for people to compare: 16 letters and digits in groups of four."""
+    letters = base64.b32encode(hashlib.sha256(_message(tag, body)).digest()[:10]).decode()
+    return "-".join(letters[at : at + 4] for at in range(0, 16, 4))
+
+
+def same_fingerprint(one: str, other: str) -> bool:
+    """Whether two fingerprints differ in nothing but letter case, dashes and spaces."""
+    return _plain(one) == _plain(other)
+
+
 def read_secret(path: Path) -> bytes:
     """The content of a file that nobody but its owner may read.
 
@@ -121,11 +132,12 @@ def read_secret(path: Path) -> bytes:
 
 def write_secret(path: Path, content: bytes) -> None:
     """Replace a file that nobody but its owner may ever read, not even while it is written."""
-    before = os.umask(0o077)
-    try:
-        replace_file(path, content)
-    finally:
-        os.umask(before)
+    with replacing(path, private=True) as stream:
+        stream.write(content)
+
+
+def _plain(fingerprint: str) -> str:
+    return "".join(c for c in fingerprint.upper() if c.isalnum())
 
 
 def _message(tag: str, body: bytes) -> bytes:

@@ -47,6 +47,7 @@ FAILURES = {
     9: "round-released",
     10: "run-over",
     11: "ledger-unusable",
+    12: "not-now-witnesses",
     **dict(enumerate(GUARD_REASONS, start=20)),
 }
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from flwr.app import Context, RecordDict
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from presspool.common.errors import InputError, QuorumError
-from presspool.common.results import RunResult, read_result
+from presspool.common.results import RunResult
 from presspool.common.run_folder import RunFolder
-from presspool.common.run_grid import RUN_ID, RunGrid
-from presspool.server.rounds import run
+from presspool.server.rounds import Committed, run, uncommitted
 
 LONGEST_WAIT, PAUSE = 600.0, 0.2  # seconds
 
@@ -34,19 +33,13 @@ def main(grid: Grid, context: Context) -> None:
             "the coordinator does not know which run to run", where="run configuration",
             expected="run-folder = the path of a run folder",
         )  # fmt: skip
-    found = RunFolder(Path(str(folder)))
-    _wait_for_nodes(grid, found.read_contract().federation.quorum)
-    run(grid, found)
+    serve(grid, RunFolder(Path(str(folder))))
 
 
-def serve(grid: RunGrid, folder: RunFolder) -> RunResult:
-    """Run the app on a grid of our own, and read what it wrote."""
-    context = Context(
-        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(),
-        run_config={"run-folder": str(folder.path)},
-    )  # fmt: skip
-    app(grid=grid, context=context)
-    return read_result(folder.path)
+def serve(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) -> RunResult:
+    """Run, or continue, a folder's run once enough outlets are there; as `rounds.run`."""
+    _wait_for_nodes(grid, folder.read_contract().federation.quorum)
+    return run(grid, folder, committed=committed)
 
 
 def _wait_for_nodes(grid: Grid, quorum: int) -> None:

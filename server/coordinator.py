@@ -22,6 +22,7 @@ from contextlib import suppress
 from presspool.common.contract import Contract
 from presspool.common.envelope import task_id
 from presspool.common.errors import PressPoolError, QuorumError, StorageError
+from presspool.common.ledger.consortium import Entry
 from presspool.common.run_folder import RunFolder
 from presspool.common.stopping import until_signalled
 from presspool.common.tls import caller, server_credentials
@@ -36,6 +37,7 @@ from presspool.server.members import Members
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
 from presspool.server.runs import Runs, Submitted
+from presspool.server.witness_service import WitnessService
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +67,15 @@ class Coordinator:
         self._pool = PoolService(
             self._desk, member=lambda context: self._members.member(caller(context))
         )
+        self._witnesses = WitnessService(
+            self._database, folder.log, peers=self._members.peers, record=self._desk.refuse,
+            member=lambda context: self._members.member(caller(context)),
+        )  # fmt: skip
         self._server, self.port = open_port(
             listen, server_credentials(folder.server, root=folder.root.certificate),
             [
                 self._pool.register,
+                self._witnesses.register,
                 lambda server: enrolment.serve(server, self._members, folder.root),
             ],
         )  # fmt: skip
@@ -86,6 +93,7 @@ class Coordinator:
                         self._work(run)
         finally:
             self._pool.close()
+            self._witnesses.close()
             self._server.stop(grace=1.0).wait()
             self._database.close()
 
@@ -114,8 +122,15 @@ class Coordinator:
             self._desk, run=run.id, key=self._folder.contract, outlets=contract.outlets,
             members=lambda: self._present(run), phase=run.phase,
         )  # fmt: skip
+
+        def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+            self._witnesses.commit(
+                Entry(run=run.id, contract=contract.digest, round=number, adapter=digest,
+                      outlets=outlets)
+            )  # fmt: skip
+
         try:
-            serve(grid, folder)
+            serve(grid, folder, committed=committed)
         except QuorumError as error:
             if self._all_answered(run, contract, folder):
                 raise

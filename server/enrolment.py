@@ -48,7 +48,8 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
             who = caller(context)
             proofs = Proofs(
                 request=request.request, update_key=request.update_key, log_key=request.log_key,
-                update_proof=request.update_proof, log_proof=request.log_proof,
+                witness_key=request.witness_key, update_proof=request.update_proof,
+                log_proof=request.log_proof, witness_proof=request.witness_proof,
             )  # fmt: skip
             self._members.request(who, proofs)
             return enrolment_pb2.JoinReply()

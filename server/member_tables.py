@@ -32,6 +32,8 @@ class Outlet(Table):
     name: Mapped[str] = mapped_column(String(63))
     update_key: Mapped[bytes] = mapped_column(LargeBinary)
     log_key: Mapped[bytes] = mapped_column(LargeBinary)
+    # None for who joined before outlets had witnesses.
+    witness_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     admitted: Mapped[int] = mapped_column(BigInteger)
     revoked: Mapped[int | None] = mapped_column(BigInteger)
     reason: Mapped[str | None] = mapped_column(String(500))
@@ -52,6 +54,7 @@ class Invitation(Table):
     request: Mapped[bytes | None] = mapped_column(LargeBinary)
     update_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     log_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    witness_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     outlet_id: Mapped[int | None] = mapped_column(ForeignKey("outlets.id"))
 
 
@@ -72,8 +75,10 @@ def keys_of(invitation: Invitation) -> PublicKeys:
     assert invitation.request is not None
     assert invitation.update_key is not None
     assert invitation.log_key is not None
-    return PublicKeys(tls=requested_key(invitation.request), update=invitation.update_key,
-                      log=invitation.log_key)  # fmt: skip
+    return PublicKeys(
+        tls=requested_key(invitation.request), update=invitation.update_key,
+        log=invitation.log_key, witness=invitation.witness_key or b"",
+    )  # fmt: skip
 
 
 def membership(session: Session, name: str) -> Outlet | None:

@@ -41,7 +41,8 @@ from presspool.common.certificates import (
 )
 from presspool.common.enrolment import Proofs, PublicKeys, check_proofs
 from presspool.common.errors import AdmissionError, EvidenceError, InputError
-from presspool.common.keys import verify
+from presspool.common.keys import same_fingerprint, verify
+from presspool.common.peers import PeerKeys
 from presspool.common.tls import Caller
 from presspool.server.database import Database
 from presspool.server.member_tables import (
@@ -64,10 +65,12 @@ class Member:
     Attributes:
         name: the outlet, as contracts call it.
         update_key: Ed25519 public key of its updates, 32 bytes.
+        peer: its keys for heads; None for who joined before outlets had witnesses.
     """
 
     name: str
     update_key: bytes
+    peer: PeerKeys | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +140,7 @@ class Members:
                     raise _refusal("token-expired")
                 invitation.requested, invitation.request = now, proofs.request
                 invitation.update_key, invitation.log_key = proofs.update_key, proofs.log_key
+                invitation.witness_key = proofs.witness_key
             disputed = keys_of(invitation) != keys
             if disputed:
                 invitation.disputed = now
@@ -156,7 +160,7 @@ class Members:
         now = int(self._clock())
         with self._database.writing() as session:
             invitation, keys = _waiting(session, name, now)
-            if not enrolment.same_fingerprint(fingerprint, keys.fingerprint):
+            if not same_fingerprint(fingerprint, keys.fingerprint):
                 raise InputError(
                     "not the fingerprint of the keys that asked to join", where=name,
                     expected="the one that the outlet's operator reads to you from the screen",
@@ -167,7 +171,8 @@ class Members:
             if lapsed := _require_free(session, name, now):
                 lapsed.revoked, lapsed.reason = now, "joined again after its certificate expired"
                 session.flush()  # before the new membership of the name
-            outlet = Outlet(name=name, update_key=keys.update, log_key=keys.log, admitted=now)
+            outlet = Outlet(name=name, update_key=keys.update, log_key=keys.log,
+                            witness_key=keys.witness or None, admitted=now)  # fmt: skip
             session.add(outlet)
             session.flush()
             invitation.outlet_id = outlet.id
@@ -198,8 +203,8 @@ class Members:
         """
         with self._database.reading() as session:
             row = session.execute(
-                select(Outlet.name, Outlet.update_key, Outlet.revoked, Certificate.begins,
-                       Certificate.ends)
+                select(Outlet.name, Outlet.update_key, Outlet.log_key, Outlet.witness_key,
+                       Outlet.revoked, Certificate.begins, Certificate.ends)
                 .join(Certificate, Certificate.outlet_id == Outlet.id)
                 .where(Certificate.serial == caller.serial)
             ).one_or_none()  # fmt: skip
@@ -209,7 +214,8 @@ class Members:
             raise _refusal("revoked")
         if not row.begins <= self._clock() < row.ends:  # a connection may outlive its certificate
             raise _refusal("not-a-member")
-        return Member(name=row.name, update_key=row.update_key)
+        return Member(name=row.name, update_key=row.update_key,
+                      peer=_peer(row.name, row.witness_key, row.log_key))  # fmt: skip
 
     def names(self) -> frozenset[str]:
         """Everybody who is a member now."""
@@ -220,6 +226,16 @@ class Members:
                 .join(Certificate, Certificate.outlet_id == Outlet.id)
                 .where(Outlet.revoked.is_(None), Certificate.begins <= now, now < Certificate.ends)
             ))  # fmt: skip
+
+    def peers(self) -> list[PeerKeys]:
+        """The keys for heads of everybody who is a member now, by name."""
+        present = self.names()
+        with self._database.reading() as session:
+            rows = session.scalars(
+                select(Outlet).where(Outlet.revoked.is_(None), Outlet.name.in_(present))
+            )
+            found = [_peer(row.name, row.witness_key, row.log_key) for row in rows]
+        return sorted((peer for peer in found if peer is not None), key=lambda peer: peer.outlet)
 
     def renew(self, caller: Caller, request: bytes, signature: bytes, root: Credential) -> bytes:
         """The outlet's next certificate (PEM); the one it has while that is not due.
@@ -316,6 +332,10 @@ def _certify(
                             ends=facts.ends, pem=pem))  # fmt: skip
     session.flush()
     return facts
+
+
+def _peer(name: str, witness: bytes | None, log: bytes) -> PeerKeys | None:
+    return PeerKeys.made(name, witness=witness, log=log) if witness else None
 
 
 def _refusal(code: str) -> AdmissionError:

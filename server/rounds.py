@@ -6,6 +6,7 @@ same Strategy methods on the same Grid, and writes a checkpoint after every whol
 Invariants:
     * What is on disk after a round is enough to continue with the same result.
     * A round either counts as a whole (quorum reached, checkpoint written) or not at all.
+    * A round is on disk before it is committed, and committed before the next is handed out.
     * Whether a run goes on never depends on what it measured (no early stopping).
 
 Example: `run(grid, RunFolder(Path("runs/demo")))`.
@@ -44,14 +45,22 @@ from presspool.server.evaluation import NOT_MEASURED, Evaluation, HeldOut, Score
 log = logging.getLogger(__name__)
 
 Scorer = Callable[[int, State], Scores]  # of a round's number and adapter
+Committed = Callable[[int, str, tuple[str, ...]], None]
+"""Told a whole round's number, the digest of the adapter after it and whose updates are in it."""
 
 
-def run(grid: Grid, folder: RunFolder) -> RunResult:
+def uncommitted(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+    """A simulation's rounds are written down nowhere else."""
+
+
+def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) -> RunResult:
     """Run, or continue, the run of a folder to its end and write its results.
 
     Args:
         grid: the outlets.
         folder: a created run folder.
+        committed: told each whole round before the next is handed out, round 0 (the start) first;
+            after a kill it is told the last one again, with the same words.
 
     Raises:
         QuorumError: a round had too few admitted updates.
@@ -63,13 +72,16 @@ def run(grid: Grid, folder: RunFolder) -> RunResult:
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     if point is None:
         point = _start(contract, scores)
+        checkpoints.save(folder.checkpoint, point)  # so that round 0 is the same after a kill
     else:
         log.info(
             "continuing after round %d of %d", len(point.rounds) - 1, contract.federation.rounds
         )
+    _commit(committed, contract, point)
     while len(point.rounds) <= contract.federation.rounds:
         point = _one_round(grid, contract, point, scores)
         checkpoints.save(folder.checkpoint, point)
+        _commit(committed, contract, point)
         _publish(folder, _result(contract, setup, point, adapter=None))
     digest = _save_adapter(folder, contract, point.state)
     result = _result(contract, setup, point, adapter=digest)
@@ -110,6 +122,13 @@ def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer
         contract=contract.digest, rounds=(*point.rounds, done), state=state,
         moments=dict(strategy.moments),
     )  # fmt: skip
+
+
+def _commit(committed: Committed, contract: Contract, point: Checkpoint) -> None:
+    """Say what the last whole round came to; of the start, who may take part."""
+    done = point.rounds[-1]
+    outlets = done.outlets if done.round else contract.outlets
+    committed(done.round, adapters.digest(point.state), tuple(sorted(outlets)))
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:

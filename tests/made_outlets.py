@@ -27,7 +27,7 @@ def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
     pin = {"name": "tiny", "weights": spec.weights, "tokenizer": spec.tokenizer}
     return {
         "base_models": [pin], "max_epsilon_per_run": 8.0, "min_noise_multiplier": 0.5,
-        "manual_approval": False, **changes,
+        "manual_approval": False, "witnesses": {"required": False}, **changes,
     }  # fmt: skip
 
 

@@ -41,10 +41,11 @@ from presspool.common.flower import become_server, node_of, to_bytes
 from presspool.common.keys import SigningKey, key_id
 from presspool.common.tls import caller
 from presspool.common.update import AdapterUpdate, TrainTask, pack_task, pack_update, unpack_task
+from presspool.server.calls import Limits
 from presspool.server.database import Database
 from presspool.server.desk import Desk
 from presspool.server.grid import GrpcGrid
-from presspool.server.pool_service import Limits, PoolService
+from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
 
 RUN = "run-1"
@@ -171,7 +172,7 @@ class Pool:
 
     def service_streams(self) -> list[object]:
         """The calls that the service has open."""
-        return list(self.service._streams.all())
+        return list(self.service.calls.streams())
 
     @property
     def address(self) -> str:

@@ -20,6 +20,8 @@ from tests.made_outlets import policy_body
 from tests.made_pools import free_port
 from tests.made_runs import toml
 
+from presspool.client.identity import Identity
+from presspool.client.peers import approve
 from presspool.common.run_file import freeze, read_run_file
 
 ENVIRONMENT = os.environ | {
@@ -36,10 +38,14 @@ class Operators:
         folder: where the homes go.
         run: a run file made by `tests.made_runs.write_run`.
         deterministic: seed of the outlets' noise.
+
+    Attributes:
+        witnesses: whether outlets that join demand witnesses and approve each other.
     """
 
     def __init__(self, folder: Path, run: Path, *, deterministic: int) -> None:
         self.folder, self.run, self._seed = folder, run, deterministic
+        self.witnesses = False
         self.contract = freeze(read_run_file(run).contract)
         self.home = folder / "coordinator"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -96,6 +102,16 @@ class Operators:
                 f"join {name}"
             )
             self._settle_in(name)
+        if self.witnesses:
+            self._approve_each_other(names)
+
+    def _approve_each_other(self, names: Sequence[str]) -> None:
+        """As by `outlet peers approve`, which would take a process for each pair."""
+        keys = {name: Identity.read(self.outlet(name)).peer for name in names}
+        for name, own in keys.items():
+            for other in set(names) - {name}:
+                peer = keys[other]
+                approve(self.outlet(name), peer, peer.fingerprint, own=own)
 
     def _settle_in(self, name: str) -> None:
         home = self.outlet(name)
@@ -104,7 +120,8 @@ class Operators:
             "deterministic": self._seed, "policy": "policy.toml", "ledger": "ledger.db",
         }  # fmt: skip
         (home / "outlet.toml").write_text(toml(settings))
-        (home / "policy.toml").write_text(toml(policy_body(self.contract)))
+        rules = policy_body(self.contract, witnesses={"required": self.witnesses})
+        (home / "policy.toml").write_text(toml(rules))
         self.presspool(
             "outlet", "budget", "init", "--home", home, "--epsilon-max", 60, "--order", 4
         )

@@ -32,9 +32,10 @@ from presspool.common.results import RoundResult
 from presspool.common.update import RecordState, TrainTask, array_record, pack_task
 from presspool.server import checkpoint as checkpoints
 from presspool.server.aggregation import AdapterAveraging
+from presspool.server.calls import Limits
 from presspool.server.checkpoint import Checkpoint
 from presspool.server.grid import GrpcGrid
-from presspool.server.pool_service import Limits, PoolService
+from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
 
 PAUSE = 0.05  # seconds of a training

@@ -39,6 +39,7 @@ GuardReason = Literal[
     "policy-noise", "policy-delta", "policy-epsilon", "policy-targets", "policy-cohort",
     "round-not-agreed", "event-not-priceable",
     "adapter-names", "adapter-shapes", "adapter-not-finite", "adapter-norm",
+    "witnesses-too-few", "split-view",
 ]  # fmt: skip
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

@@ -170,6 +170,11 @@ class Heads:
         """Hold another head, durably; raises `StorageError` where the disk refuses."""
         replace_file(self._file(origin, "checkpoint"), note.encode())
 
+    def forget(self, origin: str) -> None:
+        """Begin anew with a log whose operator has said that it is another one now."""
+        with self.alone(origin):
+            self._file(origin, "checkpoint").unlink(missing_ok=True)
+
     def keep_fork(self, origin: str, proof: bytes) -> None:
         """Keep the proof against a log, durably."""
         replace_file(self.fork(origin), proof)

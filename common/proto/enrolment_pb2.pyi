@@ -5,18 +5,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JoinRequest(_message.Message):
-    __slots__ = ("request", "update_key", "log_key", "update_proof", "log_proof")
+    __slots__ = ("request", "update_key", "log_key", "update_proof", "log_proof", "witness_key", "witness_proof")
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     UPDATE_KEY_FIELD_NUMBER: _ClassVar[int]
     LOG_KEY_FIELD_NUMBER: _ClassVar[int]
     UPDATE_PROOF_FIELD_NUMBER: _ClassVar[int]
     LOG_PROOF_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_KEY_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_PROOF_FIELD_NUMBER: _ClassVar[int]
     request: bytes
     update_key: bytes
     log_key: bytes
     update_proof: bytes
     log_proof: bytes
-    def __init__(self, request: _Optional[bytes] = ..., update_key: _Optional[bytes] = ..., log_key: _Optional[bytes] = ..., update_proof: _Optional[bytes] = ..., log_proof: _Optional[bytes] = ...) -> None: ...
+    witness_key: bytes
+    witness_proof: bytes
+    def __init__(self, request: _Optional[bytes] = ..., update_key: _Optional[bytes] = ..., log_key: _Optional[bytes] = ..., update_proof: _Optional[bytes] = ..., log_proof: _Optional[bytes] = ..., witness_key: _Optional[bytes] = ..., witness_proof: _Optional[bytes] = ...) -> None: ...
 
 class JoinReply(_message.Message):
     __slots__ = ()

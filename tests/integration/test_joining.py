@@ -282,7 +282,8 @@ def test_an_invitation_reaches_enrolment_only_and_an_outlet_all_but_that(
     with channel(token.address, identity.credential, root=root) as link:
         collect = link.unary_unary("/presspool.v1.Enrolment/Collect")
         assert _refusal(lambda: collect(b"", timeout=20)) == "not-an-invitation"
-        proofs = prove(token.invitation, b"", identity.update, identity.keys.log)
+        proofs = prove(token.invitation, b"", update=identity.update, log=identity.keys.log,
+                       witness=identity.keys.witness)  # fmt: skip
         join = link.unary_unary("/presspool.v1.Enrolment/Join")
         body = messages.JoinRequest(**proofs.__dict__).SerializeToString()
         assert _refusal(lambda: join(body, timeout=20)) == "not-an-invitation"

@@ -11,17 +11,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from sqlalchemy import select
 from tests.made_runs import write_run
 from tests.operators import Operators
 from tests.tap import leaks
 
+from presspool.client.identity import Identity
 from presspool.common.adapters import digest
-from presspool.common.ledger import entries
+from presspool.common.ledger import consortium, entries
+from presspool.common.ledger.checkpoints import parse_proof
+from presspool.common.ledger.merkle import leaf_hash
+from presspool.common.ledger.notes import parse_key
 from presspool.common.ledger.store import Ledger
 from presspool.common.results import read_result
 from presspool.common.run_file import read_run_file
 from presspool.server import checkpoint
 from presspool.server.app import serve
+from presspool.server.database import Database
+from presspool.server.witness_tables import ConsortiumRow
 from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
 
@@ -50,6 +57,28 @@ def kinds(home: Path) -> list[str]:
     """The kinds of a ledger's entries, in order."""
     with Ledger(home / "ledger.db") as ledger:
         return [entries.parse_entry(body).kind for body in ledger.bodies(0, ledger.book.size)]
+
+
+def witnessed(home: Path, names: list[str]) -> list[int]:
+    """Rounds of which a home keeps a proof that all outlets have cosigned, in order."""
+    log = parse_key(Identity.read(home).log_key)
+    keys = [Identity.read(home.parent / name).witness.key for name in names]
+    found = []
+    for file in (home / "witness" / "proofs").iterdir():
+        proof = parse_proof(file.read_bytes())
+        seen = proof.verify(leaf_hash(proof.extra), log=log, witnesses=keys)
+        assert seen == {key.name for key in keys}
+        found.append(consortium.parse_entry(proof.extra).round)
+    return sorted(found)
+
+
+def committed(pool: Operators) -> list[consortium.Entry]:
+    """The consortium log's entries, as they are in the coordinator's database."""
+    database = Database.open(f"sqlite:///{pool.home / 'coordinator.db'}")
+    with database.reading() as session:
+        rows = session.scalars(select(ConsortiumRow).order_by(ConsortiumRow.number)).all()
+    database.close()
+    return [consortium.parse_entry(row.body) for row in rows]
 
 
 @pytest.fixture
@@ -91,6 +120,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     # A simulation would not take this record; an outlet leaves it out, and nothing changes.
     plant(run, reader=f"{CANARY}-reader", text="goal", label=f"{CANARY}-label")
     pool.start()
+    pool.witnesses = True
     pool.join(names)
     tap = tmp_path / "sent by north-post"
     for name in names:
@@ -119,6 +149,12 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         found = kinds(pool.outlet(name))
         assert found.count("reserve") == found.count("settle") == 1
         assert found.count("release-intent") == 3
+        assert witnessed(pool.outlet(name), names) == [0, 1, 2]
+    told = committed(pool)
+    assert [entry.round for entry in told] == [0, 1, 2, 3]
+    assert [list(entry.outlets) for entry in told] == [names] * 4
+    assert {entry.contract for entry in told} == {pool.contract.digest}
+    assert told[-1].adapter == expected
     planted = [CANARY, *(f"{CANARY}-{what}" for what in ("reader", "text", "label"))]
     for file in pool.home.rglob("*"):
         assert not file.is_file() or leaks(file.read_bytes(), planted) == []

@@ -28,7 +28,7 @@ from tests.made_logs import LOG, History, peer
 from presspool.common import certificates
 from presspool.common.contract import EXAMPLE, parse_contract, read_canonical
 from presspool.common.errors import ContractError, EvidenceError, InputError
-from presspool.common.ledger import entries, merkle, notes
+from presspool.common.ledger import consortium, entries, merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
 from presspool.common.ledger.export import export
 from presspool.common.ledger.filter import Caps
@@ -255,6 +255,11 @@ def made_token() -> bytes:
     return base64.urlsafe_b64decode(token.encode().removeprefix(PREFIX).split(".")[0])
 
 
+def told(number: int = 0) -> consortium.Entry:
+    return consortium.Entry(run="spring-0a1b2c3d4e5f", contract=RUN, round=number, adapter=DIGEST,
+                            outlets=("daily-bugle", "evening-star"))  # fmt: skip
+
+
 EVIDENCE = (EvidenceError,)
 NOW = 1_800_000_000
 ROOT = certificates.make_root("press-pool", now=NOW)
@@ -291,6 +296,10 @@ PARSERS = {
         read=lambda data: _same(data, made_fork()) if verify_fork(data, log=LOG.key) else None,
     ),
     "entry": Parser(make=damaged(*BODIES), read=read_entry, refusals=EVIDENCE),
+    "consortium entry": Parser(
+        make=damaged(told().canonical(), told(3).canonical()), refusals=EVIDENCE,
+        read=lambda data: _same(consortium.parse_entry(data).canonical(), data),
+    ),
     "export": Parser(make=damaged(exported()), read=read_export, refusals=EVIDENCE),
     "contract": Parser(make=damaged(*CONTRACTS), read=read_contract, refusals=(ContractError,)),
     "token": Parser(make=damaged(made_token()), read=read_token, refusals=(InputError,)),

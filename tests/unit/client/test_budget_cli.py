@@ -177,6 +177,12 @@ def test_show_and_runs_say_what_is_used(
     made(outlet, home, "--epsilon-max", 60, "--order", 4)
     join_toml(home, policy_body | {"max_epsilon_per_period": 30.0, "period": "month"})
     assert outlet("budget", "--home", home, "--json").json["share"] == 0
+    policy = home / "policy.toml"
+    assert "not witnessed" not in outlet("budget", "--home", home).out
+    rules = policy.read_text()
+    policy.write_text(rules + "witnesses = { required = false }\n")
+    assert "runs are not witnessed" in outlet("budget", "--home", home).out
+    policy.write_text(rules)
     assert outlet("runs", "--home", home).out == "no run yet\n"
     spend(home, contract)
     document = outlet("budget", "--home", home, "--json").json

@@ -11,13 +11,16 @@ import pytest
 from tests.made_pools import Pool
 
 from presspool import cli
+from presspool.client import peers
 from presspool.client.doctor import FAULT, OK, WARNING, Finding, examine
 from presspool.client.identity import Identity, identity_folder
+from presspool.client.witness_folder import WitnessFolder
 from presspool.common.certificates import DAY
 from presspool.common.keys import SigningKey
 from presspool.common.ledger import notes
 from presspool.common.ledger.filter import Caps
 from presspool.common.ledger.store import Ledger
+from presspool.common.peers import PeerKeys
 
 NAME = "daily-bugle"
 
@@ -55,6 +58,9 @@ def outlet(pool: Pool, tmp_path: Path) -> Identity:
     (home / "readers.csv").write_text("reader,text,label\nr1,a canary of a reader,a\n")
     (home / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "readers.csv"\n')
     _make_ledger(home, identity.keys.log)
+    (home / "policy.toml").write_text("")
+    peer = PeerKeys.made("evening-star", witness=b"w" * 32, log=b"l" * 32)
+    peers.approve(home, peer, peer.fingerprint, own=identity.peer)
     return identity
 
 
@@ -82,6 +88,7 @@ def test_an_outlet_that_is_ready_has_no_fault_and_no_warning(outlet: Identity, r
             "erased",
             "disk",
             "engine",
+            "witnesses",
         ),
         OK,
     )
@@ -181,3 +188,18 @@ def test_the_command_prints_and_its_exit_code_can_be_trusted(
     assert {line["check"]: line["state"] for line in json.loads(capsys.readouterr().out)}[
         "data"
     ] == FAULT
+
+
+def test_witnesses_that_cannot_be_enough_are_not_asked_for_or_caught_the_coordinator(
+    outlet: Identity, run: Path
+) -> None:
+    assert "1 of 1 approved peers" in _found(outlet, run)["witnesses"].found
+    peers.withdraw(outlet.home, "evening-star")
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "peers approve NAME FINGERPRINT" in found.advice) == (FAULT, True)
+    (outlet.home / "policy.toml").write_text("[witnesses]\nrequired = false\n")
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "not required" in found.found) == (WARNING, True)
+    WitnessFolder.at(outlet.home).contradicted("planted", heads=[])
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "contradicts itself" in found.found) == (FAULT, True)

@@ -28,8 +28,10 @@ from tests.made_pool import (
     tasks_of,
 )
 from tests.made_runs import STATE
+from tests.made_witnesses import eventually
 
-from presspool.client.node import Backoff
+from presspool.client.node import Backoff, Node
+from presspool.client.spool import Spool
 from presspool.common.adapters import digest
 from presspool.common.envelope import UpdateHeader, body_digest, sign_task
 from presspool.common.errors import (
@@ -431,3 +433,30 @@ def test_an_impostor_s_update_is_refused_and_dropped(pool: Pool) -> None:
     assert pool.desk.answered([task]) == set()
     assert [refusal.code for refusal in pool.desk.refusals()] == ["bad-signature"]
     assert len(tasks_of(pool, 1)) == 1
+
+
+def test_a_task_that_was_put_off_is_trained_as_soon_as_what_it_waits_for_is_there(
+    pool: Pool,
+) -> None:
+    task, trainer = hand_out(pool), Patient(1)
+    with Spool.open(pool.folder / "patient") as spool:
+        node = Node(
+            identity=made_outlet(NORTH), spool=spool, link=pool.link(NORTH), trainer=trainer,
+            position=lambda _: POSITION, backoff=LongWait(),
+        )  # fmt: skip
+        working = threading.Thread(target=node.run)
+        working.start()
+        eventually(lambda: len(trainer.messages) == 1)
+        node.nudge()  # else it would wait for an hour
+        eventually(lambda: len(trainer.messages) == 2)
+        eventually(lambda: pool.desk.answered([task]) == {task})
+        node.stop()
+        working.join(60)
+    assert not working.is_alive()
+
+
+class LongWait(Backoff):
+    """Waits that no test could sit out."""
+
+    def seconds(self, failures: int) -> float:
+        return 3600.0 * failures

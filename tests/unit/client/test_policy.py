@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from presspool.client import guard
-from presspool.client.policy import EXAMPLE, Policy, parse_policy, period_of, read_policy
+from presspool.client.policy import (
+    EXAMPLE,
+    Policy,
+    Witnesses,
+    parse_policy,
+    period_of,
+    read_policy,
+)
 from presspool.common.base_model import DEFAULT_ID, resolve
 from presspool.common.contract import parse_contract
 from presspool.common.errors import InputError, ModelError
@@ -23,7 +30,8 @@ def test_the_example_is_the_defaults(tmp_path: Path) -> None:
     path.write_text(EXAMPLE, encoding="utf-8")
     assert read_policy(path) == Policy()
     keys = [line.lstrip("# ").split(" ")[0] for line in EXAMPLE.splitlines() if "=" in line]
-    assert set(Policy.model_fields) - {"base_models", "quiet_hours"} <= set(keys)
+    tables = {"base_models", "quiet_hours", "witnesses"}
+    assert (set(Policy.model_fields) - tables) | set(Witnesses.model_fields) <= set(keys)
 
 
 def test_the_examples_commented_parts_are_right_too() -> None:

@@ -39,13 +39,15 @@ class Applicant:
     tls: bytes
     update: SigningKey
     log: SigningKey
+    witness: SigningKey
 
     @classmethod
     def new(cls) -> Applicant:
-        return cls(make_key(), SigningKey.generate(), SigningKey.generate())
+        return cls(make_key(), *(SigningKey.generate() for _ in range(3)))
 
     def proofs(self, invitation: str) -> Proofs:
-        return prove(invitation, make_request(self.tls), self.update, self.log)
+        return prove(invitation, make_request(self.tls), update=self.update, log=self.log,
+                     witness=self.witness)  # fmt: skip
 
     def fingerprint(self) -> str:
         return check_proofs("x", self.proofs("x")).fingerprint
@@ -165,6 +167,7 @@ def test_who_uses_a_token_while_another_does_waits_and_is_refused(desk: Desk) ->
         asking.join(0.5)  # long enough to read the row, were it not locked
         row.requested, row.request = START, first.request
         row.update_key, row.log_key = first.update_key, first.log_key
+        row.witness_key = first.witness_key
     asking.join(60)
     assert codes == ["token-used"]
 
@@ -260,7 +263,11 @@ def test_an_outlet_whose_certificate_lapsed_may_join_again(desk: Desk) -> None:
     assert _code(lambda: desk.members.member(old)) == "revoked"
 
 
-@pytest.mark.parametrize("part", ["request", "update_key", "log_key", "update_proof", "log_proof"])
+@pytest.mark.parametrize(
+    "part",
+    ["request", "update_key", "log_key", "witness_key", "update_proof", "log_proof",
+     "witness_proof"],
+)  # fmt: skip
 def test_malformed_fields_are_refused_and_nothing_is_kept(desk: Desk, part: str) -> None:
     invited = desk.members.invite(NAME, ttl=3600)
     honest = Applicant.new().proofs(invited.id)
@@ -281,7 +288,9 @@ def test_keys_prove_possession_for_this_invitation_and_this_request(desk: Desk) 
         replace(honest, request=make_request(thief.tls)),  # somebody else's connection
         replace(honest, update_key=thief.update.public),
         replace(honest, log_key=thief.log.public),
+        replace(honest, witness_key=thief.witness.public),
         replace(honest, update_proof=honest.log_proof, log_proof=honest.update_proof),
+        replace(outlet, witness=outlet.log).proofs(invited.id),  # one key for two purposes
         replace(outlet, log=outlet.update).proofs(invited.id),  # one key for two purposes
     ):
         assert _code(lambda false=false: desk.members.request(_holder(invited), false)) == (  # type: ignore[misc]

@@ -26,8 +26,8 @@ from presspool.common.envelope import CHUNK_BYTES, REFUSALS, Signed, TaskHeader
 from presspool.common.errors import AdmissionError, InputError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
+from presspool.server.calls import Limits
 from presspool.server.desk import Upload
-from presspool.server.pool_service import Limits
 from presspool.server.port import open_port
 
 NORTH, SOUTH = "north-post", "south-echo"

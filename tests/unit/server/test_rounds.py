@@ -32,7 +32,7 @@ from presspool.common.models import base, build, encode
 from presspool.common.results import RunResult, read_result
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.server import checkpoint as checkpoints
-from presspool.server.rounds import run
+from presspool.server.rounds import Committed, run, uncommitted
 from presspool.simulations.local_grid import LocalGrid
 
 Serve = Callable[..., RunResult]
@@ -71,11 +71,12 @@ def new_folder(path: Path, contract: Contract, held_out: Path | None = None) -> 
 
 
 def serve(
-    folder: RunFolder, outlets: Mapping[str, Path], on_reply: Callable[[], None] = lambda: None
-) -> RunResult:
+    folder: RunFolder, outlets: Mapping[str, Path], on_reply: Callable[[], None] = lambda: None,
+    committed: Committed = uncommitted,
+) -> RunResult:  # fmt: skip
     """Run, or continue, the folder's run to its end."""
     with LocalGrid(list(outlets.values()), workers=0, on_reply=on_reply) as grid:
-        return run(grid, folder)
+        return run(grid, folder, committed=committed)
 
 
 def adapter_bytes(folder: RunFolder) -> bytes:
@@ -194,6 +195,13 @@ def test_tensorboard_reads_every_rounds_events(
 # --- Stopping and going on ----------------------------------------------------------------------
 
 
+def rounds_kept(folder: RunFolder, contract: Contract) -> int:
+    """Whole rounds in the checkpoint, which is there from the start on."""
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    assert point is not None
+    return len(point.rounds) - 1
+
+
 @pytest.mark.parametrize(
     ("replies", "server"), [(1, {}), (2, {}), (3, {}), (4, {}), (3, {"name": "adam"})]
 )
@@ -209,7 +217,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_adapter(
     with pytest.raises(StopError):
         serve(folder, outlets, after_replies(replies, stop))
     done = (replies - 1) // 2  # rounds that were finished
-    assert folder.checkpoint.exists() == (done > 0)
+    assert rounds_kept(folder, contract) == done
     assert not folder.adapter.exists()
     if done:
         so_far = read_result(folder.path)
@@ -307,7 +315,7 @@ def test_a_round_without_quorum_fails_and_releases_nothing(
     with pytest.raises(QuorumError, match="node 3: round-not-agreed") as caught:
         serve(folder, stranger)
     assert caught.value.exit_code == 1
-    assert not folder.checkpoint.exists()
+    assert rounds_kept(folder, contract) == 0
     assert not folder.adapter.exists()
     serve(folder, outlets)  # with the right outlet there, the same run goes on
     assert adapter_bytes(folder) == adapter_bytes(whole)
@@ -334,3 +342,27 @@ def test_an_adapter_that_is_read_again_is_the_checkpoints_state(
     for name, array in point.state.items():
         short = name.replace(".default", "").replace(".modules_to_save", "")
         assert np.array_equal(released[short], array)
+
+
+def test_every_round_is_committed_before_the_next_and_told_again_after_a_kill(
+    tmp_path: Path, contract: Contract, outlets: dict[str, Path]
+) -> None:
+    folder, told = new_folder(tmp_path / "run", contract), list[tuple[int, str, tuple[str, ...]]]()
+
+    def committed(number: int, digest: str, names: tuple[str, ...]) -> None:
+        told.append((number, digest, names))
+        if len(told) == 2:  # round 1 is in the checkpoint; its commitment may be written or not
+            raise StopError
+
+    with pytest.raises(StopError):
+        serve(folder, outlets, committed=committed)
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    assert point is not None
+    assert told[1] == (1, adapters.digest(point.state), tuple(sorted(contract.outlets)))
+    serve(folder, outlets, committed=committed)
+    rounds = list(range(contract.federation.rounds + 1))
+    assert [number for number, _, _ in told] == [0, 1, *rounds[1:]]
+    assert told[1] == told[2]
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    assert point is not None
+    assert told[-1][1] == adapters.digest(point.state)

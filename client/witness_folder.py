@@ -1,0 +1,95 @@
+"""What an outlet keeps of its witness's work, below its home.
+
+::
+
+    witness/heads/           the head last cosigned for each log, and fork proofs
+    witness/proofs/          for each round that may be trained: its entry of the consortium log,
+                             as the extra data of a C2SP tlog-proof with its cosignatures
+    witness/own.checkpoint   the highest signed head that this outlet's ledger is known to have had
+    witness/contradiction.json   what proved that the coordinator contradicts itself
+
+Invariant: `own.checkpoint` never gets smaller, and nothing here is overwritten by less.
+
+Example: ``WitnessFolder.at(home).own_head()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from presspool.common.canonical_json import canonical
+from presspool.common.files import private_folder
+from presspool.common.keys import write_secret
+from presspool.common.ledger import notes
+from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
+from presspool.common.ledger.witness import Heads
+
+WITNESS = "witness"
+CONTRADICTION = "presspool-contradiction/1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WitnessFolder:
+    """The folder.
+
+    Attributes:
+        path: where it is.
+        heads: what the witness has cosigned.
+    """
+
+    path: Path
+    heads: Heads
+
+    @classmethod
+    def at(cls, home: Path) -> Self:
+        """The folder of an outlet's home, made if it is not there; nobody else may read it.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        path = home / WITNESS
+        for folder in (path, path / "heads", path / "proofs"):
+            private_folder(folder)
+        return cls(path=path, heads=Heads(path / "heads"))
+
+    def own_head(self) -> Checkpoint | None:
+        """The highest head that this outlet's ledger is known to have had.
+
+        Raises:
+            EvidenceError: the file is damaged.
+        """
+        path = self.path / "own.checkpoint"
+        if not path.exists():
+            return None
+        return Checkpoint.parse(notes.parse_note(path.read_bytes()).text)
+
+    def keep_own(self, note: notes.Note) -> None:
+        """Remember a head that the outlet's own key signed, if it is the highest."""
+        known = self.own_head()
+        if known is None or Checkpoint.parse(note.text).size > known.size:
+            write_secret(self.path / "own.checkpoint", note.encode())
+
+    def proof(self, contract: str, number: int) -> Proof | None:
+        """The kept proof of a round's entry; raises `EvidenceError` where the file is damaged."""
+        path = self._proof(contract, number)
+        return parse_proof(path.read_bytes()) if path.exists() else None
+
+    def keep_proof(self, contract: str, number: int, entry: bytes, proof: Proof) -> None:
+        """Keep a round's entry and its proof in one file."""
+        write_secret(self._proof(contract, number), replace(proof, extra=entry).encode())
+
+    @property
+    def contradiction(self) -> Path:
+        """Where the proof of the coordinator's contradiction is, if there is one."""
+        return self.path / "contradiction.json"
+
+    def contradicted(self, what: str, **evidence: Any) -> None:
+        """Keep what proves that the coordinator contradicts itself; the first proof stays."""
+        if not self.contradiction.exists():
+            document = {"format": CONTRADICTION, "what": what, **evidence}
+            write_secret(self.contradiction, canonical(document) + b"\n")
+
+    def _proof(self, contract: str, number: int) -> Path:
+        return self.path / "proofs" / f"{contract.removeprefix('sha256:')}.{number}.proof"
