@@ -134,18 +134,17 @@ def _answer(
     """The steps of `presspool.client.app.train`, but for the model's."""
     task = unpack_task(message.content)
     contract = read_canonical(task.contract, digest=task.digest)
-    kept = spool.answer(message.metadata.message_id)
+    kept, start = spool.answer(message.metadata.message_id), digest(task.state)
     with opened(settings) as gate:
         assert isinstance(gate, RealGate)
         try:
-            gate.admit(contract, number=task.round)
+            gate.admit(contract, number=task.round, adapter=start)
         except GuardError as refused:
             bound = gate.bound(contract, number=task.round)
             known = answers.handed_out_before(kept, bound)
             if known is None or refused.code not in ("round-released", "run-over"):
                 raise
             return Message(known, reply_to=message)
-        start = digest(task.state)
         with gate.budget.round(contract, number=task.round, adapter=start) as meter:
             for count in range(meter.taken + 1, meter.last + 1):
                 meter.step(count)
