@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +51,7 @@ from presspool.server.desk import Desk
 from presspool.server.grid import GrpcGrid
 from presspool.server.pool_service import PoolService
 from presspool.server.port import open_port
+from presspool.simulations.bench.transport_outlet import READY
 from presspool.simulations.bench.transport_report import section
 from presspool.simulations.bench.transport_results import Load, Measured, TransportBench, Turn
 from presspool.simulations.bench.transport_stock import stock
@@ -114,12 +115,12 @@ def measure(
         pool = stack.enter_context(_pool(folder, load))
         theirs = stack.enter_context(stock(load, folder / "stock")) if against else None
         for number in range(load.turns + 1):
-            ours = tuple(pool.one_round() for _ in range(rounds))
+            ours, arrivals = zip(*(pool.one_round() for _ in range(rounds)), strict=True)
             beside: tuple[float, ...] = ()
             if idle:
                 with _idle_connections(pool):
-                    beside = tuple(pool.one_round() for _ in range(rounds))
-            turn = Turn(ours=ours, idle=beside, stock=theirs() if theirs else None)
+                    beside = tuple(pool.one_round()[0] for _ in range(rounds))
+            turn = Turn(ours=ours, arrivals=arrivals, idle=beside, stock=theirs and theirs())
             if number:
                 turns.append(turn)
             advance()
@@ -144,8 +145,8 @@ class _Pool:
     """
 
     def __init__(self, grid: GrpcGrid, contract: Contract, load: Load, *, port: int,
-                 home: Path) -> None:  # fmt: skip
-        self.port, self.home = port, home
+                 homes: Sequence[Path]) -> None:  # fmt: skip
+        self.port, self.home, self._homes = port, homes[0], homes
         self.peak_bytes, self._round = 0, 0
         self._grid, self._contract = grid, contract
         self._state = RecordState(array_record({
@@ -154,16 +155,22 @@ class _Pool:
         }))  # fmt: skip
         self._before = _resident()
 
-    def one_round(self) -> float:
-        """Send, admit and average; returns seconds."""
+    def one_round(self) -> tuple[float, float]:
+        """Send, admit and average; returns seconds, and those from first answer to last arrival."""
         self._round += 1
         with _watched(self._note):
             began = time.monotonic()
             strategy = AdapterAveraging(self._contract)
             record = array_record(self._state)
             messages = strategy.configure_train(self._round, record, ConfigRecord(), self._grid)
-            strategy.aggregate_train(self._round, self._grid.send_and_receive(messages))
-            return time.monotonic() - began
+            replies = self._grid.send_and_receive(messages)
+            arrived = time.monotonic()
+            strategy.aggregate_train(self._round, replies)
+            return time.monotonic() - began, arrived - self._ready()
+
+    def _ready(self) -> float:
+        """When the first outlet had its answer."""
+        return min(float((home / READY).read_text()) for home in self._homes)
 
     def _note(self) -> None:
         self.peak_bytes = max(self.peak_bytes, _resident() - self._before)
@@ -193,7 +200,8 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
             stack.enter_context(_agent(folder / name, port))
         grid = GrpcGrid(desk, run="bench", key=key, outlets=list(members),
                         members=lambda: set(members), phase=_PHASE)  # fmt: skip
-        yield _Pool(grid, _contract(list(members)), load, port=port, home=folder / "outlet-0")
+        homes = [folder / name for name in members]
+        yield _Pool(grid, _contract(list(members)), load, port=port, homes=homes)
 
 
 def _contract(outlets: list[str]) -> Contract:

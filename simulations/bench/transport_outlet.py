@@ -6,6 +6,7 @@ Usage: python -m presspool.simulations.bench.transport_outlet HOME ADDRESS
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from presspool.common.certificates import Credential
 from presspool.common.keys import SigningKey
 from presspool.common.tls import channel
 from presspool.common.update import AdapterUpdate, pack_update, unpack_task
+
+READY = "ready"  # holds when the newest answer was ready
 
 
 class _Identity:
@@ -40,18 +43,20 @@ def work(home: Path, address: str) -> None:
     with Spool.open(home / "work") as spool:
         Node(
             identity=_Identity(home), spool=spool, link=link,
-            trainer=lambda message: _zeros(home.name, message), position=lambda _: (0, "0" * 64),
+            trainer=lambda message: _zeros(home, message), position=lambda _: (0, "0" * 64),
             backoff=Backoff(first=0.1, most=1.0),
         ).run()  # fmt: skip
 
 
-def _zeros(outlet: str, message: Message) -> Message:
+def _zeros(home: Path, message: Message) -> Message:
     task = unpack_task(message.content)
     update = AdapterUpdate(
-        outlet=outlet, round=task.round, contract=task.digest, base=digest(task.state),
+        outlet=home.name, round=task.round, contract=task.digest, base=digest(task.state),
         delta={name: np.zeros_like(array) for name, array in task.state.items()},
     )  # fmt: skip
-    return Message(pack_update(update), reply_to=message)
+    reply = Message(pack_update(update), reply_to=message)
+    (home / READY).write_text(str(time.monotonic()))
+    return reply
 
 
 if __name__ == "__main__":

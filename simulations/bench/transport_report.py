@@ -18,6 +18,7 @@ def section(bench: TransportBench) -> str:
         "with TLS and SuperNodes, nothing checked or averaged. They take turns in one run; the "
         "ratio is the median over turns. Memory is the coordinator's peak above what it holds "
         "with the adapter ready; adapters are in arrays of 1 MB.",
+        _arrivals(bench.large),
         "\n".join(f"- {key}: {value}" for key, value in bench.machine.items()),
         _loads([bench.small, bench.large, bench.many]),
         _claims(bench),
@@ -37,6 +38,17 @@ def _loads(found: list[Measured]) -> str:
             f"| {theirs} | {len(one.stock)} | {ratio} | {one.peak_bytes / 1e6:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _arrivals(large: Measured) -> str:
+    if not large.stock:
+        return "Stock Flower took no part."
+    ours, theirs = large.arrivals
+    return (
+        f"Of a round with {large.load.megabytes} MB, from the moment that the first outlet has its "
+        f"answer until the coordinator has all of them: ours {ours:.2f} s, kept on both sides' "
+        f"disks with digest and signature checked; stock {theirs:.2f} s, kept in memory."
+    )
 
 
 def _spread(seconds: list[float]) -> str:

@@ -59,8 +59,8 @@ root-certificates = "{root}"
 
 
 @contextmanager
-def stock(load: Load, folder: Path) -> Iterator[Callable[[], float]]:
-    """A function that makes a round and returns its seconds.
+def stock(load: Load, folder: Path) -> Iterator[Callable[[], tuple[float, float]]]:
+    """A function that makes a round: its seconds, and those since the first answer was ready.
 
     Args:
         load: what is sent.
@@ -86,9 +86,10 @@ def stock(load: Load, folder: Path) -> Iterator[Callable[[], float]]:
         with _answered(start, listener) as server:
             _said(start, server)  # "ready"
 
-            def one_round() -> float:
+            def one_round() -> tuple[float, float]:
                 print("round", file=server, flush=True)
-                return float(_said(start, server))
+                seconds, arrival = map(float, _said(start, server).split())
+                return seconds, arrival
 
             yield one_round
 

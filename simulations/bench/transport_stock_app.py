@@ -1,7 +1,8 @@
 """The two Flower apps of `presspool bench transport`'s stock contestant; nothing is trained.
 
 The server's app makes a round whenever the bench asks for one over a local socket, and says how
-long it took; the client's app answers with zeros in the shapes that it was sent.
+long it took and how long the answers were under way; the client's app answers with zeros in the
+shapes that it was sent, and says when (on the clock that all processes of a machine share).
 
 Invariant: nothing is imported beside Flower and numpy, for every client process imports it anew.
 """
@@ -12,7 +13,7 @@ import socket
 import time
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
@@ -34,10 +35,11 @@ def serve(grid: Grid, context: Context) -> None:
         with bench.makefile("rw") as lines:
             print("ready", file=lines, flush=True)
             for _ in lines:
-                print(_one_round(grid, megabytes), file=lines, flush=True)
+                print(*_one_round(grid, megabytes), file=lines, flush=True)
 
 
-def _one_round(grid: Grid, megabytes: int) -> float:
+def _one_round(grid: Grid, megabytes: int) -> tuple[float, float]:
+    """Seconds of the round, and of it since the first answer was ready."""
     arrays = ArrayRecord({
         f"w{n}": Array(np.zeros(PIECE if megabytes else 1, np.float32))
         for n in range(megabytes or 1)
@@ -46,11 +48,12 @@ def _one_round(grid: Grid, megabytes: int) -> float:
     began = time.monotonic()
     nodes = list(grid.get_node_ids())
     replies = list(grid.send_and_receive([Message(content, node, "train") for node in nodes]))
-    seconds = time.monotonic() - began
+    ended = time.monotonic()
     for reply in replies:
         if reply.has_error() or len(reply.content.array_records["adapter"]) != len(arrays):
             raise RuntimeError("an outlet failed")
-    return seconds
+    ready = min(float(str(reply.content.metric_records["ready"]["at"])) for reply in replies)
+    return ended - began, ended - ready
 
 
 @client.train()
@@ -58,4 +61,5 @@ def answer(message: Message, _: Context) -> Message:
     """Zeros, as many as there came."""
     arrays = message.content.array_records["adapter"]
     zeros = {name: Array(np.zeros_like(array.numpy())) for name, array in arrays.items()}
-    return Message(RecordDict({"adapter": ArrayRecord(zeros)}), reply_to=message)
+    ready = MetricRecord({"at": time.monotonic()})
+    return Message(RecordDict({"adapter": ArrayRecord(zeros), "ready": ready}), reply_to=message)
