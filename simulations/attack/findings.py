@@ -11,9 +11,11 @@ Example: `json.dumps(found.to_json())`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from presspool.common.charts import bound
 from presspool.simulations.attack.bounds import Guesses
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
 from presspool.simulations.attack.spans import Recovered
@@ -93,6 +95,14 @@ class Attack:
         return max(fired) if fired else None
 
     @property
+    def _fired(self) -> list[str]:
+        return [
+            name for name, found in (
+                ("the released updates", self.updates), ("the final adapter", self.adapter)
+            ) if found.fired
+        ]  # fmt: skip
+
+    @property
     def defect(self) -> bool:
         """X > y: more leaks than is claimed."""
         return self.epsilon is not None and self.epsilon > self.claimed
@@ -106,12 +116,11 @@ class Attack:
                 "It says nothing about the claimed bound of "
                 f"{self.claimed:.2f}; try more canaries."
             )
-        verdict = "x > y: there is a defect" if self.defect else "x < y is no proof of privacy"
+        x, y = math.floor(100 * self.epsilon) / 100, bound(self.claimed)  # both towards caution
         return (
-            f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ "
-            f"{self.epsilon:.2f} (x) against this attack; claimed bound {self.claimed:.2f} (y), "
-            f"δ = {self.delta:g}. x > y means a defect; x < y is no proof of privacy. Here: "
-            f"{verdict}."
+            f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ {x:.2f} (x) against "
+            f"this attack; claimed bound {y} (y), δ = {self.delta:g}. x > y means a defect; x < y "
+            f"is no proof of privacy. Here x {'>' if self.defect else '<'} y."
         )
 
     @property
@@ -123,7 +132,7 @@ class Attack:
         return {
             "status": "measured",
             "attack": f"{self.updates.guesses.canaries} planted canary readers, one run, "
-            f"{self.updates.guesses.made} guesses; malicious coordinator and final adapter "
+            f"{self.updates.guesses.made} guesses from {' and '.join(self._fired)} "
             "(Steinke et al. 2023; Mahloujifar et al. 2024); made readers",
             "confidence": CONFIDENCE,
             # The attack bounds from below only; the upper end is what is claimed.

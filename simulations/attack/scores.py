@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
@@ -57,7 +58,7 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
 
 
 def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scores]:
-    """Minus each reader's mean loss at the end: who was trained on, and who was not."""
+    """Minus each reader's mean loss at the end: of as many who were trained on as were not."""
     contract, cache = transcript.contract, ActivationCache()
     model, state = build(contract), transcript.states[-1]
 
@@ -70,7 +71,10 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
         sums: Scores = np.bincount(reader, losses) / np.bincount(reader)
         return -sums
 
-    return score(audience.members), score(audience.others)
+    others = pc.unique(audience.others["reader"])
+    known = pc.unique(audience.members["reader"])[: len(others)]  # as many: forward passes cost
+    compared = audience.members.filter(pc.is_in(audience.members["reader"], known))
+    return score(compared), score(audience.others)
 
 
 def from_updates(transcript: Transcript, canaries: Canaries) -> Scores:

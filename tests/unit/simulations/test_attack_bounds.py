@@ -165,6 +165,7 @@ def largest_tail(made: int, right: int, f: Callable[[float], float]) -> float:
     solved = linprog(
         -(k >= right).astype(float), A_ub=rows, b_ub=limits, A_eq=[np.ones(made + 1)], b_eq=[1]
     )
+    assert solved.fun is not None
     return float(-solved.fun)
 
 
@@ -205,7 +206,10 @@ def test_the_plans_bound_passes_the_claim_exactly_when_the_claim_is_refuted() ->
 def test_counting_abstentions_as_right_is_caught() -> None:
     """Blind guesses: whoever adds what was not guessed to what was right refutes a true claim."""
     rights, made, m = np.random.default_rng(4).binomial(100, 0.5, 400), 100, 400
-    bound = lambda g: epsilon_lower(g, delta=1e-5, p=0.05)  # noqa: E731
+
+    def bound(g: Guesses) -> float:
+        return epsilon_lower(g, delta=1e-5, p=0.05)
+
     assert over_claims(bound, 0.0, rights, made, m) <= 0.09
     mistaken = np.mean([bound(guessed(m, m, int(v) + m - made)) > 0 for v in rights])
     assert mistaken > 0.5
