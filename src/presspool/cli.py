@@ -17,6 +17,7 @@ from presspool.common.console import guarded
 from presspool.server.cli import contract
 from presspool.server.coordinator_cli import coordinator
 from presspool.server.run_cli import start, status, stop, submit
+from presspool.simulations.attack_cli import attack
 from presspool.simulations.cli import bench, compare, demo, simulate, tune
 from presspool.simulations.experiments.cli import app as experiment
 
@@ -37,6 +38,7 @@ for action in (start, submit, status, stop):
     coordinator.command()(action)
 app.add_typer(contract, name="contract")
 app.add_typer(audit, name="audit")
+audit.command()(attack)
 app.add_typer(bench, name="bench")
 app.add_typer(experiment, name="experiment")
 for command in (demo, simulate, compare, tune):

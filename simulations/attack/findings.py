@@ -1,0 +1,152 @@
+"""What an attack on a run found, in figures and in words; and the part of it that a card may show.
+
+Invariants:
+    * An attack whose noise-off control did not fire has no verdict: it would have missed a leak.
+    * Joint confidence: each of the `BOUNDS` bounds gets an equal part of 1 - `CONFIDENCE`.
+    * What comes from real readers never gets into `Attack.card`.
+
+Example: `json.dumps(found.to_json())`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from presspool.common.charts import bound
+from presspool.simulations.attack.bounds import Guesses
+from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
+from presspool.simulations.attack.spans import Recovered
+
+FORMAT = "presspool-attack/1"
+CONFIDENCE = 0.95
+BOUNDS = 4  # two attacks, two bounds each
+SIGNIFICANCE = (1 - CONFIDENCE) / BOUNDS
+FIRES = 0.20  # of the canaries that are in, at 1 % false positives
+MOST_OF_DRAWN = 0.5  # or this share of those who were drawn at all, where that is less
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """One attack's result.
+
+    Attributes:
+        guesses: on the run under the claim.
+        any_mechanism: bound on ε by Steinke et al. 2023.
+        this_mechanism: bound on ε by Mahloujifar et al. 2024, for the plan with other noise.
+        ceiling: the larger bound, had every guess been right.
+        separation: of the canaries in from those out, under the claim.
+        control: the same without noise.
+        fired: whether the control shows that this attack would see a leak.
+    """
+
+    guesses: Guesses
+    any_mechanism: float
+    this_mechanism: float
+    ceiling: float
+    separation: Separation
+    control: Separation
+    fired: bool
+
+    @property
+    def epsilon(self) -> float:
+        """The lower bound."""
+        return max(self.any_mechanism, self.this_mechanism)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """All attacks on one outlet under one contract.
+
+    Attributes:
+        contract: its digest.
+        outlet: who was attacked.
+        readers: "made", or "own" where real records were trained on.
+        claimed: y, the contract's ε for this outlet.
+        delta: its δ.
+        updates: by the released updates, coordinator malicious.
+        adapter: by the final adapter alone, coordinator honest.
+        members: losses of readers who were trained on against readers who were not.
+        members_control: the same without noise.
+        tokens: span check of an update under the plan.
+        tokens_control: of one short record without noise.
+        reproducible: whether the noise could be drawn again.
+    """
+
+    contract: str
+    outlet: str
+    readers: str
+    claimed: float
+    delta: float
+    updates: Found
+    adapter: Found
+    members: Separation
+    members_control: Separation
+    tokens: Recovered
+    tokens_control: Recovered
+    reproducible: bool
+
+    @property
+    def epsilon(self) -> float | None:
+        """x, the largest bound of the attacks whose control fired; None where none did."""
+        fired = [found.epsilon for found in (self.updates, self.adapter) if found.fired]
+        return max(fired) if fired else None
+
+    @property
+    def _fired(self) -> list[str]:
+        return [
+            name for name, found in (
+                ("the released updates", self.updates), ("the final adapter", self.adapter)
+            ) if found.fired
+        ]  # fmt: skip
+
+    @property
+    def defect(self) -> bool:
+        """X > y: more leaks than is claimed."""
+        return self.epsilon is not None and self.epsilon > self.claimed
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        if self.epsilon is None:
+            return (
+                "This attack has no power here: it finds too little even without noise. "
+                "It says nothing about the claimed bound of "
+                f"{self.claimed:.2f}; try more canaries."
+            )
+        x, y = math.floor(100 * self.epsilon) / 100, bound(self.claimed)  # both towards caution
+        return (
+            f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ {x:.2f} (x) against "
+            f"this attack; claimed bound {y} (y), δ = {self.delta:g}. x > y means a defect; x < y "
+            f"is no proof of privacy. Here x {'>' if self.defect else '<'} y."
+        )
+
+    @property
+    def card(self) -> dict[str, Any] | None:
+        """`empirical.json` for a privacy card; None where it may not or need not be shown."""
+        if self.readers != "made" or self.epsilon is None:
+            return None
+        control = self.updates.control
+        return {
+            "status": "measured",
+            "attack": f"{self.updates.guesses.canaries} planted canary readers, one run, "
+            f"{self.updates.guesses.made} guesses from {' and '.join(self._fired)} "
+            "(Steinke et al. 2023; Mahloujifar et al. 2024); made readers",
+            "confidence": CONFIDENCE,
+            # The attack bounds from below only; the upper end is what is claimed.
+            "interval": [self.epsilon, max(self.epsilon, self.claimed)],
+            "claimed": self.claimed,
+            "control": f"without noise {100 * control.tpr:.0f} % of the canaries are found at "
+            f"{100 * FALSE_POSITIVES:.0f} % false positives",
+            "sentence": self.sentence,
+        }  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for the operator."""
+        body = dataclasses.asdict(self)
+        return {
+            "format": FORMAT, **body, "epsilon": self.epsilon, "defect": self.defect,
+            "confidence": CONFIDENCE, "sentence": self.sentence,
+        }  # fmt: skip

@@ -1,0 +1,57 @@
+"""What is kept of an attack: `attack.json`, and `empirical.json` for the run's privacy card.
+
+Invariant: of an attack on real readers nothing is kept at all; its figures were on the screen.
+
+Example: `keep(found, Path("runs/attack"), Path("runs/demo/run"))`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from presspool.common.errors import PressPoolError
+from presspool.common.files import replace_file
+from presspool.simulations.attack.findings import Attack
+
+CARD_FILE = "empirical.json"
+
+
+def keep(found: Attack, folder: Path, run: Path) -> None:
+    """Write the result files.
+
+    Args:
+        found: the result.
+        folder: the audit's; removed where it holds real readers' records and unprotected adapters.
+        run: a run folder, which gets the card's part unless the noise was reproducible; or a file.
+    """
+    if found.readers == "own":
+        shutil.rmtree(folder)
+        return
+    replace_file(folder / "attack.json", _json(found.to_json()))
+    if found.card and run.is_dir() and not found.reproducible:
+        replace_file(run / CARD_FILE, _json(found.card))
+
+
+def require_verdict(found: Attack) -> None:
+    """Fail where more leaks than is claimed, or where nothing can be said.
+
+    Raises:
+        PressPoolError: says which.
+    """
+    if found.epsilon is None:
+        raise PressPoolError(
+            "no verdict", where=found.outlet, expected="a control without noise that fires",
+            got="too little was found", advice="try more --canaries",
+        )  # fmt: skip
+    if found.defect:
+        raise PressPoolError(
+            "more leaks than is claimed", where=found.outlet,
+            expected=f"ε <= {found.claimed:.3f}", got=f"ε >= {found.epsilon:.3f}",
+            advice="do not release adapters trained with this installation; report it",
+        )  # fmt: skip
+
+
+def _json(body: object) -> bytes:
+    return (json.dumps(body, indent=2, ensure_ascii=False) + "\n").encode()

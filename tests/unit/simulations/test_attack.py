@@ -1,0 +1,263 @@
+"""The attacks on the real pipeline with a tiny model: they see what is there and no more."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from presspool.cli import app
+from presspool.client.randomness import SecureRandom
+from presspool.common.base_model import resolve
+from presspool.common.contract import Contract, parse_contract
+from presspool.common.errors import ContractError, FolderError, PressPoolError
+from presspool.common.run_file import freeze, read_run_file
+from presspool.simulations.attack import audit as audits
+from presspool.simulations.attack import report, scores
+from presspool.simulations.attack.audit import Options, attack
+from presspool.simulations.attack.canaries import plant
+from presspool.simulations.attack.findings import Attack
+from presspool.simulations.attack.outlet import write_outlet
+from presspool.simulations.attack.roc import separation, share_interval
+from presspool.simulations.attack.transcript import bait, listen, scaled_noise
+from presspool.simulations.demo import prepare_demo
+
+CANARIES = 600
+LABELS = tuple(f"topic {i}" for i in range(8))
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
+    """ε = 3 on one wide, randomly initialised layer: much to see for little work."""
+    base = wide_base(tmp_path_factory.mktemp("wide-base"))
+    found = resolve(str(base), weights=None, tokenizer=None)
+    model = {"id": str(base), "weights": found.weights, "tokenizer": found.tokenizer}
+    return parse_contract({
+        "name": "attacked", "model": model, "task": {"labels": LABELS, "max_length": 12},
+        "adapter": {"rank": 4, "alpha": 8, "targets": ["query", "value"]},
+        "federation": {"rounds": 3, "local_steps": 2},
+        "outlets": {"north-post": 300, "south-echo": 40},
+        "privacy": {
+            "epsilon": 3.0, "clip": {"adapter": 0.5, "head": 1.0}, "sampling_rate": 0.06,
+        },
+        "optimizer": {"learning_rate": {"adapter": 0.5, "head": 5.0}},
+    }).with_noise()  # fmt: skip
+
+
+def wide_base(folder: Path) -> Path:
+    """A BERT of one layer, 256 wide, whose 600 words are one token each."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    letters = "abcdefghij"
+    made = [a + b + c for a in letters for b in letters for c in letters[:6]]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *made]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]",
+    ).save_pretrained(folder)  # fmt: skip
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=256, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=16, initializer_range=0.3,
+    )  # fmt: skip
+    model = BertModel(config, add_pooling_layer=False)
+    with torch.no_grad():  # words, not places, make one text different from another
+        model.embeddings.position_embeddings.weight.mul_(0.05)
+        model.embeddings.token_type_embeddings.weight.zero_()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outlet(contract: Contract) -> str:
+    return "north-post"
+
+
+@pytest.fixture(scope="module")
+def honest(contract: Contract, outlet: str, tmp_path_factory: pytest.TempPathFactory) -> Attack:
+    out = tmp_path_factory.mktemp("attack") / "honest"
+    return attack(contract, outlet, Options(out=out, canaries=CANARIES, deterministic=1))
+
+
+def test_the_bound_is_below_the_claim_and_the_control_fires(honest: Attack) -> None:
+    assert honest.updates.fired
+    assert honest.updates.control.tpr >= 0.2
+    assert honest.epsilon is not None
+    assert honest.epsilon < honest.claimed == pytest.approx(3.0, abs=0.05)
+    assert "no proof of privacy" in honest.sentence
+
+
+def test_hardly_any_noise_under_the_same_claim_is_a_defect(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    """The tiny model's share of what the soak test shows on the demo with a tenth of the noise."""
+    options = Options(out=tmp_path / "weak", canaries=CANARIES, deterministic=1)
+    found = attack(contract, outlet, options, _noise_scale=0.03)
+    assert found.epsilon is not None
+    assert found.epsilon > found.claimed
+    assert found.defect
+    with pytest.raises(PressPoolError, match="more leaks than is claimed"):
+        report.require_verdict(found)
+
+
+def test_a_short_record_is_read_off_a_bare_update_and_not_off_a_planned_one(
+    honest: Attack,
+) -> None:
+    assert honest.tokens_control.exact >= 0.8
+    assert honest.tokens.suspected <= honest.tokens.chance + 0.02
+    assert honest.tokens.exact <= 0.02
+
+
+def test_an_attack_without_power_gives_no_verdict_and_no_card(honest: Attack) -> None:
+    updates = dataclasses.replace(honest.updates, fired=False)
+    adapter = dataclasses.replace(honest.adapter, fired=False)
+    blind = dataclasses.replace(honest, updates=updates, adapter=adapter)
+    assert blind.epsilon is None
+    assert not blind.defect
+    assert blind.card is None
+    assert "no power here" in blind.sentence
+    with pytest.raises(PressPoolError, match="no verdict"):
+        report.require_verdict(blind)
+
+
+def test_a_stopped_audit_goes_on_to_the_same_result(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    """Stopped in the second arm; what was finished is not run again."""
+    options, steps = Options(out=tmp_path / "a", canaries=40, deterministic=5), []
+
+    def stop() -> None:
+        steps.append(1)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        attack(contract, outlet, options, on_step=stop)
+    steps.clear()
+    continued = attack(contract, outlet, options, on_step=lambda: steps.append(1))
+    whole = attack(contract, outlet, dataclasses.replace(options, out=tmp_path / "b"))
+    assert continued == whole
+    assert len(steps) < audits.units_of_work(contract)
+
+
+def test_a_folder_with_other_things_in_it_is_refused(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FolderError):
+        attack(contract, outlet, Options(out=tmp_path, canaries=40))
+    assert (tmp_path / "thesis.txt").exists()
+
+
+def test_a_folder_of_another_audit_is_refused(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    audits._coins(contract, outlet, Options(out=tmp_path, canaries=40))
+    with pytest.raises(FolderError):
+        audits._coins(contract, outlet, Options(out=tmp_path, canaries=41))
+
+
+def test_an_unprotected_contract_is_refused(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ContractError, match="nothing to attack"):
+        attack(scaled_noise(contract, 0), outlet, Options(out=tmp_path / "x"))
+
+
+def test_of_real_readers_nothing_is_kept(honest: Attack, tmp_path: Path) -> None:
+    folder, run = tmp_path / "attack", tmp_path / "run"
+    for made in (folder, run):
+        made.mkdir()
+    (folder / "records.parquet").write_bytes(b"somebody's words")
+    found = dataclasses.replace(honest, readers="own", reproducible=False)
+    report.keep(found, folder, run)
+    assert not folder.exists()
+    assert list(run.iterdir()) == []
+    assert found.card is None
+
+
+def test_the_card_gets_canary_figures_alone(honest: Attack, tmp_path: Path) -> None:
+    report.keep(dataclasses.replace(honest, reproducible=False), tmp_path, tmp_path)
+    card = json.loads((tmp_path / "empirical.json").read_text())
+    assert set(card) == {
+        "status", "attack", "confidence", "interval", "claimed", "control", "sentence",
+    }  # fmt: skip
+    assert card["interval"][0] == honest.epsilon
+    assert "AUC" not in json.dumps(card)
+
+
+def test_reproducible_noise_gives_no_card(honest: Attack, tmp_path: Path) -> None:
+    report.keep(honest, tmp_path, tmp_path)
+    assert (tmp_path / "attack.json").exists()
+    assert not (tmp_path / "empirical.json").exists()
+
+
+def test_coins_are_fair_and_only_included_canaries_are_in_the_records(contract: Contract) -> None:
+    canaries = plant(contract, 4000, SecureRandom.deterministic(9))
+    assert abs(int(canaries.included.sum()) - 2000) < 6.2 * np.sqrt(1000)
+    table = canaries.table(contract.task.labels)
+    assert len(table) == canaries.included.sum()
+    assert len(set(canaries.texts)) > 3990
+
+
+def test_scores_never_look_at_the_coins(contract: Contract, outlet: str, tmp_path: Path) -> None:
+    canaries = plant(contract, 30, SecureRandom.deterministic(2))
+    settings = write_outlet(tmp_path, outlet, canaries.table(contract.task.labels), deterministic=1)
+    transcript = listen(contract, settings, tmp_path / "rounds.npz", sent=bait(contract))
+    turned = dataclasses.replace(canaries, included=~canaries.included)
+    for score in (scores.from_updates, scores.from_losses):
+        assert np.array_equal(score(transcript, canaries), score(transcript, turned))
+
+
+def test_the_plan_of_the_attacked_run_is_the_contracts(contract: Contract) -> None:
+    assert scaled_noise(contract, 1) is contract
+    bare = scaled_noise(contract, 0)
+    assert bare.replace(privacy=contract.privacy.model_dump()).digest == contract.digest
+
+
+def test_separation_is_what_counting_says() -> None:
+    found = separation(np.array([3.0, 2.0, 1.0, 1.0]), np.array([1.0, 0.0]))
+    assert found.auc == pytest.approx((2 + 2 + 1.5 + 1.5) / 8)
+    assert found.tpr == pytest.approx(2 / 4)
+    assert share_interval(0, 10)[0] == 0
+    assert share_interval(5, 10) == pytest.approx((0.1871, 0.8129), abs=1e-4)
+
+
+def test_the_command_prints_json_and_keeps_its_result(
+    contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "contract.json").write_bytes(contract.canonical())
+    options = ["--canaries", "300", "--deterministic", "1", "--json", "--outlet", "north-post"]
+    out = tmp_path / "out"
+    told = CliRunner().invoke(app, ["audit", "attack", str(run), "--out", str(out), *options])
+    body = json.loads(told.stdout)
+    assert body == json.loads((out / "attack.json").read_text())
+    assert body["claimed"] == pytest.approx(contract.plan.epsilon())
+    assert body["updates"]["guesses"]["made"] == audits.guesses_made(contract, 300)
+
+
+@pytest.mark.soak
+def test_on_the_demo_the_audit_sees_a_tenth_of_the_noise_and_nothing_else(tmp_path: Path) -> None:
+    run = read_run_file(prepare_demo(tmp_path / "demo", outlets=4, epsilon=3.0))
+    demo = freeze(run.contract)
+    (name, *_) = sorted(demo.outlets)
+    for scale, defect in ((1.0, False), (0.1, True)):
+        options = Options(out=tmp_path / f"{scale}", deterministic=1)
+        found = attack(demo, name, options, _noise_scale=scale)
+        assert found.updates.control.tpr >= 0.2
+        assert found.defect == defect
+        assert found.tokens_control.exact >= 0.8
+        assert found.tokens.suspected <= found.tokens.chance + 0.02
