@@ -185,20 +185,40 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
     return replay.reading(source=source, verified=False, head=head, approvals=approvals)
 
 
-def _home(path: Path) -> OutletReading:
-    file = path / OUTLET
+def is_ledger(path: Path) -> bool:
+    """Whether a file is a ledger's own and not an export; raises `InputError` if not readable."""
+    with screen.reading(path) as stream:
+        return stream.read(len(_SQLITE)) == _SQLITE
+
+
+def approvals_beside(path: Path) -> list[Approval]:
+    """What the people approved in whose home this ledger or policy lies."""
+    return _approvals(path.parent / APPROVALS)
+
+
+def ledger_in(home: Path) -> tuple[Path, list[Approval]]:
+    """Where the ledger of an outlet's home lies, and the home's approvals.
+
+    Raises:
+        InputError: not an outlet's home.
+    """
+    file = home / OUTLET
     try:
         body = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "neither a run folder nor an outlet's home", where=str(path), got=str(error),
+            "neither a run folder nor an outlet's home", where=str(home), got=str(error),
             expected=f"a folder with {RESULT_FILE} or {OUTLET}, or a ledger's export",
         ) from None  # fmt: skip
     ledger, policy = body.get("ledger", LEDGER), body.get("policy", POLICY)
     if not isinstance(ledger, str) or not isinstance(policy, str):
         raise InputError("ledger and policy", where=str(file), expected="names of files")
-    approvals = _approvals((path / policy).parent / APPROVALS)
-    return _ledger(path / ledger, f"{path.resolve().name}/{ledger}", approvals)
+    return home / ledger, approvals_beside(home / policy)
+
+
+def _home(path: Path) -> OutletReading:
+    file, approvals = ledger_in(path)
+    return _ledger(file, f"{path.resolve().name}/{file.name}", approvals)
 
 
 def _approvals(folder: Path) -> list[Approval]:
