@@ -107,8 +107,8 @@ def _dangling(outlet: OutletReading) -> Iterator[Alert]:
             entry=run.seq,
             what=f"A reservation of {run.day} was never settled and a later run came after it; "
             "all of it counts as spent.",
-            advice="See in `presspool outlet runs` whether that run still goes on, in another pool, "
-            "say. If it does not, this is the price of a crash.",
+            advice="See in `presspool outlet runs` whether that run still goes on somewhere. If it "
+            "does not, this is the price of a crash.",
         )  # fmt: skip
 
 

@@ -153,9 +153,8 @@ def _add_files(app: FastAPI, desk: Desk) -> None:
         made = await desk.ask(lambda _, look: prove(look, origin, index).file)
         if made is None:
             raise NotThereError("no head that covers this entry is signed yet", got=index)
-        name = f"{origin}-{index}.tlog-proof"
-        return Response(made, media_type="text/plain; charset=utf-8",
-                        headers={"content-disposition": f'attachment; filename="{name}"'})  # fmt: skip
+        offered = {"content-disposition": f'attachment; filename="{origin}-{index}.tlog-proof"'}
+        return Response(made, media_type="text/plain; charset=utf-8", headers=offered)
 
     @app.api_route("/metrics", methods=list(METHODS))
     async def scrape() -> Response:
