@@ -97,7 +97,7 @@ class LedgerFile:
         self._path, self._source, self._replay = path, source, Replay()
         self._held = ExitStack()
         self._ledger = self._held.enter_context(screen.opened(path))
-        self._signed: list[_Signed] = []
+        self._signed: _Signed | None = None
         self._seen: object = None
         self._made: OutletReading | None = None
 
@@ -108,9 +108,13 @@ class LedgerFile:
             size = self._ledger.refresh().size
             for body in self._ledger.bodies(self._replay.size, size):
                 self._replay.take(entries.parse_entry(body))
-            self._signed = [_signed(note) for note in self._ledger.checkpoints()]
+            kept = self._ledger.checkpoints()
+            self._signed = _signed(kept[-1]) if kept else None
             self._made = self._replay.reading(
-                source=self._source, verified=False, approvals=approvals, head=_head(self._signed)
+                source=self._source,
+                verified=False,
+                approvals=approvals,
+                head=_head(self._signed, len(kept)),
             )
             self._seen = seen
         return self._made
@@ -146,7 +150,7 @@ class ExportFile:
     def __init__(self, path: Path, brought: sources.Brought, moved: screen.Moved) -> None:
         self._reading = sources.read_outlet(path, brought=brought, moved=moved)
         self._bodies: list[bytes] = []
-        self._notes: list[_Signed] = []
+        self._signed: _Signed | None = None
         self._nodes: dict[tuple[int, int], bytes] = {}
         with screen.reading(path) as stream:
             stream.readline(verification.LONGEST_LINE)
@@ -164,7 +168,7 @@ class ExportFile:
 
     def prove(self, index: int) -> Proven:
         """An entry with its proof."""
-        size, note = _covering(index, self._notes, len(self._bodies))
+        size, note = _covering(index, self._signed, len(self._bodies))
         hashes = merkle.inclusion_proof(index, size, self._node)
         return _proven(
             index, self._bodies[index], hashes, size, merkle.root(size, self._node), note
@@ -177,7 +181,7 @@ class ExportFile:
         """One line, in the form that `verification` has just seen it in."""
         if line.startswith(b"{"):
             note = notes.parse_note(json.loads(line)["checkpoint"].encode())
-            self._notes.append(_signed(note))
+            self._signed = _signed(note)
             return
         body = line[verification.LEAF_CHARACTERS + 1 :]
         leaf = merkle.leaf_hash(body)
@@ -215,20 +219,18 @@ def stamp(path: Path) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _head(signed: Sequence[_Signed]) -> Head:
-    if not signed:
+def _head(newest: _Signed | None, count: int) -> Head:
+    if newest is None:
         return UNSIGNED
-    newest = Checkpoint.parse(signed[-1][1].text)
-    return Head(size=newest.size, root=newest.root.hex(), cosigned={}, signed_heads=len(signed))
+    root = Checkpoint.parse(newest[1].text).root.hex()
+    return Head(size=newest[0], root=root, cosigned={}, signed_heads=count)
 
 
-def _covering(
-    index: int, signed: Sequence[_Signed], size: int
-) -> tuple[int, notes.Note | None]:  # fmt: skip
+def _covering(index: int, newest: _Signed | None, size: int) -> tuple[int, notes.Note | None]:
     """The head that an entry is proven in: the newest signed one, if that has the entry."""
     if not 0 <= index < size:
         raise EvidenceError("no such entry", expected=f"0 to {size - 1}", got=index)
-    return signed[-1] if signed and signed[-1][0] > index else (size, None)
+    return newest if newest is not None and newest[0] > index else (size, None)
 
 
 def _proven(
