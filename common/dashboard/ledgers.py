@@ -25,7 +25,7 @@ from presspool.common.approval import Approval
 from presspool.common.audit import screen, sources
 from presspool.common.audit.reading import Head, OutletReading
 from presspool.common.audit.replay import UNSIGNED, Replay
-from presspool.common.errors import EvidenceError
+from presspool.common.errors import EvidenceError, PressPoolError
 from presspool.common.ledger import entries, merkle, notes, verification
 from presspool.common.ledger.checkpoints import Checkpoint, Proof
 
@@ -87,16 +87,25 @@ class LedgerFile:
     Args:
         path: the file.
         source: what to call it.
+        before: a head that this ledger had, at an earlier opening.
 
     Raises:
         InputError: no ledger there.
         EvidenceError: a damaged one.
+        RollbackError: an older one than `before`, or another.
     """
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, before: Checkpoint | None = None) -> None:
         self._path, self._source, self._replay = path, source, Replay()
+        self._opened = stamp(path)
         self._held = ExitStack()
         self._ledger = self._held.enter_context(screen.opened(path))
+        if before is not None:
+            try:
+                self._ledger.compare(before)
+            except PressPoolError:
+                self.close()
+                raise
         self._signed: _Signed | None = None
         self._seen: object = None
         self._made: OutletReading | None = None
@@ -118,6 +127,17 @@ class LedgerFile:
             )
             self._seen = seen
         return self._made
+
+    @property
+    def head(self) -> Checkpoint:
+        """Size and root of what was read."""
+        return self._ledger.head()
+
+    @property
+    def replaced(self) -> bool:
+        """Whether another file lies there now; SQLite would go on with the one that it opened."""
+        now = stamp(self._path)
+        return now[1:] == () or now[2] != self._opened[2] or now[1] < self._opened[1]
 
     def bodies(self, start: int, stop: int) -> Sequence[bytes]:
         """The bytes of entries `start` to `stop` - 1."""

@@ -6,6 +6,7 @@ folder; which paths there are may change while it runs.
 Invariants:
     * A source that cannot be read, or no longer holds, is a fault that is shown; what it said
       before is not.
+    * A ledger that was put back to an earlier state stays a fault for as long as this runs.
     * Files are only read, and only where their time, size or inode changed.
     * One thread: ledgers are SQLite handles.
 
@@ -17,6 +18,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,10 +36,13 @@ from presspool.common.errors import (
     PressPoolError,
     RollbackError,
 )
+from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.results import RESULT_FILE
 
 CERTIFICATE, FORKS = "identity/certificate.pem", "witness/heads"  # in an outlet's home
 _LARGEST_CARD = 1 << 20
+_BROKEN = "It is damaged in a way that this program does not know; its log says more."
+log = logging.getLogger(__name__)
 
 
 def _still(_done: int, _total: int) -> None:
@@ -62,6 +67,7 @@ class Watch:
         self._runs: dict[Path, tuple[object, RunReading]] = {}
         self._exports: dict[Path, tuple[object, ExportFile]] = {}
         self._ledgers: dict[Path, LedgerFile] = {}
+        self._heads: dict[Path, Checkpoint] = {}
 
     def look(self, moved: screen.Moved = _still) -> Snapshot:
         """Everything as it is now; only what changed is read again.
@@ -77,6 +83,10 @@ class Watch:
             except PressPoolError as error:
                 self._forget(path)
                 found.faults.append(_fault(path, error))
+            except Exception:  # one source must not hide the others, however it is damaged
+                log.exception("%s cannot be read", path)
+                self._forget(path)
+                found.faults.append(Fault(source=path.name, words=_BROKEN, evidence=True))
         pool = self._ask_pool(found)
         for gone in {*self._runs, *self._exports, *self._ledgers} - found.used:
             self._forget(gone)
@@ -144,14 +154,18 @@ class Watch:
     def _take_ledger(
         self, path: Path, source: str, approvals: Sequence[Approval], found: _Found
     ) -> None:
+        if path in self._ledgers and self._ledgers[path].replaced:
+            self._ledgers.pop(path).close()
         if path not in self._ledgers:
-            self._ledgers[path] = LedgerFile(path, source)
+            self._ledgers[path] = LedgerFile(path, source, self._heads.get(path))
+        ledger = self._ledgers[path]
         try:
-            reading = self._ledgers[path].reading(tuple(approvals))
+            reading = ledger.reading(tuple(approvals))
         except PressPoolError:
             self._ledgers.pop(path).close()
             raise
-        found.ledger(path, self._ledgers[path], reading)
+        self._heads[path] = ledger.head
+        found.ledger(path, ledger, reading)
 
 
 class _Found:
