@@ -62,8 +62,8 @@ def get(at: At, path: str, method: str = "GET", **headers: str) -> Answer:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode()
-        return Answer(status=answer.status, body=body,
-                      headers={name.lower(): value for name, value in answer.getheaders()})  # fmt: skip
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(status=answer.status, headers=found, body=body)
     finally:
         connection.close()
 

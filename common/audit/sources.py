@@ -93,7 +93,7 @@ def read(
             outlet = read_outlet(path, brought=brought, moved=moved)
             _require_once("ledger", path, outlet.origin, outlets)
             outlets[outlet.origin] = outlet
-    _require_used(brought, outlets)
+    require_used(brought, outlets)
     return Evidence(
         outlets=tuple(outlets[name] for name in sorted(outlets)),
         runs=tuple(sorted(runs.values(), key=lambda run: (run.contract.name, run.contract.digest))),
@@ -239,7 +239,8 @@ def _require_once(what: str, path: Path, name: str, known: Mapping[str, object])
                          got=name, advice="leave one of them out")  # fmt: skip
 
 
-def _require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
+def require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
+    """Raise `InputError` where a key or head that was brought belongs to no export here."""
     verified = sorted(outlet.origin for outlet in outlets.values() if outlet.verified)
     strange = [origin for origin in brought.origins if origin not in verified]
     if strange:

@@ -164,7 +164,7 @@ def test_a_viewers_certificate_does_nothing_at_the_outlets_port(made: Made) -> N
     caller = Caller(kind=facts.kind, name=facts.name, serial=facts.serial)
     database = Database.open(made.folder.database)
     members = Members(database)
-    with pytest.raises(AdmissionError, match="not-a-member|member"):
+    with pytest.raises(AdmissionError, match="member"):
         members.member(caller)
     with pytest.raises(AdmissionError):
         members.collect(caller)
@@ -257,8 +257,11 @@ def test_a_viewer_is_made_for_a_program(typed: Any, made: Made, tmp_path: Path) 
     assert look(made, "/metrics", file)[0] == 200
 
 
-@pytest.mark.parametrize("arguments", [("anna",), ("anna", "--out", "x.txt"), ("Anna!", "--remove"),
-                                       ("../root", "--remove"), ("nobody", "--remove")])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [("anna",), ("anna", "--out", "x.txt"), ("Anna!", "--remove"), ("../root", "--remove"),
+     ("nobody", "--remove")],
+)  # fmt: skip
 def test_what_cannot_be_is_refused(typed: Any, made: Made, arguments: tuple[str, ...]) -> None:
     assert typed("viewer", *arguments, "--home", made.folder.path)[0] == 2
     assert Viewers(made.folder.path).names() == ["editor"]

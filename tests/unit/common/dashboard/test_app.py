@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import socket
-
 from collections.abc import Iterator
 
 import pytest
