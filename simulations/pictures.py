@@ -48,7 +48,7 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
     "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844},
               "device_scale_factor": 2},
 }  # fmt: skip
-COLOURS = 64  # of a picture's palette: text and lines need no more
+COLOURS = 96  # of a picture's palette: text and lines need no more
 LARGEST_PICTURE = 150_000  # bytes
 RUNS = 7  # like the demo's, in a ledger's lifetime
 PAST: Final = (2, 3, 5, 3)  # earlier runs, by outlet; the last outlet's first one was never settled
@@ -123,7 +123,8 @@ def take(folder: Path, out: Path) -> list[Path]:
     """Take the pictures of a demo; returns their files."""
     exports = sorted((folder / "run" / ledgers.EXPORTS).iterdir())
     run = sources.read_run(folder / "run")
-    outlet = key(sources.read_outlet(exports[2]).origin)
+    fullest = max(map(sources.read_outlet, exports), key=lambda found: found.lifetime.share)
+    outlet = key(fullest.origin)
     digest = run.contract.digest.removeprefix("sha256:")
     pages = {
         "overview": "/", "outlet": f"/outlets/{outlet}", "run": f"/runs/{digest}",
@@ -149,7 +150,10 @@ def _small(png: bytes) -> bytes:
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as found:
-        flat = found.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        # By coverage and not by count, so that a small red badge stays red.
+        flat = found.convert("RGB").quantize(
+            COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
     stream = io.BytesIO()
     flat.save(stream, "PNG", optimize=True)
     if stream.tell() > LARGEST_PICTURE:

@@ -129,7 +129,8 @@ def ledger(look: Snapshot, part: str, page: int) -> dict[str, Any]:
     stop = reading.entries - (page - 1) * ENTRIES
     start = max(0, stop - ENTRIES)
     bodies = look.ledgers[reading.origin].bodies(start, stop)
-    rows = [_row(index, body) for index, body in enumerate(bodies, start)]
+    runs = {found.reservation: found.run for found in reading.runs}
+    rows = [_row(index, body, runs) for index, body in enumerate(bodies, start)]
     return {"outlet": reading, "rows": rows[::-1], "page": page, "pages": pages, "live": False}
 
 
@@ -139,7 +140,7 @@ def entry(look: Snapshot, part: str, index: int) -> dict[str, Any]:
     proven = prove(look, part, index)
     body = json.loads(proven.body)
     return {
-        "outlet": reading, "proven": proven, "row": _row(index, proven.body),
+        "outlet": reading, "proven": proven, "kind": body["kind"],
         "fields": [(name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str)
                     else value) for name, value in body.items()],
         "steps": _steps(proven), "last": reading.entries - 1, "live": False,
@@ -216,9 +217,10 @@ def _short_outlet(reading: OutletReading) -> Document:
     return {**outlet_document(reading, newest=1), "all_runs": len(reading.runs)}
 
 
-def _row(index: int, body: bytes) -> Document:
+def _row(index: int, body: bytes, runs: Mapping[str, str]) -> Document:
+    """An entry in a line; an entry about a reservation is about its run."""
     said = json.loads(body)
-    return {"seq": index, "day": said["day"], "kind": said["kind"], "run": said.get("run"),
+    return {"seq": index, "day": said["day"], "kind": said["kind"], "run": said.get("run", runs.get(said.get("reservation", ""))),
             "words": _words(said)}  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Every number on a page is the ledgers' and the runs'; what is not there is said; nothing leaks."""
+"""Every number on a page is the ledgers' or the runs'; what is not there is said."""
 
 from __future__ import annotations
 
