@@ -112,12 +112,10 @@ def read_outlet(
     """
     if path.is_dir():
         return _home(path)
-    with screen.reading(path) as stream:
-        kind = stream.read(len(_SQLITE))
-    if kind != _SQLITE:
+    if not is_ledger(path):
         return _export(path, brought, moved)
     shown = f"{path.resolve().parent.name}/{path.name}"
-    return _ledger(path, shown, _approvals(path.parent / APPROVALS))
+    return _ledger(path, shown, approvals_beside(path))
 
 
 def read_run(path: Path) -> RunReading:

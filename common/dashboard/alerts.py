@@ -5,7 +5,7 @@ Invariants:
     * Nothing depends on readers' data.
 
 Example:
-    >>> from presspool.common.audit.reading import Evidence
+    >>> from presspool.common.audit.evidence import Evidence
     >>> soon = Certificate(kind="outlet", name="north-post", ends=3 * DAY)
     >>> look = Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0, certificates=(soon,))
     >>> [(alert.kind, alert.urgent) for alert in alerts(look)]

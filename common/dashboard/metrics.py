@@ -8,7 +8,7 @@ Invariants:
       registry of its own holds nothing of this process.
 
 Example:
-    >>> from presspool.common.audit.reading import Evidence
+    >>> from presspool.common.audit.evidence import Evidence
     >>> text = exposition(Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0)).decode()
     >>> "presspool_rounds_total" in text, "python_info" in text
     (True, False)

@@ -6,7 +6,7 @@ Invariants:
     * Numbers stand in `<data>` elements with their exact value and source, as in the report.
 
 Example:
-    >>> from presspool.common.audit.reading import Evidence
+    >>> from presspool.common.audit.evidence import Evidence
     >>> page = Pages().overview(Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0))
     >>> "<script" in page, "<style" in page
     (False, False)

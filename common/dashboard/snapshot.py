@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from presspool.common.audit.reading import Evidence
+from presspool.common.audit.evidence import Evidence
 from presspool.common.dashboard.ledgers import Followed
 
 

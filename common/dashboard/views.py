@@ -25,7 +25,8 @@ from presspool.common import report
 from presspool.common.audit import card as cards
 from presspool.common.audit import page as audit_page
 from presspool.common.audit.document import Document, outlet_document, sentence
-from presspool.common.audit.reading import OutletReading, RunReading, WorstCase
+from presspool.common.audit.evidence import RunReading, WorstCase
+from presspool.common.audit.reading import OutletReading
 from presspool.common.dashboard.alerts import alerts
 from presspool.common.dashboard.ledgers import Proven
 from presspool.common.dashboard.snapshot import PoolRun, Snapshot
@@ -220,7 +221,8 @@ def _short_outlet(reading: OutletReading) -> Document:
 def _row(index: int, body: bytes, runs: Mapping[str, str]) -> Document:
     """An entry in a line; an entry about a reservation is about its run."""
     said = json.loads(body)
-    return {"seq": index, "day": said["day"], "kind": said["kind"], "run": said.get("run", runs.get(said.get("reservation", ""))),
+    run = said.get("run", runs.get(said.get("reservation", "")))
+    return {"seq": index, "day": said["day"], "kind": said["kind"], "run": run,
             "words": _words(said)}  # fmt: skip
 
 

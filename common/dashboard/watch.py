@@ -25,7 +25,8 @@ from pathlib import Path
 
 from presspool.common.approval import Approval
 from presspool.common.audit import model_card, screen, sources
-from presspool.common.audit.reading import Evidence, OutletReading, RunReading
+from presspool.common.audit.evidence import Evidence, RunReading
+from presspool.common.audit.reading import OutletReading
 from presspool.common.certificates import OUTLET, read_certificate
 from presspool.common.dashboard.ledgers import ExportFile, Followed, LedgerFile, stamp
 from presspool.common.dashboard.snapshot import Certificate, Fault, Pool, Snapshot
@@ -125,7 +126,8 @@ class Watch:
         elif path.is_dir():
             self._take_home(path, found)
         elif sources.is_ledger(path):
-            self._take_ledger(path, path.name, sources.approvals_beside(path), found)
+            shown = f"{path.resolve().parent.name}/{path.name}"
+            self._take_ledger(path, shown, sources.approvals_beside(path), found)
         else:
             seen, known = stamp(path), self._exports.get(path)
             if known is None or known[0] != seen:

@@ -11,7 +11,8 @@ from tests.made_evidence import Desk, change_result, make_desk
 from tests.made_looks import made_pool
 
 from presspool.common.audit import sources
-from presspool.common.audit.reading import Evidence, OutletReading, Room
+from presspool.common.audit.evidence import Evidence
+from presspool.common.audit.reading import OutletReading, Room
 from presspool.common.certificates import DAY
 from presspool.common.dashboard.alerts import KINDS, Alert, alerts
 from presspool.common.dashboard.snapshot import Certificate, Fault, Snapshot

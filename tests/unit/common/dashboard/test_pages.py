@@ -16,7 +16,7 @@ from tests.made_evidence import ADAPTER, FIELDS, OTHER_RUN, OUTLETS, Desk, chang
 
 from presspool.common.audit import card_making, governance, model_card, sources
 from presspool.common.audit.document import document
-from presspool.common.audit.reading import Evidence
+from presspool.common.audit.evidence import Evidence
 from presspool.common.ledger import checkpoints, entries, merkle, notes
 from presspool.common.ledger.store import Ledger
 from presspool.common.results import RoundResult, read_result
