@@ -18,7 +18,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.made_dashboard import read_page
 from tests.made_evidence import make_desk
-from tests.operators import free_port
+from tests.made_pools import free_port
 
 from presspool import cli
 from presspool.common.certificates import (

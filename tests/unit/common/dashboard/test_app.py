@@ -101,7 +101,7 @@ def test_two_hosts_are_refused(at: At) -> None:
 
 def test_it_listens_at_the_loopback_address_only(at: At) -> None:
     for kind, _, _, _, where in socket.getaddrinfo(socket.gethostname(), at.port):
-        if where[0].startswith("127.") or kind != socket.AF_INET:
+        if str(where[0]).startswith("127.") or kind != socket.AF_INET:
             continue
         with socket.socket(kind, socket.SOCK_STREAM) as found:
             found.settimeout(5)
