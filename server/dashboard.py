@@ -42,6 +42,7 @@ from presspool.server.member_list import standings
 from presspool.server.runs import Runs, Submitted
 from presspool.server.status import open_round, rounds_done
 from presspool.server.viewers import Viewers
+from presspool.server.witness_tables import ForkRow
 
 EXPORTS = "exports"  # in the home: ledgers as outlets hand them over
 
@@ -110,6 +111,7 @@ class PoolWatch:
                       for line in members if line.state in ("member", "lapsed")),
                 ),
                 runs=tuple(map(self._run, self._runs.all())), refused=self._refused(),
+                forks=self._forks(),
             )  # fmt: skip
         except SQLAlchemyError as error:
             raise StorageError("cannot be read", where="the coordinator's database",
@@ -132,6 +134,12 @@ class PoolWatch:
                 for line in answers
             ),
         )  # fmt: skip
+
+    def _forks(self) -> tuple[str, ...]:
+        """Names of the logs that outlets have convicted; a key begins with its log's name."""
+        with self._database.reading() as session:
+            found = session.scalars(select(ForkRow.log).distinct().order_by(ForkRow.log)).all()
+        return tuple(key.partition("+")[0] for key in found)
 
     def _refused(self) -> tuple[Refused, ...]:
         row = RefusalRow

@@ -40,7 +40,9 @@ from presspool.common.errors import (
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.results import RESULT_FILE
 
-CERTIFICATE, FORKS = "identity/certificate.pem", "witness/heads"  # in an outlet's home
+# In an outlet's home.
+CERTIFICATE, FORKS = "identity/certificate.pem", "witness/heads"
+CONTRADICTION = "witness/contradiction.json"
 _LARGEST_CARD = 1 << 20
 _BROKEN = "It is damaged in a way that this program does not know; its log says more."
 log = logging.getLogger(__name__)
@@ -150,8 +152,8 @@ class Watch:
         if certificate.is_file():
             facts = read_certificate(certificate.read_bytes())
             found.certificates.append(Certificate(kind=OUTLET, name=facts.name, ends=facts.ends))
-        found.forks += [f"{path.resolve().name}: {file.name}"
-                        for file in sorted((path / FORKS).glob("*.fork"))]  # fmt: skip
+        proofs = [*sorted((path / FORKS).glob("*.fork")), path / CONTRADICTION]
+        found.forks += [f"{path.resolve().name}: {f.name}" for f in proofs if f.is_file()]
 
     def _take_ledger(
         self, path: Path, source: str, approvals: Sequence[Approval], found: _Found

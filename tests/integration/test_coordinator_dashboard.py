@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
 from tests.made_dashboard import read_page
-from tests.made_evidence import make_desk
+from tests.made_evidence import make_desk, signer_of
 from tests.made_pools import free_port
 
 from presspool import cli
@@ -35,6 +35,7 @@ from presspool.common.errors import AdmissionError, InputError
 from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.tls import Caller
 from presspool.server.coordinator_folder import CoordinatorFolder
+from presspool.server.cosignatures import Cosignatures
 from presspool.server.dashboard import EXPORTS, dashboard
 from presspool.server.database import Database
 from presspool.server.desk import Desk
@@ -183,6 +184,8 @@ def test_runs_members_refusals_and_exports_are_shown_as_they_are(
     Runs(database).mark("topics-1", "running", "waiting for outlets: too few")
     for _ in range(3):
         Desk(database).refuse("south-echo", "bad-signature")
+    convicted = signer_of("north-post").key
+    Cosignatures(database).convict(convicted, finder="south-echo", proof=b"x")
     (home / EXPORTS).mkdir()
     for path in desk.exports:
         path.rename(home / EXPORTS / path.name)
@@ -194,6 +197,7 @@ def test_runs_members_refusals_and_exports_are_shown_as_they_are(
     _, alerts = look(made, "/alerts", made.viewer)
     assert "refused 3 calls for “bad-signature”" in alerts
     assert "torn.export" in alerts
+    assert "split view" in alerts
     _, run = look(made, f"/runs/{desk.contract.digest[7:]}", made.viewer)
     assert 'data-live="5"' in run
     assert "Open round 3" in run

@@ -14,7 +14,7 @@ from presspool.common.audit import sources
 from presspool.common.audit.screen import kept_head
 from presspool.common.certificates import issue_outlet, make_key, make_request, make_root
 from presspool.common.dashboard.alerts import alerts
-from presspool.common.dashboard.watch import CERTIFICATE, FORKS, Watch
+from presspool.common.dashboard.watch import CERTIFICATE, CONTRADICTION, FORKS, Watch
 from presspool.common.errors import StorageError
 from presspool.common.ledger.store import Ledger
 
@@ -141,6 +141,7 @@ def test_a_home_has_its_certificate_its_approvals_and_the_forks_that_it_found(
     (home / CERTIFICATE).write_bytes(issue_outlet(root, "north-post", make_request(key), now=0))
     (home / FORKS).mkdir(parents=True)
     (home / FORKS / "ab.fork").write_bytes(b"")
+    (home / CONTRADICTION).write_bytes(b"{}")
     approvals = home / "approvals"
     approvals.mkdir()
     (approvals / f"{desk.contract.digest[7:]}.approved").write_text(
@@ -152,7 +153,9 @@ def test_a_home_has_its_certificate_its_approvals_and_the_forks_that_it_found(
     approval = look.evidence.outlets[0].approval(desk.contract.digest)
     assert approval is not None
     assert approval.by == "A. Editor"
-    assert [a.about for a in alerts(look) if a.kind == "split-view"] == ["north-post: ab.fork"]
+    assert [a.about for a in alerts(look) if a.kind == "split-view"] == [
+        "north-post: ab.fork", "north-post: contradiction.json",
+    ]  # fmt: skip
     watch.close()
 
 
