@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-.PHONY: demo test check proto soak fuzz coverage clean
+.PHONY: demo test check proto soak fuzz coverage screenshots clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
@@ -38,6 +38,9 @@ coverage: $(VENV)/installed-dev    ## every branch of ledger, filter, keys and g
 		tests/unit/common/test_keys.py tests/unit/common/test_audit_cli.py \
 		$(addprefix tests/unit/client/test_,guard.py policy.py budget.py budget_cli.py)
 	$(BIN)/coverage report
+
+screenshots: $(VENV)/installed-dev  ## train the demo and take pictures of the dashboard's pages
+	$(QUIET) $(BIN)/python -m presspool.simulations.pictures runs/pictures docs/pictures
 
 clean:
 	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

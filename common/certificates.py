@@ -1,4 +1,4 @@
-"""Certificates of a pool: one root, and three kinds that it issues, told apart by their unit (OU).
+"""Certificates of a pool: one root, and four kinds that it issues, told apart by their unit (OU).
 
 =============  ==================  ==========================  ====================================
 unit           common name         may                         lives
@@ -6,6 +6,7 @@ unit           common name         may                         lives
 coordinator    host of its address be the server, nothing else as long as the root, beside its key
 invitation     invitation's id     ask to join, nothing else   as long as its token may be answered
 outlet         outlet's name       do an outlet's work         `OUTLET_DAYS`, then renewed
+viewer         somebody's name     look at the dashboard       `VIEWER_DAYS`
 =============  ==================  ==========================  ====================================
 
 Invariants:
@@ -39,6 +40,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from presspool.common.errors import EvidenceError, InputError
@@ -46,10 +48,12 @@ from presspool.common.errors import EvidenceError, InputError
 COORDINATOR: Final = "coordinator"
 OUTLET: Final = "outlet"
 INVITATION: Final = "invitation"
+VIEWER: Final = "viewer"
 
 DAY = 86_400  # seconds
 ROOT_DAYS = 3650
 OUTLET_DAYS = 30
+VIEWER_DAYS = 365
 EARLY_SECONDS = 2 * 3600
 LARGEST_REQUEST = 2048  # bytes; ours have about 250
 
@@ -135,6 +139,24 @@ def issue_invitation(root: Credential, invitation: str, *, now: float, until: fl
     public = _private(key).public_key()
     pem = _issue(root, INVITATION, invitation, public, now - EARLY_SECONDS, until)
     return Credential(certificate=pem, key=key)
+
+
+def issue_viewer(root: Credential, name: str, *, now: float) -> Credential:
+    """The certificate and key with which somebody may look at the dashboard."""
+    key = make_key()
+    public, until = _private(key).public_key(), now + VIEWER_DAYS * DAY
+    pem = _issue(root, VIEWER, name, public, now - EARLY_SECONDS, until)
+    return Credential(certificate=pem, key=key)
+
+
+def to_pkcs12(credential: Credential, root: bytes, *, name: str, password: str) -> bytes:
+    """A credential with its root as a browser takes it in."""
+    return pkcs12.serialize_key_and_certificates(
+        name.encode(), _private(credential.key),
+        x509.load_pem_x509_certificate(credential.certificate),
+        [x509.load_pem_x509_certificate(root)],
+        serialization.BestAvailableEncryption(password.encode()),
+    )  # fmt: skip
 
 
 def issue_outlet(root: Credential, name: str, request: bytes, *, now: float) -> bytes:

@@ -74,9 +74,9 @@ def render_report(result: RunResult) -> str:
     return _PAGE.render(
         result=result,
         Caution=Caution,
-        accuracy=_accuracy(result),
+        accuracy=accuracy_panel(result),
         tradeoff=_tradeoff(result),
-        traffic=_traffic(result),
+        traffic=traffic_panel(result),
         budget=_budget_sentences(result),
         largest=max((outlet.epsilon or 0.0 for outlet in result.outlets), default=0.0) or 1.0,
         total_weight=sum(outlet.weight for outlet in result.outlets),
@@ -94,7 +94,8 @@ def write_report(folder: Path, result: RunResult) -> Path:
     return replace_file(folder / REPORT_FILE, render_report(result).encode())
 
 
-def _accuracy(result: RunResult) -> Panel:
+def accuracy_panel(result: RunResult) -> Panel:
+    """Accuracy and macro-F1 over the rounds."""
     measured = [entry for entry in result.rounds if entry.accuracy is not None]
     if not result.rounds:
         return Panel(sentence="No round has finished yet, so there is nothing to show.")
@@ -172,7 +173,8 @@ def _tradeoff_sentence(result: RunResult, last: RoundResult) -> str:
     return text
 
 
-def _traffic(result: RunResult) -> Panel:
+def traffic_panel(result: RunResult) -> Panel:
+    """Bytes over the rounds."""
     moved = [entry for entry in result.rounds if entry.bytes_up or entry.bytes_down]
     if not moved:
         return Panel(sentence="Nothing has moved between outlets and coordinator yet.")

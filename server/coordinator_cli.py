@@ -175,6 +175,51 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
 
 
+@coordinator.command(name="viewer")
+def viewer(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A person or program.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="New file: .p12 for a browser, .pem for Prometheus and curl."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Let them look no more.")] = False,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Let somebody look at the dashboard, and do nothing else; or take that back.
+
+    Example: presspool coordinator viewer editor --out editor.p12
+    """
+    from presspool.common.errors import FolderError, InputError
+    from presspool.server.coordinator_folder import CoordinatorFolder
+    from presspool.server.viewers import Viewers, write_viewer
+
+    _require_name(name)
+    folder = CoordinatorFolder.read(home)
+    viewers = Viewers(home)
+    if remove:
+        viewers.remove(name)
+        print_json({"viewer": name, "state": "removed"}) if as_json else out.print(
+            f"{name} may look no more"
+        )
+        return
+    if file is None or file.suffix not in (".p12", ".pem"):
+        raise InputError("where to", where="--out", got=file, expected="NAME.p12 or NAME.pem")
+    if file.exists() or not file.parent.is_dir():
+        raise FolderError("cannot be a new file", where=str(file),
+                          expected="a path where nothing is, in a folder that is there",
+                          advice="choose another --out")  # fmt: skip
+    password = write_viewer(
+        file, viewers.add(name, folder.root, now=time.time()), folder.root, name
+    )
+    if as_json:
+        print_json({"viewer": name, "file": str(file), "password": password})
+        return
+    out.print(f"{name} may look at the dashboard with {file}", soft_wrap=True)
+    if password is not None:
+        out.print(f"its password: {password}")
+
+
 @contextmanager
 def _opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
     from presspool.server.coordinator_folder import CoordinatorFolder

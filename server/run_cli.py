@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from presspool.common.console import err, out, print_json, start_logging
+
+if TYPE_CHECKING:
+    from presspool.server.coordinator_folder import CoordinatorFolder
 
 Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -28,6 +32,13 @@ def start(
             help="HOST:PORT of this machine; all addresses, the pool's port if not given."
         ),
     ] = None,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of this machine for the dashboard; none if not given. Who may look: "
+            "presspool coordinator viewer."
+        ),
+    ] = None,
 ) -> None:
     """Serve the outlets and work on the submitted runs, until Ctrl-C or `coordinator stop`.
 
@@ -43,10 +54,22 @@ def start(
     start_logging(quiet=False)
     folder = CoordinatorFolder.read(home)
     _, port = split_address(listen or folder.address, where="--listen")
-    with alone(home):
+    with alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=listen or f"0.0.0.0:{port}")
         err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
         coordinator.serve()
+
+
+def _pages(folder: CoordinatorFolder, listen: str | None) -> AbstractContextManager[object]:
+    """The dashboard beside the coordinator, if it is wanted."""
+    if listen is None:
+        return nullcontext()
+    from presspool.common.audit.ui_cli import require_extra
+
+    require_extra()
+    from presspool.server.dashboard import dashboard
+
+    return dashboard(folder, listen=listen)
 
 
 def submit(

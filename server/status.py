@@ -47,7 +47,7 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
     folder = RunFolder(home / "runs" / run.id)
     contract = folder.read_contract()
     result = _result(folder)
-    done = len(result.rounds) - 1 if result else 0
+    done = rounds_done(folder)
     last = result.rounds[-1] if result else None
     said: dict[str, Any] = {
         "run": run.id, "contract": run.contract, "state": run.state, "note": run.note,
@@ -56,11 +56,11 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "accuracy": last.accuracy if last else None, "epsilon": last.epsilon if last else None,
         "folder": str(folder.path),
     }  # fmt: skip
-    said["outlets"] = _outlets(database, run, sorted(contract.outlets), done + 1)
+    said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
     return said
 
 
-def _outlets(
+def open_round(
     database: Database, run: Submitted, names: list[str], number: int
 ) -> list[dict[str, Any]]:
     """Each outlet in the open round: answered, late, or not there, and what was refused of it."""
@@ -83,6 +83,12 @@ def _outlets(
 def _answer(desk: Desk, task: str) -> str:
     header, _ = desk.update(task)
     return "answered" if header.failure is None else FAILURES[header.failure]
+
+
+def rounds_done(folder: RunFolder) -> int:
+    """How many rounds of a run are whole."""
+    result = _result(folder)
+    return len(result.rounds) - 1 if result else 0
 
 
 def _result(folder: RunFolder) -> RunResult | None:

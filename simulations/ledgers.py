@@ -81,7 +81,7 @@ def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
         home = settings.with_suffix("")
         made.append(folder / f"{home.name}.export")
         with Ledger(home / LEDGER) as ledger, replacing(made[-1]) as stream:
-            export(ledger, stream, signer=_signer(home), witnesses=[])
+            export(ledger, stream, signer=signer_in(home), witnesses=[])
     return made
 
 
@@ -89,12 +89,13 @@ def _ledger(contract: Contract, home: Path) -> None:
     plan = contract.plan
     found = propose([events.from_dp(plan.event())] * RUNS, delta=plan.delta)
     Ledger.create(
-        home / LEDGER, signer=_signer(home), unit=plan.unit, order=found.order, delta=plan.delta,
+        home / LEDGER, signer=signer_in(home), unit=plan.unit, order=found.order, delta=plan.delta,
         caps=Caps(epsilon_max=found.epsilon),
     ).close()  # fmt: skip
 
 
-def _signer(home: Path) -> notes.Signer:
+def signer_in(home: Path) -> notes.Signer:
+    """The key of a simulated outlet's ledger."""
     key = SigningKey.read(home / LOG_KEY)
     return notes.Signer.load(f"presspool/{home.name}", key.secret, kind=notes.NOTE)
 

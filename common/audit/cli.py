@@ -19,10 +19,11 @@ from typing import Annotated
 import typer
 
 from presspool.common.audit.desk_cli import card, fields, report
+from presspool.common.audit.ui_cli import ui
 from presspool.common.console import out, print_json, start_logging
 
 audit = typer.Typer(help="Check outlets' budget ledgers, and report on them.", no_args_is_help=True)
-for action in (report, card, fields):
+for action in (report, card, fields, ui):
     audit.command()(action)
 
 Export = Annotated[Path, typer.Argument(help="A ledger's exported file.")]

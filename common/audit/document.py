@@ -58,9 +58,10 @@ def document(evidence: Evidence, fields: Fields) -> Document:
     }  # fmt: skip
 
 
-def outlet_document(outlet: OutletReading) -> Document:
-    """One outlet's part."""
+def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Document:
+    """One outlet's part; its runs and refusals from the end, where only the `newest` are wanted."""
     head, last = outlet.head, max(0, outlet.entries - 1)
+    shown = slice(None if newest is None else -newest, None)
     return {
         "source": outlet.source, "verified": outlet.verified, "origin": outlet.origin,
         "name": outlet.name, "unit": outlet.unit, "order": outlet.order, "delta": outlet.delta,
@@ -74,8 +75,8 @@ def outlet_document(outlet: OutletReading) -> Document:
             {"dataset": name, "cap": _room(room) if room else None, "entry": last}
             for name, room in outlet.datasets.items()
         ],
-        "runs": [_run(run, outlet) for run in outlet.runs],
-        "refusals": [_refusal(refused) for refused in outlet.refusals],
+        "runs": [_run(run, outlet) for run in outlet.runs[shown]],
+        "refusals": [_refusal(refused) for refused in outlet.refusals[shown]],
         "caps": [
             {"entry": c.seq, "day": c.day, "epsilon_max": c.epsilon_max,
              "period_epsilon": c.period, "dataset_epsilon": c.dataset} for c in outlet.caps

@@ -127,19 +127,20 @@ def _nats(value: float) -> str:
     return f"{value:.6f}"
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """How every page of the desk is printed: its templates, and how its numbers look."""
+    made = Environment(
         loader=PackageLoader("presspool.common"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.globals["data"] = _data
+    made.globals["data"] = _data
     for said in (charts.percent, charts.bound):
-        environment.filters[said.__name__] = said
-    environment.filters |= {
+        made.filters[said.__name__] = said
+    made.filters |= {
         "short": _short, "nats": _nats, "quoted": shlex.quote,
         "sum_text": lambda text: charts.bound(Decimal(text)),
     }  # fmt: skip
-    return environment
+    return made
 
 
-_PAGE = _environment().get_template("audit.html")
+_PAGE = environment().get_template("audit.html")

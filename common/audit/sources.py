@@ -93,7 +93,7 @@ def read(
             outlet = read_outlet(path, brought=brought, moved=moved)
             _require_once("ledger", path, outlet.origin, outlets)
             outlets[outlet.origin] = outlet
-    _require_used(brought, outlets)
+    require_used(brought, outlets)
     return Evidence(
         outlets=tuple(outlets[name] for name in sorted(outlets)),
         runs=tuple(sorted(runs.values(), key=lambda run: (run.contract.name, run.contract.digest))),
@@ -112,12 +112,10 @@ def read_outlet(
     """
     if path.is_dir():
         return _home(path)
-    with screen.reading(path) as stream:
-        kind = stream.read(len(_SQLITE))
-    if kind != _SQLITE:
+    if not is_ledger(path):
         return _export(path, brought, moved)
     shown = f"{path.resolve().parent.name}/{path.name}"
-    return _ledger(path, shown, _approvals(path.parent / APPROVALS))
+    return _ledger(path, shown, approvals_beside(path))
 
 
 def read_run(path: Path) -> RunReading:
@@ -185,20 +183,40 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
     return replay.reading(source=source, verified=False, head=head, approvals=approvals)
 
 
-def _home(path: Path) -> OutletReading:
-    file = path / OUTLET
+def is_ledger(path: Path) -> bool:
+    """Whether a file is a ledger's own and not an export; raises `InputError` if not readable."""
+    with screen.reading(path) as stream:
+        return stream.read(len(_SQLITE)) == _SQLITE
+
+
+def approvals_beside(path: Path) -> list[Approval]:
+    """What the people approved in whose home this ledger or policy lies."""
+    return _approvals(path.parent / APPROVALS)
+
+
+def ledger_in(home: Path) -> tuple[Path, list[Approval]]:
+    """Where the ledger of an outlet's home lies, and the home's approvals.
+
+    Raises:
+        InputError: not an outlet's home.
+    """
+    file = home / OUTLET
     try:
         body = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "neither a run folder nor an outlet's home", where=str(path), got=str(error),
+            "neither a run folder nor an outlet's home", where=str(home), got=str(error),
             expected=f"a folder with {RESULT_FILE} or {OUTLET}, or a ledger's export",
         ) from None  # fmt: skip
     ledger, policy = body.get("ledger", LEDGER), body.get("policy", POLICY)
     if not isinstance(ledger, str) or not isinstance(policy, str):
         raise InputError("ledger and policy", where=str(file), expected="names of files")
-    approvals = _approvals((path / policy).parent / APPROVALS)
-    return _ledger(path / ledger, f"{path.resolve().name}/{ledger}", approvals)
+    return home / ledger, approvals_beside(home / policy)
+
+
+def _home(path: Path) -> OutletReading:
+    file, approvals = ledger_in(path)
+    return _ledger(file, f"{path.resolve().name}/{file.name}", approvals)
 
 
 def _approvals(folder: Path) -> list[Approval]:
@@ -219,7 +237,8 @@ def _require_once(what: str, path: Path, name: str, known: Mapping[str, object])
                          got=name, advice="leave one of them out")  # fmt: skip
 
 
-def _require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
+def require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
+    """Raise `InputError` where a key or head that was brought belongs to no export here."""
     verified = sorted(outlet.origin for outlet in outlets.values() if outlet.verified)
     strange = [origin for origin in brought.origins if origin not in verified]
     if strange:

@@ -1,0 +1,88 @@
+"""`presspool audit ui`: the dashboard on this machine.
+
+Example: `presspool audit ui outlet.export runs/first`.
+"""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from presspool.common.audit.desk_cli import Heads, Keys, Sources
+from presspool.common.console import err, out, print_json, start_logging
+
+INSTALL = "pip install 'presspool[serve]'"
+
+
+def ui(
+    sources: Sources,
+    port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Port at 127.0.0.1; 0 takes a free one.")
+    ] = 8900,
+    key: Keys = None,
+    head: Heads = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open the pages in a browser.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print where the pages are as JSON, then serve.")
+    ] = False,
+) -> None:
+    """Serve read-only pages and metrics of these ledgers and runs, until Ctrl-C.
+
+    Only this machine can see them. Files are followed: new entries and rounds appear by themselves.
+
+    Example: presspool audit ui outlet.export runs/first
+    """
+    from presspool.common.audit import screen
+    from presspool.common.audit import sources as reader
+    from presspool.common.dashboard.watch import Watch
+
+    require_extra()
+    from presspool.common.dashboard.app import Desk, create_app
+    from presspool.common.dashboard.serving import LOOPBACK, Serving, names, taken
+    from presspool.common.errors import EvidenceError, InputError
+    from presspool.common.stopping import until_signalled
+
+    start_logging(quiet=as_json)
+    brought = reader.Brought(
+        keys=tuple(map(screen.ledger_key, key or [])),
+        heads=tuple(map(screen.kept_head, head or [])),
+    )
+    listener = taken(LOOPBACK, port)
+    desk = Desk(Watch(lambda: sources, brought=brought))
+    hosts = names(listener.getsockname()[1], LOOPBACK, "localhost")
+    try:
+        err.print("reading …")
+        look = desk.look()
+        for fault in look.faults:
+            kind = EvidenceError if fault.evidence else InputError
+            raise kind("cannot be shown", where=fault.source, got=fault.words)
+        reader.require_used(brought, {found.origin: found for found in look.evidence.outlets})
+        with until_signalled(), Serving(create_app(desk, hosts=hosts), listener) as serving:
+            _announce(f"http://{LOOPBACK}:{serving.port}/", as_json, browser)
+            serving.wait()
+    finally:
+        desk.close()
+
+
+def require_extra() -> None:
+    """Raise `InputError` where the extra `serve` is not installed."""
+    from presspool.common.errors import InputError
+
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise InputError("the dashboard's packages are not here", expected="the extra `serve`",
+                         got=str(error), advice=INSTALL) from None  # fmt: skip
+
+
+def _announce(address: str, as_json: bool, browser: bool) -> None:
+    if as_json:
+        print_json({"address": address})
+    else:
+        out.print(f"{address}  (Ctrl-C stops)", soft_wrap=True)
+    if browser:
+        webbrowser.open(address)
