@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client import home as homes
-from presspool.client.erasing import Moved, Removal, remove
+from presspool.client.removal import Moved, Removal, remove
 from presspool.common.errors import InputError
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger

@@ -40,6 +40,9 @@ max_rounds = {rounds}
 min_outlets = {outlets}
 lora_targets = {targets}
 
+[witnesses]
+required = false  # nobody else is there
+
 [[base_models]]
 name = {model}
 weights = "{weights}"

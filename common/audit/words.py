@@ -33,7 +33,9 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "adapter-names": "the adapter sent had parameters of other names",
     "adapter-shapes": "the adapter sent had parameters of other shapes",
     "adapter-not-finite": "the adapter sent held numbers that are not finite",
-    "adapter-norm": "the adapter sent was larger than the contract allows",
+    "adapter-norm": "the adapter sent was larger than the outlet's policy allows",
+    "witnesses-too-few": "the outlet's operator approved too few witnesses for any quorum",
+    "split-view": "the coordinator has contradicted itself",
 }
 
 TRUST: Final[Mapping[str, tuple[str, str]]] = {

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presspool.client import erasing
-from presspool.client.erasing import DRAFTS, Removal, remove
+from presspool.client import removal
 from presspool.client.readers import read_readers
+from presspool.client.removal import DRAFTS, Removal, remove
 from presspool.common.tables import Columns
 
 NAMES = Columns(reader="user id", text="title", label="topic")
@@ -249,9 +249,9 @@ def test_a_copy_that_loses_a_neighbour_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted mistake: ids are compared without their case."""
-    right = erasing._is_of
+    right = removal._is_of
     monkeypatch.setattr(
-        erasing, "_is_of",
+        removal, "_is_of",
         lambda line, column, reader: right(line, column, reader) or b'"Ann"' in line,
     )  # fmt: skip
     check_untouched(write(tmp_path, ".jsonl"), "would not have stayed")
@@ -260,7 +260,7 @@ def test_a_copy_that_loses_a_neighbour_is_not_kept(
 def test_a_copy_that_keeps_a_record_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasing, "_is_of", lambda line, *_: b"Cup final" in line)
+    monkeypatch.setattr(removal, "_is_of", lambda line, *_: b"Cup final" in line)
     check_untouched(write(tmp_path, ".jsonl"), "would not have stayed")
 
 

@@ -13,7 +13,7 @@ Invariants:
 Example:
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "clicks.csv"
-    >>> _ = path.write_text("reader,text,label\\nann,Gold,sport\\nbob,Vote,news\\n")
+    >>> _ = path.write_text("reader,text,label\nann,Gold,sport\nbob,Vote,news\n")
     >>> remove(path, columns=Columns(), reader="ann").records, path.read_text().splitlines()[1:]
     (1, ['bob,Vote,news'])
 """
