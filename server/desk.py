@@ -53,7 +53,7 @@ from presspool.server.desk_rows import (
 )
 from presspool.server.desk_tables import ChunkRow, RefusalRow, TaskRow, UpdateRow
 
-BATCH_BYTES = 4 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
+BATCH_BYTES = 8 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
 
 
 @dataclass(frozen=True, kw_only=True)
