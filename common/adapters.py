@@ -91,5 +91,7 @@ def squares(array: NDArray[np.float32]) -> float:
 def save(model: PeftModel, folder: Path) -> str:
     """Write the adapter in PEFT's own format; returns the hex sha256 of its weights file."""
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    # PEFT's template of a model card says where the base model lies here, and else nothing.
+    (folder / "README.md").unlink(missing_ok=True)
     with (folder / "adapter_model.safetensors").open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -104,6 +104,8 @@ def test_peft_loads_what_was_saved(aggregation: str, contract: Contract, tmp_pat
     load(model, made(model))
     first = save(model, tmp_path)
     assert first == save(model, tmp_path / "again")  # the same bytes each time
+    files = sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert files == ["adapter_config.json", "adapter_model.safetensors"]
     again = PeftModel.from_pretrained(base(contract), str(tmp_path)).eval()
     batch = encode(contract, ["goal match", "a treaty"])
     with torch.no_grad():
