@@ -6,7 +6,7 @@ Invariants:
     * Nothing is asserted about times; `claims` says beside each target whether it was met.
 
 Example:
-    >>> turns = [Turn(ours=(0.1, 0.3, 0.2), idle=(0.2,), stock=11.0)]
+    >>> turns = [Turn(ours=(0.1, 0.3, 0.2), arrivals=(0.1,), stock=(11.0, 2.0))]
     >>> load = Load(outlets=8, megabytes=0, turns=1)
     >>> Measured(load=load, turns=turns, peak_bytes=0).speed_up
     55.0

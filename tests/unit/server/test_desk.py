@@ -108,7 +108,7 @@ def test_an_outlet_without_a_task_gets_none(desk: Desk) -> None:
 
 
 def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
-    body = bytes(range(256)) * (9 * CHUNK_BYTES // 512)  # 4.5 chunks: more than a batch
+    body = bytes(range(256)) * (17 * CHUNK_BYTES // 512)  # 8.5 chunks: more than a batch
     assert len(body) > BATCH_BYTES
     tasks = hand_out(desk, allowance=len(body))
     deliver(desk, signed_update(tasks[NORTH], body), body)
@@ -116,7 +116,7 @@ def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
     with desk._database.reading() as session:
         upload = session.get_one(UpdateRow, tasks[NORTH].task).upload
         sizes = list(chunk_sizes(session, upload))
-    assert sizes == [CHUNK_BYTES] * 4 + [CHUNK_BYTES // 2]
+    assert sizes == [CHUNK_BYTES] * 8 + [CHUNK_BYTES // 2]
     assert header.bytes == len(body)
     assert stored(desk, tasks[NORTH]) == body
     for at in (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, len(body) - 3, len(body)):
@@ -351,9 +351,9 @@ def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_stag
     cut = signed_update(tasks[SOUTH], body)
     upload = desk.receive(SOUTH, made_outlet(SOUTH).update_key, cut)
     assert upload is not None
-    for _ in range(4):
+    for _ in range(BATCH_BYTES // CHUNK_BYTES):
         upload.add(bytes(CHUNK_BYTES))
-    assert chunks(desk) == whole + 4  # staged; then the process is killed
+    assert chunks(desk) == whole + BATCH_BYTES // CHUNK_BYTES  # staged; then the process is killed
     with opened(database_url) as again:
         assert chunks(again) == whole
         assert hand_out(again) == {SOUTH: tasks[SOUTH]}
