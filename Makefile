@@ -36,6 +36,7 @@ fuzz: $(VENV)/installed-dev        ## 100,000 damaged inputs for every parser
 coverage: $(VENV)/installed-dev    ## every branch of ledger, filter, keys and guard is tested
 	$(QUIET) $(BIN)/coverage run -m pytest -m "not soak and not fuzz" tests/unit/common/ledger \
 		tests/unit/common/test_keys.py tests/unit/common/audit/test_cli.py \
+		tests/unit/server/test_consortium.py \
 		$(addprefix tests/unit/client/test_,guard.py policy.py budget.py budget_cli.py)
 	$(BIN)/coverage report
 

@@ -377,6 +377,16 @@ def test_the_position_is_the_same_however_often_it_is_asked(path: Path, budget: 
         assert position(ledger, contract.digest) == (index, root)
 
 
+def test_the_digest_that_binds_a_round_is_found_also_when_its_run_is_over(budget: Budget) -> None:
+    contract = offered()
+    assert budget.bound(contract.digest, number=1) == ""
+    first = do_round(budget, contract, 1)
+    assert budget.bound(contract.digest, number=2) == ""
+    second = do_round(budget, contract, 2, b"another answer")  # settles the run
+    assert budget.bound(contract.digest, number=1) == first
+    assert budget.bound(contract.digest, number=2) == second != first
+
+
 def test_a_ledger_restored_from_a_backup_reserves_nothing(path: Path, tmp_path: Path) -> None:
     backup = path.read_bytes()
     with Budget.open(path, policy=POLICY) as budget:

@@ -9,7 +9,15 @@ import pytest
 from tests.full_disk import full_disk
 
 from presspool.common.errors import EvidenceError, InputError, StorageError
-from presspool.common.keys import SigningKey, key_id, read_secret, verify, write_secret
+from presspool.common.keys import (
+    SigningKey,
+    fingerprint,
+    key_id,
+    read_secret,
+    same_fingerprint,
+    verify,
+    write_secret,
+)
 
 TAG = "presspool/test/v1"
 # RFC 8032, section 7.1, test 2.
@@ -94,3 +102,11 @@ def test_a_full_disk_leaves_the_old_key(tmp_path: Path) -> None:
     with full_disk(room=10), pytest.raises(StorageError):
         SigningKey.generate().write(tmp_path / "a.key")
     assert SigningKey.read(tmp_path / "a.key") == key
+
+
+def test_a_fingerprint_is_for_people_to_compare() -> None:
+    shown = fingerprint("presspool/test/v1", PUBLIC)
+    assert [len(part) for part in shown.split("-")] == [4, 4, 4, 4]
+    assert same_fingerprint(shown, shown.lower().replace("-", " "))
+    assert not same_fingerprint(shown, fingerprint("presspool/other/v1", PUBLIC))
+    assert not same_fingerprint(shown, shown[:-1])

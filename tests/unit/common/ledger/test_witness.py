@@ -198,6 +198,17 @@ def test_heads_outlive_the_process_and_logs_do_not_mix(tmp_path: Path) -> None:
     assert ask(made, TRUNK.request(8, 9)).status == 200
 
 
+def test_a_log_that_is_another_one_now_is_witnessed_from_its_beginning(tmp_path: Path) -> None:
+    heads = Heads(tmp_path)
+    note = TRUNK.head(3)
+    heads.store(LOG.key.name, note)
+    heads.store("example.org/other", note)
+    heads.forget(LOG.key.name)
+    heads.forget(LOG.key.name)  # nothing to forget is no error
+    assert heads.read(LOG.key.name) is None
+    assert heads.read("example.org/other") == note
+
+
 def test_the_head_is_stored_before_it_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     made, signed, sign = at(0), list[str](), notes.Signer.sign
 
