@@ -32,27 +32,24 @@ CONTRADICTION = "presspool-contradiction/1"
 
 @dataclass(frozen=True, kw_only=True)
 class WitnessFolder:
-    """The folder.
+    """The folder; made, for its owner alone, when something is first written to it.
 
     Attributes:
         path: where it is.
-        heads: what the witness has cosigned.
     """
 
     path: Path
-    heads: Heads
 
     @classmethod
     def at(cls, home: Path) -> Self:
-        """The folder of an outlet's home, made if it is not there; nobody else may read it.
+        """The folder of an outlet's home."""
+        return cls(path=home / WITNESS)
 
-        Raises:
-            StorageError: the disk refuses.
-        """
-        path = home / WITNESS
-        for folder in (path, path / "heads", path / "proofs"):
-            private_folder(folder)
-        return cls(path=path, heads=Heads(path / "heads"))
+    @property
+    def heads(self) -> Heads:
+        """What the witness has cosigned; raises `StorageError` where the disk refuses."""
+        private_folder(self.path)
+        return Heads(private_folder(self.path / "heads"))
 
     def own_head(self) -> Checkpoint | None:
         """The highest head that this outlet's ledger is known to have had.
@@ -69,7 +66,7 @@ class WitnessFolder:
         """Remember a head that the outlet's own key signed, if it is the highest."""
         known = self.own_head()
         if known is None or Checkpoint.parse(note.text).size > known.size:
-            write_secret(self.path / "own.checkpoint", note.encode())
+            write_secret(private_folder(self.path) / "own.checkpoint", note.encode())
 
     def proof(self, contract: str, number: int) -> Proof | None:
         """The kept proof of a round's entry; raises `EvidenceError` where the file is damaged."""
@@ -78,6 +75,8 @@ class WitnessFolder:
 
     def keep_proof(self, contract: str, number: int, entry: bytes, proof: Proof) -> None:
         """Keep a round's entry and its proof in one file."""
+        private_folder(self.path)
+        private_folder(self.path / "proofs")
         write_secret(self._proof(contract, number), replace(proof, extra=entry).encode())
 
     @property
@@ -89,6 +88,7 @@ class WitnessFolder:
         """Keep what proves that the coordinator contradicts itself; the first proof stays."""
         if not self.contradiction.exists():
             document = {"format": CONTRADICTION, "what": what, **evidence}
+            private_folder(self.path)
             write_secret(self.contradiction, canonical(document) + b"\n")
 
     def _proof(self, contract: str, number: int) -> Path:

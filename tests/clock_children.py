@@ -13,8 +13,8 @@ from pathlib import Path
 
 from flwr.app import Message
 from sqlalchemy import select
+from tests.loopback import free_port
 from tests.made_pool import POSITION, RUN, adds
-from tests.made_pools import free_port
 from tests.made_runs import CONTRACT, STATE
 
 from presspool.client import agent

@@ -8,7 +8,6 @@ Example: `with Pool.started(tmp_path) as pool: token = pool.invite("daily-bugle"
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+from tests.loopback import free_port
 
 from presspool.client.identity import Identity
 from presspool.client.joining import Joining
@@ -167,10 +167,3 @@ class Pool:
         ) as link:
             answer: bytes = link.unary_unary(PROBE)(b"", timeout=20)
             return answer.decode()
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("localhost", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from tests.loopback import free_port
 from tests.made_outlets import new_ledger
-from tests.made_pools import free_port
 
 from presspool.client import peers
 from presspool.client.budget import Budget

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.loopback import free_port
 from tests.made_outlets import policy_body
-from tests.made_pools import free_port
 from tests.made_runs import toml
 
 from presspool.client.identity import Identity

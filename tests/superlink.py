@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import REPOSITORY
+from tests.loopback import free_port
 
 APP = REPOSITORY / "examples" / "flower-app"
 BIN = Path(sys.executable).parent
@@ -174,11 +174,3 @@ class SuperLink:
             os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self._ray, ignore_errors=True)
         return left
-
-
-def free_port() -> int:
-    """A port of the loopback address that was free just now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port

@@ -12,15 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
+from tests.loopback import free_port
 from tests.made_dashboard import read_page
 from tests.made_evidence import make_desk, signer_of
-from tests.made_pools import free_port
+from tests.typed import Command, typed
 
-from presspool import cli
 from presspool.common.certificates import (
     VIEWER,
     Credential,
@@ -225,22 +225,15 @@ def test_a_run_without_a_round_has_its_page(made: Made, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["presspool", "coordinator", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), *capsys.readouterr()
-
-    return run
+def coordinator(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return typed(monkeypatch, capsys, "coordinator")
 
 
 def test_a_viewer_is_made_for_a_browser_and_taken_back(
-    typed: Any, made: Made, tmp_path: Path
+    coordinator: Command, made: Made, tmp_path: Path
 ) -> None:
     home, file = made.folder.path, tmp_path / "anna.p12"
-    code, text, _ = typed("viewer", "anna", "--out", file, "--home", home, "--json")
+    code, text, _ = coordinator("viewer", "anna", "--out", file, "--home", home, "--json")
     said = json.loads(text)
     key, certificate, others = pkcs12.load_key_and_certificates(
         file.read_bytes(), said["password"].encode()
@@ -250,14 +243,14 @@ def test_a_viewer_is_made_for_a_browser_and_taken_back(
     assert certificate is not None
     assert len(others) == 1
     assert Viewers(home).names() == ["anna", "editor"]
-    assert typed("viewer", "anna", "--out", tmp_path / "again.p12", "--home", home)[0] == 2
-    assert typed("viewer", "anna", "--remove", "--home", home)[0] == 0
+    assert coordinator("viewer", "anna", "--out", tmp_path / "again.p12", "--home", home)[0] == 2
+    assert coordinator("viewer", "anna", "--remove", "--home", home)[0] == 0
     assert Viewers(home).names() == ["editor"]
 
 
-def test_a_viewer_is_made_for_a_program(typed: Any, made: Made, tmp_path: Path) -> None:
+def test_a_viewer_is_made_for_a_program(coordinator: Command, made: Made, tmp_path: Path) -> None:
     file = tmp_path / "prometheus.pem"
-    assert typed("viewer", "prometheus", "--out", file, "--home", made.folder.path)[0] == 0
+    assert coordinator("viewer", "prometheus", "--out", file, "--home", made.folder.path)[0] == 0
     assert look(made, "/metrics", file)[0] == 200
 
 
@@ -266,8 +259,10 @@ def test_a_viewer_is_made_for_a_program(typed: Any, made: Made, tmp_path: Path) 
     [("anna",), ("anna", "--out", "x.txt"), ("Anna!", "--remove"), ("../root", "--remove"),
      ("nobody", "--remove")],
 )  # fmt: skip
-def test_what_cannot_be_is_refused(typed: Any, made: Made, arguments: tuple[str, ...]) -> None:
-    assert typed("viewer", *arguments, "--home", made.folder.path)[0] == 2
+def test_what_cannot_be_is_refused(
+    coordinator: Command, made: Made, arguments: tuple[str, ...]
+) -> None:
+    assert coordinator("viewer", *arguments, "--home", made.folder.path)[0] == 2
     assert Viewers(made.folder.path).names() == ["editor"]
 
 

@@ -20,11 +20,11 @@ import pytest
 from sqlalchemy import select
 from tests import paying_children, pool_children
 from tests.breaking_proxy import BreakingProxy
+from tests.loopback import free_port
 from tests.made_certificates import Certificates
 from tests.made_ledgers import SIGNER
 from tests.made_outlets import ORDER
 from tests.made_pool import open_desk
-from tests.made_pools import free_port
 from tests.paying_children import Mishaps, new_home
 
 from presspool.client.budget import Budget

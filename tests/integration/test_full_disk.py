@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Message
 from tests import pool_children
+from tests.loopback import free_port
 from tests.made_certificates import Certificates
 from tests.made_pool import POSITION, adds, made_outlet, spoiled
-from tests.made_pools import free_port
 
 from presspool.client.link import Link
 from presspool.client.node import Backoff, Node

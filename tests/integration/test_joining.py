@@ -8,25 +8,23 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.conftest import AS_TYPED, REPOSITORY
-from tests.made_pools import PROBE, STREAM, Pool, free_port
+from tests.loopback import free_port
+from tests.made_pools import PROBE, STREAM, Pool
+from tests.typed import Answer, Command, typed
 
-from presspool import cli
 from presspool.client import join_cli
 from presspool.client.identity import Identity, identity_folder
 from presspool.client.joining import Joining
-from presspool.common import console
 from presspool.common.enrolment import REFUSALS, prove
 from presspool.common.errors import InputError
 from presspool.common.proto import enrolment_pb2 as messages
@@ -36,31 +34,10 @@ from presspool.common.token import Token
 NAME = "daily-bugle"
 
 
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
 def presspool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command as the shell does."""
-    for screen in (console.out, console.err):
-        monkeypatch.setattr(screen, "width", 200)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["presspool", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
+    return typed(monkeypatch, capsys, width=200)
 
 
 @pytest.fixture

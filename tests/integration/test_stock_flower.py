@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from cryptography.x509.oid import NameOID
+from tests.loopback import free_port
 from tests.made_runs import write_run
-from tests.superlink import LOOPBACK, Security, SuperLink, free_port
+from tests.superlink import LOOPBACK, Security, SuperLink
 
 from presspool.common.results import read_result
 from presspool.common.run_file import read_run_file

@@ -2,15 +2,12 @@
 
 import csv
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-
-from presspool import cli
-from presspool.common import console
+from tests.typed import Answer, Command, typed
 
 ROWS = [(f"r{i}", f"a new goal {i}", "sport" if i % 2 else "world") for i in range(6)]
 RUN = """
@@ -29,34 +26,13 @@ records_per_reader = 2
 """
 
 
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
 def check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Runs the command in an empty folder on 80 columns, as the shell does."""
     monkeypatch.chdir(tmp_path)
-    for screen in (console.out, console.err):
-        monkeypatch.setattr(screen, "width", 80)
-
-    def run(*arguments: str) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["presspool", "outlet", "check-data", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
+    return typed(monkeypatch, capsys, "outlet", "check-data", width=80)
 
 
 def write(name: str, rows: Sequence[Sequence[str]] = ROWS) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.full_disk import full_disk
-from tests.made_pools import Pool, free_port
+from tests.loopback import free_port
+from tests.made_pools import Pool
 
 from presspool.client.identity import Identity, Keys, identity_folder
 from presspool.client.joining import Joining, joined, read_token, renew_if_due

@@ -6,7 +6,6 @@ The commands run in this process, through the entry point that the installed com
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.conftest import made_rows
 from tests.made_runs import toml, write_run
+from tests.typed import Command, typed
 
-from presspool.cli import main
 from presspool.client.settings import read_settings
 from presspool.common.errors import ContractError, FolderError, InputError
 from presspool.common.run_file import RunFile, read_run_file
@@ -26,22 +25,12 @@ from presspool.common.run_folder import RunFolder, Setup
 from presspool.simulations.simulate import Prepared, SimulateOptions, prepare
 
 Body = dict[str, Any]
-Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def presspool(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """A function that runs a command and gives exit code, output and messages."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["presspool", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        said = capsys.readouterr()
-        return int(stopped.value.code or 0), said.out, said.err
-
-    return run
+    return typed(monkeypatch, capsys)
 
 
 def options(folder: Path, **changes: Any) -> SimulateOptions:

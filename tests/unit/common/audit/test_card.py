@@ -6,11 +6,10 @@ import copy
 import json
 import re
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema
 import pytest
@@ -29,8 +28,8 @@ from tests.made_evidence import (
     write_run,
 )
 from tests.made_runs import toml
+from tests.typed import Command, typed
 
-from presspool import cli
 from presspool.common.audit import card as cards
 from presspool.common.audit import card_making, governance, model_card, sources
 from presspool.common.audit.code_digest import SUFFIXES, code_digest
@@ -41,17 +40,6 @@ from presspool.common.results import read_result
 SCHEMA_FILE = REPOSITORY / "docs" / "privacy-card.schema.json"
 Body = dict[str, Any]
 Path_ = tuple[str | int, ...]
-
-
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +62,7 @@ def body(made: cards.Card) -> Body:
 
 @pytest.fixture
 def audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["presspool", "audit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
+    return typed(monkeypatch, capsys, "audit")
 
 
 def ledgers(desk: Desk) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conftest import REPOSITORY
 from tests.made_ledgers import JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
 from tests.made_logs import LOG, History
+from tests.typed import Command, typed
 
-from presspool import cli
-from presspool.common import console
 from presspool.common.audit import screen
 from presspool.common.ledger import entries, events, notes
 from presspool.common.ledger.checkpoints import Checkpoint
@@ -30,14 +28,6 @@ from presspool.common.ledger.store import Ledger
 STATED = library_pld(JOB, delta=1e-5)
 
 
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
 class Made(NamedTuple):
     """A ledger of two jobs, its export, and its head as a peer kept it."""
 
@@ -46,23 +36,10 @@ class Made(NamedTuple):
     head: Path
 
 
-Command = Callable[..., Answer]
-
-
 @pytest.fixture
 def audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs the command on 80 columns, as the shell does."""
-    for terminal in (console.out, console.err):
-        monkeypatch.setattr(terminal, "width", 80)
-
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["presspool", "audit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
+    return typed(monkeypatch, capsys, "audit", width=80)
 
 
 def make(folder: Path, *, stated: float = STATED) -> Made:

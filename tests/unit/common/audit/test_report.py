@@ -7,33 +7,21 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from tests.made_evidence import ADAPTER, OUTLETS, Desk, kept, make_desk, signer_of
 from tests.made_ledgers import WITNESSES
+from tests.typed import Command, typed
 
-from presspool import cli
 from presspool.common.approval import Approval
 from presspool.common.audit import governance, page, sources, words
 from presspool.common.audit.document import document
 from presspool.common.ledger import entries, events
 from presspool.common.ledger.store import Ledger
 from presspool.common.results import RunResult, read_result
-
-
-class Answer(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +31,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 @pytest.fixture
 def audit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["presspool", "audit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
-
-    return run
+    return typed(monkeypatch, capsys, "audit")
 
 
 # --- The document is the book --------------------------------------------------------------------

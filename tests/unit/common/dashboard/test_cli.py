@@ -7,15 +7,11 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.made_evidence import Desk, make_desk
-
-from presspool import cli
-
-Command = Callable[..., tuple[int, str, str]]
+from tests.typed import Command, typed
 
 
 @pytest.fixture
@@ -25,14 +21,7 @@ def desk(tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def ui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["presspool", "audit", "ui", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), *capsys.readouterr()
-
-    return run
+    return typed(monkeypatch, capsys, "audit", "ui")
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
