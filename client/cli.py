@@ -53,8 +53,8 @@ def check_data(
     Example: presspool outlet check-data readers.csv.gz --reader user_id --label topic
     """
     from presspool.client.check_data import check, render
-    from presspool.common.contract import validate
     from presspool.common.tables import Columns
+    from presspool.common.validation import validate
 
     names = {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")

@@ -25,7 +25,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from presspool.common.certificates import Credential, Facts, check_outlet, make_key
-from presspool.common.contract import Name
+from presspool.common.contract_tables import Name
 from presspool.common.errors import EvidenceError, InputError
 from presspool.common.files import replace_file
 from presspool.common.keys import SigningKey, read_secret, write_secret

@@ -19,7 +19,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from presspool.client.witness_folder import WitnessFolder
-from presspool.common.contract import Name
+from presspool.common.contract_tables import Name
 from presspool.common.errors import EvidenceError, InputError
 from presspool.common.files import replace_file
 from presspool.common.keys import same_fingerprint

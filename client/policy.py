@@ -27,8 +27,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base_model import DEFAULT_ID
-from presspool.common.contract import Sha256, validate
+from presspool.common.contract_tables import Sha256
 from presspool.common.errors import ContractError, InputError
+from presspool.common.validation import validate
 
 PeriodRule = Literal["year", "quarter", "month"]
 LARGEST_POLICY = 1 << 20  # bytes

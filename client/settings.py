@@ -23,10 +23,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
-from presspool.common.contract import Name, validate
+from presspool.common.contract_tables import Name
 from presspool.common.errors import ContractError, InputError
 from presspool.common.ledger.entries import RandomId
 from presspool.common.tables import Columns
+from presspool.common.validation import validate
 
 
 class OutletSettings(BaseModel):

@@ -38,7 +38,8 @@ from presspool.client.randomness import SecureRandom
 from presspool.client.readers import Readers
 from presspool.client.sampling import Sample, draw
 from presspool.common.adapters import State, group_of, load, read, trainable
-from presspool.common.contract import Contract, Optimizer
+from presspool.common.contract import Contract
+from presspool.common.contract_tables import Optimizer
 from presspool.common.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.schedule import factor
 

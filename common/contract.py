@@ -18,218 +18,31 @@ Example:
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from presspool.common.canonical_json import canonical
+from presspool.common.contract_tables import (
+    Adapter,
+    Federation,
+    Model,
+    Name,
+    Optimizer,
+    Privacy,
+    Server,
+    Table,
+    Task,
+)
 from presspool.common.errors import ContractError
 from presspool.common.privacy import PrivacyPlan, solve_noise
-from presspool.common.schedule import Schedule
-
-SCHEMA = 1
-M = TypeVar("M", bound=BaseModel)
-GROUPS = ("adapter", "head")
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
+from presspool.common.validation import validate
 
 
-def _grouped(value: object) -> object:
-    """A bare number stands for all trainable parameters together."""
-    return (
-        {"all": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
-    )
-
-
-def _whole_groups(value: dict[str, float]) -> dict[str, float]:
-    if set(value) not in ({"all"}, set(GROUPS)):
-        raise ValueError("one number, or { adapter = …, head = … }")
-    return value
-
-
-def _epsilon_in(value: object) -> object:
-    return math.inf if value == "inf" else value
-
-
-def _epsilon_out(value: float | None) -> float | str | None:
-    return "inf" if value is not None and math.isinf(value) else value
-
-
-Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
-Epsilon = Annotated[
-    float | None,
-    Field(gt=0),
-    BeforeValidator(_epsilon_in),
-    PlainSerializer(_epsilon_out, when_used="json"),
-]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
-
-
-class Model(_Part):
-    """The frozen base model that every outlet must have.
-
-    Attributes:
-        id: hub id or folder.
-        weights: sha256 of the weights (see `presspool.common.base_model`).
-        tokenizer: sha256 of the tokenizer's files.
-    """
-
-    id: str = "sentence-transformers/all-MiniLM-L6-v2"
-    weights: Sha256 | None = None
-    tokenizer: Sha256 | None = None
-
-
-class Task(_Part):
-    """What is learned.
-
-    Attributes:
-        kind: "classification" of one text into one label.
-        labels: public label names, in order.
-        max_length: tokens a record is truncated to.
-        head: where the head starts: "zero", or "names": what the base model makes of the labels'
-            names, which costs nothing because they are public.
-    """
-
-    kind: Literal["classification"] = "classification"
-    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
-    max_length: Annotated[int, Field(ge=4, le=4096)] = 48
-    head: Literal["zero", "names"] = "zero"
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Task:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must be distinct")
-        return self
-
-
-class Adapter(_Part):
-    """The trainable part: LoRA factors (Hu et al. 2021) and a linear head.
-
-    Attributes:
-        rank: r.
-        alpha: α; the branch is scaled by α/r.
-        targets: names of the linear layers that get LoRA.
-        layers: LoRA in the last so many layers only, whose frozen part below is then computed
-            once a record; None for all layers.
-        aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
-            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
-            and averages the head alone, the branch stays zero.
-    """
-
-    rank: Annotated[int, Field(ge=1, le=256)] = 8
-    alpha: Positive = 16.0
-    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
-    layers: Annotated[int, Field(ge=1)] | None = None
-    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
-
-
-class Federation(_Part):
-    """How outlets work together.
-
-    Attributes:
-        trust: "local": each outlet's transcript is private whatever the others do.
-        rounds: aggregations.
-        local_steps: private steps an outlet takes in a round.
-        quorum: fewest admitted updates for a round to count.
-        update_norm_cap: L2 norm above which an update is refused (outlets clip to it).
-    """
-
-    trust: Literal["local"] = "local"
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    local_steps: Annotated[int, Field(ge=1, le=10_000)]
-    quorum: Annotated[int, Field(ge=1)] = 1
-    update_norm_cap: Positive = 100.0
-
-
-class Privacy(_Part):
-    """What a run may cost a reader: give `epsilon` for the whole run, or `noise_multiplier`.
-
-    Attributes:
-        unit: "reader" (default), or "record", which is weaker and for comparison only.
-        epsilon: the run's target ε; "inf" for an unprotected run.
-        noise_multiplier: σ; filled in when the contract is frozen.
-        delta: δ, smaller than 1/population of every outlet.
-        clip: clip norm C, one number or one for each parameter group.
-        records_per_reader: k.
-        sampling_rate: q.
-    """
-
-    unit: Literal["reader", "record"] = "reader"
-    epsilon: Epsilon = None
-    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    clip: Grouped
-    records_per_reader: Annotated[int, Field(ge=1, le=10_000)] = 1
-    sampling_rate: Fraction
-
-    @model_validator(mode="after")
-    def _some_budget(self) -> Privacy:
-        if self.epsilon is None and self.noise_multiplier is None:
-            raise ValueError("give epsilon (for the whole run) or noise_multiplier")
-        return self
-
-
-class Optimizer(_Part):
-    """The local optimiser and its schedule over all steps of the run.
-
-    Attributes:
-        name: "sgd" or "adamw".
-        learning_rate: one number or one for each parameter group.
-        momentum: of SGD.
-        weight_decay: decoupled, of AdamW.
-        schedule: "constant" or "cosine" (to zero), after the warm-up.
-        warmup_steps: steps of linear warm-up.
-    """
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Grouped
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    schedule: Schedule = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-
-
-class Server(_Part):
-    """What the coordinator makes of a round's averaged update (Reddi et al., ICLR 2021).
-
-    Whatever it does is post-processing of noisy updates and costs no budget.
-
-    Attributes:
-        name: "average" adds the update times the rate; "adam" takes it for Adam's gradient.
-        learning_rate: one number or one for each parameter group.
-        betas: decay of Adam's two moments.
-        schedule: "constant" or "cosine" (to zero) over the rounds.
-    """
-
-    name: Literal["average", "adam"] = "average"
-    learning_rate: Grouped = {"all": 1.0}
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9, 0.99,
-    )  # fmt: skip
-    schedule: Schedule = "constant"
-
-
-class Contract(_Part):
+class Contract(Table):
     """A validated contract; see the module for its invariants.
 
     Attributes:
@@ -382,54 +195,6 @@ def read_canonical(text: bytes | str, *, digest: str) -> Contract:
     if not contract.frozen:
         raise ContractError("contract", expected="a frozen contract", got="missing σ or hashes")
     return contract
-
-
-def validate(model: type[M], body: Mapping[str, Any], *, where: str) -> M:
-    """`model.model_validate` with one PressPool error for the first thing that is wrong.
-
-    Raises:
-        ContractError: file, key, expected, got and, for an unknown key, the nearest known one.
-    """
-    try:
-        return model.model_validate(dict(body))
-    except ValidationError as error:
-        # An unknown key often makes a required one missing: report the cause, not the effect.
-        found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explain(model, found[0], where) from None
-
-
-def _explain(model: type[BaseModel], error: Any, where: str) -> ContractError:
-    path = [str(part) for part in error["loc"]]
-    place = f"{where} [{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else (
-        f"{where} {path[0]}" if path else where
-    )  # fmt: skip
-    if error["type"] == "extra_forbidden":
-        known = _known_keys(model, path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return ContractError("unknown key", where=place, got=path[-1], advice=hint)
-    if error["type"] == "missing":
-        return ContractError("missing key", where=place, advice="add it")
-    got = error["input"]
-    if isinstance(got, dict | BaseModel):
-        got = None  # the whole table would bury the sentence
-    return ContractError(error["msg"].removeprefix("Value error, "), where=place, got=got)
-
-
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Keys that the table at `path` of `model` may have."""
-    for part in path:
-        if part.isdigit():
-            continue  # a place in a list of tables
-        annotation = next(
-            (f.annotation for n, f in model.model_fields.items() if part in (n, f.alias)), None
-        )
-        parts = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
-        inner = [a for a in parts if issubclass(a, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return [f.alias or n for n, f in model.model_fields.items()]
 
 
 EXAMPLE = """{

@@ -29,7 +29,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 
 from presspool.common.base_model import resolve
-from presspool.common.contract import Contract, Model
+from presspool.common.contract import Contract
+from presspool.common.contract_tables import Model
 from presspool.common.errors import ContractError
 
 # A head from names starts this sure of itself: its logits lie within ± this.

@@ -28,9 +28,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base_model import resolve
-from presspool.common.contract import Contract, parse_contract, validate
+from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import ContractError
 from presspool.common.tables import Columns
+from presspool.common.validation import validate
 
 
 def _concentrated(partition: str) -> str:

@@ -30,7 +30,7 @@ from presspool.common.certificates import (
     from_der,
     to_der,
 )
-from presspool.common.contract import Name
+from presspool.common.contract_tables import Name
 from presspool.common.errors import EvidenceError, InputError
 from presspool.common.ledger.notes import parse_key
 from presspool.common.tls import split_address

@@ -236,7 +236,7 @@ def _opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
 def _require_name(name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
-    from presspool.common.contract import Name
+    from presspool.common.contract_tables import Name
     from presspool.common.errors import InputError
 
     try:

@@ -36,12 +36,13 @@ from presspool.common.certificates import (
     issue_server,
     make_root,
 )
-from presspool.common.contract import Name, validate
+from presspool.common.contract_tables import Name
 from presspool.common.errors import ContractError, FolderError, InputError, StorageError
 from presspool.common.keys import SigningKey, read_secret, write_secret
 from presspool.common.ledger import notes
 from presspool.common.tls import split_address
 from presspool.common.token import Token
+from presspool.common.validation import validate
 from presspool.server.database import Database
 from presspool.server.member_list import standings
 from presspool.server.members import Invited

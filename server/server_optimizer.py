@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.adapters import State, group_of
-from presspool.common.contract import Server
+from presspool.common.contract_tables import Server
 from presspool.common.schedule import factor
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -31,9 +31,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from presspool.common.contract import validate
 from presspool.common.errors import ContractError, InputError
 from presspool.common.results import shows_safely
+from presspool.common.validation import validate
 
 LONGEST_FILE = 1 << 20
 

@@ -34,7 +34,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from presspool.common.canonical_json import canonical
-from presspool.common.contract import Name
+from presspool.common.contract_tables import Name
 from presspool.common.errors import EvidenceError
 from presspool.common.ledger.entries import Sha256
 

@@ -23,7 +23,8 @@ from presspool.client.randomness import SecureRandom
 from presspool.client.readers import Readers
 from presspool.client.training import Compute, private_optimizer, rate_factor, record_losses
 from presspool.common.adapters import load, trainable
-from presspool.common.contract import Contract, Optimizer, parse_contract
+from presspool.common.contract import Contract, parse_contract
+from presspool.common.contract_tables import Optimizer
 from presspool.common.errors import PlanError
 from presspool.common.frozen_trunk import FrozenTrunk
 from presspool.common.models import build, encode

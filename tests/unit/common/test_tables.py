@@ -14,11 +14,11 @@ import pytest
 
 from presspool.client.settings import read_settings
 from presspool.common import decoders
-from presspool.common.contract import validate
 from presspool.common.decoders import Tally
 from presspool.common.errors import ContractError, DataError, InputError
 from presspool.common.run_file import Simulation
 from presspool.common.tables import Columns, batches, read_labelled, read_table
+from presspool.common.validation import validate
 
 NAMES = ("reader", "text", "label")
 SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]

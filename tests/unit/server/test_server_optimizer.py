@@ -10,7 +10,7 @@ import torch
 from tests.made_runs import Arrays
 
 from presspool.common.adapters import group_of
-from presspool.common.contract import Server
+from presspool.common.contract_tables import Server
 from presspool.server.server_optimizer import step
 
 STATE: Arrays = {
