@@ -2,9 +2,7 @@
 
 import dataclasses
 import json
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.full_disk import full_disk
 
 from presspool.common.errors import FolderError, InputError, StorageError
 from presspool.common.results import (
@@ -296,21 +295,10 @@ def test_a_folder_without_a_run_is_told_apart(tmp_path: Path) -> None:
 # --- writing ----------------------------------------------------------------------------------
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """The kernel refuses longer files, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_full_disk_leaves_the_old_result_whole(tmp_path: Path) -> None:
     old = a_run(name="old")
     write_result(tmp_path, old)
-    with largest_file(500), pytest.raises(StorageError, match="make room"):
+    with full_disk(room=500), pytest.raises(StorageError, match="make room"):
         write_result(tmp_path, a_run(name="new"))
     assert read_result(tmp_path) == old
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]

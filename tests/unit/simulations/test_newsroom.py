@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from statistics import median
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.full_disk import full_disk
 
 from presspool.common.errors import FolderError, InputError, StorageError
 from presspool.simulations.newsroom import (
@@ -231,18 +231,8 @@ def test_an_unwritable_folder_is_a_storage_error(
     assert list(folder_of_somebody_else.iterdir()) == []
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file may grow past 4 kB: the kernel fails writes in the middle, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_leaves_nothing_half_written(newsroom: Newsroom, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot write"):
+    with full_disk(room=4096), pytest.raises(StorageError, match="cannot write"):
         write_newsroom(newsroom, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["outlets"]
     assert list((tmp_path / "outlets").iterdir()) == []
