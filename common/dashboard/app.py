@@ -5,6 +5,7 @@ Invariants:
     * A request must name a host that this port is meant for, so that no name which somebody points
       at the loopback address (DNS rebinding) makes a browser read it for another site.
     * A page may load from this port alone, run no inline script, and be framed by nobody.
+    * No browser and no proxy keeps a copy of anything but the style sheet and the script.
     * All work is done by one thread, because ledgers belong to one; a look is shared by requests
       that come within a second.
     * What went wrong inside is logged here and never told.
@@ -15,7 +16,6 @@ Example: `create_app(Watch(lambda: paths), hosts=frozenset({"127.0.0.1:8900"}))`
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -102,7 +102,9 @@ def create_app(desk: Desk, *, hosts: frozenset[str], close: bool = False) -> ASG
         hosts: values of the Host header that it answers to, in lower case.
         close: end the connection after each answer, so that who may look is asked each time.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+    )  # fmt: skip
     _add_pages(app, desk)
     _add_files(app, desk)
     _add_errors(app, desk)
@@ -114,36 +116,36 @@ def _add_pages(app: FastAPI, desk: Desk) -> None:
         return app.api_route(path, methods=list(METHODS), response_class=Response)
 
     @page("/")
-    async def overview(request: Request) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.overview(look)))
+    async def overview() -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.overview(look)))
 
     @page("/runs")
-    async def runs(request: Request) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.runs(look)))
+    async def runs() -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.runs(look)))
 
     @page("/alerts")
-    async def alerts(request: Request) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.alerts(look)))
+    async def alerts() -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.alerts(look)))
 
     @page("/outlets/{origin}")
-    async def outlet(request: Request, origin: Origin) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.outlet(look, origin)))
+    async def outlet(origin: Origin) -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.outlet(look, origin)))
 
     @page("/ledgers/{origin}")
-    async def ledger(request: Request, origin: Origin, page: Page = 1) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.ledger(look, origin, page)))
+    async def ledger(origin: Origin, page: Page = 1) -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.ledger(look, origin, page)))
 
     @page("/ledgers/{origin}/{index}")
-    async def entry(request: Request, origin: Origin, index: Index) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.entry(look, origin, index)))
+    async def entry(origin: Origin, index: Index) -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.entry(look, origin, index)))
 
     @page("/runs/{digest}")
-    async def run(request: Request, digest: Hash) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.run(look, digest)))
+    async def run(digest: Hash) -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.run(look, digest)))
 
     @page("/adapters/{sha}")
-    async def adapter(request: Request, sha: Hash) -> Response:
-        return _html(request, await desk.ask(lambda pages, look: pages.adapter(look, sha)))
+    async def adapter(sha: Hash) -> Response:
+        return _html(await desk.ask(lambda pages, look: pages.adapter(look, sha)))
 
 
 def _add_files(app: FastAPI, desk: Desk) -> None:
@@ -197,13 +199,8 @@ def _add_errors(app: FastAPI, desk: Desk) -> None:
     app.add_exception_handler(Exception, failed)
 
 
-def _html(request: Request, page: str) -> Response:
-    """A page, or 304 where the browser has this very one."""
-    tag = f'"{hashlib.sha256(page.encode()).hexdigest()[:32]}"'
-    headers = {"etag": tag, "cache-control": "private, no-cache"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(page, media_type="text/html", headers=headers)
+def _html(page: str) -> Response:
+    return Response(page, media_type="text/html")
 
 
 class _Guarded:
@@ -219,7 +216,9 @@ class _Guarded:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
+                said = {name for name, _ in message["headers"]}
+                kept = [] if b"cache-control" in said else [(b"cache-control", b"no-store")]
+                message["headers"] = [*message["headers"], *self._headers, *kept]
             await send(message)
 
         hosts = [v.decode("latin-1").lower() for k, v in scope["headers"] if k == b"host"]

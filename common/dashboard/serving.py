@@ -74,7 +74,7 @@ class Serving:
     ) -> None:  # fmt: skip
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
-            http=_Admitting if admit else H11Protocol, loop="asyncio",
+            http=_Admitting if admit else _Prompt, loop="asyncio",
             limit_concurrency=CONNECTIONS, timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=2, h11_max_incomplete_event_size=16 << 10,
         )  # fmt: skip
@@ -113,7 +113,30 @@ class Serving:
         self._server.run(sockets=[self._listener])
 
 
-class _Admitting(H11Protocol):
+class _Prompt(H11Protocol):
+    """One connection that is closed where no whole request comes in time.
+
+    The server's own clock runs between requests only, so that headers sent by drops, or none at
+    all, would keep a place for ever.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Start the clock."""
+        super().connection_made(transport)
+        self._tick(None)
+
+    def _tick(self, answered: object) -> None:
+        """Close the connection where, since the last tick, nothing was asked or answered."""
+        if self.transport.is_closing():
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and answered == (self.cycle,):
+            self.transport.abort()
+            return
+        self.loop.call_later(IDLE_SECONDS, self._tick, (self.cycle,) if idle else None)
+
+
+class _Admitting(_Prompt):
     """One connection whose certificate is looked at before a byte of a request is read."""
 
     def connection_made(self, transport: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from tests.made_dashboard import At, get, serving
 from tests.made_evidence import ADAPTER, Desk, make_desk
 
 from presspool.common.dashboard.app import HEADERS
-from presspool.common.dashboard.serving import LOOPBACK, taken
+from presspool.common.dashboard.serving import CONNECTIONS, LOOPBACK, taken
 from presspool.common.errors import InputError
 
 PATHS = ["/", "/runs", "/alerts", "/metrics", "/assets/style.css", "/assets/live.js", "/nope",
@@ -113,12 +114,18 @@ def test_a_port_in_use_is_an_error(at: At) -> None:
         taken(LOOPBACK, at.port)
 
 
-def test_a_page_that_has_not_changed_is_not_sent_again(at: At) -> None:
-    first = get(at, "/")
-    assert first.headers["cache-control"] == "private, no-cache"
-    again = get(at, "/", **{"If-None-Match": first.headers["etag"]})
-    assert (again.status, again.body) == (304, "")
-    assert get(at, "/", **{"If-None-Match": '"other"'}).status == 200
+def test_no_copy_is_kept_of_what_is_confidential(at: At) -> None:
+    for path in PATHS:
+        for method in ("GET", "POST"):
+            if (kept := get(at, path, method).headers["cache-control"]) != "no-store":
+                assert (method, path.partition("/assets/")[0]) == ("GET", "")
+                assert "immutable" in kept
+    assert "set-cookie" not in get(at, "/").headers
+
+
+def test_an_address_with_a_slash_too_many_is_not_found(at: At) -> None:
+    """A redirect would repeat what somebody wrote into the request."""
+    assert get(at, "/runs/").status == 404
 
 
 def test_a_slow_visitor_keeps_nobody_out(at: At) -> None:
@@ -126,6 +133,31 @@ def test_a_slow_visitor_keeps_nobody_out(at: At) -> None:
     try:
         for connection in slow:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: 127")
+        assert get(at, "/").status == 200
+    finally:
+        for connection in slow:
+            connection.close()
+
+
+def test_visitors_who_never_finish_asking_lose_their_places(
+    at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those who asked well once, those who say nothing, and those who send drop by drop."""
+    from presspool.common.dashboard import serving as port
+
+    monkeypatch.setattr(port, "IDLE_SECONDS", 0.5)
+    whole = f"GET /runs HTTP/1.1\r\nHost: 127.0.0.1:{at.port}\r\n\r\n".encode()
+    starts = (b"", b"GET / HTTP/1.1\r\nHost: 127", whole + b"GET / HT")
+    slow = [socket.create_connection((LOOPBACK, at.port), timeout=60)
+            for _ in range(2 * CONNECTIONS // len(starts) * len(starts))]  # fmt: skip
+    try:
+        for number, connection in enumerate(slow):
+            connection.sendall(starts[number % len(starts)])
+        for connection in slow:  # the end of each, however much was said before
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(1 << 16):
+                    with contextlib.suppress(OSError):
+                        connection.sendall(b"a")
         assert get(at, "/").status == 200
     finally:
         for connection in slow:
