@@ -85,6 +85,7 @@ class PoolWatch:
     def __init__(self, folder: CoordinatorFolder, database: Database) -> None:
         self._folder, self._database, self._runs = folder, database, Runs(database)
         self._contracts: dict[str, Contract] = {}
+        self._failures: set[tuple[str, float | None]] = set()
 
     def paths(self) -> Sequence[Path]:
         """Run folders that have a result, and the exports that outlets handed over."""
@@ -101,6 +102,8 @@ class PoolWatch:
         """
         try:
             members = standings(self._database, now=time.time())
+            runs = self._runs.all()
+            self._failures |= {(run.id, run.ended) for run in runs if run.state == "failed"}
             return Pool(
                 name=self._folder.name, address=self._folder.address,
                 members=Counter(line.state for line in members),
@@ -110,8 +113,8 @@ class PoolWatch:
                     *(Certificate(kind=OUTLET, name=line.name, ends=line.until)
                       for line in members if line.state in ("member", "lapsed")),
                 ),
-                runs=tuple(map(self._run, self._runs.all())), refused=self._refused(),
-                forks=self._forks(),
+                runs=tuple(map(self._run, runs)), refused=self._refused(),
+                failures=len(self._failures), forks=self._forks(),
             )  # fmt: skip
         except SQLAlchemyError as error:
             raise StorageError("cannot be read", where="the coordinator's database",

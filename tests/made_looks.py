@@ -26,6 +26,6 @@ def made_pool(**changes: object) -> Pool:
                     )),
         ),
         "refused": (Refused(outlet="south-echo", run="summer-1", code="late", count=7, last=NOW),),
-        "forks": ("presspool/evil",),
+        "failures": 1, "forks": ("presspool/evil",),
     }  # fmt: skip
     return Pool(**{**fields, **changes})  # type: ignore[arg-type]

@@ -175,10 +175,10 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
         size = ledger.refresh().size
         for body in ledger.bodies(0, size):
             replay.take(entries.parse_entry(body))
-        kept = [Checkpoint.parse(note.text) for note in ledger.checkpoints()]
-    newest = kept[-1] if kept else None
+        note, count = ledger.newest_checkpoint()
+    newest = Checkpoint.parse(note.text) if note else None
     head = UNSIGNED if newest is None else Head(
-        size=newest.size, root=newest.root.hex(), cosigned={}, signed_heads=len(kept)
+        size=newest.size, root=newest.root.hex(), cosigned={}, signed_heads=count
     )  # fmt: skip
     return replay.reading(source=source, verified=False, head=head, approvals=approvals)
 

@@ -117,13 +117,13 @@ class LedgerFile:
             size = self._ledger.refresh().size
             for body in self._ledger.bodies(self._replay.size, size):
                 self._replay.take(entries.parse_entry(body))
-            kept = self._ledger.checkpoints()
-            self._signed = _signed(kept[-1]) if kept else None
+            note, count = self._ledger.newest_checkpoint()
+            self._signed = _signed(note) if note else None
             self._made = self._replay.reading(
                 source=self._source,
                 verified=False,
                 approvals=approvals,
-                head=_head(self._signed, len(kept)),
+                head=_head(self._signed, count),
             )
             self._seen = seen
         return self._made

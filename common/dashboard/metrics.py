@@ -116,8 +116,8 @@ def _rounds(look: Snapshot) -> Iterator[Metric]:
     rounds = CounterMetricFamily("presspool_rounds", "Rounds by how they ended.",
                                  labels=("result",))  # fmt: skip
     rounds.add_metric(["complete"], len(done))
-    failed = sum(run.state == "failed" for run in (look.pool.runs if look.pool else ()))
-    rounds.add_metric(["failed"], failed)  # a failed run has one round that it failed in
+    # A run that fails has one round that it failed in.
+    rounds.add_metric(["failed"], look.pool.failures if look.pool else 0)
     admitted = CounterMetricFamily("presspool_updates_admitted", "Updates that entered an average.")
     admitted.add_metric([], sum(len(entry.outlets) for entry in done))
     reasons = Counter(code for entry in done for code in entry.refused.values())

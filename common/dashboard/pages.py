@@ -97,7 +97,7 @@ class Pages:
         return self._page("error", look, {"heading": heading, "sentence": sentence, "live": False})
 
     def _page(self, name: str, look: Snapshot | None, values: dict[str, Any]) -> str:
-        shown = {"look": look, "alert_count": len(alerts(look)) if look else 0, "here": name}
+        shown = {"look": look, "alerts_now": alerts(look) if look else (), "here": name}
         return self._templates.get_template(f"dashboard/{name}.html").render(**shown, **values)
 
 

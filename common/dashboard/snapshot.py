@@ -97,6 +97,8 @@ class Pool:
         members: how many outlets are in each state of the list of members.
         certificates: the pool's own and its members'.
         refused: by outlet, run and code.
+        failures: how often a run failed, those that went on later included; since this process
+            began to look, so it never falls.
         forks: names of logs against which a proof of two histories is kept.
     """
 
@@ -106,6 +108,7 @@ class Pool:
     certificates: tuple[Certificate, ...]
     runs: tuple[PoolRun, ...]
     refused: tuple[Refused, ...]
+    failures: int
     forks: tuple[str, ...] = ()
 
 

@@ -27,6 +27,7 @@ from presspool.common.audit import page as audit_page
 from presspool.common.audit.document import Document, outlet_document, sentence
 from presspool.common.audit.evidence import RunReading, WorstCase
 from presspool.common.audit.reading import OutletReading
+from presspool.common.charts import bound
 from presspool.common.dashboard.alerts import alerts
 from presspool.common.dashboard.ledgers import Proven
 from presspool.common.dashboard.snapshot import PoolRun, Snapshot
@@ -144,7 +145,9 @@ def entry(look: Snapshot, part: str, index: int) -> dict[str, Any]:
         "outlet": reading, "proven": proven, "kind": body["kind"],
         "fields": [(name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str)
                     else value) for name, value in body.items()],
-        "steps": _steps(proven), "last": reading.entries - 1, "live": False,
+        "words": _words(body), "steps": _steps(proven),
+        "run": body.get("run") if any(r.run == body.get("run") for r in reading.runs) else None,
+        "last": reading.entries - 1, "live": False,
     }  # fmt: skip
 
 
@@ -197,7 +200,7 @@ def adapter(look: Snapshot, sha: str) -> dict[str, Any]:
 
 def alert_page(look: Snapshot) -> dict[str, Any]:
     """Everything that somebody should look at."""
-    return {"found": alerts(look), "live": False}
+    return {"found": alerts(look), "live": any(line.live for line in run_lines(look))}
 
 
 def adapters(look: Snapshot) -> list[RunReading]:
@@ -232,13 +235,15 @@ def _words(said: Mapping[str, Any]) -> str:
     match said["kind"]:
         case "opened":
             return f"{said['unit']} level, order {said['order']}, ε ≤ {said['epsilon_max']:g}, " \
-                   f"δ = {said['delta']:g}"  # fmt: skip
+                   f"δ = {bound(said['delta'])}"  # fmt: skip
         case "policy-changed":
             return f"lifetime cap ε ≤ {said['epsilon_max']:g} from here on"
         case "reserve":
             return f"{nats} in {said['period']}"
         case "release-intent":
             return f"round {said['round']}, {said['steps']:,} steps so far"
+        case "settle":
+            return "the run is over; what it charged stays charged"
         case "give-back":
             return f"{said['kept']:,} steps stay charged, {nats}"
         case "adapter-received":

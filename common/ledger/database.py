@@ -210,6 +210,13 @@ class Database:
             rows = self._db.execute("SELECT note FROM checkpoints ORDER BY size").fetchall()
         return [note for (note,) in rows]
 
+    def newest_note(self) -> tuple[bytes | None, int]:
+        """The kept checkpoint of the greatest size, and how many are kept."""
+        with self._translated():
+            newest = self._db.execute("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
+            row = newest.fetchone()
+            return (row[0] if row else None), self._scalar("SELECT count(*) FROM checkpoints")
+
     def _scalar(self, query: str) -> int:
         number: int = self._db.execute(query).fetchone()[0]
         return number

@@ -114,6 +114,11 @@ class Log:
         """All signed checkpoints, the smallest first."""
         return [notes.parse_note(data) for data in self._database.notes()]
 
+    def newest_checkpoint(self) -> tuple[notes.Note | None, int]:
+        """The last of `checkpoints`, without reading the others, and how many there are."""
+        data, count = self._database.newest_note()
+        return (None if data is None else notes.parse_note(data)), count
+
     def head(self) -> Checkpoint:
         """Size and root of what this handle has read, unsigned."""
         origin = self.book.opened.origin

@@ -36,11 +36,11 @@ from presspool.common.run_folder import RunFolder, Setup
 from presspool.common.tls import Caller
 from presspool.server.coordinator_folder import CoordinatorFolder
 from presspool.server.cosignatures import Cosignatures
-from presspool.server.dashboard import EXPORTS, dashboard
+from presspool.server.dashboard import EXPORTS, PoolWatch, dashboard
 from presspool.server.database import Database
 from presspool.server.desk import Desk
 from presspool.server.members import Members
-from presspool.server.runs import Runs
+from presspool.server.runs import Runs, State
 from presspool.server.viewers import Viewers
 
 NOW = time.time()
@@ -219,6 +219,24 @@ def test_a_run_without_a_round_has_its_page(made: Made, tmp_path: Path) -> None:
         assert status == 200
         assert "topics" in page
     assert "No round has finished yet" in page
+
+
+def test_a_failure_stays_counted_when_the_run_is_submitted_again(
+    made: Made, tmp_path: Path
+) -> None:
+    contract = make_desk(tmp_path / "desk").contract
+    with RunFolder(made.folder.path / "runs" / "again-1").claim(contract, Setup(), resume=False):
+        pass
+    database = Database.open(made.folder.database)
+    known, runs = PoolWatch(made.folder, database), Runs(database)
+    before, seen = known.pool().failures, []
+    states: tuple[State, ...] = ("failed", "running", "failed", "complete")
+    for state in states:
+        runs.submit("again-1", contract=contract.digest, phase=60.0)
+        runs.mark("again-1", state)
+        seen.append(known.pool().failures - before)
+    database.close()
+    assert seen == [1, 1, 2, 2]
 
 
 # --- As typed ------------------------------------------------------------------------------------

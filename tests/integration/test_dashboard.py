@@ -11,6 +11,7 @@ import pytest
 from tests.browser import chromium
 from tests.made_dashboard import At, serving
 from tests.made_evidence import ADAPTER, FIELDS, OTHER_RUN, Desk, change_result, make_desk
+from tests.made_looks import made_pool
 
 from presspool.common.audit import card_making, governance, model_card, sources
 from presspool.common.results import read_result
@@ -120,6 +121,30 @@ def test_every_page_is_accessible_and_asks_nobody_else(
 
 
 @pytest.mark.parametrize("look", LOOKS)
+def test_empty_pages_and_pages_of_trouble_are_accessible_too(
+    tab: Callable[..., Watched], desk: Desk, tmp_path: Path, look: str
+) -> None:
+    """Nothing given; a pool without ledgers; a failed and an open run; sources that do not hold."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    torn = tmp_path / "torn.export"
+    torn.write_bytes(desk.exports[0].read_bytes()[:-200])
+    trouble = [torn, tmp_path / "gone", desk.exports[1], desk.run]
+    for paths, pool in (([], None), ([], made_pool), (trouble, made_pool)):
+        with serving(paths, pool=pool) as at:
+            watched = tab(at.address, **LOOKS[look], bypass_csp=True)
+            for path in ("/", "/runs", "/alerts", f"/runs/{8:064x}", f"/runs/{'8' * 64}",
+                         f"/runs/{'9' * 64}"):  # fmt: skip
+                watched.go(path)
+                found = Axe().run(watched.page).response["violations"]
+                assert [(path, r["id"]) for r in found
+                        if r["impact"] in ("serious", "critical")] == []  # fmt: skip
+                wide = watched.page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= LOOKS[look]["viewport"]["width"], path
+            assert watched.foreign == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_no_page_breaks_its_own_policy_or_is_wider_than_the_screen(
     tab: Callable[..., Watched], desk: Desk, look: str
 ) -> None:
@@ -184,11 +209,18 @@ def test_a_live_run_refreshes_itself_and_keeps_focus_and_place(
         assert place > 0
         rows = "document.querySelectorAll('#rounds ~ .scroll tbody tr').length"
         assert page.evaluate(rows) == 2
-        change_result(desk, status="complete", rounds=rounds)
+        refused = dataclasses.replace(
+            rounds[2], outlets=("north-post",), refused={"south-echo": "norm-cap"}
+        )
+        marked = page.locator(".count").all_inner_texts()
+        change_result(desk, status="complete", rounds=(*rounds[:2], refused))
         page.wait_for_selector("#rounds ~ .scroll tbody tr:nth-child(3)", timeout=60_000)
         assert page.evaluate("window.same")  # the page was not loaded again
         assert page.evaluate("document.activeElement.getAttribute('href')") == focused
         assert page.evaluate("window.scrollY") == place
+        assert page.locator(".count").all_inner_texts() == [
+            str(int(marked[0] if marked else 0) + 1)
+        ]
         assert (watched.complaints, watched.foreign) == ([], [])
         watched.close()
 

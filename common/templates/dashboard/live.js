@@ -11,12 +11,20 @@
     return Array.from(region.querySelectorAll("details"), function (d) { return d.open; });
   }
 
+  /* How many alerts there are stands outside the region. */
+  function mark(fresh) {
+    var link = document.querySelector('nav a[href="/alerts"]');
+    var now = fresh.querySelector('nav a[href="/alerts"]');
+    if (link.innerHTML !== now.innerHTML) { link.innerHTML = now.innerHTML; }
+  }
+
   function put(text) {
     var fresh = new DOMParser().parseFromString(text, "text/html");
     var next = fresh.getElementById("content");
     if (!next) { return; }
     stopped = !fresh.body.dataset.live;
     document.title = fresh.title;
+    mark(fresh);
     if (next.innerHTML === region.innerHTML) { return; }
     var open = opened();
     var held = document.activeElement && region.contains(document.activeElement)

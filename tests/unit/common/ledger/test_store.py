@@ -294,6 +294,7 @@ def test_checkpoints_are_signed_once_and_gather_cosignatures(path: Path, ledger:
         assert other.checkpoints() == [note]
         other.checkpoint(SIGNER)
         assert [Checkpoint.parse(n.text).size for n in ledger.checkpoints()] == [2, 3]
+        assert ledger.newest_checkpoint() == (ledger.checkpoints()[-1], 2)
 
 
 def test_others_checkpoints_and_cosignatures_are_refused(ledger: Ledger) -> None:
