@@ -8,29 +8,36 @@ Example: `presspool audit attack runs/demo/run --out runs/attack`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from presspool.common.console import out, print_json, progress, start_logging
+from presspool.common.console import err, out, print_json, progress, start_logging
 
 if TYPE_CHECKING:
     from presspool.common.contract import Contract
+    from presspool.simulations.attack.audit import Options
     from presspool.simulations.attack.findings import Attack, Found
+    from presspool.simulations.attack.roc import Separation
+
+UNFINISHED = "attack-unfinished"  # beside an outlet's own settings, where the next attack finds it
 
 
 def attack(
     run: Annotated[Path, typer.Argument(help="A run folder, or a run.toml.")],
     outlet: Annotated[
-        str | None, typer.Option(help="The outlet to attack; default the contract's first.")
+        str | None,
+        typer.Option(help="The outlet to attack; default that of --own, or the contract's first."),
     ] = None,
     own: Annotated[
         Path | None,
         typer.Option(
             metavar="OUTLET.TOML",
             help="Train on this outlet's own readers instead of made ones. Figures then go to the "
-            "screen alone, and the folder is removed at the end.",
+            "screen alone; the attack works beside this file and leaves nothing there.",
         ),
     ] = None,
     canaries: Annotated[
@@ -57,22 +64,38 @@ def attack(
 
     Example: presspool audit attack runs/demo/run --out runs/attack
     """  # fmt: skip
-    from presspool.common.files import private_folder
+    from presspool.client.settings import read_settings
     from presspool.simulations.attack.audit import Options, units_of_work
     from presspool.simulations.attack.audit import attack as audit
     from presspool.simulations.attack.report import keep, require_verdict
 
+    if own and out_folder:
+        raise typer.BadParameter("of real readers nothing is kept: leave out --out, or --own")
     start_logging(quiet=True)
     contract = _contract(run)
-    folder = out_folder or Path("runs") / f"attack-{contract.name}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    private_folder(folder)
+    if own:
+        outlet, folder = outlet or read_settings(own).name, own.parent / UNFINISHED
+    else:
+        folder = out_folder or Path("runs") / f"attack-{contract.name}"
     options = Options(out=folder, canaries=canaries, own=own, deterministic=deterministic)
-    with progress("attacking", total=units_of_work(contract)) as advance:
+    with progress("attacking", total=units_of_work(contract)) as advance, _stopped(options):
         found = audit(contract, outlet or min(contract.outlets), options, on_step=advance)
     keep(found, folder, run)
     print_json(found.to_json()) if as_json else _show(found)
     require_verdict(found)
+
+
+@contextmanager
+def _stopped(options: Options) -> Iterator[None]:
+    """Say what a stopped attack leaves."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(
+            "stopped; nothing of your readers was left behind" if options.own
+            else "stopped; what was finished is kept: the same command goes on", style="yellow",
+        )  # fmt: skip
+        raise typer.Exit(2) from None
 
 
 def _contract(run: Path) -> Contract:
@@ -93,7 +116,7 @@ def _show(found: Attack) -> None:
         low, high = members.auc_interval
         out.print(
             f"membership of {found.readers} readers by loss, {name}: AUC {members.auc:.3f} "
-            f"[{low:.3f}, {high:.3f}], {100 * members.tpr:.1f} % found at 1 % false positives",
+            f"[{low:.3f}, {high:.3f}], {_found_among(members)}",
             markup=False, soft_wrap=True,
         )  # fmt: skip
     bare, planned = found.tokens_control, found.tokens
@@ -105,6 +128,21 @@ def _show(found: Attack) -> None:
     )  # fmt: skip
     out.print(found.sentence, style="bold red" if found.defect else "", markup=False,
               soft_wrap=True)  # fmt: skip
+
+
+def _found_among(one: Separation) -> str:
+    """TPR at 1 % FPR with all that limits it: how many were counted, where the threshold lies."""
+    from presspool.simulations.attack.roc import FALSE_POSITIVES
+
+    low, high = (100 * end for end in one.tpr_interval)
+    at = (
+        f"at {100 * FALSE_POSITIVES:.0f} % false positives" if FALSE_POSITIVES * one.others >= 1
+        else f"at no false positive (too few for {100 * FALSE_POSITIVES:.0f} %)"
+    )  # fmt: skip
+    return (
+        f"{100 * one.tpr:.1f} % [{low:.1f}, {high:.1f}] of {one.members} found {at} among "
+        f"{one.others} (95 %: up to {100 * one.fpr_interval[1]:.1f} % elsewhere)"
+    )
 
 
 def _line(name: str, found: Found) -> str:

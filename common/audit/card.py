@@ -259,12 +259,14 @@ class Measured(_Part):
     """An attack's lower bound on ε, with its interval.
 
     Attributes:
+        contract: what was attacked; the adapter's own.
         interval: lower and upper end at `confidence`; the lower end is the bound.
         claimed: the ε that it was held against.
         control: what the same attack found where no noise was added.
     """
 
     status: Literal["measured"]
+    contract: Sha256
     attack: Text
     confidence: Annotated[float, Field(gt=0, lt=1)]
     interval: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]

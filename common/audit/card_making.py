@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -83,7 +82,7 @@ def make(
                 "epsilon": str(len(covered) * Decimal(repr(epsilon))),
                 "delta": str(len(covered) * Decimal(repr(plan.delta))),
             },
-            "empirical_epsilon": _empirical(run.path),
+            "empirical_epsilon": _empirical(run),
             "hashes": {
                 "base_model": run.contract.model.weights, "tokenizer": run.contract.model.tokenizer,
                 "adapter": adapter, "code": code_digest(), "contract": run.contract.digest,
@@ -301,8 +300,8 @@ def _outlet(ledger: OutletReading | None, found: ReservedRun | None) -> Part:
     }  # fmt: skip
 
 
-def _empirical(folder: Path) -> Mapping[str, Any]:
-    path = folder / cards.EMPIRICAL_FILE
+def _empirical(run: RunReading) -> Mapping[str, Any]:
+    path = run.path / cards.EMPIRICAL_FILE
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -311,9 +310,14 @@ def _empirical(folder: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None
     try:
-        return cards.Measured.model_validate_json(data).model_dump(mode="json")
+        found = cards.Measured.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError("not an attack's result", where=f"{path} {place}".strip(),
                          got=first["msg"]) from None  # fmt: skip
+    if found.contract != run.contract.digest:
+        raise InputError("an attack on another run", where=str(path), expected=run.contract.digest,
+                         got=found.contract, advice="attack this one: `presspool audit attack`",
+                         )  # fmt: skip
+    return found.model_dump(mode="json")

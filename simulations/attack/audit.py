@@ -10,13 +10,15 @@ Four arms are trained by the outlet's real app, each written after every round:
 Invariants:
     * The number of guesses follows from public constants alone, before any score.
     * Arms differ in the noise and in nothing else; the canaries and coins are the same.
-    * A folder belongs to one contract, outlet and choice of readers; what is there is continued.
+    * A folder belongs to one contract, outlet and choice of readers; what is there is continued,
+      but of real readers nothing ever stays (`workplace`).
 
 Example: `attack(contract, "daily-bugle", Options(out=Path("runs/attack")))`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +31,9 @@ from presspool.client.randomness import SecureRandom
 from presspool.common.contract import Contract
 from presspool.common.errors import ContractError, FolderError
 from presspool.common.files import replace_file
+from presspool.common.privacy import PrivacyPlan
 from presspool.simulations.attack import claims, scores, spans
-from presspool.simulations.attack.bounds import Guesses, epsilon_lower
+from presspool.simulations.attack.bounds import Guesses, epsilon_lower, refutes, tail
 from presspool.simulations.attack.canaries import Canaries, plant
 from presspool.simulations.attack.findings import (
     FIRES,
@@ -48,6 +51,7 @@ from presspool.simulations.attack.outlet import (
 )
 from presspool.simulations.attack.roc import separation
 from presspool.simulations.attack.transcript import Transcript, bait, listen, scaled_noise
+from presspool.simulations.attack.workplace import ABOUT, at_work
 
 CANARIES = 1000
 SCORED = 4  # units of progress besides rounds: two attacks, members, spans
@@ -85,6 +89,13 @@ def guesses_made(contract: Contract, canaries: int) -> int:
     return max(1, round(canaries * drawn / 4))
 
 
+def refuted(guesses: Guesses, plan: PrivacyPlan) -> bool:
+    """Whether so many right guesses refute the plan's own claim, by either bound."""
+    return tail(guesses, epsilon=plan.epsilon(), delta=plan.delta) < SIGNIFICANCE or refutes(
+        guesses, claims.tradeoff(plan), p=SIGNIFICANCE
+    )
+
+
 def attack(
     contract: Contract,
     outlet: str,
@@ -104,16 +115,21 @@ def attack(
 
     Raises:
         ContractError: nothing is claimed, or the contract does not know the outlet.
-        FolderError: the folder belongs to another audit.
+        FolderError: the folder belongs to another audit, or another attack works in it.
     """
     _require(contract, outlet)
-    bench = _Bench.prepare(contract, outlet, options)
+    with at_work(options.out, own=options.own is not None):
+        return _attack(_Bench.prepare(contract, outlet, options), on_step, _noise_scale)
+
+
+def _attack(bench: _Bench, on_step: Callable[[], None], noise_scale: float) -> Attack:
+    contract, options = bench.contract, bench.options
     arms = {
         (who, scale): bench.arm(who, scale, on_step) for who in ("malicious", "honest")
-        for scale in (_noise_scale, 0.0)
+        for scale in (noise_scale, 0.0)
     }  # fmt: skip
     malicious, honest = (
-        [arms[who, scale] for scale in (_noise_scale, 0.0)] for who in ("malicious", "honest")
+        [arms[who, scale] for scale in (noise_scale, 0.0)] for who in ("malicious", "honest")
     )
     updates = bench.found([scores.from_updates(t, bench.canaries) for t in malicious])
     on_step()
@@ -124,7 +140,7 @@ def attack(
     tokens_control, tokens = bench.spans()
     on_step()
     return Attack(
-        contract=contract.digest, outlet=outlet, readers=bench.kind,
+        contract=contract.digest, outlet=bench.outlet, readers=bench.kind,
         claimed=contract.plan.epsilon(), delta=contract.plan.delta, updates=updates,
         adapter=adapter, members=members, members_control=members_control, tokens=tokens,
         tokens_control=tokens_control, reproducible=options.deterministic is not None,
@@ -176,10 +192,8 @@ class _Bench:
     def found(self, by_noise: list[scores.Scores]) -> Found:
         noisy, quiet = by_noise
         inside, plan = self.canaries.included, self.contract.plan
-        made = guesses_made(self.contract, len(inside))
-        guessed = np.argsort(-noisy, kind="stable")[:made]
-        guesses = Guesses(canaries=len(inside), made=made, right=int(inside[guessed].sum()))
-        best = Guesses(canaries=len(inside), made=made, right=made)
+        guesses, bare = self._guesses(noisy), self._guesses(quiet)
+        best = dataclasses.replace(guesses, right=guesses.made)
         control = separation(quiet[inside], quiet[~inside])
         drawn = 1 - (1 - plan.sampling_rate) ** plan.steps
         return Found(
@@ -191,8 +205,14 @@ class _Bench:
                 claims.epsilon_lower(best, plan, p=SIGNIFICANCE),
             ),
             separation=separation(noisy[inside], noisy[~inside]), control=control,
-            fired=control.tpr >= min(FIRES, MOST_OF_DRAWN * drawn),
+            fired=control.tpr >= min(FIRES, MOST_OF_DRAWN * drawn) and refuted(bare, plan),
         )  # fmt: skip
+
+    def _guesses(self, score: scores.Scores) -> Guesses:
+        inside = self.canaries.included
+        made = guesses_made(self.contract, len(inside))
+        guessed = np.argsort(-score, kind="stable")[:made]
+        return Guesses(canaries=len(inside), made=made, right=int(inside[guessed].sum()))
 
     def spans(self) -> tuple[spans.Recovered, spans.Recovered]:
         """The token check: its positive control, and under the plan."""
@@ -213,19 +233,12 @@ class _Bench:
 
 def _coins(contract: Contract, outlet: str, options: Options) -> SecureRandom:
     """The attacker's generator: a seed that is drawn once a folder, so that it can be continued."""
-    path, own = options.out / "audit.json", options.own
+    path, own = options.out / ABOUT, options.own
     body = {
         "contract": contract.digest, "outlet": outlet, "canaries": options.canaries,
         "own": str(own.resolve()) if own else None, "deterministic": options.deterministic,
     }  # fmt: skip
-    options.out.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        if any(options.out.iterdir()):
-            raise FolderError(
-                "the folder holds something else", where=str(options.out),
-                expected="a new or empty folder, or that of this audit",
-                advice="choose another --out",
-            )  # fmt: skip
         secret = options.deterministic
         if secret is None:
             secret = int(SecureRandom().words(1)[0])

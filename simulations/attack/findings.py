@@ -39,7 +39,8 @@ class Found:
         ceiling: the larger bound, had every guess been right.
         separation: of the canaries in from those out, under the claim.
         control: the same without noise.
-        fired: whether the control shows that this attack would see a leak.
+        fired: whether the control shows that this attack would see a leak: without noise enough
+            canaries are found, and its guesses refute the claim.
     """
 
     guesses: Guesses
@@ -112,7 +113,8 @@ class Attack:
         """The verdict in words."""
         if self.epsilon is None:
             return (
-                "This attack has no power here: it finds too little even without noise. "
+                "This attack has no power here: even without noise it finds too little to refute "
+                "the claim. "
                 "It says nothing about the claimed bound of "
                 f"{self.claimed:.2f}; try more canaries."
             )
@@ -128,9 +130,10 @@ class Attack:
         """`empirical.json` for a privacy card; None where it may not or need not be shown."""
         if self.readers != "made" or self.epsilon is None:
             return None
-        control = self.updates.control
+        control = max((f.control for f in (self.updates, self.adapter) if f.fired),
+                      key=lambda found: found.tpr)  # fmt: skip
         return {
-            "status": "measured",
+            "status": "measured", "contract": self.contract,
             "attack": f"{self.updates.guesses.canaries} planted canary readers, one run, "
             f"{self.updates.guesses.made} guesses from {' and '.join(self._fired)} "
             "(Steinke et al. 2023; Mahloujifar et al. 2024); made readers",

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from presspool.client.randomness import SecureRandom
 from presspool.client.settings import read_settings
@@ -36,10 +37,12 @@ class Audience:
     Attributes:
         members: who is trained on.
         others: readers of the same outlet who are not.
+        compared: as many of the members, drawn like the others: a file's order may mean something.
     """
 
     members: pa.Table
     others: pa.Table
+    compared: pa.Table
 
 
 def made_readers(contract: Contract, outlet: str, random: SecureRandom) -> Audience:
@@ -89,5 +92,11 @@ def write_outlet(
 def _split(table: pa.Table, random: SecureRandom, left_out: int) -> Audience:
     readers = pc.unique(table["reader"]).to_pylist()
     order = np.argsort(random.uniform(len(readers)))
-    out = pc.is_in(table["reader"], pa.array([readers[i] for i in order[:left_out]]))
-    return Audience(members=table.filter(pc.invert(out)), others=table.filter(out))
+
+    def of(places: NDArray[np.intp]) -> pa.Table:
+        return table.filter(pc.is_in(table["reader"], pa.array([readers[i] for i in places])))
+
+    return Audience(
+        others=of(order[:left_out]), members=of(order[left_out:]),
+        compared=of(order[left_out : 2 * left_out]),
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """What is kept of an attack: `attack.json`, and `empirical.json` for the run's privacy card.
 
-Invariant: of an attack on real readers nothing is kept at all; its figures were on the screen.
+Invariant: of an attack on real readers nothing is written; its figures were on the screen.
 
 Example: `keep(found, Path("runs/attack"), Path("runs/demo/run"))`.
 """
@@ -8,7 +8,6 @@ Example: `keep(found, Path("runs/attack"), Path("runs/demo/run"))`.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from presspool.common.errors import PressPoolError
@@ -23,11 +22,10 @@ def keep(found: Attack, folder: Path, run: Path) -> None:
 
     Args:
         found: the result.
-        folder: the audit's; removed where it holds real readers' records and unprotected adapters.
+        folder: the audit's.
         run: a run folder, which gets the card's part unless the noise was reproducible; or a file.
     """
     if found.readers == "own":
-        shutil.rmtree(folder)
         return
     replace_file(folder / "attack.json", _json(found.to_json()))
     if found.card and run.is_dir() and not found.reproducible:

@@ -31,6 +31,8 @@ class Separation:
         tpr_interval: 95 %, Clopper & Pearson 1934, for the threshold as it is.
         members: how many.
         others: how many; below 1 / `FALSE_POSITIVES` the threshold is their largest score.
+        fpr_interval: 95 %, of the false positive rate that the threshold really has: it was
+            chosen on these others, and few of them say little about the rest.
     """
 
     auc: float
@@ -39,6 +41,7 @@ class Separation:
     tpr_interval: Interval
     members: int
     others: int
+    fpr_interval: Interval
 
 
 def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Separation:
@@ -50,6 +53,7 @@ def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Sep
     return Separation(
         auc=auc, auc_interval=interval, tpr=found / len(members),
         tpr_interval=share_interval(found, len(members)), members=len(members), others=len(others),
+        fpr_interval=share_interval(allowed, len(others)),
     )  # fmt: skip
 
 

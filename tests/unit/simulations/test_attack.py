@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,16 +17,18 @@ from presspool.cli import app
 from presspool.client.randomness import SecureRandom
 from presspool.common.base_model import resolve
 from presspool.common.contract import Contract, parse_contract
-from presspool.common.errors import ContractError, FolderError, PressPoolError
+from presspool.common.errors import ContractError, FolderError, InputError, PressPoolError
 from presspool.common.run_file import freeze, read_run_file
 from presspool.simulations.attack import audit as audits
 from presspool.simulations.attack import report, scores
 from presspool.simulations.attack.audit import Options, attack
+from presspool.simulations.attack.bounds import Guesses
 from presspool.simulations.attack.canaries import plant
 from presspool.simulations.attack.findings import Attack
-from presspool.simulations.attack.outlet import write_outlet
+from presspool.simulations.attack.outlet import own_readers, write_outlet
 from presspool.simulations.attack.roc import separation, share_interval
 from presspool.simulations.attack.transcript import bait, listen, scaled_noise
+from presspool.simulations.attack.workplace import at_work
 from presspool.simulations.demo import prepare_demo
 
 CANARIES = 600
@@ -175,23 +179,80 @@ def test_an_unprotected_contract_is_refused(
         attack(scaled_noise(contract, 0), outlet, Options(out=tmp_path / "x"))
 
 
+def own_outlet(home: Path, readers: int = 30) -> Path:
+    """A real outlet's settings and records; later readers write other words."""
+    words = [f"{'aa' if i < readers // 2 else 'jj'}a" for i in range(readers)]
+    records = {
+        "reader": [f"secret-{i}" for i in range(readers)], "text": words,
+        "label": [LABELS[i % 8] for i in range(readers)],
+    }  # fmt: skip
+    home.mkdir(parents=True, exist_ok=True)
+    return write_outlet(home, "north-post", pa.table(records))
+
+
 def test_of_real_readers_nothing_is_kept(honest: Attack, tmp_path: Path) -> None:
-    folder, run = tmp_path / "attack", tmp_path / "run"
-    for made in (folder, run):
-        made.mkdir()
-    (folder / "records.parquet").write_bytes(b"somebody's words")
     found = dataclasses.replace(honest, readers="own", reproducible=False)
-    report.keep(found, folder, run)
-    assert not folder.exists()
-    assert list(run.iterdir()) == []
+    report.keep(found, tmp_path, tmp_path)
+    assert list(tmp_path.iterdir()) == []
     assert found.card is None
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_attack_on_real_readers_leaves_nothing(
+    contract: Contract, outlet: str, tmp_path: Path, end: type[BaseException] | signal.Signals
+) -> None:
+    own, out = own_outlet(tmp_path / "home"), tmp_path / "out"
+
+    def stop() -> None:
+        assert (out / "malicious-noise" / "records.parquet").exists()
+        if isinstance(end, signal.Signals):
+            signal.raise_signal(end)
+        else:
+            raise end
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        attack(contract, outlet, Options(out=out, canaries=40, own=own), on_step=stop)
+    assert not out.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_what_a_killed_attack_on_real_readers_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "malicious-noise" / "records.parquet"
+    left.parent.mkdir()
+    left.write_bytes(b"somebody's words")
+    (tmp_path / "audit.json").write_text('{"own": "/home/outlet.toml"}')
+    with at_work(tmp_path, own=False):
+        assert {path.name for path in tmp_path.iterdir()} == {"lock"}
+
+
+def test_two_attacks_never_work_in_one_folder(tmp_path: Path) -> None:
+    with at_work(tmp_path, own=False), pytest.raises(FolderError, match="another attack"):  # noqa: SIM117
+        with at_work(tmp_path, own=True):
+            pass
+    assert tmp_path.exists()
+
+
+def test_readers_who_are_compared_are_drawn_from_the_whole_file(tmp_path: Path) -> None:
+    """The first of a file that is sorted by anything would differ from those left out."""
+    own = own_outlet(tmp_path, readers=2000)
+    audience = own_readers(own, SecureRandom.deterministic(4))
+    for part in (audience.compared, audience.others):
+        early = np.mean([text == "aaa" for text in part["text"].to_pylist()])
+        assert len(part) == 400
+        assert abs(early - 0.5) < 4 * np.sqrt(0.25 / 400)
+    compared, members, others = (
+        set(t["reader"].to_pylist()) for t in (audience.compared, audience.members, audience.others)
+    )
+    assert compared <= members
+    assert not members & others
 
 
 def test_the_card_gets_canary_figures_alone(honest: Attack, tmp_path: Path) -> None:
     report.keep(dataclasses.replace(honest, reproducible=False), tmp_path, tmp_path)
     card = json.loads((tmp_path / "empirical.json").read_text())
     assert set(card) == {
-        "status", "attack", "confidence", "interval", "claimed", "control", "sentence",
+        "status", "contract", "attack", "confidence", "interval", "claimed", "control", "sentence",
     }  # fmt: skip
     assert card["interval"][0] == honest.epsilon
     assert "AUC" not in json.dumps(card)
@@ -220,6 +281,52 @@ def test_scores_never_look_at_the_coins(contract: Contract, outlet: str, tmp_pat
         assert np.array_equal(score(transcript, canaries), score(transcript, turned))
 
 
+def test_scores_are_not_told_how_much_noise_was_drawn(
+    contract: Contract, outlet: str, tmp_path: Path
+) -> None:
+    """A defect of the noise is nothing that an attacker, or an auditor, knows beforehand."""
+    canaries = plant(contract, 300, SecureRandom.deterministic(2))
+    settings = write_outlet(tmp_path, outlet, canaries.table(contract.task.labels), deterministic=1)
+    weak = scaled_noise(contract, 0.03)
+    transcript = listen(weak, settings, tmp_path / "rounds.npz", sent=bait(contract))
+    untold = scores.from_updates(dataclasses.replace(transcript, contract=contract), canaries)
+    assert np.array_equal(untold, scores.from_updates(transcript, canaries))
+    inside = canaries.included
+    assert separation(untold[inside], untold[~inside]).tpr >= 0.1
+
+
+def test_more_canaries_than_coordinates_are_filtered_the_same_way() -> None:
+    """The short side's eigenvectors give what inverting the whole covariance gives."""
+    rng = np.random.default_rng(3)
+    for shape in ((20, 50), (50, 20)):
+        rows, rest = rng.normal(size=shape).astype(np.float32), rng.normal(size=shape[1])
+        one = scores._Filter.of(rows)
+        heard = one.vectors.T @ (rows @ rest)
+        floor = one._floor(0.1, heard, float(np.square(rest).sum()))
+        inverse = np.linalg.inv(0.1 * rows.T @ rows + floor * np.eye(shape[1]))
+        signal_, energy = one._whitened(0.1, rest.astype(np.float32))
+        assert signal_ == pytest.approx(rows @ inverse @ rest, rel=1e-3, abs=1e-4)
+        assert energy == pytest.approx(np.einsum("ij,jk,ik->i", rows, inverse, rows), rel=1e-3)
+
+
+def test_the_noise_is_read_off_an_update() -> None:
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(100, 300)).astype(np.float32)
+    one = scores._Filter.of(rows)
+    for std in (0.1, 1.0, 10.0):
+        rest = (rng.normal(size=100) * np.sqrt(0.1)) @ rows + std * rng.normal(size=300)
+        floor = one._floor(0.1, one.vectors.T @ (rows @ rest), float(np.square(rest).sum()))
+        assert floor == pytest.approx(std**2, rel=0.35)
+
+
+def test_a_control_whose_best_could_not_refute_the_claim_has_no_power(contract: Contract) -> None:
+    few = Guesses(canaries=20, made=2, right=2)
+    many = Guesses(canaries=2000, made=200, right=200)
+    assert not audits.refuted(few, contract.plan)
+    assert audits.refuted(many, contract.plan)
+    assert not audits.refuted(dataclasses.replace(many, right=110), contract.plan)
+
+
 def test_the_plan_of_the_attacked_run_is_the_contracts(contract: Contract) -> None:
     assert scaled_noise(contract, 1) is contract
     bare = scaled_noise(contract, 0)
@@ -230,6 +337,7 @@ def test_separation_is_what_counting_says() -> None:
     found = separation(np.array([3.0, 2.0, 1.0, 1.0]), np.array([1.0, 0.0]))
     assert found.auc == pytest.approx((2 + 2 + 1.5 + 1.5) / 8)
     assert found.tpr == pytest.approx(2 / 4)
+    assert found.fpr_interval == pytest.approx((0, 0.8419), abs=1e-4)  # two others say little
     assert share_interval(0, 10)[0] == 0
     assert share_interval(5, 10) == pytest.approx((0.1871, 0.8129), abs=1e-4)
 
@@ -247,6 +355,31 @@ def test_the_command_prints_json_and_keeps_its_result(
     assert body == json.loads((out / "attack.json").read_text())
     assert body["claimed"] == pytest.approx(contract.plan.epsilon())
     assert body["updates"]["guesses"]["made"] == audits.guesses_made(contract, 300)
+
+
+@pytest.mark.parametrize(
+    "typed", [
+        ["RUN", "--outlet", "nobody"], ["nowhere"], ["RUN", "--canaries", "0"],
+        ["RUN", "--own", "no/such/outlet.toml"], ["RUN", "--own", "OWN", "--out", "x"],
+        ["RUN", "--out", "THESIS"], ["RUN", "--out", "THESIS/years.txt"], ["THESIS"],
+    ],
+)  # fmt: skip
+def test_a_wrong_command_is_told_once_and_writes_nothing(
+    contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {name: tmp_path / name for name in ("RUN", "THESIS")}
+    for place in places.values():
+        place.mkdir()
+    (tmp_path / "RUN" / "contract.json").write_bytes(contract.canonical())
+    (tmp_path / "THESIS" / "years.txt").write_text("of work")
+    own_outlet(tmp_path / "OWN.d")
+    before = sorted(tmp_path.rglob("*"))
+    arguments = [t.replace("OWN", "OWN.d/outlet.toml") for t in typed]
+    with pytest.raises((SystemExit, InputError)) as told:
+        app(["audit", "attack", *arguments])
+    assert getattr(told.value, "exit_code", None) == 2 or getattr(told.value, "code", None) == 2
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.soak

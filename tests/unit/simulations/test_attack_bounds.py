@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri
 from presspool.common.errors import InputError
 from presspool.common.privacy import PrivacyPlan
 from presspool.simulations.attack import bounds, claims
+from presspool.simulations.attack.audit import refuted
 from presspool.simulations.attack.bounds import (
     Guesses,
     epsilon_lower,
@@ -133,6 +134,58 @@ def test_a_gaussian_mechanism_is_refuted_no_oftener_than_stated(mu: float) -> No
     found = {v: refutes(guessed(m, made, int(v)), gaussian(mu), p=0.05) for v in np.unique(rights)}
     wrong = np.mean([found[v] for v in rights])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize(("m", "made"), [(60, 15), (400, 80), (1500, 370)])
+@pytest.mark.parametrize("delta", [1e-5, 1e-2])
+def test_approximate_dp_at_its_worst_is_refuted_no_oftener_than_stated(
+    m: int, made: int, delta: float
+) -> None:
+    """Randomised response that, with chance δ for each coin, tells the coin outright."""
+    truth, runs, rng = 1.0, 2000, np.random.default_rng(11)
+    outright = rng.binomial(made, delta, size=runs)
+    rights = outright + rng.binomial(made - outright, 1 / (1 + math.exp(-truth)))
+    wrong = over_claims(lambda g: epsilon_lower(g, delta=delta, p=0.05), truth, rights, made, m)
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+@pytest.mark.parametrize(("m", "plan"), [
+    (200, PLAN), (1500, PLAN),
+    (600, dataclasses.replace(PLAN, sampling_rate=1.0, steps=1, noise_multiplier=0.7)),
+    (600, dataclasses.replace(PLAN, sampling_rate=0.3, steps=4, noise_multiplier=1.0)),
+])  # fmt: skip
+def test_all_bounds_together_refute_an_exact_plan_in_at_most_one_of_twenty_runs(
+    m: int, plan: PrivacyPlan
+) -> None:
+    """The sampled Gaussian itself, each canary alone and scored by its likelihood, 400 times.
+
+    Two attacks (here independent, the worst case) with two bounds each, as the audit joins them.
+    """
+    made = max(1, round(m * (1 - (1 - plan.sampling_rate) ** plan.steps) / 4))
+    rights = [sampled_rights(plan, m, made, runs=400, seed=seed) for seed in (21, 22)]
+    told = {v: refuted(guessed(m, made, int(v)), plan) for v in np.unique(rights)}
+    wrong = np.mean([told[a] or told[b] for a, b in zip(*rights, strict=True)])
+    assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_a_plan_that_draws_a_third_of_its_noise_is_refuted_by_the_same_bounds() -> None:
+    """The planted mistake that the test above must not be blind to."""
+    weak = dataclasses.replace(PLAN, noise_multiplier=PLAN.noise_multiplier / 3)
+    made = round(1500 * (1 - 0.95**10) / 4)
+    rights = sampled_rights(weak, 1500, made, runs=50, seed=23)
+    assert np.mean([refuted(guessed(1500, made, int(v)), PLAN) for v in rights]) > 0.9
+
+
+def sampled_rights(plan: PrivacyPlan, m: int, made: int, *, runs: int, seed: int) -> np.ndarray:
+    """Right guesses "in" by the likelihood ratio, each canary's sum released with its own noise."""
+    rng, q, std = np.random.default_rng(seed), plan.sampling_rate, plan.noise_multiplier
+    inside = rng.random((runs, m)) < 0.5
+    ratio = np.zeros((runs, m))
+    for _ in range(plan.steps):
+        released = (inside & (rng.random((runs, m)) < q)) + std * rng.normal(size=(runs, m))
+        ratio += np.log(1 - q + q * np.exp((released - 0.5) / std**2))
+    best = np.argsort(-ratio, axis=1)[:, :made]
+    return np.take_along_axis(inside, best, 1).sum(1)  # type: ignore[no-any-return]
 
 
 def test_the_refinement_is_stronger_for_a_gaussian_mechanism_and_below_the_truth() -> None:

@@ -367,18 +367,23 @@ def test_another_adapter_or_another_epsilon_gets_no_card(audit: Command, tmp_pat
 def test_an_attacks_result_is_taken_over_and_checked(audit: Command, tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     measured = {
-        "status": "measured", "attack": "one-run canaries", "confidence": 0.95,
+        "status": "measured", "contract": desk.contract.digest, "attack": "one-run canaries",
+        "confidence": 0.95,
         "interval": [0.4, 2.1], "claimed": 3.0, "control": "fires at 60 % TPR", "sentence": "s.",
     }  # fmt: skip
     path = desk.run / "empirical.json"
     typed = ("card", desk.run, *ledgers(desk), "--fields", desk.fields, "--json")
     path.write_text(json.dumps(measured))
     assert json.loads(audit(*typed).out)["governance"]["empirical_epsilon"] == measured
-    strange: list[object] = [{**measured, "control": ""}, {**measured, "reader": "r1"}, [], "x"]
-    for wrong in strange:
+    elsewhere = {**measured, "contract": "sha256:" + "0" * 64}
+    strange: list[object] = [
+        {**measured, "control": ""}, {**measured, "reader": "r1"}, [], "x",
+    ]  # fmt: skip
+    told = [(wrong, "not an attack's result") for wrong in strange]
+    for wrong, said in [*told, (elsewhere, "an attack on another run")]:
         path.write_text(json.dumps(wrong))
         found = audit(*typed)
-        assert (found.code, "not an attack's result" in found.err) == (2, True)
+        assert (found.code, said in found.err) == (2, True)
 
 
 def test_bad_input_is_the_users_mistake_and_writes_nothing(
