@@ -64,6 +64,7 @@ def dashboard(folder: CoordinatorFolder, *, listen: str) -> Iterator[Serving]:
     database = Database.open(folder.database)
     known = PoolWatch(folder, database)
     pages = Pages(Watch(known.paths, pool=known.pool))
+    pages.begin()  # an export of a long ledger takes seconds to verify
     port = listener.getsockname()[1]
     app = create_app(pages, hosts=names(port, outside, host), close=True)
     try:

@@ -77,6 +77,10 @@ class Desk:
         """An error's page; needs no look."""
         return self._pages.error(heading, sentence)
 
+    def begin(self) -> None:
+        """Begin to read the sources, so that who asks first need not wait for all of it."""
+        self._thread.submit(self._watch.look)
+
     def look(self) -> Snapshot:
         """Look now, in the desk's thread, and wait for it."""
         found: Snapshot = self._thread.submit(self._do, lambda _pages, look: look).result()
