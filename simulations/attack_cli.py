@@ -67,7 +67,7 @@ def attack(
     from presspool.client.settings import read_settings
     from presspool.simulations.attack.audit import Options, units_of_work
     from presspool.simulations.attack.audit import attack as audit
-    from presspool.simulations.attack.report import keep, require_verdict
+    from presspool.simulations.attack.report import PAGE_FILE, keep, require_verdict
 
     if own and out_folder:
         raise typer.BadParameter("of real readers nothing is kept: leave out --out, or --own")
@@ -82,6 +82,8 @@ def attack(
         found = audit(contract, outlet or min(contract.outlets), options, on_step=advance)
     keep(found, folder, run)
     print_json(found.to_json()) if as_json else _show(found)
+    if found.readers == "made" and not as_json:
+        out.print(f"page: {folder / PAGE_FILE}", markup=False, soft_wrap=True)
     require_verdict(found)
 
 

@@ -1,11 +1,12 @@
-"""Pictures of the dashboard's pages, from the demo: `make screenshots`.
+"""Pictures of the dashboard's pages and of an attack's, from the demo: `make screenshots`.
 
 The demo's run is real, and so are its entries in the outlets' ledgers. So that a budget has a past,
 each ledger begins with earlier runs of the same price that nobody ever trained: made entries, by
 the ledger's own code, on days of the past ten months.
 
 Invariants:
-    * The pages are those that `presspool audit ui` serves; nothing is painted over.
+    * The pages are those that `presspool audit ui` serves and `presspool audit attack` writes;
+      nothing is painted over.
     * A demo that is there is used again; the pictures are made anew.
 
 Example: `python -m presspool.simulations.pictures runs/pictures docs/pictures`.
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin
 
 from presspool.client.home import LEDGER
 from presspool.common.audit import card_making, governance, model_card, sources
@@ -35,6 +37,8 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.results import RESULT_FILE
 from presspool.common.run_file import read_run_file
 from presspool.simulations import ledgers
+from presspool.simulations.attack import report
+from presspool.simulations.attack.audit import Options, attack
 from presspool.simulations.demo import prepare_demo
 from presspool.simulations.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
@@ -67,7 +71,7 @@ FIELDS: Final[dict[str, Any]] = {"card": {
 
 
 def make_demo(folder: Path) -> None:
-    """Train the demo with ledgers that have a past, and give its adapter a card."""
+    """Train the demo with ledgers that have a past, attack it, and give its adapter a card."""
     from presspool.server.app import serve
 
     run = read_run_file(prepare_demo(folder, outlets=len(PAST), epsilon=3.0))
@@ -77,6 +81,9 @@ def make_demo(folder: Path) -> None:
         _give_past(settings.with_suffix(""), contract, PAST[number], left=number == len(PAST) - 1)
     with LocalGrid(prepared.outlets, workers=2) as grid:
         serve(grid, prepared.folder)
+    err.print("attacking the demo: some minutes")
+    options = Options(out=folder / "attack")
+    report.keep(attack(contract, min(contract.outlets), options), options.out, folder / "run")
     exports = ledgers.export_ledgers(prepared.outlets, folder / "run" / ledgers.EXPORTS)
     found = sources.read_run(folder / "run")
     fields = governance.parse(FIELDS)
@@ -130,6 +137,7 @@ def take(folder: Path, out: Path) -> list[Path]:
         "overview": "/", "outlet": f"/outlets/{outlet}", "run": f"/runs/{digest}",
         "adapter": f"/adapters/{run.adapter}", "ledger": f"/ledgers/{outlet}",
         "entry": f"/ledgers/{outlet}/1", "alerts": "/alerts",
+        "attack": (folder / "attack" / report.PAGE_FILE).resolve().as_uri(),
     }  # fmt: skip
     made = []
     out.mkdir(parents=True, exist_ok=True)
@@ -138,7 +146,7 @@ def take(folder: Path, out: Path) -> list[Path]:
             context = browser.new_context(**options)
             page = context.new_page()
             for name, path in pages.items():
-                page.goto(f"{address}{path}")
+                page.goto(urljoin(address, path))
                 made.append(out / f"{name}-{look}.png")
                 made[-1].write_bytes(_small(page.screenshot()))
             context.close()

@@ -148,7 +148,9 @@ class Attack:
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the operator."""
-        body = dataclasses.asdict(self)
+        body = dataclasses.asdict(  # the curves are drawn in `attack.html`
+            self, dict_factory=lambda items: {k: v for k, v in items if k != "curve"}
+        )
         return {
             "format": FORMAT, **body, "epsilon": self.epsilon, "defect": self.defect,
             "confidence": CONFIDENCE, "sentence": self.sentence,

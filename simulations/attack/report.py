@@ -1,4 +1,4 @@
-"""What is kept of an attack: `attack.json`, and `empirical.json` for the run's privacy card.
+"""What is kept of an attack: `attack.json`, `attack.html`, and `empirical.json` for the run's card.
 
 Invariant: of an attack on real readers nothing is written; its figures were on the screen.
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from presspool.common.errors import PressPoolError
 from presspool.common.files import replace_file
 from presspool.simulations.attack.findings import Attack
+from presspool.simulations.attack.page import render
 
-CARD_FILE = "empirical.json"
+CARD_FILE, PAGE_FILE = "empirical.json", "attack.html"
 
 
 def keep(found: Attack, folder: Path, run: Path) -> None:
@@ -28,6 +29,7 @@ def keep(found: Attack, folder: Path, run: Path) -> None:
     if found.readers == "own":
         return
     replace_file(folder / "attack.json", _json(found.to_json()))
+    replace_file(folder / PAGE_FILE, render(found).encode())
     if found.card and run.is_dir() and not found.reproducible:
         replace_file(run / CARD_FILE, _json(found.card))
 

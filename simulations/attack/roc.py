@@ -16,6 +16,7 @@ from scipy.stats import beta, norm, rankdata
 
 FALSE_POSITIVES = 0.01
 CONFIDENCE = 0.95
+CURVE = 101  # points
 
 Interval = tuple[float, float]
 
@@ -31,6 +32,7 @@ class Separation:
         tpr_interval: 95 %, Clopper & Pearson 1934, for the threshold as it is.
         members: how many.
         others: how many; below 1 / `FALSE_POSITIVES` the threshold is their largest score.
+        curve: (false, true) positive rates of 101 thresholds, from (0, 0) to (1, 1).
         fpr_interval: 95 %, of the false positive rate that the threshold really has: it was
             chosen on these others, and few of them say little about the rest.
     """
@@ -42,6 +44,7 @@ class Separation:
     members: int
     others: int
     fpr_interval: Interval
+    curve: tuple[tuple[float, float], ...]
 
 
 def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Separation:
@@ -53,8 +56,18 @@ def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Sep
     return Separation(
         auc=auc, auc_interval=interval, tpr=found / len(members),
         tpr_interval=share_interval(found, len(members)), members=len(members), others=len(others),
-        fpr_interval=share_interval(allowed, len(others)),
+        fpr_interval=share_interval(allowed, len(others)), curve=_curve(members, others),
     )  # fmt: skip
+
+
+def _curve(
+    members: NDArray[np.float64], others: NDArray[np.float64]
+) -> tuple[tuple[float, float], ...]:
+    order = np.sort(others)[::-1]
+    allowed = np.unique(np.linspace(0, len(others), CURVE).astype(int))
+    found = [float((members > order[number]).mean()) for number in allowed[:-1]]
+    rates = [0.0, *(allowed / len(others))], [0.0, *found, 1.0]
+    return tuple(zip(map(float, rates[0]), rates[1], strict=True))
 
 
 def share_interval(found: int, of: int) -> Interval:

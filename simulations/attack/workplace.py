@@ -4,7 +4,7 @@
 
     audit.json                       what is attacked, and the seed of the attacker's coins
     malicious-noise/ ...             an arm each: the outlet's files and its rounds so far
-    attack.json                      the result
+    attack.json, attack.html         the result
 
 Invariants:
     * A folder that holds anything else is never touched.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import signal
 from pathlib import Path
@@ -20,6 +21,7 @@ from presspool.common.contract import Contract, parse_contract
 from presspool.common.errors import ContractError, FolderError, InputError, PressPoolError
 from presspool.common.run_file import freeze, read_run_file
 from presspool.simulations.attack import audit as audits
+from presspool.simulations.attack import page as attack_page
 from presspool.simulations.attack import report, scores
 from presspool.simulations.attack.audit import Options, attack
 from presspool.simulations.attack.bounds import Guesses
@@ -262,6 +264,37 @@ def test_reproducible_noise_gives_no_card(honest: Attack, tmp_path: Path) -> Non
     report.keep(honest, tmp_path, tmp_path)
     assert (tmp_path / "attack.json").exists()
     assert not (tmp_path / "empirical.json").exists()
+
+
+def test_the_page_shows_the_verdict_and_both_curves_and_asks_nobody(
+    honest: Attack, tmp_path: Path
+) -> None:
+    report.keep(honest, tmp_path, tmp_path)
+    page = (tmp_path / "attack.html").read_text()
+    assert html.escape(honest.sentence) in page
+    assert page.count("<svg") == 4  # two attacks, each for a wide column and for a phone
+    assert "no defect found" in page
+    assert "<script" not in page
+    assert "http" not in page.replace("http-equiv", "")
+    leak = dataclasses.replace(honest.updates, any_mechanism=2 * honest.claimed)
+    worse = attack_page.render(dataclasses.replace(honest, updates=leak))
+    assert "defect: more leaks than is claimed" in worse
+    mute = dataclasses.replace(honest.updates, fired=False)
+    silent = attack_page.render(dataclasses.replace(honest, updates=mute, adapter=mute))
+    assert "no verdict" in silent
+    assert "its silence means nothing" in silent
+
+
+def test_a_curve_holds_the_area_that_the_auc_says() -> None:
+    rng = np.random.default_rng(5)
+    found = separation(rng.normal(1.0, size=900), rng.normal(size=1100))
+    x, y = np.array(found.curve).T
+    assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(y) >= 0).all()
+    assert np.trapezoid(y, x) == pytest.approx(found.auc, abs=0.005)
+    assert dict(found.curve)[0.01] == found.tpr
+    assert separation(np.array([1.0]), np.array([0.0])).curve == ((0, 0), (0, 1), (1, 1))
 
 
 def test_coins_are_fair_and_only_included_canaries_are_in_the_records(contract: Contract) -> None:
