@@ -196,7 +196,7 @@ def _witnesses(identity: Identity) -> Finding:
         return Finding(check="witnesses", state=FAULT,
                        found=f"the coordinator contradicts itself: {found}",
                        advice=f"compare with the other outlets; presspool audit fork {found} "
-                       f"--key {identity.log_key} checks a .fork file")  # fmt: skip
+                       f"--key {identity.log_key} says what it proves")  # fmt: skip
     if not rules.required:
         return Finding(check="witnesses", state=WARNING, found="not required: nobody would notice "
                        "a coordinator that shows each outlet another run",

@@ -58,6 +58,10 @@ class LogCopy:
         """The root of the first `size` entries."""
         return self._tree.root(size)
 
+    def leaves(self, size: int) -> list[str]:
+        """The hashes of the first `size` entries, in hex."""
+        return [self._tree.leaf(index).hex() for index in range(size)]
+
     def follow(self, note: notes.Note, *, held: notes.Note | None, fetch: Fetch) -> None:
         """Read the entries up to a head.
 
@@ -98,7 +102,7 @@ class LogCopy:
         if held is None or before is None or before.size > head.size:
             return
         if self._tree.root(before.size) != before.root:
-            leaves = [self._tree.leaf(index).hex() for index in range(head.size)]
+            leaves = self.leaves(head.size)
             self._forget()
             raise ContradictionError(
                 "a head that does not continue the one before",

@@ -225,6 +225,7 @@ class Watch:
             self._folder.contradicted(
                 "a head that is no beginning of the one cosigned",
                 heads=[note.encode().decode() for note in (proof.checkpoint, held)],
+                leaves=self._copy.leaves(ours.size),
             )
             return True
         return False

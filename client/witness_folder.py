@@ -19,15 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from presspool.common.canonical_json import canonical
 from presspool.common.files import private_folder
 from presspool.common.keys import write_secret
 from presspool.common.ledger import notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
+from presspool.common.ledger.contradictions import contradiction
 from presspool.common.ledger.witness import Heads
 
 WITNESS = "witness"
-CONTRADICTION = "presspool-contradiction/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +86,8 @@ class WitnessFolder:
     def contradicted(self, what: str, **evidence: Any) -> None:
         """Keep what proves that the coordinator contradicts itself; the first proof stays."""
         if not self.contradiction.exists():
-            document = {"format": CONTRADICTION, "what": what, **evidence}
             private_folder(self.path)
-            write_secret(self.contradiction, canonical(document) + b"\n")
+            write_secret(self.contradiction, contradiction(what, **evidence))
 
     def _proof(self, contract: str, number: int) -> Path:
         return self.path / "proofs" / f"{contract.removeprefix('sha256:')}.{number}.proof"

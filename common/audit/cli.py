@@ -131,26 +131,25 @@ def export_ledger(
 
 @audit.command(name="fork")
 def fork(
-    proof: Annotated[Path, typer.Argument(help="A fork proof that somebody wrote.")],
+    proof: Annotated[Path, typer.Argument(help="A fork proof, or an outlet's contradiction.json.")],
     key: Annotated[
         str, typer.Option(metavar="KEY", help="The accused log's verifier key, got from elsewhere.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Check a proof that a log signed two different heads of one size.
+    """Check a proof that a log signed two stories: a fork, or an outlet's contradiction.json.
 
     Example: presspool audit fork pool.fork --key example.org/pool+7e0c4b1a+AVn3...
     """
     from presspool.common.audit import screen
-    from presspool.common.ledger import forks
 
     log = screen.verifier_key(key, "--key")
     with _failures_as_json(as_json), screen.reading(proof) as stream:
-        heads = forks.verify_fork(stream.read(forks.LARGEST_PROOF + 1), log=log)
+        sentence = screen.convicted(stream, log)
     if as_json:
-        print_json({"holds": True, "heads": [screen.head_json(head) for head in heads]})
+        print_json({"holds": True, "sentence": sentence})
     else:
-        screen.show_fork(heads, out)
+        screen.show_convicted(sentence, out)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from rich.table import Table
 from presspool.common.console import err, progress
 from presspool.common.errors import EvidenceError, InputError, LedgerError
 from presspool.common.keys import KEY_BYTES, SigningKey
-from presspool.common.ledger import notes
+from presspool.common.ledger import contradictions, forks, notes
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, Run
 from presspool.common.ledger.store import Ledger
@@ -266,11 +266,21 @@ def show_exported(path: Path, head: Checkpoint, left_out: int, screen: Console) 
                      "--signing-key to include them.")  # fmt: skip
 
 
-def show_fork(heads: tuple[Checkpoint, Checkpoint], screen: Console) -> None:
-    """A proven fork, for people."""
-    one, other = heads
-    _say(screen, f"{one.origin} signed two different histories of {one.size} entries: root "
-                 f"{one.root.hex()} and root {other.root.hex()}.")  # fmt: skip
+def convicted(proof: BinaryIO, log: notes.VerifierKey) -> str:
+    """What a fork proof or a contradiction proves; raises `EvidenceError` where it is nothing."""
+    data = proof.read(contradictions.LARGEST + 1)
+    if contradictions.is_contradiction(data):
+        return contradictions.verify_contradiction(data, log=log)
+    one, other = forks.verify_fork(data, log=log)
+    return (
+        f"{one.origin} signed two different histories of {one.size} entries: root "
+        f"{one.root.hex()} and root {other.root.hex()}."
+    )
+
+
+def show_convicted(sentence: str, screen: Console) -> None:
+    """What was proven against a log, for people."""
+    _say(screen, sentence)
     _say(screen, "Whoever holds its key did this; nothing that the log says can be relied on.")
 
 

@@ -168,7 +168,7 @@ class Database:
             for expected, (seq, body) in enumerate(rows, start):
                 if seq != expected:
                     raise EvidenceError("entry is missing", where=str(self.path), entry=expected)
-                yield body
+                yield self._whole(body, f"entry {seq}", entry=seq)
 
     def node(self, level: int, position: int) -> bytes:
         """A stored node of the tree."""
@@ -180,8 +180,7 @@ class Database:
             raise EvidenceError(
                 "tree node is missing", where=str(self.path), got=f"level {level}, {position}"
             )
-        value: bytes = row[0]
-        return value
+        return self._whole(row[0], f"tree node {level}, {position}")
 
     def root(self, size: int) -> bytes:
         """The root of the first `size` entries, from the stored nodes."""
@@ -198,7 +197,7 @@ class Database:
             row = self._db.execute(
                 "SELECT note FROM checkpoints WHERE size = ?", (size,)
             ).fetchone()
-        return row[0] if row else None
+        return self._whole(row[0], f"head of {size} entries") if row else None
 
     def keep_note(self, size: int, note: bytes) -> None:
         """Keep a checkpoint; only inside `writing`."""
@@ -207,8 +206,18 @@ class Database:
     def notes(self) -> list[bytes]:
         """All kept checkpoints, the smallest size first."""
         with self._translated():
-            rows = self._db.execute("SELECT note FROM checkpoints ORDER BY size").fetchall()
-        return [note for (note,) in rows]
+            rows = self._db.execute("SELECT size, note FROM checkpoints ORDER BY size").fetchall()
+        return [self._whole(note, f"head of {size} entries") for size, note in rows]
+
+    def _whole(self, value: object, what: str, *, entry: int | None = None) -> bytes:
+        """A stored value; one that is no bytes got past SQLite's own schema: a damaged page."""
+        if isinstance(value, bytes):
+            return value
+        raise EvidenceError(
+            "the ledger is damaged", where=f"{self.path}, {what}", entry=entry, expected="bytes",
+            got="nothing" if value is None else type(value).__name__,
+            advice="restore the newest copy; it is compared with the witnessed head",
+        )  # fmt: skip
 
     def newest_note(self) -> tuple[bytes | None, int]:
         """The kept checkpoint of the greatest size, and how many are kept."""

@@ -185,7 +185,10 @@ def test_two_heads_for_different_outlets_are_found_before_the_next_round(
             fork = pool.outlets[0].folder.heads.fork(log_of(pool))
             one, other = verify_fork(fork.read_bytes(), log=pool.folder.log.key)
             assert one.size == other.size == 2
-            typed("audit", "fork", fork, "--key", pool.folder.log.key.text)
+        for number in (0, 2):  # the files convict it before anybody who has its key
+            proof = found_evidence(pool.outlets[number])
+            said = typed("audit", "fork", proof, "--key", pool.folder.log.key.text)
+            assert ("does not continue it" if more else "two different histories") in said
         # It stays so, for every run, and whatever the coordinator says later.
         assert pool.outlets[0].answer(1, contract="sha256:" + "e" * 64) == "split-view"
 
@@ -266,6 +269,9 @@ def test_a_task_that_is_not_what_the_log_says_ends_it(tmp_path: Path) -> None:
         proof = parse_proof(document["proof"].encode())
         proof.verify(merkle.leaf_hash(proof.extra), log=pool.folder.log.key)
         assert document["task"] != parse_entry(proof.extra).adapter
+        # What the task said is the outlet's word: enough to stop, not to convict before others.
+        typed("audit", "fork", pool.outlets[1].folder.contradiction, "--key",
+              pool.folder.log.key.text, code=1)  # fmt: skip
         assert pool.outlets[1].answer(1) == "split-view"  # from now on, whatever it is
         assert pool.outlets[0].answer(1) == "trained"
 
@@ -286,6 +292,9 @@ def test_a_log_that_tells_of_one_round_twice_is_not_cosigned_and_proven(tmp_path
         for proof in said:
             proof.verify(merkle.leaf_hash(proof.extra), log=pool.folder.log.key)
         assert [parse_entry(proof.extra).round for proof in said] == [0, 0]
+        sentence = typed("audit", "fork", outlet.folder.contradiction, "--key",
+                         pool.folder.log.key.text)  # fmt: skip
+        assert f"tells of round 0 of {CONTRACT} in entry 1, after round 0 in entry 0" in sentence
         # Who has the proof cosigns nothing of this log any more.
         held_before = held(outlet, pool)
         pool.service._moved()

@@ -285,9 +285,8 @@ def test_a_proven_fork(audit: Command, tmp_path: Path) -> None:
     assert "example.org/pool signed two different histories of 2 entries" in found.out
     document = json.loads(audit("fork", path, "--key", LOG.key.text, "--json").out)
     assert document["holds"] is True
-    assert {head["root"] for head in document["heads"]} == {
-        Checkpoint.parse(note.text).root.hex() for note in (one, other)
-    }
+    for note in (one, other):
+        assert Checkpoint.parse(note.text).root.hex() in document["sentence"]
     found = audit("fork", path, "--key", SIGNER.key.text, "--json")
     assert (found.code, json.loads(found.out)["holds"]) == (1, False)
     assert audit("fork", path, "--key", "nonsense").code == 2

@@ -246,6 +246,40 @@ def test_opening_finds_a_changed_file(path: Path, statement: str, entry: int | N
     assert caught.value.entry == entry
 
 
+def signed_and_read(path: Path) -> list[notes.Note]:
+    with Ledger(path) as ledger:
+        ledger.checkpoint(SIGNER)
+        return ledger.checkpoints()
+
+
+@pytest.mark.parametrize(
+    ("column", "where", "entry"),
+    [("entries.body", "seq = 1", 1), ("nodes.hash", "level = 2", None),
+     ("checkpoints.note", "size = 4", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["NULL", "'a text'"])
+def test_a_row_that_holds_no_bytes_is_a_damaged_ledger(
+    path: Path, column: str, where: str, entry: int | None, value: str
+) -> None:
+    """As a flipped bit in a page does; SQLite's own schema does not look again when it reads."""
+    table, name = column.split(".")
+    with create(path) as ledger:
+        for _ in range(3):
+            reserve(ledger)
+        ledger.checkpoint(SIGNER)
+    tampered(
+        path, "PRAGMA writable_schema = ON",
+        f"UPDATE sqlite_schema SET sql = replace(replace(sql, '{name} BLOB NOT NULL', '{name}'), "
+        f"'STRICT, ', '') WHERE name = '{table}'",
+        f"UPDATE sqlite_schema SET sql = replace(sql, ' STRICT', '') WHERE name = '{table}'",
+    )  # fmt: skip
+    tampered(path, f"UPDATE {table} SET {name} = {value} WHERE {where}")
+    with pytest.raises(EvidenceError, match="damaged") as caught:
+        signed_and_read(path)
+    assert caught.value.entry == entry
+    assert caught.value.expected == "bytes"
+
+
 def test_a_rolled_back_file_reserves_nothing(path: Path, tmp_path: Path) -> None:
     with create(path) as ledger:
         reserve(ledger)
