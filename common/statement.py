@@ -38,7 +38,7 @@ def statement(
     epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
         f"(ε = {epsilon:.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
-        f"covering all records of one {plan.unit} at {where}, against an "
+        f"covering {all_of(plan.unit)} at {where}, against an "
         "adversary who sees every update of that outlet and every adapter of the run; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
         f"and rotated reader ids; computed by {accountant()}"
@@ -49,6 +49,11 @@ def statement(
             f"The same run with secret noise would be {claim}."
         )
     return f"Adapter {adapter} is {claim}."
+
+
+def all_of(unit: str) -> str:
+    """What one unit of protection is, in words."""
+    return "all records of one reader" if unit == "reader" else "one record"
 
 
 def _weaker(unit: str) -> str:

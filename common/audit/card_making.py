@@ -35,7 +35,7 @@ from presspool.common.contract import Contract
 from presspool.common.errors import CardError, EvidenceError, FolderError, InputError
 from presspool.common.ledger import events
 from presspool.common.privacy import ACCOUNTANT
-from presspool.common.statement import statement
+from presspool.common.statement import all_of, statement
 
 TOLERANCE = 1e-6
 Part = dict[str, Any]
@@ -184,8 +184,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
         "privacy_loss": {
             "privacy_unit": f"One {unit} at one outlet"
             + ("" if unit == "reader" else " (weaker than all records of one reader)"),
-            "privacy_unit_details": "Two data sets of an outlet are adjacent if one has all "
-            f"records of one {unit} more than the other. Shared accounts and rotated reader ids "
+            "privacy_unit_details": "Two data sets of an outlet are adjacent if one has "
+            f"{all_of(unit)} more than the other. Shared accounts and rotated reader ids "
             "are outside the unit; somebody with two ids is two readers.",
             "privacy_parameters": {"epsilon": epsilon, "delta": contract.plan.delta},
             "privacy_parameters_details": "ε and δ of this run alone, for one outlet's readers. A "
@@ -226,7 +226,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             f"{unit} gradients, PressPool {metadata.version('presspool')} with Opacus' optimizer "
             "and accounting by dp_accounting. Sums and noise lie on a grid of 2^-30 of the noise "
             "against floating-point attacks. The time that an outlet takes is not protected. "
-            "Records stay at the outlet; updates travel signed over mutual TLS 1.3.",
+            "Records stay at the outlet; between machines, updates travel signed over mutual "
+            "TLS 1.3.",
             "justification": said.justification,
         },
         "administrative": {
@@ -250,7 +251,7 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "and the released adapter.",
         "outputs_excluded": "How long an outlet took to answer, which can depend on its data. "
         "Whether it answers is never decided by its data.",
-        "adjacency": f"Add or remove all records of one {plan.unit} at one outlet",
+        "adjacency": f"Add or remove {all_of(plan.unit)} at one outlet",
         "clip": dict(plan.clip), "joint_sensitivity": plan.sensitivity,
         "noise_multiplier": plan.noise_multiplier, "sampling_rate": plan.sampling_rate,
         "rounds": model.rounds, "local_steps": model.local_steps, "steps": plan.steps,

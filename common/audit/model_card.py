@@ -106,7 +106,8 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
         "## Provenance", "",
         f"- Base model: {base or 'a local copy'}, weights `{hashes.base_model}`",
         f"- Adapter: `{hashes.adapter}`", f"- Contract: `{hashes.contract}`",
-        f"- Code: `{hashes.code}`", f"- Approved by: {_plain(governance.approver)}",
+        f"- Code that made this card: `{hashes.code}`",
+        f"- Approved by: {_plain(governance.approver)}",
         f"- Retention: {_plain(governance.retention)}", f"- Erasure: {_plain(governance.erasure)}",
         "",
     ]  # fmt: skip

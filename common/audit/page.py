@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -80,25 +80,30 @@ def budget_panel(outlet: Document) -> Panel:
     if len(points) < 2:
         return Panel(sentence="Nothing has been charged yet, so there is no curve to show.")
     newest = {date.fromisoformat(p["day"]).toordinal(): p for p in points}  # a day's last
+    last = date.fromisoformat(points[-1]["day"])
+    eve = date.fromisoformat(points[0]["day"]) - timedelta(days=1)  # so that the first day is seen
     line = Series(
         style="main", name="used", stepped=True,
-        points=tuple((day, min(1.0, p["share"])) for day, p in newest.items()),
-        texts=tuple(
-            f"{p['day']}, entry {p['entry']}: {charts.percent(p['share'])} used"
-            for p in newest.values()
+        points=((eve.toordinal(), 0.0),
+                *((day, min(1.0, p["share"])) for day, p in newest.items())),
+        texts=(
+            f"{eve}, before the ledger's first entry: nothing used",
+            *(f"{p['day']}, entry {p['entry']}: {charts.percent(p['share'])} used"
+              for p in newest.values()),
         ),
         end=charts.percent(points[-1]["share"]),
     )  # fmt: skip
-    first, last = date.fromisoformat(points[0]["day"]), date.fromisoformat(points[-1]["day"])
     y = charts.nice_axis(0, 1, count=5, label=charts.percent_tick,
                          title="share of the lifetime budget used")  # fmt: skip
 
     def draw(width: int) -> Drawing:
-        x = charts.day_axis(first, last, count=8 if width > charts.NARROW else 4)
+        x = charts.day_axis(eve, last, count=8 if width > charts.NARROW else 4)
         return charts.line_chart([line], x=x, y=y, width=width, level=1.0)
 
+    begun, ended = points[0]["day"], points[-1]["day"]
+    when = f"On {begun}" if begun == ended else f"From {begun} to {ended}"
     sentence = (
-        f"From {points[0]['day']} to {points[-1]['day']} the used share of the lifetime budget "
+        f"{when} the used share of the lifetime budget "
         f"went from {charts.percent(points[0]['share'])} to {charts.percent(points[-1]['share'])}."
     )
     chart = Chart(

@@ -32,7 +32,7 @@ from presspool.common.audit import screen
 from presspool.common.audit.evidence import Evidence, RunReading
 from presspool.common.audit.reading import Head, OutletReading
 from presspool.common.audit.replay import UNSIGNED, Replay
-from presspool.common.errors import FolderError, InputError
+from presspool.common.errors import EvidenceError, FolderError, InputError
 from presspool.common.ledger import entries, notes, verification
 from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.results import RESULT_FILE, read_result
@@ -151,7 +151,13 @@ def _export(path: Path, brought: Brought, moved: screen.Moved) -> OutletReading:
     heads = [head for head in brought.heads if head.origin == origin]
     key = next((key for key in brought.keys if key.name == origin), None)
     with screen.reading(path, moved) as stream:
-        found = verification.verify(stream, key=key, heads=heads, observe=replay.take)
+        try:
+            found = verification.verify(stream, key=key, heads=heads, observe=replay.take)
+        except EvidenceError as error:  # of which of the files that were given
+            raise EvidenceError(
+                error.what, where=f"{path.name}, {error.where}" if error.where else path.name,
+                entry=error.entry, expected=error.expected, got=error.got, advice=error.advice,
+            ) from None  # fmt: skip
     head = Head(
         size=found.head.size, root=found.head.root.hex(), cosigned=dict(found.cosigned),
         signed_heads=found.checkpoints, key_known=found.key_known, heads_known=found.heads_known,

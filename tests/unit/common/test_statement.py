@@ -62,6 +62,7 @@ def test_record_level_says_that_it_is_weaker(contract: Contract) -> None:
     assert "record level" in text
     assert "all but one of a reader's records (weaker)" in text
     assert "reader level" not in text
+    assert "covering one record at any one outlet" in text
 
 
 def test_the_accountant_names_its_version() -> None:

@@ -418,6 +418,7 @@ def test_evidence_that_does_not_hold_gives_no_report(
     found = audit("report", bad, "--output", tmp_path / "new.html")
     assert found.code == 1
     assert "leaf hash" in found.err
+    assert "bad.export" in found.err  # of several, which one
     assert not (tmp_path / "new.html").exists()
 
 
