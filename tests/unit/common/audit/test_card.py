@@ -203,6 +203,9 @@ def test_every_figure_is_the_contracts_or_the_ledgers(desk: Desk, body: Body) ->
             assert said["budget_used"] == book.spent / room
             assert said["budget_left"] == (room - book.spent) / room
             assert said["claim_epsilon"] == book.highest.epsilon_max
+            assert said["runs_composed"] == 2
+            assert said["ledger"] == book.opened.origin
+            assert said["claim_delta"] == book.opened.delta
             assert said["checkpoint"] == {"entries": book.size, "root": ledger.head().root.hex()}
             assert said["cosignatures"]["count"] == 1
     whole = read_result(desk.run).worst_case

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.made_evidence import ADAPTER, OUTLETS, Desk, kept, make_desk, signer_of
+from tests import second_reading
+from tests.made_evidence import ADAPTER, OUTLETS, Desk, kept, made_event, make_desk, signer_of
 from tests.made_ledgers import WITNESSES
 from tests.typed import Command, typed
 
 from presspool.common.approval import Approval
 from presspool.common.audit import governance, page, sources, words
 from presspool.common.audit.document import document
+from presspool.common.errors import BudgetError
 from presspool.common.ledger import entries, events
 from presspool.common.ledger.store import Ledger
 from presspool.common.results import RunResult, read_result
@@ -99,6 +101,60 @@ def test_every_number_in_the_document_is_the_ledgers(desk: Desk, kind: str) -> N
         assert [(r["entry"], r["run"], r["reason"]) for r in found["refusals"]] == [
             (e.seq, e.run, e.reason) for e in refused
         ]
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of a document by its path."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found: dict[str, Any] = {}
+    for key, part in inner:
+        here = f"{path}.{key}"
+        found |= flat(part, here) if isinstance(part, dict | list) and part else {here: part}
+    return found
+
+
+def test_a_second_reading_of_the_raw_entries_finds_every_number_again(desk: Desk) -> None:
+    """Each leaf of the document, against a reader that shares no code with it."""
+    said = document(sources.read([*desk.exports, desk.run]), governance.Fields())
+    for found, path in zip(said["outlets"], desk.exports, strict=True):
+        truth = second_reading.outlet(path.read_bytes(), name=path.name)
+        cosigned = found["head"].pop("cosigned")
+        assert [key.split("+")[0] for key in cosigned] == truth["head"].pop("cosigners")
+        assert set(cosigned.values()) == {truth["head"]["entries"]}
+        sentence = found.pop("sentence")
+        assert [r.pop("words") for r in found["refusals"]] == [
+            words.reason(r["reason"]) for r in truth["refusals"]
+        ]
+        ours, theirs = flat(found), flat(truth)
+        assert ours.keys() == theirs.keys()
+        assert len(ours) > 80
+        for key, value in theirs.items():
+            assert ours[key] == (
+                pytest.approx(value, rel=1e-11) if isinstance(value, float) else value
+            ), key
+        budget, claim, n = truth["filter"], truth["claim"], len(truth["runs"])
+        more = budget["more_runs"]
+        fits = "no" if not more else "one" if more == 1 else f"{more:,}"
+        assert sentence == (
+            f"{truth['origin']}: {n} runs use {100 * budget['share']:.1f}% of the lifetime budget; "
+            f"everything that this outlet ever released is ({claim['epsilon']:g}, "
+            f"{claim['delta']:g})-DP at reader level; {fits} further run{'s' * (more > 1)} like "
+            f"the last one fit{'s' * (more < 2)}."
+        )
+
+
+def test_what_a_refused_run_asked_for_and_what_was_free_are_its_entrys(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    with Ledger(desk.ledgers[0]) as ledger:
+        with pytest.raises(BudgetError):
+            ledger.reserve(run=desk.contract.digest, unit="reader", period="2026-Q3", datasets=[entries.new_id()],
+                           head=None, event=made_event(0.5, 0.8, 1000))  # fmt: skip
+        raw = json.loads(list(ledger.bodies(0, ledger.book.size))[-1])
+    (found,) = document(sources.read([desk.ledgers[0]]), governance.Fields())["outlets"]
+    said = found["refusals"][-1]
+    assert (said["entry"], said["reason"]) == (raw["seq"], raw["reason"]) == (raw["seq"], "filter")
+    assert (said["asked_nats"], said["free_nats"]) == (nats(raw["charge"]), nats(raw["free"]))
+    assert said["asked_nats"] > said["free_nats"] > 0
 
 
 def test_the_worst_case_is_the_sum_over_the_outlets_of_a_run(desk: Desk) -> None:
@@ -465,3 +521,27 @@ def test_the_pdf_is_the_page(audit: Command, desk: Desk, tmp_path: Path) -> None
     assert found.code == 0, found.err
     assert new.read_bytes().startswith(b"%PDF-")
     assert new.stat().st_size > 10_000
+
+
+def test_each_number_of_the_page_is_printed_and_each_sheet_says_of_what_head(desk: Desk) -> None:
+    weasyprint = pytest.importorskip(
+        "weasyprint", reason="no WeasyPrint, or no Pango: extra `pdf`",
+        exc_type=(ImportError, OSError),  # type: ignore[arg-type]
+    )  # fmt: skip
+    body = document(sources.read([*desk.exports, desk.run]), governance.Fields())
+    text = page.render(body)
+    sheets = [
+        [box.text for box in sheet._page_box.descendants() if hasattr(box, "text")]
+        for sheet in weasyprint.HTML(string=text).render().pages
+    ]
+    printed = " ".join(part for sheet in sheets for part in sheet)
+    for _, shown in Page(text).numbers:
+        assert shown in printed, shown
+    for number, sheet in enumerate(sheets, 1):
+        assert f"Page {number} of {len(sheets)}" in sheet
+    for outlet in body["outlets"]:
+        head = outlet["head"]
+        foot = f"head of {head['entries']} entries, root {head['root'][:12]}…"
+        own = [sheet for sheet in sheets if f"{outlet['origin']} · {foot}" in " ".join(sheet)]
+        assert own
+        assert any(outlet["sentence"].split()[0] in sheet for sheet in map(" ".join, own))
