@@ -199,7 +199,11 @@ def verified_json(found: Verified) -> dict[str, Any]:
 def show_verified(found: Verified, screen: Console) -> None:
     """A verified export for people."""
     head = found.head
-    _say(screen, f"{head.origin}: {head.size} entries and {found.checkpoints} signed heads hold.")
+    _say(
+        screen,
+        f"{head.origin}: {head.size} entries and "
+        f"{found.checkpoints} signed head{'s' * (found.checkpoints != 1)} hold.",
+    )
     _say(screen, f"Newest head: {head.size} entries, root {head.root.hex()}.")
     for witness, size in found.cosigned.items():
         _say(screen, f"Cosigned up to entry {size - 1} by {witness}.")

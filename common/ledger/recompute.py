@@ -124,15 +124,19 @@ class Recomputed:
         """One sentence: what is used, what is claimed, what still fits."""
         book = self.verified.book
         opened, claim = book.opened, book.highest.epsilon_max
+        n = len(self.runs)
         text = (
-            f"{opened.origin}: {len(self.runs)} runs use {self.spent / self.capacity:.1%} of the "
+            f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
+            f"{self.spent / self.capacity:.1%} of the "
             f"filter of order {opened.order}; the claim is ({claim:g}, {opened.delta:g})-DP at "
             f"{opened.unit} level"
         )
         if not self.runs or self.runs[-1].renyi == 0:
             return f"{text}."
         more = max(0, math.floor((self.capacity - self.spent) / self.runs[-1].renyi))
-        return f"{text}; {more} more runs like the last one fit."
+        return (
+            f"{text}; {more} more run{'s' * (more != 1)} like the last one fit{'s' * (more == 1)}."
+        )
 
 
 def recompute(

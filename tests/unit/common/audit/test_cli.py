@@ -80,7 +80,7 @@ def pem(path: Path, signer: notes.Signer | None = SIGNER) -> Path:
 def test_an_export_that_holds(audit: Command, made: Made) -> None:
     found = audit("verify", made.export, "--key", SIGNER.key.text, "--head", made.head)
     assert (found.code, found.err) == (0, "")
-    assert f"{ORIGIN}: 3 entries and 1 signed heads hold." in found.out
+    assert f"{ORIGIN}: 3 entries and 1 signed head hold." in found.out
     assert f"Cosigned up to entry 2 by {WITNESSES[0].key.text}." in found.out
     assert "2 reservations are open" in found.out
     assert "Not compared" not in found.out

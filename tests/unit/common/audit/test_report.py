@@ -147,8 +147,10 @@ def test_what_a_refused_run_asked_for_and_what_was_free_are_its_entrys(tmp_path:
     desk = make_desk(tmp_path)
     with Ledger(desk.ledgers[0]) as ledger:
         with pytest.raises(BudgetError):
-            ledger.reserve(run=desk.contract.digest, unit="reader", period="2026-Q3", datasets=[entries.new_id()],
-                           head=None, event=made_event(0.5, 0.8, 1000))  # fmt: skip
+            ledger.reserve(
+                run=desk.contract.digest, unit="reader", period="2026-Q3", head=None,
+                datasets=[entries.new_id()], event=made_event(0.5, 0.8, 1000),
+            )  # fmt: skip
         raw = json.loads(list(ledger.bodies(0, ledger.book.size))[-1])
     (found,) = document(sources.read([desk.ledgers[0]]), governance.Fields())["outlets"]
     said = found["refusals"][-1]
