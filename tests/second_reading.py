@@ -24,7 +24,7 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
     alpha, delta = opened["order"], opened["delta"]
 
     def capacity(epsilon: float) -> int:
-        nats = epsilon - math.log(1 - 1 / alpha) + math.log(delta * alpha) / (alpha - 1)
+        nats: float = epsilon - math.log(1 - 1 / alpha) + math.log(delta * alpha) / (alpha - 1)
         return math.floor(nats / UNIT)
 
     def room(epsilon: float | None, used: int) -> Any:
