@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from presspool.common.charts import bound
 from presspool.common.console import out, print_json
 
 budget = typer.Typer(invoke_without_command=True)
@@ -92,7 +93,9 @@ def init(
     if as_json:
         print_json(made)
         return
-    out.print(f"made {made['ledger']}: ε = {epsilon_max:g}, δ = {delta:g}, order {order}, {unit}s")
+    out.print(
+        f"made {made['ledger']}: ε = {epsilon_max:g}, δ = {bound(delta)}, order {order}, {unit}s"
+    )
     out.print(f"its key, for auditors and peers: {made['key']}", soft_wrap=True)
     for line in made["add_to_outlet_toml"]:
         out.print(f"add to outlet.toml, above any table: {line}", markup=False)
@@ -129,7 +132,7 @@ def plan(
         print_json(document)
         return
     out.print(f"{len(files)} runs: order {document['order']} with ε = {document['epsilon_max']:g}, "
-              f"δ = {delta:g}")  # fmt: skip
+              f"δ = {bound(delta)}")  # fmt: skip
     for known, needed in document["needed_epsilon_by_order"].items():
         fit = document["fit_by_order"][known]
         out.print(f"  order {known:>2}: ε = {needed:.3f}; {fit} of them fit under {epsilon_max:g}")

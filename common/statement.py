@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from importlib import metadata
 
+from presspool.common.charts import bound
 from presspool.common.contract import Contract
 from presspool.common.privacy import ACCOUNTANT
 
@@ -37,7 +38,7 @@ def statement(
         )
     epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
-        f"(ε = {epsilon:.3f}, δ = {plan.delta:g})-DP at {plan.unit} level, add/remove, "
+        f"(ε = {epsilon:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
         f"covering {all_of(plan.unit)} at {where}, against an "
         "adversary who sees every update of that outlet and every adapter of the run; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "

@@ -28,6 +28,7 @@ from presspool.common.audit.reading import (
     ReservedRun,
     Room,
 )
+from presspool.common.charts import bound
 from presspool.common.ledger import events
 
 FORMAT = "presspool-report/1"
@@ -100,7 +101,7 @@ def sentence(outlet: OutletReading) -> str:
     text = (
         f"{outlet.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "
-        f"{outlet.delta:g})-DP at {outlet.unit} level"
+        f"{bound(outlet.delta)})-DP at {outlet.unit} level"
     )
     if outlet.more is None:
         return f"{text}."

@@ -99,7 +99,7 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
         "| --- | --- | ---: | ---: | --- |",
         *(
             f"| {_plain(name)} | {_plain(o.ledger)} | {o.ledger_index} "
-            f"| {100 * o.budget_used:.1f}% | ({o.claim_epsilon:g}, {o.claim_delta:g}) |"
+            f"| {100 * o.budget_used:.1f}% | ({o.claim_epsilon:g}, {bound(o.claim_delta)}) |"
             for name, o in governance.outlets.items()
         ), "",
         f"All fields, with what is covered and excluded, are in [{CARD_FILE}]({CARD_FILE}).", "",

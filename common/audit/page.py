@@ -128,6 +128,11 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
+def _plain(value: float) -> str:
+    """As `%g`, with the exponent that `bound` writes."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
 def _nats(value: float) -> str:
     return f"{value:.6f}"
 
@@ -142,7 +147,7 @@ def environment() -> Environment:
     for said in (charts.percent, charts.bound):
         made.filters[said.__name__] = said
     made.filters |= {
-        "short": _short, "nats": _nats, "quoted": shlex.quote,
+        "short": _short, "nats": _nats, "plain": _plain, "quoted": shlex.quote,
         "sum_text": lambda text: charts.bound(Decimal(text)),
     }  # fmt: skip
     return made

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.table import Table
 
+from presspool.common.charts import bound
 from presspool.common.console import err, progress
 from presspool.common.errors import EvidenceError, InputError, LedgerError
 from presspool.common.keys import KEY_BYTES, SigningKey
@@ -242,8 +243,8 @@ def show_recomputed(found: Recomputed, screen: Console) -> None:
         screen.print(table, markup=False)
         _say(screen, f"charged: Rényi cost at order {order} in nats, by the ledger; own: by our "
                      f"accountant; library: by dp_accounting {found.library}.")  # fmt: skip
-        _say(screen, f"ε of one run at δ = {found.verified.book.opened.delta:g}: by this Rényi "
-                     "order, by PLD, and as its contract stated it.")  # fmt: skip
+        _say(screen, f"ε of one run at δ = {bound(found.verified.book.opened.delta)}: by this "
+                     "Rényi order, by PLD, and as its contract stated it.")  # fmt: skip
     if found.pld_together is not None:
         _say(screen, f"All runs together by PLD, had they been fixed beforehand: "
                      f"ε = {found.pld_together:.4f}. The claim is the filter's.")  # fmt: skip

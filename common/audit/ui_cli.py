@@ -57,7 +57,7 @@ def ui(
         look = desk.look()
         for fault in look.faults:
             kind = EvidenceError if fault.evidence else InputError
-            raise kind("cannot be shown", where=fault.source, got=fault.words)
+            raise kind(fault.words)
         reader.require_used(brought, {found.origin: found for found in look.evidence.outlets})
         with until_signalled(), Serving(create_app(desk, hosts=hosts), listener) as serving:
             _announce(f"http://{LOOPBACK}:{serving.port}/", as_json, browser)

@@ -36,6 +36,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO
 
+from presspool.common.charts import bound
 from presspool.common.ledger import entries, events, filter, notes, pld, verification
 from presspool.common.ledger.checkpoints import Checkpoint
 
@@ -128,8 +129,8 @@ class Recomputed:
         text = (
             f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
             f"{self.spent / self.capacity:.1%} of the "
-            f"filter of order {opened.order}; the claim is ({claim:g}, {opened.delta:g})-DP at "
-            f"{opened.unit} level"
+            f"filter of order {opened.order}; the claim is ({claim:g}, {bound(opened.delta)})-DP "
+            f"at {opened.unit} level"
         )
         if not self.runs or self.runs[-1].renyi == 0:
             return f"{text}."

@@ -121,8 +121,8 @@ class Attack:
         x, y = math.floor(100 * self.epsilon) / 100, bound(self.claimed)  # both towards caution
         return (
             f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ {x:.2f} (x) against "
-            f"this attack; claimed bound {y} (y), δ = {self.delta:g}. x > y means a defect; x < y "
-            f"is no proof of privacy. Here x {'>' if self.defect else '<'} y."
+            f"this attack; claimed bound {y} (y), δ = {bound(self.delta)}. x > y means a defect; "
+            f"x < y is no proof of privacy. Here x {'>' if self.defect else '<'} y."
         )
 
     @property

@@ -16,7 +16,7 @@ from scipy.stats import beta, norm, rankdata
 
 FALSE_POSITIVES = 0.01
 CONFIDENCE = 0.95
-CURVE = 101  # points
+CURVE = 101  # thresholds
 
 Interval = tuple[float, float]
 
@@ -32,7 +32,7 @@ class Separation:
         tpr_interval: 95 %, Clopper & Pearson 1934, for the threshold as it is.
         members: how many.
         others: how many; below 1 / `FALSE_POSITIVES` the threshold is their largest score.
-        curve: (false, true) positive rates of 101 thresholds, from (0, 0) to (1, 1).
+        curve: (false, true) positive rates of `CURVE` thresholds or fewer, (0, 0) to (1, 1).
         fpr_interval: 95 %, of the false positive rate that the threshold really has: it was
             chosen on these others, and few of them say little about the rest.
     """
@@ -63,11 +63,11 @@ def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Sep
 def _curve(
     members: NDArray[np.float64], others: NDArray[np.float64]
 ) -> tuple[tuple[float, float], ...]:
+    """Between scores that tie the curve is straight: a coin decides there."""
     order = np.sort(others)[::-1]
-    allowed = np.unique(np.linspace(0, len(others), CURVE).astype(int))
-    found = [float((members > order[number]).mean()) for number in allowed[:-1]]
-    rates = [0.0, *(allowed / len(others))], [0.0, *found, 1.0]
-    return tuple(zip(map(float, rates[0]), rates[1], strict=True))
+    picked = order[np.linspace(0, len(others) - 1, CURVE).astype(int)]
+    found = {(float((others > t).mean()), float((members > t).mean())) for t in picked}
+    return tuple(sorted({(0.0, 0.0), *found, (1.0, 1.0)}))
 
 
 def share_interval(found: int, of: int) -> Interval:

@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY
 from presspool.simulations.pictures import LARGEST_PICTURE, LOOKS
 
 PICTURES = REPOSITORY / "docs" / "pictures"
-PAGES = ("overview", "outlet", "run", "adapter", "ledger", "entry", "alerts")
+PAGES = ("overview", "outlet", "run", "adapter", "ledger", "entry", "alerts", "attack")
 LARGEST_IN_ALL = 2_000_000
 
 

@@ -19,7 +19,7 @@ def said(contract: Contract, *, reproducible: bool = False) -> str:
 def test_a_private_run_states_everything_that_epsilon_depends_on(contract: Contract) -> None:
     text = said(contract)
     assert text.startswith(f"Adapter {ADAPTER} is (ε = ")
-    assert ", δ = 1e-05)-DP at reader level" in text
+    assert ", δ = 1e-5)-DP at reader level" in text
     for part in (
         "add/remove", "all records of one reader at any one outlet",
         "every update of that outlet and every adapter of the run", "1 run composed",

@@ -293,8 +293,16 @@ def test_a_curve_holds_the_area_that_the_auc_says() -> None:
     assert (np.diff(x) >= 0).all()
     assert (np.diff(y) >= 0).all()
     assert np.trapezoid(y, x) == pytest.approx(found.auc, abs=0.005)
-    assert dict(found.curve)[0.01] == found.tpr
     assert separation(np.array([1.0]), np.array([0.0])).curve == ((0, 0), (0, 1), (1, 1))
+
+
+def test_scores_that_tie_make_the_curve_straight() -> None:
+    """Without noise all who were never drawn score alike, whether they were in or out."""
+    found = separation(np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0]))
+    x, y = np.array(found.curve).T
+    assert x.tolist() == [0, 0, 1]
+    assert y.tolist() == pytest.approx([0, 1 / 3, 1])
+    assert np.trapezoid(y, x) == pytest.approx(found.auc)
 
 
 def test_coins_are_fair_and_only_included_canaries_are_in_the_records(contract: Contract) -> None:

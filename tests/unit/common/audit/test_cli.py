@@ -153,7 +153,7 @@ def test_every_epsilon_again(audit: Command, made: Made) -> None:
     found = audit("recompute", made.export)
     assert (found.code, found.err) == (0, "")
     assert found.out.startswith(f"{ORIGIN}: 2 runs use 6.9% of the filter of order 4; the claim is "
-                                "(8, 1e-05)-DP at reader level; 27 more runs like the last one fit."
+                                "(8, 1e-5)-DP at reader level; 27 more runs like the last one fit."
                                 )  # fmt: skip
     row = next(line for line in found.out.splitlines() if line.split()[:2] == ["1", "aaaaaaaa"])
     cells = row.split()

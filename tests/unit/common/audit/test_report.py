@@ -138,7 +138,7 @@ def test_a_second_reading_of_the_raw_entries_finds_every_number_again(desk: Desk
         assert sentence == (
             f"{truth['origin']}: {n} runs use {100 * budget['share']:.1f}% of the lifetime budget; "
             f"everything that this outlet ever released is ({claim['epsilon']:g}, "
-            f"{claim['delta']:g})-DP at reader level; {fits} further run{'s' * (more > 1)} like "
+            f"1e-5)-DP at reader level; {fits} further run{'s' * (more > 1)} like "
             f"the last one fit{'s' * (more < 2)}."
         )
 

@@ -62,7 +62,7 @@ def test_an_honest_ledger_agrees_with_every_accountant(tmp_path: Path) -> None:
     assert found.runs[0].epsilon_pld < found.pld_together < 8.0
     assert found.sentence == (
         "example.org/outlet: 3 runs use 11.8% of the filter of order 4; the claim is "
-        "(8, 1e-05)-DP at reader level; 25 more runs like the last one fit."
+        "(8, 1e-5)-DP at reader level; 25 more runs like the last one fit."
     )
 
 
@@ -168,14 +168,14 @@ def test_a_ledger_without_runs_has_its_sentence(tmp_path: Path) -> None:
     assert found.runs == ()
     assert found.pld_together == 0.0
     assert found.sentence.endswith("0 runs use 0.0% of the filter of order 4; the claim is "
-                                   "(8, 1e-05)-DP at reader level.")  # fmt: skip
+                                   "(8, 1e-5)-DP at reader level.")  # fmt: skip
 
 
 def test_the_claim_is_the_highest_cap_ever(tmp_path: Path) -> None:
     with ledger_of(tmp_path / "l.db", JOB, stated=PLAN.epsilon()) as ledger:
         ledger.change_policy(Caps(epsilon_max=4.0))
         found = recomputed(ledger)
-    assert "the claim is (8, 1e-05)-DP" in found.sentence
+    assert "the claim is (8, 1e-5)-DP" in found.sentence
     assert found.capacity == pytest.approx(0.912138, abs=1e-6)
 
 
