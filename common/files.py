@@ -60,7 +60,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             raise  # Ctrl-C, say: no draft is left behind then either
         raise StorageError(
             "cannot write", where=str(path), got=error.strerror,
-            advice="make room, or fix path or permissions, and try again",
+            advice="make room, or fix path or permissions; a stopped run goes on with --resume",
         ) from None  # fmt: skip
 
 
