@@ -224,7 +224,8 @@ class Database:
         with self._translated():
             newest = self._db.execute("SELECT note FROM checkpoints ORDER BY size DESC LIMIT 1")
             row = newest.fetchone()
-            return (row[0] if row else None), self._scalar("SELECT count(*) FROM checkpoints")
+            count = self._scalar("SELECT count(*) FROM checkpoints")
+        return (self._whole(row[0], "newest head") if row else None), count
 
     def _scalar(self, query: str) -> int:
         number: int = self._db.execute(query).fetchone()[0]

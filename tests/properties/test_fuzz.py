@@ -30,6 +30,7 @@ from presspool.common.contract import EXAMPLE, parse_contract, read_canonical
 from presspool.common.errors import ContractError, EvidenceError, InputError
 from presspool.common.ledger import consortium, entries, merkle, notes
 from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
+from presspool.common.ledger.contradictions import contradiction, verify_contradiction
 from presspool.common.ledger.export import export
 from presspool.common.ledger.filter import Caps
 from presspool.common.ledger.forks import fork_proof, verify_fork
@@ -195,6 +196,19 @@ def made_fork() -> bytes:
     return fork_proof(one, other, log=LOG.key)
 
 
+def made_contradiction() -> bytes:
+    """Two heads, the later of which changed what the earlier one signed."""
+    heads = [History(log).head().encode().decode() for log in ([b"a", b"b"], [b"a", b"c", b"d"])]
+    leaves = [merkle.leaf_hash(body).hex() for body in (b"a", b"c", b"d")]
+    return contradiction("what was seen", heads=heads, leaves=leaves)
+
+
+def read_contradiction(data: bytes) -> None:
+    """Whatever is damaged, no other story is ever proven."""
+    proven = verify_contradiction(made_contradiction(), log=LOG.key)
+    assert verify_contradiction(data, log=LOG.key) == proven
+
+
 def any_update(chosen: random.Random) -> RecordDict:
     """An update's content with some parts replaced by what a peer might send instead."""
     delta = {"w": np.zeros(3, np.float32), "b": np.ones((2, 2), np.float32)}
@@ -294,6 +308,9 @@ PARSERS = {
     "fork proof": Parser(
         make=damaged(made_fork()), refusals=EVIDENCE,
         read=lambda data: _same(data, made_fork()) if verify_fork(data, log=LOG.key) else None,
+    ),
+    "contradiction": Parser(
+        make=damaged(made_contradiction()), read=read_contradiction, refusals=EVIDENCE
     ),
     "entry": Parser(make=damaged(*BODIES), read=read_entry, refusals=EVIDENCE),
     "consortium entry": Parser(
