@@ -55,7 +55,8 @@ def make(
     Raises:
         CardError: a field is blank; names them all.
         FolderError: the run has not released an adapter, or another one lies there.
-        InputError: a run that protects nobody, or an outlet that the run does not have.
+        InputError: a run that protects nobody, an outlet that the run does not have, or a ledger
+            that has nothing to say on this card.
         EvidenceError: a ledger says something else about this run than its contract.
     """
     adapter = _released(run)
@@ -63,10 +64,7 @@ def make(
     plan, said = run.contract.plan, fields.card
     epsilon = plan.epsilon()
     _require_same("result.json", epsilon, run.result.epsilon)
-    kept = {
-        ledger.name: (ledger, found) for ledger in ledgers for found in ledger.runs
-        if found.run == run.contract.digest
-    }  # fmt: skip
+    kept = {ledger.name: (ledger, _reserved(ledger, run.contract, covered)) for ledger in ledgers}
     for ledger, found in kept.values():
         _require_agreement(ledger, found, run.contract, epsilon)
     body = {
@@ -132,6 +130,19 @@ def _covered(contract: Contract, covers: Sequence[str]) -> list[str]:
         raise InputError("no such outlet in the run", where="--outlet", got=", ".join(strange),
                          expected=", ".join(sorted(contract.outlets)))  # fmt: skip
     return sorted(covers or contract.outlets)
+
+
+def _reserved(ledger: OutletReading, contract: Contract, covered: Sequence[str]) -> ReservedRun:
+    """The ledger's entry of this run; what was given is never ignored."""
+    found = next((entry for entry in ledger.runs if entry.run == contract.digest), None)
+    if ledger.name in covered and found is not None:
+        return found
+    raise InputError(
+        "a ledger that has nothing to say on this card", where=ledger.source,
+        expected=f"a ledger of {', '.join(covered)} in which run {contract.digest} was reserved",
+        got=f"{ledger.name}'s, without that run" if found is None else f"{ledger.name}'s",
+        advice="give the ledger that the run was trained under, or take this --ledger away",
+    )  # fmt: skip
 
 
 def _require_same(where: str, ours: float, theirs: float | None) -> None:

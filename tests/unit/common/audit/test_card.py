@@ -286,6 +286,29 @@ def test_a_card_for_one_outlet_needs_only_its_ledger(audit: Command, tmp_path: P
     )
 
 
+def test_a_ledger_that_the_card_does_not_cover_is_refused(audit: Command, desk: Desk) -> None:
+    typed = ("card", desk.run, *ledgers(desk), "--outlet", OUTLETS[0], "--fields", desk.fields)
+    with kept(desk.folder):
+        found = audit(*typed)
+    assert found.code == 2
+    said = re.sub(r"\s+", " ", found.err)
+    assert f"{desk.exports[1].name}: a ledger that has nothing to say on this card" in said
+    assert f"got {OUTLETS[1]}'s" in said
+
+
+def test_a_ledger_without_the_run_is_refused(audit: Command, tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    later = Desk(folder=tmp_path, contract=made_contract(name="later"))
+    shutil.rmtree(desk.run)
+    write_run(later)
+    with kept(tmp_path):
+        found = audit("card", later.run, *ledgers(desk), "--fields", desk.fields)
+    assert found.code == 2
+    said = re.sub(r"\s+", " ", found.err)
+    assert f"in which run {later.contract.digest} was reserved" in said
+    assert f"got {OUTLETS[0]}'s, without that run" in said
+
+
 def test_without_a_ledger_its_fields_are_refused_and_the_contracts_are_not(
     audit: Command, desk: Desk
 ) -> None:
@@ -329,7 +352,8 @@ def test_an_unsigned_head_does_not_vouch_for_a_run(audit: Command, tmp_path: Pat
     assert "governance.outlets.north-post.checkpoint: blank" in re.sub(r"\s+", " ", found.err)
     with Ledger(desk.ledgers[0]) as ledger:
         ledger.checkpoint(signer_of(OUTLETS[0]))
-    found = audit("card", desk.run, *given, "--fields", desk.fields, "--outlet", OUTLETS[0])
+    alone = ("--ledger", desk.ledgers[0], "--outlet", OUTLETS[0])
+    found = audit("card", desk.run, *alone, "--fields", desk.fields)
     assert found.code == 0, found.err
 
 
