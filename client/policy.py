@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base_model import DEFAULT_ID
 from presspool.common.contract_tables import Sha256
-from presspool.common.errors import ContractError, InputError
+from presspool.common.errors import InputError
 from presspool.common.validation import validate
 
 PeriodRule = Literal["year", "quarter", "month"]
@@ -150,13 +150,7 @@ def parse_policy(body: Mapping[str, Any], *, where: str = "policy.toml") -> Poli
     Raises:
         InputError: names file, key, expected and got; for an unknown key the nearest known.
     """
-    try:
-        return validate(Policy, body, where=where)
-    except ContractError as error:  # no contract is at fault, and the coordinator is told a code
-        raise InputError(
-            error.what, where=error.where, expected=error.expected, got=error.got,
-            advice=error.advice,
-        ) from None  # fmt: skip
+    return validate(Policy, body, where=where, fault=InputError)
 
 
 def read_policy(path: Path) -> Policy:

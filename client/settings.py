@@ -24,7 +24,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
 
 from presspool.common.contract_tables import Name
-from presspool.common.errors import ContractError, InputError
+from presspool.common.errors import InputError
 from presspool.common.ledger.entries import RandomId
 from presspool.common.tables import Columns
 from presspool.common.validation import validate
@@ -79,13 +79,7 @@ def read_settings(path: Path) -> OutletSettings:
             "cannot read the outlet's settings", where=str(path), got=str(error),
             advice="see `presspool outlet --help` for an example",
         ) from None  # fmt: skip
-    try:
-        settings = validate(OutletSettings, body, where=str(path))
-    except ContractError as error:  # no contract is at fault, and the coordinator is told a code
-        raise InputError(
-            error.what, where=error.where, expected=error.expected, got=error.got,
-            advice=error.advice,
-        ) from None  # fmt: skip
+    settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
     read = settings.model_copy(
         update={key: path.parent / value for key, value in paths.items() if value is not None}

@@ -19,26 +19,35 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from presspool.common.errors import ContractError
+from presspool.common.errors import ContractError, InputError
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def validate(model: type[M], body: Mapping[str, Any], *, where: str) -> M:
+def validate(
+    model: type[M], body: Mapping[str, Any], *, where: str, fault: type[InputError] = ContractError
+) -> M:
     """`model.model_validate` with one PressPool error for the first thing that is wrong.
 
+    Args:
+        model: what the file should be.
+        body: what it is.
+        where: the file, for the error.
+        fault: class of the error. Where no contract is at fault it must not be `ContractError`: an
+            outlet that meets one tells the coordinator the code of a bad contract.
+
     Raises:
-        ContractError: file, key, expected, got and, for an unknown key, the nearest known one.
+        InputError: a `fault`: file, key, expected, got and, for an unknown key, the nearest known.
     """
     try:
         return model.model_validate(dict(body))
     except ValidationError as error:
         # An unknown key often makes a required one missing: report the cause, not the effect.
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explain(model, found[0], where) from None
+        raise _explain(model, found[0], where, fault) from None
 
 
-def _explain(model: type[BaseModel], error: Any, where: str) -> ContractError:
+def _explain(model: type[BaseModel], error: Any, where: str, fault: type[InputError]) -> InputError:
     path = [str(part) for part in error["loc"]]
     place = f"{where} [{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else (
         f"{where} {path[0]}" if path else where
@@ -47,13 +56,13 @@ def _explain(model: type[BaseModel], error: Any, where: str) -> ContractError:
         known = _known_keys(model, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return ContractError("unknown key", where=place, got=path[-1], advice=hint)
+        return fault("unknown key", where=place, got=path[-1], advice=hint)
     if error["type"] == "missing":
-        return ContractError("missing key", where=place, advice="add it")
+        return fault("missing key", where=place, advice="add it")
     got = error["input"]
     if isinstance(got, dict | BaseModel):
         got = None  # the whole table would bury the sentence
-    return ContractError(error["msg"].removeprefix("Value error, "), where=place, got=got)
+    return fault(error["msg"].removeprefix("Value error, "), where=place, got=got)
 
 
 def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -37,7 +37,7 @@ from presspool.common.certificates import (
     make_root,
 )
 from presspool.common.contract_tables import Name
-from presspool.common.errors import ContractError, FolderError, InputError, StorageError
+from presspool.common.errors import FolderError, InputError, StorageError
 from presspool.common.keys import SigningKey, read_secret, write_secret
 from presspool.common.ledger import notes
 from presspool.common.tls import split_address
@@ -103,9 +103,10 @@ class CoordinatorFolder:
             FolderError: there is something at `path`.
             StorageError: the disk refuses.
         """
-        settings = _validated(
-            {"name": name, "address": address, "database": database}, "coordinator"
-        )
+        settings = validate(
+            _Settings, {"name": name, "address": address, "database": database},
+            where="coordinator", fault=InputError,
+        )  # fmt: skip
         host, _ = split_address(address, where="--address")
         with _new_folder(path) as draft:
             _write_keys(draft, name, host, now)
@@ -126,7 +127,7 @@ class CoordinatorFolder:
             raise InputError("not a coordinator's home", where=str(path), got=str(error),
                              expected=f"a folder with {SETTINGS}",
                              advice="presspool coordinator init makes one") from None  # fmt: skip
-        settings = _validated(body, str(path / SETTINGS))
+        settings = validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
         host, _ = split_address(settings.address, where=str(path / SETTINGS))
         keys = path / "keys"
         log = SigningKey.read(keys / "log.key")
@@ -202,14 +203,6 @@ def _credential(path: Path, certificate: str, key: str) -> Credential:
         raise InputError("cannot read a certificate", where=str(error.filename),
                          got=error.strerror) from None  # fmt: skip
     return Credential(certificate=pem, key=read_secret(path / "keys" / f"{key}.key"))
-
-
-def _validated(body: dict[str, object], where: str) -> _Settings:
-    try:
-        return validate(_Settings, body, where=where)
-    except ContractError as error:  # no contract is at fault
-        raise InputError(error.what, where=error.where, expected=error.expected, got=error.got,
-                         advice=error.advice) from None  # fmt: skip
 
 
 def _toml(settings: _Settings) -> bytes:

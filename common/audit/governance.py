@@ -31,7 +31,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from presspool.common.errors import ContractError, InputError
+from presspool.common.errors import InputError
 from presspool.common.results import shows_safely
 from presspool.common.validation import validate
 
@@ -144,13 +144,7 @@ def parse(body: Mapping[str, Any], *, where: str = "fields.toml") -> Fields:
     Raises:
         InputError: an unknown key, or a value that is no text; names table and key.
     """
-    try:
-        return validate(Fields, body, where=where)
-    except ContractError as error:  # no contract is at fault
-        raise InputError(
-            error.what, where=error.where, expected=error.expected, got=error.got,
-            advice=error.advice,
-        ) from None  # fmt: skip
+    return validate(Fields, body, where=where, fault=InputError)
 
 
 def read(path: Path | None) -> Fields:
