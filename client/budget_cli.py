@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from presspool.common.charts import bound
 from presspool.common.console import out, print_json
+from presspool.common.numbers import bound
 
 budget = typer.Typer(invoke_without_command=True)
 

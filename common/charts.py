@@ -1,17 +1,15 @@
-"""How a result's figures look: as short texts, and as small line and bar drawings.
+"""How a result's figures look as small line and bar drawings.
 
 A drawing is plain geometry in SVG user units; the report's template turns it into SVG, so that
 escaping, colours and dark mode stay in one place. Each chart is drawn once for a wide column and
 once for a phone, because text that shrinks with its `viewBox` cannot be read.
 
 Invariants:
-    * A printed bound (ε, δ) is rounded up, never down.
     * Every tick label carries its unit, or the axis title does.
     * Coordinates have one decimal: a report of a hundred rounds stays small.
 
 Example:
-    >>> bound(2.9914), bound(0.00001), percent(0.6449), byte_text(1_530_000)
-    ('3.00', '1e-5', '64.5%', '1.5 MB')
+    >>> from presspool.common.numbers import percent_tick
     >>> axis = nice_axis(0.31, 0.64, count=4, label=percent_tick, title="accuracy")
     >>> [tick.label for tick in axis.ticks]
     ['30%', '40%', '50%', '60%', '70%']
@@ -21,57 +19,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import ROUND_CEILING, Context, Decimal
 
 WIDE, NARROW = 720, 360
 _LABELLED = 60  # rounds beyond this get one path instead of one hoverable mark each
-_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
-
-
-def percent(value: float | None) -> str:
-    """A share with one decimal; an en dash where nothing was measured."""
-    return "–" if value is None else f"{100 * value:.1f}%"
-
-
-def percent_tick(value: float) -> str:
-    """A share without decimals, for axes."""
-    return f"{100 * value:.0f}%"
-
-
-def decimal_text(value: float | None, digits: int = 3) -> str:
-    """A plain measured number; an en dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def bound(value: float | Decimal) -> str:
-    """An ε or δ, rounded up: a promise must not look stronger than it is."""
-    exact = value if isinstance(value, Decimal) else Decimal(repr(value))
-    if exact == 0:
-        return "0"
-    if exact >= Decimal("0.01"):
-        return f"{exact.quantize(Decimal('0.01'), ROUND_CEILING):,}"
-    mantissa, exponent = f"{Context(prec=2, rounding=ROUND_CEILING).plus(exact):.1e}".split("e")
-    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
-
-
-def byte_unit(largest: float) -> tuple[str, float]:
-    """The decimal unit in which this many bytes read well, and its size in bytes."""
-    return next((unit for unit in _UNITS if largest >= unit[1]), _UNITS[-1])
-
-
-def byte_text(count: float) -> str:
-    """Bytes in a decimal unit."""
-    name, size = byte_unit(count)
-    return f"{count:.0f} B" if size == 1 else f"{count / size:.1f} {name}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 59.95:  # 60.0 s is a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 @dataclass(frozen=True, kw_only=True)

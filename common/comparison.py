@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from presspool.common.charts import bound, byte_text, decimal_text, duration, percent
 from presspool.common.errors import InputError
+from presspool.common.numbers import bound, byte_text, decimal_text, duration, percent
 from presspool.common.results import Caution, RunResult, read_result, shows_safely
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0, "Keys"

@@ -33,9 +33,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from presspool.common import charts
-from presspool.common.charts import Axis, Drawing, Series, bound, byte_text, percent
+from presspool.common.charts import Axis, Drawing, Series
 from presspool.common.comparison import dotted_keys
 from presspool.common.files import replace_file
+from presspool.common.numbers import (
+    bound,
+    byte_text,
+    byte_unit,
+    decimal_text,
+    duration,
+    percent,
+    percent_tick,
+    plain,
+)
 from presspool.common.results import Caution, RoundResult, RunResult
 
 REPORT_FILE = "report.html"
@@ -178,7 +188,7 @@ def traffic_panel(result: RunResult) -> Panel:
     moved = [entry for entry in result.rounds if entry.bytes_up or entry.bytes_down]
     if not moved:
         return Panel(sentence="Nothing has moved between outlets and coordinator yet.")
-    name, size = charts.byte_unit(max(e.bytes_up + e.bytes_down for e in moved))
+    name, size = byte_unit(max(e.bytes_up + e.bytes_down for e in moved))
     stacks = [
         _bars(style, legend, moved, key, size)
         for style, legend, key in (
@@ -258,7 +268,7 @@ def _share_axis(result: RunResult, lines: Sequence[Series]) -> Axis:
     middle, half = (min(shares) + max(shares)) / 2, (max(shares) - min(shares)) / 2
     low, high = max(0.0, middle - max(0.1, half)), min(1.0, middle + max(0.1, half))
     title = " and ".join(line.name for line in lines)
-    return charts.nice_axis(low, high, count=4, label=charts.percent_tick, title=title)
+    return charts.nice_axis(low, high, count=4, label=percent_tick, title=title)
 
 
 def _panel(
@@ -307,14 +317,15 @@ def _sections(contract: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     return {head: rows for head, rows in sections.items() if rows}
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """How every page is printed: its templates, and how its figures are written."""
+    made = Environment(
         loader=PackageLoader("presspool.common"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    for said in (percent, bound, byte_text, charts.decimal_text, charts.duration):
-        environment.filters[said.__name__] = said
-    return environment
+    for said in (percent, bound, plain, byte_text, decimal_text, duration):
+        made.filters[said.__name__] = said
+    return made
 
 
-_PAGE = _environment().get_template("report.html")
+_PAGE = environment().get_template("report.html")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from importlib import metadata
 
-from presspool.common.charts import bound
 from presspool.common.contract import Contract
+from presspool.common.numbers import bound
 from presspool.common.privacy import ACCOUNTANT
 
 

@@ -28,8 +28,8 @@ from presspool.common.audit.reading import (
     ReservedRun,
     Room,
 )
-from presspool.common.charts import bound
 from presspool.common.ledger import events
+from presspool.common.numbers import bound
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]

@@ -26,9 +26,9 @@ from typing import Any
 from presspool.common.audit.card import Card, Measured
 from presspool.common.audit.governance import CardFields
 from presspool.common.base_model import DEFAULT_ID
-from presspool.common.charts import bound
 from presspool.common.errors import CardError, FolderError
 from presspool.common.files import replace_file
+from presspool.common.numbers import bound
 
 CARD_FILE, README = "privacy_card.json", "README.md"
 MARK = "presspool-privacy-card"

@@ -26,14 +26,15 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from presspool.common import charts
+from presspool.common import charts, report
 from presspool.common.audit import words
 from presspool.common.audit.document import Document
 from presspool.common.charts import Drawing, Series
 from presspool.common.errors import InputError
+from presspool.common.numbers import bound, percent, percent_tick
 from presspool.common.report import Chart, Panel
 
 INSTALL = "pip install 'presspool[pdf]'"
@@ -88,12 +89,12 @@ def budget_panel(outlet: Document) -> Panel:
                 *((day, min(1.0, p["share"])) for day, p in newest.items())),
         texts=(
             f"{eve}, before the ledger's first entry: nothing used",
-            *(f"{p['day']}, entry {p['entry']}: {charts.percent(p['share'])} used"
+            *(f"{p['day']}, entry {p['entry']}: {percent(p['share'])} used"
               for p in newest.values()),
         ),
-        end=charts.percent(points[-1]["share"]),
+        end=percent(points[-1]["share"]),
     )  # fmt: skip
-    y = charts.nice_axis(0, 1, count=5, label=charts.percent_tick,
+    y = charts.nice_axis(0, 1, count=5, label=percent_tick,
                          title="share of the lifetime budget used")  # fmt: skip
 
     def draw(width: int) -> Drawing:
@@ -104,7 +105,7 @@ def budget_panel(outlet: Document) -> Panel:
     when = f"On {begun}" if begun == ended else f"From {begun} to {ended}"
     sentence = (
         f"{when} the used share of the lifetime budget "
-        f"went from {charts.percent(points[0]['share'])} to {charts.percent(points[-1]['share'])}."
+        f"went from {percent(points[0]['share'])} to {percent(points[-1]['share'])}."
     )
     chart = Chart(
         alt=f"Step chart of the budget over time. {sentence}", wide=draw(charts.WIDE),
@@ -128,27 +129,17 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def _plain(value: float) -> str:
-    """As `%g`, with the exponent that `bound` writes."""
-    return f"{value:g}".replace("e-0", "e-")
-
-
 def _nats(value: float) -> str:
     return f"{value:.6f}"
 
 
 def environment() -> Environment:
-    """How every page of the desk is printed: its templates, and how its numbers look."""
-    made = Environment(
-        loader=PackageLoader("presspool.common"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+    """How every page of the desk is printed: as a run's report, and numbers can be checked."""
+    made = report.environment()
     made.globals["data"] = _data
-    for said in (charts.percent, charts.bound):
-        made.filters[said.__name__] = said
     made.filters |= {
-        "short": _short, "nats": _nats, "plain": _plain, "quoted": shlex.quote,
-        "sum_text": lambda text: charts.bound(Decimal(text)),
+        "short": _short, "nats": _nats, "quoted": shlex.quote,
+        "sum_text": lambda text: bound(Decimal(text)),
     }  # fmt: skip
     return made
 

@@ -30,7 +30,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.table import Table
 
-from presspool.common.charts import bound
 from presspool.common.console import err, progress
 from presspool.common.errors import EvidenceError, InputError, LedgerError
 from presspool.common.keys import KEY_BYTES, SigningKey
@@ -39,6 +38,7 @@ from presspool.common.ledger.checkpoints import Checkpoint
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, Run
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import Verified
+from presspool.common.numbers import bound
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -20,8 +20,8 @@ from typing import Final, Literal
 
 from presspool.common.audit.reading import OutletReading
 from presspool.common.certificates import DAY, OUTLET
-from presspool.common.charts import percent
 from presspool.common.dashboard.snapshot import Certificate, Snapshot
+from presspool.common.numbers import percent
 
 Kind = Literal["split-view", "source", "budget", "dangling", "certificate", "refused"]
 KINDS: Final[tuple[Kind, ...]] = (

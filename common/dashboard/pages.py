@@ -24,7 +24,6 @@ from markupsafe import Markup, escape
 from presspool import __version__
 from presspool.common.audit import page as audit_page
 from presspool.common.audit import words
-from presspool.common.charts import byte_text, duration
 from presspool.common.dashboard import views
 from presspool.common.dashboard.alerts import alerts
 from presspool.common.dashboard.snapshot import Snapshot
@@ -51,8 +50,7 @@ class Pages:
     def __init__(self) -> None:
         self._templates = audit_page.environment()
         self._templates.filters |= {
-            "key": views.key, "byte_text": byte_text, "duration": duration, "date": _date,
-            "marked": _marked,
+            "key": views.key, "date": _date, "marked": _marked,
         }  # fmt: skip
         self._templates.globals |= {
             "style": _versioned("style.css"), "script": _versioned("live.js"), "seconds": SECONDS,

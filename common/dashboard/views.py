@@ -27,12 +27,12 @@ from presspool.common.audit import page as audit_page
 from presspool.common.audit.document import Document, outlet_document, sentence
 from presspool.common.audit.evidence import RunReading, WorstCase
 from presspool.common.audit.reading import OutletReading
-from presspool.common.charts import bound
 from presspool.common.dashboard.alerts import alerts
 from presspool.common.dashboard.ledgers import Proven
 from presspool.common.dashboard.snapshot import PoolRun, Snapshot
 from presspool.common.errors import CardError, EvidenceError, PressPoolError
 from presspool.common.ledger import events, merkle
+from presspool.common.numbers import bound
 
 NEWEST = 20  # runs and refusals of a list that is cut
 ENTRIES = 50  # a page

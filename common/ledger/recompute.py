@@ -36,9 +36,9 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO
 
-from presspool.common.charts import bound
 from presspool.common.ledger import entries, events, filter, notes, pld, verification
 from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.numbers import bound
 
 TOLERANCE = 1e-6
 # Beyond so many different kinds of step, the PLD of all runs together takes minutes.

@@ -10,9 +10,9 @@ Example: `render(found)` is one self-contained page.
 from __future__ import annotations
 
 from presspool.common import charts
-from presspool.common.audit.page import environment
 from presspool.common.charts import Drawing, Series
-from presspool.common.report import Chart, Panel
+from presspool.common.numbers import percent, percent_tick
+from presspool.common.report import Chart, Panel, environment
 from presspool.simulations.attack.findings import Attack, Found
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
 
@@ -23,7 +23,7 @@ def render(found: Attack) -> str:
     """The page."""
     return _PAGE.render(
         found=found, updates=panel(found.updates), adapter=panel(found.adapter),
-        at=charts.percent_tick(FALSE_POSITIVES),
+        at=percent_tick(FALSE_POSITIVES),
     )  # fmt: skip
 
 
@@ -35,16 +35,16 @@ def panel(found: Found) -> Panel:
         else "too little for a verdict: its silence means nothing"
     )  # fmt: skip
     sentence = (
-        f"Without noise the attack finds {charts.percent(control.tpr)} of the canaries that were "
-        f"in, at {charts.percent_tick(FALSE_POSITIVES)} false positives, {power}. Under the plan "
-        f"it finds {charts.percent(plan.tpr)}, and {found.guesses.right} of its "
+        f"Without noise the attack finds {percent(control.tpr)} of the canaries that were "
+        f"in, at {percent_tick(FALSE_POSITIVES)} false positives, {power}. Under the plan "
+        f"it finds {percent(plan.tpr)}, and {found.guesses.right} of its "
         f"{found.guesses.made} guesses were right."
     )
     lines = [_line("main", "without noise", control), _line("second", "under the plan", plan)]
 
     def draw(width: int) -> Drawing:
         x, y = (
-            charts.nice_axis(0, 1, count=5, label=charts.percent_tick, title=title)
+            charts.nice_axis(0, 1, count=5, label=percent_tick, title=title)
             for title in ("canaries left out that are taken for in", "canaries in that are found")
         )
         return charts.line_chart([CHANCE, *lines], x=x, y=y, width=width)
@@ -58,7 +58,7 @@ def panel(found: Found) -> Panel:
 
 def _line(style: str, name: str, found: Separation) -> Series:
     texts = tuple(
-        f"{name}: {charts.percent(tpr)} found at {charts.percent(fpr)} false positives"
+        f"{name}: {percent(tpr)} found at {percent(fpr)} false positives"
         for fpr, tpr in found.curve
     )
     return Series(style=style, name=name, points=found.curve, texts=texts)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from presspool.common import charts
-from presspool.common.charts import bound, byte_text, duration, nice_axis, round_axis
+from presspool.common.charts import nice_axis, round_axis
+from presspool.common.numbers import bound, byte_text, duration
 from presspool.common.report import render_report, write_report
 from presspool.common.results import OutletResult, RoundResult, RunResult
 
