@@ -182,11 +182,16 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
         for body in ledger.bodies(0, size):
             replay.take(entries.parse_entry(body))
         note, count = ledger.newest_checkpoint()
-    newest = Checkpoint.parse(note.text) if note else None
-    head = UNSIGNED if newest is None else Head(
-        size=newest.size, root=newest.root.hex(), cosigned={}, signed_heads=count
-    )  # fmt: skip
-    return replay.reading(source=source, verified=False, head=head, approvals=approvals)
+    return replay.reading(source=source, verified=False, head=own_head(note, count),
+                          approvals=approvals)  # fmt: skip
+
+
+def own_head(newest: notes.Note | None, count: int) -> Head:
+    """The head that a ledger's own file shows: the newest of so many that it signed."""
+    if newest is None:
+        return UNSIGNED
+    head = Checkpoint.parse(newest.text)
+    return Head(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
 
 
 def is_ledger(path: Path) -> bool:

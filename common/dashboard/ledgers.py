@@ -23,8 +23,8 @@ from typing import Protocol
 
 from presspool.common.approval import Approval
 from presspool.common.audit import screen, sources
-from presspool.common.audit.reading import Head, OutletReading
-from presspool.common.audit.replay import UNSIGNED, Replay
+from presspool.common.audit.reading import OutletReading
+from presspool.common.audit.replay import Replay
 from presspool.common.errors import EvidenceError, PressPoolError
 from presspool.common.ledger import entries, merkle, notes, verification
 from presspool.common.ledger.checkpoints import Checkpoint, Proof
@@ -123,7 +123,7 @@ class LedgerFile:
                 source=self._source,
                 verified=False,
                 approvals=approvals,
-                head=_head(self._signed, count),
+                head=sources.own_head(note, count),
             )
             self._seen = seen
         return self._made
@@ -237,13 +237,6 @@ def stamp(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _head(newest: _Signed | None, count: int) -> Head:
-    if newest is None:
-        return UNSIGNED
-    root = Checkpoint.parse(newest[1].text).root.hex()
-    return Head(size=newest[0], root=root, cosigned={}, signed_heads=count)
 
 
 def _covering(index: int, newest: _Signed | None, size: int) -> tuple[int, notes.Note | None]:

@@ -104,6 +104,11 @@ class Attack:
         ]  # fmt: skip
 
     @property
+    def shown(self) -> str:
+        """X in print, rounded down: it must not look stronger than it is."""
+        return "–" if self.epsilon is None else f"{math.floor(100 * self.epsilon) / 100:.2f}"
+
+    @property
     def defect(self) -> bool:
         """X > y: more leaks than is claimed."""
         return self.epsilon is not None and self.epsilon > self.claimed
@@ -118,11 +123,11 @@ class Attack:
                 "It says nothing about the claimed bound of "
                 f"{self.claimed:.2f}; try more canaries."
             )
-        x, y = math.floor(100 * self.epsilon) / 100, bound(self.claimed)  # both towards caution
         return (
-            f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ {x:.2f} (x) against "
-            f"this attack; claimed bound {y} (y), δ = {bound(self.delta)}. x > y means a defect; "
-            f"x < y is no proof of privacy. Here x {'>' if self.defect else '<'} y."
+            f"With {100 * CONFIDENCE:.0f} % confidence leakage is at least ε ≥ {self.shown} (x) "
+            f"against this attack; claimed bound {bound(self.claimed)} (y), "
+            f"δ = {bound(self.delta)}. x > y means a defect; x < y is no proof of privacy. "
+            f"Here x {'>' if self.defect else '<'} y."
         )
 
     @property

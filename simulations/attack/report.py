@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from presspool.common.audit.card import EMPIRICAL_FILE
 from presspool.common.errors import PressPoolError
 from presspool.common.files import replace_file
 from presspool.simulations.attack.findings import Attack
 from presspool.simulations.attack.page import render
 
-CARD_FILE, PAGE_FILE = "empirical.json", "attack.html"
+PAGE_FILE = "attack.html"
 
 
 def keep(found: Attack, folder: Path, run: Path) -> None:
@@ -31,7 +32,7 @@ def keep(found: Attack, folder: Path, run: Path) -> None:
     replace_file(folder / "attack.json", _json(found.to_json()))
     replace_file(folder / PAGE_FILE, render(found).encode())
     if found.card and run.is_dir() and not found.reproducible:
-        replace_file(run / CARD_FILE, _json(found.card))
+        replace_file(run / EMPIRICAL_FILE, _json(found.card))
 
 
 def require_verdict(found: Attack) -> None:

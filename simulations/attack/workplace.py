@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +25,9 @@ from pathlib import Path
 from presspool.common.errors import FolderError
 from presspool.common.files import private_folder
 from presspool.common.locks import locked
+from presspool.common.stopping import interrupted
 
 ABOUT, LOCK = "audit.json", "lock"
-ENDS = (signal.SIGTERM, signal.SIGHUP)  # Ctrl-C is an exception already
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def at_work(folder: Path, *, own: bool) -> Iterator[None]:
     private_folder(folder)
     busy = FolderError("another attack works here", where=str(folder),
                        advice="wait for it, or choose another --out")  # fmt: skip
-    with locked(folder / LOCK, busy=busy), _signals_as_interrupt():
+    with locked(folder / LOCK, busy=busy), interrupted():
         if _of_real_readers(folder):  # its process was killed; such an attack is never continued
             _empty(folder)
         try:
@@ -83,16 +81,3 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != LOCK:
             path.unlink()
-
-
-@contextmanager
-def _signals_as_interrupt() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals never come here
-        return
-    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in ENDS}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
