@@ -51,14 +51,19 @@ def agent(home: Path) -> Iterator[Node]:
     dial = _dialler(home)
     with Spool.open(home / WORK) as spool:
         watch = Watch(
-            identity, ledger=homes.ledger_path(home), policy=homes.policy_path(home),
+            identity,
+            ledger=homes.ledger_path(home),
+            policy=homes.policy_path(home),
             link=WitnessLink(identity.address, dial),
             news=lambda: node.nudge(),  # noqa: PLW0108  there is no node yet
-        )  # fmt: skip
+        )
         node = Node(
-            identity=identity, spool=spool, link=Link(identity.address, dial),
-            trainer=_witnessed(_trainer(home, spool), watch, home), position=_position(home),
-        )  # fmt: skip
+            identity=identity,
+            spool=spool,
+            link=Link(identity.address, dial),
+            trainer=_witnessed(_trainer(home, spool), watch, home),
+            position=_position(home),
+        )
         with watch:
             yield node
 
@@ -72,19 +77,28 @@ def check_home(home: Path, identity: Identity) -> None:
     """
     where, settings = home / homes.SETTINGS, homes.settings_in(home)
     if settings.name != identity.name:
-        raise InputError("another outlet's settings", where=str(where), expected=identity.name,
-                         got=settings.name, advice=f'write name = "{identity.name}"')  # fmt: skip
+        raise InputError(
+            "another outlet's settings",
+            where=str(where),
+            expected=identity.name,
+            got=settings.name,
+            advice=f'write name = "{identity.name}"',
+        )
     if settings.deterministic is not None and not _is_loopback(identity.address):
         raise InputError(
-            "noise that can be drawn again protects nobody", where=f"{where} deterministic",
-            expected="no such line, or a coordinator on this machine", got=identity.address,
+            "noise that can be drawn again protects nobody",
+            where=f"{where} deterministic",
+            expected="no such line, or a coordinator on this machine",
+            got=identity.address,
             advice="remove the line",
-        )  # fmt: skip
+        )
     if settings.policy is None or settings.ledger is None:
         raise InputError(
-            "no policy and no ledger", where=str(where), expected="policy and ledger",
+            "no policy and no ledger",
+            where=str(where),
+            expected="policy and ledger",
             advice="presspool outlet policy and presspool outlet budget init make them",
-        )  # fmt: skip
+        )
     homes.policy_in(home)
     with homes.ledger_in(home):
         pass
@@ -136,9 +150,10 @@ def _witnessed(
     def trainer(message: Message) -> Message:
         if not watch.ready.is_set() and homes.policy_in(home).witnesses.required:
             raise NotNowError(
-                "not-now-witnesses", "the pool was not yet asked for the head of this ledger",
+                "not-now-witnesses",
+                "the pool was not yet asked for the head of this ledger",
                 advice="nothing: it is tried again",
-            )  # fmt: skip
+            )
         reply = train(message)
         if reply.has_error() and FAILURES.get(reply.error.code) == "not-now-witnesses":
             task = unpack_task(message.content)

@@ -112,9 +112,12 @@ def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Mess
         kept: where the answer's bytes are kept for the time of a kill.
     """
     context = Context(
-        run_id=message.metadata.run_id, node_id=message.metadata.dst_node_id,
-        node_config={"outlet-config": str(settings)}, state=RecordDict(), run_config={},
-    )  # fmt: skip
+        run_id=message.metadata.run_id,
+        node_id=message.metadata.dst_node_id,
+        node_config={"outlet-config": str(settings)},
+        state=RecordDict(),
+        run_config={},
+    )
     if kept is not None:
         context.node_config[answers.ANSWER_FILE] = str(kept)
     reply: Message = app(message, context)
@@ -122,9 +125,12 @@ def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Mess
 
 
 def answer(
-    task: TrainTask, contract: Contract, settings: OutletSettings, *,
+    task: TrainTask,
+    contract: Contract,
+    settings: OutletSettings,
+    *,
     before_step: Callable[[int], None] = lambda _: None,
-) -> AdapterUpdate:  # fmt: skip
+) -> AdapterUpdate:
     """The privatised update of this outlet for one task that passed the gate.
 
     Args:
@@ -152,9 +158,12 @@ def answer(
         _compute,
     )
     return AdapterUpdate(
-        outlet=settings.name, round=task.round, contract=task.digest, base=digest(task.state),
+        outlet=settings.name,
+        round=task.round,
+        contract=task.digest,
+        base=digest(task.state),
         delta=delta,
-    )  # fmt: skip
+    )
 
 
 def settings_of(context: Context) -> OutletSettings:
@@ -171,10 +180,12 @@ def settings_of(context: Context) -> OutletSettings:
         if (number := int(node["partition-id"])) < len(files):
             return read_settings(files[number])
     raise InputError(
-        "this node does not know which outlet it is", where="node configuration",
+        "this node does not know which outlet it is",
+        where="node configuration",
         expected="outlet-config = the path of an outlet.toml, or a partition-id for which "
-        "outlets-folder holds a file", got=node,
-    )  # fmt: skip
+        "outlets-folder holds a file",
+        got=node,
+    )
 
 
 def _random(settings: OutletSettings, round: int) -> SecureRandom:

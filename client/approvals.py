@@ -58,8 +58,12 @@ class Approvals:
         """
         said = Approval(run=run, by=by, day=utc_today().isoformat())
         if Approval.decode(run, said.encode()) != said:
-            raise InputError("name", where="--by", got=ascii(by),
-                             expected=f"one line of at most {LONGEST_NAME} characters")  # fmt: skip
+            raise InputError(
+                "name",
+                where="--by",
+                got=ascii(by),
+                expected=f"one line of at most {LONGEST_NAME} characters",
+            )
         replace_file(self._made(run, "approved"), said.encode())
         return said
 
@@ -80,6 +84,7 @@ class Approvals:
 
     def _path(self, run: str, ending: str) -> Path:
         if not _DIGEST.fullmatch(run):
-            raise InputError("not a run's digest", expected="sha256: and 64 hexadecimal digits",
-                             got=run)  # fmt: skip
+            raise InputError(
+                "not a run's digest", expected="sha256: and 64 hexadecimal digits", got=run
+            )
         return self.folder / f"{run.removeprefix('sha256:')}.{ending}"

@@ -71,10 +71,13 @@ class Meter:
         """
         if count != self.taken + 1 or count > self.last:
             raise PlanError(
-                "private steps", where="budget", expected=f"step {self.taken + 1} of the run, "
-                f"with {self.last} reserved up to this round", got=f"step {count}",
+                "private steps",
+                where="budget",
+                expected=f"step {self.taken + 1} of the run, "
+                f"with {self.last} reserved up to this round",
+                got=f"step {count}",
                 advice="the run is over here; report this, the program is at fault",
-            )  # fmt: skip
+            )
         self.taken = count
 
     def bind(self, data: bytes) -> str:
@@ -89,8 +92,12 @@ class Meter:
             StorageError: the disk refuses; the bytes may not be handed out.
         """
         if self.taken != self.last:
-            raise PlanError("private steps of the round", where="budget",
-                            expected=f"up to step {self.last}", got=self.taken)  # fmt: skip
+            raise PlanError(
+                "private steps of the round",
+                where="budget",
+                expected=f"up to step {self.last}",
+                got=self.taken,
+            )
         return self._bind(data)
 
 
@@ -105,19 +112,27 @@ class Budget:
     """
 
     def __init__(
-        self, ledger: Ledger, *, policy: Policy, dataset: str | None = None,
+        self,
+        ledger: Ledger,
+        *,
+        policy: Policy,
+        dataset: str | None = None,
         head: Callable[[], Checkpoint | None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ledger, self._policy, self._head = ledger, policy, head
         self._dataset = dataset or _only_dataset(ledger)
 
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, *, policy: Policy, dataset: str | None = None,
+        cls,
+        path: Path,
+        *,
+        policy: Policy,
+        dataset: str | None = None,
         head: Callable[[], Checkpoint | None] = lambda: None,
         step: Callable[[str], None] = go_on,
-    ) -> Iterator[Self]:  # fmt: skip
+    ) -> Iterator[Self]:
         """The budget in a ledger's file; `step` is the ledger's seam for tests.
 
         Raises:
@@ -137,10 +152,13 @@ class Budget:
         done = max(held.released, default=0) if held is not None else 0
         if number <= done:
             raise GuardError(
-                "round-released", "the bytes of this round are bound, or of one after it",
-                where=f"round {number} of {run}", expected=f"a round after {done}", got=number,
+                "round-released",
+                "the bytes of this round are bound, or of one after it",
+                where=f"round {number} of {run}",
+                expected=f"a round after {done}",
+                got=number,
                 advice="send the bytes again that were bound; no round is trained twice",
-            )  # fmt: skip
+            )
 
     @contextmanager
     def round(self, contract: Contract, *, number: int, adapter: str) -> Iterator[Meter]:
@@ -214,8 +232,12 @@ class Budget:
         steps, reservation = contract.federation.local_steps, held.entry.reservation
         first, last = (number - 1) * steps, number * steps
         if last > held.steps:
-            raise PlanError("steps that were not reserved", where=f"round {number}",
-                            expected=f"at most {held.steps}", got=last)  # fmt: skip
+            raise PlanError(
+                "steps that were not reserved",
+                where=f"round {number}",
+                expected=f"at most {held.steps}",
+                got=last,
+            )
         if held.received.get(number) != adapter:
             self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
 
@@ -241,9 +263,15 @@ class Budget:
         )
         try:
             entry = self._ledger.reserve(
-                run=run, unit=plan.unit, period=period_of(utc_today(), self._policy.period),
-                datasets=[self._dataset], event=event, head=self._head(), stated=stated, once=True,
-            )  # fmt: skip
+                run=run,
+                unit=plan.unit,
+                period=period_of(utc_today(), self._policy.period),
+                datasets=[self._dataset],
+                event=event,
+                head=self._head(),
+                stated=stated,
+                once=True,
+            )
         except LedgerError as error:
             # Where another process reserved the run in the meantime, that is the reservation.
             refused = isinstance(error, BudgetError | RollbackError)
@@ -262,9 +290,13 @@ class Budget:
         except LedgerError as error:
             self.refuse(contract.digest, "event-not-priceable")
             raise GuardError(
-                "event-not-priceable", "no budget can pay for this run", where="[privacy]",
-                expected=error.expected, got=error.got, advice=error.advice,
-            ) from None  # fmt: skip
+                "event-not-priceable",
+                "no budget can pay for this run",
+                where="[privacy]",
+                expected=error.expected,
+                got=error.got,
+                advice=error.advice,
+            ) from None
         return event
 
     def _held(self, run: str) -> Reservation | None:
@@ -276,9 +308,12 @@ class Budget:
         held = book.dangling.get(known[1])
         if held is None:
             raise GuardError(
-                "run-over", "this run is over here", where=run, expected="a run that is open",
+                "run-over",
+                "this run is over here",
+                where=run,
+                expected="a run that is open",
                 advice="a coordinator that wants more offers a new contract, under a new name",
-            )  # fmt: skip
+            )
         return held
 
     def _follow_policy(self) -> None:
@@ -292,9 +327,12 @@ class Budget:
             )
         except LedgerError as error:
             raise InputError(
-                "the ledger has no such cap", where="policy.toml max_epsilon_per_period",
-                expected=error.expected, got=wanted, advice=error.advice,
-            ) from None  # fmt: skip
+                "the ledger has no such cap",
+                where="policy.toml max_epsilon_per_period",
+                expected=error.expected,
+                got=wanted,
+                advice=error.advice,
+            ) from None
 
     def _finish(self) -> None:
         """Settle runs whose last round was bound just before a kill."""

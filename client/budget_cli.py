@@ -88,8 +88,17 @@ def init(
         order = 6
         if expected:
             order = budget_report.chosen_order(expected, epsilon_max=epsilon_max, delta=delta)
-    made = make(home, LedgerWish(epsilon_max=epsilon_max, delta=delta, order=order, unit=unit,
-                                 origin=origin, new_key=new_key))  # fmt: skip
+    made = make(
+        home,
+        LedgerWish(
+            epsilon_max=epsilon_max,
+            delta=delta,
+            order=order,
+            unit=unit,
+            origin=origin,
+            new_key=new_key,
+        ),
+    )
     if as_json:
         print_json(made)
         return
@@ -131,8 +140,10 @@ def plan(
     if as_json:
         print_json(document)
         return
-    out.print(f"{len(files)} runs: order {document['order']} with ε = {document['epsilon_max']:g}, "
-              f"δ = {bound(delta)}")  # fmt: skip
+    out.print(
+        f"{len(files)} runs: order {document['order']} with ε = {document['epsilon_max']:g}, "
+        f"δ = {bound(delta)}"
+    )
     for known, needed in document["needed_epsilon_by_order"].items():
         fit = document["fit_by_order"][known]
         out.print(f"  order {known:>2}: ε = {needed:.3f}; {fit} of them fit under {epsilon_max:g}")
@@ -162,8 +173,11 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
         rounds = ", ".join(map(str, row["rounds_released"])) or "none"
         out.print(f"{row['day']} {row['state']:<7} {row['run']}", soft_wrap=True)
-        out.print(f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
-                  f"{rounds}{said}", soft_wrap=True)  # fmt: skip
+        out.print(
+            f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
+            f"{rounds}{said}",
+            soft_wrap=True,
+        )
     for run in waiting:
         out.print(f"waits for: presspool outlet approve {run}", soft_wrap=True)
     if not rows and not waiting:

@@ -28,23 +28,33 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
     period = period_of(today, policy.period)
     last = _last_reserve(ledger)
     return {
-        "origin": opened.origin, "unit": opened.unit, "order": opened.order,
-        "delta": opened.delta, "epsilon_max": book.caps.epsilon_max,
-        "claimed_epsilon": book.highest.epsilon_max, "entries": book.size,
-        "spent_nats": book.spent * events.UNIT, "capacity_nats": room * events.UNIT,
+        "origin": opened.origin,
+        "unit": opened.unit,
+        "order": opened.order,
+        "delta": opened.delta,
+        "epsilon_max": book.caps.epsilon_max,
+        "claimed_epsilon": book.highest.epsilon_max,
+        "entries": book.size,
+        "spent_nats": book.spent * events.UNIT,
+        "capacity_nats": room * events.UNIT,
         "witnessed": policy.witnesses.required,
-        "share": book.spent / room, "period": _period(ledger, period, policy),
+        "share": book.spent / room,
+        "period": _period(ledger, period, policy),
         "open": [
             {
-                "run": held.entry.run, "since": held.entry.day, "steps": held.steps,
-                "executed": held.executed, "rounds_released": sorted(held.released),
+                "run": held.entry.run,
+                "since": held.entry.day,
+                "steps": held.steps,
+                "executed": held.executed,
+                "rounds_released": sorted(held.released),
                 "share": held.charge / room,
             }
             for held in book.dangling.values()
         ],
-        "more_like_the_last": None if last is None
+        "more_like_the_last": None
+        if last is None
         else max(0, room - book.spent) // max(1, last.charge),
-    }  # fmt: skip
+    }
 
 
 def proposed(
@@ -59,10 +69,12 @@ def proposed(
             str(order): sum(_fits(expected, room=_room(order=order, **caps), order=order))
             for order in filter.PORTFOLIO
         },
-        "runs": [str(run) for run in runs], "delta": delta, "order": found.order,
+        "runs": [str(run) for run in runs],
+        "delta": delta,
+        "order": found.order,
         "epsilon_max": found.epsilon,
         "needed_epsilon_by_order": {str(order): value for order, value in found.table.items()},
-    }  # fmt: skip
+    }
 
 
 def fitting(ledger: Ledger, expected: Sequence[Event]) -> Document:
@@ -72,8 +84,12 @@ def fitting(ledger: Ledger, expected: Sequence[Event]) -> Document:
     fits = _fits(expected, room=room - book.spent, order=order)
     costs = (events.charge(event, order=order) for event in expected)
     spent = book.spent + sum(cost for cost, fit in zip(costs, fits, strict=True) if fit)
-    return {"order": order, "epsilon_max": book.caps.epsilon_max, "fits": fits,
-            "share_after": spent / room}  # fmt: skip
+    return {
+        "order": order,
+        "epsilon_max": book.caps.epsilon_max,
+        "fits": fits,
+        "share_after": spent / room,
+    }
 
 
 def _room(*, epsilon: float, delta: float, order: int) -> int:
@@ -102,10 +118,12 @@ def chosen_order(expected: Sequence[Event], *, epsilon_max: float, delta: float)
     found = filter.propose(expected, delta=delta)
     if found.epsilon > epsilon_max:
         raise InputError(
-            "the runs expected do not fit", where="--expect",
+            "the runs expected do not fit",
+            where="--expect",
             expected=f"--epsilon-max {found.epsilon:g} (order {found.order})",
-            got=f"{epsilon_max:g}", advice="raise --epsilon-max, or expect fewer runs",
-        )  # fmt: skip
+            got=f"{epsilon_max:g}",
+            advice="raise --epsilon-max, or expect fewer runs",
+        )
     return found.order
 
 
@@ -117,8 +135,11 @@ def runs_of(ledger: Ledger) -> list[Document]:
         match entry := entries.parse_entry(body):
             case entries.Reserve():
                 row = found.setdefault(entry.run, _row(entry))
-                row |= {"state": "open", "steps": entry.event.steps,
-                        "charge_nats": entry.charge * events.UNIT}  # fmt: skip
+                row |= {
+                    "state": "open",
+                    "steps": entry.event.steps,
+                    "charge_nats": entry.charge * events.UNIT,
+                }
                 by_reservation[entry.reservation] = row
             case entries.ReleaseIntent():
                 by_reservation[entry.reservation]["rounds_released"].append(entry.round)
@@ -136,20 +157,32 @@ def runs_of(ledger: Ledger) -> list[Document]:
 
 
 def _row(entry: entries.Reserve | entries.Refusal) -> Document:
-    return {"run": entry.run, "day": entry.day, "state": "", "steps": 0, "charge_nats": 0.0,
-            "rounds_released": [], "refusals": []}  # fmt: skip
+    return {
+        "run": entry.run,
+        "day": entry.day,
+        "state": "",
+        "steps": 0,
+        "charge_nats": 0.0,
+        "rounds_released": [],
+        "refusals": [],
+    }
 
 
 def _period(ledger: Ledger, period: str, policy: Policy) -> Document:
     cap, spent = policy.max_epsilon_per_period, ledger.book.charged(period=period)
-    return {"name": period, "epsilon_cap": cap, "spent_nats": spent * events.UNIT,
-            "share": None if cap is None else spent / ledger.book.room(cap)}  # fmt: skip
+    return {
+        "name": period,
+        "epsilon_cap": cap,
+        "spent_nats": spent * events.UNIT,
+        "share": None if cap is None else spent / ledger.book.room(cap),
+    }
 
 
 def _last_reserve(ledger: Ledger) -> entries.Reserve | None:
     last = None
     for body in ledger.bodies(0, ledger.book.size):
-        if b'"kind":"reserve"' in body and isinstance(e := entries.parse_entry(body),
-                                                      entries.Reserve):  # fmt: skip
+        if b'"kind":"reserve"' in body and isinstance(
+            e := entries.parse_entry(body), entries.Reserve
+        ):
             last = e
     return last

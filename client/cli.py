@@ -79,8 +79,9 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
 
     contract = read_run_file(run).contract
     if name is not None and name not in contract.outlets:
-        raise InputError("unknown outlet", where="--outlet", got=name,
-                         expected=", ".join(contract.outlets))  # fmt: skip
+        raise InputError(
+            "unknown outlet", where="--outlet", got=name, expected=", ".join(contract.outlets)
+        )
     return {
         "labels": contract.task.labels,
         "records_per_reader": contract.privacy.records_per_reader,

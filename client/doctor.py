@@ -44,13 +44,19 @@ LITTLE_BYTES, TOO_LITTLE_BYTES = 2 << 30, 200 << 20  # of free disk
 _DAY = 86_400
 
 _SMALL_RUN = {
-    "name": "self-test", "task": {"labels": ["a", "b"], "max_length": 16},
+    "name": "self-test",
+    "task": {"labels": ["a", "b"], "max_length": 16},
     "adapter": {"rank": 2, "alpha": 4, "targets": ["query", "value"]},
-    "federation": {"rounds": 1, "local_steps": 1, "quorum": 1}, "outlets": {"self": 1000},
-    "privacy": {"noise_multiplier": 1.0, "clip": 1.0, "records_per_reader": 2,
-                "sampling_rate": 0.1},
+    "federation": {"rounds": 1, "local_steps": 1, "quorum": 1},
+    "outlets": {"self": 1000},
+    "privacy": {
+        "noise_multiplier": 1.0,
+        "clip": 1.0,
+        "records_per_reader": 2,
+        "sampling_rate": 0.1,
+    },
     "optimizer": {"learning_rate": 0.1},
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +103,12 @@ def _certificate(identity: Identity, now: float) -> Finding:
     left = (identity.facts.ends - now) / _DAY
     found = f"{identity.name} of {identity.pool}, for {left:.0f} more days"
     if now >= identity.facts.ends:
-        return Finding(check="identity", state=FAULT, found=f"{identity.name}: expired",
-                       advice="ask the coordinator's operator for a new token, and join "
-                       "again")  # fmt: skip
+        return Finding(
+            check="identity",
+            state=FAULT,
+            found=f"{identity.name}: expired",
+            advice="ask the coordinator's operator for a new token, and join again",
+        )
     late = now > identity.facts.renewal_due + _DAY
     advice = "it should have renewed itself: see that `presspool outlet run` runs" if late else ""
     return Finding(check="identity", state=WARNING if late else OK, found=found, advice=advice)
@@ -115,15 +124,19 @@ def _coordinator(identity: Identity) -> Iterator[Finding]:
             yield Finding(check=name, state=WARNING, found="the coordinator gave no answer")
         return
     took = (received - sent) * 1000
-    yield Finding(check="link", state=OK, found=f"mutual TLS 1.3 to {identity.address}, "
-                  f"{took:.0f} ms with the handshake")  # fmt: skip
+    yield Finding(
+        check="link",
+        state=OK,
+        found=f"mutual TLS 1.3 to {identity.address}, {took:.0f} ms with the handshake",
+    )
     yield _clock(reply.time - (sent + received) / 2, slack=(received - sent) / 2)
     same = reply.version == __version__
     yield Finding(
-        check="version", state=OK if same else WARNING,
+        check="version",
+        state=OK if same else WARNING,
         found=f"{__version__} here, {reply.version[:40]!a} at the coordinator",
         advice="" if same else "install the same version on both sides",
-    )  # fmt: skip
+    )
 
 
 def _ask(identity: Identity) -> tuple[float, messages.CheckReply, float]:
@@ -144,14 +157,19 @@ def _clock(ahead: float, *, slack: float) -> Finding:
     state = OK if off <= CLOSE_SECONDS else WARNING if off <= FAR_SECONDS else FAULT
     side = "behind" if ahead > 0 else "ahead of"
     found = f"{off:.0f} s {side} the coordinator's"
-    return Finding(check="clock", state=state, found=found,
-                   advice="" if state == OK else "set the clock by NTP, here or there")  # fmt: skip
+    return Finding(
+        check="clock",
+        state=state,
+        found=found,
+        advice="" if state == OK else "set the clock by NTP, here or there",
+    )
 
 
 def _versions() -> Finding:
     parts = [f"{name} {version(name)}" for name in ("flwr", "torch", "opacus", "grpcio")]
-    return Finding(check="software", state=OK,
-                   found=", ".join([f"Python {platform.python_version()}", *parts]))  # fmt: skip
+    return Finding(
+        check="software", state=OK, found=", ".join([f"Python {platform.python_version()}", *parts])
+    )
 
 
 def _data(settings: OutletSettings) -> Finding:
@@ -160,24 +178,39 @@ def _data(settings: OutletSettings) -> Finding:
     wanted = settings.columns.model_dump().values()
     missing = [name for name in wanted if name not in there]
     if missing:
-        return Finding(check="data", state=FAULT, found=f"no column {', '.join(missing)}",
-                       advice=f"name the columns of {settings.data} in outlet.toml, "
-                       "[columns]")  # fmt: skip
-    return Finding(check="data", state=OK, found=f"{settings.data} has its columns",
-                   advice="presspool outlet check-data reads all of it")  # fmt: skip
+        return Finding(
+            check="data",
+            state=FAULT,
+            found=f"no column {', '.join(missing)}",
+            advice=f"name the columns of {settings.data} in outlet.toml, [columns]",
+        )
+    return Finding(
+        check="data",
+        state=OK,
+        found=f"{settings.data} has its columns",
+        advice="presspool outlet check-data reads all of it",
+    )
 
 
 def _ledger(path: Path, identity: Identity) -> Finding:
     if not path.exists():
-        return Finding(check="ledger", state=WARNING, found="there is none yet",
-                       advice="presspool outlet budget init")  # fmt: skip
+        return Finding(
+            check="ledger",
+            state=WARNING,
+            found="there is none yet",
+            advice="presspool outlet budget init",
+        )
     with Ledger(path) as ledger:
         book = ledger.book
         origin = book.opened.origin
         own = notes.Signer.load(origin, identity.keys.log.secret, kind=notes.NOTE).key.text
         if own != book.key:
-            return Finding(check="ledger", state=FAULT, found="signed by another key than log.key",
-                           advice="put back the key that the ledger was made with")  # fmt: skip
+            return Finding(
+                check="ledger",
+                state=FAULT,
+                found="signed by another key than log.key",
+                advice="put back the key that the ledger was made with",
+            )
         return Finding(check="ledger", state=OK, found=f"{book.size} entries, whole")
 
 
@@ -193,34 +226,51 @@ def _witnesses(identity: Identity) -> Finding:
     rule = WitnessRule.of(identity, liars=rules.liars)
     found = evidence(rule.folder, rule.log)
     if found is not None:
-        return Finding(check="witnesses", state=FAULT,
-                       found=f"the coordinator contradicts itself: {found}",
-                       advice=f"compare with the other outlets; presspool audit fork {found} "
-                       f"--key {identity.log_key} says what it proves")  # fmt: skip
+        return Finding(
+            check="witnesses",
+            state=FAULT,
+            found=f"the coordinator contradicts itself: {found}",
+            advice=f"compare with the other outlets; presspool audit fork {found} "
+            f"--key {identity.log_key} says what it proves",
+        )
     if not rules.required:
-        return Finding(check="witnesses", state=WARNING, found="not required: nobody would notice "
-                       "a coordinator that shows each outlet another run",
-                       advice="approve peers, and write required = true under [witnesses] in "
-                       "policy.toml")  # fmt: skip
+        return Finding(
+            check="witnesses",
+            state=WARNING,
+            found="not required: nobody would notice "
+            "a coordinator that shows each outlet another run",
+            advice="approve peers, and write required = true under [witnesses] in policy.toml",
+        )
     try:
         rule.check_peers()
     except GuardError as error:
         return _fault("witnesses", error)
     least = needed(peers=len(rule.approved), liars=rules.liars)
     names = ", ".join(peer.outlet for peer in rule.approved)
-    return Finding(check="witnesses", state=OK, found=f"{least} of {len(rule.approved)} approved "
-                   f"peers must have seen a round: {names}")  # fmt: skip
+    return Finding(
+        check="witnesses",
+        state=OK,
+        found=f"{least} of {len(rule.approved)} approved peers must have seen a round: {names}",
+    )
 
 
 def _disk(home: Path) -> Finding:
     free = shutil.disk_usage(home).free
     found = f"{free / (1 << 30):.1f} GiB free"
     if not os.access(home, os.W_OK) or free < TOO_LITTLE_BYTES:
-        return Finding(check="disk", state=FAULT, found=f"{found}, or not writable",
-                       advice=f"make room, or let this user write to {home}")  # fmt: skip
+        return Finding(
+            check="disk",
+            state=FAULT,
+            found=f"{found}, or not writable",
+            advice=f"make room, or let this user write to {home}",
+        )
     low = free < LITTLE_BYTES
-    return Finding(check="disk", state=WARNING if low else OK, found=found,
-                   advice="make room: unfinished work is kept on disk" if low else "")  # fmt: skip
+    return Finding(
+        check="disk",
+        state=WARNING if low else OK,
+        found=found,
+        advice="make room: unfinished work is kept on disk" if low else "",
+    )
 
 
 def _engine(run: Path | None) -> Finding:
@@ -230,8 +280,9 @@ def _engine(run: Path | None) -> Finding:
     body = read_run_file(run).contract if run else parse_contract(_SMALL_RUN)
     contract: Contract = freeze(body)
     prove(build(contract), contract)
-    return Finding(check="engine", state=OK,
-                   found=f"clips, noises, trains and saves with {contract.model.id}")  # fmt: skip
+    return Finding(
+        check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
+    )
 
 
 def _checked(name: str, check: Callable[[], Finding]) -> Finding:
@@ -246,5 +297,4 @@ def _checked(name: str, check: Callable[[], Finding]) -> Finding:
 def _fault(name: str, error: PressPoolError) -> Finding:
     where = f"{error.where}: " if error.where else ""
     got = f" ({error.got})" if error.got is not None and not isinstance(error, LinkError) else ""
-    return Finding(check=name, state=FAULT, found=f"{where}{error.what}{got}",
-                   advice=error.advice)  # fmt: skip
+    return Finding(check=name, state=FAULT, found=f"{where}{error.what}{got}", advice=error.advice)

@@ -29,8 +29,11 @@ def doctor(
     for finding in examine(home, run=run):
         findings.append(finding)
         if not as_json:
-            out.print(f"{finding.state:<8} {finding.check:<9} {finding.found}", soft_wrap=True,
-                      markup=False)  # fmt: skip
+            out.print(
+                f"{finding.state:<8} {finding.check:<9} {finding.found}",
+                soft_wrap=True,
+                markup=False,
+            )
             if finding.advice:
                 out.print(f"{'':<18} to do: {finding.advice}", soft_wrap=True, markup=False)
     if as_json:

@@ -61,9 +61,12 @@ def _read(
         return np.array(mask, np.bool_)
 
     readers = read_readers(
-        settings.data, columns=settings.columns, labels=contract.task.labels, strict=False,
+        settings.data,
+        columns=settings.columns,
+        labels=contract.task.labels,
+        strict=False,
         choose=choose,
-    )  # fmt: skip
+    )
     return readers, kept
 
 

@@ -65,8 +65,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append("no run is known in which the reader could have been drawn")
     for row in found["runs"]:
         lines.append(f"could have been drawn in {_run(row)}")
-        lines += [f"  adapter {a['digest']} (round {a['round']} began with it)"
-                  for a in row["adapters"]]  # fmt: skip
+        lines += [
+            f"  adapter {a['digest']} (round {a['round']} began with it)" for a in row["adapters"]
+        ]
         if row["rounds_released"]:
             lines.append("  and the run's final adapter, which its coordinator names")
     lines += [f"nobody noted who was eligible in {_run(row)}" for row in found["runs_nobody_noted"]]
@@ -86,11 +87,15 @@ def _records(found: dict[str, Any]) -> str:
         return f"NOT REMOVED: {data['file']}: {data['obstacle']}. Only the exclusion holds"
     count = "1 record" if data["records"] == 1 else f"{data['records']} records"
     if not data["records"]:
-        return (f"{data['file']} holds no record of this id; should it come back in a later "
-                "export, it is left out")  # fmt: skip
+        return (
+            f"{data['file']} holds no record of this id; should it come back in a later "
+            "export, it is left out"
+        )
     if data["obstacle"]:
-        return (f"NOT REMOVED: {data['file']} still holds {count}: "
-                f"{data['obstacle']}. Remove them where the file comes from")  # fmt: skip
+        return (
+            f"NOT REMOVED: {data['file']} still holds {count}: "
+            f"{data['obstacle']}. Remove them where the file comes from"
+        )
     verb = "would be removed" if found["dry_run"] else "removed"
     return f"{count} {verb} in {data['file']}; all others are as they were"
 

@@ -33,9 +33,12 @@ STATEMENT = (
 
 
 def erase(
-    home: Path, reader: str, *, dry_run: bool = False,
+    home: Path,
+    reader: str,
+    *,
+    dry_run: bool = False,
     watch: Moved = lambda _done, _total: None,
-) -> Document:  # fmt: skip
+) -> Document:
     """Exclude a reader, find the runs concerned, and remove the records.
 
     Args:
@@ -54,23 +57,29 @@ def erase(
     with nullcontext() if dry_run else register.locked():
         new = None if dry_run else register.exclude(reader)
         concerned, noted = register.runs_of(reader), register.noted()
-        removal = remove(settings.data, columns=settings.columns, reader=reader,
-                         dry_run=dry_run, watch=watch)  # fmt: skip
+        removal = remove(
+            settings.data, columns=settings.columns, reader=reader, dry_run=dry_run, watch=watch
+        )
     runs = _runs(homes.ledger_path(home))
     return {
-        "dry_run": dry_run, "excluded": not dry_run, "excluded_before": new is False,
+        "dry_run": dry_run,
+        "excluded": not dry_run,
+        "excluded_before": new is False,
         "data": _data(settings.data, removal),
         "runs": [runs.get(run, _unknown(run)) for run in sorted(concerned)],
         "runs_nobody_noted": [row for run, row in runs.items() if run not in noted],
         "statement": STATEMENT,
-    }  # fmt: skip
+    }
 
 
 def _data(path: Path, removal: Removal) -> Document:
     return {
-        "file": str(path), "records": removal.records, "removed": removal.removed,
-        "obstacle": removal.obstacle or None, "unreadable_records": removal.unreadable,
-    }  # fmt: skip
+        "file": str(path),
+        "records": removal.records,
+        "removed": removal.removed,
+        "obstacle": removal.obstacle or None,
+        "unreadable_records": removal.unreadable,
+    }
 
 
 def _runs(path: Path) -> dict[str, Document]:

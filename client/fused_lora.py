@@ -86,8 +86,13 @@ class FusedLora:
         if args or kwargs or dtype is None or not self._is_plain():
             return self._forward(x, *args, **kwargs)  # type: ignore[no-any-return]
         tensors = (
-            x, self.base.weight, self.a.weight, self.b.weight, self.base.bias, self.b.bias,
-        )  # fmt: skip
+            x,
+            self.base.weight,
+            self.a.weight,
+            self.b.weight,
+            self.base.bias,
+            self.b.bias,
+        )
         cast = (None if t is None else t.to(dtype) for t in tensors)
         return _FusedLora.apply(*cast, self)  # type: ignore[no-untyped-call, no-any-return]
 

@@ -151,9 +151,7 @@ class RealGate:
         with self._recorded(contract):
             guard.check_adapter(task.state, shapes=_shapes(model), largest=largest)
         guard.check_frozen(model, contract)
-        with self.budget.round(
-            contract, number=task.round, adapter=digest(task.state)
-        ) as meter:  # fmt: skip
+        with self.budget.round(contract, number=task.round, adapter=digest(task.state)) as meter:
             yield meter
 
     @contextmanager
@@ -182,10 +180,13 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
     ) as budget:
         yield RealGate(
-            name=settings.name, policy=policy, budget=budget, clock=lambda: datetime.now(UTC),
+            name=settings.name,
+            policy=policy,
+            budget=budget,
+            clock=lambda: datetime.now(UTC),
             approvals=Approvals(settings.policy.parent / FOLDER),
             witnesses=_witnesses(settings.home, policy),
-        )  # fmt: skip
+        )
 
 
 def _shapes(model: PeftModel) -> guard.Shapes:

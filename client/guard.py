@@ -75,11 +75,14 @@ def admit(contract: Contract, policy: Policy) -> None:
     for found in findings(contract, policy):
         if not found.holds:
             raise GuardError(
-                found.code, "this outlet refuses the run", where=f"policy.toml {found.key}",
-                expected=f"{found.field}: {found.allowed}", got=found.asked,
+                found.code,
+                "this outlet refuses the run",
+                where=f"policy.toml {found.key}",
+                expected=f"{found.field}: {found.allowed}",
+                got=found.asked,
                 advice=f"ask the coordinator for {found.change}, or {_amend(found.key)} "
                 "if your rules allow it",
-            )  # fmt: skip
+            )
 
 
 def findings(contract: Contract, policy: Policy) -> Iterator[Finding]:
@@ -100,12 +103,14 @@ def check_round(contract: Contract, *, name: str, number: int) -> None:
     """
     if name not in contract.outlets or not 1 <= number <= contract.federation.rounds:
         raise GuardError(
-            "round-not-agreed", "this outlet refuses a round that nobody agreed on",
+            "round-not-agreed",
+            "this outlet refuses a round that nobody agreed on",
             where="contract [federation] rounds, [outlets]",
             expected=f"rounds 1 to {contract.federation.rounds}, of outlets "
             + ", ".join(contract.outlets),
-            got=f"round {number} of {name}", advice="ask the coordinator for a new contract",
-        )  # fmt: skip
+            got=f"round {number} of {name}",
+            advice="ask the coordinator for a new contract",
+        )
 
 
 def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) -> None:
@@ -123,9 +128,12 @@ def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) ->
     if fault is not None:
         code, expected, got = fault
         raise GuardError(
-            code, "this outlet refuses the adapter that came with the round", expected=expected,
-            got=got, advice="ask the coordinator what it sent; nothing was trained from it",
-        )  # fmt: skip
+            code,
+            "this outlet refuses the adapter that came with the round",
+            expected=expected,
+            got=got,
+            advice="ask the coordinator what it sent; nothing was trained from it",
+        )
 
 
 def adapter_fault(
@@ -181,11 +189,13 @@ def check_time(policy: Policy, now: datetime) -> None:
     clock = now.astimezone(UTC) if quiet.zone == "utc" else now.astimezone()
     if quiet.hold(clock.time()):
         raise NotNowError(
-            "not-now-quiet-hours", "these are this outlet's quiet hours",
+            "not-now-quiet-hours",
+            "these are this outlet's quiet hours",
             where="policy.toml quiet_hours",
             expected=f"a time outside {quiet.start:%H:%M} to {quiet.end:%H:%M} ({quiet.zone})",
-            got=f"{clock:%H:%M}", advice="nothing: the coordinator asks again",
-        )  # fmt: skip
+            got=f"{clock:%H:%M}",
+            advice="nothing: the coordinator asks again",
+        )
 
 
 def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> None:
@@ -196,58 +206,112 @@ def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> Non
     """
     if policy.manual_approval and not approved:
         raise NotNowError(
-            "not-now-approval", f"the run {contract.name!r} waits for a person's approval",
-            where="policy.toml manual_approval", got=contract.digest,
+            "not-now-approval",
+            f"the run {contract.name!r} waits for a person's approval",
+            where="policy.toml manual_approval",
+            got=contract.digest,
             advice=f"read it, then: presspool outlet approve {contract.digest}",
-        )  # fmt: skip
+        )
 
 
 def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     task, federation, privacy = contract.task, contract.federation, contract.privacy
     yield Finding(
-        code="policy-task", key="tasks", field="[task] kind", asked=task.kind,
-        allowed=f"one of {', '.join(policy.tasks)}", holds=task.kind in policy.tasks,
+        code="policy-task",
+        key="tasks",
+        field="[task] kind",
+        asked=task.kind,
+        allowed=f"one of {', '.join(policy.tasks)}",
+        holds=task.kind in policy.tasks,
         change="another task",
-    )  # fmt: skip
+    )
     yield _base_model(contract, policy)
-    yield _at_most("policy-rounds", "max_rounds", "[federation] rounds", federation.rounds,
-                   policy.max_rounds, "fewer rounds")  # fmt: skip
-    yield _at_most("policy-steps", "max_steps", "[federation] rounds × local_steps",
-                   contract.steps, policy.max_steps, "fewer steps")  # fmt: skip
-    yield _at_most("policy-sampling-rate", "max_sampling_rate", "[privacy] sampling_rate",
-                   privacy.sampling_rate, policy.max_sampling_rate,
-                   "a smaller sampling rate")  # fmt: skip
-    yield _at_least("policy-noise", "min_noise_multiplier", "[privacy] noise_multiplier",
-                    privacy.noise_multiplier or 0.0, policy.min_noise_multiplier,
-                    "more noise")  # fmt: skip
-    yield _at_most("policy-delta", "max_delta", "[privacy] delta", privacy.delta,
-                   policy.max_delta, "a smaller δ")  # fmt: skip
+    yield _at_most(
+        "policy-rounds",
+        "max_rounds",
+        "[federation] rounds",
+        federation.rounds,
+        policy.max_rounds,
+        "fewer rounds",
+    )
+    yield _at_most(
+        "policy-steps",
+        "max_steps",
+        "[federation] rounds × local_steps",
+        contract.steps,
+        policy.max_steps,
+        "fewer steps",
+    )
+    yield _at_most(
+        "policy-sampling-rate",
+        "max_sampling_rate",
+        "[privacy] sampling_rate",
+        privacy.sampling_rate,
+        policy.max_sampling_rate,
+        "a smaller sampling rate",
+    )
+    yield _at_least(
+        "policy-noise",
+        "min_noise_multiplier",
+        "[privacy] noise_multiplier",
+        privacy.noise_multiplier or 0.0,
+        policy.min_noise_multiplier,
+        "more noise",
+    )
+    yield _at_most(
+        "policy-delta",
+        "max_delta",
+        "[privacy] delta",
+        privacy.delta,
+        policy.max_delta,
+        "a smaller δ",
+    )
     yield _targets(contract, policy)
-    yield _at_least("policy-cohort", "min_outlets", "[outlets]", len(contract.outlets),
-                    policy.min_outlets, "more outlets")  # fmt: skip
+    yield _at_least(
+        "policy-cohort",
+        "min_outlets",
+        "[outlets]",
+        len(contract.outlets),
+        policy.min_outlets,
+        "more outlets",
+    )
 
 
 def _epsilon(contract: Contract, policy: Policy) -> Finding:
     # Rounded for people; compared as it is.
     epsilon = contract.plan.epsilon()
-    found = _at_most("policy-epsilon", "max_epsilon_per_run", "ε of the whole run", epsilon,
-                     policy.max_epsilon_per_run, "less ε: more noise or fewer steps")  # fmt: skip
+    found = _at_most(
+        "policy-epsilon",
+        "max_epsilon_per_run",
+        "ε of the whole run",
+        epsilon,
+        policy.max_epsilon_per_run,
+        "less ε: more noise or fewer steps",
+    )
     asked = "no protection" if math.isinf(epsilon) else f"{epsilon:.4f}"
     return Finding(
-        code=found.code, key=found.key, field=found.field, allowed=found.allowed,
-        holds=found.holds, change=found.change, asked=asked,
-    )  # fmt: skip
+        code=found.code,
+        key=found.key,
+        field=found.field,
+        allowed=found.allowed,
+        holds=found.holds,
+        change=found.change,
+        asked=asked,
+    )
 
 
 def _base_model(contract: Contract, policy: Policy) -> Finding:
     spec = contract.model
     known = {(pin.weights, pin.tokenizer) for pin in policy.base_models}
     return Finding(
-        code="policy-base-model", key="base_models", field="[model] weights, tokenizer",
+        code="policy-base-model",
+        key="base_models",
+        field="[model] weights, tokenizer",
         asked=f"{spec.id!r}: weights {spec.weights}, tokenizer {spec.tokenizer}",
         allowed="the hashes of " + " or ".join(pin.name for pin in policy.base_models),
-        holds=(spec.weights, spec.tokenizer) in known, change="an allowed base model",
-    )  # fmt: skip
+        holds=(spec.weights, spec.tokenizer) in known,
+        change="an allowed base model",
+    )
 
 
 def _targets(contract: Contract, policy: Policy) -> Finding:
@@ -255,24 +319,42 @@ def _targets(contract: Contract, policy: Policy) -> Finding:
     # Where only the head trains, the branch stays zero and its targets do nothing.
     strange = [] if spec.aggregation == "head" else sorted({*spec.targets} - {*policy.lora_targets})
     return Finding(
-        code="policy-targets", key="lora_targets", field="[adapter] targets",
-        asked=", ".join(spec.targets), allowed=f"among {', '.join(policy.lora_targets)}",
-        holds=not strange, change="other LoRA targets",
-    )  # fmt: skip
+        code="policy-targets",
+        key="lora_targets",
+        field="[adapter] targets",
+        asked=", ".join(spec.targets),
+        allowed=f"among {', '.join(policy.lora_targets)}",
+        holds=not strange,
+        change="other LoRA targets",
+    )
 
 
 def _at_most(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
 ) -> Finding:
-    return Finding(code=code, key=key, field=field, asked=asked, allowed=f"at most {bound:g}",
-                   holds=asked <= bound, change=change)  # fmt: skip
+    return Finding(
+        code=code,
+        key=key,
+        field=field,
+        asked=asked,
+        allowed=f"at most {bound:g}",
+        holds=asked <= bound,
+        change=change,
+    )
 
 
 def _at_least(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
 ) -> Finding:
-    return Finding(code=code, key=key, field=field, asked=asked, allowed=f"at least {bound:g}",
-                   holds=asked >= bound, change=change)  # fmt: skip
+    return Finding(
+        code=code,
+        key=key,
+        field=field,
+        asked=asked,
+        allowed=f"at least {bound:g}",
+        holds=asked >= bound,
+        change=change,
+    )
 
 
 def _amend(key: str) -> str:

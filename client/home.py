@@ -65,9 +65,12 @@ def ledger_in(home: Path) -> Iterator[Ledger]:
         ledger = Ledger(path)
     except LedgerError as error:
         raise InputError(
-            error.what, where=str(path), expected="this outlet's ledger", got=error.got,
+            error.what,
+            where=str(path),
+            expected="this outlet's ledger",
+            got=error.got,
             advice="make one: presspool outlet budget init",
-        ) from None  # fmt: skip
+        ) from None
     with ledger:
         yield ledger
 

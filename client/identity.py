@@ -162,20 +162,31 @@ class Identity:
             root = (folder / "root.pem").read_bytes()
             certificate = (folder / "certificate.pem").read_bytes()
         except (OSError, ValueError, ValidationError) as error:
-            raise InputError("this outlet has not joined a pool", where=str(folder),
-                             got=type(error).__name__,
-                             advice="presspool outlet join TOKEN") from None  # fmt: skip
+            raise InputError(
+                "this outlet has not joined a pool",
+                where=str(folder),
+                got=type(error).__name__,
+                advice="presspool outlet join TOKEN",
+            ) from None
         keys = Keys.read(home)
         try:
             facts = check_outlet(certificate, root=root, name=found.outlet, key=keys.tls)
         except EvidenceError as error:
-            raise InputError(error.what, where=str(folder), expected=error.expected,
-                             got=error.got) from None  # fmt: skip
+            raise InputError(
+                error.what, where=str(folder), expected=error.expected, got=error.got
+            ) from None
         return cls(
-            home=home, name=found.outlet, pool=found.pool, address=found.address, root=root,
-            certificate=certificate, facts=facts, keys=keys,
-            contract_key=bytes.fromhex(found.contract_key), log_key=found.log_key,
-        )  # fmt: skip
+            home=home,
+            name=found.outlet,
+            pool=found.pool,
+            address=found.address,
+            root=root,
+            certificate=certificate,
+            facts=facts,
+            keys=keys,
+            contract_key=bytes.fromhex(found.contract_key),
+            log_key=found.log_key,
+        )
 
     @classmethod
     def store(cls, home: Path, token: Token, certificate: bytes) -> Self:
@@ -188,9 +199,12 @@ class Identity:
         keys = Keys.read(home)
         check_outlet(certificate, root=token.root, name=token.outlet, key=keys.tls)
         pinned = _Coordinator(
-            pool=token.pool, outlet=token.outlet, address=token.address,
-            contract_key=token.contract_key.hex(), log_key=token.log_key,
-        )  # fmt: skip
+            pool=token.pool,
+            outlet=token.outlet,
+            address=token.address,
+            contract_key=token.contract_key.hex(),
+            log_key=token.log_key,
+        )
         folder = identity_folder(home)
         replace_file(folder / "root.pem", token.root)
         replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")

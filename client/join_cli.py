@@ -67,8 +67,9 @@ def _show_fingerprint(token: Token, begun: Joining) -> None:
     err.print(
         "read it to the coordinator's operator, who types\n"
         f"  presspool coordinator admit {token.outlet} {begun.fingerprint}\n"
-        "waiting; Ctrl-C stops, the same command goes on", soft_wrap=True,
-    )  # fmt: skip
+        "waiting; Ctrl-C stops, the same command goes on",
+        soft_wrap=True,
+    )
 
 
 def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
@@ -87,8 +88,11 @@ def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
         except LinkError as error:
             if time.monotonic() + pause > until:
                 raise
-            err.print(f"{error.what}: {error.got}; trying again in {pause:.0f} s", markup=False,
-                      soft_wrap=True)  # fmt: skip
+            err.print(
+                f"{error.what}: {error.got}; trying again in {pause:.0f} s",
+                markup=False,
+                soft_wrap=True,
+            )
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
@@ -96,11 +100,17 @@ def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
 def _report(identity: Identity, *, as_json: bool) -> None:
     until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(identity.facts.ends))
     if as_json:
-        print_json({
-            "outlet": identity.name, "pool": identity.pool, "address": identity.address,
-            "home": str(identity.home), "certificate_until": until,
-            "update_key": identity.update.public.hex(), "log_key": identity.keys.log.public.hex(),
-        })  # fmt: skip
+        print_json(
+            {
+                "outlet": identity.name,
+                "pool": identity.pool,
+                "address": identity.address,
+                "home": str(identity.home),
+                "certificate_until": until,
+                "update_key": identity.update.public.hex(),
+                "log_key": identity.keys.log.public.hex(),
+            }
+        )
         return
     out.print(f"{identity.name} is a member of {identity.pool}", soft_wrap=True)
     out.print(f"certificate until {until}; it renews by itself", soft_wrap=True)

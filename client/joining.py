@@ -70,8 +70,9 @@ class Joining:
             FolderError: another process joins here.
             StorageError: the disk refuses.
         """
-        busy = FolderError("another process joins here", where=str(home),
-                           advice="let it finish, or end it")  # fmt: skip
+        busy = FolderError(
+            "another process joins here", where=str(home), advice="let it finish, or end it"
+        )
         with (
             locked(private_folder(identity_folder(home)) / "lock", busy=busy),
             channel(token.address, token.credential, root=token.root) as link,
@@ -83,9 +84,11 @@ class Joining:
         """What the two operators compare."""
         tls = requested_key(make_request(self.keys.tls))
         return PublicKeys(
-            tls=tls, update=self.keys.update.public, log=self.keys.log.public,
+            tls=tls,
+            update=self.keys.update.public,
+            log=self.keys.log.public,
             witness=self.keys.witness.public,
-        ).fingerprint  # fmt: skip
+        ).fingerprint
 
     def ask(self) -> None:
         """Send the public keys, with a proof that each private one is here.
@@ -95,8 +98,13 @@ class Joining:
             LinkError: the coordinator cannot be reached.
         """
         request = make_request(self.keys.tls)
-        proofs = prove(self.token.invitation, request, update=self.keys.update,
-                       log=self.keys.log, witness=self.keys.witness)  # fmt: skip
+        proofs = prove(
+            self.token.invitation,
+            request,
+            update=self.keys.update,
+            log=self.keys.log,
+            witness=self.keys.witness,
+        )
         with explaining(self.token.address):
             EnrolmentStub(self.link).Join(  # type: ignore[no-untyped-call]
                 messages.JoinRequest(**proofs.__dict__), timeout=CALL_SECONDS
@@ -130,10 +138,12 @@ def joined(token: Token, home: Path, *, now: float) -> Identity | None:
     found = Identity.read(home)
     if (found.root, found.name) != (token.root, token.outlet):
         raise FolderError(
-            "this home belongs to another membership", where=str(home),
-            expected=f"{token.outlet} in {token.pool}", got=f"{found.name} in {found.pool}",
+            "this home belongs to another membership",
+            where=str(home),
+            expected=f"{token.outlet} in {token.pool}",
+            got=f"{found.name} in {found.pool}",
             advice="choose another --home; its keys are never replaced",
-        )  # fmt: skip
+        )
     return found if now < found.facts.ends else None  # lapsed: joins again with the same keys
 
 
@@ -151,9 +161,12 @@ def read_token(argument: str) -> Token:
         with Path(argument).open(encoding="ascii", errors="replace") as stream:
             return Token.parse(stream.read(2 * LARGEST_TOKEN))
     except OSError:
-        raise InputError("neither a token nor a file that holds one", where="TOKEN",
-                         expected=f"a line that begins {PREFIX}, a file, or - for input",
-                         got=ascii(argument[:60])) from None  # fmt: skip
+        raise InputError(
+            "neither a token nor a file that holds one",
+            where="TOKEN",
+            expected=f"a line that begins {PREFIX}, a file, or - for input",
+            got=ascii(argument[:60]),
+        ) from None
 
 
 def renew_if_due(identity: Identity, *, now: float) -> Identity:
@@ -196,8 +209,9 @@ def explaining(address: str) -> Iterator[None]:
             what, advice = enrolment.REFUSALS[details]
             raise InputError(what, where=address, got=details, advice=advice) from None
         raise LinkError(
-            "cannot talk to the coordinator", where=address,
+            "cannot talk to the coordinator",
+            where=address,
             got=f"{code.name}: {details[:200]!a}",
             advice="see that it runs and can be reached, and that this computer's clock is right; "
             "then type the same command",
-        ) from None  # fmt: skip
+        ) from None

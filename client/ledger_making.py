@@ -52,8 +52,9 @@ class LedgerWish:
             ("unit", self.unit in ("reader", "record"), "reader or record"),
         ):
             if not holds:
-                raise InputError(name, where=f"--{name}", expected=expected,
-                                 got=getattr(self, name))  # fmt: skip
+                raise InputError(
+                    name, where=f"--{name}", expected=expected, got=getattr(self, name)
+                )
 
 
 def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
@@ -67,8 +68,10 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         LedgerError: there is a ledger already, or a cap has no capacity.
     """
     settings, policy_file, path = (
-        homes.settings_in(home), homes.policy_path(home), homes.ledger_path(home),
-    )  # fmt: skip
+        homes.settings_in(home),
+        homes.policy_path(home),
+        homes.ledger_path(home),
+    )
     wrote_policy = not policy_file.exists()
     if wrote_policy:
         replace_file(policy_file, EXAMPLE.encode())
@@ -77,22 +80,33 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
     )
     caps.check(delta=wish.delta, order=wish.order)
     if path.exists():
-        raise LedgerError("there is a ledger already", where=str(path),
-                          advice="keep it: a new one would forget what was spent")  # fmt: skip
+        raise LedgerError(
+            "there is a ledger already",
+            where=str(path),
+            advice="keep it: a new one would forget what was spent",
+        )
     signer = notes.Signer.load(
-        wish.origin or origin_of(settings.name), _key(home, new=wish.new_key).secret,
+        wish.origin or origin_of(settings.name),
+        _key(home, new=wish.new_key).secret,
         kind=notes.NOTE,
-    )  # fmt: skip
-    Ledger.create(path, signer=signer, unit=wish.unit, order=wish.order, delta=wish.delta,
-                  caps=caps).close()  # fmt: skip
+    )
+    Ledger.create(
+        path, signer=signer, unit=wish.unit, order=wish.order, delta=wish.delta, caps=caps
+    ).close()
     missing = settings.ledger is None
     return {
-        "ledger": str(path), "policy": str(policy_file), "policy_written": wrote_policy,
-        "key": signer.key.text, "order": wish.order, "epsilon_max": wish.epsilon_max,
-        "delta": wish.delta, "unit": wish.unit,
+        "ledger": str(path),
+        "policy": str(policy_file),
+        "policy_written": wrote_policy,
+        "key": signer.key.text,
+        "order": wish.order,
+        "epsilon_max": wish.epsilon_max,
+        "delta": wish.delta,
+        "unit": wish.unit,
         "add_to_outlet_toml": [f'policy = "{homes.POLICY}"', f'ledger = "{homes.LEDGER}"']
-        if missing else [],
-    }  # fmt: skip
+        if missing
+        else [],
+    }
 
 
 def _key(home: Path, *, new: bool) -> SigningKey:
@@ -104,9 +118,11 @@ def _key(home: Path, *, new: bool) -> SigningKey:
             if path.exists():
                 raise
             raise InputError(
-                "no key to sign the ledger with", where=str(path), got=error.got,
+                "no key to sign the ledger with",
+                where=str(path),
+                got=error.got,
                 advice="join a pool first (presspool outlet join TOKEN), or give --new-key",
-            ) from None  # fmt: skip
+            ) from None
     private_folder(path.parent)
     key = SigningKey.generate()
     key.write(path)

@@ -106,8 +106,9 @@ class LogCopy:
             self._forget()
             raise ContradictionError(
                 "a head that does not continue the one before",
-                heads=[held.encode().decode(), note.encode().decode()], leaves=leaves,
-            )  # fmt: skip
+                heads=[held.encode().decode(), note.encode().decode()],
+                leaves=leaves,
+            )
 
     def _check_rounds(self, note: notes.Note, head: Checkpoint) -> None:
         """Take the entries that are new into the account of rounds."""

@@ -212,21 +212,36 @@ class Node:
         """
         header = open_task(signed, self._identity.contract_key)
         if header.outlet != self._identity.name:
-            raise EvidenceError("a task of another outlet", where="task", got=header.outlet,
-                                expected=self._identity.name)  # fmt: skip
+            raise EvidenceError(
+                "a task of another outlet",
+                where="task",
+                got=header.outlet,
+                expected=self._identity.name,
+            )
         newest = self._spool.newest(header.run)
         if newest is None:
             return Task(header, signed)
         if newest.header.contract != header.contract:
-            raise EvidenceError("the run has another contract now", where=f"run {header.run}",
-                                expected=newest.header.contract, got=header.contract)  # fmt: skip
+            raise EvidenceError(
+                "the run has another contract now",
+                where=f"run {header.run}",
+                expected=newest.header.contract,
+                got=header.contract,
+            )
         if header.round < newest.header.round:
-            raise EvidenceError("a task of an earlier round", where=f"run {header.run}",
-                                expected=f"after round {newest.header.round}",
-                                got=f"round {header.round}")  # fmt: skip
+            raise EvidenceError(
+                "a task of an earlier round",
+                where=f"run {header.run}",
+                expected=f"after round {newest.header.round}",
+                got=f"round {header.round}",
+            )
         if header.round == newest.header.round and signed.body != newest.signed.body:
-            raise EvidenceError("this round's task has changed", where=f"run {header.run}",
-                                expected=newest.header.nonce, got=header.nonce)  # fmt: skip
+            raise EvidenceError(
+                "this round's task has changed",
+                where=f"run {header.run}",
+                expected=newest.header.nonce,
+                got=header.nonce,
+            )
         return Task(header, signed)
 
     # --- Train ----------------------------------------------------------------------------------
@@ -237,15 +252,26 @@ class Node:
         failure, body = _outcome(reply)
         if failure in _NOT_NOW:
             self._put_off = task.header.task
-            raise NotNowError(FAILURES[failure], "put off", where=f"run {task.header.run}",
-                              got=FAILURES[failure])  # fmt: skip
+            raise NotNowError(
+                FAILURES[failure], "put off", where=f"run {task.header.run}", got=FAILURES[failure]
+            )
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
-            outlet=header.outlet, key=key_id(key.public), run=header.run, contract=header.contract,
-            round=header.round, task=header.task, base=header.base, body=body_digest(body),
-            bytes=len(body), nonce=header.nonce, reserve=reserve, root=root, failure=failure,
-        )  # fmt: skip
+            outlet=header.outlet,
+            key=key_id(key.public),
+            run=header.run,
+            contract=header.contract,
+            round=header.round,
+            task=header.task,
+            base=header.base,
+            body=body_digest(body),
+            bytes=len(body),
+            nonce=header.nonce,
+            reserve=reserve,
+            root=root,
+            failure=failure,
+        )
         self._spool.seal(task, sign_update(sealed, key), body)
 
     def _reply(self, task: Task) -> Message:
@@ -285,9 +311,11 @@ def _content(task: Task, body: bytes) -> RecordDict:
     found = (said.digest, said.round, digest(said.state))
     if found != (task.header.contract, task.header.round, task.header.base):
         raise ContractError(
-            "the task is another than its signed header says", where=f"task {task.header.task}",
-            expected=(task.header.contract, task.header.round, task.header.base), got=found,
-        )  # fmt: skip
+            "the task is another than its signed header says",
+            where=f"task {task.header.task}",
+            expected=(task.header.contract, task.header.round, task.header.base),
+            got=found,
+        )
     return content
 
 

@@ -128,9 +128,10 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
             or count != len(grouped)
         ):
             raise PlanError(
-                "clip groups", expected=f"{sorted(self.plan.clip)}, each parameter in one",
+                "clip groups",
+                expected=f"{sorted(self.plan.clip)}, each parameter in one",
                 got=f"{sorted(self.groups)}",
-            )  # fmt: skip
+            )
 
 
 def _clip_factors(gradients: Sequence[Tensor], bound: float) -> Tensor:

@@ -55,13 +55,17 @@ def approved(home: Path) -> tuple[PeerKeys, ...]:
         if path.stat().st_size > LARGEST_FILE:
             raise ValueError
         lines = _LINES.validate_json(path.read_bytes())
-        return tuple(PeerKeys.parse(line.outlet, witness=line.witness_key, log=line.log_key)
-                     for line in lines)  # fmt: skip
+        return tuple(
+            PeerKeys.parse(line.outlet, witness=line.witness_key, log=line.log_key)
+            for line in lines
+        )
     except (OSError, ValueError, ValidationError, EvidenceError) as error:
         raise InputError(
-            "cannot read the approved peers", where=str(path), got=type(error).__name__,
+            "cannot read the approved peers",
+            where=str(path),
+            got=type(error).__name__,
             advice="restore the file, or remove it and approve the peers again",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -> None:
@@ -78,17 +82,23 @@ def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -
     """
     if not same_fingerprint(fingerprint, offered.fingerprint):
         raise InputError(
-            "not the fingerprint of the keys that the coordinator offers", where=offered.outlet,
+            "not the fingerprint of the keys that the coordinator offers",
+            where=offered.outlet,
             expected="the one that the peer's operator reads to you from `presspool outlet peers "
-            "me`", got=ascii(fingerprint),
+            "me`",
+            got=ascii(fingerprint),
             advice="read it again; if it still differs, do not approve, and ask both operators",
-        )  # fmt: skip
+        )
     before = approved(home)
     others = [peer for peer in before if peer.outlet != offered.outlet]
     taken = {key.public for peer in (*others, own) for key in (peer.witness, peer.log)}
     if {offered.witness.public, offered.log.public} & taken:
-        raise InputError("a key that another outlet has", where=offered.outlet,
-                         expected="keys of its own", advice="ask its operator")  # fmt: skip
+        raise InputError(
+            "a key that another outlet has",
+            where=offered.outlet,
+            expected="keys of its own",
+            advice="ask its operator",
+        )
     _forget_another(WitnessFolder.at(home).heads, offered)
     _write(home, [*others, offered])
 
@@ -97,9 +107,12 @@ def withdraw(home: Path, name: str) -> None:
     """Let a peer's cosignatures count no more; raises `InputError` where it is not approved."""
     before = approved(home)
     if name not in {peer.outlet for peer in before}:
-        raise InputError("no approved peer of this name", where=ascii(name),
-                         expected=", ".join(peer.outlet for peer in before) or "nobody is approved",
-                         advice="presspool outlet peers")  # fmt: skip
+        raise InputError(
+            "no approved peer of this name",
+            where=ascii(name),
+            expected=", ".join(peer.outlet for peer in before) or "nobody is approved",
+            advice="presspool outlet peers",
+        )
     _write(home, [peer for peer in before if peer.outlet != name])
 
 

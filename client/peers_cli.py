@@ -84,15 +84,19 @@ def approve(
     identity = Identity.read(home)
     found = next((peer for peer in _offered(identity) if peer.outlet == name), None)
     if found is None:
-        raise InputError("the coordinator offers no keys of this name", where=ascii(name),
-                         expected="a member of the pool",
-                         advice="presspool outlet peers lists them")  # fmt: skip
+        raise InputError(
+            "the coordinator offers no keys of this name",
+            where=ascii(name),
+            expected="a member of the pool",
+            advice="presspool outlet peers lists them",
+        )
     kept.approve(home, found, fingerprint, own=identity.peer)
     if as_json:
         print_json(_row(found, "approved", fingerprint=found.fingerprint))
     else:
-        out.print(f"{name} is approved: its cosignatures count from the next round on",
-                  soft_wrap=True)  # fmt: skip
+        out.print(
+            f"{name} is approved: its cosignatures count from the next round on", soft_wrap=True
+        )
 
 
 @peers.command(name="withdraw")
@@ -146,5 +150,10 @@ def _rows(identity: Identity) -> list[dict[str, Any]]:
 
 
 def _row(peer: PeerKeys, state: str, *, fingerprint: str | None) -> dict[str, Any]:
-    return {"outlet": peer.outlet, "state": state, "fingerprint": fingerprint,
-            "witness_key": peer.witness.text, "log_key": peer.log.text}  # fmt: skip
+    return {
+        "outlet": peer.outlet,
+        "state": state,
+        "fingerprint": fingerprint,
+        "witness_key": peer.witness.text,
+        "log_key": peer.log.text,
+    }

@@ -165,9 +165,11 @@ def read_policy(path: Path) -> Policy:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "cannot read the outlet's policy", where=str(path), got=str(error),
+            "cannot read the outlet's policy",
+            where=str(path),
+            got=str(error),
             advice="write one: presspool outlet policy example --out policy.toml",
-        ) from None  # fmt: skip
+        ) from None
     return parse_policy(body, where=str(path))
 
 

@@ -75,15 +75,22 @@ def check(
     rules, contract = homes.policy_in(home), homes.contract_in(run)
     found = list(guard.findings(contract, rules))
     document = {
-        "run": contract.digest, "admitted": all(rule.holds for rule in found),
+        "run": contract.digest,
+        "admitted": all(rule.holds for rule in found),
         "rules": [
-            {"rule": rule.key, "field": rule.field, "asked": rule.asked, "allowed": rule.allowed,
-             "holds": rule.holds} for rule in found
+            {
+                "rule": rule.key,
+                "field": rule.field,
+                "asked": rule.asked,
+                "allowed": rule.allowed,
+                "holds": rule.holds,
+            }
+            for rule in found
         ],
         "needs_approval": rules.manual_approval
         and not homes.approvals_in(home).approved(contract.digest),
         "budget": _price(home, contract),
-    }  # fmt: skip
+    }
     print_json(document) if as_json else _print(document)
     guard.admit(contract, rules)  # a refusal is exit code 1
 
@@ -92,12 +99,14 @@ def approve(
     run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
     by: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Who approves, for the outlet's own reports; your "
-                     "account's name if not given."),
+        typer.Option(
+            metavar="NAME",
+            help="Who approves, for the outlet's own reports; your account's name if not given.",
+        ),
     ] = None,
     home: Home = HERE,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Approve a run, known by the digest of its contract: no other word may be in it.
 
     Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
@@ -109,8 +118,7 @@ def approve(
     if as_json:
         print_json({"approved": digest, "by": said.by, "day": said.day})
     else:
-        out.print(f"approved {digest} by {said.by or 'nobody named'}", markup=False,
-                  soft_wrap=True)  # fmt: skip
+        out.print(f"approved {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
 
 
 def _account() -> str:
@@ -139,11 +147,15 @@ def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
 def _print(document: dict[str, Any]) -> None:
     for rule in document["rules"]:
         verdict = "allowed" if rule["holds"] else "REFUSED"
-        out.print(f"{verdict}  {rule['field']}: {rule['asked']} ({rule['allowed']})",
-                  markup=False, soft_wrap=True)  # fmt: skip
+        out.print(
+            f"{verdict}  {rule['field']}: {rule['asked']} ({rule['allowed']})",
+            markup=False,
+            soft_wrap=True,
+        )
     if document["budget"] is not None:
         fits, share = document["budget"]["fits"], document["budget"]["share_after"]
-        out.print(f"the ledger {'holds it' if fits else 'does NOT hold it'}; {share:.1%} is used "
-                  "then")  # fmt: skip
+        out.print(
+            f"the ledger {'holds it' if fits else 'does NOT hold it'}; {share:.1%} is used then"
+        )
     if document["needs_approval"]:
         out.print(f"it needs: presspool outlet approve {document['run']}", soft_wrap=True)

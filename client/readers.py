@@ -121,9 +121,13 @@ def nobody() -> Readers:
 
 
 def read_readers(
-    path: Path, *, columns: Columns, labels: Sequence[str], strict: bool,
+    path: Path,
+    *,
+    columns: Columns,
+    labels: Sequence[str],
+    strict: bool,
     choose: Choose | None = None,
-) -> Readers:  # fmt: skip
+) -> Readers:
     """Reads one file of records.
 
     Args:
@@ -246,10 +250,12 @@ def _refuse(
     refuse_undecodable(path, tally)
     if NULL_READER in tally.dropped:
         raise DataError(
-            NULL_READER, where=str(path), got=tally.extent(NULL_READER),
+            NULL_READER,
+            where=str(path),
+            got=tally.extent(NULL_READER),
             expected=f"a reader id in column {columns.reader!r} of every record",
             advice="fill the ids in, or leave these records out; the reader is who gets protected",
-        )  # fmt: skip
+        )
     if UNKNOWN_LABEL in tally.dropped:
         raise unknown_label(path, columns.label, labels, unknown, tally)
 

@@ -86,10 +86,11 @@ class Register:
         for path in paths:
             if path.read_bytes() != name:
                 raise InputError(
-                    "an erased reader under another key", where=str(path),
+                    "an erased reader under another key",
+                    where=str(path),
                     expected="the key that erased readers were hashed with",
                     advice=f"put back {self.folder / 'key'} from a backup",
-                )  # fmt: skip
+                )
         return frozenset(bytes.fromhex(path.name) for path in paths)
 
     def note(self, run: str, tags: list[bytes]) -> None:
@@ -115,8 +116,11 @@ class Register:
 
     def locked(self) -> AbstractContextManager[object]:
         """One eraser at a time; raises `FolderError` while another is at work."""
-        busy = FolderError("another erasure is going on", where=str(self.folder),
-                           advice="wait for it, then try again")  # fmt: skip
+        busy = FolderError(
+            "another erasure is going on",
+            where=str(self.folder),
+            advice="wait for it, then try again",
+        )
         return locked(private_folder(self.folder) / "lock", busy=busy)
 
     def _part(self, name: str) -> Path:
@@ -129,8 +133,11 @@ class Register:
         path = self.folder / "key"
         if not path.exists():
             if self._notes() or any((self.folder / "excluded").glob("*")):
-                raise InputError("the key of the erased readers is lost", where=str(path),
-                                 advice="put it back from a backup")  # fmt: skip
+                raise InputError(
+                    "the key of the erased readers is lost",
+                    where=str(path),
+                    advice="put it back from a backup",
+                )
             _make_key(private_folder(self.folder) / "key")
         return read_secret(path)
 
@@ -163,7 +170,6 @@ def _make_key(path: Path) -> None:
         except FileExistsError:
             return
         except OSError as error:
-            raise StorageError("cannot make a key", where=str(path),
-                               got=error.strerror) from None  # fmt: skip
+            raise StorageError("cannot make a key", where=str(path), got=error.strerror) from None
     finally:
         Path(draft).unlink()

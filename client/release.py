@@ -39,9 +39,12 @@ def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Mes
         reply_to: the task's message.
     """
     capped = AdapterUpdate(
-        outlet=update.outlet, round=update.round, contract=update.contract, base=update.base,
+        outlet=update.outlet,
+        round=update.round,
+        contract=update.contract,
+        base=update.base,
         delta=_capped(update.delta, norm_cap),
-    )  # fmt: skip
+    )
     return Message(pack_update(capped), reply_to=reply_to)
 
 
@@ -60,9 +63,13 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
 
 
 _CODES: dict[int, tuple[type[Exception], ...]] = {
-    1: (ContractError,), 2: (ModelError,), 3: (EngineError, SelfTestError), 4: (InputError,),
-    8: (BudgetError,), 11: (LedgerError, EvidenceError),
-}  # fmt: skip
+    1: (ContractError,),
+    2: (ModelError,),
+    3: (EngineError, SelfTestError),
+    4: (InputError,),
+    8: (BudgetError,),
+    11: (LedgerError, EvidenceError),
+}
 _NUMBERS = {word: number for number, word in FAILURES.items()}
 
 

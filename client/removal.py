@@ -75,9 +75,13 @@ class _Content:
 
 
 def remove(
-    path: Path, *, columns: Columns, reader: str, dry_run: bool = False,
+    path: Path,
+    *,
+    columns: Columns,
+    reader: str,
+    dry_run: bool = False,
     watch: Moved = lambda _done, _total: None,
-) -> Removal:  # fmt: skip
+) -> Removal:
     """Take a reader's records out of a file.
 
     Args:
@@ -102,9 +106,11 @@ def remove(
         except (DataError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
             obstacle = _said(error)
     return Removal(
-        records=found.records, removed=not obstacle and not dry_run, obstacle=obstacle,
+        records=found.records,
+        removed=not obstacle and not dry_run,
+        obstacle=obstacle,
         unreadable=found.unreadable,
-    )  # fmt: skip
+    )
 
 
 def _obstacle(path: Path) -> str:
@@ -125,16 +131,19 @@ def _rewrite(path: Path, columns: Columns, reader: str, found: _Content, watch: 
         draft = folder / path.name
         _COPIES[decoders.file_format(path)[0]](path, draft, columns.reader, reader, watch)
         again = _content(draft, columns, reader)
-        expected = _Content(records=0, others=found.others, unreadable=found.unreadable,
-                            digest=found.digest)  # fmt: skip
+        expected = _Content(
+            records=0, others=found.others, unreadable=found.unreadable, digest=found.digest
+        )
         if again != expected:
             raise DataError("the other records would not have stayed as they are")
         os.chown(draft, before.st_uid, before.st_gid)
         draft.chmod(before.st_mode & 0o7777)
         now = path.stat()
         if (now.st_mtime_ns, now.st_size, now.st_ino) != (
-            before.st_mtime_ns, before.st_size, before.st_ino,
-        ):  # fmt: skip
+            before.st_mtime_ns,
+            before.st_size,
+            before.st_ino,
+        ):
             raise DataError("the file was changed meanwhile; try again")
         move_over(draft, path)
 
@@ -221,8 +230,11 @@ def _copy_parquet(path: Path, draft: Path, column: str, reader: str, watch: Move
 
 _CODECS = {"UNCOMPRESSED": "none"}
 _COPIES = {
-    ".csv": _copy_csv, ".jsonl": _copy_json, ".ndjson": _copy_json, ".parquet": _copy_parquet,
-}  # fmt: skip
+    ".csv": _copy_csv,
+    ".jsonl": _copy_json,
+    ".ndjson": _copy_json,
+    ".parquet": _copy_parquet,
+}
 
 
 @contextmanager
@@ -271,9 +283,11 @@ def _content(path: Path, columns: Columns, reader: str) -> _Content:
             hashes[2 * place].update(np.where(undecodable[~mine], -2, lengths).tobytes())
             hashes[2 * place + 1].update(b"".join(data.drop_null().to_pylist()))
     return _Content(
-        records=records, others=others, unreadable=tally.dropped[UNREADABLE],
+        records=records,
+        others=others,
+        unreadable=tally.dropped[UNREADABLE],
         digest="".join(each.hexdigest() for each in hashes),
-    )  # fmt: skip
+    )
 
 
 def _said(error: Exception) -> str:

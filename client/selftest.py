@@ -88,10 +88,12 @@ def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contra
         gradient: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
         if gradient.shape != (READERS, *parameter.shape) or not bool(gradient.any()):
             raise SelfTestError(
-                "a trained tensor received no per-reader gradient", where=name,
-                expected=f"({READERS}, …) with values", got=tuple(gradient.shape),
+                "a trained tensor received no per-reader gradient",
+                where=name,
+                expected=f"({READERS}, …) with values",
+                got=tuple(gradient.shape),
                 advice="do not train with this base model and adapter; report it",
-            )  # fmt: skip
+            )
 
 
 def _prove_clipping(
@@ -104,8 +106,12 @@ def _prove_clipping(
         sums = [p.summed_grad.double().square().sum() for p in optimizer.groups[group]]
         got = math.sqrt(float(sum(sums)))
         if not bound * (1 - 1e-3) <= got <= bound * (1 + 1e-5):
-            raise SelfTestError("clipping does not bind", where=f"group {group}",
-                                expected=f"norm {bound:g}", got=f"{got:g}")  # fmt: skip
+            raise SelfTestError(
+                "clipping does not bind",
+                where=f"group {group}",
+                expected=f"norm {bound:g}",
+                got=f"{got:g}",
+            )
     for parameter in optimizer.params:
         parameter.summed_grad = parameter.grad_sample = None
 
@@ -125,8 +131,12 @@ def _prove_noise(optimizer: ReaderOptimizer, contract: Contract) -> None:
     values = np.concatenate(gradients) * plan.expected_batch(POPULATION)
     got, slack = float(np.sqrt(np.mean(values**2))), DEVIATIONS / math.sqrt(2 * len(values))
     if not plan.noise_std * (1 - slack) <= got <= plan.noise_std * (1 + slack):
-        raise SelfTestError("noise is not of the plan's scale", expected=f"{plan.noise_std:g}",
-                            got=f"{got:g}", where=f"{len(values)} coordinates")  # fmt: skip
+        raise SelfTestError(
+            "noise is not of the plan's scale",
+            expected=f"{plan.noise_std:g}",
+            got=f"{got:g}",
+            where=f"{len(values)} coordinates",
+        )
     if optimizer.steps_taken != 1:
         raise SelfTestError("steps are not counted", expected=1, got=optimizer.steps_taken)
 

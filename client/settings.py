@@ -76,9 +76,11 @@ def read_settings(path: Path) -> OutletSettings:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "cannot read the outlet's settings", where=str(path), got=str(error),
+            "cannot read the outlet's settings",
+            where=str(path),
+            got=str(error),
             advice="see `presspool outlet --help` for an example",
-        ) from None  # fmt: skip
+        ) from None
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
     read = settings.model_copy(

@@ -70,9 +70,11 @@ class Spool:
             StorageError: the disk refuses.
         """
         busy = FolderError(
-            "another agent works here", where=str(folder), expected="one agent an outlet",
+            "another agent works here",
+            where=str(folder),
+            expected="one agent an outlet",
             advice="stop the other one first",
-        )  # fmt: skip
+        )
         with locked(private_folder(folder) / "lock", busy=busy):
             for draft in folder.glob(".*.tmp"):
                 draft.unlink()  # what a kill left half written
@@ -106,8 +108,12 @@ class Spool:
                     break
                 stream.write(chunk)
             if size != task.header.bytes or f"sha256:{hasher.hexdigest()}" != task.header.body:
-                raise LinkError("the task's body did not arrive whole", where=task.header.task,
-                                expected=f"{task.header.bytes} bytes", got=f"{size}")  # fmt: skip
+                raise LinkError(
+                    "the task's body did not arrive whole",
+                    where=task.header.task,
+                    expected=f"{task.header.bytes} bytes",
+                    got=f"{size}",
+                )
         self._tidy()
 
     def unfinished(self) -> Task | None:
@@ -195,6 +201,8 @@ def _body(path: Path) -> Iterator[bytes]:
 
 def _damaged(path: Path) -> FolderError:
     return FolderError(
-        "damaged", where=str(path), expected="what this agent wrote",
+        "damaged",
+        where=str(path),
+        expected="what this agent wrote",
         advice="look at the disk, then remove the file: its round is lost",
-    )  # fmt: skip
+    )

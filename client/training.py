@@ -152,10 +152,13 @@ def private_optimizer(
     parameters = trainable(model)
     spec, rates = contract.optimizer, contract.optimizer.learning_rate
     by_rate = [
-        {"params": [p for n, p in parameters.items() if group in ("all", group_of(n))],
-         "rate": rate, "lr": rate}
+        {
+            "params": [p for n, p in parameters.items() if group in ("all", group_of(n))],
+            "rate": rate,
+            "lr": rate,
+        }
         for group, rate in rates.items()
-    ]  # fmt: skip
+    ]
     inner: torch.optim.Optimizer = (
         torch.optim.SGD(by_rate, momentum=spec.momentum)
         if spec.name == "sgd"

@@ -71,9 +71,15 @@ class Watch:
     """
 
     def __init__(
-        self, identity: Identity, *, ledger: Path, policy: Path, link: WitnessLink,
-        news: Callable[[], None], publish: float = PUBLISH_SECONDS,
-    ) -> None:  # fmt: skip
+        self,
+        identity: Identity,
+        *,
+        ledger: Path,
+        policy: Path,
+        link: WitnessLink,
+        news: Callable[[], None],
+        publish: float = PUBLISH_SECONDS,
+    ) -> None:
         self._identity, self._path, self._policy = identity, ledger, policy
         self._link, self._news, self._publish = link, news, publish
         self._log = notes.parse_key(identity.log_key)
@@ -88,9 +94,11 @@ class Watch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._stopping.set()
         self._link.hurry()
         self._thread.join(_JOIN_SECONDS)
@@ -157,11 +165,18 @@ class Watch:
         else:
             reply = Reply(status=UNPROVEN)
         if reply.status != OK:
-            log.error("witness: no cosignature (%d) for the head of %d entries of %s", reply.status,
-                      head.size, head.origin)  # fmt: skip
+            log.error(
+                "witness: no cosignature (%d) for the head of %d entries of %s",
+                reply.status,
+                head.size,
+                head.origin,
+            )
         if reply.fork is not None:
-            log.error("witness: %s has signed two histories; the proof: %s", head.origin,
-                      self._folder.heads.fork(head.origin))  # fmt: skip
+            log.error(
+                "witness: %s has signed two histories; the proof: %s",
+                head.origin,
+                self._folder.heads.fork(head.origin),
+            )
         self._link.answer(head.origin, head.size, reply)
         return reply.status == OK
 
@@ -177,8 +192,11 @@ class Watch:
             self._copy.follow(note, held=held, fetch=self._link.entries)
         except ContradictionError as error:
             self._folder.contradicted(error.what, **error.evidence)
-            log.error("witness: the coordinator contradicts itself: %s; the proof: %s", error.what,
-                      self._folder.contradiction)  # fmt: skip
+            log.error(
+                "witness: the coordinator contradicts itself: %s; the proof: %s",
+                error.what,
+                self._folder.contradiction,
+            )
             return False
         except EvidenceError as error:
             log.error("witness: the consortium log cannot be read: %s", error)
@@ -236,8 +254,11 @@ class Watch:
         """Learn which head of it the pool has, then publish the newest."""
         own, known = self._identity.log, 0
         if ledger.refresh().key != own.key.text:
-            log.warning("witness: this ledger is signed by another key or name than %s, so peers "
-                        "cannot witness it", own.key.text)  # fmt: skip
+            log.warning(
+                "witness: this ledger is signed by another key or name than %s, so peers "
+                "cannot witness it",
+                own.key.text,
+            )
             self._is_ready()
             return
         note = self._link.head()

@@ -50,8 +50,10 @@ class WitnessLink:
         """What the coordinator says are its members' keys; nothing vouches for them."""
         with self._calling() as stub:
             found = stub.Peers(messages.PeersRequest(), timeout=CALL_SECONDS).peers
-        return [PeerKeys.parse(peer.outlet, witness=peer.witness_key, log=peer.log_key)
-                for peer in found[:MOST_PEERS]]  # fmt: skip
+        return [
+            PeerKeys.parse(peer.outlet, witness=peer.witness_key, log=peer.log_key)
+            for peer in found[:MOST_PEERS]
+        ]
 
     def wait(self, held: Mapping[str, int], *, seen: int) -> tuple[list[bytes], int]:
         """Requests for logs of which so many entries are held, once there are any.
@@ -89,10 +91,15 @@ class WitnessLink:
         """Say what the witness answered to a request for a head of so many entries."""
         with self._calling() as stub:
             stub.Answer(
-                messages.AnswerRequest(origin=origin, size=size, status=reply.status,
-                                       body=reply.body, fork=reply.fork or b""),
+                messages.AnswerRequest(
+                    origin=origin,
+                    size=size,
+                    status=reply.status,
+                    body=reply.body,
+                    fork=reply.fork or b"",
+                ),
                 timeout=CALL_SECONDS,
-            )  # fmt: skip
+            )
 
     def entries(self, start: int) -> Sequence[bytes]:
         """Entries of the consortium log from an index on."""

@@ -55,10 +55,12 @@ class WitnessRule:
     def of(cls, identity: Identity, *, liars: int) -> Self:
         """The rule at an outlet's home, as its files are now."""
         return cls(
-            log=notes.parse_key(identity.log_key), own=identity.witness.key,
-            approved=peers.approved(identity.home), liars=liars,
+            log=notes.parse_key(identity.log_key),
+            own=identity.witness.key,
+            approved=peers.approved(identity.home),
+            liars=liars,
             folder=WitnessFolder.at(identity.home),
-        )  # fmt: skip
+        )
 
     def check(self, contract: str, *, number: int, adapter: str) -> None:
         """Return if a round may be trained from this adapter.
@@ -80,9 +82,12 @@ class WitnessRule:
         said = parse_entry(proof.extra).adapter
         if said != adapter:
             self.folder.contradicted(
-                "the task starts from another adapter than the log says", contract=contract,
-                round=number - 1, task=adapter, proof=proof.encode().decode(),
-            )  # fmt: skip
+                "the task starts from another adapter than the log says",
+                contract=contract,
+                round=number - 1,
+                task=adapter,
+                proof=proof.encode().decode(),
+            )
             self.check_undivided()
         try:
             self.require(proof)
@@ -94,11 +99,14 @@ class WitnessRule:
         found = evidence(self.folder, self.log)
         if found is not None:
             raise GuardError(
-                "split-view", "the coordinator has contradicted itself", where=str(found),
-                expected="one history for all outlets", got="proof of two",
+                "split-view",
+                "the coordinator has contradicted itself",
+                where=str(found),
+                expected="one history for all outlets",
+                got="proof of two",
                 advice="compare with the other outlets' operators; nothing is trained for this "
                 "coordinator any more",
-            )  # fmt: skip
+            )
 
     def check_peers(self) -> None:
         """Raise `GuardError` where the approved peers can never be enough."""
@@ -106,16 +114,24 @@ class WitnessRule:
             needed(peers=len(self.approved), liars=self.liars)
         except LedgerError as error:
             raise GuardError(
-                "witnesses-too-few", "no quorum of witnesses can be made", where="policy.toml "
-                "[witnesses]", expected="more approved peers than may lie", got=error.got,
+                "witnesses-too-few",
+                "no quorum of witnesses can be made",
+                where="policy.toml [witnesses]",
+                expected="more approved peers than may lie",
+                got=error.got,
                 advice="approve peers: presspool outlet peers approve NAME FINGERPRINT; or write "
                 "required = false under [witnesses], and trust the coordinator",
-            ) from None  # fmt: skip
+            ) from None
 
     def require(self, proof: Proof) -> None:
         """Raise `EvidenceError` unless enough witnesses have seen the proof's head."""
-        require_quorum(proof.checkpoint, log=self.log, own=self.own, liars=self.liars,
-                       approved=[peer.witness for peer in self.approved])  # fmt: skip
+        require_quorum(
+            proof.checkpoint,
+            log=self.log,
+            own=self.own,
+            liars=self.liars,
+            approved=[peer.witness for peer in self.approved],
+        )
 
     def verify(self, contract: str, number: int, entry: bytes, proof: Proof) -> None:
         """Check that the coordinator's log has this entry for this round.
@@ -125,8 +141,11 @@ class WitnessRule:
         """
         said = parse_entry(entry)
         if (said.contract, said.round) != (contract, number):
-            raise EvidenceError("entry of another round", expected=f"round {number} of {contract}",
-                                got=f"round {said.round} of {said.contract}")  # fmt: skip
+            raise EvidenceError(
+                "entry of another round",
+                expected=f"round {number} of {contract}",
+                got=f"round {said.round} of {said.contract}",
+            )
         proof.verify(merkle.leaf_hash(entry), log=self.log)
 
     def _proof(self, contract: str, number: int) -> Proof | None:
@@ -150,8 +169,10 @@ def evidence(folder: WitnessFolder, log: notes.VerifierKey) -> Path | None:
 
 def _not_yet(contract: str, number: int, *, got: object) -> NotNowError:
     return NotNowError(
-        "not-now-witnesses", "the round before is not witnessed yet",
+        "not-now-witnesses",
+        "the round before is not witnessed yet",
         where=f"round {number - 1} of {contract}",
-        expected="this outlet's cosignature and those of enough approved peers", got=got,
+        expected="this outlet's cosignature and those of enough approved peers",
+        got=got,
         advice="nothing: it is tried again; presspool outlet doctor says who is missing",
-    )  # fmt: skip
+    )

@@ -69,9 +69,12 @@ def resolve(id: str, *, weights: str | None, tokenizer: str | None) -> BaseModel
     ):
         if pinned is not None and pinned != got:
             raise ModelError(
-                f"model {key} are not the pinned ones", where=f"[model] {id}", expected=pinned,
-                got=got, advice="use the model that the contract names, or agree on a new contract",
-            )  # fmt: skip
+                f"model {key} are not the pinned ones",
+                where=f"[model] {id}",
+                expected=pinned,
+                got=got,
+                advice="use the model that the contract names, or agree on a new contract",
+            )
     return found
 
 
@@ -103,12 +106,14 @@ def _from_hub(id: str) -> Path:
         return Path(snapshot_download(id, allow_patterns=patterns))
     except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
         raise ModelError(
-            "no base model here", where=f"[model] {id}",
+            "no base model here",
+            where=f"[model] {id}",
             expected="a folder, or a hub id that is cached or can be downloaded",
             got=f"{type(error).__name__}",
-            advice=f"for the default model offline: {INSTALL}" if id == DEFAULT_ID
+            advice=f"for the default model offline: {INSTALL}"
+            if id == DEFAULT_ID
             else "check the spelling, or give the folder of a model saved with save_pretrained",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _digest(folder: Path, *candidates: Sequence[str], what: str) -> str:
@@ -119,9 +124,11 @@ def _digest(folder: Path, *candidates: Sequence[str], what: str) -> str:
             break
     else:
         raise ModelError(
-            f"the model folder has no {what}", where=f"[model] {folder}",
-            expected=" or ".join(candidates[0]), advice="save it with save_pretrained",
-        )  # fmt: skip
+            f"the model folder has no {what}",
+            where=f"[model] {folder}",
+            expected=" or ".join(candidates[0]),
+            advice="save it with save_pretrained",
+        )
     if len(files) == 1:
         return "sha256:" + _sha256(files[0])
     lines = "".join(f"{file.name} {_sha256(file)}\n" for file in files)

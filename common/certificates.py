@@ -126,8 +126,11 @@ def issue_server(root: Credential, host: str, *, now: float) -> Credential:
     try:
         other = x509.SubjectAlternativeName([_host(host)])
     except ValueError:  # x509 takes A-labels only
-        raise InputError("host of the address", got=ascii(host), expected="an IP address or a "
-                         "DNS name, a non-ASCII one in its xn-- form") from None  # fmt: skip
+        raise InputError(
+            "host of the address",
+            got=ascii(host),
+            expected="an IP address or a DNS name, a non-ASCII one in its xn-- form",
+        ) from None
     begins = now - DAY  # an outlet may join at once with a clock that is late
     pem = _issue(root, COORDINATOR, host, public, begins, until, extra=other)
     return Credential(certificate=pem, key=key)
@@ -152,11 +155,12 @@ def issue_viewer(root: Credential, name: str, *, now: float) -> Credential:
 def to_pkcs12(credential: Credential, root: bytes, *, name: str, password: str) -> bytes:
     """A credential with its root as a browser takes it in."""
     return pkcs12.serialize_key_and_certificates(
-        name.encode(), _private(credential.key),
+        name.encode(),
+        _private(credential.key),
         x509.load_pem_x509_certificate(credential.certificate),
         [x509.load_pem_x509_certificate(root)],
         serialization.BestAvailableEncryption(password.encode()),
-    )  # fmt: skip
+    )
 
 
 def issue_outlet(root: Credential, name: str, request: bytes, *, now: float) -> bytes:
@@ -226,9 +230,12 @@ def check_outlet(pem: bytes, *, root: bytes, name: str, key: bytes) -> Facts:
         raise EvidenceError("not issued by the pool's root", where="certificate") from None
     expected = (OUTLET, name, _public_der(_private(key).public_key()))
     if (facts.kind, facts.name, facts.public) != expected:
-        raise EvidenceError("issued to somebody else", where="certificate",
-                            expected=f"{OUTLET} {name} with its own key",
-                            got=f"{facts.kind!a} {facts.name!a}")  # fmt: skip
+        raise EvidenceError(
+            "issued to somebody else",
+            where="certificate",
+            expected=f"{OUTLET} {name} with its own key",
+            got=f"{facts.kind!a} {facts.name!a}",
+        )
     return facts
 
 
@@ -279,18 +286,29 @@ def certificate_from_der(der: bytes) -> bytes:
 
 
 def _issue(
-    root: Credential, kind: str, name: str, public: ec.EllipticCurvePublicKey,
-    begins: float, ends: float, *, extra: x509.SubjectAlternativeName | None = None,
-) -> bytes:  # fmt: skip
+    root: Credential,
+    kind: str,
+    name: str,
+    public: ec.EllipticCurvePublicKey,
+    begins: float,
+    ends: float,
+    *,
+    extra: x509.SubjectAlternativeName | None = None,
+) -> bytes:
     issuer, signer = x509.load_pem_x509_certificate(root.certificate), _private(root.key)
     first, last = issuer.not_valid_before_utc, issuer.not_valid_after_utc
     draft = _draft(
-        issuer.subject, _name(kind, name), public,
-        max(begins, first.timestamp()), min(ends, last.timestamp()),
-    )  # fmt: skip
-    use = ExtendedKeyUsageOID.SERVER_AUTH if kind == COORDINATOR else (
-        ExtendedKeyUsageOID.CLIENT_AUTH
-    )  # fmt: skip
+        issuer.subject,
+        _name(kind, name),
+        public,
+        max(begins, first.timestamp()),
+        min(ends, last.timestamp()),
+    )
+    use = (
+        ExtendedKeyUsageOID.SERVER_AUTH
+        if kind == COORDINATOR
+        else (ExtendedKeyUsageOID.CLIENT_AUTH)
+    )
     draft = draft.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     draft = draft.add_extension(_usage(issues=False), critical=True)
     draft = draft.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
@@ -302,9 +320,12 @@ def _issue(
 
 
 def _draft(
-    issuer: x509.Name, subject: x509.Name, public: ec.EllipticCurvePublicKey,
-    begins: float, ends: float,
-) -> x509.CertificateBuilder:  # fmt: skip
+    issuer: x509.Name,
+    subject: x509.Name,
+    public: ec.EllipticCurvePublicKey,
+    begins: float,
+    ends: float,
+) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)
@@ -319,17 +340,27 @@ def _draft(
 
 def _usage(*, issues: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not issues, key_cert_sign=issues, crl_sign=issues,
-        content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=not issues,
+        key_cert_sign=issues,
+        crl_sign=issues,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _name(unit: str, common: str) -> x509.Name:
-    return x509.Name([
-        x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
-        x509.NameAttribute(NameOID.COMMON_NAME, common[:64]),  # X.509's limit; hosts may be longer
-    ])  # fmt: skip
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+            x509.NameAttribute(
+                NameOID.COMMON_NAME, common[:64]
+            ),  # X.509's limit; hosts may be longer
+        ]
+    )
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -346,8 +377,9 @@ def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
 
 def _requested(request: bytes) -> ec.EllipticCurvePublicKey:
     if len(request) > LARGEST_REQUEST:
-        raise EvidenceError("too large", where="certificate request",
-                            expected=f"at most {LARGEST_REQUEST} bytes")  # fmt: skip
+        raise EvidenceError(
+            "too large", where="certificate request", expected=f"at most {LARGEST_REQUEST} bytes"
+        )
     try:
         found = x509.load_der_x509_csr(request)
         valid, public = found.is_signature_valid, found.public_key()

@@ -79,9 +79,11 @@ def day_axis(first: date, last: date, *, count: int) -> Axis:
             break
     else:
         shown = _months(first, last, count)
-    form = "{0:%Y}" if all((d.month, d.day) == (1, 1) for d in shown) else (
-        "{0:%b %Y}" if all(d.day == 1 for d in shown) else "{0.day} {0:%b}"
-    )  # fmt: skip
+    form = (
+        "{0:%Y}"
+        if all((d.month, d.day) == (1, 1) for d in shown)
+        else ("{0:%b %Y}" if all(d.day == 1 for d in shown) else "{0.day} {0:%b}")
+    )
     ticks = tuple(Tick(at=d.toordinal(), label=form.format(d)) for d in shown)
     return Axis(low=first.toordinal(), high=last.toordinal(), ticks=ticks, title="day")
 
@@ -160,11 +162,18 @@ class _Frame:
         x_ticks = (Mark(style="x", x=self.x(t.at), text=t.label) for t in self.x_axis.ticks)
         y_ticks = (Mark(style="y", y=self.y(t.at), text=t.label) for t in self.y_axis.ticks)
         return Drawing(
-            width=self.width, height=self.height,
-            left=self.left, right=self.right, top=self.top, bottom=self.bottom,
-            x_title=self.x_axis.title, y_title=self.y_axis.title,
-            x_ticks=tuple(x_ticks), y_ticks=tuple(y_ticks), **marks,
-        )  # fmt: skip
+            width=self.width,
+            height=self.height,
+            left=self.left,
+            right=self.right,
+            top=self.top,
+            bottom=self.bottom,
+            x_title=self.x_axis.title,
+            y_title=self.y_axis.title,
+            x_ticks=tuple(x_ticks),
+            y_ticks=tuple(y_ticks),
+            **marks,
+        )
 
 
 def line_chart(

@@ -195,10 +195,12 @@ def compare(folders: Sequence[Path]) -> Comparison:
     """
     if len({folder.resolve() for folder in folders}) < max(2, len(folders)):
         raise InputError(
-            "nothing to compare", where="presspool compare",
+            "nothing to compare",
+            where="presspool compare",
             expected="two or more run folders, each once",
-            got=" ".join(map(str, folders)) or "none", advice="name the folders of the runs",
-        )  # fmt: skip
+            got=" ".join(map(str, folders)) or "none",
+            advice="name the folders of the runs",
+        )
     runs = dict(zip(_labels(folders), map(read_result, folders), strict=True))
     rows = tuple(_row(label, result) for label, result in runs.items())
     return Comparison(rows=rows, differs=_differs(runs), notes=_notes(rows))

@@ -67,8 +67,12 @@ def progress(what: str, *, total: int, done: int = 0) -> Iterator[Callable[[], N
     if not err.is_terminal:
         yield _lines(what, total=total, done=done)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda: bar.advance(task)

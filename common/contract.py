@@ -90,8 +90,10 @@ class Contract(Table):
     def frozen(self) -> bool:
         """Whether σ and both hashes are filled in."""
         return None not in (
-            self.privacy.noise_multiplier, self.model.weights, self.model.tokenizer,
-        )  # fmt: skip
+            self.privacy.noise_multiplier,
+            self.model.weights,
+            self.model.tokenizer,
+        )
 
     @property
     def steps(self) -> int:
@@ -109,10 +111,14 @@ class Contract(Table):
         if p.noise_multiplier is None:
             raise ContractError("the contract is not frozen: noise_multiplier is missing")
         return PrivacyPlan(
-            unit=p.unit, noise_multiplier=p.noise_multiplier, clip=p.clip, delta=p.delta,
-            sampling_rate=p.sampling_rate, records_per_reader=p.records_per_reader,
+            unit=p.unit,
+            noise_multiplier=p.noise_multiplier,
+            clip=p.clip,
+            delta=p.delta,
+            sampling_rate=p.sampling_rate,
+            records_per_reader=p.records_per_reader,
             steps=self.steps,
-        )  # fmt: skip
+        )
 
     def weights(self) -> dict[str, float]:
         """Aggregation weight of each outlet: its declared share of all readers."""
@@ -147,11 +153,12 @@ class Contract(Table):
             return self.replace(privacy={"noise_multiplier": sigma})
         if p.epsilon is not None and self.plan.epsilon() > p.epsilon:
             raise ContractError(
-                "epsilon and noise_multiplier contradict each other", where="[privacy]",
+                "epsilon and noise_multiplier contradict each other",
+                where="[privacy]",
                 expected=f"a σ that costs ε <= {p.epsilon:g}",
                 got=f"σ = {p.noise_multiplier:g}, which costs ε = {self.plan.epsilon():.3f}",
                 advice="drop one of the two",
-            )  # fmt: skip
+            )
         return self
 
     def replace(self, **changes: Mapping[str, Any] | Any) -> Contract:

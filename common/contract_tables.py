@@ -209,6 +209,7 @@ class Server(Table):
     name: Literal["average", "adam"] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9, 0.99,
-    )  # fmt: skip
+        0.9,
+        0.99,
+    )
     schedule: Schedule = "constant"

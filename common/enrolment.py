@@ -34,11 +34,13 @@ REFUSALS: Final = {
     "not-an-invitation": ("this certificate is no open invitation's", "ask for a new token"),
     "token-expired": ("the token has expired", "ask the coordinator's operator for a new one"),
     "token-withdrawn": ("the token was withdrawn or replaced", "use the newest token"),
-    "token-used": ("the token was used with other keys, which may mean that it was stolen",
-                   "tell the coordinator's operator, and ask for a new one"),
+    "token-used": (
+        "the token was used with other keys, which may mean that it was stolen",
+        "tell the coordinator's operator, and ask for a new one",
+    ),
     "bad-proof": ("a key did not prove that the outlet has it", "report this as a bug"),
     "internal": ("the coordinator failed", "try again; its operator finds the cause in its log"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,12 @@ class PublicKeys:
     @property
     def fingerprint(self) -> str:
         """What the two operators compare."""
-        body = {"tls": self.tls.hex(), "update": self.update.hex(), "log": self.log.hex(),
-                "witness": self.witness.hex()}  # fmt: skip
+        body = {
+            "tls": self.tls.hex(),
+            "update": self.update.hex(),
+            "log": self.log.hex(),
+            "witness": self.witness.hex(),
+        }
         return fingerprint("presspool/fingerprint/v1", canonical(body))
 
 
@@ -94,10 +100,14 @@ def prove(
     """What an outlet with these keys sends to use an invitation."""
     body = _body(invitation, request, update.public, log.public, witness.public)
     return Proofs(
-        request=request, update_key=update.public, log_key=log.public, witness_key=witness.public,
-        update_proof=update.sign(UPDATE_PROOF, body), log_proof=log.sign(LOG_PROOF, body),
+        request=request,
+        update_key=update.public,
+        log_key=log.public,
+        witness_key=witness.public,
+        update_proof=update.sign(UPDATE_PROOF, body),
+        log_proof=log.sign(LOG_PROOF, body),
         witness_proof=witness.sign(WITNESS_PROOF, body),
-    )  # fmt: skip
+    )
 
 
 def check_proofs(invitation: str, proofs: Proofs) -> PublicKeys:
@@ -127,7 +137,12 @@ def renewal_body(serial: str, request: bytes) -> bytes:
 
 
 def _body(invitation: str, request: bytes, update: bytes, log: bytes, witness: bytes) -> bytes:
-    return canonical({
-        "invitation": invitation, "request": hashlib.sha256(request).hexdigest(),
-        "update_key": update.hex(), "log_key": log.hex(), "witness_key": witness.hex(),
-    })  # fmt: skip
+    return canonical(
+        {
+            "invitation": invitation,
+            "request": hashlib.sha256(request).hexdigest(),
+            "update_key": update.hex(),
+            "log_key": log.hex(),
+            "witness_key": witness.hex(),
+        }
+    )

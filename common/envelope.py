@@ -42,24 +42,47 @@ _MOST_BYTES = 2**31 - 1  # protobuf's own limit of a body
 
 # The only words that a call is refused with; texts stay where they arose.
 REFUSALS = (
-    "not-a-member", "revoked", "malformed", "bad-signature", "wrong-outlet",
-    "wrong-run", "wrong-contract", "wrong-round", "wrong-base", "wrong-nonce", "too-large",
-    "truncated", "wrong-digest", "duplicate", "replayed", "late", "too-many-streams", "too-fast",
+    "not-a-member",
+    "revoked",
+    "malformed",
+    "bad-signature",
+    "wrong-outlet",
+    "wrong-run",
+    "wrong-contract",
+    "wrong-round",
+    "wrong-base",
+    "wrong-nonce",
+    "too-large",
+    "truncated",
+    "wrong-digest",
+    "duplicate",
+    "replayed",
+    "late",
+    "too-many-streams",
+    "too-fast",
     "unavailable",
-)  # fmt: skip
+)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _PATTERNS = {
-    "outlet": _NAME, "key": re.compile(r"[0-9a-f]{16}"), "run": _RUN, "contract": _SHA256,
-    "task": re.compile(r"[0-9a-f]{32}"), "base": _SHA256, "body": _SHA256,
-    "nonce": re.compile(r"[0-9a-f]{32}"), "root": re.compile(r"[0-9a-f]{64}"),
-}  # fmt: skip
+    "outlet": _NAME,
+    "key": re.compile(r"[0-9a-f]{16}"),
+    "run": _RUN,
+    "contract": _SHA256,
+    "task": re.compile(r"[0-9a-f]{32}"),
+    "base": _SHA256,
+    "body": _SHA256,
+    "nonce": re.compile(r"[0-9a-f]{32}"),
+    "root": re.compile(r"[0-9a-f]{64}"),
+}
 _RANGES = {
-    "round": (1, 10_000), "bytes": (0, _MOST_BYTES), "allowance": (0, _MOST_BYTES),
+    "round": (1, 10_000),
+    "bytes": (0, _MOST_BYTES),
+    "allowance": (0, _MOST_BYTES),
     "reserve": (0, 2**53),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)

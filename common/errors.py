@@ -61,8 +61,12 @@ class PressPoolError(Exception):
         advice: str = "",
     ) -> None:
         self.what, self.where, self.expected, self.got, self.advice = (
-            what, where, expected, got, advice,
-        )  # fmt: skip
+            what,
+            where,
+            expected,
+            got,
+            advice,
+        )
         rows = [("expected", expected), ("got", got), ("to do", advice or None)]
         lines = [f"  {name:<8} {value}" for name, value in rows if value is not None]
         head = f"{where}: {what}" if where else what

@@ -59,9 +59,11 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
         if not isinstance(error, OSError):
             raise  # Ctrl-C, say: no draft is left behind then either
         raise StorageError(
-            "cannot write", where=str(path), got=error.strerror,
+            "cannot write",
+            where=str(path),
+            got=error.strerror,
             advice="make room, or fix path or permissions; a stopped run goes on with --resume",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def private_folder(path: Path) -> Path:
@@ -73,8 +75,12 @@ def private_folder(path: Path) -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError("cannot make a folder", where=str(path), got=error.strerror,
-                           advice="make room or fix the permissions") from None  # fmt: skip
+        raise StorageError(
+            "cannot make a folder",
+            where=str(path),
+            got=error.strerror,
+            advice="make room or fix the permissions",
+        ) from None
     return path
 
 

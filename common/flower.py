@@ -153,10 +153,16 @@ def _put(content: RecordDict, piece: ProtoRecordDict, keep: Callable[[Array], Ar
 def arrived(content: RecordDict, *, message_id: str, node: int, round: int) -> Message:
     """A training task from the coordinator, as Flower would hand it to this node's app."""
     metadata = Metadata(
-        run_id=1, message_id=message_id, src_node_id=SERVER_NODE, dst_node_id=node,
-        reply_to_message_id="", group_id=str(round), created_at=time.time(), ttl=DEFAULT_TTL,
+        run_id=1,
+        message_id=message_id,
+        src_node_id=SERVER_NODE,
+        dst_node_id=node,
+        reply_to_message_id="",
+        group_id=str(round),
+        created_at=time.time(),
+        ttl=DEFAULT_TTL,
         message_type="train",
-    )  # fmt: skip
+    )
     return make_message(metadata, content)
 
 

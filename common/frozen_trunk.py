@@ -29,9 +29,15 @@ from presspool.common.models import encode
 # Encoders whose layers take and return hidden states and know nothing of each other. T5's do: its
 # first layer makes the position bias of all.
 _LAYERS = {
-    "bert": "encoder.layer", "roberta": "encoder.layer", "xlm-roberta": "encoder.layer",
-    "gpt2": "h", "llama": "layers", "mistral": "layers", "qwen2": "layers", "qwen3": "layers",
-}  # fmt: skip
+    "bert": "encoder.layer",
+    "roberta": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+    "gpt2": "h",
+    "llama": "layers",
+    "mistral": "layers",
+    "qwen2": "layers",
+    "qwen3": "layers",
+}
 BATCH = 64
 
 

@@ -65,8 +65,12 @@ class SigningKey:
         except ValueError:
             raise InputError("not a private key", where=str(path)) from None
         if len(secret) != KEY_BYTES:
-            raise InputError("not a private key", where=str(path), expected=f"{KEY_BYTES} bytes",
-                             got=f"{len(secret)} bytes")  # fmt: skip
+            raise InputError(
+                "not a private key",
+                where=str(path),
+                expected=f"{KEY_BYTES} bytes",
+                got=f"{len(secret)} bytes",
+            )
         return cls(secret)
 
     def write(self, path: Path) -> None:
@@ -121,12 +125,15 @@ def read_secret(path: Path) -> bytes:
     try:
         mode, content = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
     except OSError as error:
-        raise InputError("cannot read a private key", where=str(path),
-                         got=error.strerror) from None  # fmt: skip
+        raise InputError("cannot read a private key", where=str(path), got=error.strerror) from None
     if mode & 0o077:
-        raise InputError("a private key that others may read", where=str(path),
-                         expected="mode 0600", got=f"{mode:04o}",
-                         advice=f"chmod 600 {path}")  # fmt: skip
+        raise InputError(
+            "a private key that others may read",
+            where=str(path),
+            expected="mode 0600",
+            got=f"{mode:04o}",
+            advice=f"chmod 600 {path}",
+        )
     return content
 
 

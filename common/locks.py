@@ -39,8 +39,12 @@ def locked(path: Path, *, busy: FolderError) -> Iterator[BinaryIO]:
     try:
         lock = path.open("a+b")
     except OSError as error:
-        raise StorageError("cannot write", where=str(path), got=error.strerror,
-                           advice="make room or fix the permissions") from None  # fmt: skip
+        raise StorageError(
+            "cannot write",
+            where=str(path),
+            got=error.strerror,
+            advice="make room or fix the permissions",
+        ) from None
     with lock:  # closing lets go
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

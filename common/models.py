@@ -109,10 +109,14 @@ def build(contract: Contract) -> PeftModel:
     classifier = base(contract)
     _check_targets(classifier, spec.targets)
     config = LoraConfig(
-        r=spec.rank, lora_alpha=spec.alpha, lora_dropout=0.0, bias="none",
-        target_modules=list(spec.targets), modules_to_save=["head"],
+        r=spec.rank,
+        lora_alpha=spec.alpha,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=list(spec.targets),
+        modules_to_save=["head"],
         layers_to_transform=_last_layers(classifier.config, spec.layers),
-    )  # fmt: skip
+    )
     if contract.task.head == "names":
         _name_head(classifier, contract)
     with warnings.catch_warnings():
@@ -147,9 +151,12 @@ def encode(contract: Contract, texts: list[str], *, same_width: bool = False) ->
     longest of the batch, or with `same_width` always to `max_length`.
     """
     batch = tokenizer(contract.model)(
-        texts, truncation=True, max_length=contract.task.max_length, return_tensors="pt",
+        texts,
+        truncation=True,
+        max_length=contract.task.max_length,
+        return_tensors="pt",
         padding="max_length" if same_width else "longest",
-    )  # fmt: skip
+    )
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
@@ -192,9 +199,11 @@ def _check_length(config: Any, max_length: int) -> None:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and max_length > positions:
         raise ContractError(
-            "records longer than the base model can read", where="[task] max_length",
-            expected=f"at most {positions} tokens", got=max_length,
-        )  # fmt: skip
+            "records longer than the base model can read",
+            where="[task] max_length",
+            expected=f"at most {positions} tokens",
+            got=max_length,
+        )
 
 
 def _last_layers(config: Any, count: int | None) -> list[int] | None:
@@ -204,9 +213,11 @@ def _last_layers(config: Any, count: int | None) -> list[int] | None:
         return None
     if count > total:
         raise ContractError(
-            "more layers than the base model has", where="[adapter] layers",
-            expected=f"at most {total}", got=count,
-        )  # fmt: skip
+            "more layers than the base model has",
+            where="[adapter] layers",
+            expected=f"at most {total}",
+            got=count,
+        )
     return list(range(total - count, total))
 
 
@@ -215,9 +226,11 @@ def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
     if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise ContractError(
-            "LoRA targets that this base model does not have", where="[adapter] targets",
-            expected=f"names among {', '.join(names)}", got=", ".join(missing),
-        )  # fmt: skip
+            "LoRA targets that this base model does not have",
+            where="[adapter] targets",
+            expected=f"names among {', '.join(names)}",
+            got=", ".join(missing),
+        )
 
 
 def _linear(module: nn.Module) -> bool:

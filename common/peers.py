@@ -47,8 +47,12 @@ class PeerKeys:
         kinds = ((self.witness, notes.COSIGNATURE), (self.log, notes.NOTE))
         for key, kind in kinds:
             if (key.name, key.kind) != (origin_of(self.outlet), kind):
-                raise EvidenceError("key of a peer", where=ascii(self.outlet), got=key.text,
-                                    expected=f"kind {kind}, {origin_of(self.outlet)}")  # fmt: skip
+                raise EvidenceError(
+                    "key of a peer",
+                    where=ascii(self.outlet),
+                    got=key.text,
+                    expected=f"kind {kind}, {origin_of(self.outlet)}",
+                )
 
     @classmethod
     def made(cls, outlet: str, *, witness: bytes, log: bytes) -> Self:

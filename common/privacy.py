@@ -80,13 +80,16 @@ class PrivacyPlan:
         _require(self.unit in ("reader", "record"), "unit", "'reader' or 'record'", self.unit)
         _require(
             self.noise_multiplier == 0 or NOISE_STEP <= self.noise_multiplier < math.inf,
-            "noise_multiplier", f"0 (no noise) or a finite number >= {NOISE_STEP:g}",
+            "noise_multiplier",
+            f"0 (no noise) or a finite number >= {NOISE_STEP:g}",
             self.noise_multiplier,
-        )  # fmt: skip
+        )
         _require(
             bool(self.clip) and all(math.isfinite(c) and c > 0 for c in self.clip.values()),
-            "clip", "a finite number > 0 for each group", dict(self.clip),
-        )  # fmt: skip
+            "clip",
+            "a finite number > 0 for each group",
+            dict(self.clip),
+        )
         _require(0 < self.sampling_rate <= 1, "sampling_rate", "0 < q <= 1", self.sampling_rate)
         _require(
             self.records_per_reader >= 1, "records_per_reader", ">= 1", self.records_per_reader
@@ -189,10 +192,12 @@ def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: in
         )
     if start <= SMALLEST_NOISE_MULTIPLIER:
         raise ContractError(
-            "epsilon", where="[privacy] epsilon", got=epsilon,
+            "epsilon",
+            where="[privacy] epsilon",
+            got=epsilon,
             expected=f"an ε that needs noise_multiplier > {SMALLEST_NOISE_MULTIPLIER}",
             advice='such a budget protects nobody; say "inf" if that is meant',
-        )  # fmt: skip
+        )
     return start
 
 

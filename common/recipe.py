@@ -44,24 +44,31 @@ def recipe(*, trained: Trained = "head") -> dict[str, dict[str, Any]]:
             "adapter": {"layers": 1, "aggregation": "head"},
             "federation": {"rounds": 16, "local_steps": 1},
             "privacy": {
-                "delta": _DELTA, "clip": 0.2, "records_per_reader": 2, "sampling_rate": 1.0,
+                "delta": _DELTA,
+                "clip": 0.2,
+                "records_per_reader": 2,
+                "sampling_rate": 1.0,
             },
             "optimizer": {"learning_rate": 1.0},
             "server": {"name": "adam", "learning_rate": 0.3, "schedule": "cosine"},
-        }  # fmt: skip
+        }
     return {
         "task": {"head": "names"},
         "adapter": {"rank": 2, "alpha": 4, "layers": 2, "targets": list(_LINEAR)},
         "federation": {"rounds": 16, "local_steps": 1},
         "privacy": {
-            "delta": _DELTA, "clip": {"adapter": 0.2, "head": 0.2}, "records_per_reader": 2,
+            "delta": _DELTA,
+            "clip": {"adapter": 0.2, "head": 0.2},
+            "records_per_reader": 2,
             "sampling_rate": 0.125,
         },
         "optimizer": {"learning_rate": 1.0},
         "server": {
-            "name": "adam", "learning_rate": {"adapter": 0.02, "head": 0.5}, "schedule": "cosine",
+            "name": "adam",
+            "learning_rate": {"adapter": 0.02, "head": 0.5},
+            "schedule": "cosine",
         },
-    }  # fmt: skip
+    }
 
 
 def noise_share(plan: PrivacyPlan, populations: Mapping[str, int], parameters: int) -> float:

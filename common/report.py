@@ -320,9 +320,12 @@ def _sections(contract: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
 def environment() -> Environment:
     """How every page is printed: its templates, and how its figures are written."""
     made = Environment(
-        loader=PackageLoader("presspool.common"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("presspool.common"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     for said in (percent, bound, plain, byte_text, decimal_text, duration):
         made.filters[said.__name__] = said
     return made

@@ -306,9 +306,12 @@ class RunResult:
         schema = body.get("schema") if isinstance(body, dict) else 1
         if type(schema) is not int or schema != 1:
             raise InputError(
-                "unknown schema", where="schema", expected=1, got=_short(schema),
+                "unknown schema",
+                where="schema",
+                expected=1,
+                got=_short(schema),
                 advice="read it with the PressPool version that wrote it",
-            )  # fmt: skip
+            )
         try:
             return _RUN.validate_json(text)
         except ValidationError as error:
@@ -374,9 +377,12 @@ def read_result(folder: Path) -> RunResult:
             text = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise FolderError(
-            "not a run folder", where=str(folder), expected=f"a folder with a {RESULT_FILE}",
-            got=error.strerror, advice=_ADVICE,
-        ) from None  # fmt: skip
+            "not a run folder",
+            where=str(folder),
+            expected=f"a folder with a {RESULT_FILE}",
+            got=error.strerror,
+            advice=_ADVICE,
+        ) from None
     if len(text) > _MAX_BYTES:
         raise InputError(
             "too large", where=str(path), expected=f"{_MAX_BYTES} bytes or fewer", advice=_ADVICE
@@ -385,9 +391,12 @@ def read_result(folder: Path) -> RunResult:
         return RunResult.from_json(text)
     except InputError as error:
         raise InputError(
-            error.what, where=f"{path} {error.where}".rstrip(), expected=error.expected,
-            got=error.got, advice=error.advice,
-        ) from None  # fmt: skip
+            error.what,
+            where=f"{path} {error.where}".rstrip(),
+            expected=error.expected,
+            got=error.got,
+            advice=error.advice,
+        ) from None
 
 
 def write_result(folder: Path, result: RunResult) -> Path:

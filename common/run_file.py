@@ -119,8 +119,9 @@ def read_run_file(path: Path) -> RunFile:
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ContractError("no such file", where=str(path),
-                            advice="write one; the guide shows an example") from None  # fmt: skip
+        raise ContractError(
+            "no such file", where=str(path), advice="write one; the guide shows an example"
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ContractError("not readable as TOML", where=str(path), got=str(error)) from None
     tables = {

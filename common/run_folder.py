@@ -121,8 +121,12 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            raise StorageError("cannot write", where=str(self.path), got=error.strerror,
-                               advice="choose another --out") from None  # fmt: skip
+            raise StorageError(
+                "cannot write",
+                where=str(self.path),
+                got=error.strerror,
+                advice="choose another --out",
+            ) from None
 
     def _clear(self, made: list[Path]) -> None:
         """Take back a failed claim: the folder's content, then the folders that it made."""
@@ -135,20 +139,24 @@ class RunFolder:
     def _recognise(self, contract: Contract, setup: Setup) -> None:
         if not self.contract_file.exists():
             raise FolderError(
-                "nothing to resume", where=str(self.path), expected="a folder that holds a run",
+                "nothing to resume",
+                where=str(self.path),
+                expected="a folder that holds a run",
                 advice="leave out --resume",
-            )  # fmt: skip
+            )
         for what, expected, got in (
             ("contract", contract.digest, self.read_contract().digest),
             ("setup", setup, self.read_setup()),
         ):
             if expected != got:
                 raise FolderError(
-                    f"the folder holds a run with another {what}", where=str(self.path),
-                    expected=expected, got=got,
+                    f"the folder holds a run with another {what}",
+                    where=str(self.path),
+                    expected=expected,
+                    got=got,
                     advice="choose another --out, or resume with the run.toml and options that "
                     "started it",
-                )  # fmt: skip
+                )
 
     def read_contract(self) -> Contract:
         """The folder's frozen contract.
@@ -160,9 +168,11 @@ class RunFolder:
             return parse_contract(json.loads(self.contract_file.read_bytes()))
         except (OSError, ValueError, TypeError, ContractError) as error:
             raise FolderError(
-                "not a run folder", where=str(self.path), expected="a valid contract.json",
+                "not a run folder",
+                where=str(self.path),
+                expected="a valid contract.json",
                 got=str(error),
-            ) from None  # fmt: skip
+            ) from None
 
     def read_setup(self) -> Setup:
         """What the folder's run needs besides its contract.
@@ -175,15 +185,18 @@ class RunFolder:
             return Setup(**body)
         except (OSError, ValueError, TypeError) as error:
             raise FolderError(
-                "not a run folder", where=str(self.path), expected="a valid setup.json",
+                "not a run folder",
+                where=str(self.path),
+                expected="a valid setup.json",
                 got=str(error),
-            ) from None  # fmt: skip
+            ) from None
 
     def _require_empty(self) -> None:
         if (self.path.is_dir() and any(self.path.iterdir())) or self.path.is_file():
             holds = "another run" if self.contract_file.exists() else "other files"
             raise FolderError(
-                f"the output folder already holds {holds}", where=str(self.path),
+                f"the output folder already holds {holds}",
+                where=str(self.path),
                 expected="a new or empty folder",
                 advice="choose another --out, or continue that run with --resume",
-            )  # fmt: skip
+            )

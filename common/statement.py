@@ -19,9 +19,12 @@ def accountant() -> str:
 
 
 def statement(
-    contract: Contract, *, adapter: str, reproducible: bool,
+    contract: Contract,
+    *,
+    adapter: str,
+    reproducible: bool,
     where: str = "any one outlet of the run",
-) -> str:  # fmt: skip
+) -> str:
     """The ε statement of DESIGN §3 for one run.
 
     Args:

@@ -108,9 +108,12 @@ def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
     _refuse_nulls(path, wanted, tally)
     if not tally.seen:
         raise DataError(
-            "no records", where=str(path), expected="one record or more", got="none",
+            "no records",
+            where=str(path),
+            expected="one record or more",
+            got="none",
             advice="check that the file was written to its end",
-        )  # fmt: skip
+        )
     table = pa.concat_tables(parts).combine_chunks()
     return pa.table({key: table[name] for key, name in names.items()})
 
@@ -231,13 +234,14 @@ def require_columns(path: Path, names: Sequence[str]) -> None:
         elif guess and guess != name:
             advice = f"did you mean {guess!r}?"
         raise DataError(
-            f"column {name!r} is there {there.count(name)} times" if name in there
+            f"column {name!r} is there {there.count(name)} times"
+            if name in there
             else f"missing column {name!r}",
             where=str(path),
             expected=f"a column named {name!r}",
             got=f"the columns {quoted(there)}",
             advice=advice,
-        )  # fmt: skip
+        )
 
 
 def _column_names(path: Path) -> list[str]:
@@ -251,10 +255,12 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
     """Raises `DataError` if `batches` met a record that is unreadable or not UTF-8."""
     if UNREADABLE in tally.dropped:
         raise DataError(
-            UNREADABLE, where=str(path), got=tally.extent(UNREADABLE),
+            UNREADABLE,
+            where=str(path),
+            got=tally.extent(UNREADABLE),
             expected="in every record what the header says, or one JSON object a line",
             advice="quote texts that hold commas, quotes or newlines, and write the file again",
-        )  # fmt: skip
+        )
     if NOT_UTF8 in tally.dropped:
         got = tally.extent(NOT_UTF8)
         if decoders.file_format(path)[0] != ".parquet" and (found := _first_bad_byte(path)):
@@ -295,9 +301,12 @@ def _refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
     for reason in map(_null_in, names):
         if reason in tally.dropped:
             raise DataError(
-                reason, where=str(path), expected="a value in every record",
-                got=tally.extent(reason), advice="fill the values in, or leave these records out",
-            )  # fmt: skip
+                reason,
+                where=str(path),
+                expected="a value in every record",
+                got=tally.extent(reason),
+                advice="fill the values in, or leave these records out",
+            )
 
 
 def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:

@@ -117,9 +117,12 @@ def split_address(address: str, *, where: str) -> tuple[str, int]:
     good = _is_ipv6(bare) if bare != host else all(map(_LABEL.fullmatch, host.split(".")))
     if not good or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 1 << 16:
         raise InputError(
-            "address", where=where, got=ascii(address), expected="HOST:PORT, where outlets reach "
-            "the coordinator", advice="for example pool.example.org:7443",
-        )  # fmt: skip
+            "address",
+            where=where,
+            got=ascii(address),
+            expected="HOST:PORT, where outlets reach the coordinator",
+            advice="for example pool.example.org:7443",
+        )
     return bare, int(port)
 
 

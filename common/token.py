@@ -92,13 +92,21 @@ class Token:
     def encode(self) -> str:
         """The token as one line, without a newline."""
         certificate, key = to_der(self.credential)
-        body = canonical({
-            "version": 1, "pool": self.pool, "address": self.address, "outlet": self.outlet,
-            "invitation": self.invitation, "expires": self.expires,
-            "root": _base64(certificate_to_der(self.root)),
-            "contract_key": self.contract_key.hex(), "log_key": self.log_key,
-            "certificate": _base64(certificate), "key": _base64(key),
-        })  # fmt: skip
+        body = canonical(
+            {
+                "version": 1,
+                "pool": self.pool,
+                "address": self.address,
+                "outlet": self.outlet,
+                "invitation": self.invitation,
+                "expires": self.expires,
+                "root": _base64(certificate_to_der(self.root)),
+                "contract_key": self.contract_key.hex(),
+                "log_key": self.log_key,
+                "certificate": _base64(certificate),
+                "key": _base64(key),
+            }
+        )
         return f"{PREFIX}{base64.urlsafe_b64encode(body).decode()}.{_check(body)}"
 
     @classmethod
@@ -113,34 +121,47 @@ class Token:
             split_address(found.address, where="token")
             parse_key(found.log_key)
             return cls(
-                pool=found.pool, address=found.address, outlet=found.outlet,
-                invitation=found.invitation, expires=found.expires,
+                pool=found.pool,
+                address=found.address,
+                outlet=found.outlet,
+                invitation=found.invitation,
+                expires=found.expires,
                 root=certificate_from_der(_bytes(found.root)),
-                contract_key=bytes.fromhex(found.contract_key), log_key=found.log_key,
+                contract_key=bytes.fromhex(found.contract_key),
+                log_key=found.log_key,
                 credential=from_der(_bytes(found.certificate), _bytes(found.key)),
-            )  # fmt: skip
+            )
         except (ValueError, ValidationError, EvidenceError, RecursionError):
             raise InputError(
-                "a token of another version, or a false one", where="token",
+                "a token of another version, or a false one",
+                where="token",
                 advice="see that both sides have the same PressPool",
-            ) from None  # fmt: skip
+            ) from None
 
 
 def _body(text: str) -> bytes:
     """The token's JSON, once its checksum holds."""
     line = "".join(text[: 2 * LARGEST_TOKEN].split())
     if not line.startswith(PREFIX) or len(line) > LARGEST_TOKEN:
-        raise InputError("not a token", where="token", expected=f"a line that begins {PREFIX}",
-                         got=ascii(line[:30]), advice=_ADVICE)  # fmt: skip
+        raise InputError(
+            "not a token",
+            where="token",
+            expected=f"a line that begins {PREFIX}",
+            got=ascii(line[:30]),
+            advice=_ADVICE,
+        )
     coded, _, check = line.removeprefix(PREFIX).partition(".")
     try:
         body = base64.b64decode(coded, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         body = b""
     if _check(body) != check:
-        raise InputError("the token was cut short or changed", where="token",
-                         expected=f"a line that ends in a dot and {_CHECK_DIGITS} digits that fit",
-                         advice=_ADVICE)  # fmt: skip
+        raise InputError(
+            "the token was cut short or changed",
+            where="token",
+            expected=f"a line that ends in a dot and {_CHECK_DIGITS} digits that fit",
+            advice=_ADVICE,
+        )
     return body
 
 

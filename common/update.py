@@ -118,8 +118,10 @@ class RecordState(Mapping[str, NDArray[np.float32]]):
 def pack_task(task: TrainTask) -> RecordDict:
     """The task as the content of a Flower message."""
     fields: dict[str, Any] = {
-        "contract": task.contract, "digest": task.digest, "round": task.round,
-    }  # fmt: skip
+        "contract": task.contract,
+        "digest": task.digest,
+        "round": task.round,
+    }
     return RecordDict({"adapter": array_record(task.state), "task": ConfigRecord(fields)})
 
 
@@ -136,9 +138,11 @@ def unpack_task(content: RecordDict) -> TrainTask:
 def pack_update(update: AdapterUpdate) -> RecordDict:
     """The update as the content of a Flower message."""
     fields: dict[str, Any] = {
-        "outlet": update.outlet, "round": update.round, "contract": update.contract,
+        "outlet": update.outlet,
+        "round": update.round,
+        "contract": update.contract,
         "base": update.base,
-    }  # fmt: skip
+    }
     return RecordDict({"adapter": array_record(update.delta), "update": ConfigRecord(fields)})
 
 

@@ -49,9 +49,11 @@ def validate(
 
 def _explain(model: type[BaseModel], error: Any, where: str, fault: type[InputError]) -> InputError:
     path = [str(part) for part in error["loc"]]
-    place = f"{where} [{'.'.join(path[:-1])}] {path[-1]}" if len(path) > 1 else (
-        f"{where} {path[0]}" if path else where
-    )  # fmt: skip
+    place = (
+        f"{where} [{'.'.join(path[:-1])}] {path[-1]}"
+        if len(path) > 1
+        else (f"{where} {path[0]}" if path else where)
+    )
     if error["type"] == "extra_forbidden":
         known = _known_keys(model, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)

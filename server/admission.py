@@ -25,9 +25,17 @@ from presspool.common.errors import AdmissionError, QuorumError
 from presspool.common.update import FAILURES, AdapterUpdate, unpack_update
 
 REFUSALS = (
-    "malformed", "unknown-outlet", "duplicate", "wrong-contract", "wrong-round", "wrong-base",
-    "wrong-names", "wrong-shape", "not-finite", "norm-above-cap",
-)  # fmt: skip
+    "malformed",
+    "unknown-outlet",
+    "duplicate",
+    "wrong-contract",
+    "wrong-round",
+    "wrong-base",
+    "wrong-names",
+    "wrong-shape",
+    "not-finite",
+    "norm-above-cap",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +93,13 @@ def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
             updates[update.outlet] = update
     if len(updates) < expected.quorum:
         raise QuorumError(
-            f"round {expected.round} has too few admitted updates", where="coordinator",
-            expected=f"at least {expected.quorum}", got=len(updates),
+            f"round {expected.round} has too few admitted updates",
+            where="coordinator",
+            expected=f"at least {expected.quorum}",
+            got=len(updates),
             advice="; ".join(f"{who}: {why}" for who, why in sorted(refused.items()))
             or "no outlet answered",
-        )  # fmt: skip
+        )
     return Admitted(updates=dict(sorted(updates.items())), refused=dict(sorted(refused.items())))
 
 

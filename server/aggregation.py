@@ -79,10 +79,12 @@ class AdapterAveraging(Strategy):
         self._sent = RecordState(arrays)
         content = pack_task(
             TrainTask(
-                contract=self.contract.canonical().decode(), digest=self.contract.digest,
-                round=server_round, state=self._sent,
+                contract=self.contract.canonical().decode(),
+                digest=self.contract.digest,
+                round=server_round,
+                state=self._sent,
             )
-        )  # fmt: skip
+        )
         nodes = sorted(grid.get_node_ids())
         self.traffic = RoundTraffic(bytes_down=payload_bytes(content) * len(nodes))
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
@@ -100,9 +102,13 @@ class AdapterAveraging(Strategy):
         self.traffic.admitted = admit(replies, self._expected(server_round))
         averaged = Average(self.traffic.admitted.updates, self.contract.weights())
         state, self.moments = step(
-            self.contract.server, self._sent, averaged, self.moments, number=server_round,
+            self.contract.server,
+            self._sent,
+            averaged,
+            self.moments,
+            number=server_round,
             done=(server_round - 1) / self.contract.federation.rounds,
-        )  # fmt: skip
+        )
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
@@ -127,12 +133,15 @@ class AdapterAveraging(Strategy):
     def _expected(self, server_round: int) -> Expected:
         federation = self.contract.federation
         return Expected(
-            outlets=frozenset(self.contract.outlets), round=server_round,
-            contract=self.contract.digest, base=digest(self._sent),
+            outlets=frozenset(self.contract.outlets),
+            round=server_round,
+            contract=self.contract.digest,
+            base=digest(self._sent),
             shapes={name: array.shape for name, array in self._sent.items()},
-            norm_cap=federation.update_norm_cap, quorum=federation.quorum,
+            norm_cap=federation.update_norm_cap,
+            quorum=federation.quorum,
             nodes={node_of(name): name for name in self.contract.outlets},
-        )  # fmt: skip
+        )
 
 
 class Average(Mapping[str, NDArray[np.float64]]):

@@ -30,9 +30,10 @@ def main(grid: Grid, context: Context) -> None:
     folder = context.run_config.get("run-folder")
     if not folder:
         raise InputError(
-            "the coordinator does not know which run to run", where="run configuration",
+            "the coordinator does not know which run to run",
+            where="run configuration",
             expected="run-folder = the path of a run folder",
-        )  # fmt: skip
+        )
     serve(grid, RunFolder(Path(str(folder))))
 
 
@@ -52,7 +53,9 @@ def _wait_for_nodes(grid: Grid, quorum: int) -> None:
     while (there := len(list(grid.get_node_ids()))) < quorum:
         if time.monotonic() > deadline:
             raise QuorumError(
-                "too few outlets are connected", expected=f"at least {quorum}", got=there,
+                "too few outlets are connected",
+                expected=f"at least {quorum}",
+                got=there,
                 advice="start the others' nodes, then the same run again",
-            )  # fmt: skip
+            )
         time.sleep(PAUSE)

@@ -96,9 +96,12 @@ class Calls(Generic[M]):
     """
 
     def __init__(
-        self, member: Callable[[grpc.ServicerContext], M], *,
-        record: Callable[[str, str], None], limits: Limits,
-    ) -> None:  # fmt: skip
+        self,
+        member: Callable[[grpc.ServicerContext], M],
+        *,
+        record: Callable[[str, str], None],
+        limits: Limits,
+    ) -> None:
         self.member, self.limits, self._record = member, limits, record
         self._lock = threading.Lock()
         self._open: dict[int, Stream[M]] = {}

@@ -85,16 +85,24 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
             raise ValueError("not what was saved")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
-            "damaged checkpoint", where=str(path), got=type(error).__name__,
+            "damaged checkpoint",
+            where=str(path),
+            got=type(error).__name__,
             advice="start the run again in a new folder",
-        ) from None  # fmt: skip
+        ) from None
     if metadata["contract"] != digest:
-        raise FolderError("the checkpoint is of another contract", where=str(path),
-                          expected=digest, got=metadata["contract"])  # fmt: skip
+        raise FolderError(
+            "the checkpoint is of another contract",
+            where=str(path),
+            expected=digest,
+            got=metadata["contract"],
+        )
     return Checkpoint(
-        contract=digest, rounds=rounds, state=RecordState(array_record(_part(tensors, _STATE))),
+        contract=digest,
+        rounds=rounds,
+        state=RecordState(array_record(_part(tensors, _STATE))),
         moments=_part(tensors, _MOMENTS),
-    )  # fmt: skip
+    )
 
 
 def _part(tensors: adapters.State, prefix: str) -> dict[str, NDArray[np.float32]]:

@@ -156,6 +156,8 @@ class Consortium:
 def _other(entry: Entry, *, got: object) -> LedgerError:
     return LedgerError(
         "the consortium log says something else of this round",
-        where=f"round {entry.round} of {entry.contract}", expected=entry.canonical().decode(),
-        got=got, advice="a run's folder and the database must not come from different backups",
-    )  # fmt: skip
+        where=f"round {entry.round} of {entry.contract}",
+        expected=entry.canonical().decode(),
+        got=got,
+        advice="a run's folder and the database must not come from different backups",
+    )

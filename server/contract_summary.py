@@ -40,18 +40,21 @@ def summarise(contract: Contract) -> dict[str, Any]:
         "sensitivity": plan.sensitivity,
         "adapter_noise_share": share,
         "adapter_pays": share is None or share <= ADAPTER_PAYS,
-        "worst_case": None if epsilon is None
+        "worst_case": None
+        if epsilon is None
         else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
         "outlets": [
             {
-                "name": name, "population": population, "weight": weights[name],
+                "name": name,
+                "population": population,
+                "weight": weights[name],
                 "expected_batch": plan.expected_batch(population),
                 "noise_to_batch": plan.noise_std / plan.expected_batch(population),
             }
             for name, population in contract.outlets.items()
         ],
         "contract": contract.body(),
-    }  # fmt: skip
+    }
 
 
 def _adapter_noise(contract: Contract) -> float | None:
@@ -86,14 +89,21 @@ def render(summary: dict[str, Any], console: Console) -> None:
     table = Table("outlet", "population", "weight", "readers a step", "noise on the mean")
     for row in summary["outlets"]:
         table.add_row(
-            row["name"], f"{row['population']:,}", f"{row['weight']:.3f}",
-            f"{row['expected_batch']:.1f}", f"{row['noise_to_batch']:.4f}",
-        )  # fmt: skip
+            row["name"],
+            f"{row['population']:,}",
+            f"{row['weight']:.3f}",
+            f"{row['expected_batch']:.1f}",
+            f"{row['noise_to_batch']:.4f}",
+        )
     console.print(table)
     body = summary["contract"]
     for part in ("model", "task", "adapter", "federation", "optimizer"):
-        console.print(f"{part}: " + ", ".join(f"{k} {v}" for k, v in body[part].items()),
-                      style="dim", markup=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"{part}: " + ", ".join(f"{k} {v}" for k, v in body[part].items()),
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _render_cautions(summary: dict[str, Any], console: Console) -> None:
@@ -105,8 +115,10 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
             f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
             'set [adapter] aggregation = "head" to train the head alone, or find more readers or '
             "a larger ε",
-            style="bold yellow", markup=False, soft_wrap=True,
-        )  # fmt: skip
+            style="bold yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     worst = summary["worst_case"]
     if worst["outlets"] > 1:
         console.print(

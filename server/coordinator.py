@@ -68,17 +68,21 @@ class Coordinator:
             self._desk, member=lambda context: self._members.member(caller(context))
         )
         self._witnesses = WitnessService(
-            self._database, folder.log, peers=self._members.peers, record=self._desk.refuse,
+            self._database,
+            folder.log,
+            peers=self._members.peers,
+            record=self._desk.refuse,
             member=lambda context: self._members.member(caller(context)),
-        )  # fmt: skip
+        )
         self._server, self.port = open_port(
-            listen, server_credentials(folder.server, root=folder.root.certificate),
+            listen,
+            server_credentials(folder.server, root=folder.root.certificate),
             [
                 self._pool.register,
                 self._witnesses.register,
                 lambda server: enrolment.serve(server, self._members, folder.root),
             ],
-        )  # fmt: skip
+        )
 
     def serve(self) -> None:
         """Work until SIGTERM or SIGINT; what is going on is continued at the next start."""
@@ -119,15 +123,24 @@ class Coordinator:
         folder = RunFolder(self._folder.path / "runs" / run.id)
         contract = folder.read_contract()
         grid = GrpcGrid(
-            self._desk, run=run.id, key=self._folder.contract, outlets=contract.outlets,
-            members=lambda: self._present(run), phase=run.phase,
-        )  # fmt: skip
+            self._desk,
+            run=run.id,
+            key=self._folder.contract,
+            outlets=contract.outlets,
+            members=lambda: self._present(run),
+            phase=run.phase,
+        )
 
         def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
             self._witnesses.commit(
-                Entry(run=run.id, contract=contract.digest, round=number, adapter=digest,
-                      outlets=outlets)
-            )  # fmt: skip
+                Entry(
+                    run=run.id,
+                    contract=contract.digest,
+                    round=number,
+                    adapter=digest,
+                    outlets=outlets,
+                )
+            )
 
         try:
             serve(grid, folder, committed=committed)

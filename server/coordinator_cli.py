@@ -56,10 +56,16 @@ def init(
     )
     root = fingerprint_of(folder.root.certificate)
     if as_json:
-        print_json({
-            "pool": folder.name, "address": folder.address, "home": str(home), "root_sha256": root,
-            "contract_key": folder.contract.public.hex(), "log_key": folder.log.key.text,
-        })  # fmt: skip
+        print_json(
+            {
+                "pool": folder.name,
+                "address": folder.address,
+                "home": str(home),
+                "root_sha256": root,
+                "contract_key": folder.contract.public.hex(),
+                "log_key": folder.log.key.text,
+            }
+        )
         return
     out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
     out.print(f"root certificate sha256 {root}", soft_wrap=True)
@@ -87,9 +93,12 @@ def invite(
     seconds = _seconds(ttl)
     _require_name(name)
     if token_file is not None and (token_file.exists() or not token_file.parent.is_dir()):
-        raise FolderError("cannot be a new file", where=str(token_file),
-                          expected="a path where nothing is, in a folder that is there",
-                          advice="choose another --out")  # fmt: skip
+        raise FolderError(
+            "cannot be a new file",
+            where=str(token_file),
+            expected="a path where nothing is, in a folder that is there",
+            advice="choose another --out",
+        )
     with _opened(home) as (folder, database):
         token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
     text = token.encode()
@@ -101,8 +110,9 @@ def invite(
         typer.echo(text)
     err.print(
         f"for {name} only, once, until {_date(token.expires)}; hand it over so that nobody can "
-        "change it on its way, then compare fingerprints", soft_wrap=True,
-    )  # fmt: skip
+        "change it on its way, then compare fingerprints",
+        soft_wrap=True,
+    )
 
 
 @coordinator.command(name="admit")
@@ -141,8 +151,12 @@ def revoke(
     from presspool.server.members import Members
 
     if not reason.strip() or len(reason) > _LONGEST_REASON or not reason.isprintable():
-        raise InputError("reason", where="--reason", got=f"{len(reason)} characters",
-                         expected=f"a line of 1 to {_LONGEST_REASON} characters")  # fmt: skip
+        raise InputError(
+            "reason",
+            where="--reason",
+            got=f"{len(reason)} characters",
+            expected=f"a line of 1 to {_LONGEST_REASON} characters",
+        )
     with _opened(home) as (_, database):
         Members(database).revoke(name, reason)
     if as_json:
@@ -164,8 +178,16 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
 
     with _opened(home) as (_, database):
         found = standings(database, now=time.time())
-    rows = [{"outlet": line.name, "state": line.state, "since": _date(line.since),
-             "until": _date(line.until), "note": line.note} for line in found]  # fmt: skip
+    rows = [
+        {
+            "outlet": line.name,
+            "state": line.state,
+            "since": _date(line.since),
+            "until": _date(line.until),
+            "note": line.note,
+        }
+        for line in found
+    ]
     if as_json:
         print_json(rows)
         return
@@ -206,9 +228,12 @@ def viewer(
     if file is None or file.suffix not in (".p12", ".pem"):
         raise InputError("where to", where="--out", got=file, expected="NAME.p12 or NAME.pem")
     if file.exists() or not file.parent.is_dir():
-        raise FolderError("cannot be a new file", where=str(file),
-                          expected="a path where nothing is, in a folder that is there",
-                          advice="choose another --out")  # fmt: skip
+        raise FolderError(
+            "cannot be a new file",
+            where=str(file),
+            expected="a path where nothing is, in a folder that is there",
+            advice="choose another --out",
+        )
     password = write_viewer(
         file, viewers.add(name, folder.root, now=time.time()), folder.root, name
     )
@@ -242,8 +267,12 @@ def _require_name(name: str) -> None:
     try:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
-        raise InputError("outlet's name", where="NAME", got=ascii(name),
-                         expected="1 to 63 small letters, digits and dashes") from None  # fmt: skip
+        raise InputError(
+            "outlet's name",
+            where="NAME",
+            got=ascii(name),
+            expected="1 to 63 small letters, digits and dashes",
+        ) from None
 
 
 def _seconds(ttl: str) -> int:
@@ -252,8 +281,9 @@ def _seconds(ttl: str) -> int:
     match = re.fullmatch("([0-9]{1,6})([mhd])", ttl)
     seconds = int(match[1]) * _UNITS[match[2]] if match else 0
     if not _SHORTEST <= seconds <= _LONGEST:
-        raise InputError("time to live", where="--ttl", got=ascii(ttl),
-                         expected="1m to 30d, as 90m, 24h or 7d")  # fmt: skip
+        raise InputError(
+            "time to live", where="--ttl", got=ascii(ttl), expected="1m to 30d, as 90m, 24h or 7d"
+        )
     return seconds
 
 

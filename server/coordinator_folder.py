@@ -104,9 +104,11 @@ class CoordinatorFolder:
             StorageError: the disk refuses.
         """
         settings = validate(
-            _Settings, {"name": name, "address": address, "database": database},
-            where="coordinator", fault=InputError,
-        )  # fmt: skip
+            _Settings,
+            {"name": name, "address": address, "database": database},
+            where="coordinator",
+            fault=InputError,
+        )
         host, _ = split_address(address, where="--address")
         with _new_folder(path) as draft:
             _write_keys(draft, name, host, now)
@@ -124,50 +126,71 @@ class CoordinatorFolder:
         try:
             body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError("not a coordinator's home", where=str(path), got=str(error),
-                             expected=f"a folder with {SETTINGS}",
-                             advice="presspool coordinator init makes one") from None  # fmt: skip
+            raise InputError(
+                "not a coordinator's home",
+                where=str(path),
+                got=str(error),
+                expected=f"a folder with {SETTINGS}",
+                advice="presspool coordinator init makes one",
+            ) from None
         settings = validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
         host, _ = split_address(settings.address, where=str(path / SETTINGS))
         keys = path / "keys"
         log = SigningKey.read(keys / "log.key")
         return cls(
-            path=path, name=settings.name, address=settings.address,
+            path=path,
+            name=settings.name,
+            address=settings.address,
             database=settings.database or _beside(path),
-            root=_credential(path, "root", "root"), server=_credential(path, "server", "tls"),
+            root=_credential(path, "root", "root"),
+            server=_credential(path, "server", "tls"),
             contract=SigningKey.read(keys / "contract.key"),
             log=notes.Signer.load(f"{host}/{settings.name}", log.secret, kind=notes.NOTE),
-        )  # fmt: skip
+        )
 
     def token(self, invited: Invited, *, now: float) -> Token:
         """The token of a new invitation; its private key is nowhere else."""
         credential = issue_invitation(self.root, invited.id, now=now, until=invited.answerable)
         return Token(
-            pool=self.name, address=self.address, outlet=invited.name, invitation=invited.id,
-            expires=invited.expires, root=self.root.certificate,
-            contract_key=self.contract.public, log_key=self.log.key.text, credential=credential,
-        )  # fmt: skip
+            pool=self.name,
+            address=self.address,
+            outlet=invited.name,
+            invitation=invited.id,
+            expires=invited.expires,
+            root=self.root.certificate,
+            contract_key=self.contract.public,
+            log_key=self.log.key.text,
+            credential=credential,
+        )
 
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """A draft that becomes `path` when the block is left, or goes when it raises."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FolderError("there is something already", where=str(path),
-                          expected="a new or empty folder",
-                          advice="choose another --home; nothing was changed")  # fmt: skip
+        raise FolderError(
+            "there is something already",
+            where=str(path),
+            expected="a new or empty folder",
+            advice="choose another --home; nothing was changed",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
     except OSError as error:
-        raise StorageError("cannot write", where=str(path), got=error.strerror,
-                           advice="choose another --home") from None  # fmt: skip
+        raise StorageError(
+            "cannot write", where=str(path), got=error.strerror, advice="choose another --home"
+        ) from None
     try:
         yield draft
         draft.rename(path)
     except OSError as error:
-        raise StorageError("cannot write", where=str(path), got=error.strerror,
-                           advice="make room or choose another --home") from None  # fmt: skip
+        raise StorageError(
+            "cannot write",
+            where=str(path),
+            got=error.strerror,
+            advice="make room or choose another --home",
+        ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -190,8 +213,12 @@ def _require_unused(url: str, now: float) -> None:
     database = Database.open(url)
     try:
         if standings(database, now=now):
-            raise FolderError("the database belongs to another pool", where="--database",
-                              expected="a new one", advice="create another")  # fmt: skip
+            raise FolderError(
+                "the database belongs to another pool",
+                where="--database",
+                expected="a new one",
+                advice="create another",
+            )
     finally:
         database.close()
 
@@ -200,15 +227,18 @@ def _credential(path: Path, certificate: str, key: str) -> Credential:
     try:
         pem = (path / "certificates" / f"{certificate}.pem").read_bytes()
     except OSError as error:
-        raise InputError("cannot read a certificate", where=str(error.filename),
-                         got=error.strerror) from None  # fmt: skip
+        raise InputError(
+            "cannot read a certificate", where=str(error.filename), got=error.strerror
+        ) from None
     return Credential(certificate=pem, key=read_secret(path / "keys" / f"{key}.key"))
 
 
 def _toml(settings: _Settings) -> bytes:
     """TOML's basic strings are JSON's."""
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-             for key, value in settings.model_dump(exclude_none=True).items()]  # fmt: skip
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in settings.model_dump(exclude_none=True).items()
+    ]
     return "".join(lines).encode()
 
 

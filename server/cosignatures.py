@@ -44,9 +44,7 @@ class Cosignatures:
             raise EvidenceError("cosignatures", expected="one, the caller's own", got=len(claimed))
         size = Checkpoint.parse(note.text).size
         if not self.has(log, size, witness):
-            row = CosignatureRow(
-                log=log.text, size=size, witness=witness.text, line=found[0].line
-            )  # fmt: skip
+            row = CosignatureRow(log=log.text, size=size, witness=witness.text, line=found[0].line)
             with self._database.writing() as session:
                 session.merge(row)
 

@@ -92,8 +92,10 @@ class PoolWatch:
         """Run folders that have a result, and the exports that outlets handed over."""
         found = (self._folder.path / "runs").glob(f"*/{RESULT_FILE}")
         exports = self._folder.path / EXPORTS
-        return [*(path.parent for path in sorted(found)),
-                *(sorted(exports.iterdir()) if exports.is_dir() else ())]  # fmt: skip
+        return [
+            *(path.parent for path in sorted(found)),
+            *(sorted(exports.iterdir()) if exports.is_dir() else ()),
+        ]
 
     def pool(self) -> Pool:
         """Everything else.
@@ -106,20 +108,29 @@ class PoolWatch:
             runs = self._runs.all()
             self._failures |= {(run.id, run.ended) for run in runs if run.state == "failed"}
             return Pool(
-                name=self._folder.name, address=self._folder.address,
+                name=self._folder.name,
+                address=self._folder.address,
                 members=Counter(line.state for line in members),
                 certificates=(
                     self._own("authority", self._folder.root.certificate),
                     self._own(COORDINATOR, self._folder.server.certificate),
-                    *(Certificate(kind=OUTLET, name=line.name, ends=line.until)
-                      for line in members if line.state in ("member", "lapsed")),
+                    *(
+                        Certificate(kind=OUTLET, name=line.name, ends=line.until)
+                        for line in members
+                        if line.state in ("member", "lapsed")
+                    ),
                 ),
-                runs=tuple(map(self._run, runs)), refused=self._refused(),
-                failures=len(self._failures), forks=self._forks(),
-            )  # fmt: skip
+                runs=tuple(map(self._run, runs)),
+                refused=self._refused(),
+                failures=len(self._failures),
+                forks=self._forks(),
+            )
         except SQLAlchemyError as error:
-            raise StorageError("cannot be read", where="the coordinator's database",
-                               got=str(getattr(error, "orig", error))) from None  # fmt: skip
+            raise StorageError(
+                "cannot be read",
+                where="the coordinator's database",
+                got=str(getattr(error, "orig", error)),
+            ) from None
 
     def _own(self, kind: str, pem: bytes) -> Certificate:
         return Certificate(kind=kind, name=self._folder.name, ends=read_certificate(pem).ends)
@@ -131,13 +142,18 @@ class PoolWatch:
         contract, done = self._contracts[run.id], rounds_done(folder)
         answers = open_round(self._database, run, sorted(contract.outlets), done + 1)
         return PoolRun(
-            id=run.id, contract=run.contract, name=contract.name, state=run.state, note=run.note,
-            done=done, rounds=contract.federation.rounds,
+            id=run.id,
+            contract=run.contract,
+            name=contract.name,
+            state=run.state,
+            note=run.note,
+            done=done,
+            rounds=contract.federation.rounds,
             answers=tuple(
                 Answer(outlet=line["outlet"], state=line["state"], refused=line["refused"])
                 for line in answers
             ),
-        )  # fmt: skip
+        )
 
     def _forks(self) -> tuple[str, ...]:
         """Names of the logs that outlets have convicted; a key begins with its log's name."""

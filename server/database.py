@@ -57,10 +57,12 @@ class Database:
             engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=3 * CONNECTIONS)
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError) as error:
             # The last for a database in memory, which has no pool and would outlive nothing.
-            raise InputError("database URL", got=str(error),
-                             expected="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
-                             advice="for PostgreSQL install presspool[postgres]",
-                             ) from None  # fmt: skip
+            raise InputError(
+                "database URL",
+                got=str(error),
+                expected="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
+                advice="for PostgreSQL install presspool[postgres]",
+            ) from None
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _begin)
@@ -69,9 +71,11 @@ class Database:
         except (OperationalError, CommandError) as error:
             cause = getattr(error, "orig", None) or error
             raise InputError(
-                "cannot open the database", where=engine.url.render_as_string(), got=str(cause),
+                "cannot open the database",
+                where=engine.url.render_as_string(),
+                got=str(cause),
                 advice="see that it runs and is not of a newer version",
-            ) from None  # fmt: skip
+            ) from None
         return cls(engine)
 
     @contextmanager
@@ -92,9 +96,11 @@ class Database:
                 yield session
         except OperationalError as error:
             raise StorageError(
-                "the database refuses", where=self._engine.url.render_as_string(),
-                got=str(error.orig), advice="make room or start it; nothing was half written",
-            ) from None  # fmt: skip
+                "the database refuses",
+                where=self._engine.url.render_as_string(),
+                got=str(error.orig),
+                advice="make room or start it; nothing was half written",
+            ) from None
 
     def close(self) -> None:
         """Give back all connections."""
@@ -117,9 +123,12 @@ def _durable(connection: sqlite3.Connection, _record: object) -> None:
         "page_size = 16384",
         # Debian's SQLite writes zeros over what is deleted. Updates are public by then (each left
         # its outlet with its noise), and a round would be written once more.
-        "secure_delete = OFF", "journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+        "secure_delete = OFF",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
         f"busy_timeout = {int(WAIT_SECONDS * 1000)}",
-    ):  # fmt: skip
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

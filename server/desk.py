@@ -208,10 +208,14 @@ class Desk:
             rows = session.execute(wanted.where(TaskRow.run == run, TaskRow.round == last)).all()
         refused = {r.outlet: r.code for r in self.refusals() if (r.run, r.round) == (run, last)}
         return Standing(
-            round=last, answered=tuple(sorted(name for name, task in rows if task)),
-            waiting={name: refused.get(name, "no answer yet")
-                     for name, task in sorted(rows, key=lambda row: row[0]) if not task},
-        )  # fmt: skip
+            round=last,
+            answered=tuple(sorted(name for name, task in rows if task)),
+            waiting={
+                name: refused.get(name, "no answer yet")
+                for name, task in sorted(rows, key=lambda row: row[0])
+                if not task
+            },
+        )
 
     # --- Refusals -------------------------------------------------------------------------------
 

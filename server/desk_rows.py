@@ -90,10 +90,12 @@ def require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed
     found = set(session.scalars(wanted)) | {header.body for header, _ in tasks}
     if len(found) > 1:
         raise PressPoolError(
-            f"round {header.round} was handed out with another adapter", where=f"run {header.run}",
-            expected="one body for all tasks of a round", got=", ".join(sorted(found)),
+            f"round {header.round} was handed out with another adapter",
+            where=f"run {header.run}",
+            expected="one body for all tasks of a round",
+            got=", ".join(sorted(found)),
             advice="continue the run from the checkpoint that it stopped at",
-        )  # fmt: skip
+        )
 
 
 def forget(session: Session, run: str, *, before: int) -> None:
@@ -128,10 +130,16 @@ def chunk_sizes(session: Session, owner: str) -> Sequence[int]:
 def task_row(header: TaskHeader, signed: Signed, *, at: float) -> TaskRow:
     """A new task, open."""
     return TaskRow(
-        id=header.task, run=header.run, round=header.round, outlet=header.outlet,
-        header=signed.body, signature=signed.signature, body=header.body, handed_out=at,
+        id=header.task,
+        run=header.run,
+        round=header.round,
+        outlet=header.outlet,
+        header=signed.body,
+        signature=signed.signature,
+        body=header.body,
+        handed_out=at,
         closed=False,
-    )  # fmt: skip
+    )
 
 
 def update_row(header: UpdateHeader, signed: Signed, upload: str, *, at: float) -> UpdateRow:

@@ -47,10 +47,14 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
         with refusing(context):
             who = caller(context)
             proofs = Proofs(
-                request=request.request, update_key=request.update_key, log_key=request.log_key,
-                witness_key=request.witness_key, update_proof=request.update_proof,
-                log_proof=request.log_proof, witness_proof=request.witness_proof,
-            )  # fmt: skip
+                request=request.request,
+                update_key=request.update_key,
+                log_key=request.log_key,
+                witness_key=request.witness_key,
+                update_proof=request.update_proof,
+                log_proof=request.log_proof,
+                witness_proof=request.witness_proof,
+            )
             self._members.request(who, proofs)
             return enrolment_pb2.JoinReply()
 

@@ -88,8 +88,11 @@ class GrpcGrid(RunGrid):
             return []
         said = self._header(messages[0].content)
         body = to_bytes(messages[0].content)
-        said |= {"body": body_digest(body), "bytes": len(body),
-                 "allowance": len(body) + EXTRA_BYTES}  # fmt: skip
+        said |= {
+            "body": body_digest(body),
+            "bytes": len(body),
+            "allowance": len(body) + EXTRA_BYTES,
+        }
         tasks = [self._task(message, said) for message in messages]
         self._desk.hand_out(tasks, body)
         for message, (header, _) in zip(messages, tasks, strict=True):
@@ -128,16 +131,20 @@ class GrpcGrid(RunGrid):
         """What the headers of all outlets have in common, but for the body."""
         task = unpack_task(content)
         return {
-            "key": key_id(self._key.public), "run": self._id, "contract": task.digest,
-            "round": task.round, "base": digest(task.state),
-        }  # fmt: skip
+            "key": key_id(self._key.public),
+            "run": self._id,
+            "contract": task.digest,
+            "round": task.round,
+            "base": digest(task.state),
+        }
 
     def _task(self, message: Message, said: dict[str, object]) -> tuple[TaskHeader, Signed]:
         name = self._nodes[message.metadata.dst_node_id]
         fields: dict[str, object] = said | {
-            "outlet": name, "nonce": new_nonce(),
+            "outlet": name,
+            "nonce": new_nonce(),
             "task": task_id(self._id, int(str(said["round"])), name),
-        }  # fmt: skip
+        }
         header = TaskHeader(**fields)  # type: ignore[arg-type]
         return header, sign_task(header, self._key)
 

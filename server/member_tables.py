@@ -23,10 +23,13 @@ class Outlet(Table):
     __table_args__ = (
         # Two memberships of one name at a time are impossible, whatever two operators type at once.
         Index(
-            "one_membership_a_name", "name", unique=True, sqlite_where=MEMBERSHIP,
+            "one_membership_a_name",
+            "name",
+            unique=True,
+            sqlite_where=MEMBERSHIP,
             postgresql_where=MEMBERSHIP,
         ),
-    )  # fmt: skip
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(63))
@@ -76,9 +79,11 @@ def keys_of(invitation: Invitation) -> PublicKeys:
     assert invitation.update_key is not None
     assert invitation.log_key is not None
     return PublicKeys(
-        tls=requested_key(invitation.request), update=invitation.update_key,
-        log=invitation.log_key, witness=invitation.witness_key or b"",
-    )  # fmt: skip
+        tls=requested_key(invitation.request),
+        update=invitation.update_key,
+        log=invitation.log_key,
+        witness=invitation.witness_key or b"",
+    )
 
 
 def membership(session: Session, name: str) -> Outlet | None:
@@ -100,9 +105,10 @@ def newest(session: Session, outlet: Outlet) -> Certificate:
 def withdraw(session: Session, name: str, now: int) -> int:
     """Close all invitations of a name that admitted nobody; how many there were."""
     found = session.scalars(
-        select(Invitation).where(Invitation.name == name, Invitation.withdrawn.is_(None),
-                                 Invitation.outlet_id.is_(None))
-    ).all()  # fmt: skip
+        select(Invitation).where(
+            Invitation.name == name, Invitation.withdrawn.is_(None), Invitation.outlet_id.is_(None)
+        )
+    ).all()
     for invitation in found:
         invitation.withdrawn = now
     return len(found)

@@ -118,8 +118,9 @@ class Members:
             withdraw(session, name, now)
             session.add(Invitation(id=identifier, name=name, made=now, expires=now + ttl))
         expires = now + ttl
-        return Invited(id=identifier, name=name, expires=expires,
-                       answerable=expires + ANSWER_SECONDS)  # fmt: skip
+        return Invited(
+            id=identifier, name=name, expires=expires, answerable=expires + ANSWER_SECONDS
+        )
 
     def request(self, caller: Caller, proofs: Proofs) -> PublicKeys:
         """Take the keys of an outlet that uses its invitation; the same keys may come again.
@@ -162,17 +163,23 @@ class Members:
             invitation, keys = _waiting(session, name, now)
             if not same_fingerprint(fingerprint, keys.fingerprint):
                 raise InputError(
-                    "not the fingerprint of the keys that asked to join", where=name,
+                    "not the fingerprint of the keys that asked to join",
+                    where=name,
                     expected="the one that the outlet's operator reads to you from the screen",
                     got=ascii(fingerprint),
                     advice="read it again; if it still differs somebody else used the token: "
                     f"presspool coordinator invite {name} makes a new one",
-                )  # fmt: skip
+                )
             if lapsed := _require_free(session, name, now):
                 lapsed.revoked, lapsed.reason = now, "joined again after its certificate expired"
                 session.flush()  # before the new membership of the name
-            outlet = Outlet(name=name, update_key=keys.update, log_key=keys.log,
-                            witness_key=keys.witness or None, admitted=now)  # fmt: skip
+            outlet = Outlet(
+                name=name,
+                update_key=keys.update,
+                log_key=keys.log,
+                witness_key=keys.witness or None,
+                admitted=now,
+            )
             session.add(outlet)
             session.flush()
             invitation.outlet_id = outlet.id
@@ -203,29 +210,43 @@ class Members:
         """
         with self._database.reading() as session:
             row = session.execute(
-                select(Outlet.name, Outlet.update_key, Outlet.log_key, Outlet.witness_key,
-                       Outlet.revoked, Certificate.begins, Certificate.ends)
+                select(
+                    Outlet.name,
+                    Outlet.update_key,
+                    Outlet.log_key,
+                    Outlet.witness_key,
+                    Outlet.revoked,
+                    Certificate.begins,
+                    Certificate.ends,
+                )
                 .join(Certificate, Certificate.outlet_id == Outlet.id)
                 .where(Certificate.serial == caller.serial)
-            ).one_or_none()  # fmt: skip
+            ).one_or_none()
         if caller.kind != OUTLET or row is None or row.name != caller.name:
             raise _refusal("not-a-member")
         if row.revoked is not None:
             raise _refusal("revoked")
         if not row.begins <= self._clock() < row.ends:  # a connection may outlive its certificate
             raise _refusal("not-a-member")
-        return Member(name=row.name, update_key=row.update_key,
-                      peer=_peer(row.name, row.witness_key, row.log_key))  # fmt: skip
+        return Member(
+            name=row.name,
+            update_key=row.update_key,
+            peer=_peer(row.name, row.witness_key, row.log_key),
+        )
 
     def names(self) -> frozenset[str]:
         """Everybody who is a member now."""
         now = self._clock()
         with self._database.reading() as session:
-            return frozenset(session.scalars(
-                select(Outlet.name)
-                .join(Certificate, Certificate.outlet_id == Outlet.id)
-                .where(Outlet.revoked.is_(None), Certificate.begins <= now, now < Certificate.ends)
-            ))  # fmt: skip
+            return frozenset(
+                session.scalars(
+                    select(Outlet.name)
+                    .join(Certificate, Certificate.outlet_id == Outlet.id)
+                    .where(
+                        Outlet.revoked.is_(None), Certificate.begins <= now, now < Certificate.ends
+                    )
+                )
+            )
 
     def peers(self) -> list[PeerKeys]:
         """The keys for heads of everybody who is a member now, by name."""
@@ -275,9 +296,11 @@ class Members:
                 outlet.revoked, outlet.reason = now, reason
             if not withdraw(session, name, now) and outlet is None:
                 raise InputError(
-                    "nobody to revoke", where=name, expected="a member or an invited outlet",
+                    "nobody to revoke",
+                    where=name,
+                    expected="a member or an invited outlet",
                     advice="presspool coordinator members lists them",
-                )  # fmt: skip
+                )
 
 
 def _require_invitation(caller: Caller) -> None:
@@ -299,16 +322,21 @@ def _waiting(session: Session, name: str, now: int) -> tuple[Invitation, PublicK
     """The one open invitation of a name whose keys wait for the operator."""
     found = session.scalars(
         select(Invitation)
-        .where(Invitation.name == name, Invitation.withdrawn.is_(None),
-               Invitation.outlet_id.is_(None), Invitation.expires > now - ANSWER_SECONDS)
+        .where(
+            Invitation.name == name,
+            Invitation.withdrawn.is_(None),
+            Invitation.outlet_id.is_(None),
+            Invitation.expires > now - ANSWER_SECONDS,
+        )
         .with_for_update()
-    ).first()  # fmt: skip
+    ).first()
     if found is None or found.request is None:
         raise InputError(
-            "no outlet of this name waits to be admitted", where=name,
+            "no outlet of this name waits to be admitted",
+            where=name,
             expected="one that has run `presspool outlet join`",
             advice="presspool coordinator members lists who waits",
-        )  # fmt: skip
+        )
     return found, keys_of(found)
 
 
@@ -317,19 +345,22 @@ def _require_free(session: Session, name: str, now: int) -> Outlet | None:
     outlet = membership(session, name)
     if outlet is not None and newest(session, outlet).ends > now:
         raise InputError(
-            "already a member", where=name, expected="a name that is free",
+            "already a member",
+            where=name,
+            expected="a name that is free",
             advice=f"for new keys: presspool coordinator revoke {name} --reason …",
-        )  # fmt: skip
+        )
     return outlet
 
 
-def _certify(
-    session: Session, outlet: Outlet, request: bytes, root: Credential, now: int
-) -> Facts:  # fmt: skip
+def _certify(session: Session, outlet: Outlet, request: bytes, root: Credential, now: int) -> Facts:
     pem = issue_outlet(root, outlet.name, request, now=now)
     facts = read_certificate(pem)
-    session.add(Certificate(serial=facts.serial, outlet_id=outlet.id, begins=facts.begins,
-                            ends=facts.ends, pem=pem))  # fmt: skip
+    session.add(
+        Certificate(
+            serial=facts.serial, outlet_id=outlet.id, begins=facts.begins, ends=facts.ends, pem=pem
+        )
+    )
     session.flush()
     return facts
 

@@ -47,9 +47,12 @@ class PoolService(PoolServicer):
     """
 
     def __init__(
-        self, desk: Desk, *, member: Callable[[grpc.ServicerContext], Member],
+        self,
+        desk: Desk,
+        *,
+        member: Callable[[grpc.ServicerContext], Member],
         limits: Limits | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._desk, self._limits = desk, limits or Limits()
         self.calls = Calls(member, record=desk.refuse, limits=self._limits)
 

@@ -49,9 +49,10 @@ def open_port(
         InputError: the address cannot be listened on.
     """
     server = grpc.server(
-        ThreadPoolExecutor(CALLS, thread_name_prefix="call"), options=_OPTIONS,
+        ThreadPoolExecutor(CALLS, thread_name_prefix="call"),
+        options=_OPTIONS,
         maximum_concurrent_rpcs=CALLS,
-    )  # fmt: skip
+    )
     for register in services:
         register(server)
     _add_health(server)
@@ -59,9 +60,11 @@ def open_port(
         port = server.add_secure_port(address, credentials)
     except RuntimeError:
         raise InputError(
-            "cannot listen", where=address, expected="an address of this machine, and a free port",
+            "cannot listen",
+            where=address,
+            expected="an address of this machine, and a free port",
             advice="see which other program uses it",
-        ) from None  # fmt: skip
+        ) from None
     server.start()
     return server, port
 

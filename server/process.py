@@ -50,6 +50,8 @@ def _file(home: Path) -> Path:
 
 def _busy(home: Path) -> FolderError:
     return FolderError(
-        "another coordinator works here", where=str(home), expected="one for each home",
+        "another coordinator works here",
+        where=str(home),
+        expected="one for each home",
         advice="presspool coordinator stop ends it",
-    )  # fmt: skip
+    )

@@ -95,10 +95,17 @@ def _start(contract: Contract, scores: Scorer) -> Checkpoint:
     state = RecordState(array_record(adapters.read(build(contract))))
     before = scores(0, state)
     first = RoundResult(
-        round=0, accuracy=before.accuracy, macro_f1=before.macro_f1, loss=before.loss, bytes_up=0,
-        bytes_down=0, seconds=time.monotonic() - began, epsilon=0.0 if contract.plan.protected
-        else None, outlets=(), refused={},
-    )  # fmt: skip
+        round=0,
+        accuracy=before.accuracy,
+        macro_f1=before.macro_f1,
+        loss=before.loss,
+        bytes_up=0,
+        bytes_down=0,
+        seconds=time.monotonic() - began,
+        epsilon=0.0 if contract.plan.protected else None,
+        outlets=(),
+        refused={},
+    )
     return Checkpoint(contract=contract.digest, rounds=(first,), state=state)
 
 
@@ -111,17 +118,24 @@ def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer
     after = scores(number, state)
     plan = contract.plan
     done = RoundResult(
-        round=number, accuracy=after.accuracy, macro_f1=after.macro_f1, loss=after.loss,
-        bytes_up=traffic.bytes_up, bytes_down=traffic.bytes_down,
+        round=number,
+        accuracy=after.accuracy,
+        macro_f1=after.macro_f1,
+        loss=after.loss,
+        bytes_up=traffic.bytes_up,
+        bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
         epsilon=plan.epsilon(number * contract.federation.local_steps) if plan.protected else None,
-        outlets=tuple(traffic.admitted.updates), refused=traffic.admitted.refused,
-    )  # fmt: skip
+        outlets=tuple(traffic.admitted.updates),
+        refused=traffic.admitted.refused,
+    )
     _log_round(done, contract)
     return Checkpoint(
-        contract=contract.digest, rounds=(*point.rounds, done), state=state,
+        contract=contract.digest,
+        rounds=(*point.rounds, done),
+        state=state,
         moments=dict(strategy.moments),
-    )  # fmt: skip
+    )
 
 
 def _commit(committed: Committed, contract: Contract, point: Checkpoint) -> None:
@@ -136,9 +150,14 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
     epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
     log.info(
         "round %d of %d: accuracy %s, %s, %d updates%s, %.1f s",
-        done.round, contract.federation.rounds, accuracy, epsilon, len(done.outlets),
-        f", refused {dict(done.refused)}" if done.refused else "", done.seconds,
-    )  # fmt: skip
+        done.round,
+        contract.federation.rounds,
+        accuracy,
+        epsilon,
+        len(done.outlets),
+        f", refused {dict(done.refused)}" if done.refused else "",
+        done.seconds,
+    )
 
 
 def _scorer(contract: Contract, setup: Setup) -> Scorer:
@@ -171,9 +190,11 @@ def _storage(path: Path) -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         raise StorageError(
-            "cannot write", where=str(path), got=getattr(error, "strerror", None) or error,
+            "cannot write",
+            where=str(path),
+            got=getattr(error, "strerror", None) or error,
             advice="make room or fix the permissions, then continue with --resume",
-        ) from None  # fmt: skip
+        ) from None
 
 
 def _result(
@@ -184,22 +205,33 @@ def _result(
     steps = (len(point.rounds) - 1) * contract.federation.local_steps
     outlets = tuple(
         OutletResult(
-            name=name, population=population, weight=weights[name], unit=plan.unit, steps=steps,
+            name=name,
+            population=population,
+            weight=weights[name],
+            unit=plan.unit,
+            steps=steps,
             epsilon=plan.epsilon(steps) if plan.protected else None,
             delta=plan.delta if plan.protected else None,
         )
         for name, population in sorted(contract.outlets.items())
-    )  # fmt: skip
+    )
     return RunResult(
-        name=contract.name, contract_digest=contract.digest,
+        name=contract.name,
+        contract_digest=contract.digest,
         status="running" if adapter is None else "complete",
-        deterministic=reproducible, rounds=point.rounds, outlets=outlets, adapter_sha256=adapter,
-        statement="The run has not finished; nothing is released yet." if adapter is None
+        deterministic=reproducible,
+        rounds=point.rounds,
+        outlets=outlets,
+        adapter_sha256=adapter,
+        statement="The run has not finished; nothing is released yet."
+        if adapter is None
         else statement(contract, adapter=f"sha256:{adapter}", reproducible=reproducible),
-        trust=contract.federation.trust, accountant=accountant(),
-        seconds=sum(r.seconds for r in point.rounds), versions=_versions(),
+        trust=contract.federation.trust,
+        accountant=accountant(),
+        seconds=sum(r.seconds for r in point.rounds),
+        versions=_versions(),
         contract=contract.body(),
-    )  # fmt: skip
+    )
 
 
 def _publish(folder: RunFolder, result: RunResult) -> None:
@@ -220,9 +252,12 @@ def _write_events(folder: Path, result: RunResult) -> None:
     with _storage(folder), SummaryWriter(str(folder)) as writer:
         for done in result.rounds:
             for tag, value in {
-                "held-out/accuracy": done.accuracy, "held-out/macro_f1": done.macro_f1,
-                "held-out/loss": done.loss, "privacy/epsilon": done.epsilon,
-                "traffic/bytes_up": done.bytes_up, "traffic/bytes_down": done.bytes_down,
-            }.items():  # fmt: skip
+                "held-out/accuracy": done.accuracy,
+                "held-out/macro_f1": done.macro_f1,
+                "held-out/loss": done.loss,
+                "privacy/epsilon": done.epsilon,
+                "traffic/bytes_up": done.bytes_up,
+                "traffic/bytes_down": done.bytes_down,
+            }.items():
                 if value is not None:
                     writer.add_scalar(tag, value, done.round)

@@ -89,14 +89,22 @@ def submit(
     from presspool.server.submission import submit as queue
 
     if not _SHORTEST_PHASE <= phase <= _LONGEST_PHASE:
-        raise InputError("length of a phase", where="--phase", got=phase,
-                         expected=f"{_SHORTEST_PHASE:g} to {_LONGEST_PHASE:g} seconds")  # fmt: skip
+        raise InputError(
+            "length of a phase",
+            where="--phase",
+            got=phase,
+            expected=f"{_SHORTEST_PHASE:g} to {_LONGEST_PHASE:g} seconds",
+        )
     queued = queue(CoordinatorFolder.read(home), run, phase=phase)
     if as_json:
-        print_json({
-            "run": queued.id, "contract": queued.contract, "not_members": queued.missing,
-            "folder": str(queued.folder),
-        })  # fmt: skip
+        print_json(
+            {
+                "run": queued.id,
+                "contract": queued.contract,
+                "not_members": queued.missing,
+                "folder": str(queued.folder),
+            }
+        )
         return
     out.print(f"{queued.id}: queued; contract {queued.contract}", soft_wrap=True)
     if queued.missing:
@@ -157,8 +165,11 @@ def _end(home: Path) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
     while pid_of(home) == pid:
         if time.monotonic() > deadline:
-            raise PressPoolError("the coordinator does not end", where=f"process {pid}",
-                                 advice="it may be evaluating; ask again")  # fmt: skip
+            raise PressPoolError(
+                "the coordinator does not end",
+                where=f"process {pid}",
+                advice="it may be evaluating; ask again",
+            )
         time.sleep(0.1)
 
 

@@ -83,9 +83,16 @@ class Runs:
         """
         with self._database.writing() as session:
             session.merge(
-                RunRow(id=run, contract=contract, phase=phase, state="queued",
-                       submitted=self._clock(), ended=None, note="")
-            )  # fmt: skip
+                RunRow(
+                    id=run,
+                    contract=contract,
+                    phase=phase,
+                    state="queued",
+                    submitted=self._clock(),
+                    ended=None,
+                    note="",
+                )
+            )
 
     def next(self) -> Submitted | None:
         """The run to work on: the one that was begun, else the oldest that waits."""
@@ -106,8 +113,9 @@ class Runs:
             row = session.get(RunRow, run)
         if row is None:
             known = ", ".join(found.id for found in self.all()[-5:])
-            raise InputError("no such run", where="RUN", expected=known or "a submitted run",
-                             got=ascii(run))  # fmt: skip
+            raise InputError(
+                "no such run", where="RUN", expected=known or "a submitted run", got=ascii(run)
+            )
         return _read(row)
 
     def all(self) -> list[Submitted]:
@@ -133,6 +141,11 @@ class Runs:
 
 def _read(row: RunRow) -> Submitted:
     return Submitted(
-        id=row.id, contract=row.contract, phase=row.phase, state=row.state,
-        submitted=row.submitted, ended=row.ended, note=row.note,
-    )  # fmt: skip
+        id=row.id,
+        contract=row.contract,
+        phase=row.phase,
+        state=row.state,
+        submitted=row.submitted,
+        ended=row.ended,
+        note=row.note,
+    )

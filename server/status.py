@@ -38,9 +38,11 @@ def report(folder: CoordinatorFolder, database: Database, *, run: str | None) ->
     runs = Runs(database)
     chosen = runs.all() if run is None else [runs.get(run)]
     return {
-        "pool": folder.name, "address": folder.address, "running": pid_of(folder.path) is not None,
+        "pool": folder.name,
+        "address": folder.address,
+        "running": pid_of(folder.path) is not None,
         "runs": [_run(folder.path, database, one) for one in chosen],
-    }  # fmt: skip
+    }
 
 
 def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
@@ -50,12 +52,18 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
     done = rounds_done(folder)
     last = result.rounds[-1] if result else None
     said: dict[str, Any] = {
-        "run": run.id, "contract": run.contract, "state": run.state, "note": run.note,
-        "submitted": _date(run.submitted), "ended": run.ended and _date(run.ended),
-        "rounds_done": done, "rounds": contract.federation.rounds,
-        "accuracy": last.accuracy if last else None, "epsilon": last.epsilon if last else None,
+        "run": run.id,
+        "contract": run.contract,
+        "state": run.state,
+        "note": run.note,
+        "submitted": _date(run.submitted),
+        "ended": run.ended and _date(run.ended),
+        "rounds_done": done,
+        "rounds": contract.federation.rounds,
+        "accuracy": last.accuracy if last else None,
+        "epsilon": last.epsilon if last else None,
         "folder": str(folder.path),
-    }  # fmt: skip
+    }
     said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
     return said
 
@@ -72,12 +80,16 @@ def open_round(
     refused = {r.outlet: r.code for r in desk.refusals() if (r.run, r.round) == (run.id, number)}
     return [
         {
-            "outlet": name, "refused": refused.get(name),
-            "state": _answer(desk, tasks[name]) if tasks[name] in answered
-            else "no answer yet" if name in present else "not a member",
+            "outlet": name,
+            "refused": refused.get(name),
+            "state": _answer(desk, tasks[name])
+            if tasks[name] in answered
+            else "no answer yet"
+            if name in present
+            else "not a member",
         }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def _answer(desk: Desk, task: str) -> str:
@@ -107,8 +119,10 @@ def render(found: dict[str, Any], out: Console) -> None:
     for run in found["runs"]:
         out.print(
             f"\n{run['run']}: {run['state']}, {run['rounds_done']} of {run['rounds']} rounds"
-            + _figures(run) + (f"; {run['note']}" if run["note"] else ""), soft_wrap=True,
-        )  # fmt: skip
+            + _figures(run)
+            + (f"; {run['note']}" if run["note"] else ""),
+            soft_wrap=True,
+        )
         if run["outlets"]:
             table = Table("outlet", f"round {run['rounds_done'] + 1}", "refused", box=box.SIMPLE)
             for line in run["outlets"]:

@@ -59,9 +59,11 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     contract, evaluation = freeze(run.contract), run.evaluation
     if evaluation:
         read_labelled(
-            evaluation.data, text=evaluation.text, label=evaluation.label,
+            evaluation.data,
+            text=evaluation.text,
+            label=evaluation.label,
             labels=contract.task.labels,
-        )  # fmt: skip
+        )
     build(contract)  # what the run would only meet later
     setup = Setup(
         evaluation=str(evaluation.data.resolve()) if evaluation else None,
@@ -90,7 +92,9 @@ def _require_new(runs: Runs, name: str) -> None:
     states = {run.id: run.state for run in runs.all()}
     if states.get(name, "failed") not in ("failed", "stopped"):
         raise InputError(
-            "this run was submitted before", where=name, got=states[name],
+            "this run was submitted before",
+            where=name,
+            got=states[name],
             expected="a new contract, or a run that failed or was stopped",
             advice="change its name or seed for a run of its own",
-        )  # fmt: skip
+        )

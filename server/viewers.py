@@ -50,9 +50,12 @@ class Viewers:
         """
         path = self._folder / f"{name}.pem"
         if path.exists():
-            raise InputError("may look already", where=name, expected="a new name",
-                             advice=f"presspool coordinator viewer {name} --remove takes it back",
-                             )  # fmt: skip
+            raise InputError(
+                "may look already",
+                where=name,
+                expected="a new name",
+                advice=f"presspool coordinator viewer {name} --remove takes it back",
+            )
         made = issue_viewer(root, name, now=now)
         self._folder.mkdir(exist_ok=True)
         replace_file(path, made.certificate)
@@ -64,9 +67,10 @@ class Viewers:
             (self._folder / f"{name}.pem").unlink()
         except FileNotFoundError:
             raise InputError(
-                "nobody of that name may look", where=name,
+                "nobody of that name may look",
+                where=name,
                 expected=", ".join(self.names()) or "nobody at all",
-            ) from None  # fmt: skip
+            ) from None
 
     def names(self) -> list[str]:
         """Everybody who may look."""

@@ -76,10 +76,15 @@ class WitnessService(WitnessingServicer):
     """
 
     def __init__(
-        self, database: Database, signer: notes.Signer, *, peers: Callable[[], list[PeerKeys]],
-        member: Callable[[grpc.ServicerContext], Member], record: Callable[[str, str], None],
+        self,
+        database: Database,
+        signer: notes.Signer,
+        *,
+        peers: Callable[[], list[PeerKeys]],
+        member: Callable[[grpc.ServicerContext], Member],
+        record: Callable[[str, str], None],
         limits: Limits | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.consortium = Consortium(database, signer)
         self._heads, self._cosignatures = LedgerHeads(database), Cosignatures(database)
         self._peers, self._record, self._limits = peers, record, limits or Limits()
@@ -108,8 +113,10 @@ class WitnessService(WitnessingServicer):
     # --- Calls ----------------------------------------------------------------------------------
 
     def Peers(  # noqa: N802
-        self, request: messages.PeersRequest, context: grpc.ServicerContext  # noqa: ARG002
-    ) -> messages.PeersReply:  # fmt: skip
+        self,
+        request: messages.PeersRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,
+    ) -> messages.PeersReply:
         """See witness.proto."""
         with self._call(context):
             found = [
@@ -201,8 +208,10 @@ class WitnessService(WitnessingServicer):
             return messages.PublishReply(size=size)
 
     def Head(  # noqa: N802
-        self, request: messages.HeadRequest, context: grpc.ServicerContext  # noqa: ARG002
-    ) -> messages.HeadReply:  # fmt: skip
+        self,
+        request: messages.HeadRequest,  # noqa: ARG002
+        context: grpc.ServicerContext,
+    ) -> messages.HeadReply:
         """See witness.proto."""
         with self._call(context) as (_, own):
             size = self._heads.size(own.log)
@@ -218,9 +227,10 @@ class WitnessService(WitnessingServicer):
         """What the caller's witness should cosign of the logs of which it holds so much."""
         logs = self._logs()
         found = [
-            self._request(own, logs[log.origin], log.size) for log in held
+            self._request(own, logs[log.origin], log.size)
+            for log in held
             if log.origin in logs and log.origin != own.log.name
-        ]  # fmt: skip
+        ]
         return [request.encode() for request in found if request is not None]
 
     def _request(self, own: PeerKeys, key: notes.VerifierKey, held: int) -> Request | None:
@@ -241,20 +251,33 @@ class WitnessService(WitnessingServicer):
         place = key.text, outlet
         if place in self._asked:
             self._refused[place] = self._asked[place]
-        log.error("the witness of %s answers %d to the head of %d entries of %s", outlet,
-                  said.status, said.size, key.name)  # fmt: skip
+        log.error(
+            "the witness of %s answers %d to the head of %d entries of %s",
+            outlet,
+            said.status,
+            said.size,
+            key.name,
+        )
         if said.fork:
             first, _ = verify_fork(said.fork, log=key)
             self._cosignatures.convict(key, finder=outlet, proof=said.fork)
-            log.error("%s proves that %s has signed two histories of %d entries", outlet, key.name,
-                      first.size)  # fmt: skip
+            log.error(
+                "%s proves that %s has signed two histories of %d entries",
+                outlet,
+                key.name,
+                first.size,
+            )
 
     def _older(self, own: PeerKeys, size: int) -> None:
         mark = (size, self.consortium.size)
         if self._refused.get(("older", own.outlet)) != mark:
             self._refused["older", own.outlet] = mark
-            log.error("%s holds a head of %d entries of our log, and our database has %d: it is "
-                      "an old copy; restore the newest", own.outlet, *mark)  # fmt: skip
+            log.error(
+                "%s holds a head of %d entries of our log, and our database has %d: it is "
+                "an old copy; restore the newest",
+                own.outlet,
+                *mark,
+            )
 
     def _logs(self) -> dict[str, notes.VerifierKey]:
         """All logs by origin."""

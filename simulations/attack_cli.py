@@ -63,7 +63,7 @@ def attack(
     budget ledger is not touched.
 
     Example: presspool audit attack runs/demo/run --out runs/attack
-    """  # fmt: skip
+    """
     from presspool.client.settings import read_settings
     from presspool.simulations.attack.audit import Options, units_of_work
     from presspool.simulations.attack.audit import attack as audit
@@ -94,9 +94,11 @@ def _stopped(options: Options) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         err.print(
-            "stopped; nothing of your readers was left behind" if options.own
-            else "stopped; what was finished is kept: the same command goes on", style="yellow",
-        )  # fmt: skip
+            "stopped; nothing of your readers was left behind"
+            if options.own
+            else "stopped; what was finished is kept: the same command goes on",
+            style="yellow",
+        )
         raise typer.Exit(2) from None
 
 
@@ -113,23 +115,27 @@ def _show(found: Attack) -> None:
     for name, one in (("released updates", found.updates), ("final adapter", found.adapter)):
         out.print(_line(name, one), markup=False, soft_wrap=True)
     for name, members in (
-        ("readers' losses", found.members), ("without noise", found.members_control),
-    ):  # fmt: skip
+        ("readers' losses", found.members),
+        ("without noise", found.members_control),
+    ):
         low, high = members.auc_interval
         out.print(
             f"membership of {found.readers} readers by loss, {name}: AUC {members.auc:.3f} "
             f"[{low:.3f}, {high:.3f}], {_found_among(members)}",
-            markup=False, soft_wrap=True,
-        )  # fmt: skip
+            markup=False,
+            soft_wrap=True,
+        )
     bare, planned = found.tokens_control, found.tokens
     out.print(
         f"tokens read off one update: {100 * bare.exact:.0f} % of a short record without noise; "
         f"under the plan {100 * planned.exact:.1f} % exactly, {100 * planned.suspected:.1f} % "
         f"suspected where chance gives {100 * planned.chance:.1f} %",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
-    out.print(found.sentence, style="bold red" if found.defect else "", markup=False,
-              soft_wrap=True)  # fmt: skip
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(
+        found.sentence, style="bold red" if found.defect else "", markup=False, soft_wrap=True
+    )
 
 
 def _found_among(one: Separation) -> str:
@@ -138,9 +144,10 @@ def _found_among(one: Separation) -> str:
 
     low, high = (100 * end for end in one.tpr_interval)
     at = (
-        f"at {100 * FALSE_POSITIVES:.0f} % false positives" if FALSE_POSITIVES * one.others >= 1
+        f"at {100 * FALSE_POSITIVES:.0f} % false positives"
+        if FALSE_POSITIVES * one.others >= 1
         else f"at no false positive (too few for {100 * FALSE_POSITIVES:.0f} %)"
-    )  # fmt: skip
+    )
     return (
         f"{100 * one.tpr:.1f} % [{low:.1f}, {high:.1f}] of {one.members} found {at} among "
         f"{one.others} (95 %: up to {100 * one.fpr_interval[1]:.1f} % elsewhere)"

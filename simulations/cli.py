@@ -88,9 +88,12 @@ def simulate(
     start_logging(quiet=as_json)
     file = read_run_file(run)
     options = SimulateOptions(
-        out=out_folder or Path("runs") / file.contract.name, workers=workers, outlets=outlets,
-        deterministic=deterministic, resume=resume,
-    )  # fmt: skip
+        out=out_folder or Path("runs") / file.contract.name,
+        workers=workers,
+        outlets=outlets,
+        deterministic=deterministic,
+        resume=resume,
+    )
     if prepare_only:
         prepared = prepare(file, options)
         outlets_written = [path.stem for path in prepared.outlets]
@@ -186,9 +189,14 @@ def bench_engine(
     total = engine.units_of_work(rows, repeats, device)
     with progress("steps", total=total) as advance:
         result = engine.bench_engine(
-            rows=rows, repeats=repeats, out=out_folder, device=device, threads=threads, docs=page,
+            rows=rows,
+            repeats=repeats,
+            out=out_folder,
+            device=device,
+            threads=threads,
+            docs=page,
             advance=advance,
-        )  # fmt: skip
+        )
     print_json(result.to_json()) if as_json else out.print(
         engine_report.section(result), markup=False
     )
@@ -287,9 +295,11 @@ def _no_public(run: Path) -> Exception:
     from presspool.common.errors import InputError
 
     return InputError(
-        "nothing public to tune on", where=str(run), expected="an [evaluation] table, or --public",
+        "nothing public to tune on",
+        where=str(run),
+        expected="an [evaluation] table, or --public",
         advice="name a file of public labelled texts; readers' data would cost their budget",
-    )  # fmt: skip
+    )
 
 
 def _require_new(folder: Path) -> None:
@@ -297,9 +307,11 @@ def _require_new(folder: Path) -> None:
 
     if folder.exists() and any(folder.iterdir()):
         raise FolderError(
-            "the output folder already holds something", where=str(folder),
-            expected="a new or empty folder", advice="choose another --out",
-        )  # fmt: skip
+            "the output folder already holds something",
+            where=str(folder),
+            expected="a new or empty folder",
+            advice="choose another --out",
+        )
 
 
 def _epsilon(text: str) -> float:

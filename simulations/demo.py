@@ -84,9 +84,12 @@ def prepare_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
     newsroom = make_newsroom(outlets=outlets, readers=READERS, seed=SEED)
     write_newsroom(newsroom, folder / "newsroom")
     text = RUN_TOML.format(
-        seed=SEED, labels=json.dumps(list(TOPICS)), rounds=4, local_steps=3,
+        seed=SEED,
+        labels=json.dumps(list(TOPICS)),
+        rounds=4,
+        local_steps=3,
         quorum=max(1, outlets - 1),
         outlets="\n".join(f"{name} = {READERS}" for name in newsroom.tables),
         epsilon='"inf"' if math.isinf(epsilon) else repr(epsilon),
-    )  # fmt: skip
+    )
     return replace_file(folder / "run.toml", text.encode())

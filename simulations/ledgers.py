@@ -62,8 +62,11 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
         StorageError: the disk refuses.
     """
     if not contract.plan.protected:
-        raise InputError('a run without noise (epsilon = "inf") has no price', where="--ledgers",
-                         advice="leave out --ledgers, or give --epsilon 3")  # fmt: skip
+        raise InputError(
+            'a run without noise (epsilon = "inf") has no price',
+            where="--ledgers",
+            advice="leave out --ledgers, or give --epsilon 3",
+        )
     for settings in outlets:
         home = settings.with_suffix("")
         private_folder(home)
@@ -92,9 +95,13 @@ def _ledger(contract: Contract, home: Path) -> None:
     plan = contract.plan
     found = propose([events.from_dp(plan.event())] * RUNS, delta=plan.delta)
     Ledger.create(
-        home / LEDGER, signer=signer_in(home), unit=plan.unit, order=found.order, delta=plan.delta,
+        home / LEDGER,
+        signer=signer_in(home),
+        unit=plan.unit,
+        order=found.order,
+        delta=plan.delta,
         caps=Caps(epsilon_max=found.epsilon),
-    ).close()  # fmt: skip
+    ).close()
 
 
 def signer_in(home: Path) -> notes.Signer:
@@ -106,8 +113,14 @@ def signer_in(home: Path) -> notes.Signer:
 def _policy(contract: Contract) -> str:
     plan, model = contract.plan, contract.model
     return POLICY_TOML.format(
-        epsilon=plan.epsilon(), delta=plan.delta, sigma=plan.noise_multiplier, steps=plan.steps,
-        rounds=contract.federation.rounds, outlets=min(2, len(contract.outlets)),
-        targets=json.dumps(list(contract.adapter.targets)), model=json.dumps(model.id),
-        weights=model.weights, tokenizer=model.tokenizer,
-    )  # fmt: skip
+        epsilon=plan.epsilon(),
+        delta=plan.delta,
+        sigma=plan.noise_multiplier,
+        steps=plan.steps,
+        rounds=contract.federation.rounds,
+        outlets=min(2, len(contract.outlets)),
+        targets=json.dumps(list(contract.adapter.targets)),
+        model=json.dumps(model.id),
+        weights=model.weights,
+        tokenizer=model.tokenizer,
+    )

@@ -97,9 +97,10 @@ class LocalGrid(RunGrid):
             return list(self.pull_messages(ids))
         except BrokenProcessPool:
             raise PressPoolError(
-                "a worker process died", where="simulation",
+                "a worker process died",
+                where="simulation",
                 advice="often too little memory: try fewer --workers, then continue with --resume",
-            ) from None  # fmt: skip
+            ) from None
 
     def close(self) -> None:
         """End the workers at once; unfinished tasks are dropped."""

@@ -192,9 +192,11 @@ def _own_file(folder: Path, name: str) -> Path:
     ]
     if not found:
         raise DataError(
-            f"no data for {name}", where=str(folder), expected=f"{name}.parquet, .csv or .jsonl",
+            f"no data for {name}",
+            where=str(folder),
+            expected=f"{name}.parquet, .csv or .jsonl",
             advice="add the file, or choose another [simulation] partition",
-        )  # fmt: skip
+        )
     return found[0]
 
 

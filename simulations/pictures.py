@@ -49,25 +49,42 @@ if TYPE_CHECKING:
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 960}},
     "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 960}},
-    "phone": {"color_scheme": "light", "viewport": {"width": 390, "height": 844},
-              "device_scale_factor": 2},
-}  # fmt: skip
+    "phone": {
+        "color_scheme": "light",
+        "viewport": {"width": 390, "height": 844},
+        "device_scale_factor": 2,
+    },
+}
 COLOURS = 96  # of a picture's palette: text and lines need no more
 LARGEST_PICTURE = 150_000  # bytes
 RUNS = 7  # like the demo's, in a ledger's lifetime
 PAST: Final = (2, 3, 5, 3)  # earlier runs, by outlet; the last outlet's first one was never settled
-FIELDS: Final[dict[str, Any]] = {"card": {
-    "name": "Topics of a made newsroom", "data_curators": ["Press Pool Demo"],
-    "description": "Sorts titles of a made newsroom into topics.",
-    "intended_use": "To look at; the newsroom is made up.", "region": "none: made data",
-    "sector": "News media", "publication_date": "2026-11-30", "records_since": "2026-01-01",
-    "records_until": "2026-10-31", "data_source": "Static", "releases": "None planned.",
-    "preprocessing": "None.", "hyperparameters": "Chosen on public headlines.",
-    "justification": "The demo's own figures.", "approver": "the simulation",
-    "retention": "Until the folder is deleted.", "erasure": "No person is in the data.",
-    "sources": "README.md", "notes": "none", "registry_authors": ["Press Pool Demo"],
-    "license": "apache-2.0", "language": "en",
-}}  # fmt: skip
+FIELDS: Final[dict[str, Any]] = {
+    "card": {
+        "name": "Topics of a made newsroom",
+        "data_curators": ["Press Pool Demo"],
+        "description": "Sorts titles of a made newsroom into topics.",
+        "intended_use": "To look at; the newsroom is made up.",
+        "region": "none: made data",
+        "sector": "News media",
+        "publication_date": "2026-11-30",
+        "records_since": "2026-01-01",
+        "records_until": "2026-10-31",
+        "data_source": "Static",
+        "releases": "None planned.",
+        "preprocessing": "None.",
+        "hyperparameters": "Chosen on public headlines.",
+        "justification": "The demo's own figures.",
+        "approver": "the simulation",
+        "retention": "Until the folder is deleted.",
+        "erasure": "No person is in the data.",
+        "sources": "README.md",
+        "notes": "none",
+        "registry_authors": ["Press Pool Demo"],
+        "license": "apache-2.0",
+        "language": "en",
+    }
+}
 
 
 def make_demo(folder: Path) -> None:
@@ -87,10 +104,12 @@ def make_demo(folder: Path) -> None:
     exports = ledgers.export_ledgers(prepared.outlets, folder / "run" / ledgers.EXPORTS)
     found = sources.read_run(folder / "run")
     fields = governance.parse(FIELDS)
-    made = card_making.make(found, [sources.read_outlet(path) for path in exports], fields,
-                            covers=())  # fmt: skip
-    readme = model_card.render(made, fields.card, base_model=contract.model.id,
-                               rounds=contract.federation.rounds)  # fmt: skip
+    made = card_making.make(
+        found, [sources.read_outlet(path) for path in exports], fields, covers=()
+    )
+    readme = model_card.render(
+        made, fields.card, base_model=contract.model.id, rounds=contract.federation.rounds
+    )
     model_card.write(folder / "run" / "adapter", made, readme)
 
 
@@ -101,18 +120,27 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
     found = propose([event] * RUNS, delta=plan.delta)
     day = datetime.now(UTC).date() - timedelta(days=300)
     with Ledger.create(
-        home / LEDGER, signer=ledgers.signer_in(home), unit=plan.unit, order=found.order,
-        delta=plan.delta, caps=Caps(epsilon_max=found.epsilon), today=lambda: day,
-    ) as ledger:  # fmt: skip
+        home / LEDGER,
+        signer=ledgers.signer_in(home),
+        unit=plan.unit,
+        order=found.order,
+        delta=plan.delta,
+        caps=Caps(epsilon_max=found.epsilon),
+        today=lambda: day,
+    ) as ledger:
         dataset = entries.new_id()
         for number in range(runs):
             day += timedelta(days=40)
             digest = f"sha256:{hashlib.sha256(f'demo {number}'.encode()).hexdigest()}"
             kept = ledger.reserve(
-                run=digest, unit=plan.unit, period=_period(day), datasets=[dataset], event=event,
-                head=None, stated=entries.Stated(delta=plan.delta, epsilon=plan.epsilon(),
-                                                 version="0.6.0"),
-            )  # fmt: skip
+                run=digest,
+                unit=plan.unit,
+                period=_period(day),
+                datasets=[dataset],
+                event=event,
+                head=None,
+                stated=entries.Stated(delta=plan.delta, epsilon=plan.epsilon(), version="0.6.0"),
+            )
             for done in range(1, 1 + contract.federation.rounds - (left and number == 0)):
                 steps = done * contract.federation.local_steps
                 ledger.intend(kept.reservation, round_number=done, steps=steps, digest=digest)
@@ -134,11 +162,15 @@ def take(folder: Path, out: Path) -> list[Path]:
     outlet = key(fullest.origin)
     digest = run.contract.digest.removeprefix("sha256:")
     pages = {
-        "overview": "/", "outlet": f"/outlets/{outlet}", "run": f"/runs/{digest}",
-        "adapter": f"/adapters/{run.adapter}", "ledger": f"/ledgers/{outlet}",
-        "entry": f"/ledgers/{outlet}/1", "alerts": "/alerts",
+        "overview": "/",
+        "outlet": f"/outlets/{outlet}",
+        "run": f"/runs/{digest}",
+        "adapter": f"/adapters/{run.adapter}",
+        "ledger": f"/ledgers/{outlet}",
+        "entry": f"/ledgers/{outlet}/1",
+        "alerts": "/alerts",
         "attack": (folder / "attack" / report.PAGE_FILE).resolve().as_uri(),
-    }  # fmt: skip
+    }
     made = []
     out.mkdir(parents=True, exist_ok=True)
     with _serving([*exports, folder / "run"]) as address, _chromium() as browser:
@@ -165,8 +197,9 @@ def _small(png: bytes) -> bytes:
     stream = io.BytesIO()
     flat.save(stream, "PNG", optimize=True)
     if stream.tell() > LARGEST_PICTURE:
-        raise InputError("a picture is too large", expected=f"at most {LARGEST_PICTURE} bytes",
-                         got=stream.tell())  # fmt: skip
+        raise InputError(
+            "a picture is too large", expected=f"at most {LARGEST_PICTURE} bytes", got=stream.tell()
+        )
     return stream.getvalue()
 
 
@@ -192,8 +225,11 @@ def _chromium() -> Iterator[Browser]:
 
     program = shutil.which("chromium")
     if program is None:
-        raise InputError("no Chromium here", expected="the program `chromium`",
-                         advice="install Debian's package chromium")  # fmt: skip
+        raise InputError(
+            "no Chromium here",
+            expected="the program `chromium`",
+            advice="install Debian's package chromium",
+        )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         try:

@@ -104,9 +104,10 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
     )
     with folder.claim(contract, setup, resume=options.resume):
         outlets = (
-            outlets_of(contract, folder) if options.resume
+            outlets_of(contract, folder)
+            if options.resume
             else write_outlets(contract, simulation, folder, deterministic=options.deterministic)
-        )  # fmt: skip
+        )
         if options.ledgers:
             give_ledgers(contract, outlets)
     return Prepared(folder=folder, outlets=tuple(outlets))
@@ -118,16 +119,20 @@ def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
 
     if evaluation:
         read_labelled(
-            evaluation.data, text=evaluation.text, label=evaluation.label,
+            evaluation.data,
+            text=evaluation.text,
+            label=evaluation.label,
             labels=contract.task.labels,
-        )  # fmt: skip
+        )
     build(contract)
 
 
 def _simulation(run: RunFile) -> Simulation:
     if run.simulation is None:
         raise ContractError(
-            "nothing to simulate", where="run.toml", expected="a [simulation] table",
+            "nothing to simulate",
+            where="run.toml",
+            expected="a [simulation] table",
             advice="say where the data lies and how it is split over outlets",
-        )  # fmt: skip
+        )
     return run.simulation

@@ -106,23 +106,26 @@ def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int)
     privacy, federation = best.tables["privacy"], best.tables["federation"]
     readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
     batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
-    return "\n".join([
-        f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
-        f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
-        f"{len(contract.outlets)} outlets, {readers:,} readers declared",
-        f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
-        "# noise as in the whole pool; no reader's record was read",
-        "[federation]",
-        f"rounds = {federation['rounds']}",
-        f"local_steps = {federation['local_steps']}",
-        f"quorum = {contract.federation.quorum}",
-        "[privacy]",
-        f"epsilon = {contract.privacy.epsilon:g}          # σ = {privacy['noise_multiplier']:g}",
-        f"sampling_rate = {rate:g}    # expected readers a step: {batch}",
-        f"clip = {_toml(privacy['clip'])}",
-        f"[{rated}]",
-        f"learning_rate = {_toml(best.tables[rated]['learning_rate'])}",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
+            f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
+            f"{len(contract.outlets)} outlets, {readers:,} readers declared",
+            f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
+            "# noise as in the whole pool; no reader's record was read",
+            "[federation]",
+            f"rounds = {federation['rounds']}",
+            f"local_steps = {federation['local_steps']}",
+            f"quorum = {contract.federation.quorum}",
+            "[privacy]",
+            f"epsilon = {contract.privacy.epsilon:g}          "
+            f"# σ = {privacy['noise_multiplier']:g}",
+            f"sampling_rate = {rate:g}    # expected readers a step: {batch}",
+            f"clip = {_toml(privacy['clip'])}",
+            f"[{rated}]",
+            f"learning_rate = {_toml(best.tables[rated]['learning_rate'])}",
+        ]
+    )
 
 
 def as_json(trials: Sequence[Trial], data: Path) -> dict[str, Any]:
@@ -142,8 +145,12 @@ class _Bench:
     def __init__(self, contract: Contract, public: HeldOut, folder: Path) -> None:
         rows = len(public.labels)
         if rows < FEWEST_ROWS:
-            raise DataError("too few public rows to tune on", expected=f"at least {FEWEST_ROWS}",
-                            got=rows, advice="name a larger public file")  # fmt: skip
+            raise DataError(
+                "too few public rows to tune on",
+                expected=f"at least {FEWEST_ROWS}",
+                got=rows,
+                advice="name a larger public file",
+            )
         order = np.random.default_rng(contract.seed).permutation(rows)
         kept = round(rows * VALIDATION_SHARE)
         self._readers = _as_readers(public, order[kept:], contract.privacy.records_per_reader)
@@ -180,9 +187,13 @@ class _Bench:
             work = RoundWork(round=number, population=self._readers.readers, random=random)
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             state, moments = step(
-                small.server, state, {n: d.astype(np.float64) for n, d in delta.items()}, moments,
-                number=number, done=(number - 1) / small.federation.rounds,
-            )  # fmt: skip
+                small.server,
+                state,
+                {n: d.astype(np.float64) for n, d in delta.items()},
+                moments,
+                number=number,
+                done=(number - 1) / small.federation.rounds,
+            )
         accuracy = self._evaluation.scores(state).accuracy
         assert accuracy is not None
         return accuracy
@@ -195,7 +206,7 @@ class _Bench:
             outlets={"public": self._readers.readers},
             federation={"quorum": 1},
             privacy={"epsilon": None, "noise_multiplier": max(scaled, NOISE_STEP) if sigma else 0},
-        )  # fmt: skip
+        )
 
 
 def _as_readers(public: HeldOut, rows: np.ndarray[Any, Any], records: int) -> Readers:
@@ -203,9 +214,10 @@ def _as_readers(public: HeldOut, rows: np.ndarray[Any, Any], records: int) -> Re
     used = rows[:count]
     texts = [public.texts[i] for i in used]
     return Readers(
-        text=pa.array(texts, pa.large_string()), label=public.labels[used],
+        text=pa.array(texts, pa.large_string()),
+        label=public.labels[used],
         offsets=np.arange(0, count + 1, records, dtype=np.int64),
-    )  # fmt: skip
+    )
 
 
 def _samplings(start: Contract) -> list[Contract]:
@@ -261,11 +273,14 @@ def _clips(start: Contract) -> list[Contract]:
 def _trial(contract: Contract, accuracy: float) -> Trial:
     privacy, federation = contract.privacy, contract.federation
     tables: dict[str, dict[str, Any]] = {
-        "privacy": {"sampling_rate": privacy.sampling_rate, "clip": dict(privacy.clip),
-                    "noise_multiplier": privacy.noise_multiplier},
+        "privacy": {
+            "sampling_rate": privacy.sampling_rate,
+            "clip": dict(privacy.clip),
+            "noise_multiplier": privacy.noise_multiplier,
+        },
         "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
         _rated(contract): {"learning_rate": dict(_rates_of(contract))},
-    }  # fmt: skip
+    }
     return Trial(tables=tables, accuracy=accuracy)
 
 

@@ -25,9 +25,12 @@ from presspool.client.spool import Spool
 
 STEPS = ("trained", "kept", "bound", "sealed", "delivered")
 _PLACES: dict[str, tuple[Any, str]] = {
-    "trained": (app, "release"), "kept": (answers, "write_secret"), "bound": (Meter, "bind"),
-    "sealed": (Spool, "seal"), "delivered": (Link, "deliver"),
-}  # fmt: skip
+    "trained": (app, "release"),
+    "kept": (answers, "write_secret"),
+    "bound": (Meter, "bind"),
+    "sealed": (Spool, "seal"),
+    "delivered": (Link, "deliver"),
+}
 
 
 def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> None:
@@ -39,11 +42,13 @@ def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> 
     made, settings = Certificates.read(folder), read_settings(home / homes.SETTINGS)
     with Spool.open(home / agent.WORK) as spool:
         Node(
-            identity=made_outlet(settings.name), spool=spool,
+            identity=made_outlet(settings.name),
+            spool=spool,
             link=Link(address, lambda: made.dial(address, settings.name)),
-            trainer=agent._trainer(home, spool), position=agent._position(home),
+            trainer=agent._trainer(home, spool),
+            position=agent._position(home),
             backoff=Backoff(first=0.05, most=0.5),
-        ).run()  # fmt: skip
+        ).run()
 
 
 def _dying_after(real: Callable[..., Any], occurrence: int) -> Callable[..., Any]:

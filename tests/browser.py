@@ -43,9 +43,11 @@ def _program() -> Path:
     if not PROGRAM.exists() and os.geteuid() == 0 and Path("/etc/debian_version").exists():
         subprocess.run(
             ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True,
-            timeout=600, check=False,
-        )  # fmt: skip
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
     if not PROGRAM.exists():
         pytest.skip("no Chromium here: install Debian's package chromium")
     return PROGRAM

@@ -48,9 +48,13 @@ def coordinator(home: Path) -> None:
     here._members.admit(NAME, fingerprint, folder.root)
     here._members._clock = time.time
     grid = GrpcGrid(
-        here._desk, run=RUN, key=folder.contract, outlets=[NAME], members=here._members.names,
+        here._desk,
+        run=RUN,
+        key=folder.contract,
+        outlets=[NAME],
+        members=here._members.names,
         phase=120.0,
-    )  # fmt: skip
+    )
     become_server(run_id=1)
     task = TrainTask(contract="{}", digest=CONTRACT, round=1, state=dict(STATE))
     message = Message(pack_task(task), node_of(NAME), "train", group_id="1")
@@ -65,9 +69,13 @@ def outlet(home: Path) -> None:
     identity = Identity.read(home)
     with Spool.open(home / agent.WORK) as spool:
         Node(
-            identity=identity, spool=spool, link=Link(identity.address, agent._dialler(home)),
-            trainer=adds(NAME), position=lambda _: POSITION, backoff=Backoff(first=0.1, most=1.0),
-        ).run()  # fmt: skip
+            identity=identity,
+            spool=spool,
+            link=Link(identity.address, agent._dialler(home)),
+            trainer=adds(NAME),
+            position=lambda _: POSITION,
+            backoff=Backoff(first=0.1, most=1.0),
+        ).run()
 
 
 if __name__ == "__main__":

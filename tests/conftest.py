@@ -32,10 +32,11 @@ REPOSITORY = Path(__file__).parents[1]
 # of a script. Not by `preexec_fn`: between fork and exec gRPC's threads would run, and die, in a
 # copy of this process.
 AS_TYPED = [
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "import signal; from presspool.cli import main; "
     "signal.signal(signal.SIGINT, signal.default_int_handler); main()",
-]  # fmt: skip
+]
 LABELS = ("world", "sport", "money")
 WORDS = {
     "world": ["minister", "treaty", "border", "summit", "embassy", "vote", "crisis", "talks"],
@@ -76,14 +77,21 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        tokenizer_object=core,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
         sep_token="[SEP]",
-    ).save_pretrained(folder)  # fmt: skip
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
@@ -101,10 +109,13 @@ def contract_body(tiny_base: Path) -> dict[str, Any]:
         "federation": {"rounds": 2, "local_steps": 2, "quorum": 2},
         "outlets": {"north-post": 30, "south-echo": 20},
         "privacy": {
-            "noise_multiplier": 0.8, "clip": 1.0, "records_per_reader": 2, "sampling_rate": 0.3,
+            "noise_multiplier": 0.8,
+            "clip": 1.0,
+            "records_per_reader": 2,
+            "sampling_rate": 0.3,
         },
         "optimizer": {"learning_rate": 0.5},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture

@@ -441,9 +441,11 @@ def write_data(bench: Bench, readers: Readers, name: str = "good.parquet") -> Pa
 def task_of(bench: Bench, **changes: Any) -> TrainTask:
     """The coordinator's task for round 1, with some fields changed."""
     task = TrainTask(
-        contract=bench.contract.canonical().decode(), digest=bench.contract.digest, round=1,
+        contract=bench.contract.canonical().decode(),
+        digest=bench.contract.digest,
+        round=1,
         state=bench.state,
-    )  # fmt: skip
+    )
     return dataclasses.replace(task, **changes)
 
 
@@ -453,9 +455,12 @@ def ask(settings: Path, content: RecordDict, **node: str) -> Message:
     become_server(run_id=1)
     message = stamp(Message(content, 2, "train", group_id="1"), "1-1")
     context = Context(
-        run_id=1, node_id=2, node_config={"outlet-config": str(settings), **node},
-        state=RecordDict(), run_config={},
-    )  # fmt: skip
+        run_id=1,
+        node_id=2,
+        node_config={"outlet-config": str(settings), **node},
+        state=RecordDict(),
+        run_config={},
+    )
     return app.app(message, context)
 
 
@@ -487,10 +492,17 @@ def check_metadata(reply: Message) -> None:
     times = {fields.pop(name) for name in ("_created_at", "_ttl")}
     assert all(isinstance(time, float) for time in times)
     assert {name.removeprefix("_"): value for name, value in fields.items()} == {
-        "run_id": 1, "message_id": "", "src_node_id": 2, "dst_node_id": 1,
-        "reply_to_message_id": "1-1", "group_id": "1", "message_type": "train",
-        "delivered_at": "", "src_task_id": None, "dst_task_id": 1,
-    }  # fmt: skip
+        "run_id": 1,
+        "message_id": "",
+        "src_node_id": 2,
+        "dst_node_id": 1,
+        "reply_to_message_id": "1-1",
+        "group_id": "1",
+        "message_type": "train",
+        "delivered_at": "",
+        "src_task_id": None,
+        "dst_task_id": 1,
+    }
 
 
 def bad_data_still_gives_an_update(bench: Bench) -> None:

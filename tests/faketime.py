@@ -30,9 +30,11 @@ def _library() -> Path:
     if not _installed() and os.geteuid() == 0 and Path("/etc/debian_version").exists():
         subprocess.run(
             ["apt-get", "install", "--yes", "--no-install-recommends", "libfaketime"],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True,
-            timeout=600, check=False,
-        )  # fmt: skip
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
     if not (found := _installed()):
         pytest.skip("no libfaketime here: install Debian's package libfaketime")
     return found[0]

@@ -24,9 +24,13 @@ def reserve(path: Path, count: int, steps: int) -> None:
         for _ in range(count):
             try:
                 ledger.reserve(
-                    run=RUN, unit="reader", period="2026", datasets=[identity(1)],
-                    event=JOB.first(steps), head=None,
-                )  # fmt: skip
+                    run=RUN,
+                    unit="reader",
+                    period="2026",
+                    datasets=[identity(1)],
+                    event=JOB.first(steps),
+                    head=None,
+                )
             except BudgetError:
                 continue
             admitted += 1
@@ -46,9 +50,13 @@ def work(path: Path, label: str, occurrence: int) -> None:
     with Ledger(path, step=step) as ledger:
         while True:
             held = ledger.reserve(
-                run=RUN, unit="reader", period="2026", datasets=[identity(1)],
-                event=JOB.first(2), head=None,
-            )  # fmt: skip
+                run=RUN,
+                unit="reader",
+                period="2026",
+                datasets=[identity(1)],
+                event=JOB.first(2),
+                head=None,
+            )
             print("reserve", held.reservation, flush=True)
             ledger.intend(held.reservation, round_number=0, steps=1, digest=DIGEST)
             print("intend", held.reservation, flush=True)

@@ -41,9 +41,11 @@ class Answer:
 
 @contextmanager
 def serving(
-    paths: Sequence[Path], *, brought: sources.Brought = sources.NOTHING,
+    paths: Sequence[Path],
+    *,
+    brought: sources.Brought = sources.NOTHING,
     pool: Callable[[], Pool] | None = None,
-) -> Iterator[At]:  # fmt: skip
+) -> Iterator[At]:
     """The pages of these sources."""
     listener = taken(LOOPBACK, 0)
     desk = Desk(Watch(lambda: paths, brought=brought, pool=pool))

@@ -34,17 +34,30 @@ FIELDS: dict[str, Any] = {
     "article30": {"controller": "North Post Ltd", "purposes": "Sorting articles"},
     "dpia": {"reference": "DPIA 2026-04"},
     "card": {
-        "name": "Topics", "data_curators": ["North Post Ltd", "South Echo Ltd"],
-        "description": "Sorts titles.", "intended_use": "Archives", "region": "EU",
-        "sector": "News media", "publication_date": "2026-11-30", "records_since": "2026-01-01",
-        "records_until": "2026-06-30", "data_source": "Static", "releases": "None planned.",
-        "preprocessing": "None.", "hyperparameters": "On public data.",
-        "justification": "The editors agreed on ε.", "approver": "A. Editor",
-        "retention": "Two years.", "erasure": "At the outlet.", "sources": "none",
-        "notes": "none", "registry_authors": ["D. P. Officer"], "license": "apache-2.0",
+        "name": "Topics",
+        "data_curators": ["North Post Ltd", "South Echo Ltd"],
+        "description": "Sorts titles.",
+        "intended_use": "Archives",
+        "region": "EU",
+        "sector": "News media",
+        "publication_date": "2026-11-30",
+        "records_since": "2026-01-01",
+        "records_until": "2026-06-30",
+        "data_source": "Static",
+        "releases": "None planned.",
+        "preprocessing": "None.",
+        "hyperparameters": "On public data.",
+        "justification": "The editors agreed on ε.",
+        "approver": "A. Editor",
+        "retention": "Two years.",
+        "erasure": "At the outlet.",
+        "sources": "none",
+        "notes": "none",
+        "registry_authors": ["D. P. Officer"],
+        "license": "apache-2.0",
         "language": "en",
     },
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +91,19 @@ class Desk:
 def made_contract(**changes: Any) -> Contract:
     """A frozen contract of two outlets that needs no base model here."""
     body: dict[str, Any] = {
-        "name": "topics", "model": {"weights": "sha256:" + "1" * 64,
-                                    "tokenizer": "sha256:" + "2" * 64},
+        "name": "topics",
+        "model": {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64},
         "task": {"labels": ["world", "sport"]},
         "federation": {"rounds": 2, "local_steps": 2, "quorum": 2},
         "outlets": {"north-post": 300, "south-echo": 200},
-        "privacy": {"noise_multiplier": 1.2, "clip": {"adapter": 0.5, "head": 1.0},
-                    "records_per_reader": 2, "sampling_rate": 0.1},
+        "privacy": {
+            "noise_multiplier": 1.2,
+            "clip": {"adapter": 0.5, "head": 1.0},
+            "records_per_reader": 2,
+            "sampling_rate": 0.1,
+        },
         "optimizer": {"learning_rate": 0.5},
-    }  # fmt: skip
+    }
     return parse_contract(body | changes)
 
 
@@ -114,14 +131,23 @@ def live(desk: Desk, outlet: str) -> None:
     clock = days()
     signer, path = signer_of(outlet), desk.folder / outlet / "ledger.db"
     with Ledger.create(
-        path, signer=signer, unit="reader", order=6, delta=1e-5,
-        caps=Caps(epsilon_max=8.0, period=5.0), today=lambda: next(clock),
-    ) as ledger:  # fmt: skip
+        path,
+        signer=signer,
+        unit="reader",
+        order=6,
+        delta=1e-5,
+        caps=Caps(epsilon_max=8.0, period=5.0),
+        today=lambda: next(clock),
+    ) as ledger:
         dataset, plan = entries.new_id(), desk.contract.plan
         old = ledger.reserve(
-            run=OTHER_RUN, unit="reader", period="2026-Q1", datasets=[dataset], head=None,
+            run=OTHER_RUN,
+            unit="reader",
+            period="2026-Q1",
+            datasets=[dataset],
+            head=None,
             event=made_event(0.05, 1.0, 60),
-        )  # fmt: skip
+        )
         ledger.intend(old.reservation, round_number=1, steps=30, digest="sha256:" + "3" * 64)
         if outlet == "south-echo":
             ledger.give_back(old.reservation, kept=30)
@@ -142,10 +168,14 @@ def pay(ledger: Ledger, contract: Contract, dataset: str) -> None:
     """The contract's run, as an outlet pays for it."""
     plan = contract.plan
     kept = ledger.reserve(
-        run=contract.digest, unit=plan.unit, period="2026-Q2", datasets=[dataset], head=None,
+        run=contract.digest,
+        unit=plan.unit,
+        period="2026-Q2",
+        datasets=[dataset],
+        head=None,
         event=events.from_dp(plan.event()),
         stated=entries.Stated(delta=plan.delta, epsilon=plan.epsilon(), version="0.6.0"),
-    )  # fmt: skip
+    )
     steps = contract.federation.local_steps
     for number in range(1, contract.federation.rounds + 1):
         digest = f"sha256:{number:064x}"
@@ -181,26 +211,50 @@ def write_run(desk: Desk, **setup: Any) -> None:
     delta = plan.delta if plan.protected else None
     rounds = [
         RoundResult(
-            round=number, accuracy=None, macro_f1=None, loss=None, bytes_up=8 * (number > 0),
-            bytes_down=8 * (number > 0), seconds=1.0, refused={},
+            round=number,
+            accuracy=None,
+            macro_f1=None,
+            loss=None,
+            bytes_up=8 * (number > 0),
+            bytes_down=8 * (number > 0),
+            seconds=1.0,
+            refused={},
             epsilon=plan.epsilon(2 * number) if plan.protected else None,
             outlets=tuple(contract.outlets) if number else (),
         )
         for number in range(contract.federation.rounds + 1)
-    ]  # fmt: skip
-    write_result(desk.run, RunResult(
-        name=contract.name, contract_digest=contract.digest, status="complete",
-        deterministic=made.deterministic is not None, rounds=tuple(rounds),
-        outlets=tuple(
-            OutletResult(name=name, population=n, weight=contract.weights()[name],
-                         epsilon=epsilon, delta=delta, unit=plan.unit, steps=plan.steps)
-            for name, n in sorted(contract.outlets.items())
+    ]
+    write_result(
+        desk.run,
+        RunResult(
+            name=contract.name,
+            contract_digest=contract.digest,
+            status="complete",
+            deterministic=made.deterministic is not None,
+            rounds=tuple(rounds),
+            outlets=tuple(
+                OutletResult(
+                    name=name,
+                    population=n,
+                    weight=contract.weights()[name],
+                    epsilon=epsilon,
+                    delta=delta,
+                    unit=plan.unit,
+                    steps=plan.steps,
+                )
+                for name, n in sorted(contract.outlets.items())
+            ),
+            adapter_sha256=ADAPTER,
+            trust="local",
+            accountant=accountant(),
+            seconds=3.0,
+            statement=statement(
+                contract, adapter=f"sha256:{ADAPTER}", reproducible=made.deterministic is not None
+            ),
+            versions=dict.fromkeys(PACKAGES, "1.0"),
+            contract=contract.body(),
         ),
-        adapter_sha256=ADAPTER, trust="local", accountant=accountant(), seconds=3.0,
-        statement=statement(contract, adapter=f"sha256:{ADAPTER}",
-                            reproducible=made.deterministic is not None),
-        versions=dict.fromkeys(PACKAGES, "1.0"), contract=contract.body(),
-    ))  # fmt: skip
+    )
 
 
 def change_result(desk: Desk, **changes: Any) -> None:

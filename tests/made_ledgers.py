@@ -21,9 +21,13 @@ JOB = events.SelfComposed(
     event=events.PoissonSampled(rate=0.02, event=events.Gaussian(noise_multiplier=1.2)), count=200
 )
 SETTINGS: dict[str, Any] = {
-    "origin": ORIGIN, "unit": "reader", "order": 4, "epsilon_max": 8.0, "delta": 1e-5,
+    "origin": ORIGIN,
+    "unit": "reader",
+    "order": 4,
+    "epsilon_max": 8.0,
+    "delta": 1e-5,
     "key": SIGNER.key.text,
-}  # fmt: skip
+}
 
 
 def identity(number: int) -> str:
@@ -47,10 +51,14 @@ def reserve(book: Book, number: int = 1, **changes: Any) -> entries.Reserve:
     """A reservation of the standard job, not applied."""
     event = changes.get("event", JOB)
     parts: dict[str, Any] = {
-        "reservation": identity(number), "run": RUN, "unit": "reader", "period": "2026-Q1",
-        "datasets": (identity(10**6),), "event": event,
+        "reservation": identity(number),
+        "run": RUN,
+        "unit": "reader",
+        "period": "2026-Q1",
+        "datasets": (identity(10**6),),
+        "event": event,
         "charge": events.charge(event, order=book.opened.order),
-    }  # fmt: skip
+    }
     made: entries.Reserve = following(book, entries.Reserve, **{**parts, **changes})
     return made
 

@@ -44,10 +44,16 @@ def made(seq: int, run: int, part: int, charge: int) -> entries.Entry:
     digest, reservation = f"sha256:{run:064x}", identity(run)
     if part == 0:
         return entries.build(
-            entries.Reserve, **common, reservation=reservation, run=digest, unit="reader",
-            period=f"2026-Q{(month + 2) // 3}", datasets=(identity(10**6),), event=JOB,
+            entries.Reserve,
+            **common,
+            reservation=reservation,
+            run=digest,
+            unit="reader",
+            period=f"2026-Q{(month + 2) // 3}",
+            datasets=(identity(10**6),),
+            event=JOB,
             charge=charge,
-        )  # fmt: skip
+        )
     if part == 2 * ROUNDS + 1:
         return entries.build(entries.Settle, **common, reservation=reservation)
     number = (part + 1) // 2
@@ -57,6 +63,10 @@ def made(seq: int, run: int, part: int, charge: int) -> entries.Entry:
             entries.AdapterReceived, **common, run=digest, round=number, digest=bytes_digest
         )
     return entries.build(
-        entries.ReleaseIntent, **common, reservation=reservation, round=number,
-        steps=25 * number, digest=bytes_digest,
-    )  # fmt: skip
+        entries.ReleaseIntent,
+        **common,
+        reservation=reservation,
+        round=number,
+        steps=25 * number,
+        digest=bytes_digest,
+    )

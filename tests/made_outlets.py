@@ -26,9 +26,13 @@ def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
     spec = contract.model
     pin = {"name": "tiny", "weights": spec.weights, "tokenizer": spec.tokenizer}
     return {
-        "base_models": [pin], "max_epsilon_per_run": 8.0, "min_noise_multiplier": 0.5,
-        "manual_approval": False, "witnesses": {"required": False}, **changes,
-    }  # fmt: skip
+        "base_models": [pin],
+        "max_epsilon_per_run": 8.0,
+        "min_noise_multiplier": 0.5,
+        "manual_approval": False,
+        "witnesses": {"required": False},
+        **changes,
+    }
 
 
 def policy_for(contract: Contract, **changes: Any) -> Policy:

@@ -109,11 +109,18 @@ def made_task(
 ) -> tuple[TaskHeader, Signed]:
     """A signed task on `STATE`, unless `changes` spoil it."""
     fields: dict[str, Any] = {
-        "outlet": outlet, "key": key_id(CONTRACT_KEY.public), "run": run, "contract": CONTRACT,
-        "round": round, "task": task_id(run, round, outlet), "base": digest(STATE),
-        "body": body_digest(body), "bytes": len(body), "nonce": new_nonce(),
+        "outlet": outlet,
+        "key": key_id(CONTRACT_KEY.public),
+        "run": run,
+        "contract": CONTRACT,
+        "round": round,
+        "task": task_id(run, round, outlet),
+        "base": digest(STATE),
+        "body": body_digest(body),
+        "bytes": len(body),
+        "nonce": new_nonce(),
         "allowance": len(body) + EXTRA_BYTES,
-    }  # fmt: skip
+    }
     header = TaskHeader(**fields | changes)
     return header, sign_task(header, CONTRACT_KEY)
 
@@ -122,11 +129,19 @@ def update_header(task: TaskHeader, body: bytes, **changes: Any) -> UpdateHeader
     """The header of an answer to a task, unless `changes` spoil it."""
     outlet = changes.get("outlet", task.outlet)
     fields: dict[str, Any] = {
-        "outlet": outlet, "key": key_id(made_outlet(outlet).update_key), "run": task.run,
-        "contract": task.contract, "round": task.round, "base": task.base,
-        "body": body_digest(body), "bytes": len(body), "nonce": task.nonce,
-        "reserve": POSITION[0], "root": POSITION[1], "failure": None,
-    }  # fmt: skip
+        "outlet": outlet,
+        "key": key_id(made_outlet(outlet).update_key),
+        "run": task.run,
+        "contract": task.contract,
+        "round": task.round,
+        "base": task.base,
+        "body": body_digest(body),
+        "bytes": len(body),
+        "nonce": task.nonce,
+        "reserve": POSITION[0],
+        "root": POSITION[1],
+        "failure": None,
+    }
     fields |= changes
     fields.setdefault("task", task_id(fields["run"], fields["round"], outlet))
     return UpdateHeader(**fields)
@@ -151,9 +166,12 @@ def adds(
     def train(message: Message) -> Message:
         task = unpack_task(message.content)
         update = AdapterUpdate(
-            outlet=outlet, round=task.round, contract=task.digest, base=digest(task.state),
+            outlet=outlet,
+            round=task.round,
+            contract=task.digest,
+            base=digest(task.state),
             delta=change_of(outlet, task.round),
-        )  # fmt: skip
+        )
         return Message(pack_update(spoil(update)), reply_to=message)
 
     return train
@@ -184,9 +202,14 @@ class Pool:
 
     def grid(self, *, phase: float = 20.0, run: str = RUN, **more: Any) -> GrpcGrid:
         return GrpcGrid(
-            self.desk, run=run, key=CONTRACT_KEY, outlets=sorted(self.members.outlets),
-            members=self.members.names, phase=phase, **more,
-        )  # fmt: skip
+            self.desk,
+            run=run,
+            key=CONTRACT_KEY,
+            outlets=sorted(self.members.outlets),
+            members=self.members.names,
+            phase=phase,
+            **more,
+        )
 
     @contextmanager
     def node(
@@ -195,10 +218,13 @@ class Pool:
         with Spool.open(self.folder / f"work of {outlet}") as spool:
             link = self.link(outlet, more.pop("address", None))
             yield Node(
-                identity=more.pop("identity", made_outlet(outlet)), spool=spool, link=link,
-                trainer=trainer or adds(outlet), position=lambda _: POSITION,
+                identity=more.pop("identity", made_outlet(outlet)),
+                spool=spool,
+                link=link,
+                trainer=trainer or adds(outlet),
+                position=lambda _: POSITION,
                 backoff=Backoff(first=0.05, most=0.2),
-            )  # fmt: skip
+            )
             link.close()
 
 

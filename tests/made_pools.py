@@ -141,8 +141,13 @@ class Pool:
         server.add_secure_port(folder.address, credentials)
         server.start()
         try:
-            yield cls(folder=folder, database=database, members=members, clock=clock,
-                      received=recorder.bodies)  # fmt: skip
+            yield cls(
+                folder=folder,
+                database=database,
+                members=members,
+                clock=clock,
+                received=recorder.bodies,
+            )
         finally:
             server.stop(0).wait()
             database.close()

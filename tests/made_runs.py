@@ -32,8 +32,12 @@ def made_update(outlet: str, **changes: Any) -> AdapterUpdate:
     """An update of round 1 on `STATE` that admission takes, unless `changes` spoil it."""
     delta = {name: np.ones_like(array) for name, array in STATE.items()}
     fields: dict[str, Any] = {
-        "outlet": outlet, "round": 1, "contract": CONTRACT, "base": digest(STATE), "delta": delta,
-    }  # fmt: skip
+        "outlet": outlet,
+        "round": 1,
+        "contract": CONTRACT,
+        "base": digest(STATE),
+        "delta": delta,
+    }
     return AdapterUpdate(**fields | changes)
 
 
@@ -67,8 +71,9 @@ def write_run(
     held_out = pa.Table.from_pylist(made_rows("held-out", records)).drop_columns(["reader"])
     pq.write_table(held_out, folder / "held_out.parquet")
     usual: dict[str, dict[str, Any]] = {
-        "simulation": {"data": "data", "workers": 1}, "evaluation": {"data": "held_out.parquet"},
-    }  # fmt: skip
+        "simulation": {"data": "data", "workers": 1},
+        "evaluation": {"data": "held_out.parquet"},
+    }
     whole = {**body, **{key: table | dict(tables.get(key, {})) for key, table in usual.items()}}
     path = folder / "run.toml"
     path.write_text(toml(whole), encoding="utf-8")

@@ -59,8 +59,13 @@ def adapter(name: str) -> str:
 
 def entry(number: int = 0, *, state: str = "", contract: str = CONTRACT) -> Entry:
     """A round's entry; the adapter is named after the round where nothing else is given."""
-    return Entry(run="spring", contract=contract, round=number, outlets=("outlet-0", "outlet-1"),
-                 adapter=adapter(state or f"round {number}"))  # fmt: skip
+    return Entry(
+        run="spring",
+        contract=contract,
+        round=number,
+        outlets=("outlet-0", "outlet-1"),
+        adapter=adapter(state or f"round {number}"),
+    )
 
 
 @dataclass
@@ -97,9 +102,13 @@ class Outlet:
     def start(self) -> None:
         """Let its witness work."""
         self.watch = Watch(
-            self.identity, ledger=self.ledger, policy=self.home / "policy.toml", link=self.link(),
-            news=self.news.set, publish=PUBLISH,
-        )  # fmt: skip
+            self.identity,
+            ledger=self.ledger,
+            policy=self.home / "policy.toml",
+            link=self.link(),
+            news=self.news.set,
+            publish=PUBLISH,
+        )
         self.watch.__enter__()
 
     def stop(self) -> None:
@@ -219,9 +228,12 @@ class TwoFaced(WitnessingServicer):
 
 @contextmanager
 def witness_pool(
-    parent: Path, count: int, *, liars: int = 0,
+    parent: Path,
+    count: int,
+    *,
+    liars: int = 0,
     faces: Callable[[Sequence[WitnessService]], TwoFaced] | None = None,
-) -> Iterator[WitnessPool]:  # fmt: skip
+) -> Iterator[WitnessPool]:
     """A pool of outlets that approve each other; none of their witnesses runs yet."""
     home, address = parent / "coordinator", f"localhost:{free_port()}"
     folder = CoordinatorFolder.create(
@@ -231,17 +243,21 @@ def witness_pool(
     members, refused = Members(databases[0]), list[tuple[str, str]]()
     services = [
         WitnessService(
-            database, folder.log, peers=members.peers, limits=QUICK,
+            database,
+            folder.log,
+            peers=members.peers,
+            limits=QUICK,
             member=lambda context: members.member(caller(context)),
             record=lambda *refusal: refused.append(refusal),
         )
         for database in databases
-    ]  # fmt: skip
+    ]
     served: WitnessService | TwoFaced = faces(services) if faces else services[0]
     server, _ = open_port(
-        address, server_credentials(folder.server, root=folder.root.certificate),
+        address,
+        server_credentials(folder.server, root=folder.root.certificate),
         [served.register, lambda server: enrolment.serve(server, members, folder.root)],
-    )  # fmt: skip
+    )
     pool = WitnessPool(home, folder, databases[0], services[0], members, [], refused)
     try:
         pool.outlets = [pool.join(f"outlet-{number}") for number in range(count)]

@@ -25,9 +25,11 @@ from presspool.client.peers import approve
 from presspool.common.run_file import freeze, read_run_file
 
 ENVIRONMENT = os.environ | {
-    "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "FLWR_TELEMETRY_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
-}  # fmt: skip
+}
 LONGEST_WAIT = 240.0  # seconds; a machine may be slow, and nothing here measures it
 
 
@@ -67,18 +69,25 @@ class Operators:
     def presspool(self, *arguments: object, code: int = 0) -> Any:
         """Type a command with `--json`; returns what it printed."""
         done = subprocess.run(
-            [*_command(arguments), "--json"], env=ENVIRONMENT, capture_output=True, text=True,
+            [*_command(arguments), "--json"],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
             timeout=LONGEST_WAIT,
-        )  # fmt: skip
+        )
         assert done.returncode == code, done.stderr
         return json.loads(done.stdout) if done.stdout else done.stderr
 
     def type(self, *arguments: object, code: int = 0) -> str:
         """Type a coordinator's command that has no `--json`; returns all that it said."""
         done = subprocess.run(
-            [*_command(arguments), "--home", str(self.home)], env=ENVIRONMENT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONGEST_WAIT,
-        )  # fmt: skip
+            [*_command(arguments), "--home", str(self.home)],
+            env=ENVIRONMENT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=LONGEST_WAIT,
+        )
         assert done.returncode == code, done.stdout
         return done.stdout
 
@@ -116,9 +125,12 @@ class Operators:
     def _settle_in(self, name: str) -> None:
         home = self.outlet(name)
         settings = {
-            "name": name, "data": str(self.run.parent / "data" / f"{name}.parquet"),
-            "deterministic": self._seed, "policy": "policy.toml", "ledger": "ledger.db",
-        }  # fmt: skip
+            "name": name,
+            "data": str(self.run.parent / "data" / f"{name}.parquet"),
+            "deterministic": self._seed,
+            "policy": "policy.toml",
+            "ledger": "ledger.db",
+        }
         (home / "outlet.toml").write_text(toml(settings))
         rules = policy_body(self.contract, witnesses={"required": self.witnesses})
         (home / "policy.toml").write_text(toml(rules))

@@ -86,11 +86,13 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
     settings = homes.settings_in(home)
     with Spool.open(home / agent.WORK) as spool:
         Node(
-            identity=made_outlet(name), spool=spool,
+            identity=made_outlet(name),
+            spool=spool,
             link=_UnluckyLink(folder, name, address, mishaps, made),
             trainer=_trainer(folder, settings, spool, mishaps),
-            position=agent._position(home), backoff=Backoff(first=0.05, most=0.5),
-        ).run()  # fmt: skip
+            position=agent._position(home),
+            backoff=Backoff(first=0.05, most=0.5),
+        ).run()
 
 
 class _UnluckyLink(Link):
@@ -152,9 +154,12 @@ def _answer(
             late = mishaps.happens("late", settings.name, task.round)
             time.sleep(mishaps.late_seconds if late else PAUSE)
             update = AdapterUpdate(
-                outlet=settings.name, round=task.round, contract=task.digest, base=start,
+                outlet=settings.name,
+                round=task.round,
+                contract=task.digest,
+                base=start,
                 delta=_fresh_noise(),
-            )  # fmt: skip
+            )
             cap = contract.federation.update_norm_cap
             reply = release(update, norm_cap=cap, reply_to=message)
             return answers.hand_out(reply, meter.bind, kept)

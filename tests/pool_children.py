@@ -140,10 +140,13 @@ def outlet(folder: Path, name: str, address: str) -> None:
     link = Link(address, lambda: made.dial(address, name))
     with Spool.open(folder / f"work of {name}") as spool:
         Node(
-            identity=made_outlet(name), spool=spool, link=link,
+            identity=made_outlet(name),
+            spool=spool,
+            link=link,
             trainer=_written_down(folder / f"{name}.trained", adds(name)),
-            position=lambda _: POSITION, backoff=Backoff(first=0.05, most=0.5),
-        ).run()  # fmt: skip
+            position=lambda _: POSITION,
+            backoff=Backoff(first=0.05, most=0.5),
+        ).run()
 
 
 def _written_down(file: Path, train: Callable[[Message], Message]) -> Callable[[Message], Message]:
@@ -169,9 +172,17 @@ def _round(
     number: int, outlets: tuple[str, ...] = (), refused: dict[str, str] | None = None
 ) -> RoundResult:
     return RoundResult(
-        round=number, accuracy=None, macro_f1=None, loss=None, bytes_up=0, bytes_down=0,
-        seconds=0.0, epsilon=None, outlets=outlets, refused=refused or {},
-    )  # fmt: skip
+        round=number,
+        accuracy=None,
+        macro_f1=None,
+        loss=None,
+        bytes_up=0,
+        bytes_down=0,
+        seconds=0.0,
+        epsilon=None,
+        outlets=outlets,
+        refused=refused or {},
+    )
 
 
 def _log(file: Path) -> None:

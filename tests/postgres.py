@@ -25,8 +25,14 @@ import pytest
 
 USER = "postgres"
 START_SECONDS = 60.0
-_SPEED = ("fsync=off", "full_page_writes=off", "shared_buffers=8MB", "max_connections=40",
-          "listen_addresses=", "autovacuum=off")  # fmt: skip
+_SPEED = (
+    "fsync=off",
+    "full_page_writes=off",
+    "shared_buffers=8MB",
+    "max_connections=40",
+    "listen_addresses=",
+    "autovacuum=off",
+)
 
 
 @dataclass(frozen=True)
@@ -65,16 +71,30 @@ def running() -> Iterator[Server]:
     run_as = USER if root else None
     try:
         subprocess.run(
-            [binaries / "initdb", "--pgdata", folder / "data", "--auth=trust", "--no-sync",
-             "--no-instructions", "--encoding=UTF8", "--locale=C"],
-            check=True, capture_output=True, user=run_as, cwd=folder,
-        )  # fmt: skip
+            [
+                binaries / "initdb",
+                "--pgdata",
+                folder / "data",
+                "--auth=trust",
+                "--no-sync",
+                "--no-instructions",
+                "--encoding=UTF8",
+                "--locale=C",
+            ],
+            check=True,
+            capture_output=True,
+            user=run_as,
+            cwd=folder,
+        )
         options = [part for option in _SPEED for part in ("-c", option)]
         server = subprocess.Popen(
             [binaries / "postgres", "-D", folder / "data", "-k", folder, *options],
-            stdout=subprocess.DEVNULL, stderr=(folder / "log").open("wb"), user=run_as, cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=(folder / "log").open("wb"),
+            user=run_as,
+            cwd=folder,
             preexec_fn=_die_with_parent,
-        )  # fmt: skip
+        )
         try:
             _await(server, folder)
             yield Server(folder, user)
@@ -92,9 +112,11 @@ def _binaries() -> Path:
     if not _installed() and os.geteuid() == 0 and Path("/etc/debian_version").exists():
         subprocess.run(
             ["apt-get", "install", "--yes", "--no-install-recommends", "postgresql"],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}, capture_output=True,
-            timeout=600, check=False,
-        )  # fmt: skip
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
     if not (found := _installed()):
         pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
     return found[-1]

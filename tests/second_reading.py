@@ -31,8 +31,13 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
         if epsilon is None:
             return None
         whole = capacity(epsilon)
-        return {"epsilon": epsilon, "used_nats": used * UNIT, "capacity_nats": whole * UNIT,
-                "free_nats": max(0, whole - used) * UNIT, "share": used / whole}  # fmt: skip
+        return {
+            "epsilon": epsilon,
+            "used_nats": used * UNIT,
+            "capacity_nats": whole * UNIT,
+            "free_nats": max(0, whole - used) * UNIT,
+            "share": used / whole,
+        }
 
     lifetime = capacity(caps[-1]["epsilon_max"])
     reserved = [e for e in log if e["kind"] == "reserve"]
@@ -44,8 +49,9 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
     parts = {"settled": used - kept_open, "reserved": kept_open, "dangling": dangling}
     per_dataset = {
         d: sum(c for c, e in zip(charges, reserved, strict=True) if d in e["datasets"])
-        for e in reserved for d in e["datasets"]
-    }  # fmt: skip
+        for e in reserved
+        for d in e["datasets"]
+    }
     claim = max(caps, key=lambda e: e["epsilon_max"])
     spent = {
         period: sum(c for c, e in zip(charges, reserved, strict=True) if e["period"] == period)
@@ -56,23 +62,37 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
     if caps[-1]["period_epsilon"] is not None:
         limits.append(capacity(caps[-1]["period_epsilon"]) - spent[period])
     if caps[-1]["dataset_epsilon"] is not None:
-        limits += [capacity(caps[-1]["dataset_epsilon"]) - per_dataset[d]
-                   for d in reserved[-1]["datasets"]]  # fmt: skip
+        limits += [
+            capacity(caps[-1]["dataset_epsilon"]) - per_dataset[d] for d in reserved[-1]["datasets"]
+        ]
     return {
-        "source": name, "verified": True, "origin": opened["origin"],
-        "name": opened["origin"].split("/")[-1], "unit": opened["unit"], "order": alpha,
-        "delta": delta, "entries": len(log), "day": log[-1]["day"],
+        "source": name,
+        "verified": True,
+        "origin": opened["origin"],
+        "name": opened["origin"].split("/")[-1],
+        "unit": opened["unit"],
+        "order": alpha,
+        "delta": delta,
+        "entries": len(log),
+        "day": log[-1]["day"],
         "claim": {"epsilon": claim["epsilon_max"], "delta": delta, "entry": claim["seq"]},
         "filter": {
-            **room(caps[-1]["epsilon_max"], used), "entry": last,
+            **room(caps[-1]["epsilon_max"], used),
+            "entry": last,
             **{f"{key}_nats": units * UNIT for key, units in parts.items()},
             **{f"{key}_share": units / lifetime for key, units in parts.items()},
             "more_runs": max(0, min(limits)) // ask,
         },
         "periods": [
-            {"name": period, "used_nats": units * UNIT, "lifetime_share": units / lifetime,
-             "cap": room(caps[-1]["period_epsilon"], units), "entry": last, "closed_by": None,
-             "runs": [e["seq"] for e in reserved if e["period"] == period]}
+            {
+                "name": period,
+                "used_nats": units * UNIT,
+                "lifetime_share": units / lifetime,
+                "cap": room(caps[-1]["period_epsilon"], units),
+                "entry": last,
+                "closed_by": None,
+                "runs": [e["seq"] for e in reserved if e["period"] == period],
+            }
             for period, units in spent.items()
         ],
         "datasets": [
@@ -81,19 +101,29 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
         ],
         "runs": runs,
         "refusals": [
-            {"entry": e["seq"], "day": e["day"], "run": e["run"], "reason": e["reason"],
-             "asked_nats": e["charge"] * UNIT, "free_nats": e["free"] * UNIT}
-            for e in log if e["kind"] == "refusal"
+            {
+                "entry": e["seq"],
+                "day": e["day"],
+                "run": e["run"],
+                "reason": e["reason"],
+                "asked_nats": e["charge"] * UNIT,
+                "free_nats": e["free"] * UNIT,
+            }
+            for e in log
+            if e["kind"] == "refusal"
         ],
         "caps": [
-            {"entry": e["seq"], "day": e["day"], **{
-                key: e[key] for key in ("epsilon_max", "period_epsilon", "dataset_epsilon")
-            }} for e in caps
+            {
+                "entry": e["seq"],
+                "day": e["day"],
+                **{key: e[key] for key in ("epsilon_max", "period_epsilon", "dataset_epsilon")},
+            }
+            for e in caps
         ],
         "signing_keys": [{"entry": 0, "day": opened["day"], "key": opened["key"]}],
         "points": points(log, capacity),
         "head": head(heads, len(log)),
-    }  # fmt: skip
+    }
 
 
 def lines(data: bytes) -> tuple[list[Entry], list[str]]:
@@ -113,27 +143,40 @@ def run(entry: Entry, log: list[Entry], *, lifetime: int, newest: bool) -> dict[
     step = event["event"]
     state = "over" if over else "reserved" if newest else "dangling"
     return {
-        "entry": entry["seq"], "day": entry["day"], "run": entry["run"],
-        "period": entry["period"], "datasets": entry["datasets"],
-        "phases": [{"steps": event["count"], "sampling_rate": step["rate"],
-                    "noise_multiplier": step["event"]["noise_multiplier"],
-                    "mechanism": "Poisson-sampled Gaussian"}],
+        "entry": entry["seq"],
+        "day": entry["day"],
+        "run": entry["run"],
+        "period": entry["period"],
+        "datasets": entry["datasets"],
+        "phases": [
+            {
+                "steps": event["count"],
+                "sampling_rate": step["rate"],
+                "noise_multiplier": step["event"]["noise_multiplier"],
+                "mechanism": "Poisson-sampled Gaussian",
+            }
+        ],
         "steps_reserved": event["count"],
         "steps_charged": back[-1]["kept"] if back else event["count"],
         "steps_declared": sent[-1]["steps"] if sent else 0,
-        "reserved_nats": entry["charge"] * UNIT, "charged_nats": charge * UNIT,
-        "share": charge / lifetime, "stated": entry["stated"],
+        "reserved_nats": entry["charge"] * UNIT,
+        "charged_nats": charge * UNIT,
+        "share": charge / lifetime,
+        "stated": entry["stated"],
         "releases": [
             {"entry": e["seq"], **{key: e[key] for key in ("day", "round", "steps", "digest")}}
             for e in sent
         ],
         "received": [
             {"entry": e["seq"], "round": e["round"], "digest": e["digest"]}
-            for e in log if e["kind"] == "adapter-received" and e["run"] == entry["run"]
+            for e in log
+            if e["kind"] == "adapter-received" and e["run"] == entry["run"]
         ],
         "given_back_by": back[-1]["seq"] if back else None,
-        "settled_by": over[0] if over else None, "state": state, "approval": None,
-    }  # fmt: skip
+        "settled_by": over[0] if over else None,
+        "state": state,
+        "approval": None,
+    }
 
 
 def points(log: list[Entry], capacity: Any) -> list[dict[str, Any]]:
@@ -148,8 +191,9 @@ def points(log: list[Entry], capacity: Any) -> list[dict[str, Any]]:
         else:
             continue
         used = sum(charged.values())
-        found.append({"entry": e["seq"], "day": e["day"], "used_nats": used * UNIT,
-                      "share": used / whole})  # fmt: skip
+        found.append(
+            {"entry": e["seq"], "day": e["day"], "used_nats": used * UNIT, "share": used / whole}
+        )
     return found
 
 
@@ -158,7 +202,11 @@ def head(heads: list[str], entries: int) -> dict[str, Any]:
     size, root = heads[-1].split("\n")[1:3]
     signers = re.findall(r"^— (\S+) ", heads[-1], re.MULTILINE)
     return {
-        "entries": int(size), "root": b64decode(root).hex(), "signed_heads": len(heads),
-        "unsigned_entries": entries - int(size), "cosigners": signers[1:],
-        "key_compared": False, "heads_compared": 0,
-    }  # fmt: skip
+        "entries": int(size),
+        "root": b64decode(root).hex(),
+        "signed_heads": len(heads),
+        "unsigned_entries": entries - int(size),
+        "cosigners": signers[1:],
+        "key_compared": False,
+        "heads_compared": 0,
+    }

@@ -29,8 +29,10 @@ BIN = Path(sys.executable).parent
 
 # 127.0.0.1, the same as IPv6 sees it, and ::1, as the kernel writes them.
 LOOPBACK = {
-    "0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000",
-}  # fmt: skip
+    "0100007F",
+    "0000000000000000FFFF00000100007F",
+    "00000000000000000000000001000000",
+}
 
 CONFIG = """\
 [superlink]
@@ -78,39 +80,53 @@ class SuperLink:
         self.address = f"127.0.0.1:{port}"
         self.environment = os.environ | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",  # Flower starts its own commands
-            "FLWR_HOME": str(home), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": self._ray, "HF_HUB_OFFLINE": "1",
+            "FLWR_HOME": str(home),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": self._ray,
+            "HF_HUB_OFFLINE": "1",
             # Without clusters, Ray takes the loopback address instead of the machine's.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "OMP_NUM_THREADS": "1",  # as a worker of ours has, so that bytes can be compared
-        }  # fmt: skip
+        }
         home.mkdir()
         (home / "config.toml").write_text(
             CONFIG.format(address=self.address, security=security.config)
         )
         self._processes: list[subprocess.Popen[bytes]] = []
         self.start(
-            "superlink", "flower-superlink", *security.options, "--host", "127.0.0.1",
-            "--port", str(port), "--disable-runtime-dependency-installation",
-        )  # fmt: skip
+            "superlink",
+            "flower-superlink",
+            *security.options,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--disable-runtime-dependency-installation",
+        )
         self._wait()
 
     def start(self, log: str, command: str, *arguments: str) -> None:
         """Start one of Flower's commands beside the SuperLink; `stop` ends it."""
         with (self.home / f"{log}.log").open("w") as output:
             process = subprocess.Popen(
-                [BIN / command, *arguments], env=self.environment, stdout=output,
+                [BIN / command, *arguments],
+                env=self.environment,
+                stdout=output,
                 stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            )
         self._processes.append(process)
 
     def flwr(self, *arguments: str | Path) -> str:
         """Run `flwr` to its end; returns what it said."""
         with (self.home / "flwr.log").open("w") as log:
             process = subprocess.Popen(
-                [BIN / "flwr", *arguments], env=self.environment, stdout=log,
+                [BIN / "flwr", *arguments],
+                env=self.environment,
+                stdout=log,
                 stderr=subprocess.STDOUT,
-            )  # fmt: skip
+            )
         while process.poll() is None:
             self.listened |= self.listening()
             time.sleep(0.3)

@@ -45,9 +45,11 @@ def leaks(data: bytes, words: Iterable[str]) -> list[str]:
     """Which words are in the data, and in what form: also inside arrays, encodings and digests."""
     folded = data.lower()
     return [
-        f"{word} as {form}" for word in words for form, found in _forms(word)
+        f"{word} as {form}"
+        for word in words
+        for form, found in _forms(word)
         if found in (folded if form == "hexadecimal" else data)
-    ]  # fmt: skip
+    ]
 
 
 def _forms(word: str) -> Iterator[tuple[str, bytes]]:

@@ -67,19 +67,34 @@ class Classifier(nn.Module):
 
 def _bert(attention: str) -> nn.Module:
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=24, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         attn_implementation=attention,
-    )  # fmt: skip
+    )
     return Classifier(BertModel(config, add_pooling_layer=False))
 
 
 def _gpt2(attention: str) -> nn.Module:
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=32, n_embd=16, n_layer=2, n_head=2, n_inner=24,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation=attention,
-        bos_token_id=0, eos_token_id=0, use_cache=False,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        n_positions=32,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_inner=24,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        attn_implementation=attention,
+        bos_token_id=0,
+        eos_token_id=0,
+        use_cache=False,
+    )
     model: nn.Module = GPT2LMHeadModel(config)
     return model
 
@@ -88,20 +103,36 @@ def _llama_like(kind: Any, config: Any) -> Callable[[str], nn.Module]:
     def build(attention: str) -> nn.Module:
         return kind(  # type: ignore[no-any-return]
             config(
-                vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                num_key_value_heads=1, intermediate_size=24, attn_implementation=attention,
-                use_cache=False, bos_token_id=0, eos_token_id=0, pad_token_id=0,
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=24,
+                attn_implementation=attention,
+                use_cache=False,
+                bos_token_id=0,
+                eos_token_id=0,
+                pad_token_id=0,
             )
-        )  # fmt: skip
+        )
 
     return build
 
 
 def _t5(attention: str) -> nn.Module:
     config = T5Config(
-        vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
-        dropout_rate=0.0, decoder_start_token_id=0, attn_implementation=attention, use_cache=False,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        d_model=16,
+        d_kv=8,
+        d_ff=24,
+        num_layers=2,
+        num_heads=2,
+        dropout_rate=0.0,
+        decoder_start_token_id=0,
+        attn_implementation=attention,
+        use_cache=False,
+    )
     model: nn.Module = T5ForConditionalGeneration(config)
     return model
 

@@ -27,9 +27,11 @@ Command = Callable[..., Answer]
 
 
 def typed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *first: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *first: str,
     width: int | None = None,
-) -> Command:  # fmt: skip
+) -> Command:
     """A function that types `presspool`, the first words, and its arguments.
 
     Args:

@@ -45,8 +45,15 @@ from presspool.common.errors import CardError
 FORMAT = "presspool-privacy-card/1"
 EMPIRICAL_FILE = "empirical.json"
 PACKAGES = (
-    "python", "presspool", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr",
-)  # fmt: skip
+    "python",
+    "presspool",
+    "torch",
+    "transformers",
+    "peft",
+    "opacus",
+    "dp-accounting",
+    "flwr",
+)
 """Whose versions a run's result states."""
 
 
@@ -372,6 +379,8 @@ def _named(error: ValidationError) -> CardError:
         faults[".".join(path)] = what
     return CardError(
         f"{len(faults)} field{'s are' if len(faults) != 1 else ' is'} blank or wrong",
-        where="privacy card", expected="something in every field", fields=tuple(faults),
+        where="privacy card",
+        expected="something in every field",
+        fields=tuple(faults),
         got="; ".join(f"{path}: {what}" if path else what for path, what in sorted(faults.items())),
-    )  # fmt: skip
+    )

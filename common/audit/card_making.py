@@ -68,13 +68,17 @@ def make(
     for ledger, found in kept.values():
         _require_agreement(ledger, found, run.contract, epsilon)
     body = {
-        "format": cards.FORMAT, "outlets_covered": covered,
-        "statement": statement(run.contract, adapter=adapter, reproducible=False,
-                               where=_where(covered, said)),
+        "format": cards.FORMAT,
+        "outlets_covered": covered,
+        "statement": statement(
+            run.contract, adapter=adapter, reproducible=False, where=_where(covered, said)
+        ),
         "registry": _registry(run.contract, epsilon, said, covered),
         "training": _training(run.contract, covered),
         "governance": {
-            "approver": said.approver, "retention": said.retention, "erasure": said.erasure,
+            "approver": said.approver,
+            "retention": said.retention,
+            "erasure": said.erasure,
             "outlets": {name: _outlet(*kept.get(name, (None, None))) for name in covered},
             "reader_of_every_outlet": {
                 "epsilon": str(len(covered) * Decimal(repr(epsilon))),
@@ -82,12 +86,15 @@ def make(
             },
             "empirical_epsilon": _empirical(run),
             "hashes": {
-                "base_model": run.contract.model.weights, "tokenizer": run.contract.model.tokenizer,
-                "adapter": adapter, "code": code_digest(), "contract": run.contract.digest,
+                "base_model": run.contract.model.weights,
+                "tokenizer": run.contract.model.tokenizer,
+                "adapter": adapter,
+                "code": code_digest(),
+                "contract": run.contract.digest,
             },
             "versions": dict(run.result.versions),
         },
-    }  # fmt: skip
+    }
     try:
         return cards.parse(body)
     except CardError as error:
@@ -101,34 +108,53 @@ def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> Card
     if missing:
         steps.append(f"give --ledger of {', '.join(missing)}, or leave them out with --outlet")
     return CardError(
-        error.what, where=error.where, expected=error.expected, got=error.got,
-        fields=error.fields, advice="; ".join(steps) or "correct what is named",
-    )  # fmt: skip
+        error.what,
+        where=error.where,
+        expected=error.expected,
+        got=error.got,
+        fields=error.fields,
+        advice="; ".join(steps) or "correct what is named",
+    )
 
 
 def _released(run: RunReading) -> str:
     """The adapter's hash, of the file that lies there and that the run released."""
     where = str(run.path / "adapter")
     if run.result.adapter_sha256 is None or run.adapter is None:
-        raise FolderError("no released adapter", where=where, expected="a run that is complete",
-                          got=run.result.status)  # fmt: skip
+        raise FolderError(
+            "no released adapter",
+            where=where,
+            expected="a run that is complete",
+            got=run.result.status,
+        )
     if run.adapter != run.result.adapter_sha256:
-        raise FolderError("not the adapter that the run released", where=where,
-                          expected=run.result.adapter_sha256, got=run.adapter)  # fmt: skip
+        raise FolderError(
+            "not the adapter that the run released",
+            where=where,
+            expected=run.result.adapter_sha256,
+            got=run.adapter,
+        )
     if not run.contract.plan.protected or run.deterministic:
         raise InputError(
-            "there is no privacy to put on a card", where=str(run.path),
-            expected="a run with secret noise", got="a simulation whose noise can be drawn again"
-            if run.deterministic else 'a run without noise (epsilon = "inf")',
-        )  # fmt: skip
+            "there is no privacy to put on a card",
+            where=str(run.path),
+            expected="a run with secret noise",
+            got="a simulation whose noise can be drawn again"
+            if run.deterministic
+            else 'a run without noise (epsilon = "inf")',
+        )
     return f"sha256:{run.adapter}"
 
 
 def _covered(contract: Contract, covers: Sequence[str]) -> list[str]:
     strange = sorted(set(covers) - contract.outlets.keys())
     if strange:
-        raise InputError("no such outlet in the run", where="--outlet", got=", ".join(strange),
-                         expected=", ".join(sorted(contract.outlets)))  # fmt: skip
+        raise InputError(
+            "no such outlet in the run",
+            where="--outlet",
+            got=", ".join(strange),
+            expected=", ".join(sorted(contract.outlets)),
+        )
     return sorted(covers or contract.outlets)
 
 
@@ -138,17 +164,22 @@ def _reserved(ledger: OutletReading, contract: Contract, covered: Sequence[str])
     if ledger.name in covered and found is not None:
         return found
     raise InputError(
-        "a ledger that has nothing to say on this card", where=ledger.source,
+        "a ledger that has nothing to say on this card",
+        where=ledger.source,
         expected=f"a ledger of {', '.join(covered)} in which run {contract.digest} was reserved",
         got=f"{ledger.name}'s, without that run" if found is None else f"{ledger.name}'s",
         advice="give the ledger that the run was trained under, or take this --ledger away",
-    )  # fmt: skip
+    )
 
 
 def _require_same(where: str, ours: float, theirs: float | None) -> None:
     if theirs is None or abs(ours - theirs) > TOLERANCE:
-        raise EvidenceError("another ε than the contract's plan costs", where=where,
-                            expected=f"{ours:.9g}", got=theirs)  # fmt: skip
+        raise EvidenceError(
+            "another ε than the contract's plan costs",
+            where=where,
+            expected=f"{ours:.9g}",
+            got=theirs,
+        )
 
 
 def _require_agreement(
@@ -157,9 +188,12 @@ def _require_agreement(
     planned = events.from_dp(contract.plan.event())
     if found.event != planned or ledger.unit != contract.privacy.unit:
         raise EvidenceError(
-            "the ledger reserved something else than the contract says", entry=found.seq,
-            where=f"{ledger.source}, entry {found.seq}", got=found.event, expected=planned,
-        )  # fmt: skip
+            "the ledger reserved something else than the contract says",
+            entry=found.seq,
+            where=f"{ledger.source}, entry {found.seq}",
+            got=found.event,
+            expected=planned,
+        )
     if found.stated is not None:
         _require_same(f"{ledger.source}, entry {found.seq}", epsilon, found.stated.epsilon)
 
@@ -179,14 +213,19 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
     dates = _both(said.records_since, "to", said.records_until)
     return {
         "basic": {
-            "name": said.name, "data_curators": said.data_curators,
-            "intended_use": said.intended_use, "data_product_type": "Machine learning model",
-            "data_product_region": said.region, "description": said.description,
-            "publication_date": said.publication_date, "data_product_sector": said.sector,
+            "name": said.name,
+            "data_curators": said.data_curators,
+            "intended_use": said.intended_use,
+            "data_product_type": "Machine learning model",
+            "data_product_region": said.region,
+            "description": said.description,
+            "publication_date": said.publication_date,
+            "data_product_sector": said.sector,
         },
         "dp_variant": {
             "variant_name": "Approximate DP",
-            "data_domain": dates and f"Any set of labelled texts of readers at one outlet of the "
+            "data_domain": dates
+            and f"Any set of labelled texts of readers at one outlet of the "
             f"run ({', '.join(covered)}), from {dates}; a text counts with its first "
             f"{contract.task.max_length} tokens.",
             "unprotected_quantities": "The contract: declared populations, labels, base model, "
@@ -216,7 +255,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
                 said.releases,
             ),
             "data_source_type": said.data_source,
-            "data_source_type_details": dates and f"Records from {dates}. The ledger's lifetime "
+            "data_source_type_details": dates
+            and f"Records from {dates}. The ledger's lifetime "
             "filter never resets: new records of a reader use the same budget.",
             "access_type": "Non-interactive",
             "access_type_details": "Nobody queries the records; the adapter is used as it is.",
@@ -242,10 +282,11 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "justification": said.justification,
         },
         "administrative": {
-            "sources": said.sources, "notes": said.notes,
+            "sources": said.sources,
+            "notes": said.notes,
             "registry_authors": said.registry_authors,
         },
-    }  # fmt: skip
+    }
 
 
 def _training(contract: Contract, covered: list[str]) -> Part:
@@ -263,20 +304,23 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "outputs_excluded": "How long an outlet took to answer, which can depend on its data. "
         "Whether it answers is never decided by its data.",
         "adjacency": f"Add or remove {all_of(plan.unit)} at one outlet",
-        "clip": dict(plan.clip), "joint_sensitivity": plan.sensitivity,
-        "noise_multiplier": plan.noise_multiplier, "sampling_rate": plan.sampling_rate,
-        "rounds": model.rounds, "local_steps": model.local_steps, "steps": plan.steps,
+        "clip": dict(plan.clip),
+        "joint_sensitivity": plan.sensitivity,
+        "noise_multiplier": plan.noise_multiplier,
+        "sampling_rate": plan.sampling_rate,
+        "rounds": model.rounds,
+        "local_steps": model.local_steps,
+        "steps": plan.steps,
         "records_per_reader": plan.records_per_reader,
         "population": {name: contract.outlets[name] for name in covered},
-        "expected_batch": {
-            name: plan.expected_batch(contract.outlets[name]) for name in covered
-        },
+        "expected_batch": {name: plan.expected_batch(contract.outlets[name]) for name in covered},
         "sampling_assumed": f"Poisson sampling: in each step every {plan.unit} independently with "
         "probability q",
         "sampling_implemented": f"Poisson sampling: in each step every {plan.unit} independently "
         "with probability q, by the outlet's own secret generator; an empty sample is a step of "
         "pure noise, and the sum is divided by the constant b = q·n, never by the sample's size",
-        "accountant": ACCOUNTANT, "accountant_version": metadata.version("dp-accounting"),
+        "accountant": ACCOUNTANT,
+        "accountant_version": metadata.version("dp-accounting"),
         "random_generator": "ChaCha20 (RFC 8439), keyed with 256 bits from the operating system "
         "at the outlet, for noise and sampling; never the contract's seed",
         "noise_added_by": "Each outlet, to its own sums, before anything leaves it",
@@ -287,7 +331,7 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "dropout_details": f"Trust model {model.trust}: each outlet's noise is enough for its own "
         "readers, so any number of other outlets may drop out; a round needs "
         f"{model.quorum} answers to count.",
-    }  # fmt: skip
+    }
 
 
 def _outlet(ledger: OutletReading | None, found: ReservedRun | None) -> Part:
@@ -297,19 +341,26 @@ def _outlet(ledger: OutletReading | None, found: ReservedRun | None) -> Part:
     head, approval = ledger.head, ledger.approval(found.run)
     signed = head.size > found.last
     return {
-        "ledger": ledger.origin, "ledger_index": found.seq, "claim_epsilon": ledger.claim,
-        "claim_delta": ledger.delta, "budget_used": ledger.lifetime.share,
+        "ledger": ledger.origin,
+        "ledger_index": found.seq,
+        "claim_epsilon": ledger.claim,
+        "claim_delta": ledger.delta,
+        "budget_used": ledger.lifetime.share,
         "budget_left": ledger.lifetime.free / ledger.lifetime.room,
         "runs_composed": len(ledger.runs),
         "checkpoint": {"entries": head.size, "root": head.root} if signed else None,
         "cosignatures": {
-            "count": len(head.cosigned), "by": dict(head.cosigned),
+            "count": len(head.cosigned),
+            "by": dict(head.cosigned),
             "note": "checked with the keys in the export; which of them to believe is for the "
-            "reader to know" if head.cosigned else "no witness cosigned a head of this ledger",
+            "reader to know"
+            if head.cosigned
+            else "no witness cosigned a head of this ledger",
         },
-        "approved": "written at the outlet, in no export" if approval is None
+        "approved": "written at the outlet, in no export"
+        if approval is None
         else f"{approval.by or 'nobody named'}, {approval.day or 'day not written down'}",
-    }  # fmt: skip
+    }
 
 
 def _empirical(run: RunReading) -> Mapping[str, Any]:
@@ -326,10 +377,15 @@ def _empirical(run: RunReading) -> Mapping[str, Any]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise InputError("not an attack's result", where=f"{path} {place}".strip(),
-                         got=first["msg"]) from None  # fmt: skip
+        raise InputError(
+            "not an attack's result", where=f"{path} {place}".strip(), got=first["msg"]
+        ) from None
     if found.contract != run.contract.digest:
-        raise InputError("an attack on another run", where=str(path), expected=run.contract.digest,
-                         got=found.contract, advice="attack this one: `presspool audit attack`",
-                         )  # fmt: skip
+        raise InputError(
+            "an attack on another run",
+            where=str(path),
+            expected=run.contract.digest,
+            got=found.contract,
+            advice="attack this one: `presspool audit attack`",
+        )
     return found.model_dump(mode="json")

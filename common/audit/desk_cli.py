@@ -32,10 +32,11 @@ FieldsFile = Annotated[
 Keys = Annotated[
     list[str] | None,
     typer.Option(
-        "--key", metavar="KEY", help="A ledger's first verifier key, got from its outlet; "
-        "repeatable.",
+        "--key",
+        metavar="KEY",
+        help="A ledger's first verifier key, got from its outlet; repeatable.",
     ),
-]  # fmt: skip
+]
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", help="A checkpoint of a ledger that somebody kept; repeatable."),

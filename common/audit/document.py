@@ -43,20 +43,28 @@ def document(evidence: Evidence, fields: Fields) -> Document:
         "outlets": [outlet_document(outlet) for outlet in evidence.outlets],
         "runs": [_folder(run) for run in evidence.runs],
         "worst_cases": [_worst(case, evidence) for case in evidence.worst_cases],
-        "lifetime_claims": None if claims is None
+        "lifetime_claims": None
+        if claims is None
         else {"epsilon": str(claims[0]), "delta": str(claims[1])},
         "lineage": [
-            {"outlet": line.origin, "period": line.period, "entry": line.seq, "run": line.run,
-             "name": line.name,
-             "adapter": None if line.adapter is None else f"sha256:{line.adapter}"}
+            {
+                "outlet": line.origin,
+                "period": line.period,
+                "entry": line.seq,
+                "run": line.run,
+                "name": line.name,
+                "adapter": None if line.adapter is None else f"sha256:{line.adapter}",
+            }
             for line in evidence.lineage
         ],
         "trust": _trust(evidence),
         "fields": {
-            "article30": _stated(fields.article30.rows()), "dpia": _stated(fields.dpia.rows()),
+            "article30": _stated(fields.article30.rows()),
+            "dpia": _stated(fields.dpia.rows()),
         },
-        "proves": list(words.PROVES), "does_not_prove": list(words.DOES_NOT_PROVE),
-    }  # fmt: skip
+        "proves": list(words.PROVES),
+        "does_not_prove": list(words.DOES_NOT_PROVE),
+    }
 
 
 def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Document:
@@ -64,13 +72,23 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
     head, last = outlet.head, max(0, outlet.entries - 1)
     shown = slice(None if newest is None else -newest, None)
     return {
-        "source": outlet.source, "verified": outlet.verified, "origin": outlet.origin,
-        "name": outlet.name, "unit": outlet.unit, "order": outlet.order, "delta": outlet.delta,
-        "entries": outlet.entries, "day": outlet.day, "sentence": sentence(outlet),
-        "claim": {"epsilon": outlet.claim, "delta": outlet.delta,
-                  "entry": _first_of_claim(outlet)},
-        "filter": {**_room(outlet.lifetime), **_parts(outlet), "more_runs": outlet.more,
-                   "entry": last},
+        "source": outlet.source,
+        "verified": outlet.verified,
+        "origin": outlet.origin,
+        "name": outlet.name,
+        "unit": outlet.unit,
+        "order": outlet.order,
+        "delta": outlet.delta,
+        "entries": outlet.entries,
+        "day": outlet.day,
+        "sentence": sentence(outlet),
+        "claim": {"epsilon": outlet.claim, "delta": outlet.delta, "entry": _first_of_claim(outlet)},
+        "filter": {
+            **_room(outlet.lifetime),
+            **_parts(outlet),
+            "more_runs": outlet.more,
+            "entry": last,
+        },
         "periods": [_period(period, last) for period in outlet.periods],
         "datasets": [
             {"dataset": name, "cap": _room(room) if room else None, "entry": last}
@@ -79,8 +97,14 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
         "runs": [_run(run, outlet) for run in outlet.runs[shown]],
         "refusals": [_refusal(refused) for refused in outlet.refusals[shown]],
         "caps": [
-            {"entry": c.seq, "day": c.day, "epsilon_max": c.epsilon_max,
-             "period_epsilon": c.period, "dataset_epsilon": c.dataset} for c in outlet.caps
+            {
+                "entry": c.seq,
+                "day": c.day,
+                "epsilon_max": c.epsilon_max,
+                "period_epsilon": c.period,
+                "dataset_epsilon": c.dataset,
+            }
+            for c in outlet.caps
         ],
         "signing_keys": [{"entry": key.seq, "day": key.day, "key": key.key} for key in outlet.keys],
         "points": [
@@ -88,11 +112,15 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
             for p in outlet.points
         ],
         "head": {
-            "entries": head.size, "root": head.root, "signed_heads": head.signed_heads,
-            "unsigned_entries": outlet.entries - head.size, "cosigned": dict(head.cosigned),
-            "key_compared": head.key_known, "heads_compared": head.heads_known,
+            "entries": head.size,
+            "root": head.root,
+            "signed_heads": head.signed_heads,
+            "unsigned_entries": outlet.entries - head.size,
+            "cosigned": dict(head.cosigned),
+            "key_compared": head.key_known,
+            "heads_compared": head.heads_known,
         },
-    }  # fmt: skip
+    }
 
 
 def sentence(outlet: OutletReading) -> str:
@@ -117,9 +145,12 @@ def _nats(units: int) -> float:
 
 def _room(room: Room) -> Document:
     return {
-        "epsilon": room.cap, "used_nats": _nats(room.used), "capacity_nats": _nats(room.room),
-        "free_nats": _nats(room.free), "share": room.share,
-    }  # fmt: skip
+        "epsilon": room.cap,
+        "used_nats": _nats(room.used),
+        "capacity_nats": _nats(room.room),
+        "free_nats": _nats(room.free),
+        "share": room.share,
+    }
 
 
 def _parts(outlet: OutletReading) -> Document:
@@ -128,10 +159,12 @@ def _parts(outlet: OutletReading) -> Document:
     return {
         name: value
         for what, units in (
-            ("settled", outlet.settled), ("reserved", outlet.reserved), ("dangling", dangling)
+            ("settled", outlet.settled),
+            ("reserved", outlet.reserved),
+            ("dangling", dangling),
         )
         for name, value in ((f"{what}_nats", _nats(units)), (f"{what}_share", units / room))
-    }  # fmt: skip
+    }
 
 
 def _first_of_claim(outlet: OutletReading) -> int:
@@ -140,25 +173,38 @@ def _first_of_claim(outlet: OutletReading) -> int:
 
 def _period(period: PeriodReading, last: int) -> Document:
     return {
-        "name": period.name, "used_nats": _nats(period.used), "lifetime_share": period.of_lifetime,
-        "cap": _room(period.room) if period.room else None, "runs": list(period.runs),
-        "closed_by": period.closed, "entry": last,
-    }  # fmt: skip
+        "name": period.name,
+        "used_nats": _nats(period.used),
+        "lifetime_share": period.of_lifetime,
+        "cap": _room(period.room) if period.room else None,
+        "runs": list(period.runs),
+        "closed_by": period.closed,
+        "entry": last,
+    }
 
 
 def _run(run: ReservedRun, outlet: OutletReading) -> Document:
     approval, stated = outlet.approval(run.run), run.stated
     return {
-        "entry": run.seq, "day": run.day, "run": run.run, "period": run.period,
+        "entry": run.seq,
+        "day": run.day,
+        "run": run.run,
+        "period": run.period,
         "datasets": list(run.datasets),
         "phases": [_phase(phase) for phase in run.phases],
-        "steps_reserved": run.event.steps, "steps_charged": run.kept,
+        "steps_reserved": run.event.steps,
+        "steps_charged": run.kept,
         "steps_declared": run.executed,
-        "reserved_nats": _nats(run.reserved), "charged_nats": _nats(run.charge),
+        "reserved_nats": _nats(run.reserved),
+        "charged_nats": _nats(run.charge),
         "share": run.charge / outlet.lifetime.room,
-        "stated": None if stated is None else {
-            "epsilon": stated.epsilon, "delta": stated.delta,
-            "accountant": stated.accountant, "version": stated.version,
+        "stated": None
+        if stated is None
+        else {
+            "epsilon": stated.epsilon,
+            "delta": stated.delta,
+            "accountant": stated.accountant,
+            "version": stated.version,
         },
         "releases": [
             {"entry": r.seq, "day": r.day, "round": r.round, "steps": r.steps, "digest": r.digest}
@@ -168,10 +214,11 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
             {"entry": seq, "round": number, "digest": digest}
             for seq, number, digest in run.received
         ],
-        "given_back_by": run.given_back, "settled_by": run.settled,
+        "given_back_by": run.given_back,
+        "settled_by": run.settled,
         "state": "dangling" if run.dangling else "reserved" if run.open else "over",
         "approval": None if approval is None else {"by": approval.by, "day": approval.day},
-    }  # fmt: skip
+    }
 
 
 def _phase(phase: events.SelfComposed) -> Document:
@@ -181,42 +228,60 @@ def _phase(phase: events.SelfComposed) -> Document:
         "steps": phase.count,
         "sampling_rate": step.rate if isinstance(step, events.PoissonSampled) else 1.0,
         "noise_multiplier": step.event.noise_multiplier
-        if isinstance(step, events.PoissonSampled) else step.noise_multiplier,
+        if isinstance(step, events.PoissonSampled)
+        else step.noise_multiplier,
         "mechanism": "Poisson-sampled Gaussian" if sampled else "Gaussian",
-    }  # fmt: skip
+    }
 
 
 def _refusal(refused: RefusedRun) -> Document:
     return {
-        "entry": refused.seq, "day": refused.day, "run": refused.run, "reason": refused.reason,
-        "words": words.reason(refused.reason), "asked_nats": _nats(refused.charge),
+        "entry": refused.seq,
+        "day": refused.day,
+        "run": refused.run,
+        "reason": refused.reason,
+        "words": words.reason(refused.reason),
+        "asked_nats": _nats(refused.charge),
         "free_nats": _nats(refused.free),
-    }  # fmt: skip
+    }
 
 
 def _folder(run: RunReading) -> Document:
     result = run.result
     return {
-        "name": run.contract.name, "run": run.contract.digest, "status": result.status,
+        "name": run.contract.name,
+        "run": run.contract.digest,
+        "status": result.status,
         "rounds": len(result.rounds) - 1 if result.rounds else 0,
         "rounds_planned": run.contract.federation.rounds,
-        "outlets": sorted(run.contract.outlets), "trust": result.trust,
+        "outlets": sorted(run.contract.outlets),
+        "trust": result.trust,
         "adapter": None if run.adapter is None else f"sha256:{run.adapter}",
-        "statement": result.statement, "cautions": [str(caution) for caution in result.cautions],
-    }  # fmt: skip
+        "statement": result.statement,
+        "cautions": [str(caution) for caution in result.cautions],
+    }
 
 
 def _worst(case: WorstCase, evidence: Evidence) -> Document:
     folder = evidence.run(case.run)
     return {
-        "run": case.run, "name": folder.contract.name if folder else None,
-        "complete": case.complete, "epsilon": _text(case.epsilon), "delta": _text(case.delta),
+        "run": case.run,
+        "name": folder.contract.name if folder else None,
+        "complete": case.complete,
+        "epsilon": _text(case.epsilon),
+        "delta": _text(case.delta),
         "unnamed_ledgers": list(case.unnamed),
         "parts": [
-            {"outlet": part.outlet, "epsilon": part.epsilon, "delta": part.delta,
-             "entry": part.seq, "source": part.source} for part in case.parts
+            {
+                "outlet": part.outlet,
+                "epsilon": part.epsilon,
+                "delta": part.delta,
+                "entry": part.seq,
+                "source": part.source,
+            }
+            for part in case.parts
         ],
-    }  # fmt: skip
+    }
 
 
 def _text(value: Decimal | None) -> str | None:
@@ -229,11 +294,13 @@ def _trust(evidence: Evidence) -> Document:
     return {
         "models": [
             {"name": name, "words": words.TRUST[name][0], "assumption": words.TRUST[name][1]}
-            for name in models if name in words.TRUST
+            for name in models
+            if name in words.TRUST
         ],
         "units": [words.UNIT[unit] for unit in units],
-        "meaning": words.MEANING, "composition": words.COMPOSITION,
-    }  # fmt: skip
+        "meaning": words.MEANING,
+        "composition": words.COMPOSITION,
+    }
 
 
 def _stated(rows: Any) -> list[Document]:

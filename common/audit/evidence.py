@@ -133,13 +133,17 @@ class Evidence:
         """Every reservation and what came of it."""
         return tuple(
             Lineage(
-                origin=outlet.origin, period=kept.period, seq=kept.seq, run=kept.run,
+                origin=outlet.origin,
+                period=kept.period,
+                seq=kept.seq,
+                run=kept.run,
                 name=found.contract.name if found else None,
                 adapter=found.adapter if found else None,
             )
-            for outlet in self.outlets for kept in outlet.runs
+            for outlet in self.outlets
+            for kept in outlet.runs
             for found in [self.run(kept.run)]
-        )  # fmt: skip
+        )
 
     @property
     def worst_cases(self) -> tuple[WorstCase, ...]:
@@ -152,23 +156,32 @@ class Evidence:
         """The sum over the outlets of one run: a ledger's figure, else the run's own result's."""
         ledgers = {
             outlet.name: (outlet, kept)
-            for outlet in self.outlets for kept in outlet.runs if kept.run == digest
-        }  # fmt: skip
+            for outlet in self.outlets
+            for kept in outlet.runs
+            if kept.run == digest
+        }
         folder = self.run(digest)
         if folder is None:
             found = [_by_ledger(*pair) for pair in ledgers.values()]
             return WorstCase(run=digest, parts=tuple(found), complete=False)
         outlets = folder.result.outlets
         parts = tuple(
-            _by_ledger(*ledgers[said.name], name=said.name) if said.name in ledgers
-            else Spent(outlet=said.name, epsilon=said.epsilon, delta=said.delta, seq=None,
-                       source=folder.path.name)
+            _by_ledger(*ledgers[said.name], name=said.name)
+            if said.name in ledgers
+            else Spent(
+                outlet=said.name,
+                epsilon=said.epsilon,
+                delta=said.delta,
+                seq=None,
+                source=folder.path.name,
+            )
             for said in outlets
-        )  # fmt: skip
+        )
         strange = sorted(
-            ledger.origin for name, (ledger, _) in ledgers.items()
+            ledger.origin
+            for name, (ledger, _) in ledgers.items()
             if name not in {said.name for said in outlets}
-        )  # fmt: skip
+        )
         return WorstCase(run=digest, parts=parts, complete=True, unnamed=tuple(strange))
 
     @property
@@ -182,9 +195,12 @@ class Evidence:
 def _by_ledger(outlet: OutletReading, kept: ReservedRun, *, name: str = "") -> Spent:
     said = kept.stated
     return Spent(
-        outlet=name or outlet.origin, epsilon=said.epsilon if said else None,
-        delta=said.delta if said else None, seq=kept.seq, source=outlet.source,
-    )  # fmt: skip
+        outlet=name or outlet.origin,
+        epsilon=said.epsilon if said else None,
+        delta=said.delta if said else None,
+        seq=kept.seq,
+        source=outlet.source,
+    )
 
 
 def _sum(values: Iterable[float | None]) -> Decimal | None:

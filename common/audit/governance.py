@@ -161,9 +161,11 @@ def read(path: Path | None) -> Fields:
         body = tomllib.loads(data.decode())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "cannot read the fields", where=str(path), got=str(error),
+            "cannot read the fields",
+            where=str(path),
+            got=str(error),
             advice="`presspool audit fields` writes a file to fill in",
-        ) from None  # fmt: skip
+        ) from None
     return parse(body, where=str(path))
 
 

@@ -56,18 +56,25 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
     """
     blank = tuple(f"[card] {key}" for key in ("license", "language") if not getattr(said, key))
     if blank:
-        raise CardError("blank fields", where="model card", fields=blank, got="; ".join(blank),
-                        expected="something in every field")  # fmt: skip
+        raise CardError(
+            "blank fields",
+            where="model card",
+            fields=blank,
+            got="; ".join(blank),
+            expected="something in every field",
+        )
     hub = base_model == DEFAULT_ID or bool(
         _HUB_ID.fullmatch(base_model) and not Path(base_model).exists()
     )
     front = {
-        "language": [said.language], "license": said.license, "library_name": "peft",
+        "language": [said.language],
+        "license": said.license,
+        "library_name": "peft",
         "pipeline_tag": "text-classification",
         **({"base_model": base_model} if hub else {}),
         "tags": ["differential-privacy", "federated-learning", "lora", MARK],
         "model_name": card.registry.basic.name,
-    }  # fmt: skip
+    }
     return front_matter(front) + _body(card, base_model if hub else None, rounds)
 
 
@@ -75,42 +82,64 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
     basic, governance, training = card.registry.basic, card.governance, card.training
     hashes, reader = governance.hashes, governance.reader_of_every_outlet
     lines = [
-        f"# {_plain(basic.name)}", "", _plain(basic.description), "",
-        f"**{_plain(card.statement)}**", "",
-        "## Intended use", "", _plain(basic.intended_use), "",
-        "## Privacy", "",
-        "| | |", "| --- | --- |",
-        *(f"| {what} | {_plain(value)} |" for what, value in (
-            ("Unit", card.registry.privacy_loss.privacy_unit),
-            ("ε, δ of this run",
-             f"{bound(card.registry.privacy_loss.privacy_parameters.epsilon)}, "
-             f"{bound(card.registry.privacy_loss.privacy_parameters.delta)}"),
-            ("ε, δ of a reader of every outlet",
-             f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}"),
-            ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
-            ("Sampling rate q", f"{training.sampling_rate:g}"),
-            ("Steps", f"{training.steps:,} in {rounds} rounds"),
-            ("Clip norms", ", ".join(f"{k} {v:g}" for k, v in training.clip.items())),
-            ("Noise added by", training.noise_added_by),
-            ("Accountant", f"{training.accountant} {training.accountant_version}"),
-            ("Measured by attack", _empirical(card)),
-        )), "",
+        f"# {_plain(basic.name)}",
+        "",
+        _plain(basic.description),
+        "",
+        f"**{_plain(card.statement)}**",
+        "",
+        "## Intended use",
+        "",
+        _plain(basic.intended_use),
+        "",
+        "## Privacy",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(
+            f"| {what} | {_plain(value)} |"
+            for what, value in (
+                ("Unit", card.registry.privacy_loss.privacy_unit),
+                (
+                    "ε, δ of this run",
+                    f"{bound(card.registry.privacy_loss.privacy_parameters.epsilon)}, "
+                    f"{bound(card.registry.privacy_loss.privacy_parameters.delta)}",
+                ),
+                (
+                    "ε, δ of a reader of every outlet",
+                    f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}",
+                ),
+                ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
+                ("Sampling rate q", f"{training.sampling_rate:g}"),
+                ("Steps", f"{training.steps:,} in {rounds} rounds"),
+                ("Clip norms", ", ".join(f"{k} {v:g}" for k, v in training.clip.items())),
+                ("Noise added by", training.noise_added_by),
+                ("Accountant", f"{training.accountant} {training.accountant_version}"),
+                ("Measured by attack", _empirical(card)),
+            )
+        ),
+        "",
         "| outlet | ledger | entry | budget used | claim (ε, δ) |",
         "| --- | --- | ---: | ---: | --- |",
         *(
             f"| {_plain(name)} | {_plain(o.ledger)} | {o.ledger_index} "
             f"| {100 * o.budget_used:.1f}% | ({o.claim_epsilon:g}, {bound(o.claim_delta)}) |"
             for name, o in governance.outlets.items()
-        ), "",
-        f"All fields, with what is covered and excluded, are in [{CARD_FILE}]({CARD_FILE}).", "",
-        "## Provenance", "",
+        ),
+        "",
+        f"All fields, with what is covered and excluded, are in [{CARD_FILE}]({CARD_FILE}).",
+        "",
+        "## Provenance",
+        "",
         f"- Base model: {base or 'a local copy'}, weights `{hashes.base_model}`",
-        f"- Adapter: `{hashes.adapter}`", f"- Contract: `{hashes.contract}`",
+        f"- Adapter: `{hashes.adapter}`",
+        f"- Contract: `{hashes.contract}`",
         f"- Code that made this card: `{hashes.code}`",
         f"- Approved by: {_plain(governance.approver)}",
-        f"- Retention: {_plain(governance.retention)}", f"- Erasure: {_plain(governance.erasure)}",
+        f"- Retention: {_plain(governance.retention)}",
+        f"- Erasure: {_plain(governance.erasure)}",
         "",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 
@@ -136,9 +165,12 @@ def write(adapter: Path, card: Card, readme: str) -> None:
     if there.exists():
         text = there.read_text(encoding="utf-8", errors="replace")
         if MARK not in text and _PEFT_MARK not in text:
-            raise FolderError("somebody wrote this file", where=str(there),
-                              expected="none, PEFT's own or an earlier card",
-                              advice="move it away; the card writes its own")  # fmt: skip
+            raise FolderError(
+                "somebody wrote this file",
+                where=str(there),
+                expected="none, PEFT's own or an earlier card",
+                advice="move it away; the card writes its own",
+            )
     body = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
     replace_file(there, readme.encode())
     replace_file(adapter / CARD_FILE, body.encode())

@@ -43,8 +43,9 @@ log = logging.getLogger(__name__)
 
 def render(body: Document) -> str:
     """The whole page."""
-    return _PAGE.render(doc=body, panels=[budget_panel(o) for o in body["outlets"]],
-                        not_stated=words.NOT_STATED)  # fmt: skip
+    return _PAGE.render(
+        doc=body, panels=[budget_panel(o) for o in body["outlets"]], not_stated=words.NOT_STATED
+    )
 
 
 def pdf(page: str) -> bytes:
@@ -57,15 +58,20 @@ def pdf(page: str) -> bytes:
         import weasyprint
     except ImportError as error:
         raise InputError(
-            "no WeasyPrint here", where="--format pdf", expected="the extra `pdf`",
-            got=str(error), advice=f"{INSTALL}, or print the HTML page",
-        ) from None  # fmt: skip
+            "no WeasyPrint here",
+            where="--format pdf",
+            expected="the extra `pdf`",
+            got=str(error),
+            advice=f"{INSTALL}, or print the HTML page",
+        ) from None
     except OSError as error:  # its C libraries
         raise InputError(
-            "WeasyPrint finds no Pango", where="--format pdf", got=str(error).partition("\n")[0],
+            "WeasyPrint finds no Pango",
+            where="--format pdf",
+            got=str(error).partition("\n")[0],
             advice="install Pango (Debian: libpango-1.0-0 libpangoft2-1.0-0), or print the HTML "
             "page",
-        ) from None  # fmt: skip
+        ) from None
     logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it says which CSS it leaves out
     made: bytes = weasyprint.HTML(string=page, url_fetcher=_nothing_fetched).write_pdf()
     return made
@@ -84,18 +90,25 @@ def budget_panel(outlet: Document) -> Panel:
     last = date.fromisoformat(points[-1]["day"])
     eve = date.fromisoformat(points[0]["day"]) - timedelta(days=1)  # so that the first day is seen
     line = Series(
-        style="main", name="used", stepped=True,
-        points=((eve.toordinal(), 0.0),
-                *((day, min(1.0, p["share"])) for day, p in newest.items())),
+        style="main",
+        name="used",
+        stepped=True,
+        points=(
+            (eve.toordinal(), 0.0),
+            *((day, min(1.0, p["share"])) for day, p in newest.items()),
+        ),
         texts=(
             f"{eve}, before the ledger's first entry: nothing used",
-            *(f"{p['day']}, entry {p['entry']}: {percent(p['share'])} used"
-              for p in newest.values()),
+            *(
+                f"{p['day']}, entry {p['entry']}: {percent(p['share'])} used"
+                for p in newest.values()
+            ),
         ),
         end=percent(points[-1]["share"]),
-    )  # fmt: skip
-    y = charts.nice_axis(0, 1, count=5, label=percent_tick,
-                         title="share of the lifetime budget used")  # fmt: skip
+    )
+    y = charts.nice_axis(
+        0, 1, count=5, label=percent_tick, title="share of the lifetime budget used"
+    )
 
     def draw(width: int) -> Drawing:
         x = charts.day_axis(eve, last, count=8 if width > charts.NARROW else 4)
@@ -108,9 +121,11 @@ def budget_panel(outlet: Document) -> Panel:
         f"went from {percent(points[0]['share'])} to {percent(points[-1]['share'])}."
     )
     chart = Chart(
-        alt=f"Step chart of the budget over time. {sentence}", wide=draw(charts.WIDE),
-        narrow=draw(charts.NARROW), legend=(),
-    )  # fmt: skip
+        alt=f"Step chart of the budget over time. {sentence}",
+        wide=draw(charts.WIDE),
+        narrow=draw(charts.NARROW),
+        legend=(),
+    )
     return Panel(sentence=sentence, chart=chart)
 
 
@@ -138,9 +153,11 @@ def environment() -> Environment:
     made = report.environment()
     made.globals["data"] = _data
     made.filters |= {
-        "short": _short, "nats": _nats, "quoted": shlex.quote,
+        "short": _short,
+        "nats": _nats,
+        "quoted": shlex.quote,
         "sum_text": lambda text: bound(Decimal(text)),
-    }  # fmt: skip
+    }
     return made
 
 

@@ -64,13 +64,25 @@ class _Run:
     def reading(self, *, newest: bool) -> ReservedRun:
         entry = self.entry
         return ReservedRun(
-            seq=entry.seq, day=entry.day, run=entry.run, reservation=entry.reservation,
-            period=entry.period, datasets=entry.datasets, event=entry.event,
-            reserved=entry.charge, charge=self.charge, kept=self.kept, executed=self.executed,
-            stated=entry.stated, releases=tuple(self.releases), received=tuple(self.received),
-            given_back=self.given_back, settled=self.settled, last=self.last,
+            seq=entry.seq,
+            day=entry.day,
+            run=entry.run,
+            reservation=entry.reservation,
+            period=entry.period,
+            datasets=entry.datasets,
+            event=entry.event,
+            reserved=entry.charge,
+            charge=self.charge,
+            kept=self.kept,
+            executed=self.executed,
+            stated=entry.stated,
+            releases=tuple(self.releases),
+            received=tuple(self.received),
+            given_back=self.given_back,
+            settled=self.settled,
+            last=self.last,
             superseded=self.settled is None and not newest,
-        )  # fmt: skip
+        )
 
 
 class Replay:
@@ -114,10 +126,16 @@ class Replay:
             case entries.AdapterReceived():
                 self._take_adapter(entry)
             case entries.Refusal():
-                self._refusals.append(RefusedRun(
-                    seq=entry.seq, day=entry.day, run=entry.run, reason=entry.reason,
-                    charge=entry.charge, free=entry.free,
-                ))  # fmt: skip
+                self._refusals.append(
+                    RefusedRun(
+                        seq=entry.seq,
+                        day=entry.day,
+                        run=entry.run,
+                        reason=entry.reason,
+                        charge=entry.charge,
+                        free=entry.free,
+                    )
+                )
             case entries.KeyRotated():
                 self._keys.append(KeyChange(seq=entry.seq, day=entry.day, key=entry.key))
             case entries.PeriodClosed():
@@ -125,9 +143,13 @@ class Replay:
         self.size, self._day = entry.seq + 1, entry.day
 
     def reading(
-        self, *, source: str, verified: bool, head: Head = UNSIGNED,
+        self,
+        *,
+        source: str,
+        verified: bool,
+        head: Head = UNSIGNED,
         approvals: Iterable[Approval] = (),
-    ) -> OutletReading:  # fmt: skip
+    ) -> OutletReading:
         """Everything so far.
 
         Args:
@@ -143,23 +165,37 @@ class Replay:
         room = self._lifetime
         last = next(reversed(self._runs), "")
         return OutletReading(
-            source=source, verified=verified, origin=opened.origin, unit=opened.unit,
-            order=opened.order, delta=opened.delta, entries=self.size, day=self._day,
-            claim=self._highest, lifetime=Room(cap=caps.epsilon_max, used=self._used, room=room),
+            source=source,
+            verified=verified,
+            origin=opened.origin,
+            unit=opened.unit,
+            order=opened.order,
+            delta=opened.delta,
+            entries=self.size,
+            day=self._day,
+            claim=self._highest,
+            lifetime=Room(cap=caps.epsilon_max, used=self._used, room=room),
             periods=tuple(self._period(name, room) for name in self._periods),
             datasets={d: self._capped(caps.dataset, used) for d, used in self._datasets.items()},
-            runs=tuple(
-                run.reading(newest=name == last) for name, run in self._runs.items()
-            ),
-            refusals=tuple(self._refusals), caps=tuple(self._caps), keys=tuple(self._keys),
-            points=tuple(self._points), approvals=tuple(approvals), head=head,
-        )  # fmt: skip
+            runs=tuple(run.reading(newest=name == last) for name, run in self._runs.items()),
+            refusals=tuple(self._refusals),
+            caps=tuple(self._caps),
+            keys=tuple(self._keys),
+            points=tuple(self._points),
+            approvals=tuple(approvals),
+            head=head,
+        )
 
     def _take_caps(self, entry: entries.Opened | entries.PolicyChanged) -> None:
-        self._caps.append(CapsChange(
-            seq=entry.seq, day=entry.day, epsilon_max=entry.epsilon_max,
-            period=entry.period_epsilon, dataset=entry.dataset_epsilon,
-        ))  # fmt: skip
+        self._caps.append(
+            CapsChange(
+                seq=entry.seq,
+                day=entry.day,
+                epsilon_max=entry.epsilon_max,
+                period=entry.period_epsilon,
+                dataset=entry.dataset_epsilon,
+            )
+        )
         self._highest = max(self._highest, entry.epsilon_max)
         self._lifetime = self._room(entry.epsilon_max)
         self._point(entry)
@@ -178,10 +214,15 @@ class Replay:
         run = self._runs[entry.reservation]
         if isinstance(entry, entries.ReleaseIntent):
             run.executed = entry.steps
-            run.releases.append(Release(
-                seq=entry.seq, day=entry.day, round=entry.round, steps=entry.steps,
-                digest=entry.digest,
-            ))  # fmt: skip
+            run.releases.append(
+                Release(
+                    seq=entry.seq,
+                    day=entry.day,
+                    round=entry.round,
+                    steps=entry.steps,
+                    digest=entry.digest,
+                )
+            )
         elif isinstance(entry, entries.GiveBack):
             self._charge(entry, run.entry, entry.charge - run.charge)
             run.charge, run.kept, run.given_back = entry.charge, entry.kept, entry.seq
@@ -210,9 +251,13 @@ class Replay:
     def _period(self, name: str, lifetime: int) -> PeriodReading:
         kept = self._periods[name]
         return PeriodReading(
-            name=name, used=kept.used, room=self._capped(self._caps[-1].period, kept.used),
-            of_lifetime=kept.used / lifetime, runs=tuple(kept.runs), closed=kept.closed,
-        )  # fmt: skip
+            name=name,
+            used=kept.used,
+            room=self._capped(self._caps[-1].period, kept.used),
+            of_lifetime=kept.used / lifetime,
+            runs=tuple(kept.runs),
+            closed=kept.closed,
+        )
 
     def _capped(self, cap: float | None, used: int) -> Room | None:
         return None if cap is None else Room(cap=cap, used=used, room=self._room(cap))

@@ -76,8 +76,12 @@ def ledger_key(text: str) -> notes.VerifierKey:
     """A value of `--key`; raises `InputError` unless it is a key that signs ledgers."""
     found = verifier_key(text, "--key")
     if found.kind != notes.NOTE:
-        raise InputError("not a key that signs a ledger", where="--key", got=found.text,
-                         expected="the ledger's own key, not a witness's")  # fmt: skip
+        raise InputError(
+            "not a key that signs a ledger",
+            where="--key",
+            got=found.text,
+            expected="the ledger's own key, not a witness's",
+        )
     return found
 
 
@@ -125,8 +129,13 @@ def percents(what: str) -> Iterator[Moved]:
 def require_new(path: Path, option: str) -> None:
     """Raise `InputError` if something is at `path`, which might be the ledger itself."""
     if path.exists():
-        raise InputError("the file exists", where=option, expected="a new file", got=path,
-                         advice="choose another name, or delete it first")  # fmt: skip
+        raise InputError(
+            "the file exists",
+            where=option,
+            expected="a new file",
+            got=path,
+            advice="choose another name, or delete it first",
+        )
 
 
 @contextmanager
@@ -141,9 +150,12 @@ def opened(path: Path) -> Iterator[Ledger]:
         ledger = Ledger(path)
     except LedgerError as error:
         raise InputError(
-            error.what, where=error.where, expected=error.expected, got=error.got,
+            error.what,
+            where=error.where,
+            expected=error.expected,
+            got=error.got,
             advice="name the file of an outlet's ledger",
-        ) from None  # fmt: skip
+        ) from None
     with ledger:
         yield ledger
 
@@ -158,8 +170,12 @@ def signer(path: Path, ledger: Ledger) -> notes.Signer:
     origin = ledger.book.opened.origin
     found = notes.Signer.load(origin, seed, kind=notes.NOTE)
     if found.key.text != ledger.book.key:
-        raise InputError("not the key that signs this ledger", where=str(path),
-                         expected=ledger.book.key, got=found.key.text)  # fmt: skip
+        raise InputError(
+            "not the key that signs this ledger",
+            where=str(path),
+            expected=ledger.book.key,
+            got=found.key.text,
+        )
     return found
 
 
@@ -176,9 +192,10 @@ def _seed(path: Path) -> bytes:
         private = None
     if not isinstance(private, Ed25519PrivateKey):
         raise InputError(
-            "signing key", where=str(path),
+            "signing key",
+            where=str(path),
             expected="an Ed25519 private key: an outlet's log.key, or PEM (PKCS 8), not encrypted",
-        )  # fmt: skip
+        )
     return private.private_bytes_raw()
 
 
@@ -190,11 +207,15 @@ def head_json(head: Checkpoint) -> dict[str, Any]:
 def verified_json(found: Verified) -> dict[str, Any]:
     """A verified export for machines."""
     return {
-        "holds": True, **head_json(found.head), "checkpoints": found.checkpoints,
-        "cosigned": dict(found.cosigned), "key": found.book.key,
-        "key_known": found.key_known, "heads_known": found.heads_known,
+        "holds": True,
+        **head_json(found.head),
+        "checkpoints": found.checkpoints,
+        "cosigned": dict(found.cosigned),
+        "key": found.book.key,
+        "key_known": found.key_known,
+        "heads_known": found.heads_known,
         "open_reservations": len(found.book.dangling),
-    }  # fmt: skip
+    }
 
 
 def show_verified(found: Verified, screen: Console) -> None:
@@ -220,13 +241,18 @@ def recomputed_json(found: Recomputed) -> dict[str, Any]:
     book = found.verified.book
     return {
         **verified_json(found.verified),
-        "holds": not found.failures, "failures": list(found.failures),
-        "sentence": found.sentence, "order": book.opened.order, "unit": book.opened.unit,
+        "holds": not found.failures,
+        "failures": list(found.failures),
+        "sentence": found.sentence,
+        "order": book.opened.order,
+        "unit": book.opened.unit,
         "claim": {"epsilon": book.highest.epsilon_max, "delta": book.opened.delta},
-        "spent_nats": found.spent, "capacity_nats": found.capacity,
+        "spent_nats": found.spent,
+        "capacity_nats": found.capacity,
         "epsilon_pld_together": _number(found.pld_together),
-        "dp_accounting": found.library, "runs": [_run_json(run) for run in found.runs],
-    }  # fmt: skip
+        "dp_accounting": found.library,
+        "runs": [_run_json(run) for run in found.runs],
+    }
 
 
 def show_recomputed(found: Recomputed, screen: Console) -> None:
@@ -235,19 +261,37 @@ def show_recomputed(found: Recomputed, screen: Console) -> None:
     order = found.verified.book.opened.order
     if found.runs:
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for heading in ("entry", "run", "steps", "charged", "own", "library", "ε Rényi", "ε PLD",
-                        "stated"):  # fmt: skip
+        for heading in (
+            "entry",
+            "run",
+            "steps",
+            "charged",
+            "own",
+            "library",
+            "ε Rényi",
+            "ε PLD",
+            "stated",
+        ):
             table.add_column(heading, justify="left" if heading == "run" else "right")
         for run in found.runs:
             table.add_row(*_row(run))
         screen.print(table, markup=False)
-        _say(screen, f"charged: Rényi cost at order {order} in nats, by the ledger; own: by our "
-                     f"accountant; library: by dp_accounting {found.library}.")  # fmt: skip
-        _say(screen, f"ε of one run at δ = {bound(found.verified.book.opened.delta)}: by this "
-                     "Rényi order, by PLD, and as its contract stated it.")  # fmt: skip
+        _say(
+            screen,
+            f"charged: Rényi cost at order {order} in nats, by the ledger; own: by our "
+            f"accountant; library: by dp_accounting {found.library}.",
+        )
+        _say(
+            screen,
+            f"ε of one run at δ = {bound(found.verified.book.opened.delta)}: by this "
+            "Rényi order, by PLD, and as its contract stated it.",
+        )
     if found.pld_together is not None:
-        _say(screen, f"All runs together by PLD, had they been fixed beforehand: "
-                     f"ε = {found.pld_together:.4f}. The claim is the filter's.")  # fmt: skip
+        _say(
+            screen,
+            f"All runs together by PLD, had they been fixed beforehand: "
+            f"ε = {found.pld_together:.4f}. The claim is the filter's.",
+        )
     _say_what_was_not_compared(found.verified, screen)
     for failure in found.failures:
         _say(screen, f"DIFFERS: {failure}")
@@ -258,17 +302,22 @@ def require_agreement(found: Recomputed) -> None:
     if found.failures:
         origin = found.verified.head.origin
         raise EvidenceError(
-            f"{len(found.failures)} differences", where=origin, got=found.failures[0],
+            f"{len(found.failures)} differences",
+            where=origin,
+            got=found.failures[0],
             expected=f"every number again to {TOLERANCE:g}",
-        )  # fmt: skip
+        )
 
 
 def show_exported(path: Path, head: Checkpoint, left_out: int, screen: Console) -> None:
     """What was exported, for people."""
     _say(screen, f"{path}: {head.size} entries of {head.origin}, root {head.root.hex()}.")
     if left_out:
-        _say(screen, f"{left_out} later entries are not signed yet and were left out; give "
-                     "--signing-key to include them.")  # fmt: skip
+        _say(
+            screen,
+            f"{left_out} later entries are not signed yet and were left out; give "
+            "--signing-key to include them.",
+        )
 
 
 def convicted(proof: BinaryIO, log: notes.VerifierKey) -> str:
@@ -315,12 +364,18 @@ def kept_head(path: Path) -> Checkpoint:
 
 def _run_json(run: Run) -> dict[str, Any]:
     return {
-        "entry": run.seq, "run": run.run, "steps": run.steps, "charged_nats": run.charged,
-        "renyi_nats": run.renyi, "renyi_nats_dp_accounting": run.renyi_library,
-        "epsilon_renyi": run.epsilon_renyi, "epsilon_pld": _number(run.epsilon_pld),
-        "stated": _number(run.stated), "stated_again": _number(run.stated_again),
+        "entry": run.seq,
+        "run": run.run,
+        "steps": run.steps,
+        "charged_nats": run.charged,
+        "renyi_nats": run.renyi,
+        "renyi_nats_dp_accounting": run.renyi_library,
+        "epsilon_renyi": run.epsilon_renyi,
+        "epsilon_pld": _number(run.epsilon_pld),
+        "stated": _number(run.stated),
+        "stated_again": _number(run.stated_again),
         "failures": list(run.failures),
-    }  # fmt: skip
+    }
 
 
 def _row(run: Run) -> list[str]:
@@ -339,8 +394,11 @@ def _say_what_was_not_compared(found: Verified, screen: Console) -> None:
     if not found.key_known:
         _say(screen, "Not compared: the ledger's key (give --key from its outlet).")
     if not found.heads_known:
-        _say(screen, "Not compared: heads that others kept (give --head). A whole rewritten or "
-                     "shortened ledger would look the same.")  # fmt: skip
+        _say(
+            screen,
+            "Not compared: heads that others kept (give --head). A whole rewritten or "
+            "shortened ledger would look the same.",
+        )
 
 
 def _say(screen: Console, sentence: str) -> None:

@@ -66,9 +66,11 @@ NOTHING = Brought()
 
 
 def read(
-    paths: Sequence[Path], *, brought: Brought = NOTHING,
+    paths: Sequence[Path],
+    *,
+    brought: Brought = NOTHING,
     moved: screen.Moved = lambda _done, _total: None,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """Read everything that these paths name.
 
     Args:
@@ -101,9 +103,11 @@ def read(
 
 
 def read_outlet(
-    path: Path, *, brought: Brought = NOTHING,
+    path: Path,
+    *,
+    brought: Brought = NOTHING,
     moved: screen.Moved = lambda _done, _total: None,
-) -> OutletReading:  # fmt: skip
+) -> OutletReading:
     """One outlet's ledger: an export, a ledger's file, or a home.
 
     Raises:
@@ -128,12 +132,19 @@ def read_run(path: Path) -> RunReading:
     folder = RunFolder(path)
     contract, result = folder.read_contract(), read_result(path)
     if result.contract_digest != contract.digest:
-        raise FolderError("two runs in one folder", where=str(path), expected=contract.digest,
-                          got=result.contract_digest)  # fmt: skip
+        raise FolderError(
+            "two runs in one folder",
+            where=str(path),
+            expected=contract.digest,
+            got=result.contract_digest,
+        )
     return RunReading(
-        path=path, contract=contract, result=result, adapter=_adapter(folder.adapter / WEIGHTS),
+        path=path,
+        contract=contract,
+        result=result,
+        adapter=_adapter(folder.adapter / WEIGHTS),
         deterministic=folder.read_setup().deterministic is not None,
-    )  # fmt: skip
+    )
 
 
 def _adapter(path: Path) -> str | None:
@@ -155,13 +166,21 @@ def _export(path: Path, brought: Brought, moved: screen.Moved) -> OutletReading:
             found = verification.verify(stream, key=key, heads=heads, observe=replay.take)
         except EvidenceError as error:  # of which of the files that were given
             raise EvidenceError(
-                error.what, where=f"{path.name}, {error.where}" if error.where else path.name,
-                entry=error.entry, expected=error.expected, got=error.got, advice=error.advice,
-            ) from None  # fmt: skip
+                error.what,
+                where=f"{path.name}, {error.where}" if error.where else path.name,
+                entry=error.entry,
+                expected=error.expected,
+                got=error.got,
+                advice=error.advice,
+            ) from None
     head = Head(
-        size=found.head.size, root=found.head.root.hex(), cosigned=dict(found.cosigned),
-        signed_heads=found.checkpoints, key_known=found.key_known, heads_known=found.heads_known,
-    )  # fmt: skip
+        size=found.head.size,
+        root=found.head.root.hex(),
+        cosigned=dict(found.cosigned),
+        signed_heads=found.checkpoints,
+        key_known=found.key_known,
+        heads_known=found.heads_known,
+    )
     return replay.reading(source=path.name, verified=True, head=head)
 
 
@@ -182,8 +201,9 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
         for body in ledger.bodies(0, size):
             replay.take(entries.parse_entry(body))
         note, count = ledger.newest_checkpoint()
-    return replay.reading(source=source, verified=False, head=own_head(note, count),
-                          approvals=approvals)  # fmt: skip
+    return replay.reading(
+        source=source, verified=False, head=own_head(note, count), approvals=approvals
+    )
 
 
 def own_head(newest: notes.Note | None, count: int) -> Head:
@@ -216,9 +236,11 @@ def ledger_in(home: Path) -> tuple[Path, list[Approval]]:
         body = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(
-            "neither a run folder nor an outlet's home", where=str(home), got=str(error),
+            "neither a run folder nor an outlet's home",
+            where=str(home),
+            got=str(error),
             expected=f"a folder with {RESULT_FILE} or {OUTLET}, or a ledger's export",
-        ) from None  # fmt: skip
+        ) from None
     ledger, policy = body.get("ledger", LEDGER), body.get("policy", POLICY)
     if not isinstance(ledger, str) or not isinstance(policy, str):
         raise InputError("ledger and policy", where=str(file), expected="names of files")
@@ -244,8 +266,13 @@ def _approval(file: Path) -> Approval:
 
 def _require_once(what: str, path: Path, name: str, known: Mapping[str, object]) -> None:
     if name in known:
-        raise InputError(f"one {what} twice", where=str(path), expected=f"each {what} once",
-                         got=name, advice="leave one of them out")  # fmt: skip
+        raise InputError(
+            f"one {what} twice",
+            where=str(path),
+            expected=f"each {what} once",
+            got=name,
+            advice="leave one of them out",
+        )
 
 
 def require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None:
@@ -254,6 +281,8 @@ def require_used(brought: Brought, outlets: Mapping[str, OutletReading]) -> None
     strange = [origin for origin in brought.origins if origin not in verified]
     if strange:
         raise InputError(
-            "a key or a head of another ledger", where="--key, --head", got=strange[0],
+            "a key or a head of another ledger",
+            where="--key, --head",
+            got=strange[0],
             expected=", ".join(verified) or "an export to compare it with",
-        )  # fmt: skip
+        )

@@ -75,8 +75,12 @@ def require_extra() -> None:
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise InputError("the dashboard's packages are not here", expected="the extra `serve`",
-                         got=str(error), advice=INSTALL) from None  # fmt: skip
+        raise InputError(
+            "the dashboard's packages are not here",
+            expected="the extra `serve`",
+            got=str(error),
+            advice=INSTALL,
+        ) from None
 
 
 def _announce(address: str, as_json: bool, browser: bool) -> None:

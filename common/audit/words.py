@@ -50,7 +50,7 @@ TRUST: Final[Mapping[str, tuple[str, str]]] = {
         "Assumed: no more outlets collude or drop out than the contract states; with more, each "
         "outlet's share alone protects its readers less than is claimed.",
     ),
-}  # fmt: skip
+}
 
 UNIT: Final[Mapping[str, str]] = {
     "reader": "Protected is a reader: all records of one person at one outlet together.",

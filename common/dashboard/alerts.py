@@ -25,8 +25,13 @@ from presspool.common.numbers import percent
 
 Kind = Literal["split-view", "source", "budget", "dangling", "certificate", "refused"]
 KINDS: Final[tuple[Kind, ...]] = (
-    "split-view", "source", "budget", "dangling", "certificate", "refused",
-)  # fmt: skip
+    "split-view",
+    "source",
+    "budget",
+    "dangling",
+    "certificate",
+    "refused",
+)
 USED = 0.8  # of a cap
 # An outlet renews after 20 of 30 days; who has a week left has failed to for three days.
 OUTLET_LEFT, OTHERS_LEFT = 7 * DAY, 30 * DAY
@@ -67,49 +72,67 @@ def alerts(look: Snapshot) -> tuple[Alert, ...]:
 def _split_views(look: Snapshot) -> Iterator[Alert]:
     for name in (*look.forks, *(look.pool.forks if look.pool else ())):
         yield Alert(
-            kind="split-view", urgent=True, about=name,
+            kind="split-view",
+            urgent=True,
+            about=name,
             what="There is a proof that this log signed two different histories.",
             advice="Stop taking part; check the proof with `presspool audit fork` and show it to "
             "the other outlets.",
-        )  # fmt: skip
+        )
 
 
 def _faults(look: Snapshot) -> Iterator[Alert]:
     for fault in look.faults:
         yield Alert(
-            kind="source", urgent=fault.evidence, about=fault.source,
-            what="This source does not hold, so nothing of it is shown." if fault.evidence
+            kind="source",
+            urgent=fault.evidence,
+            about=fault.source,
+            what="This source does not hold, so nothing of it is shown."
+            if fault.evidence
             else "This source cannot be read.",
             advice=fault.words,
-        )  # fmt: skip
+        )
 
 
 def _budgets(outlet: OutletReading) -> Iterator[Alert]:
     caps = [("the lifetime budget", outlet.lifetime)]
-    caps += [(f"the budget of period {p.name}", p.room) for p in outlet.periods
-             if p.room and p.closed is None]  # fmt: skip
-    caps += [(f"the budget of data set {name[:12]}", room)
-             for name, room in outlet.datasets.items() if room]  # fmt: skip
+    caps += [
+        (f"the budget of period {p.name}", p.room)
+        for p in outlet.periods
+        if p.room and p.closed is None
+    ]
+    caps += [
+        (f"the budget of data set {name[:12]}", room)
+        for name, room in outlet.datasets.items()
+        if room
+    ]
     for what, room in caps:
         if room.share > USED:
             yield Alert(
-                kind="budget", urgent=room.free == 0, about=outlet.origin, origin=outlet.origin,
-                entry=outlet.entries - 1, what=f"{percent(room.share)} of {what} is used.",
+                kind="budget",
+                urgent=room.free == 0,
+                about=outlet.origin,
+                origin=outlet.origin,
+                entry=outlet.entries - 1,
+                what=f"{percent(room.share)} of {what} is used.",
                 advice="Runs that do not fit are refused. Plan what is left for, or ask for "
                 "cheaper runs.",
-            )  # fmt: skip
+            )
 
 
 def _dangling(outlet: OutletReading) -> Iterator[Alert]:
     for run in outlet.dangling:
         yield Alert(
-            kind="dangling", urgent=False, about=outlet.origin, origin=outlet.origin,
+            kind="dangling",
+            urgent=False,
+            about=outlet.origin,
+            origin=outlet.origin,
             entry=run.seq,
             what=f"A reservation of {run.day} was never settled and a later run came after it; "
             "all of it counts as spent.",
             advice="See in `presspool outlet runs` whether that run still goes on somewhere. If it "
             "does not, this is the price of a crash.",
-        )  # fmt: skip
+        )
 
 
 def _certificates(found: Certificate, now: float) -> Iterator[Alert]:
@@ -118,30 +141,39 @@ def _certificates(found: Certificate, now: float) -> Iterator[Alert]:
         return
     days = int(left // DAY)
     yield Alert(
-        kind="certificate", urgent=left <= 0, about=found.name,
-        what=f"The {found.kind}’s certificate has expired." if left <= 0
+        kind="certificate",
+        urgent=left <= 0,
+        about=found.name,
+        what=f"The {found.kind}’s certificate has expired."
+        if left <= 0
         else f"The {found.kind}’s certificate ends in {days} day{'s' * (days != 1)}.",
         advice="It renews by itself while the outlet runs: see that it does, with `presspool "
-        "outlet doctor`." if found.kind == OUTLET else "Plan a new one with the pool’s outlets.",
-    )  # fmt: skip
+        "outlet doctor`."
+        if found.kind == OUTLET
+        else "Plan a new one with the pool’s outlets.",
+    )
 
 
 def _refused(look: Snapshot) -> Iterator[Alert]:
     for said in look.pool.refused if look.pool else ():
         yield Alert(
-            kind="refused", urgent=False, about=said.outlet,
+            kind="refused",
+            urgent=False,
+            about=said.outlet,
             what=f"The coordinator refused {said.count:,} call{'s' * (said.count != 1)} for "
             f"“{said.code}”" + (f" in run {said.run}." if said.run else "."),
             advice="Ask the outlet’s operator for its log; revoke the outlet if nobody there "
             "knows of it.",
-        )  # fmt: skip
+        )
     for run in look.evidence.runs:
         for number, outlet, code in (
             (r.round, *pair) for r in run.result.rounds for pair in r.refused.items()
         ):
             yield Alert(
-                kind="refused", urgent=False, about=outlet,
+                kind="refused",
+                urgent=False,
+                about=outlet,
                 what=f"Its update of round {number} of {run.contract.name} was refused for "
                 f"“{code}”.",
                 advice="What is refused never enters the average. Ask the outlet’s operator.",
-            )  # fmt: skip
+            )

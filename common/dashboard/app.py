@@ -44,11 +44,14 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
-    "content-security-policy": POLICY, "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY", "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
-}  # fmt: skip
+}
 Origin = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9.~-]{0,199}$")]
 Hash = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Index = Annotated[int, Path(ge=0, lt=2**53)]
@@ -107,8 +110,11 @@ def create_app(desk: Desk, *, hosts: frozenset[str], close: bool = False) -> ASG
         close: end the connection after each answer, so that who may look is asked each time.
     """
     app = FastAPI(
-        docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
-    )  # fmt: skip
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
     _add_pages(app, desk)
     _add_files(app, desk)
     _add_errors(app, desk)
@@ -189,13 +195,19 @@ def _add_errors(app: FastAPI, desk: Desk) -> None:
 
     async def refused(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        return answer(status, "Not found" if status == 404 else "Not possible",
-                      "There is nothing at this address.")  # fmt: skip
+        return answer(
+            status,
+            "Not found" if status == 404 else "Not possible",
+            "There is nothing at this address.",
+        )
 
     async def failed(_: Request, error: Exception) -> Response:
         log.error("a page failed", exc_info=error)
-        return answer(500, "Something went wrong here",
-                      "The page could not be made; the log of this program says why.")  # fmt: skip
+        return answer(
+            500,
+            "Something went wrong here",
+            "The page could not be made; the log of this program says why.",
+        )
 
     app.add_exception_handler(NotThereError, missing)
     app.add_exception_handler(RequestValidationError, missing)

@@ -247,9 +247,13 @@ def _covering(index: int, newest: _Signed | None, size: int) -> tuple[int, notes
 
 
 def _proven(
-    index: int, body: bytes, hashes: tuple[bytes, ...], size: int, root: bytes,
+    index: int,
+    body: bytes,
+    hashes: tuple[bytes, ...],
+    size: int,
+    root: bytes,
     note: notes.Note | None,
-) -> Proven:  # fmt: skip
+) -> Proven:
     leaf = merkle.leaf_hash(body)
     merkle.verify_inclusion(hashes, index=index, size=size, leaf=leaf, root=root)
     if note is not None and Checkpoint.parse(note.text).root != root:

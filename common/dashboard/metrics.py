@@ -53,8 +53,9 @@ class _Look(Collector):
         self._look = look
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("presspool_build", "What makes these numbers.",
-                               value={"version": __version__})  # fmt: skip
+        yield InfoMetricFamily(
+            "presspool_build", "What makes these numbers.", value={"version": __version__}
+        )
         yield from _privacy(self._look.evidence.outlets)
         yield from _ledgers(self._look.evidence.outlets)
         yield from _rounds(self._look)
@@ -66,20 +67,40 @@ def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _privacy(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:
-    used = _gauge("privacy_filter_used_ratio", "Part of the outlet's lifetime filter that is "
-                  "charged, in all and by period.", "outlet", "period")  # fmt: skip
-    capped = _gauge("privacy_period_cap_used_ratio", "Part of a period's own cap that is charged.",
-                    "outlet", "period")  # fmt: skip
-    reserved = _gauge("privacy_filter_reserved_ratio", "Part of the filter that open reservations "
-                      "hold; it is in the used part.", "outlet")  # fmt: skip
-    free = _gauge("privacy_filter_free_nats", "What still fits under the filter, as Rényi "
-                  "divergence at the ledger's order.", "outlet")  # fmt: skip
+    used = _gauge(
+        "privacy_filter_used_ratio",
+        "Part of the outlet's lifetime filter that is charged, in all and by period.",
+        "outlet",
+        "period",
+    )
+    capped = _gauge(
+        "privacy_period_cap_used_ratio",
+        "Part of a period's own cap that is charged.",
+        "outlet",
+        "period",
+    )
+    reserved = _gauge(
+        "privacy_filter_reserved_ratio",
+        "Part of the filter that open reservations hold; it is in the used part.",
+        "outlet",
+    )
+    free = _gauge(
+        "privacy_filter_free_nats",
+        "What still fits under the filter, as Rényi divergence at the ledger's order.",
+        "outlet",
+    )
     limit = _gauge("privacy_epsilon_limit", "ε of the lifetime cap in force.", "outlet")
-    claim = _gauge("privacy_epsilon_claimed", "ε that the ledger claims: the highest cap that was "
-                   "ever in force.", "outlet")  # fmt: skip
+    claim = _gauge(
+        "privacy_epsilon_claimed",
+        "ε that the ledger claims: the highest cap that was ever in force.",
+        "outlet",
+    )
     delta = _gauge("privacy_delta", "δ of the ledger.", "outlet")
-    dangling = _gauge("privacy_dangling_reservations", "Open reservations that a later run has "
-                      "overtaken.", "outlet")  # fmt: skip
+    dangling = _gauge(
+        "privacy_dangling_reservations",
+        "Open reservations that a later run has overtaken.",
+        "outlet",
+    )
     for outlet in outlets:
         name = [outlet.origin]
         used.add_metric([*name, LIFETIME], outlet.lifetime.share)
@@ -98,10 +119,14 @@ def _privacy(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:
 
 def _ledgers(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:
     entries = _gauge("ledger_entries", "Entries of the ledger.", "outlet")
-    signed = _gauge("ledger_signed_entries", "Entries that the newest signed head covers.",
-                    "outlet")  # fmt: skip
-    refused = CounterMetricFamily("presspool_ledger_refusals", "Runs and rounds that the outlet "
-                                  "refused.", labels=("outlet", "reason"))  # fmt: skip
+    signed = _gauge(
+        "ledger_signed_entries", "Entries that the newest signed head covers.", "outlet"
+    )
+    refused = CounterMetricFamily(
+        "presspool_ledger_refusals",
+        "Runs and rounds that the outlet refused.",
+        labels=("outlet", "reason"),
+    )
     for outlet in outlets:
         entries.add_metric([outlet.origin], outlet.entries)
         signed.add_metric([outlet.origin], outlet.head.size)
@@ -113,8 +138,9 @@ def _ledgers(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:
 def _rounds(look: Snapshot) -> Iterator[Metric]:
     results = [run.result for run in look.evidence.runs]
     done = [entry for result in results for entry in result.rounds if entry.round]
-    rounds = CounterMetricFamily("presspool_rounds", "Rounds by how they ended.",
-                                 labels=("result",))  # fmt: skip
+    rounds = CounterMetricFamily(
+        "presspool_rounds", "Rounds by how they ended.", labels=("result",)
+    )
     rounds.add_metric(["complete"], len(done))
     # A run that fails has one round that it failed in.
     rounds.add_metric(["failed"], look.pool.failures if look.pool else 0)
@@ -123,12 +149,16 @@ def _rounds(look: Snapshot) -> Iterator[Metric]:
     reasons = Counter(code for entry in done for code in entry.refused.values())
     for said in look.pool.refused if look.pool else ():
         reasons[said.code] += said.count
-    rejected = CounterMetricFamily("presspool_updates_rejected", "Updates and calls that were "
-                                   "refused at the coordinator.", labels=("reason",))  # fmt: skip
+    rejected = CounterMetricFamily(
+        "presspool_updates_rejected",
+        "Updates and calls that were refused at the coordinator.",
+        labels=("reason",),
+    )
     for reason, count in sorted(reasons.items()):
         rejected.add_metric([reason], count)
-    moved = CounterMetricFamily("presspool_round_bytes", "Bytes that rounds moved.",
-                                labels=("direction",))  # fmt: skip
+    moved = CounterMetricFamily(
+        "presspool_round_bytes", "Bytes that rounds moved.", labels=("direction",)
+    )
     moved.add_metric(["up"], sum(entry.bytes_up for entry in done))
     moved.add_metric(["down"], sum(entry.bytes_down for entry in done))
     yield from (rounds, admitted, rejected, moved, _durations([r.seconds for r in done]))
@@ -137,9 +167,11 @@ def _rounds(look: Snapshot) -> Iterator[Metric]:
 def _durations(seconds: list[float]) -> Metric:
     buckets = [(f"{edge:g}", float(sum(s <= edge for s in seconds))) for edge in SECONDS]
     return HistogramMetricFamily(
-        "presspool_round_duration_seconds", "How long the coordinator's rounds took.",
-        buckets=[*buckets, ("+Inf", float(len(seconds)))], sum_value=sum(seconds),
-    )  # fmt: skip
+        "presspool_round_duration_seconds",
+        "How long the coordinator's rounds took.",
+        buckets=[*buckets, ("+Inf", float(len(seconds)))],
+        sum_value=sum(seconds),
+    )
 
 
 def _pool(look: Snapshot) -> Iterator[Metric]:
@@ -150,9 +182,11 @@ def _pool(look: Snapshot) -> Iterator[Metric]:
     for found in (*look.certificates, *(pool.certificates if pool else ())):
         ends.add_metric([found.kind, found.name], found.ends)
     runs = _gauge("runs", "Runs by their state.", "state")
-    states = [run.state for run in pool.runs] if pool else [
-        run.result.status for run in look.evidence.runs
-    ]  # fmt: skip
+    states = (
+        [run.state for run in pool.runs]
+        if pool
+        else [run.result.status for run in look.evidence.runs]
+    )
     for state, count in sorted(Counter(states).items()):
         runs.add_metric([state], count)
     members = _gauge("members", "Outlets by how they belong to the pool.", "state")

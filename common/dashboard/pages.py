@@ -35,8 +35,9 @@ _TEMPLATES = resources.files("presspool.common") / "templates"
 def asset(name: str) -> bytes:
     """A file that pages load."""
     parts = {
-        "style.css": ("style.css", "dashboard/dashboard.css"), "live.js": ("dashboard/live.js",)
-    }  # fmt: skip
+        "style.css": ("style.css", "dashboard/dashboard.css"),
+        "live.js": ("dashboard/live.js",),
+    }
     return b"".join((_TEMPLATES / part).read_bytes() for part in parts[name])
 
 
@@ -50,12 +51,18 @@ class Pages:
     def __init__(self) -> None:
         self._templates = audit_page.environment()
         self._templates.filters |= {
-            "key": views.key, "date": _date, "marked": _marked,
-        }  # fmt: skip
+            "key": views.key,
+            "date": _date,
+            "marked": _marked,
+        }
         self._templates.globals |= {
-            "style": _versioned("style.css"), "script": _versioned("live.js"), "seconds": SECONDS,
-            "version": __version__, "refusal_words": words.reason, "composition": words.COMPOSITION,
-        }  # fmt: skip
+            "style": _versioned("style.css"),
+            "script": _versioned("live.js"),
+            "seconds": SECONDS,
+            "version": __version__,
+            "refusal_words": words.reason,
+            "composition": words.COMPOSITION,
+        }
 
     def overview(self, look: Snapshot) -> str:
         """The first page."""

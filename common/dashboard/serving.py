@@ -47,9 +47,12 @@ def taken(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         raise InputError(
-            "cannot listen", where=f"{host}:{port}", got=error.strerror,
-            expected="an address of this machine, and a free port", advice="choose another port",
-        ) from None  # fmt: skip
+            "cannot listen",
+            where=f"{host}:{port}",
+            got=error.strerror,
+            expected="an address of this machine, and a free port",
+            advice="choose another port",
+        ) from None
     return found
 
 
@@ -69,15 +72,27 @@ class Serving:
     """
 
     def __init__(
-        self, app: ASGIApp, listener: socket.socket, *, tls: ssl.SSLContext | None = None,
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
         admit: Admit | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none",
-            http=_Admitting if admit else _Prompt, loop="asyncio",
-            limit_concurrency=CONNECTIONS, timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=2, h11_max_incomplete_event_size=16 << 10,
-        )  # fmt: skip
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            http=_Admitting if admit else _Prompt,
+            loop="asyncio",
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=2,
+            h11_max_incomplete_event_size=16 << 10,
+        )
         config.load()
         if tls is not None:
             config.ssl = tls
@@ -102,9 +117,11 @@ class Serving:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()

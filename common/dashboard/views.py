@@ -80,12 +80,14 @@ def run_lines(look: Snapshot) -> list[RunLine]:
     folders = {run.contract.digest: run for run in look.evidence.runs}
     lines = [
         RunLine(
-            digest=digest, folder=folders.get(digest), pool=pool.get(digest),
+            digest=digest,
+            folder=folders.get(digest),
+            pool=pool.get(digest),
             name=pool[digest].name if digest in pool else folders[digest].contract.name,
             state=pool[digest].state if digest in pool else folders[digest].result.status,
         )
         for digest in (*reversed(pool), *(d for d in folders if d not in pool))
-    ]  # fmt: skip
+    ]
     return sorted(lines, key=lambda line: not line.live)
 
 
@@ -95,10 +97,11 @@ def overview(look: Snapshot) -> dict[str, Any]:
     claims = look.evidence.claims
     return {
         "outlets": [_short_outlet(outlet) for outlet in look.evidence.outlets],
-        "runs": run_lines(look), "found": found,
+        "runs": run_lines(look),
+        "found": found,
         "claims": None if claims is None else {"epsilon": str(claims[0]), "delta": str(claims[1])},
         "live": any(line.live for line in run_lines(look)),
-    }  # fmt: skip
+    }
 
 
 def outlet(look: Snapshot, part: str) -> dict[str, Any]:
@@ -106,14 +109,18 @@ def outlet(look: Snapshot, part: str) -> dict[str, Any]:
     at, reading = _reading(look, part)
     body = outlet_document(reading, newest=NEWEST)
     return {
-        "at": f"outlets.{at}.", "outlet": body, "panel": audit_page.budget_panel(body),
+        "at": f"outlets.{at}.",
+        "outlet": body,
+        "panel": audit_page.budget_panel(body),
         "sentence": sentence(reading),
-        "first_run": max(0, len(reading.runs) - NEWEST), "all_runs": len(reading.runs),
+        "first_run": max(0, len(reading.runs) - NEWEST),
+        "all_runs": len(reading.runs),
         "first_refusal": max(0, len(reading.refusals) - NEWEST),
         "all_refusals": len(reading.refusals),
-        "found": [a for a in alerts(look) if a.origin == reading.origin], "live": False,
+        "found": [a for a in alerts(look) if a.origin == reading.origin],
+        "live": False,
         "names": {r.contract.digest: r.contract.name for r in look.evidence.runs},
-    }  # fmt: skip
+    }
 
 
 def ledger(look: Snapshot, part: str, page: int) -> dict[str, Any]:
@@ -142,13 +149,19 @@ def entry(look: Snapshot, part: str, index: int) -> dict[str, Any]:
     proven = prove(look, part, index)
     body = json.loads(proven.body)
     return {
-        "outlet": reading, "proven": proven, "kind": body["kind"],
-        "fields": [(name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str)
-                    else value) for name, value in body.items()],
-        "words": _words(body), "steps": _steps(proven),
+        "outlet": reading,
+        "proven": proven,
+        "kind": body["kind"],
+        "fields": [
+            (name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
+            for name, value in body.items()
+        ],
+        "words": _words(body),
+        "steps": _steps(proven),
         "run": body.get("run") if any(r.run == body.get("run") for r in reading.runs) else None,
-        "last": reading.entries - 1, "live": False,
-    }  # fmt: skip
+        "last": reading.entries - 1,
+        "live": False,
+    }
 
 
 def prove(look: Snapshot, part: str, index: int) -> Proven:
@@ -166,22 +179,27 @@ def run(look: Snapshot, digest: str) -> dict[str, Any]:
     """A run: rounds, accuracy, bytes, who took part, refusals, and what it costs."""
     line = next((line for line in run_lines(look) if line.digest == digest), None)
     kept = [
-        _kept(at, outlet, index) for at, outlet in enumerate(look.evidence.outlets)
-        for index, found in enumerate(outlet.runs) if found.run == digest
-    ]  # fmt: skip
+        _kept(at, outlet, index)
+        for at, outlet in enumerate(look.evidence.outlets)
+        for index, found in enumerate(outlet.runs)
+        if found.run == digest
+    ]
     if line is None and not kept:
         raise NotThereError("no such run", got=digest)
     result = line.folder.result if line and line.folder else None
     case = look.evidence.worst_case(digest)
     return {
-        "digest": digest, "line": line, "result": result,
+        "digest": digest,
+        "line": line,
+        "result": result,
         "contract": line.folder.contract if line and line.folder else None,
         "accuracy": report.accuracy_panel(result) if result else None,
         "traffic": report.traffic_panel(result) if result else None,
-        "kept": kept, "worst": _worst(case),
+        "kept": kept,
+        "worst": _worst(case),
         "adapter": line.folder.adapter if line and line.folder else None,
         "live": bool(line and line.live),
-    }  # fmt: skip
+    }
 
 
 def adapter(look: Snapshot, sha: str) -> dict[str, Any]:
@@ -192,10 +210,16 @@ def adapter(look: Snapshot, sha: str) -> dict[str, Any]:
     card, fault = _card(look.cards.get(sha), sha)
     lines = [line for line in look.evidence.lineage if line.run == found.contract.digest]
     return {
-        "sha": sha, "run": found, "result": found.result, "card": card, "fault": fault,
-        "lineage": lines, "worst": _worst(look.evidence.worst_case(found.contract.digest)),
-        "sections": [] if card is None else _sections(card), "live": False,
-    }  # fmt: skip
+        "sha": sha,
+        "run": found,
+        "result": found.result,
+        "card": card,
+        "fault": fault,
+        "lineage": lines,
+        "worst": _worst(look.evidence.worst_case(found.contract.digest)),
+        "sections": [] if card is None else _sections(card),
+        "live": False,
+    }
 
 
 def alert_page(look: Snapshot) -> dict[str, Any]:
@@ -225,8 +249,13 @@ def _row(index: int, body: bytes, runs: Mapping[str, str]) -> Document:
     """An entry in a line; an entry about a reservation is about its run."""
     said = json.loads(body)
     run = said.get("run", runs.get(said.get("reservation", "")))
-    return {"seq": index, "day": said["day"], "kind": said["kind"], "run": run,
-            "words": _words(said)}  # fmt: skip
+    return {
+        "seq": index,
+        "day": said["day"],
+        "kind": said["kind"],
+        "run": run,
+        "words": _words(said),
+    }
 
 
 def _words(said: Mapping[str, Any]) -> str:
@@ -234,8 +263,10 @@ def _words(said: Mapping[str, Any]) -> str:
     nats = f"{said['charge'] * events.UNIT:.6f} nats" if "charge" in said else ""
     match said["kind"]:
         case "opened":
-            return f"{said['unit']} level, order {said['order']}, ε ≤ {said['epsilon_max']:g}, " \
-                   f"δ = {bound(said['delta'])}"  # fmt: skip
+            return (
+                f"{said['unit']} level, order {said['order']}, ε ≤ {said['epsilon_max']:g}, "
+                f"δ = {bound(said['delta'])}"
+            )
         case "policy-changed":
             return f"lifetime cap ε ≤ {said['epsilon_max']:g} from here on"
         case "reserve":
@@ -260,8 +291,9 @@ def _steps(proven: Proven) -> list[Document]:
     value, steps = proven.leaf, []
     for sibling, left in zip(proven.hashes, _left(proven.index, proven.size), strict=True):
         value = merkle.node_hash(sibling, value) if left else merkle.node_hash(value, sibling)
-        steps.append({"sibling": sibling.hex(), "side": "left" if left else "right",
-                      "makes": value.hex()})  # fmt: skip
+        steps.append(
+            {"sibling": sibling.hex(), "side": "left" if left else "right", "makes": value.hex()}
+        )
     return steps
 
 
@@ -278,16 +310,21 @@ def _left(index: int, size: int) -> list[bool]:
 def _kept(at: int, outlet: OutletReading, index: int) -> Document:
     """A run as one ledger has it."""
     alone = replace(outlet, runs=(outlet.runs[index],), refusals=(), points=())
-    return {"origin": outlet.origin, "at": f"outlets.{at}.runs.{index}.",
-            **outlet_document(alone)["runs"][0]}  # fmt: skip
+    return {
+        "origin": outlet.origin,
+        "at": f"outlets.{at}.runs.{index}.",
+        **outlet_document(alone)["runs"][0],
+    }
 
 
 def _worst(case: WorstCase) -> Document:
     return {
-        "complete": case.complete, "parts": case.parts, "unnamed": case.unnamed,
+        "complete": case.complete,
+        "parts": case.parts,
+        "unnamed": case.unnamed,
         "epsilon": None if case.epsilon is None else str(case.epsilon),
         "delta": None if case.delta is None else str(case.delta),
-    }  # fmt: skip
+    }
 
 
 def _card(text: bytes | None, sha: str) -> tuple[Document | None, str]:
@@ -306,8 +343,10 @@ def _card(text: bytes | None, sha: str) -> tuple[Document | None, str]:
 
 def _sections(card: Document) -> list[tuple[str, list[tuple[str, str, Any]]]]:
     """Each part of a card with its fields, flat: path, name, value."""
-    return [(name, list(_flat(card[name], f"{name}."))) for name in ("registry", "training",
-                                                                     "governance")]  # fmt: skip
+    return [
+        (name, list(_flat(card[name], f"{name}.")))
+        for name in ("registry", "training", "governance")
+    ]
 
 
 def _flat(value: Any, path: str) -> Any:

@@ -63,9 +63,13 @@ class Watch:
     """
 
     def __init__(
-        self, paths: Callable[[], Sequence[Path]], *, brought: sources.Brought = sources.NOTHING,
-        pool: Callable[[], Pool] | None = None, clock: Callable[[], float] = time.time,
-    ) -> None:  # fmt: skip
+        self,
+        paths: Callable[[], Sequence[Path]],
+        *,
+        brought: sources.Brought = sources.NOTHING,
+        pool: Callable[[], Pool] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._paths, self._brought, self._pool, self._clock = paths, brought, pool, clock
         self._runs: dict[Path, tuple[object, RunReading]] = {}
         self._exports: dict[Path, tuple[object, ExportFile]] = {}
@@ -98,10 +102,14 @@ class Watch:
                 outlets=tuple(found.outlets[name] for name in sorted(found.outlets)),
                 runs=tuple(sorted(found.runs, key=lambda r: (r.contract.name, r.contract.digest))),
             ),
-            now=self._clock(), ledgers=found.ledgers, cards=found.cards,
-            certificates=tuple(found.certificates), forks=tuple(found.forks),
-            faults=tuple(found.faults), pool=pool,
-        )  # fmt: skip
+            now=self._clock(),
+            ledgers=found.ledgers,
+            cards=found.cards,
+            certificates=tuple(found.certificates),
+            forks=tuple(found.forks),
+            faults=tuple(found.faults),
+            pool=pool,
+        )
 
     def _ask_pool(self, found: _Found) -> Pool | None:
         try:
@@ -187,15 +195,23 @@ class _Found:
 
     def ledger(self, path: Path, ledger: Followed, reading: OutletReading) -> None:
         if reading.origin in self.outlets:
-            raise InputError("one ledger twice", where=path.name, got=reading.origin,
-                             advice="show one of the files only")  # fmt: skip
+            raise InputError(
+                "one ledger twice",
+                where=path.name,
+                got=reading.origin,
+                advice="show one of the files only",
+            )
         self.outlets[reading.origin], self.ledgers[reading.origin] = reading, ledger
         self.used.add(path)
 
     def run(self, path: Path, run: RunReading) -> None:
         if any(known.contract.digest == run.contract.digest for known in self.runs):
-            raise InputError("one run twice", where=path.name, got=run.contract.digest,
-                             advice="show one of the folders only")  # fmt: skip
+            raise InputError(
+                "one run twice",
+                where=path.name,
+                got=run.contract.digest,
+                advice="show one of the folders only",
+            )
         self.runs.append(run)
         self.used.add(path)
         card = path / "adapter" / model_card.CARD_FILE

@@ -204,16 +204,24 @@ class Book:
     def _check_reserve(self, entry: entries.Reserve) -> None:
         if entry.unit != self.opened.unit:
             raise BudgetError(
-                "unit of privacy", reason="unit", charge=entry.charge, free=0,
-                expected=self.opened.unit, got=entry.unit,
+                "unit of privacy",
+                reason="unit",
+                charge=entry.charge,
+                free=0,
+                expected=self.opened.unit,
+                got=entry.unit,
                 advice="a ledger's claim is for one unit; open another ledger for the other",
-            )  # fmt: skip
+            )
         if entry.period in self._closed:
             raise BudgetError(
-                "period", reason="period-closed", charge=entry.charge, free=0,
-                expected="one that is not closed", got=entry.period,
+                "period",
+                reason="period-closed",
+                charge=entry.charge,
+                free=0,
+                expected="one that is not closed",
+                got=entry.period,
                 advice="reserve in the current period",
-            )  # fmt: skip
+            )
         taken = entry.reservation in self._open or entry.reservation in self._settled
         _require(not taken, "reservation", "a new id", entry.reservation)
         self._check_charge(entry.charge, entry.event)
@@ -233,13 +241,16 @@ class Book:
             room = self.room(epsilon)
             if spent + entry.charge > room:
                 raise BudgetError(
-                    "the run does not fit", where=where, reason=reason, charge=entry.charge,
+                    "the run does not fit",
+                    where=where,
+                    reason=reason,
+                    charge=entry.charge,
                     free=max(0, room - spent),
                     expected=f"at most {max(0, room - spent) * events.UNIT:.6f} nats at order "
                     f"{self.opened.order} ({spent / room:.1%} of ε = {epsilon:g} is used)",
                     got=f"{entry.charge * events.UNIT:.6f} nats",
                     advice="ask for fewer steps, a smaller sampling rate or more noise",
-                )  # fmt: skip
+                )
 
     def _check_charge(self, charge: int, event: events.SelfComposed | events.Composed) -> None:
         right = events.charge(event, order=self.opened.order)

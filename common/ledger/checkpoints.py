@@ -164,9 +164,11 @@ def parse_proof(data: bytes) -> Proof:
     if len(lines) > merkle.LONGEST_PROOF:
         raise EvidenceError("proof", expected=f"at most {merkle.LONGEST_PROOF} hashes")
     return Proof(
-        index=index, hashes=tuple(read_hash(line) for line in lines), extra=extra,
+        index=index,
+        hashes=tuple(read_hash(line) for line in lines),
+        extra=extra,
         checkpoint=notes.parse_note(checkpoint.encode()),
-    )  # fmt: skip
+    )
 
 
 def read_hash(line: str) -> bytes:

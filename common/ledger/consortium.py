@@ -116,10 +116,12 @@ class Rounds:
         last = self._last.get(entry.contract, -1)
         if entry.round <= last:
             raise EvidenceError(
-                "a round twice, or out of order", where=f"entry {self.size} of the consortium log",
-                entry=self.size, expected=f"a round after {last} of {entry.contract}",
+                "a round twice, or out of order",
+                where=f"entry {self.size} of the consortium log",
+                entry=self.size,
+                expected=f"a round after {last} of {entry.contract}",
                 got=f"round {entry.round}",
-            )  # fmt: skip
+            )
 
     def take(self, entry: Entry) -> None:
         """Add the next entry; raises as `check` does, and is unchanged then."""

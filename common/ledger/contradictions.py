@@ -88,11 +88,16 @@ def _rewritten(
         raise EvidenceError("leaf hashes", expected=f"{other.size} of them", got=len(texts))
     tree = Tree(map(bytes.fromhex, texts))
     if tree.root() != other.root:
-        raise EvidenceError("the leaf hashes do not lead to the larger head",
-                            expected=other.root.hex(), got=tree.root().hex())  # fmt: skip
+        raise EvidenceError(
+            "the leaf hashes do not lead to the larger head",
+            expected=other.root.hex(),
+            got=tree.root().hex(),
+        )
     if one.size > other.size or tree.root(one.size) == one.root:
-        raise EvidenceError("these heads do not contradict each other",
-                            expected="a larger one that does not continue the smaller")  # fmt: skip
+        raise EvidenceError(
+            "these heads do not contradict each other",
+            expected="a larger one that does not continue the smaller",
+        )
     return (
         f"{log.name} signed a head of {_entries(one)} and a head of {_entries(other)} that does "
         "not continue it."
@@ -133,11 +138,12 @@ def _only_said(document: dict[str, Any], proof: Proof, log: notes.VerifierKey) -
     if (document["contract"], document["round"]) != (said.contract, said.round):
         return EvidenceError("entry of another round", got=f"round {said.round} of {said.contract}")
     return EvidenceError(
-        "this file alone convicts nobody", expected="two things that the log's key signed",
+        "this file alone convicts nobody",
+        expected="two things that the log's key signed",
         got=f"one: after round {said.round} of {said.contract} the log names adapter "
         f"{said.adapter}; that a task started from another is the finder's word",
         advice="compare the task with those of the run's other outlets",
-    )  # fmt: skip
+    )
 
 
 def _entry(proof: Proof) -> Entry | None:

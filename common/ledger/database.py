@@ -73,9 +73,11 @@ class Database:
         self._prepare(create)
         with self._translated():
             self._db = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, isolation_level=None,
+                f"file:{quote(str(path.absolute()))}?mode=rw",
+                uri=True,
+                isolation_level=None,
                 timeout=WAIT_SECONDS,
-            )  # fmt: skip
+            )
         try:
             self._configure(create)
         except BaseException:
@@ -89,9 +91,11 @@ class Database:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
             except OSError as error:
                 raise StorageError(
-                    "cannot write", where=str(self.path), got=error.strerror,
+                    "cannot write",
+                    where=str(self.path),
+                    got=error.strerror,
                     advice="make room or fix the permissions, then try again",
-                ) from None  # fmt: skip
+                ) from None
         elif not self.path.is_file():
             raise self._not_a_ledger("nothing")
 
@@ -214,10 +218,13 @@ class Database:
         if isinstance(value, bytes):
             return value
         raise EvidenceError(
-            "the ledger is damaged", where=f"{self.path}, {what}", entry=entry, expected="bytes",
+            "the ledger is damaged",
+            where=f"{self.path}, {what}",
+            entry=entry,
+            expected="bytes",
             got="nothing" if value is None else type(value).__name__,
             advice="restore the newest copy; it is compared with the witnessed head",
-        )  # fmt: skip
+        )
 
     def newest_note(self) -> tuple[bytes | None, int]:
         """The kept checkpoint of the greatest size, and how many are kept."""
@@ -233,9 +240,12 @@ class Database:
 
     def _not_a_ledger(self, got: str) -> LedgerError:
         return LedgerError(
-            "no ledger", where=str(self.path), got=got, expected="a ledger's file",
+            "no ledger",
+            where=str(self.path),
+            got=got,
+            expected="a ledger's file",
             advice="create a ledger, or restore the right file",
-        )  # fmt: skip
+        )
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -245,15 +255,20 @@ class Database:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
                 raise LedgerError(
-                    "another process keeps the ledger locked", where=str(self.path),
+                    "another process keeps the ledger locked",
+                    where=str(self.path),
                     advice="end that process, or wait for it",
-                ) from error  # fmt: skip
+                ) from error
             raise StorageError(
-                "the ledger cannot be read or written", where=str(self.path), got=error,
+                "the ledger cannot be read or written",
+                where=str(self.path),
+                got=error,
                 advice="make room or fix the disk; what was written before is whole",
-            ) from error  # fmt: skip
+            ) from error
         except sqlite3.DatabaseError as error:
             raise EvidenceError(
-                "the ledger's file is damaged", where=str(self.path), got=error,
+                "the ledger's file is damaged",
+                where=str(self.path),
+                got=error,
                 advice="restore the newest copy; it is compared with the witnessed head",
-            ) from error  # fmt: skip
+            ) from error

@@ -35,12 +35,25 @@ MOST_DATASETS = 64
 BudgetReason = Literal["filter", "period", "dataset", "period-closed", "unit"]
 """Why the budget refuses a run."""
 GuardReason = Literal[
-    "policy-task", "policy-base-model", "policy-rounds", "policy-steps", "policy-sampling-rate",
-    "policy-noise", "policy-delta", "policy-epsilon", "policy-targets", "policy-cohort",
-    "round-not-agreed", "event-not-priceable",
-    "adapter-names", "adapter-shapes", "adapter-not-finite", "adapter-norm",
-    "witnesses-too-few", "split-view",
-]  # fmt: skip
+    "policy-task",
+    "policy-base-model",
+    "policy-rounds",
+    "policy-steps",
+    "policy-sampling-rate",
+    "policy-noise",
+    "policy-delta",
+    "policy-epsilon",
+    "policy-targets",
+    "policy-cohort",
+    "round-not-agreed",
+    "event-not-priceable",
+    "adapter-names",
+    "adapter-shapes",
+    "adapter-not-finite",
+    "adapter-norm",
+    "witnesses-too-few",
+    "split-view",
+]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)
 Reason = BudgetReason | GuardReason
@@ -265,9 +278,17 @@ class PeriodClosed(_Entry):
 
 
 Entry = (
-    Opened | Reserve | ReleaseIntent | GiveBack | Settle | PolicyChanged
-    | AdapterReceived | Refusal | KeyRotated | PeriodClosed
-)  # fmt: skip
+    Opened
+    | Reserve
+    | ReleaseIntent
+    | GiveBack
+    | Settle
+    | PolicyChanged
+    | AdapterReceived
+    | Refusal
+    | KeyRotated
+    | PeriodClosed
+)
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 

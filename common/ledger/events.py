@@ -139,10 +139,11 @@ def charge(event: SelfComposed | Composed, *, order: int) -> int:
     units = math.ldexp(renyi(event, order=order), UNIT_BITS)
     if not units < LARGEST_CHARGE:
         raise LedgerError(
-            "privacy event", expected="a cost that some budget could pay",
+            "privacy event",
+            expected="a cost that some budget could pay",
             got=f"more than {LARGEST_CHARGE * UNIT:.0f} nats at order {order}",
             advice="use more noise, fewer steps or a smaller sampling rate",
-        )  # fmt: skip
+        )
     return math.ceil(units) + 1
 
 
@@ -171,10 +172,12 @@ def sampled_gaussian(q: float, sigma: float, order: int) -> float:
     if q == 1:
         return order / (2 * sigma**2)
     terms = [
-        math.log(math.comb(order, i)) + i * math.log(q) + (order - i) * math.log1p(-q)
+        math.log(math.comb(order, i))
+        + i * math.log(q)
+        + (order - i) * math.log1p(-q)
         + _log_expm1((i * i - i) / (2 * sigma**2))
         for i in range(2, order + 1)
-    ]  # fmt: skip
+    ]
     largest = max(terms)
     log_sum = largest + math.log(math.fsum(math.exp(t - largest) for t in terms))
     return _log1p_exp(log_sum) / (order - 1)
@@ -230,10 +233,11 @@ def _build(kind: type[E], **parts: Any) -> E:
 
 def _unpriceable(event: object) -> LedgerError:
     return LedgerError(
-        "privacy event", expected="Gaussian steps, Poisson-sampled or not, repeated, in phases",
+        "privacy event",
+        expected="Gaussian steps, Poisson-sampled or not, repeated, in phases",
         got=type(event).__name__,
         advice="such a run is refused until its Rényi cost can be computed and tested",
-    )  # fmt: skip
+    )
 
 
 def _in_range(steps: int, most: int) -> None:

@@ -67,9 +67,11 @@ def export(
     kept = [note for note in ledger.checkpoints() if _size(note) <= newest.size]
     used = {(s.name, s.key_id) for note in kept for s in note.signatures} & known.keys()
     header = {
-        "entries": newest.size, "format": FORMAT, "origin": newest.origin,
+        "entries": newest.size,
+        "format": FORMAT,
+        "origin": newest.origin,
         "witnesses": sorted(known[name].text for name in used),
-    }  # fmt: skip
+    }
     stream.write(canonical(header) + b"\n")
     done = 0
     for note in kept:
@@ -98,9 +100,11 @@ def _signed(ledger: Ledger) -> notes.Note:
     kept = ledger.checkpoints()
     if not kept:
         raise LedgerError(
-            "nothing in this ledger is signed yet", expected="a signed head", got="none",
+            "nothing in this ledger is signed yet",
+            expected="a signed head",
+            got="none",
             advice="give the ledger's signing key",
-        )  # fmt: skip
+        )
     return kept[-1]
 
 

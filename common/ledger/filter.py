@@ -62,11 +62,13 @@ def units(*, epsilon: float, delta: float, order: int) -> int:
         return found
     work = [str(a) for a in PORTFOLIO if capacity(epsilon=epsilon, delta=delta, order=a) > 0]
     raise LedgerError(
-        "a cap without capacity", got=f"ε = {epsilon:g}, δ = {delta:g} at order {order}",
+        "a cap without capacity",
+        got=f"ε = {epsilon:g}, δ = {delta:g} at order {order}",
         expected=f"ε above {_conversion(delta, order):.3f} at this order",
-        advice=f"orders that work for this ε: {', '.join(work)}" if work
+        advice=f"orders that work for this ε: {', '.join(work)}"
+        if work
         else "raise ε: no order works for it",
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,10 +144,11 @@ def propose(
     table = {
         order: epsilon_of(
             (sum(events.charge(e, order=order) for e in expected) + 2) * events.UNIT,
-            delta=delta, order=order,
+            delta=delta,
+            order=order,
         )
         for order in PORTFOLIO
-    }  # fmt: skip
+    }
     order = min(table, key=table.__getitem__)
     epsilon = max(1, math.ceil(table[order] / step)) * step
     return Proposal(order=order, epsilon=round(epsilon, 9), table=table)

@@ -61,9 +61,12 @@ class Log:
     """
 
     def __init__(
-        self, path: Path, *, today: Callable[[], date] = utc_today,
+        self,
+        path: Path,
+        *,
+        today: Callable[[], date] = utc_today,
         step: Callable[[str], None] = go_on,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._start(Database(path, step=step), today)
         try:
             with self._database.reading():
@@ -158,9 +161,11 @@ class Log:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.close()
 
     def _start(self, database: Database, today: Callable[[], date]) -> None:
@@ -189,9 +194,11 @@ class Log:
         rows = self._database.bodies(max(known - 1, 0), _ALL)
         if known and merkle.leaf_hash(next(rows, b"")) != self._last:
             raise RollbackError(
-                "the ledger's file was replaced while it was open", where=str(self._database.path),
-                expected=f"entry {known - 1} as it was", advice="restore the newest copy",
-            )  # fmt: skip
+                "the ledger's file was replaced while it was open",
+                where=str(self._database.path),
+                expected=f"entry {known - 1} as it was",
+                advice="restore the newest copy",
+            )
         for body in rows:
             self._take(body)
 
@@ -201,9 +208,12 @@ class Log:
             self.book.apply(entries.parse_entry(body))
         except (EvidenceError, LedgerError) as error:
             raise EvidenceError(
-                "the ledger is damaged", where=f"{self._database.path}, entry {index}",
-                entry=index, got=error, advice="restore the newest copy",
-            ) from error  # fmt: skip
+                "the ledger is damaged",
+                where=f"{self._database.path}, entry {index}",
+                entry=index,
+                got=error,
+                advice="restore the newest copy",
+            ) from error
         self._last = merkle.leaf_hash(body)
         self._edge.append(self._last)
 
@@ -213,9 +223,11 @@ class Log:
         right = 2 * size - size.bit_count()
         if database.node_count() != right or database.root(size) != self._edge.root():
             raise EvidenceError(
-                "the stored tree is not that of the entries", where=str(database.path),
-                expected=f"the tree of {size} entries", advice="restore the newest copy",
-            )  # fmt: skip
+                "the stored tree is not that of the entries",
+                where=str(database.path),
+                expected=f"the tree of {size} entries",
+                advice="restore the newest copy",
+            )
 
     def _compare(self, head: Checkpoint) -> None:
         if head.origin != self.book.opened.origin:
@@ -223,9 +235,11 @@ class Log:
         older = self.book.size < head.size
         if older or self._database.root(head.size) != head.root:
             raise RollbackError(
-                "this ledger is older than a head that it once had" if older
+                "this ledger is older than a head that it once had"
+                if older
                 else "this ledger has another history than a head that it once had",
-                where=str(self._database.path), expected=f"at least {head.size} entries, and root "
-                f"{head.root.hex()} at that size", got=f"{self.book.size} entries",
+                where=str(self._database.path),
+                expected=f"at least {head.size} entries, and root {head.root.hex()} at that size",
+                got=f"{self.book.size} entries",
                 advice="restore the newest copy; nothing is reserved from this one",
-            )  # fmt: skip
+            )

@@ -207,9 +207,10 @@ def verified(note: Note, keys: Iterable[VerifierKey]) -> tuple[Signature, ...]:
         _check(signature, note.text, known[signature.name, signature.key_id])
     if not found:
         raise EvidenceError(
-            "note", expected="a signature of one of: " + ", ".join(sorted(n for n, _ in known)),
+            "note",
+            expected="a signature of one of: " + ", ".join(sorted(n for n, _ in known)),
             got="signatures of " + (", ".join(s.name for s in note.signatures) or "nobody"),
-        )  # fmt: skip
+        )
     return tuple(found)
 
 
@@ -250,9 +251,10 @@ def check_name(name: str) -> None:
     bad = any(c.isspace() or c == "+" or c < " " or "\ud800" <= c <= "\udfff" for c in name)
     if bad or not 0 < len(name) <= LONGEST_NAME:
         raise EvidenceError(
-            "key name", expected=f"1 to {LONGEST_NAME} characters without spaces or '+'",
+            "key name",
+            expected=f"1 to {LONGEST_NAME} characters without spaces or '+'",
             got=ascii(name),
-        )  # fmt: skip
+        )
 
 
 def decode_text(data: bytes, *, what: str) -> str:

@@ -39,9 +39,11 @@ def needed(*, peers: int, liars: int) -> int:
     """
     if not 0 <= liars < peers:
         raise LedgerError(
-            "approved peers", expected="more peers than may lie", got=f"{peers}, {liars} may lie",
+            "approved peers",
+            expected="more peers than may lie",
+            got=f"{peers}, {liars} may lie",
             advice="approve more peers' keys",
-        )  # fmt: skip
+        )
     return (peers + liars) // 2 + 1
 
 
@@ -72,16 +74,21 @@ def require_quorum(
     found = notes.verified(note, [own, *approved])
     signed = {(s.name, s.key_id) for s in found}
     if (own.name, own.id) not in signed:
-        raise EvidenceError("cosignatures", where=head.origin, expected="this outlet's own",
-                            got="a head that its witness did not cosign")  # fmt: skip
+        raise EvidenceError(
+            "cosignatures",
+            where=head.origin,
+            expected="this outlet's own",
+            got="a head that its witness did not cosign",
+        )
     peers = [key.name for key in approved if (key.name, key.id) in signed]
     if len(peers) < least:
         raise EvidenceError(
-            "cosignatures", where=f"{head.origin}, {head.size} entries",
+            "cosignatures",
+            where=f"{head.origin}, {head.size} entries",
             expected=f"{least} of {len(approved)} approved peers ({liars} may lie)",
             got=f"{len(peers)}: {', '.join(sorted(peers)) or 'none'}",
             advice="train nothing from this head; compare heads with the peers that are missing",
-        )  # fmt: skip
+        )
     return head
 
 
@@ -92,6 +99,7 @@ def _check_keys(keys: list[notes.VerifierKey]) -> None:
         raise LedgerError("key of a witness", expected="a cosigning key", got=wrong[0])
     if len({key.public for key in keys}) < len(keys):
         raise LedgerError(
-            "approved keys", expected="every key once, and not this outlet's own",
+            "approved keys",
+            expected="every key once, and not this outlet's own",
             got=", ".join(sorted(key.name for key in keys)),
-        )  # fmt: skip
+        )

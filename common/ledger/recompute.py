@@ -141,9 +141,12 @@ class Recomputed:
 
 
 def recompute(
-    stream: BinaryIO, *, key: notes.VerifierKey | None = None, heads: Sequence[Checkpoint] = (),
+    stream: BinaryIO,
+    *,
+    key: notes.VerifierKey | None = None,
+    heads: Sequence[Checkpoint] = (),
     watch: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Recomputed:  # fmt: skip
+) -> Recomputed:
     """Verify an export, then compute every ε in it again.
 
     Args:
@@ -175,13 +178,13 @@ def recompute(
             watch(len(runs), len(reserved))
     charged = [_charged_event(entry, kept.get(i)) for i, entry in reserved.items()]
     return Recomputed(
-        verified=verified, runs=tuple(runs), spent=math.fsum(run.renyi for run in runs),
-        capacity=filter.capacity(
-            epsilon=caps.epsilon_max, delta=opened.delta, order=opened.order
-        ),
+        verified=verified,
+        runs=tuple(runs),
+        spent=math.fsum(run.renyi for run in runs),
+        capacity=filter.capacity(epsilon=caps.epsilon_max, delta=opened.delta, order=opened.order),
         pld_together=_together([e for e in charged if e is not None], opened.delta),
         library=version("dp-accounting"),
-    )  # fmt: skip
+    )
 
 
 def _charged_event(entry: entries.Reserve, back: entries.GiveBack | None) -> Event | None:
@@ -195,15 +198,19 @@ def _run(entry: entries.Reserve, back: entries.GiveBack | None, opened: entries.
     event, stated = _charged_event(entry, back), entry.stated
     own = events.renyi(event, order=opened.order) if event else 0.0
     return Run(
-        seq=entry.seq, run=entry.run, steps=event.steps if event else 0,
-        charged=(back or entry).charge * events.UNIT, renyi=own,
+        seq=entry.seq,
+        run=entry.run,
+        steps=event.steps if event else 0,
+        charged=(back or entry).charge * events.UNIT,
+        renyi=own,
         renyi_library=library_renyi(event, order=opened.order) if event else 0.0,
         epsilon_renyi=filter.epsilon_of(own, delta=opened.delta, order=opened.order)
-        if event else 0.0,
+        if event
+        else 0.0,
         epsilon_pld=pld.epsilon(event, delta=opened.delta) if event else 0.0,
         stated=stated.epsilon if stated else None,
         stated_again=_again(entry.event, stated) if stated else None,
-    )  # fmt: skip
+    )
 
 
 def _again(event: Event, stated: entries.Stated) -> float:

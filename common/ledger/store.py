@@ -42,9 +42,17 @@ class Ledger(Log):
 
     @classmethod
     def create(
-        cls, path: Path, *, signer: notes.Signer, unit: str, order: int, delta: float, caps: Caps,
-        today: Callable[[], date] = utc_today, step: Callable[[str], None] = go_on,
-    ) -> Ledger:  # fmt: skip
+        cls,
+        path: Path,
+        *,
+        signer: notes.Signer,
+        unit: str,
+        order: int,
+        delta: float,
+        caps: Caps,
+        today: Callable[[], date] = utc_today,
+        step: Callable[[str], None] = go_on,
+    ) -> Ledger:
         """A new ledger named as its signer; an interrupted creation is completed.
 
         Raises:
@@ -59,9 +67,14 @@ class Ledger(Log):
             if self.book.size:
                 raise LedgerError("there is a ledger already", where=str(path), advice="open it")
             return self._next(
-                entries.Opened, origin=signer.key.name, unit=unit, order=order, delta=delta,
-                key=signer.key.text, **_fields(caps),
-            )  # fmt: skip
+                entries.Opened,
+                origin=signer.key.name,
+                unit=unit,
+                order=order,
+                delta=delta,
+                key=signer.key.text,
+                **_fields(caps),
+            )
 
         try:
             self._write(first)
@@ -71,10 +84,17 @@ class Ledger(Log):
         return self
 
     def reserve(
-        self, *, run: str, unit: str, period: str, datasets: Iterable[str],
-        event: events.SelfComposed | events.Composed, head: Checkpoint | None,
-        stated: entries.Stated | None = None, once: bool = False,
-    ) -> entries.Reserve:  # fmt: skip
+        self,
+        *,
+        run: str,
+        unit: str,
+        period: str,
+        datasets: Iterable[str],
+        event: events.SelfComposed | events.Composed,
+        head: Checkpoint | None,
+        stated: entries.Stated | None = None,
+        once: bool = False,
+    ) -> entries.Reserve:
         """Take a run's whole cost, or refuse it and write that down; before anything is computed.
 
         Args:
@@ -102,10 +122,16 @@ class Ledger(Log):
             if once and self.book.reserved(run) is not None:
                 raise LedgerError("the run has a reservation already", where=run)
             entry = self._next(
-                entries.Reserve, reservation=entries.new_id(), run=run, unit=unit, period=period,
-                datasets=tuple(sorted(set(datasets))), event=event, stated=stated,
+                entries.Reserve,
+                reservation=entries.new_id(),
+                run=run,
+                unit=unit,
+                period=period,
+                datasets=tuple(sorted(set(datasets))),
+                event=event,
+                stated=stated,
                 charge=events.charge(event, order=self.book.opened.order),
-            )  # fmt: skip
+            )
             try:
                 self.book.check(entry)
             except BudgetError as error:
@@ -139,10 +165,12 @@ class Ledger(Log):
             return bound
         if bound is not None:
             raise LedgerError(
-                "these are not the bytes of this round", where=f"round {round_number}",
-                expected=bound.digest, got=digest,
+                "these are not the bytes of this round",
+                where=f"round {round_number}",
+                expected=bound.digest,
+                got=digest,
                 advice="send the bytes that were bound first, or nothing",
-            )  # fmt: skip
+            )
         parts = {"round": round_number, "steps": steps, "digest": digest}
         return self._write(
             lambda: self._next(entries.ReleaseIntent, reservation=reservation, **parts)

@@ -95,9 +95,13 @@ def verify(
     check.end()
     assert check.head is not None  # signed
     return Verified(
-        book=check.book, head=check.head, checkpoints=check.checkpoints, cosigned=check.cosigned,
-        key_known=key is not None, heads_known=check.heads_known,
-    )  # fmt: skip
+        book=check.book,
+        head=check.head,
+        checkpoints=check.checkpoints,
+        cosigned=check.cosigned,
+        key_known=key is not None,
+        heads_known=check.heads_known,
+    )
 
 
 class _Check:
@@ -127,9 +131,12 @@ class _Check:
         if not line.endswith(b"\n"):
             got = f"{len(line)} bytes without an end" if line else "the end of the file"
             raise EvidenceError(
-                "line", where=self._place(), entry=self._next(), got=got,
+                "line",
+                where=self._place(),
+                entry=self._next(),
+                got=got,
                 expected=f"{self.entries} entries and their signed head",
-            )  # fmt: skip
+            )
         return line[:-1]
 
     def header(self) -> None:
@@ -206,8 +213,9 @@ class _Check:
         if self._heads:
             raise EvidenceError(
                 "the ledger is shorter than a head that somebody else kept",
-                expected=f"at least {max(self._heads)} entries", got=f"{self.entries} entries",
-            )  # fmt: skip
+                expected=f"at least {max(self._heads)} entries",
+                got=f"{self.entries} entries",
+            )
         silent = [k.text for k in self._witnesses if k.text not in self.cosigned]
         if silent:
             raise EvidenceError("witness", expected="a cosignature", got=f"none of {silent[0]}")
@@ -218,9 +226,11 @@ class _Check:
             first = self.head.size if self.head else 0
             raise EvidenceError(
                 f"entries {first} to {self.book.size - 1} are not those of {what}",
-                where=self._place(), entry=first, expected=f"{head.origin}, {head.size} entries, "
-                f"root {head.root.hex()}", got=f"root {self.edge.root().hex()}",
-            )  # fmt: skip
+                where=self._place(),
+                entry=first,
+                expected=f"{head.origin}, {head.size} entries, root {head.root.hex()}",
+                got=f"root {self.edge.root().hex()}",
+            )
 
     def _next(self) -> int | None:
         return self.book.size if self.book.size < self.entries else None

@@ -125,9 +125,10 @@ def attack(
 def _attack(bench: _Bench, on_step: Callable[[], None], noise_scale: float) -> Attack:
     contract, options = bench.contract, bench.options
     arms = {
-        (who, scale): bench.arm(who, scale, on_step) for who in ("malicious", "honest")
+        (who, scale): bench.arm(who, scale, on_step)
+        for who in ("malicious", "honest")
         for scale in (noise_scale, 0.0)
-    }  # fmt: skip
+    }
     malicious, honest = (
         [arms[who, scale] for scale in (noise_scale, 0.0)] for who in ("malicious", "honest")
     )
@@ -140,11 +141,19 @@ def _attack(bench: _Bench, on_step: Callable[[], None], noise_scale: float) -> A
     tokens_control, tokens = bench.spans()
     on_step()
     return Attack(
-        contract=contract.digest, outlet=bench.outlet, readers=bench.kind,
-        claimed=contract.plan.epsilon(), delta=contract.plan.delta, updates=updates,
-        adapter=adapter, members=members, members_control=members_control, tokens=tokens,
-        tokens_control=tokens_control, reproducible=options.deterministic is not None,
-    )  # fmt: skip
+        contract=contract.digest,
+        outlet=bench.outlet,
+        readers=bench.kind,
+        claimed=contract.plan.epsilon(),
+        delta=contract.plan.delta,
+        updates=updates,
+        adapter=adapter,
+        members=members,
+        members_control=members_control,
+        tokens=tokens,
+        tokens_control=tokens_control,
+        reproducible=options.deterministic is not None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,11 +171,13 @@ class _Bench:
         random = _coins(contract, outlet, options)
         canaries = plant(contract, options.canaries, random)
         audience = (
-            made_readers(contract, outlet, random) if options.own is None
+            made_readers(contract, outlet, random)
+            if options.own is None
             else own_readers(options.own, random)
-        )  # fmt: skip
-        return cls(contract=contract, outlet=outlet, options=options, canaries=canaries,
-                   audience=audience)  # fmt: skip
+        )
+        return cls(
+            contract=contract, outlet=outlet, options=options, canaries=canaries, audience=audience
+        )
 
     @property
     def kind(self) -> str:
@@ -178,16 +189,22 @@ class _Bench:
         labels, members = self.contract.task.labels, self.audience.members
         silent = who == "malicious"
         records = [
-            under_label(members, labels[0]) if silent else members, self.canaries.table(labels),
-        ]  # fmt: skip
+            under_label(members, labels[0]) if silent else members,
+            self.canaries.table(labels),
+        ]
         settings = write_outlet(
-            folder, self.outlet, pa.concat_tables(records),
+            folder,
+            self.outlet,
+            pa.concat_tables(records),
             deterministic=self.options.deterministic,
-        )  # fmt: skip
+        )
         return listen(
-            scaled_noise(self.contract, scale), settings, folder / "rounds.npz",
-            sent=bait(self.contract) if silent else None, on_round=on_round,
-        )  # fmt: skip
+            scaled_noise(self.contract, scale),
+            settings,
+            folder / "rounds.npz",
+            sent=bait(self.contract) if silent else None,
+            on_round=on_round,
+        )
 
     def found(self, by_noise: list[scores.Scores]) -> Found:
         noisy, quiet = by_noise
@@ -204,9 +221,10 @@ class _Bench:
                 epsilon_lower(best, delta=plan.delta, p=SIGNIFICANCE),
                 claims.epsilon_lower(best, plan, p=SIGNIFICANCE),
             ),
-            separation=separation(noisy[inside], noisy[~inside]), control=control,
+            separation=separation(noisy[inside], noisy[~inside]),
+            control=control,
             fired=control.tpr >= min(FIRES, MOST_OF_DRAWN * drawn) and refuted(bare, plan),
-        )  # fmt: skip
+        )
 
     def _guesses(self, score: scores.Scores) -> Guesses:
         inside = self.canaries.included
@@ -224,20 +242,31 @@ class _Bench:
             [self.audience.members, self.canaries.table(self.contract.task.labels)]
         )
         return (
-            spans.positive_control(self.contract, self.canaries, self.outlet,
-                                   out / "span-control", random),
-            spans.under_plan(self.contract, self.canaries, self.outlet, records, out / "span-plan",
-                             random, deterministic=seed),
-        )  # fmt: skip
+            spans.positive_control(
+                self.contract, self.canaries, self.outlet, out / "span-control", random
+            ),
+            spans.under_plan(
+                self.contract,
+                self.canaries,
+                self.outlet,
+                records,
+                out / "span-plan",
+                random,
+                deterministic=seed,
+            ),
+        )
 
 
 def _coins(contract: Contract, outlet: str, options: Options) -> SecureRandom:
     """The attacker's generator: a seed that is drawn once a folder, so that it can be continued."""
     path, own = options.out / ABOUT, options.own
     body = {
-        "contract": contract.digest, "outlet": outlet, "canaries": options.canaries,
-        "own": str(own.resolve()) if own else None, "deterministic": options.deterministic,
-    }  # fmt: skip
+        "contract": contract.digest,
+        "outlet": outlet,
+        "canaries": options.canaries,
+        "own": str(own.resolve()) if own else None,
+        "deterministic": options.deterministic,
+    }
     if not path.exists():
         secret = options.deterministic
         if secret is None:
@@ -247,20 +276,28 @@ def _coins(contract: Contract, outlet: str, options: Options) -> SecureRandom:
     secret = kept.pop("coins")
     if kept != body:
         raise FolderError(
-            "the folder holds another audit", where=str(options.out), expected=body, got=kept,
+            "the folder holds another audit",
+            where=str(options.out),
+            expected=body,
+            got=kept,
             advice="choose another --out",
-        )  # fmt: skip
+        )
     return SecureRandom.deterministic("attack", secret)
 
 
 def _require(contract: Contract, outlet: str) -> None:
     if not contract.plan.protected:
         raise ContractError(
-            "nothing to attack", where="[privacy] epsilon", expected="a finite ε", got="inf",
+            "nothing to attack",
+            where="[privacy] epsilon",
+            expected="a finite ε",
+            got="inf",
             advice="an unprotected run claims nothing",
-        )  # fmt: skip
+        )
     if outlet not in contract.outlets:
         raise ContractError(
-            "unknown outlet", where="--outlet", expected=", ".join(sorted(contract.outlets)),
+            "unknown outlet",
+            where="--outlet",
+            expected=", ".join(sorted(contract.outlets)),
             got=outlet,
-        )  # fmt: skip
+        )

@@ -68,9 +68,10 @@ class Guesses:
     def __post_init__(self) -> None:
         if not 0 <= self.right <= self.made <= self.canaries or self.canaries < 1:
             raise InputError(
-                "guesses", expected="0 <= right <= made <= canaries, and a canary",
+                "guesses",
+                expected="0 <= right <= made <= canaries, and a canary",
                 got=f"{self.right}, {self.made}, {self.canaries}",
-            )  # fmt: skip
+            )
 
 
 def tail(guesses: Guesses, *, epsilon: float, delta: float) -> float:

@@ -98,10 +98,13 @@ class Attack:
     @property
     def _fired(self) -> list[str]:
         return [
-            name for name, found in (
-                ("the released updates", self.updates), ("the final adapter", self.adapter)
-            ) if found.fired
-        ]  # fmt: skip
+            name
+            for name, found in (
+                ("the released updates", self.updates),
+                ("the final adapter", self.adapter),
+            )
+            if found.fired
+        ]
 
     @property
     def shown(self) -> str:
@@ -135,10 +138,13 @@ class Attack:
         """`empirical.json` for a privacy card; None where it may not or need not be shown."""
         if self.readers != "made" or self.epsilon is None:
             return None
-        control = max((f.control for f in (self.updates, self.adapter) if f.fired),
-                      key=lambda found: found.tpr)  # fmt: skip
+        control = max(
+            (f.control for f in (self.updates, self.adapter) if f.fired),
+            key=lambda found: found.tpr,
+        )
         return {
-            "status": "measured", "contract": self.contract,
+            "status": "measured",
+            "contract": self.contract,
             "attack": f"{self.updates.guesses.canaries} planted canary readers, one run, "
             f"{self.updates.guesses.made} guesses from {' and '.join(self._fired)} "
             "(Steinke et al. 2023; Mahloujifar et al. 2024); made readers",
@@ -149,7 +155,7 @@ class Attack:
             "control": f"without noise {100 * control.tpr:.0f} % of the canaries are found at "
             f"{100 * FALSE_POSITIVES:.0f} % false positives",
             "sentence": self.sentence,
-        }  # fmt: skip
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for the operator."""
@@ -157,6 +163,10 @@ class Attack:
             self, dict_factory=lambda items: {k: v for k, v in items if k != "curve"}
         )
         return {
-            "format": FORMAT, **body, "epsilon": self.epsilon, "defect": self.defect,
-            "confidence": CONFIDENCE, "sentence": self.sentence,
-        }  # fmt: skip
+            "format": FORMAT,
+            **body,
+            "epsilon": self.epsilon,
+            "defect": self.defect,
+            "confidence": CONFIDENCE,
+            "sentence": self.sentence,
+        }

@@ -97,6 +97,7 @@ def _split(table: pa.Table, random: SecureRandom, left_out: int) -> Audience:
         return table.filter(pc.is_in(table["reader"], pa.array([readers[i] for i in places])))
 
     return Audience(
-        others=of(order[:left_out]), members=of(order[left_out:]),
+        others=of(order[:left_out]),
+        members=of(order[left_out:]),
         compared=of(order[left_out : 2 * left_out]),
-    )  # fmt: skip
+    )

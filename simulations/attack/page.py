@@ -22,18 +22,21 @@ CHANCE = Series(style="level", name="chance", points=((0.0, 0.0), (1.0, 1.0)), t
 def render(found: Attack) -> str:
     """The page."""
     return _PAGE.render(
-        found=found, updates=panel(found.updates), adapter=panel(found.adapter),
+        found=found,
+        updates=panel(found.updates),
+        adapter=panel(found.adapter),
         at=percent_tick(FALSE_POSITIVES),
-    )  # fmt: skip
+    )
 
 
 def panel(found: Found) -> Panel:
     """What one attack found under the plan and without noise, as two curves and a sentence."""
     control, plan = found.control, found.separation
     power = (
-        "so it would have seen a leak" if found.fired
+        "so it would have seen a leak"
+        if found.fired
         else "too little for a verdict: its silence means nothing"
-    )  # fmt: skip
+    )
     sentence = (
         f"Without noise the attack finds {percent(control.tpr)} of the canaries that were "
         f"in, at {percent_tick(FALSE_POSITIVES)} false positives, {power}. Under the plan "
@@ -49,11 +52,15 @@ def panel(found: Found) -> Panel:
         )
         return charts.line_chart([CHANCE, *lines], x=x, y=y, width=width)
 
-    return Panel(sentence=sentence, chart=Chart(
-        alt=f"ROC curves of the attack. {sentence}", wide=draw(charts.WIDE),
-        narrow=draw(charts.NARROW),
-        legend=tuple((line.style, line.name) for line in (*lines, CHANCE)),
-    ))  # fmt: skip
+    return Panel(
+        sentence=sentence,
+        chart=Chart(
+            alt=f"ROC curves of the attack. {sentence}",
+            wide=draw(charts.WIDE),
+            narrow=draw(charts.NARROW),
+            legend=tuple((line.style, line.name) for line in (*lines, CHANCE)),
+        ),
+    )
 
 
 def _line(style: str, name: str, found: Separation) -> Series:

@@ -43,15 +43,20 @@ def require_verdict(found: Attack) -> None:
     """
     if found.epsilon is None:
         raise PressPoolError(
-            "no verdict", where=found.outlet, expected="a control without noise that fires",
-            got="too little was found", advice="try more --canaries",
-        )  # fmt: skip
+            "no verdict",
+            where=found.outlet,
+            expected="a control without noise that fires",
+            got="too little was found",
+            advice="try more --canaries",
+        )
     if found.defect:
         raise PressPoolError(
-            "more leaks than is claimed", where=found.outlet,
-            expected=f"ε <= {found.claimed:.3f}", got=f"ε >= {found.epsilon:.3f}",
+            "more leaks than is claimed",
+            where=found.outlet,
+            expected=f"ε <= {found.claimed:.3f}",
+            got=f"ε >= {found.epsilon:.3f}",
             advice="do not release adapters trained with this installation; report it",
-        )  # fmt: skip
+        )
 
 
 def _json(body: object) -> bytes:

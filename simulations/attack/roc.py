@@ -54,10 +54,15 @@ def separation(members: NDArray[np.float64], others: NDArray[np.float64]) -> Sep
     threshold = np.sort(others)[::-1][allowed]
     found = int((members > threshold).sum())
     return Separation(
-        auc=auc, auc_interval=interval, tpr=found / len(members),
-        tpr_interval=share_interval(found, len(members)), members=len(members), others=len(others),
-        fpr_interval=share_interval(allowed, len(others)), curve=_curve(members, others),
-    )  # fmt: skip
+        auc=auc,
+        auc_interval=interval,
+        tpr=found / len(members),
+        tpr_interval=share_interval(found, len(members)),
+        members=len(members),
+        others=len(others),
+        fpr_interval=share_interval(allowed, len(others)),
+        curve=_curve(members, others),
+    )
 
 
 def _curve(

@@ -46,10 +46,15 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
     """
     contract = transcript.contract
     model, cache, state = build(contract), ActivationCache(), transcript.states[-1]
-    table = np.stack([
-        gradients.losses(model, contract, state, canaries.texts, np.full(len(canaries), y), cache)
-        for y in range(len(contract.task.labels))
-    ], axis=1).astype(np.float64)  # fmt: skip
+    table = np.stack(
+        [
+            gradients.losses(
+                model, contract, state, canaries.texts, np.full(len(canaries), y), cache
+            )
+            for y in range(len(contract.task.labels))
+        ],
+        axis=1,
+    ).astype(np.float64)
     table -= table.mean(1, keepdims=True)
     table -= table.mean(0, keepdims=True)
     return -table[np.arange(len(canaries)), canaries.labels]
@@ -112,8 +117,9 @@ class _Round:
         rates = contract.optimizer.learning_rate
         return cls(
             scale={group: 1 / (rate * moved) for group, rate in rates.items()},
-            rate=plan.sampling_rate * steps, chance=1 - (1 - plan.sampling_rate) ** steps,
-        )  # fmt: skip
+            rate=plan.sampling_rate * steps,
+            chance=1 - (1 - plan.sampling_rate) ** steps,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

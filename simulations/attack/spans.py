@@ -66,16 +66,22 @@ def positive_control(
     bare = _one_round(contract, rank=max(CONTROL_RANK, contract.adapter.rank)).replace(
         privacy={"epsilon": "inf", "noise_multiplier": 0.0, "sampling_rate": 1.0},
         federation={"local_steps": 1},
-    )  # fmt: skip
+    )
     alone = np.arange(len(canaries)) == 0
     one = Canaries(texts=canaries.texts, labels=canaries.labels, included=alone)
     return _check(bare, one, outlet, one.table(contract.task.labels), folder, random)
 
 
 def under_plan(
-    contract: Contract, canaries: Canaries, outlet: str, records: pa.Table, folder: Path,
-    random: SecureRandom, *, deterministic: int | None = None,
-) -> Recovered:  # fmt: skip
+    contract: Contract,
+    canaries: Canaries,
+    outlet: str,
+    records: pa.Table,
+    folder: Path,
+    random: SecureRandom,
+    *,
+    deterministic: int | None = None,
+) -> Recovered:
     """One round as the contract plans it, A trained as well."""
     planned = _one_round(contract, rank=contract.adapter.rank)
     return _check(planned, canaries, outlet, records, folder, random, deterministic)
@@ -85,14 +91,20 @@ def _one_round(contract: Contract, *, rank: int) -> Contract:
     sigma = contract.plan.noise_multiplier
     return contract.replace(
         adapter={"aggregation": "fedit", "layers": None, "rank": rank},
-        privacy={"epsilon": None, "noise_multiplier": sigma}, federation={"rounds": 1},
-    )  # fmt: skip
+        privacy={"epsilon": None, "noise_multiplier": sigma},
+        federation={"rounds": 1},
+    )
 
 
 def _check(
-    contract: Contract, canaries: Canaries, outlet: str, records: pa.Table, folder: Path,
-    random: SecureRandom, deterministic: int | None = None,
-) -> Recovered:  # fmt: skip
+    contract: Contract,
+    canaries: Canaries,
+    outlet: str,
+    records: pa.Table,
+    folder: Path,
+    random: SecureRandom,
+    deterministic: int | None = None,
+) -> Recovered:
     folder.mkdir(parents=True, exist_ok=True)
     settings = write_outlet(folder, outlet, records, deterministic=deterministic)
     model = build(contract)
@@ -108,18 +120,21 @@ def _check(
     length = 1 + max(position for position, _ in (*inside, *outside))
     distances = _distances(model, contract, _span(model, update), length)
     return Recovered(
-        exact=_share(distances, inside, 1 / len(distances)), tokens=len(inside),
-        suspected=_share(distances, inside, NEAREST), chance=_share(distances, outside, NEAREST),
-    )  # fmt: skip
+        exact=_share(distances, inside, 1 / len(distances)),
+        tokens=len(inside),
+        suspected=_share(distances, inside, NEAREST),
+        chance=_share(distances, outside, NEAREST),
+    )
 
 
 def _sent(model: PeftModel, random: SecureRandom) -> State:
     """Public A, and random B and head, so that A has a gradient."""
     return {
-        name: array if "lora_A" in name
+        name: array
+        if "lora_A" in name
         else (0.05 * normal(array.size, random)).astype(np.float32).reshape(array.shape)
         for name, array in adapters.read(model).items()
-    }  # fmt: skip
+    }
 
 
 def _first(model: PeftModel) -> tuple[str, nn.Module]:
@@ -145,10 +160,12 @@ def _distances(
     model: PeftModel, contract: Contract, span: NDArray[np.float32], length: int
 ) -> Distances:
     """How far each token's input at each position lies from the span: (vocabulary, length)."""
-    return np.concatenate([
-        1 - np.square(rows @ span.T).sum(-1) / np.square(rows).sum(-1)
-        for rows in _inputs(model, len(tokenizer(contract.model)), length)
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            1 - np.square(rows @ span.T).sum(-1) / np.square(rows).sum(-1)
+            for rows in _inputs(model, len(tokenizer(contract.model)), length)
+        ]
+    )
 
 
 def _inputs(model: PeftModel, vocabulary: int, length: int) -> Iterator[NDArray[np.float32]]:

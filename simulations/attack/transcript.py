@@ -117,9 +117,11 @@ def listen(
                 states.append(state)
                 _write(kept, states, updates)
     return Transcript(
-        contract=contract, population=contract.outlets[read_settings(settings).name],
-        states=tuple(states), updates=tuple(updates),
-    )  # fmt: skip
+        contract=contract,
+        population=contract.outlets[read_settings(settings).name],
+        states=tuple(states),
+        updates=tuple(updates),
+    )
 
 
 def _ask(grid: LocalGrid, contract: Contract, number: int, state: State) -> State:
@@ -130,9 +132,11 @@ def _ask(grid: LocalGrid, contract: Contract, number: int, state: State) -> Stat
     (reply,) = grid.send_and_receive([message])
     if reply.has_error():
         raise PressPoolError(
-            "the attacked outlet could not train", where=f"round {number}", got=reply.error.reason,
+            "the attacked outlet could not train",
+            where=f"round {number}",
+            got=reply.error.reason,
             advice="its own log says more: run with one round by `presspool simulate`",
-        )  # fmt: skip
+        )
     return unpack_update(reply.content).delta
 
 

@@ -44,8 +44,11 @@ def at_work(folder: Path, *, own: bool) -> Iterator[None]:
     """
     _require_ours(folder)
     private_folder(folder)
-    busy = FolderError("another attack works here", where=str(folder),
-                       advice="wait for it, or choose another --out")  # fmt: skip
+    busy = FolderError(
+        "another attack works here",
+        where=str(folder),
+        advice="wait for it, or choose another --out",
+    )
     with locked(folder / LOCK, busy=busy), interrupted():
         if _of_real_readers(folder):  # its process was killed; such an attack is never continued
             _empty(folder)
@@ -60,9 +63,11 @@ def _require_ours(folder: Path) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if (folder.exists() and not folder.is_dir()) or (found - {LOCK} and ABOUT not in found):
         raise FolderError(
-            "the folder holds something else", where=str(folder),
-            expected="a new or empty folder, or that of this audit", advice="choose another --out",
-        )  # fmt: skip
+            "the folder holds something else",
+            where=str(folder),
+            expected="a new or empty folder, or that of this audit",
+            advice="choose another --out",
+        )
 
 
 def _of_real_readers(folder: Path) -> bool:
@@ -70,8 +75,9 @@ def _of_real_readers(folder: Path) -> bool:
     try:
         return path.exists() and bool(json.loads(path.read_bytes())["own"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise FolderError("cannot read what was attacked here", where=str(path),
-                          advice="choose another --out") from None  # fmt: skip
+        raise FolderError(
+            "cannot read what was attacked here", where=str(path), advice="choose another --out"
+        ) from None
 
 
 def _empty(folder: Path) -> None:

@@ -95,9 +95,11 @@ def _checked(rows: Sequence[str] | None, repeats: int, device: str) -> list[str]
     unknown = sorted(set(rows or ()) - set(on_device))
     if unknown:
         raise InputError(
-            f"rows for {device}", where="--row", expected=", ".join(on_device),
+            f"rows for {device}",
+            where="--row",
+            expected=", ".join(on_device),
             got=", ".join(unknown),
-        )  # fmt: skip
+        )
     return [name for name in on_device if not rows or name in rows]
 
 

@@ -76,10 +76,14 @@ ROWS = {
     "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
     "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
     "qwen-all": Row(
-        title="Qwen-0.5B shape all-linear", model="qwen", targets="all-linear", records=8,
-        tokens=512, cuda_only=True,
+        title="Qwen-0.5B shape all-linear",
+        model="qwen",
+        targets="all-linear",
+        records=8,
+        tokens=512,
+        cuda_only=True,
     ),
-}  # fmt: skip
+}
 
 
 def _minilm() -> Any:
@@ -88,9 +92,12 @@ def _minilm() -> Any:
         folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
     except ModelError:  # the shape is what costs; random weights time the same
         config = BertConfig(
-            hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536,
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
             **off,
-        )  # fmt: skip
+        )
         return BertModel(config, add_pooling_layer=False)
     return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
 
@@ -106,9 +113,13 @@ def _gpt2() -> Any:
 
 def _qwen() -> Any:
     config = Qwen2Config(
-        hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
-        intermediate_size=4864, use_cache=False,
-    )  # fmt: skip
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        use_cache=False,
+    )
     return Qwen2Model(config)
 
 
@@ -136,9 +147,12 @@ def make_task(row: Row, device: str) -> Task:
     """The row's model and batch on a device; on CUDA the base in bf16, under bf16 autocast."""
     torch.manual_seed(0)
     lora = LoraConfig(
-        r=RANK, lora_alpha=2 * RANK, modules_to_save=["head"], exclude_modules=["head"],
+        r=RANK,
+        lora_alpha=2 * RANK,
+        modules_to_save=["head"],
+        exclude_modules=["head"],
         target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
-    )  # fmt: skip
+    )
     model = get_peft_model(TextClassifier(_ENCODERS[row.model](), LABELS), lora)
     on_cuda = device == "cuda"
     model.to(device).train()
@@ -195,8 +209,10 @@ def _opacus_ghost(task: Task) -> Step:
 
 def _opacus_noise(task: Task) -> dict[str, Any]:
     return {
-        "noise_multiplier": 1.0, "max_grad_norm": 1.0, "expected_batch_size": task.records,
-    }  # fmt: skip
+        "noise_multiplier": 1.0,
+        "max_grad_norm": 1.0,
+        "expected_batch_size": task.records,
+    }
 
 
 def _ours_without_privacy(task: Task) -> Step:
@@ -217,15 +233,23 @@ def _ours_without_privacy(task: Task) -> Step:
 def _ours(task: Task, records_per_reader: int) -> Step:
     """What an outlet runs: per-reader gradients, the plan's clipping, noise of the CSPRNG."""
     plan = PrivacyPlan(
-        unit="reader", noise_multiplier=1.0, clip={"all": 1.0}, sampling_rate=0.1,
-        records_per_reader=records_per_reader, steps=10**9, delta=1e-5,
-    )  # fmt: skip
+        unit="reader",
+        noise_multiplier=1.0,
+        clip={"all": 1.0},
+        sampling_rate=0.1,
+        records_per_reader=records_per_reader,
+        steps=10**9,
+        delta=1e-5,
+    )
     readers = task.records // records_per_reader
     engine, sgd = ReaderGradients(task.model), torch.optim.SGD(task.parameters, lr=0.01)
     optimizer = ReaderOptimizer(
-        sgd, plan=plan, groups={"all": task.parameters}, population=10 * readers,
+        sgd,
+        plan=plan,
+        groups={"all": task.parameters},
+        population=10 * readers,
         random=SecureRandom(),
-    )  # fmt: skip
+    )
     reader_of = torch.arange(task.records) // records_per_reader
 
     def step() -> None:

@@ -126,10 +126,15 @@ def bench_ledger(sizes: Sizes, *, advance: Advance = lambda: None) -> Figures:
     help_seconds = statistics.median(_help() for _ in range(sizes.starts))
     advance()
     return Figures(
-        sizes=sizes, median=float(np.median(turns)), p99=float(np.quantile(turns, 0.99)),
-        verify=verify, recompute=again, help=help_seconds,
-        load=(before, os.getloadavg()[0]), cores=os.cpu_count() or 1,
-    )  # fmt: skip
+        sizes=sizes,
+        median=float(np.median(turns)),
+        p99=float(np.quantile(turns, 0.99)),
+        verify=verify,
+        recompute=again,
+        help=help_seconds,
+        load=(before, os.getloadavg()[0]),
+        cores=os.cpu_count() or 1,
+    )
 
 
 def section(found: Figures) -> str:
@@ -171,9 +176,13 @@ def _turns(path: Path, signer: notes.Signer, sizes: Sizes) -> list[float]:
 def _turn(ledger: Ledger, number: int) -> float:
     began = time.perf_counter()
     run = ledger.reserve(
-        run=f"sha256:{number:064x}", unit="reader", period="2026", datasets=["0" * 32],
-        event=_CHEAP, head=None,
-    )  # fmt: skip
+        run=f"sha256:{number:064x}",
+        unit="reader",
+        period="2026",
+        datasets=["0" * 32],
+        event=_CHEAP,
+        head=None,
+    )
     ledger.settle(run.reservation)
     return time.perf_counter() - began
 
@@ -191,9 +200,15 @@ def _history(book: Book, size: int) -> Iterator[bytes]:
             )
         else:
             entry = entries.build(
-                entries.Reserve, **parts, run=f"sha256:{number}{number}", unit="reader",
-                period="2026", datasets=("0" * 32,), event=_CHEAP, charge=charge,
-            )  # fmt: skip
+                entries.Reserve,
+                **parts,
+                run=f"sha256:{number}{number}",
+                unit="reader",
+                period="2026",
+                datasets=("0" * 32,),
+                event=_CHEAP,
+                charge=charge,
+            )
         book.apply(entry)
         yield entry.canonical()
 
@@ -201,9 +216,16 @@ def _history(book: Book, size: int) -> Iterator[bytes]:
 def _verify(path: Path, signer: notes.Signer, size: int) -> tuple[float, float]:
     book = Book()
     opened = entries.build(
-        entries.Opened, seq=0, day=DAY, origin=ORIGIN, unit="reader", order=ORDER, delta=DELTA,
-        epsilon_max=_CAPS.epsilon_max, key=signer.key.text,
-    )  # fmt: skip
+        entries.Opened,
+        seq=0,
+        day=DAY,
+        origin=ORIGIN,
+        unit="reader",
+        order=ORDER,
+        delta=DELTA,
+        epsilon_max=_CAPS.epsilon_max,
+        key=signer.key.text,
+    )
     book.apply(opened)
     with path.open("wb") as stream:
         _write_export(stream, signer, size, opened.canonical(), _history(book, size))
@@ -244,8 +266,15 @@ def _recompute(
             stated = entries.Stated(
                 delta=DELTA, epsilon=pld.epsilon(event, delta=DELTA), version="0.6.0"
             )
-            ledger.reserve(run=f"sha256:{number:064x}", unit="reader", period="2026", head=None,
-                           datasets=["0" * 32], event=event, stated=stated)  # fmt: skip
+            ledger.reserve(
+                run=f"sha256:{number:064x}",
+                unit="reader",
+                period="2026",
+                head=None,
+                datasets=["0" * 32],
+                event=event,
+                stated=stated,
+            )
             advance()
         with path.open("wb") as stream:
             export(ledger, stream, signer=signer, witnesses=[])

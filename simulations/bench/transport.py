@@ -144,15 +144,20 @@ class _Pool:
         peak_bytes: the memory, see the module.
     """
 
-    def __init__(self, grid: GrpcGrid, contract: Contract, load: Load, *, port: int,
-                 homes: Sequence[Path]) -> None:  # fmt: skip
+    def __init__(
+        self, grid: GrpcGrid, contract: Contract, load: Load, *, port: int, homes: Sequence[Path]
+    ) -> None:
         self.port, self.home, self._homes = port, homes[0], homes
         self.peak_bytes, self._round = 0, 0
         self._grid, self._contract = grid, contract
-        self._state = RecordState(array_record({
-            f"w{n}": np.zeros(PIECE if load.megabytes else 1, np.float32)
-            for n in range(load.megabytes or 1)
-        }))  # fmt: skip
+        self._state = RecordState(
+            array_record(
+                {
+                    f"w{n}": np.zeros(PIECE if load.megabytes else 1, np.float32)
+                    for n in range(load.megabytes or 1)
+                }
+            )
+        )
         self._before = _resident()
 
     def one_round(self) -> tuple[float, float]:
@@ -198,8 +203,14 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
         stack.callback(service.close)
         for name in members:
             stack.enter_context(_agent(folder / name, port))
-        grid = GrpcGrid(desk, run="bench", key=key, outlets=list(members),
-                        members=lambda: set(members), phase=_PHASE)  # fmt: skip
+        grid = GrpcGrid(
+            desk,
+            run="bench",
+            key=key,
+            outlets=list(members),
+            members=lambda: set(members),
+            phase=_PHASE,
+        )
         homes = [folder / name for name in members]
         yield _Pool(grid, _contract(list(members)), load, port=port, homes=homes)
 
@@ -207,17 +218,24 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
 def _contract(outlets: list[str]) -> Contract:
     """A contract that nobody trains by; every outlet must answer."""
     nothing = "sha256:" + "0" * 64
-    return parse_contract({
-        "name": "bench", "seed": 0,
-        "model": {"id": "none", "weights": nothing, "tokenizer": nothing},
-        "task": {"labels": ["a", "b"], "max_length": 8},
-        "adapter": {"rank": 2, "alpha": 4, "targets": ["query"]},
-        "federation": {"rounds": 1000, "local_steps": 1, "quorum": len(outlets)},
-        "outlets": dict.fromkeys(outlets, 100),
-        "privacy": {"noise_multiplier": 1.0, "clip": 1.0, "records_per_reader": 1,
-                    "sampling_rate": 0.01},
-        "optimizer": {"learning_rate": 0.5},
-    })  # fmt: skip
+    return parse_contract(
+        {
+            "name": "bench",
+            "seed": 0,
+            "model": {"id": "none", "weights": nothing, "tokenizer": nothing},
+            "task": {"labels": ["a", "b"], "max_length": 8},
+            "adapter": {"rank": 2, "alpha": 4, "targets": ["query"]},
+            "federation": {"rounds": 1000, "local_steps": 1, "quorum": len(outlets)},
+            "outlets": dict.fromkeys(outlets, 100),
+            "privacy": {
+                "noise_multiplier": 1.0,
+                "clip": 1.0,
+                "records_per_reader": 1,
+                "sampling_rate": 0.01,
+            },
+            "optimizer": {"learning_rate": 0.5},
+        }
+    )
 
 
 def _names(count: int) -> list[str]:
@@ -300,8 +318,9 @@ def _machine() -> dict[str, str]:
     return {
         "cores": str(os.cpu_count()),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "libraries": libraries, "date": f"{datetime.now(UTC):%Y-%m-%d}",
-    }  # fmt: skip
+        "libraries": libraries,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+    }
 
 
 def _load_average() -> str:

@@ -42,18 +42,24 @@ def work(home: Path, address: str) -> None:
     link = Link(address, lambda: channel(address, credential, root=root))
     with Spool.open(home / "work") as spool:
         Node(
-            identity=_Identity(home), spool=spool, link=link,
-            trainer=lambda message: _zeros(home, message), position=lambda _: (0, "0" * 64),
+            identity=_Identity(home),
+            spool=spool,
+            link=link,
+            trainer=lambda message: _zeros(home, message),
+            position=lambda _: (0, "0" * 64),
             backoff=Backoff(first=0.1, most=1.0),
-        ).run()  # fmt: skip
+        ).run()
 
 
 def _zeros(home: Path, message: Message) -> Message:
     task = unpack_task(message.content)
     update = AdapterUpdate(
-        outlet=home.name, round=task.round, contract=task.digest, base=digest(task.state),
+        outlet=home.name,
+        round=task.round,
+        contract=task.digest,
+        base=digest(task.state),
         delta={name: np.zeros_like(array) for name, array in task.state.items()},
-    )  # fmt: skip
+    )
     reply = Message(pack_update(update), reply_to=message)
     (home / READY).write_text(str(time.monotonic()))
     return reply

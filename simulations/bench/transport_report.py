@@ -10,19 +10,22 @@ from presspool.simulations.bench.transport_results import Measured, TransportBen
 
 def section(bench: TransportBench) -> str:
     """The measurements as Markdown: the machine, the loads, the targets."""
-    return "\n\n".join([
-        "## The transport",
-        "Seconds of a whole round on one machine, nothing trained: the adapter goes down to every "
-        "outlet and an update of the same size comes up from each. Ours: the real coordinator and "
-        "agents over mutual TLS, updates on its disk, admitted and averaged. Stock: a SuperLink "
-        "with TLS and SuperNodes, nothing checked or averaged. They take turns in one run; the "
-        "ratio is the median over turns. Memory is the coordinator's peak above what it holds "
-        "with the adapter ready; adapters are in arrays of 1 MB.",
-        _arrivals(bench.large),
-        "\n".join(f"- {key}: {value}" for key, value in bench.machine.items()),
-        _loads([bench.small, bench.large, bench.many]),
-        _claims(bench),
-    ])  # fmt: skip
+    return "\n\n".join(
+        [
+            "## The transport",
+            "Seconds of a whole round on one machine, nothing trained: the adapter goes down to "
+            "every outlet and an update of the same size comes up from each. Ours: the real "
+            "coordinator and agents over mutual TLS, updates on its disk, admitted and "
+            "averaged. Stock: a SuperLink with TLS and SuperNodes, nothing checked or averaged. "
+            "They take turns in one run; the ratio is the median over turns. Memory is the "
+            "coordinator's peak above what it holds "
+            "with the adapter ready; adapters are in arrays of 1 MB.",
+            _arrivals(bench.large),
+            "\n".join(f"- {key}: {value}" for key, value in bench.machine.items()),
+            _loads([bench.small, bench.large, bench.many]),
+            _claims(bench),
+        ]
+    )
 
 
 def _loads(found: list[Measured]) -> str:

@@ -160,25 +160,42 @@ class TransportBench:
     def claims(self) -> Iterator[Claim]:
         """The targets, as far as they were measured."""
         small, large = self.small, self.large
-        yield Claim(text=f"seconds of a round of no work, {small.load.outlets} outlets, median",
-                    value=quartiles(small.ours)[1], bound=NO_OP_SECONDS)  # fmt: skip
+        yield Claim(
+            text=f"seconds of a round of no work, {small.load.outlets} outlets, median",
+            value=quartiles(small.ours)[1],
+            bound=NO_OP_SECONDS,
+        )
         if large.stock:
             size = f"updates of {large.load.megabytes} MB from {large.load.outlets} outlets"
-            yield Claim(text=f"{size} arrive: stock Flower ÷ ours", bound=SPEED_UP,
-                        value=large.arrival_speed_up, at_least=True)  # fmt: skip
+            yield Claim(
+                text=f"{size} arrive: stock Flower ÷ ours",
+                bound=SPEED_UP,
+                value=large.arrival_speed_up,
+                at_least=True,
+            )
         for one in (large, self.many):
-            yield Claim(text=f"coordinator's memory in updates, {one.load.outlets} outlets",
-                        value=one.updates_held, bound=UPDATES)  # fmt: skip
-        yield Claim(text="a round with 500 idle connections ÷ one without",
-                    value=small.slow_down, bound=IDLE)  # fmt: skip
+            yield Claim(
+                text=f"coordinator's memory in updates, {one.load.outlets} outlets",
+                value=one.updates_held,
+                bound=UPDATES,
+            )
+        yield Claim(
+            text="a round with 500 idle connections ÷ one without",
+            value=small.slow_down,
+            bound=IDLE,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured and derived, as plain values."""
         loads = {
-            name: asdict(one) | {"quartiles": quartiles(one.ours)}
-            | ({"stock_quartiles": quartiles(one.stock), "ratio": one.speed_up}
-               if one.stock else {})
+            name: asdict(one)
+            | {"quartiles": quartiles(one.ours)}
+            | (
+                {"stock_quartiles": quartiles(one.stock), "ratio": one.speed_up}
+                if one.stock
+                else {}
+            )
             for name, one in (("small", self.small), ("large", self.large), ("many", self.many))
-        }  # fmt: skip
+        }
         claims = [asdict(claim) | {"met": claim.met} for claim in self.claims()]
         return {"machine": self.machine, "loads": loads, "claims": claims}

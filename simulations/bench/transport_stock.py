@@ -71,17 +71,37 @@ def stock(load: Load, folder: Path) -> Iterator[Callable[[], tuple[float, float]
     """
     folder.mkdir()
     port, root = _written(folder, load)
-    tls = ("--ssl-ca-certfile", root, "--ssl-certfile", folder / "server.pem",
-           "--ssl-keyfile", folder / "server.key")  # fmt: skip
+    tls = (
+        "--ssl-ca-certfile",
+        root,
+        "--ssl-certfile",
+        folder / "server.pem",
+        "--ssl-keyfile",
+        folder / "server.key",
+    )
     with socket.socket(socket.AF_UNIX) as listener, _Processes(folder) as start:
         listener.bind(str(folder / "socket"))
         listener.listen()
-        start("flower-superlink", *tls, "--host", "127.0.0.1", "--port", str(port),
-              "--disable-runtime-dependency-installation")  # fmt: skip
+        start(
+            "flower-superlink",
+            *tls,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--disable-runtime-dependency-installation",
+        )
         _await_port(start, port)
         for _ in range(load.outlets):
-            start("flower-supernode", "--superlink", f"127.0.0.1:{port}",
-                  "--root-certificates", root, "--port", str(_free_port()))  # fmt: skip
+            start(
+                "flower-supernode",
+                "--superlink",
+                f"127.0.0.1:{port}",
+                "--root-certificates",
+                root,
+                "--port",
+                str(_free_port()),
+            )
         start("flwr", "run", folder / "app", "--stream")
         with _answered(start, listener) as server:
             _said(start, server)  # "ready"
@@ -102,19 +122,25 @@ class _Processes:
         self._running: list[subprocess.Popen[bytes]] = []
         self._environment = os.environ | {
             "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}",  # Flower starts its own commands
-            "FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0",
-            "FLWR_DISABLE_UPDATE_CHECK": "1", "OMP_NUM_THREADS": "1",
-        }  # fmt: skip
+            "FLWR_HOME": str(folder),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+        }
 
     def __call__(self, command: str, *arguments: str | Path) -> None:
         """Start a command."""
         with (self._folder / "log").open("ab") as log:
             self._running.append(
                 subprocess.Popen(  # noqa: S603 - Flower's commands with our arguments
-                    [_BIN / command, *arguments], env=self._environment, stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, start_new_session=True,
+                    [_BIN / command, *arguments],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
                 )
-            )  # fmt: skip
+            )
 
     def check(self) -> None:
         """Raise `RuntimeError` where one has ended by itself."""
@@ -146,9 +172,10 @@ def _written(folder: Path, load: Load) -> tuple[int, Path]:
     root, port = make_root("bench", now=time.time()), _free_port()
     server = issue_server(root, "127.0.0.1", now=time.time())
     for name, data in (
-        ("root.pem", root.certificate), ("server.pem", server.certificate),
+        ("root.pem", root.certificate),
+        ("server.pem", server.certificate),
         ("server.key", server.key),
-    ):  # fmt: skip
+    ):
         (folder / name).write_bytes(data)
     (folder / "config.toml").write_text(_CONFIG.format(port=port, root=folder / "root.pem"))
     (folder / "app").mkdir()

@@ -40,10 +40,12 @@ def serve(grid: Grid, context: Context) -> None:
 
 def _one_round(grid: Grid, megabytes: int) -> tuple[float, float]:
     """Seconds of the round, and of it since the first answer was ready."""
-    arrays = ArrayRecord({
-        f"w{n}": Array(np.zeros(PIECE if megabytes else 1, np.float32))
-        for n in range(megabytes or 1)
-    })  # fmt: skip
+    arrays = ArrayRecord(
+        {
+            f"w{n}": Array(np.zeros(PIECE if megabytes else 1, np.float32))
+            for n in range(megabytes or 1)
+        }
+    )
     content = RecordDict({"adapter": arrays})
     began = time.monotonic()
     nodes = list(grid.get_node_ids())

@@ -62,20 +62,28 @@ def make_pool(
 ) -> Pool:
     """Rows as readers of two records each, readers as outlets of equal size."""
     records = [
-        Record(outlet=f"outlet-{reader % outlets + 1:02}", reader=f"reader-{reader}", text=text,
-               label=label, test=False)
+        Record(
+            outlet=f"outlet-{reader % outlets + 1:02}",
+            reader=f"reader-{reader}",
+            text=text,
+            label=label,
+            test=False,
+        )
         for number, (text, label) in enumerate(train)
         for reader in [number // RECORDS_PER_READER]
-    ]  # fmt: skip
+    ]
     records += [
         Record(outlet="public", reader=f"test-{number}", text=text, label=label, test=True)
         for number, (text, label) in enumerate(test)
     ]
     readers = round(len(train) / RECORDS_PER_READER / outlets)
     return write_pool(
-        records, folder, labels=LABELS, max_length=MAX_LENGTH,
+        records,
+        folder,
+        labels=LABELS,
+        max_length=MAX_LENGTH,
         name=f"{outlets} outlets of {readers:,} readers",
-    )  # fmt: skip
+    )
 
 
 HEAD, ADAPTER = recipe(trained="head"), recipe(trained="adapter")
@@ -85,35 +93,78 @@ FOUR, TWENTY = ("agnews-4",), ("agnews-20",)
 
 # Everybody's rows in one place are the same rows for both pools, so `central` stands in the first.
 AGNEWS = Experiment(
-    name="agnews", pools=pools,
+    name="agnews",
+    pools=pools,
     arms=(
         Arm(name="untrained", kind="untrained", recipe=HEAD, seeds=(1,)),
-        Arm(name="head only", kind="federated", recipe=HEAD, epsilons=(*PRIVATE, math.inf),
-            seeds=SEEDS),
-        Arm(name="local head only", kind="local", recipe=HEAD, epsilons=(3.0,), seeds=SEEDS,
-            pools=FOUR),
-        Arm(name="local head only", kind="local", recipe=HEAD, epsilons=(3.0,), seeds=(1,),
-            pools=TWENTY),
-        Arm(name="federated", kind="federated", recipe=ADAPTER, epsilons=(*PRIVATE, math.inf),
-            seeds=(1, 2), pools=FOUR),
-        Arm(name="federated", kind="federated", recipe=ADAPTER, epsilons=(*PRIVATE, math.inf),
-            seeds=(1,), pools=TWENTY),
+        Arm(
+            name="head only",
+            kind="federated",
+            recipe=HEAD,
+            epsilons=(*PRIVATE, math.inf),
+            seeds=SEEDS,
+        ),
+        Arm(
+            name="local head only",
+            kind="local",
+            recipe=HEAD,
+            epsilons=(3.0,),
+            seeds=SEEDS,
+            pools=FOUR,
+        ),
+        Arm(
+            name="local head only",
+            kind="local",
+            recipe=HEAD,
+            epsilons=(3.0,),
+            seeds=(1,),
+            pools=TWENTY,
+        ),
+        Arm(
+            name="federated",
+            kind="federated",
+            recipe=ADAPTER,
+            epsilons=(*PRIVATE, math.inf),
+            seeds=(1, 2),
+            pools=FOUR,
+        ),
+        Arm(
+            name="federated",
+            kind="federated",
+            recipe=ADAPTER,
+            epsilons=(*PRIVATE, math.inf),
+            seeds=(1,),
+            pools=TWENTY,
+        ),
         Arm(name="local", kind="local", recipe=ADAPTER, epsilons=(3.0,), seeds=(1,)),
         Arm(name="central", kind="central", recipe=ADAPTER, seeds=(1, 2), pools=FOUR),
     ),
     questions=(
-        Question(text="federated above head only at ε = 8", left=("federated", 8.0),
-                 right=("head only", 8.0)),
-        Question(text="federated above head only at ε = 3", left=("federated", 3.0),
-                 right=("head only", 3.0)),
-        Question(text="federated above head only without privacy", left=("federated", math.inf),
-                 right=("head only", math.inf)),
-        Question(text="federated above local at ε = 3", left=("federated", 3.0),
-                 right=("local", 3.0)),
-        Question(text="head only, federated above local at ε = 3", left=("head only", 3.0),
-                 right=("local head only", 3.0)),
+        Question(
+            text="federated above head only at ε = 8",
+            left=("federated", 8.0),
+            right=("head only", 8.0),
+        ),
+        Question(
+            text="federated above head only at ε = 3",
+            left=("federated", 3.0),
+            right=("head only", 3.0),
+        ),
+        Question(
+            text="federated above head only without privacy",
+            left=("federated", math.inf),
+            right=("head only", math.inf),
+        ),
+        Question(
+            text="federated above local at ε = 3", left=("federated", 3.0), right=("local", 3.0)
+        ),
+        Question(
+            text="head only, federated above local at ε = 3",
+            left=("head only", 3.0),
+            right=("local head only", 3.0),
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def _changed(**tables: Mapping[str, object]) -> Tables:
@@ -141,9 +192,10 @@ VARIANTS: dict[str, Tables] = {
 }
 
 SEARCH = Experiment(
-    name="agnews-search", pools=search_pools,
+    name="agnews-search",
+    pools=search_pools,
     arms=tuple(
         Arm(name=name, kind="federated", recipe=tables, epsilons=(8.0,), seeds=(1,))
         for name, tables in VARIANTS.items()
     ),
-)  # fmt: skip
+)

@@ -89,8 +89,10 @@ def _job(
     tables["privacy"]["epsilon"] = epsilon
     tables["federation"]["quorum"] = len(populations)
     tables["task"] = {
-        "labels": list(pool.labels), "max_length": pool.max_length, **tables.get("task", {}),
-    }  # fmt: skip
+        "labels": list(pool.labels),
+        "max_length": pool.max_length,
+        **tables.get("task", {}),
+    }
     body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
     label = f"{pool.folder.name}-{arm.name}-{epsilon:g}-s{seed}"
     return Job(
@@ -99,5 +101,7 @@ def _job(
             contract=parse_contract(body),
             simulation=Simulation(data=pool.folder, partition="files"),
         ),
-        seed=seed, test=pool.test, trained=arm.kind != "untrained",
-    )  # fmt: skip
+        seed=seed,
+        test=pool.test,
+        trained=arm.kind != "untrained",
+    )

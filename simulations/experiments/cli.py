@@ -23,9 +23,11 @@ app = typer.Typer(help="Declared experiments on real data.", no_args_is_help=Tru
 Data = Annotated[Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help="The experiment's folder; the same one continues it. "
-                 "Default runs/experiments/<name>."),
-]  # fmt: skip
+    typer.Option(
+        "--out",
+        help="The experiment's folder; the same one continues it. Default runs/experiments/<name>.",
+    ),
+]
 Page = Annotated[Path, typer.Option(help="Page that gets the tables and the plot.")]
 Seeds = Annotated[
     int | None, typer.Option(min=1, help="Only the first so many seeds; default all declared.")
@@ -84,9 +86,10 @@ _declare(
     "readers", "Real heavy-tailed readers: reader against record as unit, and the effect of k."
 )
 _declare(
-    "sweep", "Accuracy against ε against number of readers: the page for choosing a budget.",
+    "sweep",
+    "Accuracy against ε against number of readers: the page for choosing a budget.",
     Path("docs/guides/choosing-a-budget.md"),
-)  # fmt: skip
+)
 
 
 def _run(

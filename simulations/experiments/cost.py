@@ -44,14 +44,21 @@ def _records(contract: Contract) -> int:
 def _shape(contract: Contract) -> Contract:
     """A contract that costs the same a row; equal ones are timed once."""
     return contract.replace(
-        name="cost", seed=0, outlets={"cost": 1000},
+        name="cost",
+        seed=0,
+        outlets={"cost": 1000},
         privacy={
-            "noise_multiplier": 1.0, "epsilon": None, "clip": 1.0, "sampling_rate": 1.0,
-            "unit": "reader", "records_per_reader": 1,
+            "noise_multiplier": 1.0,
+            "epsilon": None,
+            "clip": 1.0,
+            "sampling_rate": 1.0,
+            "unit": "reader",
+            "records_per_reader": 1,
         },
         federation={"rounds": 1, "local_steps": 1, "quorum": 1},
-        optimizer={"learning_rate": 1.0}, server={"learning_rate": 1.0},
-    )  # fmt: skip
+        optimizer={"learning_rate": 1.0},
+        server={"learning_rate": 1.0},
+    )
 
 
 @cache

@@ -44,18 +44,26 @@ def pools(data: Path, folder: Path) -> list[Pool]:
     if not records:
         raise DataError("no articles", where=str(file), expected="the article_bias data set")
     return [
-        write_pool(records, folder / "articles", name="eight real outlets", labels=topics,
-                   max_length=MAX_LENGTH)
-    ]  # fmt: skip
+        write_pool(
+            records,
+            folder / "articles",
+            name="eight real outlets",
+            labels=topics,
+            max_length=MAX_LENGTH,
+        )
+    ]
 
 
 def _record(row: Mapping[str, str]) -> Record:
     outlet = slug(row["source"])
     reader = f"{outlet}/{row['authors'].strip() or 'row ' + row['ID']}"
     return Record(
-        outlet=outlet, reader=reader, text=row["title"], label=row["topic"],
+        outlet=outlet,
+        reader=reader,
+        text=row["title"],
+        label=row["topic"],
         test=share_of(reader) < TEST_SHARE,
-    )  # fmt: skip
+    )
 
 
 def _most_common(rows: Sequence[Mapping[str, str]], column: str, count: int) -> list[str]:
@@ -66,23 +74,38 @@ HEAD, ADAPTER = recipe(trained="head"), recipe(trained="adapter")
 SEEDS = (1, 2, 3, 4, 5)
 
 OUTLETS = Experiment(
-    name="outlets", pools=pools,
+    name="outlets",
+    pools=pools,
     arms=(
         Arm(name="untrained", kind="untrained", recipe=HEAD, seeds=(1,)),
         Arm(name="head only", kind="federated", recipe=HEAD, epsilons=(3.0, math.inf), seeds=SEEDS),
-        Arm(name="local head only", kind="local", recipe=HEAD, epsilons=(3.0, math.inf),
-            seeds=SEEDS),
+        Arm(
+            name="local head only", kind="local", recipe=HEAD, epsilons=(3.0, math.inf), seeds=SEEDS
+        ),
         Arm(name="local", kind="local", recipe=ADAPTER, epsilons=(3.0,), seeds=(1,)),
         Arm(name="central", kind="central", recipe=ADAPTER, seeds=(1,)),
-        Arm(name="federated", kind="federated", recipe=ADAPTER, epsilons=(3.0, math.inf),
-            seeds=(1,)),
+        Arm(
+            name="federated", kind="federated", recipe=ADAPTER, epsilons=(3.0, math.inf), seeds=(1,)
+        ),
     ),
     questions=(
-        Question(text="private: head only, federated above local", left=("head only", 3.0),
-                 right=("local head only", 3.0), figure="own"),
-        Question(text="private: federated above local", left=("federated", 3.0),
-                 right=("local", 3.0), figure="own"),
-        Question(text="head only: federated and private above local without privacy",
-                 left=("head only", 3.0), right=("local head only", math.inf), figure="own"),
+        Question(
+            text="private: head only, federated above local",
+            left=("head only", 3.0),
+            right=("local head only", 3.0),
+            figure="own",
+        ),
+        Question(
+            text="private: federated above local",
+            left=("federated", 3.0),
+            right=("local", 3.0),
+            figure="own",
+        ),
+        Question(
+            text="head only: federated and private above local without privacy",
+            left=("head only", 3.0),
+            right=("local head only", math.inf),
+            figure="own",
+        ),
     ),
-)  # fmt: skip
+)

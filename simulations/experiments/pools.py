@@ -74,8 +74,12 @@ def write_pool(
     """
     train, test = [r for r in records if not r.test], [r for r in records if r.test]
     if not train or not test:
-        raise DataError("an empty pool", where=str(folder), expected="training and test records",
-                        got=f"{len(train)} and {len(test)}")  # fmt: skip
+        raise DataError(
+            "an empty pool",
+            where=str(folder),
+            expected="training and test records",
+            got=f"{len(train)} and {len(test)}",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     outlets = {o: [r for r in train if r.outlet == o] for o in sorted({r.outlet for r in train})}
     for outlet, own in outlets.items():
@@ -83,10 +87,13 @@ def write_pool(
     _write(folder / f"{EVERYBODY}.parquet", train)
     _write(folder / "test.parquet", test)
     return Pool(
-        name=name, folder=folder, labels=tuple(labels), max_length=max_length,
+        name=name,
+        folder=folder,
+        labels=tuple(labels),
+        max_length=max_length,
         readers={o: len({r.reader for r in own}) for o, own in outlets.items()},
         records={o: len(own) for o, own in outlets.items()},
-    )  # fmt: skip
+    )
 
 
 def share_of(reader: str) -> float:

@@ -60,8 +60,15 @@ def pools(data: Path, folder: Path) -> list[Pool]:
                 Record(outlet=outlet, reader=reader, text=row["text"], label=row["site"], test=test)
             )
     labels = sorted({record.label for record in records})
-    return [write_pool(records, folder / "comments", name="people of three sites", labels=labels,
-                       max_length=MAX_LENGTH)]  # fmt: skip
+    return [
+        write_pool(
+            records,
+            folder / "comments",
+            name="people of three sites",
+            labels=labels,
+            max_length=MAX_LENGTH,
+        )
+    ]
 
 
 HEAD = recipe(trained="head")
@@ -72,8 +79,13 @@ def _with(**privacy: object) -> Tables:
 
 
 # σ follows from ε, δ, q and the steps alone, so with the same ε it is the reader arms' σ.
-RECORD = Arm(name="unit record, same σ", kind="federated", epsilons=(EPSILON,), seeds=SEEDS,
-             recipe=_with(unit="record"))  # fmt: skip
+RECORD = Arm(
+    name="unit record, same σ",
+    kind="federated",
+    epsilons=(EPSILON,),
+    seeds=SEEDS,
+    recipe=_with(unit="record"),
+)
 
 
 def group_table(pools: Sequence[Pool]) -> str:
@@ -90,19 +102,29 @@ def group_table(pools: Sequence[Pool]) -> str:
 
 
 READERS = Experiment(
-    name="readers", pools=pools, note=group_table,
+    name="readers",
+    pools=pools,
+    note=group_table,
     arms=(
         Arm(name="untrained", kind="untrained", recipe=HEAD, seeds=(1,)),
         *(
-            Arm(name=f"unit reader, k = {k}", kind="federated", epsilons=(EPSILON, math.inf),
-                recipe=_with(records_per_reader=k), seeds=SEEDS)
+            Arm(
+                name=f"unit reader, k = {k}",
+                kind="federated",
+                epsilons=(EPSILON, math.inf),
+                recipe=_with(records_per_reader=k),
+                seeds=SEEDS,
+            )
             for k in KS
         ),
         RECORD,
     ),
     questions=tuple(
-        Question(text=f"record against reader, k = {k}, same σ",
-                 left=(RECORD.name, EPSILON), right=(f"unit reader, k = {k}", EPSILON))
+        Question(
+            text=f"record against reader, k = {k}, same σ",
+            left=(RECORD.name, EPSILON),
+            right=(f"unit reader, k = {k}", EPSILON),
+        )
         for k in KS
     ),
-)  # fmt: skip
+)

@@ -91,9 +91,8 @@ def _text(found: Estimate) -> str:
 def select(judged: Sequence[Judged], pool: str, runs: Runs) -> list[Judged]:
     """The repetitions of one arm at one ε over one pool."""
     return [
-        j for j in judged
-        if (j.trial.pool.name, j.trial.arm.name, j.trial.epsilon) == (pool, *runs)
-    ]  # fmt: skip
+        j for j in judged if (j.trial.pool.name, j.trial.arm.name, j.trial.epsilon) == (pool, *runs)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +163,13 @@ def _panel(axis: Any, points: Sequence[Point]) -> None:
                 [p.found.mean - p.found.low for p in mine],
                 [p.found.high - p.found.mean for p in mine],
             ],
-            marker="o", markersize=4, capsize=2, linewidth=1.2, label=line,
+            marker="o",
+            markersize=4,
+            capsize=2,
+            linewidth=1.2,
+            label=line,
             color=_COLOURS[number % len(_COLOURS)],
-        )  # fmt: skip
+        )
     axis.set_xticks(range(len(ticks)), [_number(tick) for tick in ticks])
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize="small")

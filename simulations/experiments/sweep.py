@@ -37,11 +37,23 @@ def pools(data: Path, folder: Path) -> list[Pool]:
 
 
 SWEEP = Experiment(
-    name="sweep", pools=pools, axis="readers",
+    name="sweep",
+    pools=pools,
+    axis="readers",
     arms=(
-        Arm(name="all together", kind="federated", recipe=recipe(trained="head"),
-            epsilons=EPSILONS, seeds=(1, 2, 3)),
-        Arm(name="each alone", kind="local", recipe=recipe(trained="head"), epsilons=EPSILONS,
-            seeds=(1,)),
+        Arm(
+            name="all together",
+            kind="federated",
+            recipe=recipe(trained="head"),
+            epsilons=EPSILONS,
+            seeds=(1, 2, 3),
+        ),
+        Arm(
+            name="each alone",
+            kind="local",
+            recipe=recipe(trained="head"),
+            epsilons=EPSILONS,
+            seeds=(1,),
+        ),
     ),
-)  # fmt: skip
+)

@@ -62,9 +62,12 @@ class Judged:
             if name != EVERYBODY:
                 own[outlet == name] = correct[outlet == name]
         return cls(
-            trial=trial, pooled=pooled, own=own, outlet=outlet,
+            trial=trial,
+            pooled=pooled,
+            own=own,
+            outlet=outlet,
             seconds=sum(job.seconds(folder) for job in trial.jobs.values()),
-        )  # fmt: skip
+        )
 
     def weights(self, figure: str) -> Floats:
         """(records,) what each test record counts for in a figure, summing to 1."""
@@ -135,14 +138,21 @@ def tidy(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """One row for each trial, figure and outlet."""
     return [
         {
-            "pool": j.trial.pool.name, "arm": j.trial.arm.name, "kind": j.trial.arm.kind,
-            "epsilon": j.trial.epsilon, "seed": j.trial.seed, "figure": figure, "outlet": outlet,
-            "accuracy": accuracy, "test_records": len(j.outlet), "seconds": j.seconds,
+            "pool": j.trial.pool.name,
+            "arm": j.trial.arm.name,
+            "kind": j.trial.arm.kind,
+            "epsilon": j.trial.epsilon,
+            "seed": j.trial.seed,
+            "figure": figure,
+            "outlet": outlet,
+            "accuracy": accuracy,
+            "test_records": len(j.outlet),
+            "seconds": j.seconds,
             "readers": sum(j.trial.pool.readers.values()),
         }
         for j in judged
         for figure, outlet, accuracy in _figures(j)
-    ]  # fmt: skip
+    ]
 
 
 def _figures(judged: Judged) -> list[tuple[str, str, float]]:

@@ -23,9 +23,14 @@ PRV_SLACK = 0.02
 
 def plan(sigma: float, rate: float, steps: int, delta: float = DELTA) -> PrivacyPlan:
     return PrivacyPlan(
-        unit="reader", noise_multiplier=sigma, clip={"all": 1.0}, sampling_rate=rate,
-        records_per_reader=1, steps=steps, delta=delta,
-    )  # fmt: skip
+        unit="reader",
+        noise_multiplier=sigma,
+        clip={"all": 1.0},
+        sampling_rate=rate,
+        records_per_reader=1,
+        steps=steps,
+        delta=delta,
+    )
 
 
 GOLDEN = {

@@ -25,10 +25,14 @@ YEAR_2000 = "@2000-01-01 00:00:00"  # what a computer without a battery takes fo
 def process(command: list[str], *arguments: object, offset: str) -> Iterator[subprocess.Popen[str]]:
     """A process with its own clock, ended when the block is left."""
     started = subprocess.Popen(
-        [*command, *map(str, arguments)], cwd=REPOSITORY, text=True, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*command, *map(str, arguments)],
+        cwd=REPOSITORY,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}", **clock(offset)},
-    )  # fmt: skip
+    )
     try:
         yield started
     finally:

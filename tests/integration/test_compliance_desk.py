@@ -62,8 +62,9 @@ def test_a_private_runs_report_and_card(contract_body: dict[str, Any], tmp_path:
     assert result.status == "complete"
     assert [done.refused for done in result.rounds] == [{}] * 3
     desk_of(out, out / "outlets", tmp_path / "fields.toml")
-    own = presspool("audit", "report", out / "outlets" / "north-post" / "ledger.db",
-                    "--format", "json")  # fmt: skip
+    own = presspool(
+        "audit", "report", out / "outlets" / "north-post" / "ledger.db", "--format", "json"
+    )
     (run,) = json.loads(own.stdout)["outlets"][0]["runs"]
     assert run["approval"]["by"] == "the simulation"
 

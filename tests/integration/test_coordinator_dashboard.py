@@ -129,8 +129,13 @@ def test_nobody_else_gets_a_byte(made: Made, tmp_path: Path) -> None:
     (tmp_path / "again" / "certificates").mkdir()
     unlisted = Viewers(tmp_path / "again").add("editor", root, now=NOW)  # of the pool, not listed
     assert refused(made, None)
-    for name, credential in (("outlet", outlet), ("invited", invited), ("stranger", stranger),
-                             ("unlisted", unlisted), ("server", made.folder.server)):  # fmt: skip
+    for name, credential in (
+        ("outlet", outlet),
+        ("invited", invited),
+        ("stranger", stranger),
+        ("unlisted", unlisted),
+        ("server", made.folder.server),
+    ):
         assert refused(made, write_pem(tmp_path / f"{name}.pem", credential)), name
     assert look(made, "/", made.viewer)[0] == 200
 
@@ -274,9 +279,14 @@ def test_a_viewer_is_made_for_a_program(coordinator: Command, made: Made, tmp_pa
 
 @pytest.mark.parametrize(
     "arguments",
-    [("anna",), ("anna", "--out", "x.txt"), ("Anna!", "--remove"), ("../root", "--remove"),
-     ("nobody", "--remove")],
-)  # fmt: skip
+    [
+        ("anna",),
+        ("anna", "--out", "x.txt"),
+        ("Anna!", "--remove"),
+        ("../root", "--remove"),
+        ("nobody", "--remove"),
+    ],
+)
 def test_what_cannot_be_is_refused(
     coordinator: Command, made: Made, arguments: tuple[str, ...]
 ) -> None:
@@ -293,10 +303,21 @@ def test_the_coordinator_serves_it_and_ends_with_it(tmp_path: Path) -> None:
         tmp_path / "viewer.pem", Viewers(folder.path).add("editor", folder.root, now=NOW)
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "presspool.cli", "coordinator", "start", "--home", folder.path,
-         "--listen", f"127.0.0.1:{port}", "--dashboard", f"127.0.0.1:{pages}"],
+        [
+            sys.executable,
+            "-m",
+            "presspool.cli",
+            "coordinator",
+            "start",
+            "--home",
+            folder.path,
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--dashboard",
+            f"127.0.0.1:{pages}",
+        ],
         stderr=subprocess.PIPE,
-    )  # fmt: skip
+    )
     try:
         made = Made(folder, pages, viewer)
         end = time.monotonic() + 120

@@ -59,10 +59,17 @@ def at(desk: Desk) -> Iterator[At]:
 
 def pages(desk: Desk) -> list[str]:
     return [
-        "/", "/runs", "/alerts", f"/runs/{desk.contract.digest[7:]}", f"/runs/{OTHER_RUN[7:]}",
-        f"/adapters/{ADAPTER}", "/outlets/presspool~north-post", "/ledgers/presspool~north-post",
-        "/ledgers/presspool~north-post/1", "/nothing-here",
-    ]  # fmt: skip
+        "/",
+        "/runs",
+        "/alerts",
+        f"/runs/{desk.contract.digest[7:]}",
+        f"/runs/{OTHER_RUN[7:]}",
+        f"/adapters/{ADAPTER}",
+        "/outlets/presspool~north-post",
+        "/ledgers/presspool~north-post",
+        "/ledgers/presspool~north-post/1",
+        "/nothing-here",
+    ]
 
 
 class Watched:
@@ -114,9 +121,11 @@ def test_every_page_is_accessible_and_asks_nobody_else(
         watched.go(path)
         found = Axe().run(watched.page).response["violations"]
         assert [
-            (path, rule["id"], node["target"]) for rule in found for node in rule["nodes"]
+            (path, rule["id"], node["target"])
+            for rule in found
+            for node in rule["nodes"]
             if rule["impact"] in ("serious", "critical")
-        ] == []  # fmt: skip
+        ] == []
     assert watched.foreign == []
 
 
@@ -133,12 +142,19 @@ def test_empty_pages_and_pages_of_trouble_are_accessible_too(
     for paths, pool in (([], None), ([], made_pool), (trouble, made_pool)):
         with serving(paths, pool=pool) as at:
             watched = tab(at.address, **LOOKS[look], bypass_csp=True)
-            for path in ("/", "/runs", "/alerts", f"/runs/{8:064x}", f"/runs/{'8' * 64}",
-                         f"/runs/{'9' * 64}"):  # fmt: skip
+            for path in (
+                "/",
+                "/runs",
+                "/alerts",
+                f"/runs/{8:064x}",
+                f"/runs/{'8' * 64}",
+                f"/runs/{'9' * 64}",
+            ):
                 watched.go(path)
                 found = Axe().run(watched.page).response["violations"]
-                assert [(path, r["id"]) for r in found
-                        if r["impact"] in ("serious", "critical")] == []  # fmt: skip
+                assert [
+                    (path, r["id"]) for r in found if r["impact"] in ("serious", "critical")
+                ] == []
                 wide = watched.page.evaluate("document.documentElement.scrollWidth")
                 assert wide <= LOOKS[look]["viewport"]["width"], path
             assert watched.foreign == []

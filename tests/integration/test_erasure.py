@@ -183,8 +183,11 @@ def test_the_ledger_and_all_that_leaves_know_nothing_of_it(
     private = outlet.ledger.parent / "private"
     tags = Register(private).tags([f"r{i}" for i in range(12)])
     marks = [b"r11", *tags, *(tag.hex().encode() for tag in tags)]
-    places = {str(p): p.read_bytes() for p in outlet.settings.parent.rglob("*") if p.is_file()
-              and private not in p.parents and p != data_of(outlet)}  # fmt: skip
+    places = {
+        str(p): p.read_bytes()
+        for p in outlet.settings.parent.rglob("*")
+        if p.is_file() and private not in p.parents and p != data_of(outlet)
+    }
     assert str(file) in places
     places |= {"reply 1": first, "reply 2": second}
     for place, content in places.items():

@@ -79,14 +79,22 @@ class Pool:
         if name == "coordinator":
             federation = self.contract.federation
             self.running[name] = pool_children.start(
-                pool_children.coordinator, self.folder, self.port, self.names, federation.rounds,
-                self.phase, federation.quorum,
-            )  # fmt: skip
+                pool_children.coordinator,
+                self.folder,
+                self.port,
+                self.names,
+                federation.rounds,
+                self.phase,
+                federation.quorum,
+            )
             return
         self.running[name] = pool_children.start(
-            paying_children.outlet, self.folder, name, f"localhost:{self.links[name].port}",
+            paying_children.outlet,
+            self.folder,
+            name,
+            f"localhost:{self.links[name].port}",
             self.mishaps,
-        )  # fmt: skip
+        )
 
     def kill(self, name: str) -> None:
         self.running[name].kill()
@@ -199,14 +207,15 @@ def record_of(folder: Path, outlet: str) -> Record:
     sent = [line.split() for line in lines(folder / f"{outlet}.sent")]
     steps = [line.split() for line in lines(folder / f"{outlet}.trained")]
     with open_desk(folder)._database.reading() as session:
-        headers = [read_header(UpdateHeader, body) for body in session.scalars(
-            select(UpdateRow.header))]  # fmt: skip
+        headers = [
+            read_header(UpdateHeader, body) for body in session.scalars(select(UpdateRow.header))
+        ]
     return Record(
         steps=[(int(round), int(step)) for _, round, step in steps],
         sent=[(int(round), digest) for round, digest, failure in sent if failure == "None"],
         failed=[int(failure) for _, _, failure in sent if failure != "None"],
         arrived=[header for header in headers if header.outlet == outlet],
-    )  # fmt: skip
+    )
 
 
 def lines(path: Path) -> list[str]:
@@ -274,9 +283,13 @@ def check(pool: Pool, point: Checkpoint, *, poor: int, folder: Path) -> dict[str
             assert budget.book.spent == cost(contract)
         audited(pool.folder / name / "ledger.db", folder / f"{name}.export", len(found))
         figures.update(
-            charges=1, trained=len(set(seen.steps)), again=len(seen.steps) - len(set(seen.steps)),
-            sent=len(seen.sent), arrived=len(arrived), used=len(used),
-        )  # fmt: skip
+            charges=1,
+            trained=len(set(seen.steps)),
+            again=len(seen.steps) - len(set(seen.steps)),
+            sent=len(seen.sent),
+            arrived=len(arrived),
+            used=len(used),
+        )
     refused = Counter(refusal.code for refusal in open_desk(pool.folder).refusals())
     assert set(refused) <= {"late", "replayed"}, refused
     return {**figures, **refused, **Counter(what for what, _ in pool.faults.elements())}
@@ -296,9 +309,16 @@ def contract_of(outlets: int, rounds: int) -> Contract:
 
 
 def faulty_run(
-    folder: Path, *, outlets: int, rounds: int, faults: int, phase: float, pause: float,
-    poor: int, seconds: float,
-) -> dict[str, int]:  # fmt: skip
+    folder: Path,
+    *,
+    outlets: int,
+    rounds: int,
+    faults: int,
+    phase: float,
+    pause: float,
+    poor: int,
+    seconds: float,
+) -> dict[str, int]:
     """A run with so many faults, and its figures."""
     contract = contract_of(outlets, rounds)
     mishaps = Mishaps(seed=11, late=0.01, late_seconds=1.4 * phase, twice=0.05, receipt=0.05)

@@ -88,8 +88,10 @@ def test_two_workers_make_the_same_bytes_as_one(run_toml: Path, one_worker: Path
     assert two_result.statement == one_result.statement
     for one, other in zip(one_result.rounds, two_result.rounds, strict=True):
         assert (one.accuracy, one.macro_f1, one.loss) == (
-            other.accuracy, other.macro_f1, other.loss,
-        )  # fmt: skip
+            other.accuracy,
+            other.macro_f1,
+            other.loss,
+        )
 
 
 def test_the_command_makes_the_same_bytes_and_a_whole_folder(
@@ -105,9 +107,15 @@ def test_the_command_makes_the_same_bytes_and_a_whole_folder(
     assert json.loads(done.stdout) == {"folder": str(out), **json.loads(result.to_json())}
     assert result.status == "complete"
     assert sorted(path.name for path in out.iterdir()) == [
-        "adapter", "checkpoint.safetensors", "contract.json", "events", "outlets", "report.html",
-        "result.json", "setup.json",
-    ]  # fmt: skip
+        "adapter",
+        "checkpoint.safetensors",
+        "contract.json",
+        "events",
+        "outlets",
+        "report.html",
+        "result.json",
+        "setup.json",
+    ]
     assert "Traceback" not in done.stderr
 
 
@@ -174,9 +182,12 @@ def started(path: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """The command on one worker, in a process group of its own as on a terminal."""
     arguments = [path, "--out", out, "--deterministic", SEED, "--workers", 1, *more]
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
-    )  # fmt: skip
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:

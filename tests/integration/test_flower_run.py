@@ -59,8 +59,10 @@ def test_flwr_run_makes_the_bytes_of_the_local_grid(
     for one, other in zip(result.rounds, expected.rounds, strict=True):
         assert (one.outlets, one.refused) == (other.outlets, other.refused)
         assert (one.accuracy, one.bytes_up, one.bytes_down) == (
-            other.accuracy, other.bytes_up, other.bytes_down,
-        )  # fmt: skip
+            other.accuracy,
+            other.bytes_up,
+            other.bytes_down,
+        )
     assert superlink.listened
     assert superlink.listened <= LOOPBACK
 

@@ -81,9 +81,13 @@ def test_a_full_disk_at_the_coordinator_refuses_uploads_whole_until_there_is_roo
     link = Deliveries(address, lambda: made.dial(address, OUTLET))
     with Spool.open(tmp_path / "work") as spool:
         node = Node(
-            identity=made_outlet(OUTLET), spool=spool, link=link, trainer=train,
-            position=lambda _: POSITION, backoff=Backoff(first=0.05, most=0.5),
-        )  # fmt: skip
+            identity=made_outlet(OUTLET),
+            spool=spool,
+            link=link,
+            trainer=train,
+            position=lambda _: POSITION,
+            backoff=Backoff(first=0.05, most=0.5),
+        )
         eventually(lambda: spool.tasks() != [] or _fetched(node))
         node.step()  # trained and sealed
         (task,) = spool.tasks()

@@ -45,8 +45,9 @@ def home(presspool: Command, tmp_path: Path) -> Path:
     """A coordinator's folder, as `init` makes it."""
     made = tmp_path / "coordinator"
     address = f"localhost:{free_port()}"
-    answer = presspool("coordinator", "init", "--name", "press-pool", "--address", address,
-                       "--home", made)  # fmt: skip
+    answer = presspool(
+        "coordinator", "init", "--name", "press-pool", "--address", address, "--home", made
+    )
     assert answer.code == 0, answer.err
     return made
 
@@ -63,9 +64,12 @@ class Joiner:
     def __init__(self, token: Path, home: Path) -> None:
         self.process = subprocess.Popen(
             [*AS_TYPED, "outlet", "join", token, "--home", home, "--json"],
-            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY / "src")},
-        )  # fmt: skip
+        )
 
     def fingerprint(self) -> str:
         """What it shows its operator."""
@@ -203,8 +207,11 @@ def test_private_keys_are_in_no_message_and_in_no_file_of_the_coordinator(
         for form in (secret, secret.hex().encode(), secret[::-1]):
             assert form not in sent
             assert form not in kept
-    own = {path.name for path in identity_folder(tmp_path / "outlet").iterdir()
-           if stat.S_IMODE(path.stat().st_mode) == 0o600}  # fmt: skip
+    own = {
+        path.name
+        for path in identity_folder(tmp_path / "outlet").iterdir()
+        if stat.S_IMODE(path.stat().st_mode) == 0o600
+    }
     assert own >= {"tls.key", "update.key", "log.key"}
     for path in (home / "keys").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -259,8 +266,13 @@ def test_an_invitation_reaches_enrolment_only_and_an_outlet_all_but_that(
     with channel(token.address, identity.credential, root=root) as link:
         collect = link.unary_unary("/presspool.v1.Enrolment/Collect")
         assert _refusal(lambda: collect(b"", timeout=20)) == "not-an-invitation"
-        proofs = prove(token.invitation, b"", update=identity.update, log=identity.keys.log,
-                       witness=identity.keys.witness)  # fmt: skip
+        proofs = prove(
+            token.invitation,
+            b"",
+            update=identity.update,
+            log=identity.keys.log,
+            witness=identity.keys.witness,
+        )
         join = link.unary_unary("/presspool.v1.Enrolment/Join")
         body = messages.JoinRequest(**proofs.__dict__).SerializeToString()
         assert _refusal(lambda: join(body, timeout=20)) == "not-an-invitation"
@@ -282,8 +294,9 @@ def test_a_revoked_outlet_is_cut_off_on_a_connection_that_stays_open(
     with channel(identity.address, identity.credential, root=identity.root) as link:
         call = link.unary_unary(PROBE)
         assert call(b"", timeout=20) == NAME.encode()
-        answer = presspool("coordinator", "revoke", NAME, "--reason", "laptop stolen",
-                           "--home", home)  # fmt: skip
+        answer = presspool(
+            "coordinator", "revoke", NAME, "--reason", "laptop stolen", "--home", home
+        )
         assert answer.code == 0
         assert _refusal(lambda: call(b"", timeout=20)) == "revoked"
 
@@ -328,12 +341,18 @@ def test_a_stranger_learns_nothing_from_what_goes_wrong_inside(
         (("--name", "pool", "--address", "localhost"), "HOST:PORT"),
         (("--name", "pool", "--address", "localhost:1", "--database", "no url"), "database"),
         (
-            ("--name", "pool", "--address", "localhost:1", "--database",
-             "postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none"),
+            (
+                "--name",
+                "pool",
+                "--address",
+                "localhost:1",
+                "--database",
+                "postgresql+psycopg://nobody:hunter2@127.0.0.1:1/none",
+            ),
             "database",
         ),
     ],
-)  # fmt: skip
+)
 def test_init_that_fails_is_one_message_and_leaves_nothing(
     presspool: Command, tmp_path: Path, options: tuple[str, ...], what: str
 ) -> None:
@@ -347,8 +366,9 @@ def test_init_that_fails_is_one_message_and_leaves_nothing(
 
 def test_init_never_overwrites_a_home(presspool: Command, home: Path) -> None:
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
-    answer = presspool("coordinator", "init", "--name", "other", "--address", "localhost:1",
-                       "--home", home)  # fmt: skip
+    answer = presspool(
+        "coordinator", "init", "--name", "other", "--address", "localhost:1", "--home", home
+    )
     assert answer.code == 2
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
 
@@ -356,18 +376,39 @@ def test_init_never_overwrites_a_home(presspool: Command, home: Path) -> None:
 def test_init_takes_a_new_database_and_no_other_pools(
     presspool: Command, database_url: str, tmp_path: Path
 ) -> None:
-    answer = presspool("coordinator", "init", "--name", "pool", "--address", "localhost:1",
-                       "--home", tmp_path / "home", "--json",
-                       "--database", database_url)  # fmt: skip
+    answer = presspool(
+        "coordinator",
+        "init",
+        "--name",
+        "pool",
+        "--address",
+        "localhost:1",
+        "--home",
+        tmp_path / "home",
+        "--json",
+        "--database",
+        database_url,
+    )
     assert answer.code == 0, answer.err
-    made = json.loads(presspool("coordinator", "invite", NAME, "--home", tmp_path / "home",
-                                "--json").out)  # fmt: skip
+    made = json.loads(
+        presspool("coordinator", "invite", NAME, "--home", tmp_path / "home", "--json").out
+    )
     assert Token.parse(made["token"]).log_key == json.loads(answer.out)["log_key"]
     listed = presspool("coordinator", "members", "--home", tmp_path / "home")
     assert re.search(rf"{NAME}\s+invited", listed.out)
     assert stat.S_IMODE((tmp_path / "home" / "coordinator.toml").stat().st_mode) == 0o600
-    second = presspool("coordinator", "init", "--name", "pool", "--address", "localhost:1",
-                       "--home", tmp_path / "second", "--database", database_url)  # fmt: skip
+    second = presspool(
+        "coordinator",
+        "init",
+        "--name",
+        "pool",
+        "--address",
+        "localhost:1",
+        "--home",
+        tmp_path / "second",
+        "--database",
+        database_url,
+    )
     assert (second.code, "another pool" in second.err) == (2, True)
     assert not (tmp_path / "second").exists()
 
@@ -396,10 +437,12 @@ def test_what_makes_no_sense_is_one_message_and_exit_code_2(
 
 
 def test_commands_without_a_home_or_a_token_say_so(presspool: Command, tmp_path: Path) -> None:
-    for arguments in (("outlet", "join", "presspool-invitation-1.cut", "--home", tmp_path),
-                      ("coordinator", "members", "--home", tmp_path),
-                      ("coordinator", "invite", NAME, "--home", tmp_path / "none"),
-                      ("outlet", "join", "no-token", "--home", tmp_path / "outlet")):  # fmt: skip
+    for arguments in (
+        ("outlet", "join", "presspool-invitation-1.cut", "--home", tmp_path),
+        ("coordinator", "members", "--home", tmp_path),
+        ("coordinator", "invite", NAME, "--home", tmp_path / "none"),
+        ("outlet", "join", "no-token", "--home", tmp_path / "outlet"),
+    ):
         answer = presspool(*arguments)
         assert answer.code == 2
         assert "to do" in answer.err or "expected" in answer.err
@@ -407,9 +450,16 @@ def test_commands_without_a_home_or_a_token_say_so(presspool: Command, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "command", ["coordinator init", "coordinator invite", "coordinator admit",
-                "coordinator revoke", "coordinator members", "outlet join"]
-)  # fmt: skip
+    "command",
+    [
+        "coordinator init",
+        "coordinator invite",
+        "coordinator admit",
+        "coordinator revoke",
+        "coordinator members",
+        "outlet join",
+    ],
+)
 def test_every_command_has_help_with_an_example(presspool: Command, command: str) -> None:
     answer = presspool(*command.split(), "--help")
     assert answer.code == 0

@@ -34,9 +34,12 @@ _SERVER = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module")
 def contract(contract_body: dict[str, Any]) -> Contract:
-    return parse_contract({
-        **contract_body, "federation": {"rounds": 2, "local_steps": 1, "quorum": 1},
-    })  # fmt: skip
+    return parse_contract(
+        {
+            **contract_body,
+            "federation": {"rounds": 2, "local_steps": 1, "quorum": 1},
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +93,11 @@ def everything_paid_for_arrives(
                 (reply,) = pool.grid(phase=WAIT).send_and_receive([message])
                 assert reply.has_content(), f"round {number} is lost: {reply}"
                 header, body = pool.desk.update(task_id(RUN, number, OUTLET))
-                bound = {e.round: e.digest for e in real.entries()
-                         if isinstance(e, entries.ReleaseIntent)}  # fmt: skip
+                bound = {
+                    e.round: e.digest
+                    for e in real.entries()
+                    if isinstance(e, entries.ReleaseIntent)
+                }
                 assert body_digest(body.read(header.bytes)) == header.body == bound[number]
         finally:
             process.terminate()

@@ -84,9 +84,14 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
     assert [done.refused for done in result.rounds] == [{}] * 3
     for real in outlets:
         assert real.kinds() == [
-            "opened", "reserve", "adapter-received", "release-intent", "adapter-received",
-            "release-intent", "settle",
-        ]  # fmt: skip
+            "opened",
+            "reserve",
+            "adapter-received",
+            "release-intent",
+            "adapter-received",
+            "release-intent",
+            "settle",
+        ]
         stream = exported(real)
         stream.seek(0)
         assert verify(stream, key=SIGNER.key).head.size == 7
@@ -286,9 +291,11 @@ def a_bound_round_is_asked_nothing(patch: pytest.MonkeyPatch) -> None:
     ids=lambda part: part.__name__,
 )
 def test_planted_mistake_is_found(
-    plant: Callable[[pytest.MonkeyPatch], None], promise: Promise, bench: Bench,
+    plant: Callable[[pytest.MonkeyPatch], None],
+    promise: Promise,
+    bench: Bench,
     outlet: RealOutlet,
-) -> None:  # fmt: skip
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
         with pytest.raises(AssertionError):
@@ -361,9 +368,7 @@ def offered(contract: Contract) -> dict[str, str]:
         ({"model": {"tokenizer": "sha256:" + "0" * 64}}, "policy-base-model"),
     ],
 )
-def test_a_contract_above_policy(
-    change: Body, code: str, bench: Bench, outlet: RealOutlet
-) -> None:  # fmt: skip
+def test_a_contract_above_policy(change: Body, code: str, bench: Bench, outlet: RealOutlet) -> None:
     refused(bench, outlet, code, **offered(bench.contract.replace(**change)))
 
 
@@ -380,10 +385,14 @@ def test_a_contract_of_other_outlets(bench: Bench, outlet: RealOutlet) -> None:
 @pytest.mark.parametrize(
     ("poison", "code"),
     [
-        ("nan", "adapter-not-finite"), ("inf", "adapter-not-finite"), ("huge", "adapter-norm"),
-        ("shape", "adapter-shapes"), ("missing", "adapter-names"), ("frozen", "adapter-names"),
+        ("nan", "adapter-not-finite"),
+        ("inf", "adapter-not-finite"),
+        ("huge", "adapter-norm"),
+        ("shape", "adapter-shapes"),
+        ("missing", "adapter-names"),
+        ("frozen", "adapter-names"),
     ],
-)  # fmt: skip
+)
 def test_a_poisoned_adapter(poison: str, code: str, bench: Bench, outlet: RealOutlet) -> None:
     state = dict(bench.state)
     name = sorted(state)[0]

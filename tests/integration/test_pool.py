@@ -84,10 +84,11 @@ def committed(pool: Operators) -> list[consortium.Entry]:
 @pytest.fixture
 def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
     body = {
-        **contract_body, "federation": {"rounds": 3, "local_steps": 2, "quorum": 2},
+        **contract_body,
+        "federation": {"rounds": 3, "local_steps": 2, "quorum": 2},
         "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
         "outlets": {"north-post": 30, "south-echo": 20, "east-mail": 25},
-    }  # fmt: skip
+    }
     path = write_run(tmp_path / "made", body)
     plant(path, reader=f"{CANARY}-reader", text=f"goal {CANARY}-text match", label="sport")
     return path
@@ -207,9 +208,10 @@ def test_eight_outlets_as_eight_processes_make_the_bytes_of_the_local_grid(
 ) -> None:
     names = [f"outlet-{number}" for number in range(8)]
     body = {
-        **contract_body, "outlets": dict.fromkeys(names, 20),
+        **contract_body,
+        "outlets": dict.fromkeys(names, 20),
         "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
-    }  # fmt: skip
+    }
     run = write_run(tmp_path / "made", body)
     with Operators(tmp_path, run, deterministic=SEED) as pool:
         pool.make()

@@ -33,13 +33,16 @@ from presspool.simulations.simulate import SimulateOptions, prepare
 
 def secured(folder: Path) -> Security:
     """TLS by a self-signed certificate, and SuperNodes that must show a key."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]
-    )  # fmt: skip
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
+    )
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(name).issuer_name(name).public_key(key.public_key())
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
         .not_valid_after(now + datetime.timedelta(hours=1))
@@ -48,17 +51,23 @@ def secured(folder: Path) -> Security:
             critical=False,
         )
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     public, private = folder / "server.pem", folder / "server.key"
     public.write_bytes(certificate.public_bytes(Encoding.PEM))
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return Security(
         options=(
-            "--ssl-ca-certfile", str(public), "--ssl-certfile", str(public),
-            "--ssl-keyfile", str(private), "--enable-supernode-auth",
+            "--ssl-ca-certfile",
+            str(public),
+            "--ssl-certfile",
+            str(public),
+            "--ssl-keyfile",
+            str(private),
+            "--enable-supernode-auth",
         ),
-        config=f'root-certificates = "{public}"', root=public,
-    )  # fmt: skip
+        config=f'root-certificates = "{public}"',
+        root=public,
+    )
 
 
 def node_key(path: Path) -> Path:
@@ -86,11 +95,19 @@ def join(link: SuperLink, number: int, config: Path) -> None:
     assert link.home.exists()
     root = link.home.parent / "server.pem"
     link.start(
-        f"node-{number}", "flower-supernode", "--superlink", link.address,
-        "--root-certificates", str(root),
-        "--auth-supernode-private-key", str(link.home.parent / f"node-{number}"),
-        "--node-config", f'outlet-config="{config}"', "--port", str(free_port()),
-    )  # fmt: skip
+        f"node-{number}",
+        "flower-supernode",
+        "--superlink",
+        link.address,
+        "--root-certificates",
+        str(root),
+        "--auth-supernode-private-key",
+        str(link.home.parent / f"node-{number}"),
+        "--node-config",
+        f'outlet-config="{config}"',
+        "--port",
+        str(free_port()),
+    )
 
 
 def test_two_supernodes_over_tls_make_the_bytes_of_the_local_grid(

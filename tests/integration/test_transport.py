@@ -437,11 +437,14 @@ def test_two_agents_with_one_identity_count_as_one(tmp_path: Path) -> None:
             spool = stack.enter_context(Spool.open(tmp_path / f"machine {number}"))
             nodes.append(
                 Node(
-                    identity=made_outlet("north-post"), spool=spool, link=pool.link("north-post"),
-                    trainer=different(number), position=lambda _: (0, "0" * 64),
+                    identity=made_outlet("north-post"),
+                    spool=spool,
+                    link=pool.link("north-post"),
+                    trainer=different(number),
+                    position=lambda _: (0, "0" * 64),
                     backoff=Backoff(first=0.05, most=0.2),
                 )
-            )  # fmt: skip
+            )
         with at_work(*nodes):
             for number in (1, 2, 3, 4):
                 (reply,) = pool.grid().send_and_receive(tasks_of(pool, number))
@@ -464,8 +467,9 @@ def test_a_real_run_over_the_wire_gives_the_bytes_of_the_same_run_on_one_machine
 
     caplog.set_level(logging.WARNING, "presspool")
     torch.set_num_threads(1)
-    settings = {name: settings_file(tmp_path, name, readers) for name, readers in
-                contract.outlets.items()}  # fmt: skip
+    settings = {
+        name: settings_file(tmp_path, name, readers) for name, readers in contract.outlets.items()
+    }
     with LocalGrid(list(settings.values()), workers=0) as local:
         run(local, here := new_run(tmp_path / "here", contract))
     one_at_a_time = threading.Lock()  # the app's model is the process's
@@ -473,9 +477,12 @@ def test_a_real_run_over_the_wire_gives_the_bytes_of_the_same_run_on_one_machine
     def client_app(name: str) -> Callable[[Message], Message]:
         def train(message: Message) -> Message:
             context = Context(
-                run_id=1, node_id=2, node_config={"outlet-config": str(settings[name])},
-                state=RecordDict(), run_config={},
-            )  # fmt: skip
+                run_id=1,
+                node_id=2,
+                node_config={"outlet-config": str(settings[name])},
+                state=RecordDict(),
+                run_config={},
+            )
             with one_at_a_time:
                 return app(message, context)
 

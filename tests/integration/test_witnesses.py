@@ -129,8 +129,9 @@ def test_a_home_that_approved_too_few_refuses_with_words(tmp_path: Path) -> None
         assert pool.outlets[0].answer(1) == "witnesses-too-few"
         said = json.loads(typed("outlet", "peers", "--home", pool.outlets[0].home, "--json"))
         assert [(row["outlet"], row["state"], row["fingerprint"]) for row in said] == [
-            ("outlet-1", "not approved", None), ("outlet-2", "not approved", None),
-        ]  # fmt: skip
+            ("outlet-1", "not approved", None),
+            ("outlet-2", "not approved", None),
+        ]
 
 
 def test_invented_outlets_do_not_count(tmp_path: Path) -> None:
@@ -143,9 +144,7 @@ def test_invented_outlets_do_not_count(tmp_path: Path) -> None:
             outlet.start()
         cosigned = Cosignatures(pool.database)
         log = pool.service.consortium.key
-        eventually(
-            lambda: all(cosigned.has(log, 1, o.identity.witness.key) for o in invented)
-        )  # fmt: skip
+        eventually(lambda: all(cosigned.has(log, 1, o.identity.witness.key) for o in invented))
         assert pool.outlets[0].waits(1)
         for outlet in invented:
             outlet.stop()
@@ -201,9 +200,15 @@ def held(outlet: Outlet, pool: WitnessPool) -> int:
 def admit(outlet: Outlet, contract: Contract, number: int, state: str) -> None:
     """Ask the outlet's whole gate, as its app does."""
     (outlet.home / "outlet.toml").write_text(
-        toml({"name": outlet.identity.name, "data": "x.csv", "policy": "policy.toml",
-              "ledger": "ledger.db"})
-    )  # fmt: skip
+        toml(
+            {
+                "name": outlet.identity.name,
+                "data": "x.csv",
+                "policy": "policy.toml",
+                "ledger": "ledger.db",
+            }
+        )
+    )
     with opened(read_settings(outlet.home / "outlet.toml")) as gate:
         gate.admit(contract, number=number, adapter=adapter(state))
 
@@ -234,8 +239,9 @@ def test_the_gate_asks_the_witnesses_before_anything_is_charged(tmp_path: Path) 
             admit(first, contract, 1, "start")
         assert caught.value.code == "witnesses-too-few"
         assert [reasons(outlet) for outlet in (first, second)] == [
-            ["witnesses-too-few"], ["split-view"],
-        ]  # fmt: skip
+            ["witnesses-too-few"],
+            ["split-view"],
+        ]
         (first.home / "policy.toml").write_text(
             toml(policy_body(contract, witnesses={"required": False}))
         )
@@ -270,8 +276,14 @@ def test_a_task_that_is_not_what_the_log_says_ends_it(tmp_path: Path) -> None:
         proof.verify(merkle.leaf_hash(proof.extra), log=pool.folder.log.key)
         assert document["task"] != parse_entry(proof.extra).adapter
         # What the task said is the outlet's word: enough to stop, not to convict before others.
-        typed("audit", "fork", pool.outlets[1].folder.contradiction, "--key",
-              pool.folder.log.key.text, code=1)  # fmt: skip
+        typed(
+            "audit",
+            "fork",
+            pool.outlets[1].folder.contradiction,
+            "--key",
+            pool.folder.log.key.text,
+            code=1,
+        )
         assert pool.outlets[1].answer(1) == "split-view"  # from now on, whatever it is
         assert pool.outlets[0].answer(1) == "trained"
 
@@ -292,8 +304,9 @@ def test_a_log_that_tells_of_one_round_twice_is_not_cosigned_and_proven(tmp_path
         for proof in said:
             proof.verify(merkle.leaf_hash(proof.extra), log=pool.folder.log.key)
         assert [parse_entry(proof.extra).round for proof in said] == [0, 0]
-        sentence = typed("audit", "fork", outlet.folder.contradiction, "--key",
-                         pool.folder.log.key.text)  # fmt: skip
+        sentence = typed(
+            "audit", "fork", outlet.folder.contradiction, "--key", pool.folder.log.key.text
+        )
         assert f"tells of round 0 of {CONTRACT} in entry 1, after round 0 in entry 0" in sentence
         # Who has the proof cosigns nothing of this log any more.
         held_before = held(outlet, pool)
@@ -405,9 +418,10 @@ def test_an_outlet_publishes_and_cosigns_in_its_own_name_only(tmp_path: Path) ->
         assert pool.refused == [("outlet-1", "malformed")] * len(refused)
         link.answer("example.org/nobody", 1, cosigned_by(liar, pool))  # a log that is not here
         link.answer(log_of(pool), 7, cosigned_by(liar, pool))
-        assert Cosignatures(pool.database).of(
-            pool.folder.log.key, 1, own=liar.identity.witness.key
-        ) == ()  # fmt: skip
+        assert (
+            Cosignatures(pool.database).of(pool.folder.log.key, 1, own=liar.identity.witness.key)
+            == ()
+        )
         pool.members.revoke("outlet-1", "planted")
         with pytest.raises(AdmissionError, match="refuses"):
             link.head()
@@ -434,8 +448,15 @@ def test_a_peer_is_approved_by_what_its_operator_said_and_by_nothing_else(tmp_pa
         typed("outlet", "peers", "approve", "evening-star", wrong, "--home", outlet.home, code=2)
         typed("outlet", "peers", "approve", "nobody", wrong, "--home", outlet.home, code=2)
         assert (outlet.home / "peers.json").read_bytes() == before
-        typed("outlet", "peers", "approve", "evening-star", said["fingerprint"].lower(), "--home",
-              outlet.home)  # fmt: skip
+        typed(
+            "outlet",
+            "peers",
+            "approve",
+            "evening-star",
+            said["fingerprint"].lower(),
+            "--home",
+            outlet.home,
+        )
         assert [peer.outlet for peer in peers.approved(outlet.home)] == ["evening-star", "outlet-1"]
         # The coordinator puts other keys in the place of an approved peer's: they do not count.
         pool.members.revoke("evening-star", "planted")

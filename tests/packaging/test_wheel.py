@@ -23,12 +23,15 @@ def test_the_wheel_holds_every_file(tmp_path: Path) -> None:
     source = tmp_path / "source"
     subprocess.run(
         ["git", "clone", "--quiet", "--no-hardlinks", str(REPOSITORY), str(source)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)],
-        cwd=source, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=source,
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {

@@ -42,12 +42,49 @@ from presspool.common.update import ENCODING, AdapterUpdate, pack_update, unpack
 
 INPUTS, SAMPLE = 100_000, 300
 TOKENS = (
-    b"\n", b"\n\n", b"\r\n", b"\x00", b"\xff", b"\xe2\x80\x94 ", b"\xed\xa0\x80", b" ", b"+", b"=",
-    b"==", b"0", b"00", b"-1", b"9" * 40, b"9" * 5000, b"1e999", b"NaN", b"-Infinity", b"null",
-    b"true", b"[]", b"{}", b"[" * 3000, b'{"a":' * 3000, b'"', b"\\", b'"\\ud800"', b"\\u0000",
-    "١".encode(), "é".encode(), "é".encode(), b"A" * 44 + b"\n", b"old 1\n", b"index 0\n",
-    b',"seq":1', b'"kind":"reserve"', b"sha256:", b"1.0", b"1e400", b"2147483648", b"-0.0",
-)  # fmt: skip
+    b"\n",
+    b"\n\n",
+    b"\r\n",
+    b"\x00",
+    b"\xff",
+    b"\xe2\x80\x94 ",
+    b"\xed\xa0\x80",
+    b" ",
+    b"+",
+    b"=",
+    b"==",
+    b"0",
+    b"00",
+    b"-1",
+    b"9" * 40,
+    b"9" * 5000,
+    b"1e999",
+    b"NaN",
+    b"-Infinity",
+    b"null",
+    b"true",
+    b"[]",
+    b"{}",
+    b"[" * 3000,
+    b'{"a":' * 3000,
+    b'"',
+    b"\\",
+    b'"\\ud800"',
+    b"\\u0000",
+    "١".encode(),
+    "é".encode(),
+    "é".encode(),
+    b"A" * 44 + b"\n",
+    b"old 1\n",
+    b"index 0\n",
+    b',"seq":1',
+    b'"kind":"reserve"',
+    b"sha256:",
+    b"1.0",
+    b"1e400",
+    b"2147483648",
+    b"-0.0",
+)
 Make = Callable[[random.Random], Any]
 
 
@@ -86,11 +123,18 @@ def damage(data: bytes, chosen: random.Random, valid: tuple[bytes, ...]) -> byte
     end = min(len(data), at + chosen.choice((0, 1, 1, 2, 8, 60)))
     other = chosen.choice(valid)
     cut = chosen.randrange(len(other) + 1)
-    put = chosen.choice((
-        b"", chosen.randbytes(1), chosen.randbytes(4), chosen.choice(TOKENS),
-        chosen.choice(TOKENS), data[at:end] * 2, data[at:end].swapcase(),
-        other[cut : cut + chosen.choice((1, 20, 200))],
-    ))  # fmt: skip
+    put = chosen.choice(
+        (
+            b"",
+            chosen.randbytes(1),
+            chosen.randbytes(4),
+            chosen.choice(TOKENS),
+            chosen.choice(TOKENS),
+            data[at:end] * 2,
+            data[at:end].swapcase(),
+            other[cut : cut + chosen.choice((1, 20, 200))],
+        )
+    )
     return data[:at] + put + data[end:] if chosen.random() < 0.95 else data[:at]
 
 
@@ -162,9 +206,13 @@ def exported() -> bytes:
     """A small ledger with two signed heads, one of them cosigned."""
     with TemporaryDirectory() as folder:
         ledger = Ledger.create(
-            Path(folder) / "l.db", signer=SIGNER, unit="reader", order=4, delta=1e-5,
+            Path(folder) / "l.db",
+            signer=SIGNER,
+            unit="reader",
+            order=4,
+            delta=1e-5,
             caps=Caps(epsilon_max=8.0),
-        )  # fmt: skip
+        )
         with ledger:
             run = ledger.reserve(
                 run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB, head=None
@@ -223,8 +271,23 @@ def any_update(chosen: random.Random) -> RecordDict:
 def odd_array(content: RecordDict, chosen: random.Random) -> None:
     if "adapter" not in content.array_records:
         return
-    shape = chosen.choice(((), (0,), (3,), (-3,), (-1, -3), (3, 0), (2**40,), (2**62, 4), (1,) * 90,
-                           (2**31, 2**31, 0), (10**9,) * 40, (1, 3), (True, 3)))  # fmt: skip
+    shape = chosen.choice(
+        (
+            (),
+            (0,),
+            (3,),
+            (-3,),
+            (-1, -3),
+            (3, 0),
+            (2**40,),
+            (2**62, 4),
+            (1,) * 90,
+            (2**31, 2**31, 0),
+            (10**9,) * 40,
+            (1, 3),
+            (True, 3),
+        )
+    )
     length = chosen.choice((0, 1, 4, 11, 12, 13, 16))
     dtype = chosen.choice(("float32", "float32", "float32", "float64", "object", "", "<f4"))
     stype = chosen.choice((ENCODING, ENCODING, ENCODING, "numpy.ndarray", ""))
@@ -238,9 +301,22 @@ def odd_field(content: RecordDict, chosen: random.Random) -> None:
         return
     name = chosen.choice(("outlet", "round", "contract", "base", "more", ""))
     values: tuple[Any, ...] = (
-        "", "a", "\ud800", "x" * 5000, 0, -1, 2**63 - 1, 1.0, float("nan"), True, b"", [1], ["a"],
-        [b"a"], [1.5],
-    )  # fmt: skip
+        "",
+        "a",
+        "\ud800",
+        "x" * 5000,
+        0,
+        -1,
+        2**63 - 1,
+        1.0,
+        float("nan"),
+        True,
+        b"",
+        [1],
+        ["a"],
+        [b"a"],
+        [1.5],
+    )
     fields = dict(content.config_records["update"])
     if chosen.random() < 0.2:
         fields.pop(name, None)
@@ -262,16 +338,27 @@ def odd_record(content: RecordDict, chosen: random.Random) -> None:
 
 def made_token() -> bytes:
     token = Token(
-        pool="press-pool", address="localhost:7443", outlet="daily-bugle", invitation="ab" * 16,
-        expires=NOW, root=ROOT.certificate, contract_key=bytes(32), log_key=LOG.key.text,
+        pool="press-pool",
+        address="localhost:7443",
+        outlet="daily-bugle",
+        invitation="ab" * 16,
+        expires=NOW,
+        root=ROOT.certificate,
+        contract_key=bytes(32),
+        log_key=LOG.key.text,
         credential=certificates.issue_invitation(ROOT, "ab" * 16, now=NOW, until=NOW + 60),
-    )  # fmt: skip
+    )
     return base64.urlsafe_b64decode(token.encode().removeprefix(PREFIX).split(".")[0])
 
 
 def told(number: int = 0) -> consortium.Entry:
-    return consortium.Entry(run="spring-0a1b2c3d4e5f", contract=RUN, round=number, adapter=DIGEST,
-                            outlets=("daily-bugle", "evening-star"))  # fmt: skip
+    return consortium.Entry(
+        run="spring-0a1b2c3d4e5f",
+        contract=RUN,
+        round=number,
+        adapter=DIGEST,
+        outlets=("daily-bugle", "evening-star"),
+    )
 
 
 EVIDENCE = (EvidenceError,)
@@ -294,7 +381,8 @@ CONTRACTS = [FROZEN.canonical(), EXAMPLE.encode()]
 PARSERS = {
     "note": Parser(make=damaged(made_note()), read=read_note, refusals=EVIDENCE),
     "key": Parser(
-        make=damaged(LOG.key.text.encode(), peer(1).key.text.encode()), read=read_key,
+        make=damaged(LOG.key.text.encode(), peer(1).key.text.encode()),
+        read=read_key,
         refusals=EVIDENCE,
     ),
     "checkpoint": Parser(
@@ -302,11 +390,13 @@ PARSERS = {
     ),
     "proof": Parser(make=damaged(made_proof()), read=read_proof, refusals=EVIDENCE),
     "request": Parser(
-        make=damaged(HISTORY.request(2).encode(), HISTORY.request(0).encode()), refusals=EVIDENCE,
+        make=damaged(HISTORY.request(2).encode(), HISTORY.request(0).encode()),
+        refusals=EVIDENCE,
         read=lambda data: _same(parse_request(data).encode(), data),
     ),
     "fork proof": Parser(
-        make=damaged(made_fork()), refusals=EVIDENCE,
+        make=damaged(made_fork()),
+        refusals=EVIDENCE,
         read=lambda data: _same(data, made_fork()) if verify_fork(data, log=LOG.key) else None,
     ),
     "contradiction": Parser(
@@ -314,7 +404,8 @@ PARSERS = {
     ),
     "entry": Parser(make=damaged(*BODIES), read=read_entry, refusals=EVIDENCE),
     "consortium entry": Parser(
-        make=damaged(told().canonical(), told(3).canonical()), refusals=EVIDENCE,
+        make=damaged(told().canonical(), told(3).canonical()),
+        refusals=EVIDENCE,
         read=lambda data: _same(consortium.parse_entry(data).canonical(), data),
     ),
     "export": Parser(make=damaged(exported()), read=read_export, refusals=EVIDENCE),
@@ -325,7 +416,7 @@ PARSERS = {
         make=damaged(REQUEST), read=read_certificate_request, refusals=EVIDENCE
     ),
     "update": Parser(make=any_update, read=read_update, refusals=(ValueError, TypeError)),
-}  # fmt: skip
+}
 
 
 def _same(one: bytes, other: bytes) -> None:

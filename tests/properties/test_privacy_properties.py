@@ -17,8 +17,11 @@ GRID = 1e-3
 
 def epsilon(**changes: Any) -> float:
     values: dict[str, Any] = {
-        "unit": "reader", "clip": {"all": 1.0}, "records_per_reader": 1, "delta": 1e-5,
-    }  # fmt: skip
+        "unit": "reader",
+        "clip": {"all": 1.0},
+        "records_per_reader": 1,
+        "delta": 1e-5,
+    }
     return PrivacyPlan(**values | changes).epsilon()
 
 

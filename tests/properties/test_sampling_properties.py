@@ -13,9 +13,12 @@ SIZES = st.lists(st.integers(1, 8), max_size=30)
 
 
 @given(
-    sizes=SIZES, rate=st.floats(1e-6, 1.0), k=st.integers(1, 10), seed=st.integers(),
+    sizes=SIZES,
+    rate=st.floats(1e-6, 1.0),
+    k=st.integers(1, 10),
+    seed=st.integers(),
     part=st.integers(1, 12),
-)  # fmt: skip
+)
 @settings(max_examples=200, deadline=None)
 def test_a_sample_and_its_parts(
     sizes: list[int], rate: float, k: int, seed: int, part: int

@@ -52,9 +52,14 @@ def trainer(family: str, clip: tuple[tuple[str, float], ...]) -> Trainer:
     tiny = tiny_model(family)
     parameters = trainable(tiny.model)
     plan = PrivacyPlan(
-        unit="reader", noise_multiplier=1.0, clip=dict(clip), sampling_rate=0.1,
-        records_per_reader=MOST_RECORDS, steps=1, delta=1e-5,
-    )  # fmt: skip
+        unit="reader",
+        noise_multiplier=1.0,
+        clip=dict(clip),
+        sampling_rate=0.1,
+        records_per_reader=MOST_RECORDS,
+        steps=1,
+        delta=1e-5,
+    )
     optimizer = ReaderOptimizer(
         torch.optim.SGD(parameters.values(), lr=0.0),
         plan=plan,

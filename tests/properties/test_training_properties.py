@@ -67,7 +67,11 @@ def test_micro_batches_move_nothing(bench: Bench, sample: list[int], size: int, 
     whole = clipped_sum(bench, readers, contract)
     with watching() as seen:
         training.train_round(
-            bench.model, bench.state, readers, contract, bench.work(),
+            bench.model,
+            bench.state,
+            readers,
+            contract,
+            bench.work(),
             Compute(device="cpu", physical_readers=size),
-        )  # fmt: skip
+        )
     np.testing.assert_allclose(seen.sums[0], whole, atol=1e-5)

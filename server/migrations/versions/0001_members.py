@@ -27,9 +27,13 @@ def upgrade() -> None:
     )
     membership = sa.text("revoked IS NULL")
     op.create_index(
-        "one_membership_a_name", "outlets", ["name"], unique=True, sqlite_where=membership,
+        "one_membership_a_name",
+        "outlets",
+        ["name"],
+        unique=True,
+        sqlite_where=membership,
         postgresql_where=membership,
-    )  # fmt: skip
+    )
     op.create_table(
         "invitations",
         sa.Column("id", sa.String(32), primary_key=True),

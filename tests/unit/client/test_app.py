@@ -132,10 +132,13 @@ def test_an_outlet_outside_the_contract(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ("missing", "adapter-names"), ("more", "adapter-names"), ("shape", "adapter-shapes"),
-        ("nan", "adapter-not-finite"), ("inf", "adapter-not-finite"),
+        ("missing", "adapter-names"),
+        ("more", "adapter-names"),
+        ("shape", "adapter-shapes"),
+        ("nan", "adapter-not-finite"),
+        ("inf", "adapter-not-finite"),
     ],
-)  # fmt: skip
+)
 def test_a_state_that_is_not_the_models(change: str, code: str, bench: Bench, outlet: Path) -> None:
     state = dict(bench.state)
     name = sorted(state)[0]

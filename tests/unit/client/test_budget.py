@@ -48,12 +48,15 @@ PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
 def offered(name: str = "offer", **changes: Any) -> Contract:
     """A contract of two rounds of two steps, as in the other tests."""
     body: dict[str, Any] = {
-        "name": name, "model": PIN, "task": {"labels": ["a", "b"]},
-        "adapter": {"targets": ["query"]}, "federation": {"rounds": 2, "local_steps": 2},
+        "name": name,
+        "model": PIN,
+        "task": {"labels": ["a", "b"]},
+        "adapter": {"targets": ["query"]},
+        "federation": {"rounds": 2, "local_steps": 2},
         "outlets": {"north-post": 30, "south-echo": 20},
         "privacy": {"noise_multiplier": 0.8, "clip": 1.0, "sampling_rate": 0.3},
         "optimizer": {"learning_rate": 0.1},
-    }  # fmt: skip
+    }
     return parse_contract(body).replace(**changes)
 
 
@@ -73,9 +76,12 @@ def budget(path: Path) -> Iterator[Budget]:
 
 
 def do_round(
-    budget: Budget, contract: Contract, number: int, data: bytes = b"answer",
+    budget: Budget,
+    contract: Contract,
+    number: int,
+    data: bytes = b"answer",
     steps: Iterable[int] | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """A whole round; with other steps than its own if they are given."""
     with budget.round(contract, number=number, adapter=ADAPTER) as meter:
         for count in range(meter.taken + 1, meter.last + 1) if steps is None else steps:
@@ -100,10 +106,12 @@ def code_of(act: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     "privacy",
     [
-        {}, {"sampling_rate": 1.0, "noise_multiplier": 3.0},
-        {"clip": {"adapter": 0.3, "head": 0.4}}, {"noise_multiplier": 5.0, "sampling_rate": 0.01},
+        {},
+        {"sampling_rate": 1.0, "noise_multiplier": 3.0},
+        {"clip": {"adapter": 0.3, "head": 0.4}},
+        {"noise_multiplier": 5.0, "sampling_rate": 0.01},
     ],
-)  # fmt: skip
+)
 def test_the_reserved_event_costs_what_the_plan_says_by_dp_accounting(
     privacy: dict[str, Any], path: Path
 ) -> None:
@@ -132,13 +140,16 @@ def test_groups_share_one_draw_so_their_event_is_that_of_one_clip_norm() -> None
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([1, 3, 6]), st.sampled_from([1, 20]),
-            st.sampled_from([(1.0, 1.5), (1.0, 4.0), (0.1, 4.0)]), st.integers(0, 6),
+            st.sampled_from([1, 3, 6]),
+            st.sampled_from([1, 20]),
+            st.sampled_from([(1.0, 1.5), (1.0, 4.0), (0.1, 4.0)]),
+            st.integers(0, 6),
         ),
-        min_size=1, max_size=12,
+        min_size=1,
+        max_size=12,
     ),
     st.sampled_from([4.0, 6.0, 20.0]),
-)  # fmt: skip
+)
 def test_whatever_contracts_come_the_cap_is_never_exceeded(
     offers: list[tuple[int, int, tuple[float, float], int]], epsilon: float
 ) -> None:
@@ -150,9 +161,10 @@ def test_whatever_contracts_come_the_cap_is_never_exceeded(
         with Budget.open(path, policy=POLICY) as budget:
             for index, (rounds, steps, (q, sigma), done) in enumerate(offers):
                 contract = offered(
-                    f"run-{index}", federation={"rounds": rounds, "local_steps": steps},
+                    f"run-{index}",
+                    federation={"rounds": rounds, "local_steps": steps},
                     privacy={"sampling_rate": q, "noise_multiplier": sigma},
-                )  # fmt: skip
+                )
                 step = Fraction(events.sampled_gaussian(q, sigma, ORDER))
                 try:
                     for number in range(1, min(done, rounds) + 1):
@@ -180,9 +192,14 @@ def test_a_run_is_reserved_once_and_each_round_is_bound_once(path: Path, budget:
     assert code_of(lambda: do_round(budget, contract, 2)) == "run-over"
     assert code_of(lambda: budget.check(contract.digest, number=1)) == "run-over"
     assert [entry.kind for entry in written(path)] == [
-        "opened", "reserve", "adapter-received", "release-intent", "adapter-received",
-        "release-intent", "settle",
-    ]  # fmt: skip
+        "opened",
+        "reserve",
+        "adapter-received",
+        "release-intent",
+        "adapter-received",
+        "release-intent",
+        "settle",
+    ]
     assert budget.book.spent == COST
 
 
@@ -409,8 +426,9 @@ def test_refusals_are_said_once_for_each_reason(path: Path, budget: Budget) -> N
         budget.refuse(run, reason)
     refusals = [e for e in written(path) if isinstance(e, entries.Refusal)]
     assert [(e.run, e.reason, e.charge) for e in refusals] == [
-        (run, "policy-noise", 0), (run, "adapter-norm", 0),
-    ]  # fmt: skip
+        (run, "policy-noise", 0),
+        (run, "adapter-norm", 0),
+    ]
     do_round(budget, offered(), 1)  # a refusal is not for ever: the policy may have changed
 
 
@@ -434,8 +452,16 @@ KILLS = [(label, occurrence) for label in LABELS for occurrence in range(1, 8)]
 def child(path: Path, folder: Path, label: str, occurrence: int) -> int:
     contract = folder / "contract.json"
     contract.write_bytes(SHORT.canonical())
-    command = [sys.executable, "-m", "tests.budget_children", path, contract, folder, label,
-               occurrence]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "tests.budget_children",
+        path,
+        contract,
+        folder,
+        label,
+        occurrence,
+    ]
     done = subprocess.run([*map(str, command)], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode

@@ -44,9 +44,7 @@ def outlet(capsys: pytest.CaptureFixture[str]) -> Command:
 
     def run(*arguments: object) -> Said:
         try:
-            code = guarded(
-                lambda: app(["outlet", *map(str, arguments)], standalone_mode=False)
-            )  # fmt: skip
+            code = guarded(lambda: app(["outlet", *map(str, arguments)], standalone_mode=False))
         except SystemExit as stop:
             code = int(str(stop.code))
         captured = capsys.readouterr()
@@ -93,8 +91,11 @@ def test_init_makes_key_ledger_and_policy(outlet: Command, home: Path) -> None:
     with Ledger(home / "ledger.db") as ledger:
         opened = ledger.book.opened
         assert (opened.order, opened.epsilon_max, opened.delta, opened.unit) == (
-            6, 8.0, 1e-5, "reader",
-        )  # fmt: skip
+            6,
+            8.0,
+            1e-5,
+            "reader",
+        )
         assert ledger.checkpoint(signer)  # it is the key that signs
 
 
@@ -197,15 +198,21 @@ def test_show_and_runs_say_what_is_used(
     assert "10.9% of the lifetime budget is used" in text
     (row,) = outlet("runs", "--home", home, "--json").json["runs"]
     assert (row["run"], row["state"], row["steps"], row["rounds_released"]) == (
-        contract.digest, "open", 4, [1],
-    )  # fmt: skip
+        contract.digest,
+        "open",
+        4,
+        [1],
+    )
     assert f"open    {contract.digest}" in outlet("runs", "--home", home).out
 
 
 def test_an_auditor_takes_the_ledger_with_the_outlets_own_log_key(
-    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any],
+    outlet: Command,
+    home: Path,
+    contract: Contract,
+    policy_body: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     key = made(outlet, home, "--epsilon-max", 60, "--order", 4)["key"]
     join_toml(home, policy_body)
     spend(home, contract)
@@ -235,8 +242,9 @@ def test_runs_says_what_was_refused_ended_and_waits(
     (home / "approvals" / f"{waiting.digest[7:]}.json").write_bytes(waiting.canonical())
     document = outlet("runs", "--home", home, "--json").json
     assert [(row["state"], row["steps"], row["refusals"]) for row in document["runs"]] == [
-        ("over", 2, []), ("refused", 0, ["policy-noise"]),
-    ]  # fmt: skip
+        ("over", 2, []),
+        ("refused", 0, ["policy-noise"]),
+    ]
     assert document["waiting_for_approval"] == [waiting.digest]
     said = outlet("runs", "--home", home).out
     assert "refused: policy-noise" in said
@@ -271,8 +279,9 @@ def test_policy_check_says_every_rule_and_the_price(
     document = json.loads(outlet("policy", "check", run_toml, "--home", home, "--json").out)
     assert document["admitted"] is False
     assert [rule["rule"] for rule in document["rules"] if not rule["holds"]] == [
-        "max_rounds", "max_steps",
-    ]  # fmt: skip
+        "max_rounds",
+        "max_steps",
+    ]
 
 
 def test_the_example_policy_is_printed_or_written_once(
@@ -317,9 +326,16 @@ def test_a_key_that_cannot_be_used_is_not_replaced(outlet: Command, home: Path) 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("budget",), ("runs",), ("policy",), ("policy", "check", "no-such.toml"),
-     ("approve", "sha256:12"), ("approve", "no-such.toml"), ("budget", "plan", "no-such.toml")],
-)  # fmt: skip
+    [
+        ("budget",),
+        ("runs",),
+        ("policy",),
+        ("policy", "check", "no-such.toml"),
+        ("approve", "sha256:12"),
+        ("approve", "no-such.toml"),
+        ("budget", "plan", "no-such.toml"),
+    ],
+)
 def test_what_is_not_there_is_bad_input(
     arguments: tuple[str, ...], outlet: Command, home: Path
 ) -> None:
@@ -331,9 +347,17 @@ def test_what_is_not_there_is_bad_input(
 
 @pytest.mark.parametrize(
     "command",
-    [("budget",), ("budget", "init"), ("budget", "plan"), ("policy",), ("policy", "check"),
-     ("policy", "example"), ("approve",), ("runs",)],
-)  # fmt: skip
+    [
+        ("budget",),
+        ("budget", "init"),
+        ("budget", "plan"),
+        ("policy",),
+        ("policy", "check"),
+        ("policy", "example"),
+        ("approve",),
+        ("runs",),
+    ],
+)
 def test_every_command_has_help_with_an_example(command: tuple[str, ...], outlet: Command) -> None:
     said = outlet(*command, "--help")
     assert said.code == 0

@@ -66,8 +66,14 @@ def outlet(pool: Pool, tmp_path: Path) -> Identity:
 
 def _make_ledger(home: Path, key: SigningKey) -> None:
     signer = notes.Signer.load(f"presspool/{NAME}", key.secret, kind=notes.NOTE)
-    Ledger.create(home / "ledger.db", signer=signer, order=6, unit="reader", delta=1e-5,
-                  caps=Caps(epsilon_max=8.0)).close()  # fmt: skip
+    Ledger.create(
+        home / "ledger.db",
+        signer=signer,
+        order=6,
+        unit="reader",
+        delta=1e-5,
+        caps=Caps(epsilon_max=8.0),
+    ).close()
 
 
 def _found(outlet: Identity, run: Path) -> dict[str, Finding]:
@@ -96,9 +102,14 @@ def test_an_outlet_that_is_ready_has_no_fault_and_no_warning(outlet: Identity, r
 
 @pytest.mark.parametrize(
     ("ahead", "state", "side"),
-    [(30, OK, "behind"), (1800, WARNING, "behind"), (-1800, WARNING, "ahead"),
-     (5000, FAULT, "behind"), (-5000, FAULT, "ahead")],
-)  # fmt: skip
+    [
+        (30, OK, "behind"),
+        (1800, WARNING, "behind"),
+        (-1800, WARNING, "ahead"),
+        (5000, FAULT, "behind"),
+        (-5000, FAULT, "ahead"),
+    ],
+)
 def test_a_clock_that_is_wrong_is_found(
     pool: Pool, outlet: Identity, run: Path, ahead: float, state: str, side: str
 ) -> None:

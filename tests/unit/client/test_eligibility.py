@@ -156,9 +156,11 @@ def test_an_erased_reader_is_left_out_whatever_comes_back(
 
 
 def test_who_is_erased_while_a_round_begins_is_left_out_or_noted(
-    register: Register, settings: OutletSettings, contract: Contract,
+    register: Register,
+    settings: OutletSettings,
+    contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """`erase` excludes, then looks. Here it comes between reading and noting, and just after."""
     note, erased = Register.note, list[str]()
 
@@ -194,9 +196,11 @@ BREAK = (lose_the_key, let_others_read_the_key, spoil_an_exclusion)
 
 @pytest.mark.parametrize("how", BREAK, ids=lambda how: how.__name__)
 def test_where_the_erased_cannot_be_told_apart_nobody_is_trained_on(
-    how: Callable[[Register], None], register: Register, settings: OutletSettings,
+    how: Callable[[Register], None],
+    register: Register,
+    settings: OutletSettings,
     contract: Contract,
-) -> None:  # fmt: skip
+) -> None:
     register.exclude(CANARY)
     how(register)
     assert eligible(register, settings, contract).readers == 0
@@ -204,9 +208,11 @@ def test_where_the_erased_cannot_be_told_apart_nobody_is_trained_on(
 
 @pytest.mark.parametrize("how", BREAK[:2], ids=lambda how: how.__name__)
 def test_where_nobody_is_erased_a_broken_register_changes_nothing(
-    how: Callable[[Register], None], register: Register, settings: OutletSettings,
+    how: Callable[[Register], None],
+    register: Register,
+    settings: OutletSettings,
     contract: Contract,
-) -> None:  # fmt: skip
+) -> None:
     eligible(register, settings, contract)
     how(register)
     assert texts(eligible(register, settings, contract)) == NAMES

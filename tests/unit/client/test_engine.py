@@ -277,9 +277,12 @@ def test_a_layer_called_twice_gets_the_sum_of_both_calls(dropout: float) -> None
 
     torch.manual_seed(0)
     lora = LoraConfig(
-        r=2, target_modules=["shared"], init_lora_weights=False, modules_to_save=["head"],
+        r=2,
+        target_modules=["shared"],
+        init_lora_weights=False,
+        modules_to_save=["head"],
         lora_dropout=dropout,
-    )  # fmt: skip
+    )
     model = get_peft_model(Twice(), lora)
     x = torch.randn(3, 5, 4)
     torch.manual_seed(1)

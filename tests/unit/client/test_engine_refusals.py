@@ -233,9 +233,12 @@ def test_an_adapter_that_the_loss_does_not_use() -> None:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
         intermediate_size=24,
-    )  # fmt: skip
+    )
     with_pooler = Classifier(BertModel(config))  # whose output the classifier never looks at
     model = get_peft_model(with_pooler, LoraConfig(target_modules=["query", "pooler.dense"]))
     ids = torch.ones(3, 5, dtype=torch.int64)

@@ -20,9 +20,13 @@ def lora_layer(kind: str = "linear", bias: bool = True, **lora: Any) -> Any:
     torch.manual_seed(0)
     base = Conv1D(OUTPUTS, INPUTS) if kind == "conv1d" else nn.Linear(INPUTS, OUTPUTS, bias=bias)
     config = LoraConfig(
-        r=RANK, lora_alpha=5, target_modules=["0"], init_lora_weights=False,
-        fan_in_fan_out=kind == "conv1d", **lora,
-    )  # fmt: skip
+        r=RANK,
+        lora_alpha=5,
+        target_modules=["0"],
+        init_lora_weights=False,
+        fan_in_fan_out=kind == "conv1d",
+        **lora,
+    )
     return get_peft_model(nn.Sequential(base), config).base_model.model[0]
 
 

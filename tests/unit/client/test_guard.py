@@ -29,12 +29,15 @@ PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
 def offered(**changes: Any) -> Contract:
     """A frozen contract that `allowing()` takes; nothing of it is loaded."""
     body: dict[str, Any] = {
-        "name": "offer", "model": PIN, "task": {"labels": ["a", "b"]},
-        "adapter": {"targets": ["query"]}, "federation": {"rounds": 2, "local_steps": 5},
+        "name": "offer",
+        "model": PIN,
+        "task": {"labels": ["a", "b"]},
+        "adapter": {"targets": ["query"]},
+        "federation": {"rounds": 2, "local_steps": 5},
         "outlets": {"north-post": 900, "south-echo": 800},
         "privacy": {"noise_multiplier": 2.0, "clip": 1.0, "sampling_rate": 0.1},
         "optimizer": {"learning_rate": 0.1},
-    }  # fmt: skip
+    }
     return parse_contract(body).replace(**changes)
 
 
@@ -136,8 +139,15 @@ def test_every_word_of_the_guard_travels_and_is_written_down() -> None:
     assert set(GUARD_REASONS) <= set(REASONS)
     assert len(REASONS) == len(set(REASONS))
     for reason in REASONS:
-        made = build_entry(Refusal, seq=1, day="2026-01-05", run="sha256:" + "0" * 64,
-                           reason=reason, charge=0, free=0)  # fmt: skip
+        made = build_entry(
+            Refusal,
+            seq=1,
+            day="2026-01-05",
+            run="sha256:" + "0" * 64,
+            reason=reason,
+            charge=0,
+            free=0,
+        )
         assert parse_entry(made.canonical()) == made
     with pytest.raises(EvidenceError):
         parse_entry(made.canonical().replace(made.reason.encode(), b"readers"))
@@ -147,9 +157,12 @@ def test_every_word_of_the_guard_travels_and_is_written_down() -> None:
 
 
 @given(
-    rounds=st.integers(1, 400), steps=st.integers(1, 40), q=st.floats(0.001, 1),
-    sigma=st.floats(0.3, 5), outlets=st.integers(1, 4),
-)  # fmt: skip
+    rounds=st.integers(1, 400),
+    steps=st.integers(1, 40),
+    q=st.floats(0.001, 1),
+    sigma=st.floats(0.3, 5),
+    outlets=st.integers(1, 4),
+)
 def test_whatever_is_admitted_keeps_every_rule(
     rounds: int, steps: int, q: float, sigma: float, outlets: int
 ) -> None:
@@ -161,9 +174,13 @@ def test_whatever_is_admitted_keeps_every_rule(
     )
     # The slow oracle: every bound written out by hand, ε only where the others hold.
     keeps = (
-        rounds <= 200 and rounds * steps <= 2000 and q <= 1 and sigma >= 0.5 and outlets >= 2
+        rounds <= 200
+        and rounds * steps <= 2000
+        and q <= 1
+        and sigma >= 0.5
+        and outlets >= 2
         and contract.plan.epsilon() <= 8.0
-    )  # fmt: skip
+    )
     assert (code_of(contract, policy) is None) == keeps
 
 

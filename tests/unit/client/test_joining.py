@@ -52,8 +52,14 @@ def test_a_token_comes_back_from_its_text_and_through_mail_programs(pool: Pool) 
 def test_a_token_that_was_cut_or_mistyped_is_told_from_a_false_one(pool: Pool) -> None:
     text = pool.invite(NAME).encode()
     at = len(text) // 2
-    for damaged in (text[:-1], text[:at], text[:at] + text[at + 1 :], PREFIX, PREFIX + ".",
-                    text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]):  # fmt: skip
+    for damaged in (
+        text[:-1],
+        text[:at],
+        text[:at] + text[at + 1 :],
+        PREFIX,
+        PREFIX + ".",
+        text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :],
+    ):
         with pytest.raises(InputError, match="cut short or changed"):
             Token.parse(damaged)
     for other in ("", "x", text[3:], text.replace("-1.", "-2.", 1), text * 10):
@@ -209,9 +215,13 @@ def test_what_others_may_read_or_have_changed_is_refused(pool: Pool, tmp_path: P
     with pytest.raises(InputError, match="chmod 600"):
         Identity.read(home)
     (folder / "tls.key").chmod(0o600)
-    for name, content in (("certificate.pem", b"x"), ("coordinator.json", b"{}"),
-                          ("root.pem", b""), ("tls.key", make_key()),
-                          ("update.key", b"00")):  # fmt: skip
+    for name, content in (
+        ("certificate.pem", b"x"),
+        ("coordinator.json", b"{}"),
+        ("root.pem", b""),
+        ("tls.key", make_key()),
+        ("update.key", b"00"),
+    ):
         (folder / name).write_bytes(content)
         with pytest.raises(InputError):
             Identity.read(home)

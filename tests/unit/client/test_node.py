@@ -441,9 +441,13 @@ def test_a_task_that_was_put_off_is_trained_as_soon_as_what_it_waits_for_is_ther
     task, trainer = hand_out(pool), Patient(1)
     with Spool.open(pool.folder / "patient") as spool:
         node = Node(
-            identity=made_outlet(NORTH), spool=spool, link=pool.link(NORTH), trainer=trainer,
-            position=lambda _: POSITION, backoff=LongWait(),
-        )  # fmt: skip
+            identity=made_outlet(NORTH),
+            spool=spool,
+            link=pool.link(NORTH),
+            trainer=trainer,
+            position=lambda _: POSITION,
+            backoff=LongWait(),
+        )
         working = threading.Thread(target=node.run)
         working.start()
         eventually(lambda: len(trainer.messages) == 1)

@@ -25,9 +25,14 @@ TWO = {"adapter": 0.3, "head": 0.4}
 
 def plan(**changes: Any) -> PrivacyPlan:
     values: dict[str, Any] = {
-        "unit": "reader", "noise_multiplier": 0.0, "clip": {"all": 1.0}, "sampling_rate": 0.25,
-        "records_per_reader": 1, "steps": 3, "delta": 1e-5,
-    }  # fmt: skip
+        "unit": "reader",
+        "noise_multiplier": 0.0,
+        "clip": {"all": 1.0},
+        "sampling_rate": 0.25,
+        "records_per_reader": 1,
+        "steps": 3,
+        "delta": 1e-5,
+    }
     return PrivacyPlan(**values | changes)
 
 
@@ -89,8 +94,10 @@ def test_clipping_agrees_with_opacus() -> None:
     rows, ours = gradients(9), private(plan())
     theirs = DPOptimizer(
         torch.optim.SGD([torch.nn.Parameter(torch.zeros(row.shape[1:])) for row in rows], lr=1.0),
-        noise_multiplier=0.0, max_grad_norm=1.0, expected_batch_size=10,
-    )  # fmt: skip
+        noise_multiplier=0.0,
+        max_grad_norm=1.0,
+        expected_batch_size=10,
+    )
     for p, row in zip(theirs.params, rows, strict=True):
         p.grad_sample = row.clone()
     theirs.clip_and_accumulate()
@@ -222,9 +229,12 @@ def test_momentum_and_adam_see_the_privatised_gradient_only() -> None:
     ):
         parameter = torch.nn.Parameter(torch.zeros(5))
         optimizer = ReaderOptimizer(
-            inner([parameter]), plan=plan(noise_multiplier=1.0), groups={"all": [parameter]},
-            population=40, random=SecureRandom.deterministic(1),
-        )  # fmt: skip
+            inner([parameter]),
+            plan=plan(noise_multiplier=1.0),
+            groups={"all": [parameter]},
+            population=40,
+            random=SecureRandom.deterministic(1),
+        )
         parameter.grad_sample = torch.full((3, 5), 1e3)  # type: ignore[attr-defined]
         optimizer.accumulate()
         seen: list[Tensor] = []
@@ -233,9 +243,11 @@ def test_momentum_and_adam_see_the_privatised_gradient_only() -> None:
         )
         optimizer.finish_step()
         (expected,) = add_noise(
-            [torch.full((5,), 3 / math.sqrt(5))], noise_multiplier=1.0, sensitivity=1.0,
+            [torch.full((5,), 3 / math.sqrt(5))],
+            noise_multiplier=1.0,
+            sensitivity=1.0,
             random=SecureRandom.deterministic(1),
-        )  # fmt: skip
+        )
         torch.testing.assert_close(seen[0], (expected / 10).float(), atol=1e-5, rtol=1e-5)
 
 
@@ -290,15 +302,20 @@ def test_groups_must_be_the_plans_and_cover_everything_once() -> None:
     ):
         with pytest.raises(PlanError, match="clip groups"):
             ReaderOptimizer(
-                torch.optim.SGD([first, second], lr=1.0), plan=plan(), groups=groups,
-                population=40, random=SecureRandom.deterministic(1),
-            )  # fmt: skip
+                torch.optim.SGD([first, second], lr=1.0),
+                plan=plan(),
+                groups=groups,
+                population=40,
+                random=SecureRandom.deterministic(1),
+            )
     with pytest.raises(PlanError, match="clip groups"):
         ReaderOptimizer(
-            torch.optim.SGD([first, second], lr=1.0), plan=plan(clip=TWO),
-            groups={"adapter": [first, second], "head": [second]}, population=40,
+            torch.optim.SGD([first, second], lr=1.0),
+            plan=plan(clip=TWO),
+            groups={"adapter": [first, second], "head": [second]},
+            population=40,
             random=SecureRandom.deterministic(1),
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("readers", [1, 64, 3000])

@@ -36,9 +36,11 @@ def test_the_example_is_the_defaults(tmp_path: Path) -> None:
 
 def test_the_examples_commented_parts_are_right_too() -> None:
     lines = [
-        line.removeprefix("# ") if line.startswith(("# [", "# start", "# end", "# zone", "# max"))
-        else line for line in EXAMPLE.splitlines()
-    ]  # fmt: skip
+        line.removeprefix("# ")
+        if line.startswith(("# [", "# start", "# end", "# zone", "# max"))
+        else line
+        for line in EXAMPLE.splitlines()
+    ]
     policy = parse_policy(tomllib.loads("\n".join(lines)))
     assert policy.max_epsilon_per_period == 6.0
     assert policy.quiet_hours is not None
@@ -72,8 +74,10 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
         ({"max_steps": 0}, "policy.toml max_steps"),
         ({"min_noise_multiplier": -1}, "policy.toml min_noise_multiplier"),
         ({"base_models": []}, "policy.toml base_models"),
-        ({"base_models": [{"name": "x", "weights": "sha256:1", "tokenizer": "sha256:2"}]},
-         "weights"),
+        (
+            {"base_models": [{"name": "x", "weights": "sha256:1", "tokenizer": "sha256:2"}]},
+            "weights",
+        ),
         ({"base_models": [{"nam": "x"}]}, "did you mean 'name'"),
         ({"tasks": ["generation"]}, "classification"),
         ({"period": "week"}, "'year', 'quarter' or 'month'"),
@@ -81,14 +85,16 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
         ({"quiet_hours": {"start": "22:00", "end": "22:00", "zone": "utc"}}, "are the same"),
         ({"quiet_hours": {"start": "22:00Z", "end": "06:00", "zone": "utc"}}, "without an offset"),
         ({"quiet_hours": {"start": "25:00", "end": "06:00", "zone": "utc"}}, "[quiet_hours] start"),
-        ({"quiet_hours": {"from": "22:00", "start": "1:00", "end": "06:00", "zone": "utc"}},
-         "unknown key"),
+        (
+            {"quiet_hours": {"from": "22:00", "start": "1:00", "end": "06:00", "zone": "utc"}},
+            "unknown key",
+        ),
         ({"manual_approval": "no"}, "manual_approval"),
         ({"max_steps": True}, "policy.toml max_steps"),
         ({"max_steps": "10"}, "policy.toml max_steps"),
         ({"max_epsilon_per_run": True}, "policy.toml max_epsilon_per_run"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_said(body: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_policy(body)
@@ -129,14 +135,23 @@ def test_periods_are_named_as_the_ledger_names_them() -> None:
     assert names == ["2026", "2026-Q4", "2026-11"]
     quarters = [period_of(date(2026, month, 1), "quarter")[-1] for month in range(1, 13)]
     assert "".join(quarters) == "111222333444"
-    event = {"type": "self_composed", "count": 1, "event": {"type": "gaussian",
-             "noise_multiplier": 1.0}}  # fmt: skip
+    event = {
+        "type": "self_composed",
+        "count": 1,
+        "event": {"type": "gaussian", "noise_multiplier": 1.0},
+    }
     for name in names:
         made = entries.Reserve.model_validate_json(
             entries.Reserve.model_construct(
-                seq=1, day="2026-11-23", reservation="0" * 32, run="sha256:" + "0" * 64,
-                unit="reader", period=name, datasets=("0" * 32,), charge=1,
+                seq=1,
+                day="2026-11-23",
+                reservation="0" * 32,
+                run="sha256:" + "0" * 64,
+                unit="reader",
+                period=name,
+                datasets=("0" * 32,),
+                charge=1,
                 event=events.SelfComposed.model_validate(event),
             ).model_dump_json()
-        )  # fmt: skip
+        )
         assert made.period == name

@@ -38,16 +38,20 @@ def update(scale: float = 1.0) -> AdapterUpdate:
     delta = {
         name: (array * (scale / norm(delta))).astype(np.float32) for name, array in delta.items()
     }
-    return AdapterUpdate(outlet="north-post", round=2, contract="sha256:0", base="sha256:1",
-                         delta=delta)  # fmt: skip
+    return AdapterUpdate(
+        outlet="north-post", round=2, contract="sha256:0", base="sha256:1", delta=delta
+    )
 
 
 def test_what_goes_in_below_the_cap_comes_out(task: Message) -> None:
     sent = update(0.9)
     got = unpack_update(release(sent, norm_cap=1.0, reply_to=task).content)
     assert (got.outlet, got.round, got.contract, got.base) == (
-        "north-post", 2, "sha256:0", "sha256:1",
-    )  # fmt: skip
+        "north-post",
+        2,
+        "sha256:0",
+        "sha256:1",
+    )
     assert list(got.delta) == ["a", "b"]
     assert all(np.array_equal(got.delta[name], sent.delta[name]) for name in sent.delta)
 
@@ -78,11 +82,22 @@ def test_releasing_leaves_the_update_itself_alone(task: Message) -> None:
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        (ContractError, 1), (ModelError, 2), (EngineError, 3), (InputError, 4), (DataError, 4),
-        (FolderError, 4), (PlanError, 5), (PressPoolError, 5), (StorageError, 5),
-        (ValueError, 5), (KeyError, 5), (MemoryError, 5), (RecursionError, 5), (OSError, 5),
+        (ContractError, 1),
+        (ModelError, 2),
+        (EngineError, 3),
+        (InputError, 4),
+        (DataError, 4),
+        (FolderError, 4),
+        (PlanError, 5),
+        (PressPoolError, 5),
+        (StorageError, 5),
+        (ValueError, 5),
+        (KeyError, 5),
+        (MemoryError, 5),
+        (RecursionError, 5),
+        (OSError, 5),
     ],
-)  # fmt: skip
+)
 def test_a_failure_is_one_code_of_the_list(kind: type[Exception], code: int, task: Message) -> None:
     error = kind(f"reader {CANARY} wrote {CANARY}")
     error.__cause__ = DataError(CANARY, where=CANARY, got=CANARY)

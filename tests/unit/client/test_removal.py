@@ -25,11 +25,15 @@ from presspool.common.tables import Columns
 
 NAMES = Columns(reader="user id", text="title", label="topic")
 ROWS = [
-    ("ann", "Cup final", "sport"), ("bob", 'He said "no", twice', "news"),
-    ("Ann", "Ann is not ann", "news"), ("ann", "Line\nbreak, and a comma", "sport"),
-    ("ann2", "Gold", "sport"), ("", "nobody's", "news"), ("zoë", "ann", "news"),
+    ("ann", "Cup final", "sport"),
+    ("bob", 'He said "no", twice', "news"),
+    ("Ann", "Ann is not ann", "news"),
+    ("ann", "Line\nbreak, and a comma", "sport"),
+    ("ann2", "Gold", "sport"),
+    ("", "nobody's", "news"),
+    ("zoë", "ann", "news"),
     ("ann", "Über", "sport"),
-]  # fmt: skip
+]
 KEPT = [row for row in ROWS if row[0] != "ann"]
 
 
@@ -59,8 +63,10 @@ def parquet_of(rows: Sequence[tuple[str, ...]]) -> bytes:
 
 
 MAKERS: dict[str, Callable[[Sequence[tuple[str, ...]]], bytes]] = {
-    ".csv": csv_of, ".jsonl": json_of, ".parquet": parquet_of,
-}  # fmt: skip
+    ".csv": csv_of,
+    ".jsonl": json_of,
+    ".parquet": parquet_of,
+}
 
 
 def write(folder: Path, ending: str) -> Path:
@@ -216,9 +222,14 @@ def test_what_a_kill_left_behind_is_cleared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("none.csv", None), ("readers.txt", b"x"), ("empty.csv", b""), ("readers.csv", b"a,b\n1,2\n"),
-     ("broken.parquet", b"PAR1 and no more")],
-)  # fmt: skip
+    [
+        ("none.csv", None),
+        ("readers.txt", b"x"),
+        ("empty.csv", b""),
+        ("readers.csv", b"a,b\n1,2\n"),
+        ("broken.parquet", b"PAR1 and no more"),
+    ],
+)
 def test_a_file_that_cannot_be_read_says_so(name: str, data: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / name
     if data is not None:
@@ -251,9 +262,10 @@ def test_a_copy_that_loses_a_neighbour_is_not_kept(
     """The planted mistake: ids are compared without their case."""
     right = removal._is_of
     monkeypatch.setattr(
-        removal, "_is_of",
+        removal,
+        "_is_of",
         lambda line, column, reader: right(line, column, reader) or b'"Ann"' in line,
-    )  # fmt: skip
+    )
     check_untouched(write(tmp_path, ".jsonl"), "would not have stayed")
 
 
@@ -267,8 +279,10 @@ def test_a_copy_that_keeps_a_record_is_not_kept(
 words = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=8)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ann", "bob", 'q"', "x,y"]), words, words), max_size=12),
-       st.sampled_from(["\n", "\r\n"]))  # fmt: skip
+@given(
+    st.lists(st.tuples(st.sampled_from(["ann", "bob", 'q"', "x,y"]), words, words), max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+)
 @settings(max_examples=60, deadline=None)
 def test_any_table_keeps_its_other_records(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], end: str

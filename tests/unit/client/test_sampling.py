@@ -72,9 +72,11 @@ def test_an_empty_sample_is_a_normal_result() -> None:
 
 def test_at_rate_one_everybody_is_in_with_at_most_k_records() -> None:
     sample = draw(
-        offsets_of(1, 4, 2, 9), rate=1.0, records_per_reader=3,
+        offsets_of(1, 4, 2, 9),
+        rate=1.0,
+        records_per_reader=3,
         random=SecureRandom.deterministic(1),
-    )  # fmt: skip
+    )
     assert sample.readers == 4
     assert np.bincount(sample.reader_of).tolist() == [1, 3, 2, 3]
     owners = np.searchsorted(offsets_of(1, 4, 2, 9), sample.records, side="right") - 1

@@ -116,10 +116,15 @@ def _nothing_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "defect",
     [
-        _untrained_layer, _no_clipping, _half_the_noise, _noise_divided_by_the_batch_twice,
-        _uncounted_steps, _lossy_saving, _nothing_saved,
+        _untrained_layer,
+        _no_clipping,
+        _half_the_noise,
+        _noise_divided_by_the_batch_twice,
+        _uncounted_steps,
+        _lossy_saving,
+        _nothing_saved,
     ],
-)  # fmt: skip
+)
 def test_every_planted_defect_stops_the_outlet(
     contract: Contract, monkeypatch: pytest.MonkeyPatch, defect: Any
 ) -> None:

@@ -128,9 +128,10 @@ def test_records_are_the_units_where_the_contract_says_so(bench: Bench) -> None:
     alone = []
     for record in range(records):
         one = Readers(
-            text=bench.readers.text.slice(record, 1), label=bench.readers.label[[record]],
+            text=bench.readers.text.slice(record, 1),
+            label=bench.readers.label[[record]],
             offsets=np.array([0, 1]),
-        )  # fmt: skip
+        )
         alone.append(clipped_sum(bench, one, everyone(bench.contract, clip=0.2)))
     assert max(np.linalg.norm(one) for one in alone) <= 0.2 * (1 + 1e-5)
     np.testing.assert_allclose(together, np.sum(alone, axis=0), atol=2e-6)
@@ -165,11 +166,15 @@ def test_the_physical_batch_does_not_change_the_result(bench: Bench, physical_re
     contract = bench.contract.replace(privacy={"sampling_rate": 0.7})
     deltas = [
         training.train_round(
-            bench.model, bench.state, bench.readers, contract, bench.work(),
+            bench.model,
+            bench.state,
+            bench.readers,
+            contract,
+            bench.work(),
             Compute(device="cpu", physical_readers=size),
         )
         for size in (64, physical_readers)
-    ]  # fmt: skip
+    ]
     for name in deltas[0]:
         np.testing.assert_allclose(deltas[0][name], deltas[1][name], atol=2e-6)
 

@@ -31,9 +31,18 @@ def test_a_name_that_cannot_be_shown_approves_nothing(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"yes", b"[]", b"{}", b'{"by":"x"}', b'{"by":"x","day":"soon"}', b"\xff", b"[" * 9000,
-     b'{"by":"a\\u001bb","day":"2026-01-05"}'],
-)  # fmt: skip
+    [
+        b"",
+        b"yes",
+        b"[]",
+        b"{}",
+        b'{"by":"x"}',
+        b'{"by":"x","day":"soon"}',
+        b"\xff",
+        b"[" * 9000,
+        b'{"by":"a\\u001bb","day":"2026-01-05"}',
+    ],
+)
 def test_a_strange_file_names_nobody(tmp_path: Path, data: bytes) -> None:
     assert Approval.decode(RUN, data).by == ""
     approvals = Approvals(tmp_path)

@@ -53,10 +53,14 @@ def test_each_kind_is_told_by_its_unit_and_name() -> None:
     server = issue_server(ROOT, "pool.example.org", now=NOW).certificate
     invitation = issue_invitation(ROOT, "ab" * 16, now=NOW, until=NOW + 60).certificate
     outlet = issue_outlet(ROOT, "daily-bugle", REQUEST, now=NOW)
-    assert [(read_certificate(pem).kind, read_certificate(pem).name)
-            for pem in (server, invitation, outlet)] == [
-        ("coordinator", "pool.example.org"), ("invitation", "ab" * 16), ("outlet", "daily-bugle"),
-    ]  # fmt: skip
+    assert [
+        (read_certificate(pem).kind, read_certificate(pem).name)
+        for pem in (server, invitation, outlet)
+    ] == [
+        ("coordinator", "pool.example.org"),
+        ("invitation", "ab" * 16),
+        ("outlet", "daily-bugle"),
+    ]
 
 
 def test_an_outlet_lives_thirty_days_and_began_early_for_clocks_that_are_late() -> None:
@@ -106,8 +110,10 @@ def test_a_server_serves_its_host_only_and_calls_nobody() -> None:
     assert list(usage.value) == [x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]
 
 
-@pytest.mark.parametrize(("host", "kind"), [("127.0.0.1", x509.IPAddress), ("::1", x509.IPAddress),
-                                            ("localhost", x509.DNSName)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "kind"),
+    [("127.0.0.1", x509.IPAddress), ("::1", x509.IPAddress), ("localhost", x509.DNSName)],
+)
 def test_a_server_is_named_by_address_or_dns_name(
     host: str, kind: type[x509.IPAddress | x509.DNSName]
 ) -> None:
@@ -123,10 +129,18 @@ def test_a_host_that_certificates_cannot_hold_is_bad_input() -> None:
 
 
 def test_a_request_brings_its_key_and_nothing_else() -> None:
-    builder = x509.CertificateSigningRequestBuilder().subject_name(
-        x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, "coordinator"),
-                   x509.NameAttribute(x509.NameOID.COMMON_NAME, "tribune")])
-    ).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)  # fmt: skip
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(
+            x509.Name(
+                [
+                    x509.NameAttribute(x509.NameOID.ORGANIZATIONAL_UNIT_NAME, "coordinator"),
+                    x509.NameAttribute(x509.NameOID.COMMON_NAME, "tribune"),
+                ]
+            )
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
     key = ec.generate_private_key(ec.SECP256R1())
     greedy = builder.sign(key, SHA256()).public_bytes(serialization.Encoding.DER)
     pem = issue_outlet(ROOT, "daily-bugle", greedy, now=NOW)
@@ -200,8 +214,13 @@ def test_an_outlet_accepts_its_own_certificate_only() -> None:
         },
     }
     for change in wrong.values():
-        given_ = {"pem": OUTLET_PEM, "root": ROOT.certificate, "name": "daily-bugle", "key": KEY,
-                  **change}  # fmt: skip
+        given_ = {
+            "pem": OUTLET_PEM,
+            "root": ROOT.certificate,
+            "name": "daily-bugle",
+            "key": KEY,
+            **change,
+        }
         with pytest.raises(EvidenceError, match="somebody else"):
             check_outlet(**given_)  # type: ignore[arg-type]
 

@@ -14,26 +14,47 @@ from presspool.common.results import OutletResult, RoundResult, RunResult, write
 
 
 def a_run(
-    *, accuracy: float | None = 0.5, epsilon: float | None = 3.0, delta: float | None = 1e-5,
-    unit: Any = "reader", contract: Any = None, **changes: Any,
-) -> RunResult:  # fmt: skip
+    *,
+    accuracy: float | None = 0.5,
+    epsilon: float | None = 3.0,
+    delta: float | None = 1e-5,
+    unit: Any = "reader",
+    contract: Any = None,
+    **changes: Any,
+) -> RunResult:
     rounds = tuple(
         RoundResult(
-            round=number, accuracy=accuracy, macro_f1=0.25, loss=1.125, bytes_up=1000 * number,
-            bytes_down=500 * number, seconds=1.0, epsilon=epsilon and epsilon * number / 2,
-            outlets=("north",) if number else (), refused={},
+            round=number,
+            accuracy=accuracy,
+            macro_f1=0.25,
+            loss=1.125,
+            bytes_up=1000 * number,
+            bytes_down=500 * number,
+            seconds=1.0,
+            epsilon=epsilon and epsilon * number / 2,
+            outlets=("north",) if number else (),
+            refused={},
         )
         for number in range(3)
-    )  # fmt: skip
+    )
     outlet = OutletResult(
         name="north", population=50, weight=1.0, epsilon=epsilon, delta=delta, unit=unit, steps=9
     )
     body: dict[str, Any] = {
-        "name": "autumn", "contract_digest": "sha256:" + "0a" * 32, "status": "complete",
-        "deterministic": False, "rounds": rounds, "outlets": (outlet,), "adapter_sha256": None,
-        "statement": "a statement", "trust": "local", "accountant": "dp_accounting",
-        "seconds": 42.0, "versions": {}, "contract": contract or {"seed": 1},
-    }  # fmt: skip
+        "name": "autumn",
+        "contract_digest": "sha256:" + "0a" * 32,
+        "status": "complete",
+        "deterministic": False,
+        "rounds": rounds,
+        "outlets": (outlet,),
+        "adapter_sha256": None,
+        "statement": "a statement",
+        "trust": "local",
+        "accountant": "dp_accounting",
+        "seconds": 42.0,
+        "versions": {},
+        "contract": contract or {"seed": 1},
+    }
     return RunResult(**(body | changes))
 
 
@@ -94,11 +115,19 @@ def test_notes_say_only_what_applies(root: Path, tmp_path: Path) -> None:
 
 def test_differences_are_the_contract_keys_whose_values_differ(tmp_path: Path) -> None:
     contracts: list[dict[str, Any]] = [
-        {"seed": 1, "privacy": {"epsilon": 3, "clip": 1.0}, "adapter": {"targets": ["q", "v"]},
-         "outlets": [{"name": "NRC", "population": 9}, {"name": "Le Monde", "population": 5}]},
-        {"seed": 1, "privacy": {"epsilon": "inf"}, "adapter": {"targets": ["q"]},
-         "outlets": [{"name": "Le Monde", "population": 6}, {"name": "NRC", "population": 9}]},
-    ]  # fmt: skip
+        {
+            "seed": 1,
+            "privacy": {"epsilon": 3, "clip": 1.0},
+            "adapter": {"targets": ["q", "v"]},
+            "outlets": [{"name": "NRC", "population": 9}, {"name": "Le Monde", "population": 5}],
+        },
+        {
+            "seed": 1,
+            "privacy": {"epsilon": "inf"},
+            "adapter": {"targets": ["q"]},
+            "outlets": [{"name": "Le Monde", "population": 6}, {"name": "NRC", "population": 9}],
+        },
+    ]
     for name, contract in zip("ab", contracts, strict=True):
         write_result(tmp_path / name, a_run(contract=contract))
     comparison = compare([tmp_path / "a", tmp_path / "b"])
@@ -169,7 +198,7 @@ def test_nothing_to_compare_and_missing_runs_are_told(root: Path) -> None:
         ({"o": [{"name": "x", "n": 1}]}, {"o.x.n": 1}),
         ({"o": [{"name": "x"}, {"name": "x"}]}, {"o": [{"name": "x"}, {"name": "x"}]}),
     ],
-)  # fmt: skip
+)
 def test_dotted_keys_are_toml_keys_and_never_collide(
     contract: dict[str, Any], keys: dict[str, Any]
 ) -> None:

@@ -30,8 +30,10 @@ def test_without_a_terminal_a_line_comes_now_and_then_and_at_the_end(
             advance()
     said = capsys.readouterr()
     assert [line.split(" ", 1)[1] for line in said.err.splitlines()] == [
-        "trials: 10 of 25", "trials: 20 of 25", "trials: 25 of 25",
-    ]  # fmt: skip
+        "trials: 10 of 25",
+        "trials: 20 of 25",
+        "trials: 25 of 25",
+    ]
     assert said.out == ""
 
 

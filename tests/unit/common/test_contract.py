@@ -125,10 +125,11 @@ def test_canonical_json_round_trips_and_digests_agree(
 ) -> None:
     contract = parse_contract(
         example(
-            seed=seed, outlets={"a": population},
+            seed=seed,
+            outlets={"a": population},
             privacy={"noise_multiplier": sigma, "sampling_rate": rate, "clip": clip},
         )
-    )  # fmt: skip
+    )
     again = parse_contract(json.loads(contract.canonical()))
     assert again == contract
     assert again.canonical() == contract.canonical()
@@ -139,9 +140,12 @@ def test_key_order_does_not_matter_and_every_value_does() -> None:
     shuffled = dict(reversed(list(copy.deepcopy(body).items())))
     assert parse_contract(body).digest == parse_contract(shuffled).digest
     changed = [
-        example(seed=1), example(outlets={"daily-bugle": 1001}), example(adapter={"rank": 4}),
-        example(privacy={"sampling_rate": 0.16}), example(optimizer={"momentum": 0.5}),
-    ]  # fmt: skip
+        example(seed=1),
+        example(outlets={"daily-bugle": 1001}),
+        example(adapter={"rank": 4}),
+        example(privacy={"sampling_rate": 0.16}),
+        example(optimizer={"momentum": 0.5}),
+    ]
     digests = {parse_contract(b).digest for b in [body, *changed]}
     assert len(digests) == len(changed) + 1
 

@@ -48,8 +48,18 @@ def test_a_header_binds_all_that_an_exchange_consists_of() -> None:
 
 def test_a_task_id_depends_on_run_round_and_outlet_and_on_nothing_else() -> None:
     assert task_id("r", 1, "a") == task_id("r", 1, "a")
-    assert len({task_id("r", 1, "a"), task_id("r", 2, "a"), task_id("r", 1, "b"),
-                task_id("s", 1, "a"), task_id("r1", 1, "a")}) == 5  # fmt: skip
+    assert (
+        len(
+            {
+                task_id("r", 1, "a"),
+                task_id("r", 2, "a"),
+                task_id("r", 1, "b"),
+                task_id("s", 1, "a"),
+                task_id("r1", 1, "a"),
+            }
+        )
+        == 5
+    )
 
 
 @pytest.mark.parametrize("position", [0, 40, -1])
@@ -92,15 +102,36 @@ def test_a_missing_field_is_refused(field: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("outlet", "North"), ("outlet", "../x"), ("outlet", 3), ("key", "0" * 15),
-        ("run", "a/b"), ("run", ""), ("run", "x" * 65), ("contract", "0" * 64), ("round", 0),
-        ("round", "1"), ("round", 1.0), ("round", True), ("round", 10_001), ("task", "0" * 32),
-        ("base", None), ("body", "sha256:" + "A" * 64), ("bytes", -1), ("bytes", 2**31),
-        ("nonce", ""), ("reserve", -1), ("reserve", True), ("root", "0" * 63), ("failure", 0),
-        ("failure", 99), ("failure", True), ("failure", "internal-error"), ("failure", 5),
+        ("outlet", "North"),
+        ("outlet", "../x"),
+        ("outlet", 3),
+        ("key", "0" * 15),
+        ("run", "a/b"),
+        ("run", ""),
+        ("run", "x" * 65),
+        ("contract", "0" * 64),
+        ("round", 0),
+        ("round", "1"),
+        ("round", 1.0),
+        ("round", True),
+        ("round", 10_001),
+        ("task", "0" * 32),
+        ("base", None),
+        ("body", "sha256:" + "A" * 64),
+        ("bytes", -1),
+        ("bytes", 2**31),
+        ("nonce", ""),
+        ("reserve", -1),
+        ("reserve", True),
+        ("root", "0" * 63),
+        ("failure", 0),
+        ("failure", 99),
+        ("failure", True),
+        ("failure", "internal-error"),
+        ("failure", 5),
         ("bytes", 0),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_refused(field: str, value: object) -> None:
     body = canonical(GOOD | {field: value})
     with pytest.raises(EvidenceError):
@@ -110,11 +141,18 @@ def test_a_wrong_value_is_refused(field: str, value: object) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        canonical(GOOD | {"more": 1}), json.dumps(GOOD).encode(), b"", b"[]", b"null", b"\xff",
-        b"[" * 5000, canonical(GOOD | {"outlet": "x" * 5000}),
-        SIGNED_UPDATE.body[:-1] + b',"bytes":4}', b'{"round":NaN}',
+        canonical(GOOD | {"more": 1}),
+        json.dumps(GOOD).encode(),
+        b"",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 5000,
+        canonical(GOOD | {"outlet": "x" * 5000}),
+        SIGNED_UPDATE.body[:-1] + b',"bytes":4}',
+        b'{"round":NaN}',
     ],
-)  # fmt: skip
+)
 def test_bytes_that_are_not_the_one_form_of_a_header_are_refused(body: bytes) -> None:
     with pytest.raises(EvidenceError):
         open_update(resigned(UPDATE_TAG, OUTLET.update, body), OUTLET.update_key)

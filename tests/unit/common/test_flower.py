@@ -105,10 +105,15 @@ def test_content_travels_as_bytes_that_are_equal_for_equal_records() -> None:
 
 def test_any_content_comes_back_record_by_record_and_array_by_array() -> None:
     arrays = ArrayRecord({name: Array(np.full(3, float(name))) for name in "2103"})
-    content = RecordDict({
-        "fields": ConfigRecord({"x": 1, "y": ["a", "b"], "z": b"\0"}), "arrays": arrays,
-        "none": ArrayRecord(), "numbers": MetricRecord({"loss": 0.5}), "empty": ConfigRecord(),
-    })  # fmt: skip
+    content = RecordDict(
+        {
+            "fields": ConfigRecord({"x": 1, "y": ["a", "b"], "z": b"\0"}),
+            "arrays": arrays,
+            "none": ArrayRecord(),
+            "numbers": MetricRecord({"loss": 0.5}),
+            "empty": ConfigRecord(),
+        }
+    )
     for read in (from_bytes, lambda data: from_stored(io.BytesIO(data))):
         again = read(to_bytes(content))
         assert to_bytes(again) == to_bytes(content)

@@ -78,10 +78,13 @@ def trained(contract: Contract, **adapter: Any) -> tuple[Any, FrozenTrunk]:
     contract = contract.replace(adapter=adapter)
     model = build(contract).eval()
     rng = np.random.default_rng(2)
-    load(model, {
-        name: rng.normal(scale=0.3, size=p.shape).astype(np.float32)
-        for name, p in trainable(model).items()
-    })  # fmt: skip
+    load(
+        model,
+        {
+            name: rng.normal(scale=0.3, size=p.shape).astype(np.float32)
+            for name, p in trainable(model).items()
+        },
+    )
     return model, FrozenTrunk(model, contract)
 
 

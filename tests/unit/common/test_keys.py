@@ -52,9 +52,14 @@ def test_a_flipped_bit_in_a_signature_is_noticed(bit: int) -> None:
 
 @pytest.mark.parametrize(
     ("public", "signature"),
-    [(b"", bytes(64)), (bytes(31), bytes(64)), (PUBLIC, b""), (PUBLIC, bytes(65)),
-     (bytes(32), bytes(64))],
-)  # fmt: skip
+    [
+        (b"", bytes(64)),
+        (bytes(31), bytes(64)),
+        (PUBLIC, b""),
+        (PUBLIC, bytes(65)),
+        (bytes(32), bytes(64)),
+    ],
+)
 def test_malformed_keys_and_signatures_are_evidence_errors(public: bytes, signature: bytes) -> None:
     with pytest.raises(EvidenceError):
         verify(public, TAG, b"body", signature)

@@ -21,9 +21,14 @@ from presspool.common.privacy import (
 )
 
 GOOD: dict[str, Any] = {
-    "unit": "reader", "noise_multiplier": 1.2, "clip": {"all": 1.0}, "sampling_rate": 0.15,
-    "records_per_reader": 2, "steps": 12, "delta": 1e-5,
-}  # fmt: skip
+    "unit": "reader",
+    "noise_multiplier": 1.2,
+    "clip": {"all": 1.0},
+    "sampling_rate": 0.15,
+    "records_per_reader": 2,
+    "steps": 12,
+    "delta": 1e-5,
+}
 
 
 def plan(**changes: Any) -> PrivacyPlan:

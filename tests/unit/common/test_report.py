@@ -25,33 +25,56 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'&amp;{{ 7*7 
 
 
 def a_run(
-    *, rounds: int = 3, outlets: int = 3, epsilon: float | None = 3.0, text: str = "plain",
-    measured: bool = True, **changes: Any,
-) -> RunResult:  # fmt: skip
+    *,
+    rounds: int = 3,
+    outlets: int = 3,
+    epsilon: float | None = 3.0,
+    text: str = "plain",
+    measured: bool = True,
+    **changes: Any,
+) -> RunResult:
     """A run whose accuracy rises from 20% by 10 points a round, at most to 90%."""
     names = tuple(f"{text} {number}" for number in range(outlets))
     body: dict[str, Any] = {
-        "name": text, "contract_digest": "sha256:" + "0a" * 32, "status": "complete",
+        "name": text,
+        "contract_digest": "sha256:" + "0a" * 32,
+        "status": "complete",
         "deterministic": False,
         "rounds": tuple(
             RoundResult(
-                round=number, accuracy=min(0.9, 0.2 + number / 10) if measured else None,
-                macro_f1=min(0.8, 0.1 + number / 10) if measured else None, loss=1.0,
-                bytes_up=1_000_000 if number else 0, bytes_down=2_000_000 if number else 0,
-                seconds=2.0, epsilon=None if epsilon is None else epsilon * number / rounds,
-                outlets=names[1:] if number else (), refused={names[0]: text} if number else {},
+                round=number,
+                accuracy=min(0.9, 0.2 + number / 10) if measured else None,
+                macro_f1=min(0.8, 0.1 + number / 10) if measured else None,
+                loss=1.0,
+                bytes_up=1_000_000 if number else 0,
+                bytes_down=2_000_000 if number else 0,
+                seconds=2.0,
+                epsilon=None if epsilon is None else epsilon * number / rounds,
+                outlets=names[1:] if number else (),
+                refused={names[0]: text} if number else {},
             )
             for number in range(rounds + 1)
         ),
         "outlets": tuple(
-            OutletResult(name=name, population=1234, weight=2.0, epsilon=epsilon,
-                         delta=None if epsilon is None else 1e-5, unit="reader", steps=30)
+            OutletResult(
+                name=name,
+                population=1234,
+                weight=2.0,
+                epsilon=epsilon,
+                delta=None if epsilon is None else 1e-5,
+                unit="reader",
+                steps=30,
+            )
             for name in names
         ),
-        "adapter_sha256": "1b" * 32, "statement": text, "trust": "local", "accountant": text,
-        "seconds": 75.0, "versions": {text: text},
+        "adapter_sha256": "1b" * 32,
+        "statement": text,
+        "trust": "local",
+        "accountant": text,
+        "seconds": 75.0,
+        "versions": {text: text},
         "contract": {"name": text, "privacy": {text: [text]}, "outlets": [{"name": text, "n": 1}]},
-    }  # fmt: skip
+    }
     return RunResult(**(body | changes))
 
 
@@ -275,17 +298,25 @@ def test_any_result_gives_a_whole_page(
     names = ("north", "south")
     rounds = tuple(
         RoundResult(
-            round=number, accuracy=share, macro_f1=share, loss=None, seconds=0.0, refused={},
-            bytes_up=size if number else 0, bytes_down=size // 3 if number else 0,
-            epsilon=epsilon * number / len(shares), outlets=names if number else (),
+            round=number,
+            accuracy=share,
+            macro_f1=share,
+            loss=None,
+            seconds=0.0,
+            refused={},
+            bytes_up=size if number else 0,
+            bytes_down=size // 3 if number else 0,
+            epsilon=epsilon * number / len(shares),
+            outlets=names if number else (),
         )
         for number, share in enumerate(shares)
-    )  # fmt: skip
+    )
     outlets = tuple(
-        OutletResult(name=n, population=5, weight=0.0, epsilon=epsilon, delta=1e-6,
-                     unit="reader", steps=0)
+        OutletResult(
+            name=n, population=5, weight=0.0, epsilon=epsilon, delta=1e-6, unit="reader", steps=0
+        )
         for n in names
-    )  # fmt: skip
+    )
     page = Page(render_report(replace(a_run(), rounds=rounds, outlets=outlets)))
     assert page.open == []
     _inside(page)
@@ -371,9 +402,14 @@ def test_text_and_lines_can_be_seen_on_the_paper(mode: str) -> None:
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", themes[mode == "dark"]))
     paper = _luminance(colours["paper"])
     for name, least in [
-        ("ink", 7.0), ("muted", 4.5), ("accent", 4.5), ("bad", 4.5), ("weak", 4.5),
-        ("second", 3.0), ("down", 2.5),
-    ]:  # fmt: skip
+        ("ink", 7.0),
+        ("muted", 4.5),
+        ("accent", 4.5),
+        ("bad", 4.5),
+        ("weak", 4.5),
+        ("second", 3.0),
+        ("down", 2.5),
+    ]:
         light, dark = sorted([paper, _luminance(colours[name])], reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= least, name
 

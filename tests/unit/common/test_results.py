@@ -27,30 +27,49 @@ from presspool.common.results import (
 
 def a_round(number: int = 0, **changes: Any) -> RoundResult:
     body: dict[str, Any] = {
-        "round": number, "accuracy": 0.5, "macro_f1": 0.4, "loss": 1.2, "bytes_up": 10 * number,
-        "bytes_down": 20 * number, "seconds": 1.5, "epsilon": 1.0 * number,
-        "outlets": ("north", "south") if number else (), "refused": {},
-    }  # fmt: skip
+        "round": number,
+        "accuracy": 0.5,
+        "macro_f1": 0.4,
+        "loss": 1.2,
+        "bytes_up": 10 * number,
+        "bytes_down": 20 * number,
+        "seconds": 1.5,
+        "epsilon": 1.0 * number,
+        "outlets": ("north", "south") if number else (),
+        "refused": {},
+    }
     return RoundResult(**(body | changes))
 
 
 def an_outlet(name: str, **changes: Any) -> OutletResult:
     body: dict[str, Any] = {
-        "name": name, "population": 100, "weight": 0.5, "epsilon": 2.0, "delta": 1e-5,
-        "unit": "reader", "steps": 20,
-    }  # fmt: skip
+        "name": name,
+        "population": 100,
+        "weight": 0.5,
+        "epsilon": 2.0,
+        "delta": 1e-5,
+        "unit": "reader",
+        "steps": 20,
+    }
     return OutletResult(**(body | changes))
 
 
 def a_run(**changes: Any) -> RunResult:
     body: dict[str, Any] = {
-        "name": "autumn", "contract_digest": "sha256:" + "0a" * 32, "status": "complete",
-        "deterministic": False, "rounds": (a_round(0), a_round(1), a_round(2)),
-        "outlets": (an_outlet("north"), an_outlet("south")), "adapter_sha256": "1b" * 32,
-        "statement": "(2.00, 1e-5)-DP at reader level", "trust": "local",
-        "accountant": "dp_accounting PLD 0.6", "seconds": 9.5, "versions": {"torch": "2.13.0"},
+        "name": "autumn",
+        "contract_digest": "sha256:" + "0a" * 32,
+        "status": "complete",
+        "deterministic": False,
+        "rounds": (a_round(0), a_round(1), a_round(2)),
+        "outlets": (an_outlet("north"), an_outlet("south")),
+        "adapter_sha256": "1b" * 32,
+        "statement": "(2.00, 1e-5)-DP at reader level",
+        "trust": "local",
+        "accountant": "dp_accounting PLD 0.6",
+        "seconds": 9.5,
+        "versions": {"torch": "2.13.0"},
         "contract": {"schema": 1, "privacy": {"epsilon": 2, "targets": ["query", None, 0.5]}},
-    }  # fmt: skip
+    }
     return RunResult(**(body | changes))
 
 
@@ -64,11 +83,14 @@ COUNTS = st.integers(0, 2**53 - 1)
 AMOUNTS = st.floats(0, 1e12)
 SHARES = st.none() | st.floats(0, 1)
 VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False, allow_infinity=False) | st.text(LETTERS, max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(LETTERS, max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @st.composite
@@ -79,12 +101,16 @@ def runs(draw: st.DrawFn) -> RunResult:
     epsilons = [None, *map(float, range(5))] if draw(st.booleans()) else [1.5, 3.0]
     outlets = tuple(
         OutletResult(
-            name=name, population=draw(st.integers(1, 10**9)), weight=draw(AMOUNTS),
-            epsilon=draw(st.sampled_from(epsilons)), delta=draw(st.floats(1e-12, 0.5)),
-            unit=unit, steps=draw(COUNTS),
+            name=name,
+            population=draw(st.integers(1, 10**9)),
+            weight=draw(AMOUNTS),
+            epsilon=draw(st.sampled_from(epsilons)),
+            delta=draw(st.floats(1e-12, 0.5)),
+            unit=unit,
+            steps=draw(COUNTS),
         )
         for name in names
-    )  # fmt: skip
+    )
     count = draw(st.integers(0, 5))
     amounts = sorted(draw(st.lists(AMOUNTS, min_size=count, max_size=count)))
     spent: list[float | None] = [*amounts]
@@ -92,22 +118,30 @@ def runs(draw: st.DrawFn) -> RunResult:
         spent = [0.0 if number == 0 else None for number in range(count)]
     rounds = tuple(
         RoundResult(
-            round=number, accuracy=draw(SHARES), macro_f1=draw(SHARES),
+            round=number,
+            accuracy=draw(SHARES),
+            macro_f1=draw(SHARES),
             loss=draw(st.none() | st.floats(-1e9, 1e9)),
-            bytes_up=draw(COUNTS) if number else 0, bytes_down=draw(COUNTS) if number else 0,
-            seconds=draw(AMOUNTS), epsilon=epsilon,
+            bytes_up=draw(COUNTS) if number else 0,
+            bytes_down=draw(COUNTS) if number else 0,
+            seconds=draw(AMOUNTS),
+            epsilon=epsilon,
             outlets=tuple(n for n in names if number and draw(st.booleans())),
             refused=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         )
         for number, epsilon in enumerate(spent)
-    )  # fmt: skip
+    )
     return a_run(
-        name=draw(NAMES), deterministic=draw(st.booleans()), rounds=rounds, outlets=outlets,
+        name=draw(NAMES),
+        deterministic=draw(st.booleans()),
+        rounds=rounds,
+        outlets=outlets,
         status="complete" if len(rounds) > 0 and draw(DONE) else "running",
-        adapter_sha256=draw(st.sampled_from([None, "c4" * 32])), seconds=draw(AMOUNTS),
+        adapter_sha256=draw(st.sampled_from([None, "c4" * 32])),
+        seconds=draw(AMOUNTS),
         versions=draw(st.dictionaries(NAMES, NAMES, max_size=2)),
         contract=draw(st.dictionaries(NAMES, VALUES, max_size=4)),
-    )  # fmt: skip
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -124,16 +158,42 @@ def test_reading_back_gives_the_same_result(run: RunResult) -> None:
 def test_the_file_has_exactly_the_promised_keys(tmp_path: Path) -> None:
     body = json.loads(write_result(tmp_path, a_run()).read_text("utf-8"))
     assert list(body) == [
-        "schema", "name", "contract_digest", "status", "deterministic", "rounds", "outlets",
-        "adapter_sha256", "statement", "trust", "accountant", "seconds", "versions", "contract",
-    ]  # fmt: skip
+        "schema",
+        "name",
+        "contract_digest",
+        "status",
+        "deterministic",
+        "rounds",
+        "outlets",
+        "adapter_sha256",
+        "statement",
+        "trust",
+        "accountant",
+        "seconds",
+        "versions",
+        "contract",
+    ]
     assert list(body["rounds"][0]) == [
-        "round", "accuracy", "macro_f1", "loss", "bytes_up", "bytes_down", "seconds", "epsilon",
-        "outlets", "refused",
-    ]  # fmt: skip
+        "round",
+        "accuracy",
+        "macro_f1",
+        "loss",
+        "bytes_up",
+        "bytes_down",
+        "seconds",
+        "epsilon",
+        "outlets",
+        "refused",
+    ]
     assert list(body["outlets"][0]) == [
-        "name", "population", "weight", "epsilon", "delta", "unit", "steps",
-    ]  # fmt: skip
+        "name",
+        "population",
+        "weight",
+        "epsilon",
+        "delta",
+        "unit",
+        "steps",
+    ]
 
 
 # --- what a result may claim ------------------------------------------------------------------

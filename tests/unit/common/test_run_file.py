@@ -61,9 +61,22 @@ def test_the_four_ways_to_split(partition: str) -> None:
 
 @pytest.mark.parametrize(
     "partition",
-    ["", "IID", "column:", "column", "dirichlet", "dirichlet:", "dirichlet:0", "dirichlet:-1",
-     "dirichlet:nan", "dirichlet:inf", "dirichlet:1e-9", "dirichlet:1.2.3", "dirichlet:much"],
-)  # fmt: skip
+    [
+        "",
+        "IID",
+        "column:",
+        "column",
+        "dirichlet",
+        "dirichlet:",
+        "dirichlet:0",
+        "dirichlet:-1",
+        "dirichlet:nan",
+        "dirichlet:inf",
+        "dirichlet:1e-9",
+        "dirichlet:1.2.3",
+        "dirichlet:much",
+    ],
+)
 def test_other_ways_to_split_are_refused(folder: Path, contract_body: Body, partition: str) -> None:
     body = contract_body | {"simulation": {"data": "x", "partition": partition}}
     error = refused(folder, body)
@@ -207,8 +220,9 @@ def test_fewer_outlets_than_the_quorum_is_refused(folder: Path, contract_body: B
 def test_freezing_fills_in_the_noise_and_the_hashes(folder: Path, contract_body: Body) -> None:
     privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
     open_body = contract_body | {
-        "model": {"id": contract_body["model"]["id"]}, "privacy": privacy | {"epsilon": 4.0},
-    }  # fmt: skip
+        "model": {"id": contract_body["model"]["id"]},
+        "privacy": privacy | {"epsilon": 4.0},
+    }
     contract = freeze(read_run_file(write(folder, open_body)).contract)
     assert contract.frozen
     assert contract.model.weights == contract_body["model"]["weights"]

@@ -21,12 +21,16 @@ def test_a_private_run_states_everything_that_epsilon_depends_on(contract: Contr
     assert text.startswith(f"Adapter {ADAPTER} is (ε = ")
     assert ", δ = 1e-5)-DP at reader level" in text
     for part in (
-        "add/remove", "all records of one reader at any one outlet",
-        "every update of that outlet and every adapter of the run", "1 run composed",
-        "excludes the choice of hyper-parameters", "shared accounts", "rotated reader ids",
+        "add/remove",
+        "all records of one reader at any one outlet",
+        "every update of that outlet and every adapter of the run",
+        "1 run composed",
+        "excludes the choice of hyper-parameters",
+        "shared accounts",
+        "rotated reader ids",
         f"dp_accounting PLD (privacy loss distribution, add/remove one) "
         f"{metadata.version('dp-accounting')}",
-    ):  # fmt: skip
+    ):
         assert part in text
     assert "NOT" not in text
     assert "\n" not in text

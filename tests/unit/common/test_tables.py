@@ -142,8 +142,11 @@ def test_json_lines_of_mixed_types_and_blank_lines(tmp_path: Path) -> None:
         '{"reader": true, "text": 5, "label": "news"}'
     )
     assert read(path) == [
-        ("1", "a", "news"), ("1", "b", "sport"), ("1", "c", "news"), ("true", "5", "news"),
-    ]  # fmt: skip
+        ("1", "a", "news"),
+        ("1", "b", "sport"),
+        ("1", "c", "news"),
+        ("true", "5", "news"),
+    ]
 
 
 # --- What is refused, and in which words ----------------------------------------------------------

@@ -78,9 +78,13 @@ def _port(server: Credential = SERVER, root: Credential = ROOT) -> Iterator[int]
 
 
 def _ask(
-    port: int, client: Credential, *, root: Credential = ROOT, host: str = "localhost",
+    port: int,
+    client: Credential,
+    *,
+    root: Credential = ROOT,
+    host: str = "localhost",
     body: bytes = b"",
-) -> str:  # fmt: skip
+) -> str:
     with channel(f"{host}:{port}", client, root=root.certificate) as link:
         answer: bytes = link.unary_unary("/any/thing")(body, timeout=20)
         return answer.decode()
@@ -257,9 +261,12 @@ class _Call:
 def test_a_call_over_anything_less_is_nobodys() -> None:
     assert caller(_Call()).name == "daily-bugle"
     changed: tuple[dict[str, list[bytes]], ...] = (
-        {"ssl_tls_version": [b"TLSv1.2"]}, {"ssl_tls_version": []}, {"x509_pem_cert": []},
-        {"x509_pem_cert": [b"junk"]}, {"x509_pem_cert": _Call.good["x509_pem_cert"] * 2},
-    )  # fmt: skip
+        {"ssl_tls_version": [b"TLSv1.2"]},
+        {"ssl_tls_version": []},
+        {"x509_pem_cert": []},
+        {"x509_pem_cert": [b"junk"]},
+        {"x509_pem_cert": _Call.good["x509_pem_cert"] * 2},
+    )
     for changes in changed:
         with pytest.raises(AdmissionError) as caught:
             caller(_Call(**changes))
@@ -273,9 +280,13 @@ def test_the_suites_are_in_force_whatever_a_module_imports_first() -> None:
     )
     environment = {**os.environ, "GRPC_SSL_CIPHER_SUITES": "ECDHE-ECDSA-AES128-GCM-SHA256"}
     found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=REPOSITORY, capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert found.stdout.strip() == "ECDHE-RSA-AES256-GCM-SHA384"
 
 
@@ -303,9 +314,24 @@ def test_an_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -
 
 @pytest.mark.parametrize(
     "address",
-    ["", ":1", "host", "host:", "host:0", "host:65536", "::1:7443", "[127.0.0.1]:1", "a..b:1",
-     "-a:1", "a b:1", "zürich.example:1", "host:１", "https://host:1", "a" * 64 + ":1"],
-)  # fmt: skip
+    [
+        "",
+        ":1",
+        "host",
+        "host:",
+        "host:0",
+        "host:65536",
+        "::1:7443",
+        "[127.0.0.1]:1",
+        "a..b:1",
+        "-a:1",
+        "a b:1",
+        "zürich.example:1",
+        "host:１",
+        "https://host:1",
+        "a" * 64 + ":1",
+    ],
+)
 def test_anything_else_is_no_address(address: str) -> None:
     with pytest.raises(InputError, match="HOST:PORT"):
         split_address(address, where="--address")

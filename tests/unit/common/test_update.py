@@ -32,8 +32,12 @@ TASK = TrainTask(contract="{}", digest="sha256:0", round=2, state=STATE)
 
 def update(**changes: Any) -> AdapterUpdate:
     fields: dict[str, Any] = {
-        "outlet": "a", "round": 1, "contract": "sha256:0", "base": "sha256:1", "delta": STATE,
-    }  # fmt: skip
+        "outlet": "a",
+        "round": 1,
+        "contract": "sha256:0",
+        "base": "sha256:1",
+        "delta": STATE,
+    }
     return AdapterUpdate(**fields | changes)
 
 

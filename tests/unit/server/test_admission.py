@@ -26,10 +26,14 @@ ONES = {name: np.ones_like(array) for name, array in STATE.items()}
 def expected(**changes: Any) -> Expected:
     """Round 1 of two outlets."""
     fields: dict[str, Any] = {
-        "outlets": frozenset({"north", "south"}), "round": 1, "contract": CONTRACT,
-        "base": digest(STATE), "shapes": {name: a.shape for name, a in STATE.items()},
-        "norm_cap": 10.0, "quorum": 1,
-    }  # fmt: skip
+        "outlets": frozenset({"north", "south"}),
+        "round": 1,
+        "contract": CONTRACT,
+        "base": digest(STATE),
+        "shapes": {name: a.shape for name, a in STATE.items()},
+        "norm_cap": 10.0,
+        "quorum": 1,
+    }
     return Expected(**fields | changes)
 
 
@@ -254,9 +258,17 @@ def test_a_round_without_any_answer_fails() -> None:
 def test_every_refusal_has_its_test() -> None:
     """The words above, once more: a new one needs a test of its own."""
     assert set(REFUSALS) == {
-        "malformed", "unknown-outlet", "duplicate", "wrong-contract", "wrong-round", "wrong-base",
-        "wrong-names", "wrong-shape", "not-finite", "norm-above-cap",
-    }  # fmt: skip
+        "malformed",
+        "unknown-outlet",
+        "duplicate",
+        "wrong-contract",
+        "wrong-round",
+        "wrong-base",
+        "wrong-names",
+        "wrong-shape",
+        "not-finite",
+        "norm-above-cap",
+    }
 
 
 # --- Why not Flower's own averaging: what flwr 1.41 does with the same replies. If one of these

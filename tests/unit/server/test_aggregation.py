@@ -245,9 +245,12 @@ def test_bytes_up_count_refused_updates_too_but_not_failures(contract: Contract)
     state = read(build(contract))
     quorum_of_one = contract.replace(federation={"quorum": 1})
     late = AdapterUpdate(
-        outlet="south-echo", round=9, contract=quorum_of_one.digest, base=digest(state),
+        outlet="south-echo",
+        round=9,
+        contract=quorum_of_one.digest,
+        base=digest(state),
         delta=deltas(1, state),
-    )  # fmt: skip
+    )
     replies = [
         reply(update_of(quorum_of_one, "north-post", state, deltas(0, state)), node=2),
         reply(late, node=3),
@@ -256,8 +259,9 @@ def test_bytes_up_count_refused_updates_too_but_not_failures(contract: Contract)
     _, strategy = run_round(quorum_of_one, state, replies)
     assert strategy.traffic.bytes_up == 2 * 4 * sum(array.size for array in state.values())
     assert strategy.traffic.admitted.refused == {
-        "south-echo": "wrong-round", "node 4": "internal-error",
-    }  # fmt: skip
+        "south-echo": "wrong-round",
+        "node 4": "internal-error",
+    }
 
 
 def test_nothing_is_averaged_without_a_quorum(contract: Contract) -> None:
@@ -302,13 +306,16 @@ def test_updates_that_lie_stored_are_averaged_to_the_same_bytes_in_the_room_of_o
     many = contract.replace(outlets=dict.fromkeys(outlets, 50), federation={"quorum": count})
     state = {f"w{number}": np.zeros(50_000, np.float32) for number in range(20)}
     one = 4 * 20 * 50_000
-    bodies = {o: to_bytes(pack_update(update_of(many, o, state, small(n, state))))
-              for n, o in enumerate(outlets)}  # fmt: skip
+    bodies = {
+        o: to_bytes(pack_update(update_of(many, o, state, small(n, state))))
+        for n, o in enumerate(outlets)
+    }
     in_memory = [reply(from_bytes(body), node=2 + n) for n, body in enumerate(bodies.values())]
     expected, _ = run_round(many, state, in_memory)
     del in_memory
-    stored = [reply(from_stored(io.BytesIO(body)), node=2 + n)
-              for n, body in enumerate(bodies.values())]  # fmt: skip
+    stored = [
+        reply(from_stored(io.BytesIO(body)), node=2 + n) for n, body in enumerate(bodies.values())
+    ]
     tracemalloc.start()
     try:
         found, _ = run_round(many, state, stored[::-1])

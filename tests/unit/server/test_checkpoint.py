@@ -26,10 +26,17 @@ from presspool.server.checkpoint import Checkpoint, load, save
 
 def made_round(number: int) -> RoundResult:
     return RoundResult(
-        round=number, accuracy=1 / 3, macro_f1=0.1 + number / 7, loss=None if number else 1.1,
-        bytes_up=number * 40, bytes_down=number * 80, seconds=0.1, epsilon=number * 0.7,
-        outlets=("north", "south") if number else (), refused={"node 3": "not-finite"},
-    )  # fmt: skip
+        round=number,
+        accuracy=1 / 3,
+        macro_f1=0.1 + number / 7,
+        loss=None if number else 1.1,
+        bytes_up=number * 40,
+        bytes_down=number * 80,
+        seconds=0.1,
+        epsilon=number * 0.7,
+        outlets=("north", "south") if number else (),
+        refused={"node 3": "not-finite"},
+    )
 
 
 def made_checkpoint(rounds: int = 3) -> Checkpoint:

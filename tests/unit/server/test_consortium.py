@@ -97,13 +97,21 @@ def test_an_entry_has_one_spelling() -> None:
     good = entry(3).canonical()
     assert parse_entry(good) == entry(3)
     for bad in (
-        b"", b"{}", good + b"\n", b" " + good, good.replace(b'"round":3', b'"round":3.0'),
-        good.replace(b'"round":3', b'"round":true'), good.replace(b"sha256:", b"SHA256:"),
+        b"",
+        b"{}",
+        good + b"\n",
+        b" " + good,
+        good.replace(b'"round":3', b'"round":3.0'),
+        good.replace(b'"round":3', b'"round":true'),
+        good.replace(b"sha256:", b"SHA256:"),
         good.replace(b'"outlet-0","outlet-1"', b'"outlet-1","outlet-0"'),
         good.replace(b'"outlet-0","outlet-1"', b'"outlet-0","outlet-0"'),
-        good.replace(b"consortium/1", b"consortium/2"), good.replace(b'"run"', b'"ruin"'),
-        good.replace(b"spring", b"spring\\n"), b"[" * 10_000, b"\xff" + good,
-    ):  # fmt: skip
+        good.replace(b"consortium/1", b"consortium/2"),
+        good.replace(b'"run"', b'"ruin"'),
+        good.replace(b"spring", b"spring\\n"),
+        b"[" * 10_000,
+        b"\xff" + good,
+    ):
         assert bad != good
         with pytest.raises(EvidenceError, match="not an entry"):
             parse_entry(bad)

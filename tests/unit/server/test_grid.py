@@ -122,8 +122,9 @@ def test_replies_come_in_the_order_of_the_messages_whoever_was_first(desk: Desk)
     for name, message, reply in zip(OUTLETS, asked, replies, strict=True):
         assert reply.metadata.reply_to_message_id == message.metadata.message_id
         assert (reply.metadata.src_node_id, reply.metadata.dst_node_id) == (
-            node_of(name), SERVER_NODE,
-        )  # fmt: skip
+            node_of(name),
+            SERVER_NODE,
+        )
         assert digest(unpack_update(reply.content).delta) == digest(change_of(name, 1))
 
 
@@ -175,8 +176,11 @@ def test_a_body_that_is_no_message_is_an_error_on_record(desk: Desk) -> None:
     assert reply.has_error()
     (refusal,) = desk.refusals()
     assert (refusal.outlet, refusal.code, refusal.run, refusal.round) == (
-        "east-sun", "malformed", RUN, 1,
-    )  # fmt: skip
+        "east-sun",
+        "malformed",
+        RUN,
+        1,
+    )
 
 
 def test_a_restarted_coordinator_sends_the_round_again_and_nobody_trains_twice(

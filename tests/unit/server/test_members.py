@@ -46,8 +46,13 @@ class Applicant:
         return cls(make_key(), *(SigningKey.generate() for _ in range(3)))
 
     def proofs(self, invitation: str) -> Proofs:
-        return prove(invitation, make_request(self.tls), update=self.update, log=self.log,
-                     witness=self.witness)  # fmt: skip
+        return prove(
+            invitation,
+            make_request(self.tls),
+            update=self.update,
+            log=self.log,
+            witness=self.witness,
+        )
 
     def fingerprint(self) -> str:
         return check_proofs("x", self.proofs("x")).fingerprint
@@ -265,9 +270,16 @@ def test_an_outlet_whose_certificate_lapsed_may_join_again(desk: Desk) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    ["request", "update_key", "log_key", "witness_key", "update_proof", "log_proof",
-     "witness_proof"],
-)  # fmt: skip
+    [
+        "request",
+        "update_key",
+        "log_key",
+        "witness_key",
+        "update_proof",
+        "log_proof",
+        "witness_proof",
+    ],
+)
 def test_malformed_fields_are_refused_and_nothing_is_kept(desk: Desk, part: str) -> None:
     invited = desk.members.invite(NAME, ttl=3600)
     honest = Applicant.new().proofs(invited.id)
@@ -304,9 +316,11 @@ def test_callers_of_the_wrong_kind_reach_nothing(desk: Desk) -> None:
     invited = desk.members.invite("tribune", ttl=3600)
     proofs = applicant.proofs(invited.id)
     disguised = Caller(kind="outlet", name=invited.id, serial="1")
-    for call in (lambda: desk.members.request(disguised, proofs),
-                 lambda: desk.members.collect(disguised),
-                 lambda: desk.members.request(caller, proofs)):  # fmt: skip
+    for call in (
+        lambda: desk.members.request(disguised, proofs),
+        lambda: desk.members.collect(disguised),
+        lambda: desk.members.request(caller, proofs),
+    ):
         assert _code(call) == "not-an-invitation"
     for kind in ("invitation", "coordinator", ""):
         assert _code(lambda kind=kind: desk.members.member(replace(caller, kind=kind))) == (  # type: ignore[misc]
@@ -316,8 +330,11 @@ def test_callers_of_the_wrong_kind_reach_nothing(desk: Desk) -> None:
 
 def test_a_certificate_works_for_its_own_name_serial_and_time_only(desk: Desk) -> None:
     caller, other = desk.admitted(Applicant.new()), desk.admitted(Applicant.new(), "tribune")
-    for false in (replace(caller, name="tribune"), replace(caller, serial="7"),
-                  replace(caller, serial=other.serial)):  # fmt: skip
+    for false in (
+        replace(caller, name="tribune"),
+        replace(caller, serial="7"),
+        replace(caller, serial=other.serial),
+    ):
         assert _code(lambda false=false: desk.members.member(false)) == "not-a-member"  # type: ignore[misc]
     desk.time.now += OUTLET_DAYS * DAY - 1
     assert desk.members.member(caller).name == NAME

@@ -280,8 +280,9 @@ def test_health_answers_and_reflection_is_not_there(pool: Pool) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         reflect = channel.stream_stream(
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-            request_serializer=bytes, response_deserializer=bytes,
-        )  # fmt: skip
+            request_serializer=bytes,
+            response_deserializer=bytes,
+        )
         assert code_of(lambda: list(reflect(iter([b""]))))[0] == "UNIMPLEMENTED"
 
 

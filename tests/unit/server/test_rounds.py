@@ -71,9 +71,11 @@ def new_folder(path: Path, contract: Contract, held_out: Path | None = None) -> 
 
 
 def serve(
-    folder: RunFolder, outlets: Mapping[str, Path], on_reply: Callable[[], None] = lambda: None,
+    folder: RunFolder,
+    outlets: Mapping[str, Path],
+    on_reply: Callable[[], None] = lambda: None,
     committed: Committed = uncommitted,
-) -> RunResult:  # fmt: skip
+) -> RunResult:
     """Run, or continue, the folder's run to its end."""
     with LocalGrid(list(outlets.values()), workers=0, on_reply=on_reply) as grid:
         return run(grid, folder, committed=committed)
@@ -136,8 +138,9 @@ def test_the_result_is_complete_and_says_what_it_is(
     assert result.adapter_sha256 == hashlib.sha256(adapter_bytes(folder)).hexdigest()
     assert f"sha256:{result.adapter_sha256} is NOT private" in result.statement
     assert [(o.name, o.population, o.weight, o.steps) for o in result.outlets] == [
-        ("north-post", 30, 0.6, 4), ("south-echo", 20, 0.4, 4),
-    ]  # fmt: skip
+        ("north-post", 30, 0.6, 4),
+        ("south-echo", 20, 0.4, 4),
+    ]
     assert all(o.epsilon == pytest.approx(contract.plan.epsilon()) for o in result.outlets)
     assert all(o.delta == contract.privacy.delta for o in result.outlets)
     assert {"python", "torch", "flwr", "opacus", "peft"} <= set(result.versions)
@@ -183,9 +186,13 @@ def test_tensorboard_reads_every_rounds_events(
     events = EventAccumulator(str(folder.events))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {
-        "held-out/accuracy", "held-out/macro_f1", "held-out/loss", "privacy/epsilon",
-        "traffic/bytes_up", "traffic/bytes_down",
-    }  # fmt: skip
+        "held-out/accuracy",
+        "held-out/macro_f1",
+        "held-out/loss",
+        "privacy/epsilon",
+        "traffic/bytes_up",
+        "traffic/bytes_down",
+    }
     accuracies = events.Scalars("held-out/accuracy")
     assert [event.step for event in accuracies] == [0, 1, 2]
     for event, done in zip(accuracies, result.rounds, strict=True):
@@ -206,9 +213,13 @@ def rounds_kept(folder: RunFolder, contract: Contract) -> int:
     ("replies", "server"), [(1, {}), (2, {}), (3, {}), (4, {}), (3, {"name": "adam"})]
 )
 def test_a_run_that_was_stopped_anywhere_ends_with_the_same_adapter(
-    tmp_path: Path, contract: Contract, outlets: dict[str, Path], held_out: Path, replies: int,
+    tmp_path: Path,
+    contract: Contract,
+    outlets: dict[str, Path],
+    held_out: Path,
+    replies: int,
     server: dict[str, str],
-) -> None:  # fmt: skip
+) -> None:
     """In mid-round 1 (1 and 2 replies: not averaged yet) or in mid-round 2 (3 and 4)."""
     contract = contract.replace(server=server)
     whole = new_folder(tmp_path / "whole", contract, held_out)

@@ -43,16 +43,22 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     base = wide_base(tmp_path_factory.mktemp("wide-base"))
     found = resolve(str(base), weights=None, tokenizer=None)
     model = {"id": str(base), "weights": found.weights, "tokenizer": found.tokenizer}
-    return parse_contract({
-        "name": "attacked", "model": model, "task": {"labels": LABELS, "max_length": 12},
-        "adapter": {"rank": 4, "alpha": 8, "targets": ["query", "value"]},
-        "federation": {"rounds": 3, "local_steps": 2},
-        "outlets": {"north-post": 300, "south-echo": 40},
-        "privacy": {
-            "epsilon": 3.0, "clip": {"adapter": 0.5, "head": 1.0}, "sampling_rate": 0.06,
-        },
-        "optimizer": {"learning_rate": {"adapter": 0.5, "head": 5.0}},
-    }).with_noise()  # fmt: skip
+    return parse_contract(
+        {
+            "name": "attacked",
+            "model": model,
+            "task": {"labels": LABELS, "max_length": 12},
+            "adapter": {"rank": 4, "alpha": 8, "targets": ["query", "value"]},
+            "federation": {"rounds": 3, "local_steps": 2},
+            "outlets": {"north-post": 300, "south-echo": 40},
+            "privacy": {
+                "epsilon": 3.0,
+                "clip": {"adapter": 0.5, "head": 1.0},
+                "sampling_rate": 0.06,
+            },
+            "optimizer": {"learning_rate": {"adapter": 0.5, "head": 5.0}},
+        }
+    ).with_noise()
 
 
 def wide_base(folder: Path) -> Path:
@@ -69,14 +75,22 @@ def wide_base(folder: Path) -> Path:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        tokenizer_object=core,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
         sep_token="[SEP]",
-    ).save_pretrained(folder)  # fmt: skip
+    ).save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words), hidden_size=256, num_hidden_layers=1, num_attention_heads=4,
-        intermediate_size=64, max_position_embeddings=16, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=256,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=16,
+        initializer_range=0.3,
+    )
     model = BertModel(config, add_pooling_layer=False)
     with torch.no_grad():  # words, not places, make one text different from another
         model.embeddings.position_embeddings.weight.mul_(0.05)
@@ -185,9 +199,10 @@ def own_outlet(home: Path, readers: int = 30) -> Path:
     """A real outlet's settings and records; later readers write other words."""
     words = [f"{'aa' if i < readers // 2 else 'jj'}a" for i in range(readers)]
     records = {
-        "reader": [f"secret-{i}" for i in range(readers)], "text": words,
+        "reader": [f"secret-{i}" for i in range(readers)],
+        "text": words,
         "label": [LABELS[i % 8] for i in range(readers)],
-    }  # fmt: skip
+    }
     home.mkdir(parents=True, exist_ok=True)
     return write_outlet(home, "north-post", pa.table(records))
 
@@ -254,8 +269,15 @@ def test_the_card_gets_canary_figures_alone(honest: Attack, tmp_path: Path) -> N
     report.keep(dataclasses.replace(honest, reproducible=False), tmp_path, tmp_path)
     card = json.loads((tmp_path / "empirical.json").read_text())
     assert set(card) == {
-        "status", "contract", "attack", "confidence", "interval", "claimed", "control", "sentence",
-    }  # fmt: skip
+        "status",
+        "contract",
+        "attack",
+        "confidence",
+        "interval",
+        "claimed",
+        "control",
+        "sentence",
+    }
     assert card["interval"][0] == honest.epsilon
     assert "AUC" not in json.dumps(card)
 
@@ -399,12 +421,18 @@ def test_the_command_prints_json_and_keeps_its_result(
 
 
 @pytest.mark.parametrize(
-    "typed", [
-        ["RUN", "--outlet", "nobody"], ["nowhere"], ["RUN", "--canaries", "0"],
-        ["RUN", "--own", "no/such/outlet.toml"], ["RUN", "--own", "OWN", "--out", "x"],
-        ["RUN", "--out", "THESIS"], ["RUN", "--out", "THESIS/years.txt"], ["THESIS"],
+    "typed",
+    [
+        ["RUN", "--outlet", "nobody"],
+        ["nowhere"],
+        ["RUN", "--canaries", "0"],
+        ["RUN", "--own", "no/such/outlet.toml"],
+        ["RUN", "--own", "OWN", "--out", "x"],
+        ["RUN", "--out", "THESIS"],
+        ["RUN", "--out", "THESIS/years.txt"],
+        ["THESIS"],
     ],
-)  # fmt: skip
+)
 def test_a_wrong_command_is_told_once_and_writes_nothing(
     contract: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: list[str]
 ) -> None:

@@ -32,9 +32,14 @@ from presspool.simulations.attack.bounds import (
 
 GOLDEN = [(1000, 100, 75, 1e-4, 0.673), (100_000, 1510, 1439, 1e-5, 2.676)]
 PLAN = PrivacyPlan(
-    unit="reader", noise_multiplier=0.8, clip={"all": 1.0}, sampling_rate=0.05,
-    records_per_reader=1, steps=10, delta=1e-5,
-)  # fmt: skip
+    unit="reader",
+    noise_multiplier=0.8,
+    clip={"all": 1.0},
+    sampling_rate=0.05,
+    records_per_reader=1,
+    steps=10,
+    delta=1e-5,
+)
 
 
 def guessed(canaries: int, made: int, right: int) -> Guesses:
@@ -55,9 +60,12 @@ def exact_tail(m: int, r: int, v: int, rate: Fraction, delta: Fraction) -> Fract
 
 
 @given(
-    made=st.integers(1, 24), share=st.floats(0, 1), more=st.integers(0, 30),
-    odds=st.integers(1, 40), power=st.integers(2, 7),
-)  # fmt: skip
+    made=st.integers(1, 24),
+    share=st.floats(0, 1),
+    more=st.integers(0, 30),
+    odds=st.integers(1, 40),
+    power=st.integers(2, 7),
+)
 def test_the_tail_is_the_exact_sum_of_fractions(
     made: int, share: float, more: int, odds: int, power: int
 ) -> None:
@@ -149,11 +157,15 @@ def test_approximate_dp_at_its_worst_is_refuted_no_oftener_than_stated(
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
 
 
-@pytest.mark.parametrize(("m", "plan"), [
-    (200, PLAN), (1500, PLAN),
-    (600, dataclasses.replace(PLAN, sampling_rate=1.0, steps=1, noise_multiplier=0.7)),
-    (600, dataclasses.replace(PLAN, sampling_rate=0.3, steps=4, noise_multiplier=1.0)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("m", "plan"),
+    [
+        (200, PLAN),
+        (1500, PLAN),
+        (600, dataclasses.replace(PLAN, sampling_rate=1.0, steps=1, noise_multiplier=0.7)),
+        (600, dataclasses.replace(PLAN, sampling_rate=0.3, steps=4, noise_multiplier=1.0)),
+    ],
+)
 def test_all_bounds_together_refute_an_exact_plan_in_at_most_one_of_twenty_runs(
     m: int, plan: PrivacyPlan
 ) -> None:

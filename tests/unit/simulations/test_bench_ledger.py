@@ -23,8 +23,21 @@ def test_all_four_are_measured_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
-    command = ["bench", "ledger", "--entries", "50", "--turns", "3", "--verified", "60",
-               "--runs", "2", "--page", str(page), "--json"]  # fmt: skip
+    command = [
+        "bench",
+        "ledger",
+        "--entries",
+        "50",
+        "--turns",
+        "3",
+        "--verified",
+        "60",
+        "--runs",
+        "2",
+        "--page",
+        str(page),
+        "--json",
+    ]
     with pytest.raises(SystemExit) as ended:
         guarded(lambda: app(command))
     assert ended.value.code == 0

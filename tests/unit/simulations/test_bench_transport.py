@@ -21,16 +21,18 @@ from presspool.simulations.bench.transport_results import (
 from presspool.simulations.bench.transport_stock import stock
 
 SMALL = Measured(
-    load=Load(outlets=8, megabytes=0, turns=2), peak_bytes=5_000_000,
+    load=Load(outlets=8, megabytes=0, turns=2),
+    peak_bytes=5_000_000,
     turns=[
         Turn(ours=(0.1, 0.2, 0.3), arrivals=(0.1,), idle=(0.2, 0.3), stock=(10.0, 3.0)),
         Turn(ours=(0.4, 0.4, 0.4), arrivals=(0.1,), idle=(0.4, 0.4), stock=(24.0, 3.0)),
     ],
-)  # fmt: skip
+)
 LARGE = Measured(
-    load=Load(outlets=2, megabytes=100, turns=1), peak_bytes=250_000_000,
+    load=Load(outlets=2, megabytes=100, turns=1),
+    peak_bytes=250_000_000,
     turns=[Turn(ours=(4.0,), arrivals=(2.0,), stock=(10.0, 5.0))],
-)  # fmt: skip
+)
 MANY = Measured(
     load=Load(outlets=6, megabytes=100, turns=1),
     peak_bytes=310_000_000,

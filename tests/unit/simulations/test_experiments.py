@@ -39,11 +39,16 @@ DECLARED = (agnews.AGNEWS, agnews.SEARCH, outlets.OUTLETS, readers.READERS, swee
 def pool(tmp_path: Path) -> Pool:
     """Two outlets, three labels, test records of both."""
     records = [
-        Record(outlet=outlet, reader=f"{outlet}/{row['reader']}", text=row["text"],
-               label=row["label"], test=number % 4 == 0)
+        Record(
+            outlet=outlet,
+            reader=f"{outlet}/{row['reader']}",
+            text=row["text"],
+            label=row["label"],
+            test=number % 4 == 0,
+        )
         for outlet, count in (("north-post", 40), ("south-echo", 24))
         for number, row in enumerate(made_rows(outlet, count))
-    ]  # fmt: skip
+    ]
     return write_pool(records, tmp_path / "pool", name="two", labels=LABELS, max_length=12)
 
 
@@ -63,19 +68,25 @@ def recipe(contract_body: dict[str, Any]) -> dict[str, Any]:
 def small(pool: Pool, recipe: dict[str, Any]) -> Experiment:
     """Every kind of arm over the small pool."""
     return Experiment(
-        name="small", pools=lambda _data, _out: [pool],
+        name="small",
+        pools=lambda _data, _out: [pool],
         arms=(
             Arm(name="untrained", kind="untrained", recipe=recipe, seeds=(1,)),
             Arm(name="local", kind="local", recipe=recipe, epsilons=(3.0, math.inf), seeds=(1, 2)),
             Arm(name="central", kind="central", recipe=recipe, seeds=(1,)),
-            Arm(name="federated", kind="federated", recipe=recipe, epsilons=(3.0, math.inf),
-                seeds=(1, 2)),
+            Arm(
+                name="federated",
+                kind="federated",
+                recipe=recipe,
+                epsilons=(3.0, math.inf),
+                seeds=(1, 2),
+            ),
         ),
         questions=(
             Question(text="does it pay?", left=("federated", 3.0), right=("local", 3.0)),
             Question(text="not run", left=("federated", 8.0), right=("local", 8.0)),
         ),
-    )  # fmt: skip
+    )
 
 
 def trials_of(experiment: Experiment, folder: Path) -> list[Trial]:
@@ -181,11 +192,18 @@ def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:
 def judged(pool: Pool, seed: int, pooled: Any, own: Any = None) -> Judged:
     scores = np.asarray(pooled, float)
     return Judged(
-        trial=Trial(pool=pool, arm=Arm(name="a", kind="federated", recipe={}), epsilon=3.0,
-                    seed=seed, jobs={}),
-        pooled=scores, own=scores if own is None else np.asarray(own, float),
-        outlet=np.array(["a", "a", "a", "b"] * (len(scores) // 4)), seconds=0.0,
-    )  # fmt: skip
+        trial=Trial(
+            pool=pool,
+            arm=Arm(name="a", kind="federated", recipe={}),
+            epsilon=3.0,
+            seed=seed,
+            jobs={},
+        ),
+        pooled=scores,
+        own=scores if own is None else np.asarray(own, float),
+        outlet=np.array(["a", "a", "a", "b"] * (len(scores) // 4)),
+        seconds=0.0,
+    )
 
 
 def test_the_record_arms_promise_to_a_reader_is_worse_the_more_they_wrote(tmp_path: Path) -> None:
@@ -302,8 +320,14 @@ def test_people_are_on_one_side_and_at_one_outlet(data_root: Path, tmp_path: Pat
 
 
 def test_the_record_arm_has_the_reader_arms_noise() -> None:
-    pool = Pool(name="p", folder=Path("p"), readers={"a": 500}, records={"a": 4000},
-                labels=("x", "y"), max_length=8)  # fmt: skip
+    pool = Pool(
+        name="p",
+        folder=Path("p"),
+        readers={"a": 500},
+        records={"a": 4000},
+        labels=("x", "y"),
+        max_length=8,
+    )
     record, reader = (
         arms.declare(pool, arm, readers.EPSILON, 1).jobs[EVERYBODY].run.contract.with_noise()
         for arm in (readers.RECORD, readers.READERS.arms[1])
@@ -334,10 +358,15 @@ def test_small_sources_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         writer.writeheader()
         for source, count in (("North Post", 40), ("South Echo", 30), ("Tiny Gazette", 3)):
             for number, row in enumerate(made_rows(source, count)):
-                writer.writerow({
-                    "ID": f"{source}{number}", "source": source, "topic": row["label"],
-                    "authors": "" if number % 5 == 0 else row["reader"], "title": row["text"],
-                })  # fmt: skip
+                writer.writerow(
+                    {
+                        "ID": f"{source}{number}",
+                        "source": source,
+                        "topic": row["label"],
+                        "authors": "" if number % 5 == 0 else row["reader"],
+                        "title": row["text"],
+                    }
+                )
     (pool,) = outlets.pools(tmp_path, tmp_path / "out")
     assert set(pool.readers) == {"north-post", "south-echo"}
     people = pq.read_table(pool.folder / f"{EVERYBODY}.parquet")["reader"].to_pylist()

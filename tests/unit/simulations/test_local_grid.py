@@ -59,9 +59,11 @@ def grid(outlets: dict[str, Path]) -> Iterator[LocalGrid]:
 
 def task_for(grid: LocalGrid, contract: Contract, node: int) -> Message:
     task = TrainTask(
-        contract=contract.canonical().decode(), digest=contract.digest, round=1,
+        contract=contract.canonical().decode(),
+        digest=contract.digest,
+        round=1,
         state=adapters.read(build(contract)),
-    )  # fmt: skip
+    )
     return grid.create_message(pack_task(task), "train", node, "1")
 
 
@@ -87,8 +89,11 @@ def test_replies_come_in_the_order_of_the_messages(
     replies = list(grid.send_and_receive([task_for(grid, contract_here, n) for n in order]))
     assert [reply.metadata.src_node_id for reply in replies] == order
     assert [unpack_update(reply.content).outlet for reply in replies] == [
-        "south-echo", "north-post", "north-post", "south-echo",
-    ]  # fmt: skip
+        "south-echo",
+        "north-post",
+        "north-post",
+        "south-echo",
+    ]
     sent = [reply.metadata.reply_to_message_id for reply in replies]
     assert len({*sent, *(reply.metadata.message_id for reply in replies)}) == 8
 
@@ -275,9 +280,11 @@ def test_workers_end_themselves_when_their_parent_was_killed(
     paths = [str(outlets[name]) for name in OUTLETS]
     with (tmp_path / "pids").open("w") as pids:  # a pipe would stay open in the workers
         parent = subprocess.run(
-            [sys.executable, str(script), *paths], check=False, stdout=pids,
+            [sys.executable, str(script), *paths],
+            check=False,
+            stdout=pids,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
     assert parent.returncode == -signal.SIGKILL
     workers = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
     assert len(workers) == 2

@@ -36,11 +36,14 @@ def made_table(readers: int, *, seed: int = 0) -> pa.Table:
     for reader in range(readers):
         favourite = LABELS[reader % 3]
         for record in range(int(rng.integers(1, 5))):
-            rows.append({
-                "reader": f"r{reader}", "text": f"text {reader} {record}",
-                "label": favourite if record % 3 < 2 else LABELS[(reader + 1) % 3],
-                "outlet": list(SITES)[int(rng.integers(3))],
-            })  # fmt: skip
+            rows.append(
+                {
+                    "reader": f"r{reader}",
+                    "text": f"text {reader} {record}",
+                    "label": favourite if record % 3 < 2 else LABELS[(reader + 1) % 3],
+                    "outlet": list(SITES)[int(rng.integers(3))],
+                }
+            )
     order = rng.permutation(len(rows))
     return pa.Table.from_pylist([rows[i] for i in order])
 
@@ -64,9 +67,11 @@ populations = st.dictionaries(
 
 
 @given(
-    count=st.integers(1, 60), populations=populations, partition=st.sampled_from(SPLITS),
+    count=st.integers(1, 60),
+    populations=populations,
+    partition=st.sampled_from(SPLITS),
     seed=st.integers(0, 2**63 - 1),
-)  # fmt: skip
+)
 def test_every_record_is_at_one_outlet_and_no_reader_at_two(
     count: int, populations: dict[str, int], partition: str, seed: int
 ) -> None:
@@ -84,9 +89,12 @@ def test_an_even_split_gives_every_outlet_what_it_declared(
 ) -> None:
     """Where there are enough readers for all, no outlet may be refused for rounding's sake."""
     total = sum(populations.values())
-    table = pa.table({
-        "reader": [f"r{i}" for i in range(total + more)], "label": ["sport"] * (total + more),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "reader": [f"r{i}" for i in range(total + more)],
+            "label": ["sport"] * (total + more),
+        }
+    )
     got = sizes(split(table.append_column("text", table["reader"]), "iid", populations, seed=seed))
     for name, population in populations.items():
         assert got[name] >= population
@@ -133,8 +141,10 @@ def test_an_uneven_split_mixes_labels_the_less_the_smaller_alpha_is() -> None:
         splits = [split(table, f"dirichlet:{alpha}", outlets, seed=seed) for seed in range(20)]
         distances = [
             abs(part["label"].to_pylist().count(label) - part.num_rows * count / table.num_rows)
-            for parts in splits for part in parts.values() for label, count in whole.items()
-        ]  # fmt: skip
+            for parts in splits
+            for part in parts.values()
+            for label, count in whole.items()
+        ]
         return float(sum(distances) / table.num_rows / len(splits))
 
     assert imbalance(0.05) > imbalance(1.0) > imbalance(1000.0)
@@ -171,7 +181,7 @@ def test_records_of_outlets_that_are_not_in_the_contract_go_nowhere() -> None:
 @pytest.mark.parametrize(
     ("text", "name"),
     [("BBC News", "bbc-news"), ("--a__b--", "a-b"), ("x" * 80, "x" * 63), ("NYT.com", "nyt-com")],
-)  # fmt: skip
+)
 def test_slugs_are_names_that_a_contract_takes(text: str, name: str) -> None:
     assert slug(text) == name
 
@@ -214,8 +224,11 @@ def test_every_outlet_gets_settings_like_a_real_ones(
         assert part.column_names == ["reader", "text", "label"]
         assert len(readers(part)) >= contract.outlets[name]
     assert sorted(path.name for path in folder.outlets.iterdir()) == [
-        "north-post.parquet", "north-post.toml", "south-echo.parquet", "south-echo.toml",
-    ]  # fmt: skip
+        "north-post.parquet",
+        "north-post.toml",
+        "south-echo.parquet",
+        "south-echo.toml",
+    ]
 
 
 def test_written_files_are_the_same_bytes_every_time(
@@ -265,17 +278,22 @@ def test_one_column_can_be_label_and_outlet(
     """As in the example of `run_file`: which site a reader of several sites visits."""
     rows = [
         {"user_id": f"u{i}", "text": "goal match", "site": site}
-        for i in range(4) for site in ("North Post", "South Echo")
-    ]  # fmt: skip
+        for i in range(4)
+        for site in ("North Post", "South Echo")
+    ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "readers.parquet")
-    contract = parse_contract(contract_body | {
-        "task": {"labels": ["North Post", "South Echo"]},
-        "outlets": {"north-post": 4, "south-echo": 4},
-    })  # fmt: skip
+    contract = parse_contract(
+        contract_body
+        | {
+            "task": {"labels": ["North Post", "South Echo"]},
+            "outlets": {"north-post": 4, "south-echo": 4},
+        }
+    )
     table = simulation(
-        data=tmp_path / "readers.parquet", partition="column:site",
+        data=tmp_path / "readers.parquet",
+        partition="column:site",
         columns={"reader": "user_id", "text": "text", "label": "site"},
-    )  # fmt: skip
+    )
     files = write_outlets(contract, table, folder, deterministic=None)
     labels = pq.read_table(read_settings(files[1]).data)["label"].to_pylist()
     assert labels == ["South Echo"] * 4
@@ -318,18 +336,24 @@ def test_fewer_readers_than_declared_are_told_with_both_numbers(
         ({"data": "pooled.csv"}, "no data for north-post"),
         ({"data": "nowhere.csv", "partition": "iid"}, "missing file"),
         ({"data": "pooled.csv", "partition": "iid"}, "missing column 'reader'"),
-        ({"data": "pooled.csv", "partition": "column:page", "columns": NAMED},
-         "missing column 'page'"),
+        (
+            {"data": "pooled.csv", "partition": "column:page", "columns": NAMED},
+            "missing column 'page'",
+        ),
         ({"data": "empty.csv", "partition": "dirichlet:1"}, "empty file"),
         ({"data": "unknown.csv", "partition": "iid"}, "unknown label"),
         ({"data": "null.parquet", "partition": "iid"}, "null in column 'reader'"),
         ({"data": "null.parquet", "partition": "column:label"}, "null in column 'reader'"),
     ],
-)  # fmt: skip
+)
 def test_bad_data_is_told_in_words(
-    tmp_path: Path, contract: Contract, folder: RunFolder, pooled: Path,
-    fields: dict[str, Any], what: str,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    contract: Contract,
+    folder: RunFolder,
+    pooled: Path,
+    fields: dict[str, Any],
+    what: str,
+) -> None:
     (tmp_path / "empty.csv").touch()
     unknown = [{"reader": f"r{i}", "text": "x", "label": "weather"} for i in range(80)]
     pa_csv.write_csv(pa.Table.from_pylist(unknown), tmp_path / "unknown.csv")
@@ -362,9 +386,11 @@ def test_a_continued_run_is_refused_if_its_outlets_are_not_what_they_were(
     contract: Contract, folder: RunFolder, pooled: Path
 ) -> None:
     write_outlets(
-        contract, simulation(data=pooled, columns=NAMED, partition="iid"), folder,
+        contract,
+        simulation(data=pooled, columns=NAMED, partition="iid"),
+        folder,
         deterministic=None,
-    )  # fmt: skip
+    )
     data = folder.outlets / "south-echo.parquet"
     pq.write_table(pq.read_table(data).slice(0, 5), data)
     with pytest.raises(DataError, match="fewer readers than the declared"):

@@ -70,8 +70,9 @@ def test_a_prepared_folder_is_ready_to_run(tmp_path: Path, contract_body: Body) 
 def test_the_contract_in_the_folder_is_frozen(tmp_path: Path, contract_body: Body) -> None:
     privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
     body = contract_body | {
-        "model": {"id": contract_body["model"]["id"]}, "privacy": privacy | {"epsilon": "inf"},
-    }  # fmt: skip
+        "model": {"id": contract_body["model"]["id"]},
+        "privacy": privacy | {"epsilon": "inf"},
+    }
     contract = prepared(write_run(tmp_path, body)).folder.read_contract()
     assert contract.model.weights == contract_body["model"]["weights"]
     assert contract.privacy.noise_multiplier == 0
@@ -103,8 +104,11 @@ def test_prepare_only_writes_the_folder_and_trains_nothing(
     assert code == 0
     assert "2 outlets" in " ".join(said.split())
     assert sorted(snapshot(out)) == [
-        "contract.json", "outlets/north-post.toml", "outlets/south-echo.toml", "setup.json",
-    ]  # fmt: skip
+        "contract.json",
+        "outlets/north-post.toml",
+        "outlets/south-echo.toml",
+        "setup.json",
+    ]
 
 
 # --- Going on -----------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ BAD_CONTRACTS: dict[str, tuple[Callable[[Body], Body], tuple[str, ...]]] = {
         lambda body: changed(body, "outlets", **{"south-echo": 21}),
         ("south-echo.parquet", "expected at least 21", "got      20"),
     ),
-}  # fmt: skip
+}
 
 BAD_DATA: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "missing data": (
@@ -279,7 +283,7 @@ BAD_DATA: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         ),
         ("held_out.parquet", "unknown label", "expected one of 'world'", "got", "'weather'"),
     ),
-}  # fmt: skip
+}
 
 
 def refused(presspool: Command, path: Path, *more: str) -> str:

@@ -150,7 +150,7 @@ def test_several_blanks_are_named_at_once(body: Body) -> None:
         (("statement",), "It is private."),
         (("surprise",), "x"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused(body: Body, path: Path_, value: object) -> None:
     torn = copy.deepcopy(body)
     holder(torn, path)[path[-1]] = value
@@ -183,14 +183,19 @@ def test_the_published_schema_is_the_classes_own_and_refuses_the_same(body: Body
 def test_every_figure_is_the_contracts_or_the_ledgers(desk: Desk, body: Body) -> None:
     plan, training = desk.contract.plan, body["training"]
     assert body["registry"]["privacy_loss"]["privacy_parameters"] == {
-        "epsilon": plan.epsilon(), "delta": plan.delta,
-    }  # fmt: skip
+        "epsilon": plan.epsilon(),
+        "delta": plan.delta,
+    }
     for key, value in {
-        "clip": dict(plan.clip), "noise_multiplier": plan.noise_multiplier, "steps": plan.steps,
-        "sampling_rate": plan.sampling_rate, "records_per_reader": plan.records_per_reader,
-        "joint_sensitivity": plan.sensitivity, "population": dict(desk.contract.outlets),
+        "clip": dict(plan.clip),
+        "noise_multiplier": plan.noise_multiplier,
+        "steps": plan.steps,
+        "sampling_rate": plan.sampling_rate,
+        "records_per_reader": plan.records_per_reader,
+        "joint_sensitivity": plan.sensitivity,
+        "population": dict(desk.contract.outlets),
         "expected_batch": {"north-post": 30.0, "south-echo": 20.0},
-    }.items():  # fmt: skip
+    }.items():
         assert training[key] == value, key
     for name, path in zip(OUTLETS, desk.ledgers, strict=True):
         said = body["governance"]["outlets"][name]
@@ -275,8 +280,17 @@ def test_a_card_and_a_model_card_beside_the_adapter(audit: Command, tmp_path: Pa
 
 def test_a_card_for_one_outlet_needs_only_its_ledger(audit: Command, tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
-    found = audit("card", desk.run, "--ledger", desk.exports[0], "--outlet", OUTLETS[0],
-                  "--fields", desk.fields, "--json")  # fmt: skip
+    found = audit(
+        "card",
+        desk.run,
+        "--ledger",
+        desk.exports[0],
+        "--outlet",
+        OUTLETS[0],
+        "--fields",
+        desk.fields,
+        "--json",
+    )
     assert found.code == 0, found.err
     card = json.loads(found.out)
     assert card["outlets_covered"] == list(card["governance"]["outlets"]) == [OUTLETS[0]]
@@ -394,18 +408,26 @@ def test_another_adapter_or_another_epsilon_gets_no_card(audit: Command, tmp_pat
 def test_an_attacks_result_is_taken_over_and_checked(audit: Command, tmp_path: Path) -> None:
     desk = make_desk(tmp_path)
     measured = {
-        "status": "measured", "contract": desk.contract.digest, "attack": "one-run canaries",
+        "status": "measured",
+        "contract": desk.contract.digest,
+        "attack": "one-run canaries",
         "confidence": 0.95,
-        "interval": [0.4, 2.1], "claimed": 3.0, "control": "fires at 60 % TPR", "sentence": "s.",
-    }  # fmt: skip
+        "interval": [0.4, 2.1],
+        "claimed": 3.0,
+        "control": "fires at 60 % TPR",
+        "sentence": "s.",
+    }
     path = desk.run / "empirical.json"
     typed = ("card", desk.run, *ledgers(desk), "--fields", desk.fields, "--json")
     path.write_text(json.dumps(measured))
     assert json.loads(audit(*typed).out)["governance"]["empirical_epsilon"] == measured
     elsewhere = {**measured, "contract": "sha256:" + "0" * 64}
     strange: list[object] = [
-        {**measured, "control": ""}, {**measured, "reader": "r1"}, [], "x",
-    ]  # fmt: skip
+        {**measured, "control": ""},
+        {**measured, "reader": "r1"},
+        [],
+        "x",
+    ]
     told = [(wrong, "not an attack's result") for wrong in strange]
     for wrong, said in [*told, (elsewhere, "an attack on another run")]:
         path.write_text(json.dumps(wrong))

@@ -49,9 +49,14 @@ def make(folder: Path, *, stated: float = STATED) -> Made:
     ) as ledger:
         for _ in range(2):
             ledger.reserve(
-                run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB,
-                head=None, stated=entries.Stated(delta=1e-5, epsilon=stated, version="0.6.0"),
-            )  # fmt: skip
+                run=RUN,
+                unit="reader",
+                period="2026",
+                datasets=[identity(1)],
+                event=JOB,
+                head=None,
+                stated=entries.Stated(delta=1e-5, epsilon=stated, version="0.6.0"),
+            )
         note = ledger.checkpoint(SIGNER)
         signed = notes.Note(text=note.text).signed(WITNESSES[0].sign(note.text, time=5))
         ledger.cosign(signed, witnesses=[WITNESSES[0].key])
@@ -70,10 +75,11 @@ def pem(path: Path, signer: notes.Signer | None = SIGNER) -> Path:
     key = signer._private if signer else Ed25519PrivateKey.generate()
     path.write_bytes(
         key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-    )  # fmt: skip
+    )
     return path
 
 
@@ -152,9 +158,10 @@ def test_a_file_of_something_else_is_bad_evidence(audit: Command, made: Made) ->
 def test_every_epsilon_again(audit: Command, made: Made) -> None:
     found = audit("recompute", made.export)
     assert (found.code, found.err) == (0, "")
-    assert found.out.startswith(f"{ORIGIN}: 2 runs use 6.9% of the filter of order 4; the claim is "
-                                "(8, 1e-5)-DP at reader level; 27 more runs like the last one fit."
-                                )  # fmt: skip
+    assert found.out.startswith(
+        f"{ORIGIN}: 2 runs use 6.9% of the filter of order 4; the claim is "
+        "(8, 1e-5)-DP at reader level; 27 more runs like the last one fit."
+    )
     row = next(line for line in found.out.splitlines() if line.split()[:2] == ["1", "aaaaaaaa"])
     cells = row.split()
     assert cells[2:6] == ["200", "0.169225", "0.169225", "0.169225"]
@@ -191,8 +198,17 @@ def test_an_infinite_epsilon_is_a_word_in_json(audit: Command, tmp_path: Path) -
         ledger.reserve(
             run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=reckless, head=None
         )
-    assert audit("export", made.ledger, "--out", tmp_path / "new", "--signing-key",
-                 pem(tmp_path / "key.pem")).code == 0  # fmt: skip
+    assert (
+        audit(
+            "export",
+            made.ledger,
+            "--out",
+            tmp_path / "new",
+            "--signing-key",
+            pem(tmp_path / "key.pem"),
+        ).code
+        == 0
+    )
     document = json.loads(audit("recompute", tmp_path / "new", "--json").out)
     assert document["runs"][2]["epsilon_pld"] == "inf"
     assert document["runs"][2]["stated"] is None
@@ -201,9 +217,13 @@ def test_an_infinite_epsilon_is_a_word_in_json(audit: Command, tmp_path: Path) -
 
 def test_a_ledger_without_runs_has_a_sentence_and_no_table(audit: Command, tmp_path: Path) -> None:
     with Ledger.create(
-        tmp_path / "l.db", signer=SIGNER, unit="reader", order=4, delta=1e-5,
+        tmp_path / "l.db",
+        signer=SIGNER,
+        unit="reader",
+        order=4,
+        delta=1e-5,
         caps=Caps(epsilon_max=8.0),
-    ) as ledger:  # fmt: skip
+    ) as ledger:
         ledger.checkpoint(SIGNER)
     assert audit("export", tmp_path / "l.db", "--out", tmp_path / "e").code == 0
     found = audit("recompute", tmp_path / "e")
@@ -238,9 +258,13 @@ def test_entries_without_a_signed_head_need_the_key(
 
 def test_a_ledger_that_never_signed_needs_the_key(audit: Command, tmp_path: Path) -> None:
     Ledger.create(
-        tmp_path / "l.db", signer=SIGNER, unit="reader", order=4, delta=1e-5,
+        tmp_path / "l.db",
+        signer=SIGNER,
+        unit="reader",
+        order=4,
+        delta=1e-5,
         caps=Caps(epsilon_max=8.0),
-    ).close()  # fmt: skip
+    ).close()
     found = audit("export", tmp_path / "l.db", "--out", tmp_path / "e")
     assert found.code == 1
     assert "nothing in this ledger is signed yet" in found.err
@@ -254,10 +278,11 @@ def test_exports_asked_for_wrongly_write_nothing(
     encrypted = tmp_path / "encrypted.pem"
     encrypted.write_bytes(
         SIGNER._private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
             serialization.BestAvailableEncryption(b"secret"),
         )
-    )  # fmt: skip
+    )
     for ledger, out, more, words in (
         ("missing", new, [], "no ledger"),
         (tmp_path, new, [], "no ledger"),
@@ -318,13 +343,17 @@ light = {"pydantic", "cryptography", "dp_accounting", "numpy"} & sys.modules.key
 print(sorted(heavy), sorted(light) if "--help" in sys.argv else "")
 """
     for arguments in (
-        ["--help"], ["verify", made.export], ["recompute", made.export],
+        ["--help"],
+        ["verify", made.export],
+        ["recompute", made.export],
         ["report", made.export, "--format", "json", "--output", made.export.parent / "r.json"],
-    ):  # fmt: skip
+    ):
         result = subprocess.run(
-            [sys.executable, "-c", program, *map(str, arguments)], cwd=REPOSITORY / "src",
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", program, *map(str, arguments)],
+            cwd=REPOSITORY / "src",
+            capture_output=True,
+            text=True,
+        )
         assert result.returncode == 0, result.stderr
         shown = "[] []" if arguments == ["--help"] else "[] "
         assert result.stdout.endswith(shown + "\n")

@@ -57,9 +57,10 @@ def test_every_command_of_the_guide_runs_as_it_stands(
                 shutil.move(file, folder)
             case ["presspool", "audit", *rest]:
                 rest = [
-                    found for word in rest
+                    found
+                    for word in rest
                     for found in (map(str, sorted(Path().glob(word))) if "*" in word else [word])
-                ]  # fmt: skip
+                ]
                 rest = [signer_of(OUTLETS[0]).key.text if w == "KEY" else w for w in rest]
                 if "pdf" in rest:
                     pytest.importorskip("weasyprint", exc_type=(ImportError, OSError))  # type: ignore[arg-type]

@@ -80,9 +80,11 @@ def test_a_whole_life_of_a_ledger() -> None:
     both.add(entries.Refusal, run=RUN, reason="policy-noise", charge=0, free=0)
     both.add(entries.PolicyChanged, epsilon_max=9.0, period_epsilon=7.0, dataset_epsilon=8.5)
     both.add(
-        entries.GiveBack, reservation=identity(1), kept=50,
+        entries.GiveBack,
+        reservation=identity(1),
+        kept=50,
         charge=events.charge(JOB.first(50), order=4),
-    )  # fmt: skip
+    )
     both.add(entries.Settle, reservation=identity(1))
     both.reserve(2)
     both.reserve(3, period="2026-Q2")
@@ -100,8 +102,9 @@ def test_a_whole_life_of_a_ledger() -> None:
     assert [(c.seq, c.epsilon_max) for c in reading.caps] == [(0, 8.0), (5, 9.0)]
     assert [k.seq for k in reading.keys] == [0, 10]
     assert [(p.name, p.closed, p.runs) for p in reading.periods] == [
-        ("2026-Q1", 12, (1, 8)), ("2026-Q2", None, (9,)),
-    ]  # fmt: skip
+        ("2026-Q1", 12, (1, 8)),
+        ("2026-Q2", None, (9,)),
+    ]
     assert [p.seq for p in reading.points] == [0, 1, 5, 6, 8, 9]
 
 
@@ -127,13 +130,16 @@ def test_whatever_comes_in_whatever_order_the_sums_are_the_books(seed: int) -> N
         charge = events.charge(JOB.first(kept), order=4) if kept else 0
         choices: list[tuple[Any, dict[str, Any]]] = [
             (entries.Settle, {"reservation": one}),
-            (entries.ReleaseIntent, {"reservation": one, "round": number, "steps": number,
-                                     "digest": DIGEST}),
+            (
+                entries.ReleaseIntent,
+                {"reservation": one, "round": number, "steps": number, "digest": DIGEST},
+            ),
             (entries.GiveBack, {"reservation": one, "kept": kept, "charge": charge}),
             (entries.PolicyChanged, {"epsilon_max": draw.uniform(7, 12)}),
             (entries.Refusal, {"run": RUN, "reason": "filter", "charge": 5, "free": 4}),
-            (entries.Reserve, {}), (entries.Reserve, {}),
-        ]  # fmt: skip
+            (entries.Reserve, {}),
+            (entries.Reserve, {}),
+        ]
         kind, parts = draw.choice(choices)
         try:
             if kind is entries.Reserve:

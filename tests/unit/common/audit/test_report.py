@@ -68,8 +68,11 @@ def test_every_number_in_the_document_is_the_ledgers(desk: Desk, kind: str) -> N
             assert budget["settled_nats"] == nats(book.spent - open_charge)
             assert budget["dangling_nats"] == nats(open_charge)  # a later run overtook it
             assert budget["free_nats"] == nats(room - book.spent)
-            assert found["claim"] == {"epsilon": book.highest.epsilon_max,
-                                      "delta": book.opened.delta, "entry": log[-1].seq}  # fmt: skip
+            assert found["claim"] == {
+                "epsilon": book.highest.epsilon_max,
+                "delta": book.opened.delta,
+                "entry": log[-1].seq,
+            }
             assert (found["entries"], found["order"]) == (book.size, book.opened.order)
             for period in found["periods"]:
                 charged = book.charged(period=period["name"])
@@ -81,16 +84,20 @@ def test_every_number_in_the_document_is_the_ledgers(desk: Desk, kind: str) -> N
         reserved = [e for e in log if isinstance(e, entries.Reserve)]
         assert [run["entry"] for run in found["runs"]] == [e.seq for e in reserved]
         for run, entry in zip(found["runs"], reserved, strict=True):
-            back = [e for e in log if isinstance(e, entries.GiveBack)
-                    and e.reservation == entry.reservation]  # fmt: skip
+            back = [
+                e
+                for e in log
+                if isinstance(e, entries.GiveBack) and e.reservation == entry.reservation
+            ]
             charge = (back[-1] if back else entry).charge
             assert run["charged_nats"] == nats(charge)
             assert run["share"] == charge / room
             assert run["steps_charged"] == (back[-1].kept if back else entry.event.steps)
             assert [(r["entry"], r["round"], r["steps"], r["digest"]) for r in run["releases"]] == [
-                (e.seq, e.round, e.steps, e.digest) for e in log
+                (e.seq, e.round, e.steps, e.digest)
+                for e in log
                 if isinstance(e, entries.ReleaseIntent) and e.reservation == entry.reservation
-            ]  # fmt: skip
+            ]
             stated = entry.stated
             assert run["stated"] == (None if stated is None else stated.model_dump() | {})
             (phase,) = run["phases"]
@@ -148,9 +155,13 @@ def test_what_a_refused_run_asked_for_and_what_was_free_are_its_entrys(tmp_path:
     with Ledger(desk.ledgers[0]) as ledger:
         with pytest.raises(BudgetError):
             ledger.reserve(
-                run=desk.contract.digest, unit="reader", period="2026-Q3", head=None,
-                datasets=[entries.new_id()], event=made_event(0.5, 0.8, 1000),
-            )  # fmt: skip
+                run=desk.contract.digest,
+                unit="reader",
+                period="2026-Q3",
+                head=None,
+                datasets=[entries.new_id()],
+                event=made_event(0.5, 0.8, 1000),
+            )
         raw = json.loads(list(ledger.bodies(0, ledger.book.size))[-1])
     (found,) = document(sources.read([desk.ledgers[0]]), governance.Fields())["outlets"]
     said = found["refusals"][-1]
@@ -184,9 +195,14 @@ def test_the_worst_case_is_the_sum_over_the_outlets_of_a_run(desk: Desk) -> None
 def test_from_period_to_run_to_adapter(desk: Desk) -> None:
     said = document(sources.read([*desk.exports, desk.run]), governance.Fields())
     lines = [(line["period"], line["name"], line["adapter"]) for line in said["lineage"]]
-    assert lines == [
-        ("2026-Q1", None, None), ("2026-Q2", "topics", f"sha256:{ADAPTER}"),
-    ] * 2  # fmt: skip
+    assert (
+        lines
+        == [
+            ("2026-Q1", None, None),
+            ("2026-Q2", "topics", f"sha256:{ADAPTER}"),
+        ]
+        * 2
+    )
 
 
 def test_a_lifetime_claim_never_sinks_with_a_lower_cap(tmp_path: Path) -> None:
@@ -306,10 +322,12 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&amp;{{ 7*7 
 
 
 def test_hostile_texts_are_shown_as_texts(desk: Desk, tmp_path: Path) -> None:
-    hostile = governance.parse({
-        "article30": dict.fromkeys(governance.Article30.model_fields, HOSTILE),
-        "dpia": dict.fromkeys(governance.Dpia.model_fields, HOSTILE),
-    })  # fmt: skip
+    hostile = governance.parse(
+        {
+            "article30": dict.fromkeys(governance.Article30.model_fields, HOSTILE),
+            "dpia": dict.fromkeys(governance.Dpia.model_fields, HOSTILE),
+        }
+    )
     home = tmp_path / HOSTILE.replace("/", "")
     (home / "approvals").mkdir(parents=True)
     ledger = home / 'ledger "><b>.db'
@@ -325,8 +343,12 @@ def test_hostile_texts_are_shown_as_texts(desk: Desk, tmp_path: Path) -> None:
     ).count("<b>")
     assert text.count("&lt;script&gt;alert(1)") >= 17
     assert "{{ 7*7 }}" in text
-    (approved,) = [r["approval"] for o in document(sources.read([ledger]), hostile)["outlets"]
-                   for r in o["runs"] if r["approval"]]  # fmt: skip
+    (approved,) = [
+        r["approval"]
+        for o in document(sources.read([ledger]), hostile)["outlets"]
+        for r in o["runs"]
+        if r["approval"]
+    ]
     assert approved == {"by": HOSTILE, "day": "2026-01-05"}
 
 
@@ -338,8 +360,11 @@ def test_the_page_runs_nothing_and_fetches_nothing(desk: Desk) -> None:
         assert not name.startswith("on"), (tag, name)
         assert name not in ("src", "srcset", "action")
         assert name != "href" or (value or "").startswith("#")
-    (policy,) = [v for t, n, v in found.attributes if (t, n) == ("meta", "content")
-                 and v and "default-src" in v]  # fmt: skip
+    (policy,) = [
+        v
+        for t, n, v in found.attributes
+        if (t, n) == ("meta", "content") and v and "default-src" in v
+    ]
     assert policy is not None
     assert "default-src 'none'" in policy
     assert "url(" not in text
@@ -516,8 +541,11 @@ def test_without_weasyprint_the_advice_names_the_extra(
 
 
 def test_the_pdf_is_the_page(audit: Command, desk: Desk, tmp_path: Path) -> None:
-    pytest.importorskip("weasyprint", reason="no WeasyPrint, or no Pango: extra `pdf`",
-                        exc_type=(ImportError, OSError))  # type: ignore[arg-type]  # fmt: skip
+    pytest.importorskip(
+        "weasyprint",
+        reason="no WeasyPrint, or no Pango: extra `pdf`",
+        exc_type=(ImportError, OSError),  # type: ignore[arg-type]
+    )
     new = tmp_path / "report.pdf"
     found = audit("report", *desk.exports, desk.run, "--format", "pdf", "--output", new)
     assert found.code == 0, found.err
@@ -527,9 +555,10 @@ def test_the_pdf_is_the_page(audit: Command, desk: Desk, tmp_path: Path) -> None
 
 def test_each_number_of_the_page_is_printed_and_each_sheet_says_of_what_head(desk: Desk) -> None:
     weasyprint = pytest.importorskip(
-        "weasyprint", reason="no WeasyPrint, or no Pango: extra `pdf`",
+        "weasyprint",
+        reason="no WeasyPrint, or no Pango: extra `pdf`",
         exc_type=(ImportError, OSError),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     body = document(sources.read([*desk.exports, desk.run]), governance.Fields())
     text = page.render(body)
     sheets = [

@@ -31,8 +31,11 @@ def outlet(desk: Desk) -> OutletReading:
 
 
 def look(*outlets: OutletReading, **more: Any) -> Snapshot:
-    return Snapshot(evidence=Evidence(outlets=outlets, runs=more.pop("runs", ())),
-                    now=more.pop("now", 0.0), **more)  # fmt: skip
+    return Snapshot(
+        evidence=Evidence(outlets=outlets, runs=more.pop("runs", ())),
+        now=more.pop("now", 0.0),
+        **more,
+    )
 
 
 def of(kind: str, found: Snapshot) -> list[Alert]:
@@ -43,9 +46,16 @@ def test_nothing_to_look_at(outlet: OutletReading) -> None:
     assert alerts(look(outlet)) == ()
 
 
-@pytest.mark.parametrize(("used", "raised", "urgent"), [
-    (800, 0, False), (801, 1, False), (999, 1, False), (1000, 1, True), (1200, 1, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("used", "raised", "urgent"),
+    [
+        (800, 0, False),
+        (801, 1, False),
+        (999, 1, False),
+        (1000, 1, True),
+        (1200, 1, True),
+    ],
+)
 def test_a_budget_of_which_more_than_four_fifths_is_used(
     outlet: OutletReading, used: int, raised: int, urgent: bool
 ) -> None:
@@ -78,11 +88,18 @@ def test_a_dangling_reservation_names_its_entry(desk: Desk) -> None:
     assert (found.origin, found.entry) == (reading.origin, 1)
 
 
-@pytest.mark.parametrize(("kind", "left", "raised", "urgent"), [
-    ("outlet", 7 * DAY, 0, False), ("outlet", 7 * DAY - 1, 1, False), ("outlet", 0, 1, True),
-    ("outlet", -DAY, 1, True), ("coordinator", 30 * DAY, 0, False),
-    ("coordinator", 30 * DAY - 1, 1, False), ("authority", 29 * DAY, 1, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "left", "raised", "urgent"),
+    [
+        ("outlet", 7 * DAY, 0, False),
+        ("outlet", 7 * DAY - 1, 1, False),
+        ("outlet", 0, 1, True),
+        ("outlet", -DAY, 1, True),
+        ("coordinator", 30 * DAY, 0, False),
+        ("coordinator", 30 * DAY - 1, 1, False),
+        ("authority", 29 * DAY, 1, False),
+    ],
+)
 def test_a_certificate_that_ends(kind: str, left: int, raised: int, urgent: bool) -> None:
     certificate = Certificate(kind=kind, name="x", ends=1000 * DAY + left)
     found = of("certificate", look(now=1000.0 * DAY, certificates=(certificate,)))
@@ -102,10 +119,14 @@ def test_refused_updates_and_calls(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_urgent_ones_come_first_then_their_kinds(desk: Desk) -> None:
-    found = alerts(look(
-        *(sources.read_outlet(path) for path in desk.exports), now=2_000_000_000.0,
-        pool=made_pool(), faults=(Fault(source="x", words="gone", evidence=False),),
-    ))  # fmt: skip
+    found = alerts(
+        look(
+            *(sources.read_outlet(path) for path in desk.exports),
+            now=2_000_000_000.0,
+            pool=made_pool(),
+            faults=(Fault(source="x", words="gone", evidence=False),),
+        )
+    )
     order = [(not alert.urgent, KINDS.index(alert.kind)) for alert in found]
     assert order == sorted(order)
     assert found[0].kind == "split-view"

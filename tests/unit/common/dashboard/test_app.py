@@ -15,10 +15,20 @@ from presspool.common.dashboard.app import HEADERS
 from presspool.common.dashboard.serving import CONNECTIONS, LOOPBACK, taken
 from presspool.common.errors import InputError
 
-PATHS = ["/", "/runs", "/alerts", "/metrics", "/assets/style.css", "/assets/live.js", "/nope",
-         "/outlets/presspool~north-post", "/ledgers/presspool~north-post",
-         "/ledgers/presspool~north-post/1", "/ledgers/presspool~north-post/1/proof",
-         f"/adapters/{ADAPTER}"]  # fmt: skip
+PATHS = [
+    "/",
+    "/runs",
+    "/alerts",
+    "/metrics",
+    "/assets/style.css",
+    "/assets/live.js",
+    "/nope",
+    "/outlets/presspool~north-post",
+    "/ledgers/presspool~north-post",
+    "/ledgers/presspool~north-post/1",
+    "/ledgers/presspool~north-post/1/proof",
+    f"/adapters/{ADAPTER}",
+]
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +85,18 @@ def test_every_answer_has_the_headers(at: At, path: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:{port}", "127.0.0.1", "localhost", "127.0.0.1:1",
-     "127.0.0.1.evil.example:{port}", "localhost:{port}.evil.example", "[::1]:{port}", ""],
-)  # fmt: skip
+    [
+        "evil.example",
+        "evil.example:{port}",
+        "127.0.0.1",
+        "localhost",
+        "127.0.0.1:1",
+        "127.0.0.1.evil.example:{port}",
+        "localhost:{port}.evil.example",
+        "[::1]:{port}",
+        "",
+    ],
+)
 def test_other_names_of_this_port_are_refused(at: At, host: str) -> None:
     """DNS rebinding: a site's own name that points here is not a name of this port."""
     answer = get(at, "/", Host=host.format(port=at.port))
@@ -148,8 +167,10 @@ def test_visitors_who_never_finish_asking_lose_their_places(
     monkeypatch.setattr(port, "IDLE_SECONDS", 0.5)
     whole = f"GET /runs HTTP/1.1\r\nHost: 127.0.0.1:{at.port}\r\n\r\n".encode()
     starts = (b"", b"GET / HTTP/1.1\r\nHost: 127", whole + b"GET / HT")
-    slow = [socket.create_connection((LOOPBACK, at.port), timeout=60)
-            for _ in range(2 * CONNECTIONS // len(starts) * len(starts))]  # fmt: skip
+    slow = [
+        socket.create_connection((LOOPBACK, at.port), timeout=60)
+        for _ in range(2 * CONNECTIONS // len(starts) * len(starts))
+    ]
     try:
         for number, connection in enumerate(slow):
             connection.sendall(starts[number % len(starts)])

@@ -27,9 +27,21 @@ def ui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> C
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_where_it_is_serves_and_ends(desk: Desk, stop: signal.Signals) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "presspool.cli", "audit", "ui", *desk.exports, desk.run,
-         "--port", "0", "--json"], stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "presspool.cli",
+            "audit",
+            "ui",
+            *desk.exports,
+            desk.run,
+            "--port",
+            "0",
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout is not None
         said = "".join(process.stdout.readline() for _ in range(3))

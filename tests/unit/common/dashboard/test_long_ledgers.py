@@ -99,8 +99,16 @@ def test_a_page_takes_at_most_a_second_at_a_hundred_thousand_entries(tmp_path: P
     path = tmp_path / "ledger.db"
     make_long(path, 100_000)
     run = f"{2_000:064x}"
-    pages = ["/", "/alerts", "/metrics", f"/outlets/{PART}", f"/ledgers/{PART}",
-             f"/ledgers/{PART}?page=2000", f"/ledgers/{PART}/50000", f"/runs/{run}"]  # fmt: skip
+    pages = [
+        "/",
+        "/alerts",
+        "/metrics",
+        f"/outlets/{PART}",
+        f"/ledgers/{PART}",
+        f"/ledgers/{PART}?page=2000",
+        f"/ledgers/{PART}/50000",
+        f"/runs/{run}",
+    ]
     took: dict[str, float] = {}
     with serving([path]) as at, Ledger(path) as ledger:
         get(at, "/")

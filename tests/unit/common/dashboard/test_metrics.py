@@ -23,10 +23,32 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.results import read_result
 
 DEPLOY = REPOSITORY / "docs" / "deploy"
-LABELS = {"outlet", "period", "reason", "result", "state", "kind", "name", "direction", "le",
-          "version"}  # fmt: skip
-WORDS = {"lifetime", "complete", "failed", "running", "queued", "up", "down", "member", "waiting",
-         "authority", "coordinator", "outlet"}  # fmt: skip
+LABELS = {
+    "outlet",
+    "period",
+    "reason",
+    "result",
+    "state",
+    "kind",
+    "name",
+    "direction",
+    "le",
+    "version",
+}
+WORDS = {
+    "lifetime",
+    "complete",
+    "failed",
+    "running",
+    "queued",
+    "up",
+    "down",
+    "member",
+    "waiting",
+    "authority",
+    "coordinator",
+    "outlet",
+}
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +109,11 @@ def test_the_rounds_numbers_are_the_results(samples: list[Sample]) -> None:
     assert value(samples, "updates_rejected_total", reason="norm-cap") == 1
     assert value(samples, "updates_rejected_total", reason="late") == 7
     assert value(samples, "round_bytes_total", direction="up") == 708
-    buckets = {s.labels["le"]: s.value for s in samples
-               if s.name == "presspool_round_duration_seconds_bucket"}  # fmt: skip
+    buckets = {
+        s.labels["le"]: s.value
+        for s in samples
+        if s.name == "presspool_round_duration_seconds_bucket"
+    }
     assert (buckets["5"], buckets["15"], buckets["300"], buckets["+Inf"]) == (0, 1, 2, 2)
     assert value(samples, "round_duration_seconds_sum") == 212.0
     assert value(samples, "round_duration_seconds_count") == 2
@@ -149,8 +174,10 @@ def test_rules_and_charts_name_only_metrics_and_labels_that_exist(samples: list[
 
 def test_legends_and_annotations_name_only_labels_that_exist(samples: list[Sample]) -> None:
     labels = {label for sample in samples for label in sample.labels}
-    texts = [path.read_text() for path in (DEPLOY / "presspool-alerts.yml",
-                                           DEPLOY / "presspool-grafana.json")]  # fmt: skip
+    texts = [
+        path.read_text()
+        for path in (DEPLOY / "presspool-alerts.yml", DEPLOY / "presspool-grafana.json")
+    ]
     for text in texts:
         assert set(re.findall(r"\{\{([a-z]+)\}\}", text)) <= labels
         assert set(re.findall(r"\$labels\.([a-z]+)", text)) <= labels

@@ -30,11 +30,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     made = make_desk(tmp_path_factory.mktemp("desk"))
     measured = [
         dataclasses.replace(
-            entry, accuracy=0.25 + 0.125 * entry.round, macro_f1=0.2 + 0.1 * entry.round, loss=1.0,
-            bytes_up=1234 * entry.round, bytes_down=4321 * entry.round, seconds=1.5 + entry.round,
+            entry,
+            accuracy=0.25 + 0.125 * entry.round,
+            macro_f1=0.2 + 0.1 * entry.round,
+            loss=1.0,
+            bytes_up=1234 * entry.round,
+            bytes_down=4321 * entry.round,
+            seconds=1.5 + entry.round,
         )
         for entry in read_result(made.run).rounds
-    ]  # fmt: skip
+    ]
     measured[2] = dataclasses.replace(
         measured[2], outlets=("north-post",), refused={"south-echo": "norm-cap"}
     )
@@ -54,11 +59,16 @@ def at(desk: Desk) -> Iterator[At]:
 
 def pages(desk: Desk) -> list[str]:
     return [
-        "/", "/runs", "/alerts", f"/runs/{desk.contract.digest[7:]}", f"/runs/{OTHER_RUN[7:]}",
+        "/",
+        "/runs",
+        "/alerts",
+        f"/runs/{desk.contract.digest[7:]}",
+        f"/runs/{OTHER_RUN[7:]}",
         f"/adapters/{ADAPTER}",
-        *(f"/outlets/{part}" for part in PARTS), *(f"/ledgers/{part}" for part in PARTS),
+        *(f"/outlets/{part}" for part in PARTS),
+        *(f"/ledgers/{part}" for part in PARTS),
         *(f"/ledgers/{part}/{index}" for part in PARTS for index in (0, 1, 5)),
-    ]  # fmt: skip
+    ]
 
 
 class Truth:
@@ -94,8 +104,9 @@ class Truth:
                 return walk(self._card, rest.partition(".")[2])
             case "lineage":
                 origin, _, run = rest.rpartition(".")
-                (line,) = [x for x in self._document["lineage"]
-                           if (x["outlet"], x["run"]) == (origin, run)]  # fmt: skip
+                (line,) = [
+                    x for x in self._document["lineage"] if (x["outlet"], x["run"]) == (origin, run)
+                ]
                 return line["entry"]
         if path.startswith("entries#"):
             return len(self._logs[path.removeprefix("entries#")])
@@ -106,9 +117,11 @@ class Truth:
         assert found is not None
         result = found.result
         known = {
-            "epsilon": result.epsilon, "delta": result.delta, "rounds#": len(result.rounds) - 1,
+            "epsilon": result.epsilon,
+            "delta": result.delta,
+            "rounds#": len(result.rounds) - 1,
             "bytes": result.bytes_up + result.bytes_down,
-        }  # fmt: skip
+        }
         if path in known:
             return known[path]
         return walk(dataclasses.asdict(result), path)
@@ -246,12 +259,26 @@ def test_nothing_given_is_said_and_not_an_error() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/nope", "/outlets/presspool~nobody", "/ledgers/presspool~nobody", "/runs/" + "0" * 64,
-     "/adapters/" + "0" * 64, "/runs/short", f"/ledgers/{PARTS[0]}?page=99",
-     f"/ledgers/{PARTS[0]}?page=0", f"/ledgers/{PARTS[0]}?page=x", f"/ledgers/{PARTS[0]}/99",
-     f"/ledgers/{PARTS[0]}/-1", f"/ledgers/{PARTS[0]}/99/proof", "/assets/../style.css",
-     "/assets/report.html", "/outlets/UPPER", "/docs", "/openapi.json"],
-)  # fmt: skip
+    [
+        "/nope",
+        "/outlets/presspool~nobody",
+        "/ledgers/presspool~nobody",
+        "/runs/" + "0" * 64,
+        "/adapters/" + "0" * 64,
+        "/runs/short",
+        f"/ledgers/{PARTS[0]}?page=99",
+        f"/ledgers/{PARTS[0]}?page=0",
+        f"/ledgers/{PARTS[0]}?page=x",
+        f"/ledgers/{PARTS[0]}/99",
+        f"/ledgers/{PARTS[0]}/-1",
+        f"/ledgers/{PARTS[0]}/99/proof",
+        "/assets/../style.css",
+        "/assets/report.html",
+        "/outlets/UPPER",
+        "/docs",
+        "/openapi.json",
+    ],
+)
 def test_what_is_not_there_is_not_found(at: At, path: str) -> None:
     answer = get(at, path)
     assert answer.status == 404
@@ -264,9 +291,10 @@ def test_names_are_never_markup(tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script>'
     rounds = read_result(desk.run).rounds
     change_result(
-        desk, rounds=(*rounds[:2], dataclasses.replace(rounds[2], refused={"south-echo": evil})),
+        desk,
+        rounds=(*rounds[:2], dataclasses.replace(rounds[2], refused={"south-echo": evil})),
         statement=evil,
-    )  # fmt: skip
+    )
     with serving([*desk.exports, desk.run]) as at:
         for path in ("/", "/alerts", f"/runs/{desk.contract.digest[7:]}", f"/adapters/{ADAPTER}"):
             assert "<script>alert" not in get(at, path).body
@@ -283,9 +311,17 @@ def test_new_entries_and_rounds_appear_by_themselves(tmp_path: Path) -> None:
             ledger.refuse(run=OTHER_RUN, reason="policy-noise")
             size = ledger.book.size
         fresh = RoundResult(
-            round=2, accuracy=None, macro_f1=None, loss=None, bytes_up=5, bytes_down=5, seconds=1.0,
-            epsilon=desk.contract.plan.epsilon(), outlets=("north-post",), refused={},
-        )  # fmt: skip
+            round=2,
+            accuracy=None,
+            macro_f1=None,
+            loss=None,
+            bytes_up=5,
+            bytes_down=5,
+            seconds=1.0,
+            epsilon=desk.contract.plan.epsilon(),
+            outlets=("north-post",),
+            refused={},
+        )
         change_result(desk, rounds=(*read_result(desk.run).rounds, fresh))
         wait_for_look()
         after = numbers(at, "/")
@@ -318,6 +354,16 @@ def test_entries_of_every_kind_are_said_in_words() -> None:
         if "kind" in kind.model_fields
     }
     silent = {"key-rotated"}
-    said = {"charge": 1, "round": 1, "steps": 2, "period": "2026", "kept": 3, "reason": "filter",
-            "unit": "reader", "order": 4, "epsilon_max": 8.0, "delta": 1e-5}  # fmt: skip
+    said = {
+        "charge": 1,
+        "round": 1,
+        "steps": 2,
+        "period": "2026",
+        "kept": 3,
+        "reason": "filter",
+        "unit": "reader",
+        "order": 4,
+        "epsilon_max": 8.0,
+        "delta": 1e-5,
+    }
     assert {kind for kind in kinds if not _words({**said, "kind": kind})} == silent

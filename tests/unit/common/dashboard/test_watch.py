@@ -154,8 +154,9 @@ def test_a_home_has_its_certificate_its_approvals_and_the_forks_that_it_found(
     assert approval is not None
     assert approval.by == "A. Editor"
     assert [a.about for a in alerts(look) if a.kind == "split-view"] == [
-        "north-post: ab.fork", "north-post: contradiction.json",
-    ]  # fmt: skip
+        "north-post: ab.fork",
+        "north-post: contradiction.json",
+    ]
     watch.close()
 
 

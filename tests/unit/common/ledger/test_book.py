@@ -296,10 +296,14 @@ def test_whatever_happens_the_filter_is_never_exceeded_and_sums_agree(
             else:
                 book.apply(
                     following(
-                        book, entries.ReleaseIntent, reservation=chosen, round=number,
-                        steps=steps, digest=DIGEST,
+                        book,
+                        entries.ReleaseIntent,
+                        reservation=chosen,
+                        round=number,
+                        steps=steps,
+                        digest=DIGEST,
                     )
-                )  # fmt: skip
+                )
         except LedgerError:
             continue
         assert book.spent == sum(model.values()) <= book.room(4.0)

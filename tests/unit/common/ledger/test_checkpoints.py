@@ -109,12 +109,24 @@ ROOT = SPEC.split("\n")[2]
 @pytest.mark.parametrize(
     "text",
     [
-        "", "\n\n\n", "o\n1\n", f"o\n1\n{ROOT}", f"\n1\n{ROOT}\n", f"o\n01\n{ROOT}\n",
-        f"o\n-1\n{ROOT}\n", f"o\n+1\n{ROOT}\n", f"o\n1 \n{ROOT}\n", f"o\n١\n{ROOT}\n",
-        f"o\n{2**63}\n{ROOT}\n", f"o\n1\n{ROOT[:-1]}\n", "o\n1\nAAAA\n", f"o\n1\n{ROOT}\n\n",
-        f"o\n1\n{ROOT}\n\nx\n", f"o\n1_0\n{ROOT}\n",
+        "",
+        "\n\n\n",
+        "o\n1\n",
+        f"o\n1\n{ROOT}",
+        f"\n1\n{ROOT}\n",
+        f"o\n01\n{ROOT}\n",
+        f"o\n-1\n{ROOT}\n",
+        f"o\n+1\n{ROOT}\n",
+        f"o\n1 \n{ROOT}\n",
+        f"o\n١\n{ROOT}\n",
+        f"o\n{2**63}\n{ROOT}\n",
+        f"o\n1\n{ROOT[:-1]}\n",
+        "o\n1\nAAAA\n",
+        f"o\n1\n{ROOT}\n\n",
+        f"o\n1\n{ROOT}\n\nx\n",
+        f"o\n1_0\n{ROOT}\n",
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_checkpoint_is_refused(text: str) -> None:
     with pytest.raises(EvidenceError):
         Checkpoint.parse(text)
@@ -123,12 +135,19 @@ def test_what_is_not_a_checkpoint_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"@v1", b"@v2"), (b"index 6", b"index 06"), (b"index 6", b"index"),
-        (b"index 6\n", b""), (b"extra ", b"extra  "), (b"extra Y", b"extra !"),
-        (b"index 6\n", b"index 6\nAAAA\n"), (b"index 6\n", b"index 6\n" + b"AAAA\n" * 80),
-        (b"\n\n", b"\n"), (b"index 6\n", b"index 6\nindex 6\n"), (b"extra Y29udGV4dA==", b"extra "),
+        (b"@v1", b"@v2"),
+        (b"index 6", b"index 06"),
+        (b"index 6", b"index"),
+        (b"index 6\n", b""),
+        (b"extra ", b"extra  "),
+        (b"extra Y", b"extra !"),
+        (b"index 6\n", b"index 6\nAAAA\n"),
+        (b"index 6\n", b"index 6\n" + b"AAAA\n" * 80),
+        (b"\n\n", b"\n"),
+        (b"index 6\n", b"index 6\nindex 6\n"),
+        (b"extra Y29udGV4dA==", b"extra "),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_proof_is_refused(old: bytes, new: bytes) -> None:
     data = PROOF.encode().replace(old, new, 1)
     assert data != PROOF.encode()

@@ -58,8 +58,9 @@ def no_entry(folder: Path) -> bytes:
 def other_task(_: Path) -> bytes:
     body = START.canonical()
     proof = Proof(index=0, hashes=(), checkpoint=History([body]).head(), extra=body)
-    return contradiction("x", contract=START.contract, round=0, task=adapter("else"),
-                         proof=proof.encode().decode())  # fmt: skip
+    return contradiction(
+        "x", contract=START.contract, round=0, task=adapter("else"), proof=proof.encode().decode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,9 @@ def test_what_only_the_finder_says_convicts_nobody(tmp_path: Path) -> None:
     body = json.loads(data)
     for key, value in (("round", 1), ("contract", "sha256:" + "e" * 64), ("round", None)):
         with pytest.raises(EvidenceError, match="another round"):
-            verify_contradiction(contradiction(**{**without(body, "format"), key: value}),
-                                 log=LOG.key)  # fmt: skip
+            verify_contradiction(
+                contradiction(**{**without(body, "format"), key: value}), log=LOG.key
+            )
 
 
 def without(body: Body, *keys: str) -> Body:
@@ -153,16 +155,25 @@ def test_honest_heads_and_honest_entries_convict_nobody() -> None:
 def proven(history: History, index: int) -> str:
     size = len(history.entries)
     hashes = merkle.inclusion_proof(index, size, history._read)
-    proof = Proof(index=index, hashes=hashes, checkpoint=history.head(),
-                  extra=history.entries[index])  # fmt: skip
+    proof = Proof(
+        index=index, hashes=hashes, checkpoint=history.head(), extra=history.entries[index]
+    )
     return proof.encode().decode()
 
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b"7", b"[" * 100_000, b"\xff", b'{"format":"presspool-contradiction/1"}',
-     b" " * (LARGEST + 1)],
-)  # fmt: skip
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b"\xff",
+        b'{"format":"presspool-contradiction/1"}',
+        b" " * (LARGEST + 1),
+    ],
+)
 def test_what_is_no_such_document_convicts_nobody(data: bytes) -> None:
     with pytest.raises(EvidenceError, match="one document of presspool-contradiction/1"):
         verify_contradiction(data, log=LOG.key)

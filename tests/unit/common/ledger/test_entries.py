@@ -54,9 +54,12 @@ def test_there_is_a_sample_of_every_kind() -> None:
 def test_an_entry_comes_back_from_its_bytes(entry: Entry) -> None:
     data = entry.canonical()
     assert parse_entry(data) == entry
-    assert data == json.dumps(
-        json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    ).encode()  # fmt: skip
+    assert (
+        data
+        == json.dumps(
+            json.loads(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False
+        ).encode()
+    )
 
 
 @pytest.mark.parametrize("entry", SAMPLES, ids=lambda e: e.kind)
@@ -117,10 +120,32 @@ def test_no_entry_has_room_for_free_text() -> None:
 def test_no_entry_has_a_field_for_what_must_not_leave() -> None:
     names = {name for kind in get_args(Entry) for name in kind.model_fields}
     assert names == {
-        "seq", "day", "kind", "origin", "unit", "order", "epsilon_max", "delta", "key",
-        "period_epsilon", "dataset_epsilon", "reservation", "run", "period", "datasets", "event",
-        "charge", "stated", "round", "steps", "digest", "kept", "reason", "free", "signature",
-    }  # fmt: skip
+        "seq",
+        "day",
+        "kind",
+        "origin",
+        "unit",
+        "order",
+        "epsilon_max",
+        "delta",
+        "key",
+        "period_epsilon",
+        "dataset_epsilon",
+        "reservation",
+        "run",
+        "period",
+        "datasets",
+        "event",
+        "charge",
+        "stated",
+        "round",
+        "steps",
+        "digest",
+        "kept",
+        "reason",
+        "free",
+        "signature",
+    }
 
 
 @pytest.mark.parametrize(
@@ -142,11 +167,17 @@ def test_other_values_cannot_be_written_down(kind: Any, wrong: dict[str, Any]) -
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"datasets": ()}, {"datasets": (identity(2), identity(1))},
-        {"datasets": (identity(1), identity(1))}, {"period": "spring"}, {"charge": -1},
-        {"charge": 1.5}, {"charge": 2**53}, {"unit": "outlet"}, {"run": "a" * 64},
+        {"datasets": ()},
+        {"datasets": (identity(2), identity(1))},
+        {"datasets": (identity(1), identity(1))},
+        {"period": "spring"},
+        {"charge": -1},
+        {"charge": 1.5},
+        {"charge": 2**53},
+        {"unit": "outlet"},
+        {"run": "a" * 64},
     ],
-)  # fmt: skip
+)
 def test_reservations_that_cannot_be_written_down(wrong: dict[str, Any]) -> None:
     with pytest.raises(LedgerError, match="Reserve"):
         reserve(BOOK, **wrong)
@@ -174,9 +205,12 @@ def test_the_largest_reservation_still_fits() -> None:
     )
     phase = events.SelfComposed(event=inner, count=1000)
     largest = reserve(
-        BOOK, event=events.Composed(events=(phase,) * events.MOST_PHASES), charge=1,
-        datasets=tuple(identity(i) for i in range(entries.MOST_DATASETS)), stated=STATED,
-    )  # fmt: skip
+        BOOK,
+        event=events.Composed(events=(phase,) * events.MOST_PHASES),
+        charge=1,
+        datasets=tuple(identity(i) for i in range(entries.MOST_DATASETS)),
+        stated=STATED,
+    )
     assert parse_entry(largest.canonical()) == largest
 
 

@@ -38,9 +38,10 @@ sigmas = st.floats(0.3, 20.0)
 rates = st.floats(1e-6, 1.0)
 steps = st.builds(PoissonSampled, rate=rates, event=st.builds(Gaussian, noise_multiplier=sigmas))
 runs = st.builds(
-    SelfComposed, event=steps | st.builds(Gaussian, noise_multiplier=sigmas),
+    SelfComposed,
+    event=steps | st.builds(Gaussian, noise_multiplier=sigmas),
     count=st.integers(1, 5000),
-)  # fmt: skip
+)
 phased = runs | st.builds(Composed, events=st.lists(runs, min_size=1, max_size=4).map(tuple))
 
 
@@ -132,9 +133,14 @@ def test_json_and_dp_accounting_give_back_the_same_event(event: SelfComposed | C
 
 def test_the_event_of_a_privacy_plan_is_taken_as_it_is() -> None:
     plan = PrivacyPlan(
-        unit="reader", noise_multiplier=1.2, clip={"adapter": 1.0, "head": 0.5},
-        sampling_rate=0.02, records_per_reader=2, steps=200, delta=1e-5,
-    )  # fmt: skip
+        unit="reader",
+        noise_multiplier=1.2,
+        clip={"adapter": 1.0, "head": 0.5},
+        sampling_rate=0.02,
+        records_per_reader=2,
+        steps=200,
+        delta=1e-5,
+    )
     assert from_dp(plan.event()) == JOB
     assert to_dp(JOB) == plan.event()
 

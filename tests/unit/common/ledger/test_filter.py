@@ -72,9 +72,7 @@ def test_a_cap_that_no_order_can_hold_says_so() -> None:
         units(epsilon=0.01, delta=1e-5, order=4)
 
 
-@given(
-    st.sampled_from(PORTFOLIO), st.floats(1e-12, 0.01), st.floats(0.1, 1000)
-)  # fmt: skip
+@given(st.sampled_from(PORTFOLIO), st.floats(1e-12, 0.01), st.floats(0.1, 1000))
 def test_a_full_filter_implies_exactly_the_cap(order: int, delta: float, epsilon: float) -> None:
     room = capacity(epsilon=epsilon, delta=delta, order=order)
     if room > 0:
@@ -91,11 +89,15 @@ def test_an_enormous_cap_stays_a_whole_number_for_json() -> None:
 @pytest.mark.parametrize(
     "caps",
     [
-        {"epsilon_max": 0.0}, {"epsilon_max": -1.0}, {"epsilon_max": math.inf},
-        {"epsilon_max": math.nan}, {"epsilon_max": 8.0, "period": 9.0},
-        {"epsilon_max": 8.0, "dataset": 0.0}, {"epsilon_max": 8.0, "dataset": math.nan},
+        {"epsilon_max": 0.0},
+        {"epsilon_max": -1.0},
+        {"epsilon_max": math.inf},
+        {"epsilon_max": math.nan},
+        {"epsilon_max": 8.0, "period": 9.0},
+        {"epsilon_max": 8.0, "dataset": 0.0},
+        {"epsilon_max": 8.0, "dataset": math.nan},
     ],
-)  # fmt: skip
+)
 def test_caps_that_are_none(caps: dict[str, float]) -> None:
     with pytest.raises(LedgerError, match="cap "):
         Caps(**caps)

@@ -45,8 +45,10 @@ def test_who_did_not_sign_is_not_convicted() -> None:
         verify_fork(PROOF, log=impostor.key)
     document = {**json.loads(PROOF), "second": forged.encode().decode()}
     with pytest.raises(EvidenceError):
-        verify_fork(json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n",
-                    log=LOG.key)  # fmt: skip
+        verify_fork(
+            json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n",
+            log=LOG.key,
+        )
 
 
 def test_every_changed_bit_is_found() -> None:
@@ -70,12 +72,15 @@ def test_arbitrary_bytes_are_no_proof(data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"[" * 100_000, b" " * (LARGEST_PROOF + 1), b"{}", b"null",
+        b"[" * 100_000,
+        b" " * (LARGEST_PROOF + 1),
+        b"{}",
+        b"null",
         b'{"first":1,"format":"presspool-fork-proof/1","second":"x"}\n',
         b'{"first":"\\ud800","format":"presspool-fork-proof/1","second":"\\ud800"}\n',
         PROOF.replace(b"proof/1", b"proof/2"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_fork_proof(data: bytes) -> None:
     with pytest.raises(EvidenceError):
         verify_fork(data, log=LOG.key)

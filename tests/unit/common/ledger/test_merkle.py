@@ -26,9 +26,15 @@ from presspool.common.ledger.merkle import (
 SIZES = 256
 # The eight leaves and roots of the Certificate Transparency reference implementations.
 VECTOR_LEAVES = [
-    "", "00", "10", "2021", "3031", "40414243", "5051525354555657",
+    "",
+    "00",
+    "10",
+    "2021",
+    "3031",
+    "40414243",
+    "5051525354555657",
     "606162636465666768696a6b6c6d6e6f",
-]  # fmt: skip
+]
 VECTOR_ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -218,9 +224,12 @@ def test_a_fork_has_no_consistency_proof() -> None:
         for read in (READ, forked):
             with pytest.raises(EvidenceError):
                 verify_consistency(
-                    consistency_proof(old, 20, read), old=old, new=20,
-                    old_root=root(old, READ), new_root=root(20, forked),
-                )  # fmt: skip
+                    consistency_proof(old, 20, read),
+                    old=old,
+                    new=20,
+                    old_root=root(old, READ),
+                    new_root=root(20, forked),
+                )
 
 
 @pytest.mark.parametrize(("old", "new"), [(3, 2), (-1, 2), (0, -1)])
@@ -274,6 +283,9 @@ def test_growing_is_consistent(first: list[bytes], more: list[bytes]) -> None:
     before, after = grown(first), grown(first + more)
     old, new = len(first), len(first + more)
     verify_consistency(
-        consistency_proof(old, new, after), old=old, new=new,
-        old_root=root(old, before), new_root=root(new, after),
-    )  # fmt: skip
+        consistency_proof(old, new, after),
+        old=old,
+        new=new,
+        old_root=root(old, before),
+        new_root=root(new, after),
+    )

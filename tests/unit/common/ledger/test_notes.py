@@ -109,8 +109,9 @@ def test_a_note_that_nobody_signed_is_not_believed() -> None:
 def test_one_seed_has_other_ids_for_other_kinds_and_names() -> None:
     ids = {
         Signer.load(name, bytes(32), kind=kind).key.id
-        for name in ("a", "b") for kind in (NOTE, COSIGNATURE)
-    }  # fmt: skip
+        for name in ("a", "b")
+        for kind in (NOTE, COSIGNATURE)
+    }
     assert len(ids) == 4
 
 

@@ -28,10 +28,20 @@ def plain(sigma: float, steps: int) -> events.SelfComposed:
 
 PHASES = events.Composed(events=(plain(9.0, 3), job(0.02, 1.2, 200), job(0.1, 2.0, 5)))
 CASES = [
-    job(0.02, 1.2, 200), job(0.15, 1.2, 12), job(0.048, 0.8, 24), job(0.01, 1.0, 2000),
-    job(0.5, 3.0, 100), job(0.9, 5.0, 10), job(1.0, 1.5, 3), job(1e-5, 1.0, 10_000),
-    job(0.001, 0.6, 5000), job(0.02, 0.3, 1), job(1e-12, 1.0, 1), plain(0.7, 3), PHASES,
-]  # fmt: skip
+    job(0.02, 1.2, 200),
+    job(0.15, 1.2, 12),
+    job(0.048, 0.8, 24),
+    job(0.01, 1.0, 2000),
+    job(0.5, 3.0, 100),
+    job(0.9, 5.0, 10),
+    job(1.0, 1.5, 3),
+    job(1e-5, 1.0, 10_000),
+    job(0.001, 0.6, 5000),
+    job(0.02, 0.3, 1),
+    job(1e-12, 1.0, 1),
+    plain(0.7, 3),
+    PHASES,
+]
 
 
 @pytest.mark.parametrize("delta", [1e-5, pld.FINEST_DELTA, 1e-3])
@@ -118,9 +128,13 @@ def a_coarser_grid(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("plant", "event"),
-    [(only_adding, CASES[0]), (one_step_forgotten, CASES[1]), (a_rate_that_is_doubled, CASES[0]),
-     (a_coarser_grid, CASES[0])],
-)  # fmt: skip
+    [
+        (only_adding, CASES[0]),
+        (one_step_forgotten, CASES[1]),
+        (a_rate_that_is_doubled, CASES[0]),
+        (a_coarser_grid, CASES[0]),
+    ],
+)
 def test_a_planted_mistake_is_told_apart(
     plant: Callable[[pytest.MonkeyPatch], None], event: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

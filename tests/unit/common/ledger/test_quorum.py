@@ -46,8 +46,9 @@ def test_no_quorum_can_be_made_of_liars(peers: int, liars: int) -> None:
 
 
 def test_a_head_with_enough_cosignatures() -> None:
-    head = require_quorum(cosigned([0, 1, 2, 3]), log=LOG.key, own=peer(0).key,
-                          approved=keys(1, 2, 3, 4), liars=1)  # fmt: skip
+    head = require_quorum(
+        cosigned([0, 1, 2, 3]), log=LOG.key, own=peer(0).key, approved=keys(1, 2, 3, 4), liars=1
+    )
     assert head.size == 2
 
 
@@ -64,8 +65,9 @@ def test_a_head_with_enough_cosignatures() -> None:
 )
 def test_a_head_without_enough(signers: list[int], words: str) -> None:
     with pytest.raises(EvidenceError, match=words):
-        require_quorum(cosigned(signers), log=LOG.key, own=peer(0).key,
-                       approved=keys(1, 2, 3, 4), liars=1)  # fmt: skip
+        require_quorum(
+            cosigned(signers), log=LOG.key, own=peer(0).key, approved=keys(1, 2, 3, 4), liars=1
+        )
 
 
 def test_one_peer_s_many_cosignatures_count_once() -> None:
@@ -84,8 +86,13 @@ def test_a_head_must_be_the_logs_own() -> None:
 def test_a_known_key_s_bad_cosignature_spoils_the_head() -> None:
     other = peer(2).sign(History([b"z"]).head().text, time=5)
     with pytest.raises(EvidenceError, match="does not verify"):
-        require_quorum(cosigned([0, 1, 3]).signed(other), log=LOG.key, own=peer(0).key,
-                       approved=keys(1, 2, 3), liars=0)  # fmt: skip
+        require_quorum(
+            cosigned([0, 1, 3]).signed(other),
+            log=LOG.key,
+            own=peer(0).key,
+            approved=keys(1, 2, 3),
+            liars=0,
+        )
 
 
 def test_keys_that_would_count_twice_or_not_at_all() -> None:
@@ -97,8 +104,9 @@ def test_keys_that_would_count_twice_or_not_at_all() -> None:
         ([*keys(1, 2), LOG.key], "a cosigning key"),
     ):
         with pytest.raises(LedgerError, match=words):
-            require_quorum(cosigned([0, 1, 2]), log=LOG.key, own=peer(0).key,
-                           approved=approved, liars=0)  # fmt: skip
+            require_quorum(
+                cosigned([0, 1, 2]), log=LOG.key, own=peer(0).key, approved=approved, liars=0
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +257,12 @@ WRONG: dict[str, Rule] = {
         note, own, approved, needed(peers=len(approved), liars=liars)
     ),
     "invented outlets count": lambda note, own, approved, liars: enough(
-        note, own, [*approved, *(key.key for key in INVENTED)],
+        note,
+        own,
+        [*approved, *(key.key for key in INVENTED)],
         needed(peers=len(approved), liars=liars),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rule", WRONG.values(), ids=list(WRONG))

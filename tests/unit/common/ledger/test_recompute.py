@@ -19,9 +19,14 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.privacy import PrivacyPlan
 
 PLAN = PrivacyPlan(
-    unit="reader", noise_multiplier=1.2, clip={"all": 1.0}, sampling_rate=0.02,
-    records_per_reader=1, steps=200, delta=1e-5,
-)  # fmt: skip
+    unit="reader",
+    noise_multiplier=1.2,
+    clip={"all": 1.0},
+    sampling_rate=0.02,
+    records_per_reader=1,
+    steps=200,
+    delta=1e-5,
+)
 WARM_UP = events.SelfComposed(event=events.Gaussian(noise_multiplier=9.0), count=3)
 PHASES = events.Composed(events=(WARM_UP, JOB))
 
@@ -32,10 +37,16 @@ def ledger_of(path: Path, *runs: events.SelfComposed | events.Composed, stated: 
     )
     for event in runs:
         ledger.reserve(
-            run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=event, head=None,
+            run=RUN,
+            unit="reader",
+            period="2026",
+            datasets=[identity(1)],
+            event=event,
+            head=None,
             stated=entries.Stated(delta=1e-5, epsilon=stated, version="0.6.0")
-            if event == JOB else None,
-        )  # fmt: skip
+            if event == JOB
+            else None,
+        )
     return ledger
 
 
@@ -129,12 +140,17 @@ def test_a_delta_too_small_for_the_quick_accountant_is_the_librarys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions, delta = asked(monkeypatch), pld.FINEST_DELTA / 10
-    stated = entries.Stated(
-        delta=delta, epsilon=library_pld(JOB, delta=delta), version="0.6.0"
-    )  # fmt: skip
+    stated = entries.Stated(delta=delta, epsilon=library_pld(JOB, delta=delta), version="0.6.0")
     with ledger_of(tmp_path / "l.db", stated=0.0) as ledger:
-        ledger.reserve(run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB,
-                       head=None, stated=stated)  # fmt: skip
+        ledger.reserve(
+            run=RUN,
+            unit="reader",
+            period="2026",
+            datasets=[identity(1)],
+            event=JOB,
+            head=None,
+            stated=stated,
+        )
         assert recomputed(ledger).failures == ()
     assert questions == [delta]
 
@@ -167,8 +183,9 @@ def test_a_ledger_without_runs_has_its_sentence(tmp_path: Path) -> None:
         found = recomputed(ledger)
     assert found.runs == ()
     assert found.pld_together == 0.0
-    assert found.sentence.endswith("0 runs use 0.0% of the filter of order 4; the claim is "
-                                   "(8, 1e-5)-DP at reader level.")  # fmt: skip
+    assert found.sentence.endswith(
+        "0 runs use 0.0% of the filter of order 4; the claim is (8, 1e-5)-DP at reader level."
+    )
 
 
 def test_the_claim_is_the_highest_cap_ever(tmp_path: Path) -> None:

@@ -44,9 +44,13 @@ def create(path: Path, **changes: Any) -> Ledger:
 
 def reserve(ledger: Ledger, **changes: Any) -> entries.Reserve:
     parts = {
-        "run": RUN, "unit": "reader", "period": "2026", "datasets": [identity(1)], "event": JOB,
+        "run": RUN,
+        "unit": "reader",
+        "period": "2026",
+        "datasets": [identity(1)],
+        "event": JOB,
         "head": None,
-    }  # fmt: skip
+    }
     return ledger.reserve(**{**parts, **changes})
 
 
@@ -132,12 +136,10 @@ def test_a_write_that_was_refused_changes_nothing(ledger: Ledger) -> None:
         lambda: ledger.give_back(identity(5), kept=1),
         lambda: ledger.change_policy(Caps(epsilon_max=3.0)),
         lambda: ledger.close_period("2026"),
-        lambda: ledger.rotate_key(
-            notes.Signer.generate(ORIGIN, kind=notes.NOTE), SIGNER.key
-        ),
+        lambda: ledger.rotate_key(notes.Signer.generate(ORIGIN, kind=notes.NOTE), SIGNER.key),
         lambda: ledger.receive(run="a reader's name", round_number=0, digest=DIGEST),
         lambda: reserve(ledger, datasets=[]),
-    ):  # fmt: skip
+    ):
         with pytest.raises((LedgerError, EvidenceError)):
             wrong()
     ledger.refresh()
@@ -254,9 +256,12 @@ def signed_and_read(path: Path) -> list[notes.Note]:
 
 @pytest.mark.parametrize(
     ("column", "where", "entry"),
-    [("entries.body", "seq = 1", 1), ("nodes.hash", "level = 2", None),
-     ("checkpoints.note", "size = 4", None)],
-)  # fmt: skip
+    [
+        ("entries.body", "seq = 1", 1),
+        ("nodes.hash", "level = 2", None),
+        ("checkpoints.note", "size = 4", None),
+    ],
+)
 @pytest.mark.parametrize("value", ["NULL", "'a text'"])
 def test_a_row_that_holds_no_bytes_is_a_damaged_ledger(
     path: Path, column: str, where: str, entry: int | None, value: str
@@ -268,11 +273,12 @@ def test_a_row_that_holds_no_bytes_is_a_damaged_ledger(
             reserve(ledger)
         ledger.checkpoint(SIGNER)
     tampered(
-        path, "PRAGMA writable_schema = ON",
+        path,
+        "PRAGMA writable_schema = ON",
         f"UPDATE sqlite_schema SET sql = replace(replace(sql, '{name} BLOB NOT NULL', '{name}'), "
         f"'STRICT, ', '') WHERE name = '{table}'",
         f"UPDATE sqlite_schema SET sql = replace(sql, ' STRICT', '') WHERE name = '{table}'",
-    )  # fmt: skip
+    )
     tampered(path, f"UPDATE {table} SET {name} = {value} WHERE {where}")
     with pytest.raises(EvidenceError, match="damaged") as caught:
         signed_and_read(path)
@@ -354,14 +360,20 @@ def test_proofs_hold_against_the_signed_heads(ledger: Ledger) -> None:
         heads.append(ledger.head())
     for old in heads:
         merkle.verify_consistency(
-            ledger.prove_consistency(old.size, 10), old=old.size, new=10,
-            old_root=old.root, new_root=heads[-1].root,
-        )  # fmt: skip
+            ledger.prove_consistency(old.size, 10),
+            old=old.size,
+            new=10,
+            old_root=old.root,
+            new_root=heads[-1].root,
+        )
     for index, body in enumerate(ledger.bodies(0, 10)):
         merkle.verify_inclusion(
-            ledger.prove_inclusion(index, 10), index=index, size=10,
-            leaf=merkle.leaf_hash(body), root=heads[-1].root,
-        )  # fmt: skip
+            ledger.prove_inclusion(index, 10),
+            index=index,
+            size=10,
+            leaf=merkle.leaf_hash(body),
+            root=heads[-1].root,
+        )
 
 
 def test_a_proof_that_cannot_be_made_is_no_proof(path: Path, ledger: Ledger) -> None:
@@ -429,8 +441,11 @@ def child(*arguments: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
     return subprocess.Popen(
         [sys.executable, "-m", "tests.ledger_children", *map(str, arguments)],
-        stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment,
+    )
 
 
 def check_never_undercounts(path: Path, said: str) -> None:

@@ -18,9 +18,7 @@ def test_every_leaf_is_proven_under_every_root_that_holds_it() -> None:
         for index in range(size):
             proof = tree.prove_inclusion(index, size)
             root = tree.root(size)
-            merkle.verify_inclusion(
-                proof, index=index, size=size, leaf=tree.leaf(index), root=root
-            )  # fmt: skip
+            merkle.verify_inclusion(proof, index=index, size=size, leaf=tree.leaf(index), root=root)
             with pytest.raises(EvidenceError):
                 merkle.verify_inclusion(proof, index=index, size=size, leaf=bytes(32), root=root)
 
@@ -32,9 +30,12 @@ def test_every_size_begins_with_every_earlier_one() -> None:
         assert grown.root() == tree.root(size)
         for old in range(1, size + 1):
             merkle.verify_consistency(
-                tree.prove_consistency(old, size), old=old, new=size, old_root=tree.root(old),
+                tree.prove_consistency(old, size),
+                old=old,
+                new=size,
+                old_root=tree.root(old),
                 new_root=tree.root(size),
-            )  # fmt: skip
+            )
 
 
 def test_a_leaf_that_is_not_there_is_an_error() -> None:

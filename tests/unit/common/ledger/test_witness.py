@@ -98,9 +98,13 @@ def test_a_smaller_head_is_never_cosigned() -> None:
 def test_a_proof_that_does_not_hold() -> None:
     good = TRUNK.request(5, 9)
     for proof in (
-        (), good.proof[1:], (*good.proof, bytes(32)), good.proof[::-1], OTHER.request(5, 9).proof,
+        (),
+        good.proof[1:],
+        (*good.proof, bytes(32)),
+        good.proof[::-1],
+        OTHER.request(5, 9).proof,
         (bytes(32), *good.proof[1:]),
-    ):  # fmt: skip
+    ):
         assert ask(at(5), replace(good, proof=proof)) == Reply(status=422)
     assert ask(at(0), replace(TRUNK.request(0, 9), proof=(bytes(32),))).status == 422
     assert ask(at(5), replace(TRUNK.request(5, 5), proof=(bytes(32),))).status == 422
@@ -115,11 +119,17 @@ def test_an_unknown_log_and_a_signature_of_somebody_else() -> None:
     request = TRUNK.request(0, 3)
     (own,) = request.checkpoint.signatures
     spoiled = replace(own, value=bytes([own.value[0] ^ 1]) + own.value[1:])
-    unsigned = replace(request, checkpoint=notes.Note(text=request.checkpoint.text, signatures=(
-        notes.Signature(name="example.org/x", key_id=b"abcd", value=bytes(64)),
-    )))  # fmt: skip
-    for bad in (unsigned, replace(request, checkpoint=replace(unsigned.checkpoint,
-                                                              signatures=(spoiled,)))):  # fmt: skip
+    unsigned = replace(
+        request,
+        checkpoint=notes.Note(
+            text=request.checkpoint.text,
+            signatures=(notes.Signature(name="example.org/x", key_id=b"abcd", value=bytes(64)),),
+        ),
+    )
+    for bad in (
+        unsigned,
+        replace(request, checkpoint=replace(unsigned.checkpoint, signatures=(spoiled,))),
+    ):
         assert ask(at(0), bad).status == 403
 
 
@@ -133,13 +143,20 @@ def test_an_unknown_key_s_signature_beside_the_log_s_is_ignored_and_not_kept() -
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        (b"old 4", b"old 04"), (b"old 4", b"old"), (b"old 4", b"old -4"), (b"old 4\n", b""),
-        (b"old 4", b"OLD 4"), (b"old 4\n", b"old 4\nAAAA\n"), (b"\n\n", b"\n"),
+        (b"old 4", b"old 04"),
+        (b"old 4", b"old"),
+        (b"old 4", b"old -4"),
+        (b"old 4\n", b""),
+        (b"old 4", b"OLD 4"),
+        (b"old 4\n", b"old 4\nAAAA\n"),
+        (b"\n\n", b"\n"),
         (b"\n9\n", b"\nx\n"),
-        (b"old 4\n", b"old 4\n" + b"A" * 43 + b"=\n"), ("—".encode(), b"-"), (b"old 4", b"\xff"),
+        (b"old 4\n", b"old 4\n" + b"A" * 43 + b"=\n"),
+        ("—".encode(), b"-"),
+        (b"old 4", b"\xff"),
         (b"old 4\n", b"old 4\n" + (b"A" * 43 + b"=\n") * 64),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_request(old: bytes, new: bytes) -> None:
     data = TRUNK.request(4, 9).encode()
     changed = data.replace(old, new, 1)
@@ -286,9 +303,11 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     for size in (1, 2, 3):
         done = subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path), str(size)], cwd=REPOSITORY,
-            env={"PYTHONPATH": "src:."}, capture_output=True,
-        )  # fmt: skip
+            [sys.executable, "-c", program, str(tmp_path), str(size)],
+            cwd=REPOSITORY,
+            env={"PYTHONPATH": "src:."},
+            capture_output=True,
+        )
         assert (done.returncode, done.stdout) == (-9, b"200"), done.stderr
         assert Heads(tmp_path).read(ORIGIN) == TRUNK.head(size)
 
@@ -296,8 +315,10 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_keys_that_cannot_witness() -> None:
     twin = notes.Signer.generate(ORIGIN, kind=notes.NOTE)
     for signer, logs in (
-        (LOG, [LOG.key]), (peer(1), [peer(2).key]), (peer(1), [LOG.key, twin.key]),
-    ):  # fmt: skip
+        (LOG, [LOG.key]),
+        (peer(1), [peer(2).key]),
+        (peer(1), [LOG.key, twin.key]),
+    ):
         with pytest.raises(LedgerError, match="keys of a witness"):
             Witness(signer, logs=logs, heads=MemoryHeads())
 
