@@ -33,11 +33,12 @@ fuzz: $(VENV)/installed-dev        ## 100,000 damaged inputs for every parser
 	$(QUIET) $(BIN)/pytest -n auto -m fuzz --timeout=7200 tests/properties/test_fuzz.py
 
 # Some minutes, so not a part of `make check`. Which modules, and how much, says pyproject.toml.
-coverage: $(VENV)/installed-dev    ## every branch of ledger, filter, keys and guard is tested
+coverage: $(VENV)/installed-dev    ## every branch of ledger, logs, accounting, keys and consent is tested
 	$(QUIET) $(BIN)/coverage run -m pytest -m "not soak and not fuzz" tests/unit/common/ledger \
-		tests/unit/common/test_keys.py tests/unit/common/audit/test_cli.py \
-		tests/unit/server/test_consortium.py \
-		$(addprefix tests/unit/client/test_,guard.py policy.py budget.py budget_cli.py)
+		tests/unit/common/pki/test_keys.py tests/unit/common/audit/cli/test_audit_cli.py \
+		tests/unit/server/witnessing/test_consortium_log.py \
+		tests/unit/common/accounting tests/unit/common/transparency tests/unit/client/consent \
+		tests/unit/client/cli/test_budget_cli.py
 	$(BIN)/coverage report
 
 screenshots: $(VENV)/installed-dev  ## train the demo and take pictures of the dashboard's pages

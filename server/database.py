@@ -1,8 +1,9 @@
 """The coordinator's database: SQLite beside it by default, PostgreSQL by URL.
 
 Everything that must survive a kill of the coordinator is here and nothing of it elsewhere: members
-and invitations (`presspool.server.members`), tasks and updates (`presspool.server.desk`). Adapters
-lie in rows of bounded size, so that no message of any size is ever held whole for the database.
+and invitations (`presspool.server.membership.members`), tasks and updates
+(`presspool.server.transport.mailbox`). Adapters lie in rows of bounded size, so that no message of
+any size is ever held whole for the database.
 
 Invariants:
     * What a `with database.writing() as session` block wrote is there whole or not at all, and is
@@ -27,7 +28,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from presspool.common.errors import InputError, StorageError
+from presspool.common.base.errors import InputError, StorageError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITING = {"presspool_writing": True}

@@ -10,8 +10,8 @@ import json
 import math
 from pathlib import Path
 
-from presspool.common.files import replace_file
-from presspool.simulations.newsroom import TOPICS, make_newsroom, write_newsroom
+from presspool.common.base.files import replace_file
+from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom, write_newsroom
 
 READERS = 1500
 SEED = 20

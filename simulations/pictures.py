@@ -25,22 +25,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
-from presspool.client.home import LEDGER
-from presspool.common.audit import card_making, governance, model_card, sources
-from presspool.common.console import err, start_logging
-from presspool.common.contract import Contract
-from presspool.common.dashboard.views import key
-from presspool.common.errors import InputError
-from presspool.common.ledger import entries, events
-from presspool.common.ledger.filter import Caps, propose
+from presspool.client.agent.home import LEDGER
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import Caps, propose
+from presspool.common.audit.cards import card_making, model_card
+from presspool.common.audit.dashboard.views import key
+from presspool.common.audit.evidence import governance, sources
+from presspool.common.base.console import err, start_logging
+from presspool.common.base.errors import InputError
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
-from presspool.common.results import RESULT_FILE
-from presspool.common.run_file import read_run_file
-from presspool.simulations import ledgers
-from presspool.simulations.attack import report
-from presspool.simulations.attack.audit import Options, attack
+from presspool.common.runs.results import RESULT_FILE
+from presspool.common.runs.run_file import read_run_file
+from presspool.simulations import simulated_ledgers
+from presspool.simulations.attack import attack_report
+from presspool.simulations.attack.attack import Options, attack
 from presspool.simulations.demo import prepare_demo
-from presspool.simulations.local_grid import LocalGrid
+from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ FIELDS: Final[dict[str, Any]] = {
 
 def make_demo(folder: Path) -> None:
     """Train the demo with ledgers that have a past, attack it, and give its adapter a card."""
-    from presspool.server.app import serve
+    from presspool.server.rounds.server_app import serve
 
     run = read_run_file(prepare_demo(folder, outlets=len(PAST), epsilon=3.0))
     prepared = prepare(run, SimulateOptions(out=folder / "run", workers=2, ledgers=True))
@@ -100,8 +102,12 @@ def make_demo(folder: Path) -> None:
         serve(grid, prepared.folder)
     err.print("attacking the demo: some minutes")
     options = Options(out=folder / "attack")
-    report.keep(attack(contract, min(contract.outlets), options), options.out, folder / "run")
-    exports = ledgers.export_ledgers(prepared.outlets, folder / "run" / ledgers.EXPORTS)
+    attack_report.keep(
+        attack(contract, min(contract.outlets), options), options.out, folder / "run"
+    )
+    exports = simulated_ledgers.export_ledgers(
+        prepared.outlets, folder / "run" / simulated_ledgers.EXPORTS
+    )
     found = sources.read_run(folder / "run")
     fields = governance.parse(FIELDS)
     made = card_making.make(
@@ -121,7 +127,7 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
     day = datetime.now(UTC).date() - timedelta(days=300)
     with Ledger.create(
         home / LEDGER,
-        signer=ledgers.signer_in(home),
+        signer=simulated_ledgers.signer_in(home),
         unit=plan.unit,
         order=found.order,
         delta=plan.delta,
@@ -156,7 +162,7 @@ def _period(day: date) -> str:
 
 def take(folder: Path, out: Path) -> list[Path]:
     """Take the pictures of a demo; returns their files."""
-    exports = sorted((folder / "run" / ledgers.EXPORTS).iterdir())
+    exports = sorted((folder / "run" / simulated_ledgers.EXPORTS).iterdir())
     run = sources.read_run(folder / "run")
     fullest = max(map(sources.read_outlet, exports), key=lambda found: found.lifetime.share)
     outlet = key(fullest.origin)
@@ -169,7 +175,7 @@ def take(folder: Path, out: Path) -> list[Path]:
         "ledger": f"/ledgers/{outlet}",
         "entry": f"/ledgers/{outlet}/1",
         "alerts": "/alerts",
-        "attack": (folder / "attack" / report.PAGE_FILE).resolve().as_uri(),
+        "attack": (folder / "attack" / attack_report.PAGE_FILE).resolve().as_uri(),
     }
     made = []
     out.mkdir(parents=True, exist_ok=True)
@@ -205,9 +211,9 @@ def _small(png: bytes) -> bytes:
 
 @contextmanager
 def _serving(paths: Sequence[Path]) -> Iterator[str]:
-    from presspool.common.dashboard.app import Desk, create_app
-    from presspool.common.dashboard.serving import LOOPBACK, Serving, names, taken
-    from presspool.common.dashboard.watch import Watch
+    from presspool.common.audit.dashboard.asgi_app import Desk, create_app
+    from presspool.common.audit.dashboard.serving import LOOPBACK, Serving, names, taken
+    from presspool.common.audit.dashboard.source_watch import Watch
 
     listener = taken(LOOPBACK, 0)
     desk = Desk(Watch(lambda: paths))

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from presspool.common.contract import Contract
-from presspool.common.errors import ContractError
-from presspool.common.results import RunResult
-from presspool.common.run_file import EvaluationData, RunFile, Simulation, freeze
-from presspool.common.run_folder import RunFolder, Setup
-from presspool.common.tables import read_labelled
-from presspool.simulations.ledgers import EXPORTS, export_ledgers, give_ledgers
-from presspool.simulations.local_grid import LocalGrid
-from presspool.simulations.partitions import outlets_of, write_outlets
+from presspool.common.base.errors import ContractError
+from presspool.common.contract.contract import Contract
+from presspool.common.data.tables import read_labelled
+from presspool.common.runs.results import RunResult
+from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, freeze
+from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.simulations.grids.local_grid import LocalGrid
+from presspool.simulations.newsroom.partitions import outlets_of, write_outlets
+from presspool.simulations.simulated_ledgers import EXPORTS, export_ledgers, give_ledgers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def simulate(
         QuorumError: a round had too few admitted updates.
         StorageError: the disk refuses; the last whole round is kept.
     """
-    from presspool.server.app import serve
+    from presspool.server.rounds.server_app import serve
 
     prepared = prepare(run, options)
     workers = options.workers or _simulation(run).workers
@@ -115,7 +115,7 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
 
 def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
     """What a run would only meet later: held-out data and the model, read and built once here."""
-    from presspool.common.models import build
+    from presspool.common.models.models import build
 
     if evaluation:
         read_labelled(

@@ -26,17 +26,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from presspool.client.randomness import SecureRandom
-from presspool.client.readers import Readers
-from presspool.client.training import Compute, RoundWork, train_round
-from presspool.common.adapters import read
-from presspool.common.contract import Contract
-from presspool.common.errors import DataError
-from presspool.common.files import replace_file
-from presspool.common.models import build
-from presspool.common.privacy import NOISE_STEP
-from presspool.server.evaluation import Evaluation, HeldOut
-from presspool.server.server_optimizer import step
+from presspool.client.data.readers import Readers
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.training import Compute, RoundWork, train_round
+from presspool.common.base.errors import DataError
+from presspool.common.base.files import replace_file
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.privacy_plan import NOISE_STEP
+from presspool.common.models.adapters import read
+from presspool.common.models.models import build
+from presspool.server.rounds.evaluation import Evaluation, HeldOut
+from presspool.server.rounds.server_optimizer import step
 
 VALIDATION_SHARE = 0.25
 FEWEST_ROWS = 100

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import settings
-from tests.postgres import Server, running
+from tests.fakes.instruments.postgres import Server, running
 
-from presspool.common.base_model import resolve
-from presspool.common.contract import Contract, parse_contract
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.models.base_model import resolve
 
 # Before anything imports the hub client, which reads them once: tests never ask a hub.
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):

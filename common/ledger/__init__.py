@@ -1,4 +1,4 @@
-"""The outlet's budget ledger: an append-only Merkle log of every unit of privacy reserved.
+"""The outlet's budget ledger: what was reserved, spent and released, in an append-only log.
 
 Nothing here imports torch, Flower or transformers: an auditor reads a ledger without them.
 """

@@ -25,10 +25,10 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from presspool.common.canonical_json import canonical
-from presspool.common.errors import EvidenceError, LedgerError
-from presspool.common.ledger import events
-from presspool.common.ledger.filter import PORTFOLIO, Caps
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import PORTFOLIO, Caps
+from presspool.common.base.canonical_json import canonical
+from presspool.common.base.errors import EvidenceError, LedgerError
 
 LONGEST_ENTRY = 1 << 14  # bytes; 64 phases need about 10 kB
 MOST_DATASETS = 64

@@ -15,7 +15,7 @@ Invariants:
 
 Example:
     >>> import io, pathlib, tempfile
-    >>> from presspool.common.ledger.filter import Caps
+    >>> from presspool.common.accounting.filter import Caps
     >>> signer = notes.Signer.generate("example.org/outlet", kind=notes.NOTE)
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "ledger.db"
     >>> with Ledger.create(path, signer=signer, order=4,
@@ -31,11 +31,11 @@ import base64
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from presspool.common.canonical_json import canonical
-from presspool.common.errors import LedgerError
-from presspool.common.ledger import merkle, notes
-from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.base.canonical_json import canonical
+from presspool.common.base.errors import LedgerError
 from presspool.common.ledger.store import Ledger
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint
 
 FORMAT = "presspool-ledger-export/1"
 

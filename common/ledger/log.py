@@ -14,7 +14,7 @@ Example:
     >>> Log(Path(tempfile.mkdtemp()) / "ledger.db")
     Traceback (most recent call last):
     ...
-    presspool.common.errors.LedgerError: ...ledger.db: no ledger:
+    presspool.common.base.errors.LedgerError: ...ledger.db: no ledger:
       expected a ledger's file
       got      nothing
       to do    create a ledger, or restore the right file
@@ -28,11 +28,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from presspool.common.errors import EvidenceError, LedgerError, RollbackError
-from presspool.common.ledger import entries, merkle, notes
-from presspool.common.ledger.book import Book
-from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.ledger.database import Database, go_on
+from presspool.common.base.errors import EvidenceError, LedgerError, RollbackError
+from presspool.common.ledger import entries
+from presspool.common.ledger.ledger_state import Book
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint
+from presspool.common.transparency.log_database import Database, go_on
 
 E = TypeVar("E", bound=entries.Entry)
 _ALL = 2**62  # entries: more than there can be

@@ -4,7 +4,7 @@ For each reservation: its Rényi cost by this package's own accountant and by `d
 compared with the charge in the ledger; and its ε as one run by privacy loss distributions (PLD),
 compared with what the contract stated, beside the ε that the Rényi filter's order would give it.
 
-`dp_accounting` needs 0.3 s for a PLD, `presspool.common.ledger.pld` a tenth of it and is within
+`dp_accounting` needs 0.3 s for a PLD, `presspool.common.accounting.pld` a tenth of it and is within
 `pld.CLOSE` of it. A run passes by the quick one where that cannot matter. No run fails by it: the
 library itself has the last word.
 
@@ -36,9 +36,11 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO
 
-from presspool.common.ledger import entries, events, filter, notes, pld, verification
-from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.numbers import bound
+from presspool.common.accounting import events, filter, pld
+from presspool.common.base.numbers import bound
+from presspool.common.ledger import entries, verification
+from presspool.common.transparency import notes
+from presspool.common.transparency.checkpoints import Checkpoint
 
 TOLERANCE = 1e-6
 # Beyond so many different kinds of step, the PLD of all runs together takes minutes.

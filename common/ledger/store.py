@@ -29,12 +29,14 @@ from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
 
-from presspool.common.errors import BudgetError, LedgerError
-from presspool.common.ledger import entries, events, notes
-from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.ledger.database import Database, go_on
-from presspool.common.ledger.filter import Caps
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import BudgetError, LedgerError
+from presspool.common.ledger import entries
 from presspool.common.ledger.log import Log, utc_today
+from presspool.common.transparency import notes
+from presspool.common.transparency.checkpoints import Checkpoint
+from presspool.common.transparency.log_database import Database, go_on
 
 
 class Ledger(Log):

@@ -16,7 +16,7 @@ Example:
     >>> verify(io.BytesIO(b'{"entries":0}\n'))
     Traceback (most recent call last):
     ...
-    presspool.common.errors.EvidenceError: first line:
+    presspool.common.base.errors.EvidenceError: first line:
       expected a header of presspool-ledger-export/1
 """
 
@@ -27,12 +27,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from presspool.common.canonical_json import canonical
-from presspool.common.errors import EvidenceError, LedgerError
-from presspool.common.ledger import checkpoints, entries, merkle, notes
-from presspool.common.ledger.book import Book
-from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.base.canonical_json import canonical
+from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.ledger import entries
 from presspool.common.ledger.export import FORMAT, leaf_text
+from presspool.common.ledger.ledger_state import Book
+from presspool.common.transparency import checkpoints, merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint
 
 LEAF_CHARACTERS = 44
 LONGEST_LINE = 2 * notes.LARGEST_NOTE  # a checkpoint line: the note, its newlines escaped

@@ -38,7 +38,7 @@ import numpy as np
 from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom
 
-from presspool.common.errors import InputError
+from presspool.common.base.errors import InputError
 
 TradeOff = Callable[[float], float]
 """f: false positive rate → smallest false negative rate of any test; symmetric, convex."""

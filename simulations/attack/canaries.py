@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from presspool.client.randomness import SecureRandom
-from presspool.common.contract import Contract
-from presspool.common.models import tokenizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.common.contract.contract import Contract
+from presspool.common.models.models import tokenizer
 
 WORDS = 5
 # A canary's reader id; a reader of this name at the outlet would only be one more reader.

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from presspool.common.privacy import PrivacyPlan
+from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.simulations.attack.bounds import Guesses, TradeOff, refutes
 
 # More ε than this no audit of a few thousand canaries can show, and its PLD takes long.

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from presspool.common.numbers import bound
+from presspool.common.base.numbers import bound
 from presspool.simulations.attack.bounds import Guesses
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
 from presspool.simulations.attack.spans import Recovered

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 
-from presspool.client.engine import ReaderGradients
-from presspool.client.training import record_losses
-from presspool.common.adapters import State, group_of, load, trainable
-from presspool.common.contract import Contract
-from presspool.common.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.client.engine.training import record_losses
+from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import State, group_of, load, trainable
+from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 
 BATCH = 64
 Vectors = NDArray[np.float32]

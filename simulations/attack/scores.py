@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from presspool.client.training import rate_factor
-from presspool.common.adapters import State, digest
-from presspool.common.frozen_trunk import ActivationCache
-from presspool.common.models import build
+from presspool.client.engine.training import rate_factor
+from presspool.common.models.adapters import State, digest
+from presspool.common.models.frozen_trunk import ActivationCache
+from presspool.common.models.models import build
 from presspool.simulations.attack import gradients
+from presspool.simulations.attack.attacked_outlet import Audience
 from presspool.simulations.attack.canaries import Canaries
-from presspool.simulations.attack.outlet import Audience
 from presspool.simulations.attack.transcript import Transcript
 
 Scores = NDArray[np.float64]

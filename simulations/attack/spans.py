@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from torch import nn
 
-from presspool.client.noise import normal
-from presspool.client.randomness import SecureRandom
-from presspool.common import adapters
-from presspool.common.adapters import State
-from presspool.common.contract import Contract
-from presspool.common.models import build, tokenizer
+from presspool.client.engine.noise import normal
+from presspool.client.engine.randomness import SecureRandom
+from presspool.common.contract.contract import Contract
+from presspool.common.models import adapters
+from presspool.common.models.adapters import State
+from presspool.common.models.models import build, tokenizer
+from presspool.simulations.attack.attacked_outlet import write_outlet
 from presspool.simulations.attack.canaries import Canaries
-from presspool.simulations.attack.outlet import write_outlet
 from presspool.simulations.attack.transcript import listen
 
 NEAREST = 0.01  # a token counts as suspected among so many of the vocabulary's nearest

@@ -21,16 +21,16 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
-from presspool.client.settings import read_settings
-from presspool.common import adapters
-from presspool.common.adapters import State
-from presspool.common.contract import Contract
-from presspool.common.errors import PressPoolError
-from presspool.common.files import replace_file
-from presspool.common.models import build
-from presspool.common.update import TrainTask, pack_task, unpack_update
-from presspool.server.server_optimizer import step
-from presspool.simulations.local_grid import LocalGrid
+from presspool.client.identity.settings import read_settings
+from presspool.common.base.errors import PressPoolError
+from presspool.common.base.files import replace_file
+from presspool.common.contract.contract import Contract
+from presspool.common.models import adapters
+from presspool.common.models.adapters import State
+from presspool.common.models.models import build
+from presspool.common.wire.update import TrainTask, pack_task, unpack_update
+from presspool.server.rounds.server_optimizer import step
+from presspool.simulations.grids.local_grid import LocalGrid
 
 # A logit that no round's steps come near.
 CERTAIN = 1e4

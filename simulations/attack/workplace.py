@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from presspool.common.errors import FolderError
-from presspool.common.files import private_folder
-from presspool.common.locks import locked
-from presspool.common.stopping import interrupted
+from presspool.common.base.errors import FolderError
+from presspool.common.base.files import private_folder
+from presspool.common.base.locks import locked
+from presspool.common.base.stopping import interrupted
 
 ABOUT, LOCK = "audit.json", "lock"
 

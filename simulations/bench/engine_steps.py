@@ -36,13 +36,13 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from presspool.client.engine import ReaderGradients
-from presspool.client.optimizer import ReaderOptimizer
-from presspool.client.randomness import SecureRandom
-from presspool.common.base_model import DEFAULT_ID, resolve
-from presspool.common.errors import ModelError
-from presspool.common.models import TextClassifier
-from presspool.common.privacy import PrivacyPlan
+from presspool.client.engine.optimizer import ReaderOptimizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.common.base.errors import ModelError
+from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.models.base_model import DEFAULT_ID, resolve
+from presspool.common.models.models import TextClassifier
 
 LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
 

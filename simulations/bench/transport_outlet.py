@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Message
 
-from presspool.client.link import Link
-from presspool.client.node import Backoff, Node
-from presspool.client.spool import Spool
-from presspool.common.adapters import digest
-from presspool.common.certificates import Credential
-from presspool.common.keys import SigningKey
-from presspool.common.tls import channel
-from presspool.common.update import AdapterUpdate, pack_update, unpack_task
+from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.spool import Spool
+from presspool.client.identity.coordinator_client import Link
+from presspool.common.models.adapters import digest
+from presspool.common.pki.certificates import Credential
+from presspool.common.pki.keys import SigningKey
+from presspool.common.pki.tls import channel
+from presspool.common.wire.update import AdapterUpdate, pack_update, unpack_task
 
 READY = "ready"  # holds when the newest answer was ready
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TextIO
 
-from presspool.common.certificates import issue_server, make_root
+from presspool.common.pki.certificates import issue_server, make_root
 from presspool.simulations.bench.transport_results import Load
 
 _BIN = Path(sys.executable).parent

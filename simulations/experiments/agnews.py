@@ -18,8 +18,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from presspool.common.recipe import recipe
-from presspool.common.tables import read_table
+from presspool.common.data.tables import read_table
+from presspool.common.runs.recipe import recipe
 from presspool.simulations.experiments.arms import Arm, Tables
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, write_pool

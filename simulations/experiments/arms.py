@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from presspool.common.contract import parse_contract
-from presspool.common.run_file import RunFile, Simulation
+from presspool.common.contract.contract import parse_contract
+from presspool.common.runs.run_file import RunFile, Simulation
 from presspool.simulations.experiments.jobs import Job
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from presspool.common.contract import Contract, parse_contract
-from presspool.common.run_file import freeze
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.runs.run_file import freeze
 from presspool.simulations.experiments.jobs import Job
 
 ROWS = 32
@@ -66,11 +66,11 @@ def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
     """Of the frozen layers, and of a step through the trained ones, with one thread."""
     import torch
 
-    from presspool.client.engine import ReaderGradients
-    from presspool.client.training import record_losses
-    from presspool.common.frozen_trunk import FrozenTrunk
-    from presspool.common.models import build
-    from presspool.simulations.local_grid import THREADS_PER_WORKER
+    from presspool.client.engine.reader_gradients import ReaderGradients
+    from presspool.client.engine.training import record_losses
+    from presspool.common.models.frozen_trunk import FrozenTrunk
+    from presspool.common.models.models import build
+    from presspool.simulations.grids.local_grid import THREADS_PER_WORKER
 
     contract = parse_contract(json.loads(canonical))
     threads = torch.get_num_threads()

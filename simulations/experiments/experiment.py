@@ -18,11 +18,11 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from presspool.simulations.doc_sections import commit
 from presspool.simulations.experiments.arms import Arm, Trial, declare
 from presspool.simulations.experiments.jobs import Job, run_jobs
 from presspool.simulations.experiments.pools import Pool
 from presspool.simulations.experiments.tidy import Judged, tidy
-from presspool.simulations.pages import commit
 
 Runs = tuple[str, float]  # an arm's name and an ε
 

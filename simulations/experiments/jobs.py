@@ -22,19 +22,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from presspool.common.contract import Contract
-from presspool.common.files import replace_file
-from presspool.common.results import read_result
-from presspool.common.run_file import RunFile, freeze
-from presspool.common.run_folder import RunFolder
-from presspool.server.app import serve
-from presspool.simulations.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
+from presspool.common.base.files import replace_file
+from presspool.common.contract.contract import Contract
+from presspool.common.runs.results import read_result
+from presspool.common.runs.run_file import RunFile, freeze
+from presspool.common.runs.run_folder import RunFolder
+from presspool.server.rounds.server_app import serve
+from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
-    from presspool.common.adapters import State
-    from presspool.common.frozen_trunk import ActivationCache
-    from presspool.server.evaluation import HeldOut
+    from presspool.common.models.adapters import State
+    from presspool.common.models.frozen_trunk import ActivationCache
+    from presspool.server.rounds.evaluation import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,28 +117,28 @@ def run_job(job: Job, folder: Path) -> None:
 
 
 def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
-    from presspool.server import checkpoint
+    from presspool.server.rounds import round_checkpoint
 
     started = folder.contract_file.exists()
     options = SimulateOptions(out=folder.path, deterministic=job.seed, resume=started)
     with LocalGrid(prepare(job.run, options).outlets, workers=0) as grid:
         serve(grid, folder)
     contract = folder.read_contract()
-    point = checkpoint.load(folder.checkpoint, digest=contract.digest)
+    point = round_checkpoint.load(folder.checkpoint, digest=contract.digest)
     assert point is not None  # `serve` has just written it
     return contract, point.state
 
 
 def _start(job: Job) -> tuple[Contract, State]:
-    from presspool.common.adapters import read
-    from presspool.common.models import build
+    from presspool.common.models.adapters import read
+    from presspool.common.models.models import build
 
     contract = freeze(job.run.contract)
     return contract, read(build(contract))
 
 
 def _judge(contract: Contract, state: State, test: Path) -> NDArray[np.bool_]:
-    from presspool.server.evaluation import Evaluation
+    from presspool.server.rounds.evaluation import Evaluation
 
     held_out = _held_out(test, contract.task.labels)
     return Evaluation(contract, held_out, _activations()).correct(state)
@@ -147,14 +147,14 @@ def _judge(contract: Contract, state: State, test: Path) -> NDArray[np.bool_]:
 # The jobs of one process share what the frozen layers make of the test records.
 @cache
 def _activations() -> ActivationCache:
-    from presspool.common.frozen_trunk import ActivationCache
+    from presspool.common.models.frozen_trunk import ActivationCache
 
     return ActivationCache()
 
 
 @cache
 def _held_out(test: Path, labels: tuple[str, ...]) -> HeldOut:
-    from presspool.server.evaluation import HeldOut
+    from presspool.server.rounds.evaluation import HeldOut
 
     return HeldOut.read(test, text="text", label="label", labels=labels)
 

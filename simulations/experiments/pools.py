@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from presspool.common.errors import DataError
+from presspool.common.base.errors import DataError
 
 EVERYBODY = "everybody"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from presspool.simulations.doc_sections import commit, write_section
 from presspool.simulations.experiments.experiment import Experiment, Runs
 from presspool.simulations.experiments.tidy import FIGURES, Estimate, Judged, difference, estimate
-from presspool.simulations.pages import commit, write_section
 
 _COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from presspool.common.recipe import recipe
+from presspool.common.runs.recipe import recipe
 from presspool.simulations.experiments import agnews
 from presspool.simulations.experiments.arms import Arm
 from presspool.simulations.experiments.experiment import Experiment
@@ -28,7 +28,10 @@ def pools(data: Path, folder: Path) -> list[Pool]:
     Raises:
         DataError: the data set is not there.
     """
-    train, test = agnews.read_rows(data, "train_a"), agnews.read_rows(data, "test")
+    train, test = (
+        agnews.read_rows(data, "train_a"),
+        agnews.read_rows(data, "test"),
+    )
     records = [4 * agnews.RECORDS_PER_READER * readers for readers in READERS]
     return [
         agnews.make_pool(train[:count], test, folder / f"sweep-{readers}", 4)

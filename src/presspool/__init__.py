@@ -24,5 +24,5 @@ for _switch, _value in {
     os.environ.setdefault(_switch, _value)
 
 # gRPC reads its cipher suites once, when it is first imported, and has no other way to say "TLS 1.3
-# only": see `presspool.common.tls`. Not for an operator to change.
+# only": see `presspool.common.pki.tls`. Not for an operator to change.
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-RSA-AES256-GCM-SHA384"

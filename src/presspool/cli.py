@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 from presspool import __version__
-from presspool.client.cli import outlet
-from presspool.client.doctor_cli import doctor
-from presspool.client.join_cli import join
-from presspool.client.node_cli import run
-from presspool.common.audit.cli import audit
-from presspool.common.console import guarded
-from presspool.server.cli import contract
-from presspool.server.coordinator_cli import coordinator
-from presspool.server.run_cli import start, status, stop, submit
-from presspool.simulations.attack_cli import attack
-from presspool.simulations.cli import bench, compare, demo, simulate, tune
-from presspool.simulations.experiments.cli import app as experiment
+from presspool.client.cli.agent_cli import run
+from presspool.client.cli.doctor_cli import doctor
+from presspool.client.cli.join_cli import join
+from presspool.client.cli.outlet_cli import outlet
+from presspool.common.audit.cli.audit_cli import audit
+from presspool.common.base.console import guarded
+from presspool.server.cli.contract_cli import contract
+from presspool.server.cli.coordinator_cli import coordinator
+from presspool.server.cli.run_cli import start, status, stop, submit
+from presspool.simulations.attack.attack_cli import attack
+from presspool.simulations.experiments.experiment_cli import app as experiment
+from presspool.simulations.researcher_cli import bench, compare, demo, simulate, tune
 
 app = typer.Typer(
     name="presspool",

@@ -14,7 +14,7 @@ import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 from scipy import optimize, stats
 
-from presspool.common.privacy import PrivacyPlan
+from presspool.common.contract.privacy_plan import PrivacyPlan
 
 DELTA = 1e-5
 # Opacus's PRV returns an upper bound that is up to twice its `eps_error` = 0.01 above the truth.

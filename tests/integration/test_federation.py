@@ -16,14 +16,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from tests.conftest import AS_TYPED
-from tests.made_runs import write_run
+from tests.fakes.made_runs import write_run
 
-from presspool.common.contract import parse_contract
-from presspool.common.models import build
-from presspool.common.results import RunResult, read_result
-from presspool.common.run_file import read_run_file
-from presspool.server.app import serve
-from presspool.simulations.local_grid import LocalGrid
+from presspool.common.contract.contract import parse_contract
+from presspool.common.models.models import build
+from presspool.common.runs.results import RunResult, read_result
+from presspool.common.runs.run_file import read_run_file
+from presspool.server.rounds.server_app import serve
+from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
 Body = dict[str, Any]

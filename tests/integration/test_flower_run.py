@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.made_runs import write_run
-from tests.superlink import APP, LOOPBACK, SIMULATION, SuperLink
+from tests.fakes.instruments.superlink import APP, LOOPBACK, SIMULATION, SuperLink
+from tests.fakes.made_runs import write_run
 
-from presspool.common.results import read_result
-from presspool.common.run_file import read_run_file
-from presspool.server.app import serve
-from presspool.simulations.local_grid import LocalGrid
+from presspool.common.runs.results import read_result
+from presspool.common.runs.run_file import read_run_file
+from presspool.server.rounds.server_app import serve
+from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 ENGINE = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=1"

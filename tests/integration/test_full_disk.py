@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Message
-from tests import pool_children
-from tests.loopback import free_port
-from tests.made_certificates import Certificates
-from tests.made_pool import POSITION, adds, made_outlet, spoiled
+from tests.fakes.children import pool_children
+from tests.fakes.instruments.loopback import free_port
+from tests.fakes.made_certificates import Certificates
+from tests.fakes.made_pool import POSITION, adds, made_outlet, spoiled
 
-from presspool.client.link import Link
-from presspool.client.node import Backoff, Node
-from presspool.client.spool import Spool
-from presspool.common.envelope import CHUNK_BYTES, body_digest
-from presspool.common.errors import LinkError
+from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.spool import Spool
+from presspool.client.identity.coordinator_client import Link
+from presspool.common.base.errors import LinkError
+from presspool.common.wire.envelope import CHUNK_BYTES, body_digest
 
 OUTLET = "north-post"
 WAIT = 120.0

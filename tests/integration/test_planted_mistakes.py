@@ -1,8 +1,8 @@
 """Every known way to get DP training wrong (DESIGN §3), planted in the real code, and caught.
 
-A mistake is a small patch of the real modules. Beside it stand the detectors (`tests/detectors.py`)
-that must fail on it; the first test shows that each of them passes on the code as it is. The same
-detectors are the ordinary tests of `client`.
+A mistake is a small patch of the real modules. Beside it stand the detectors
+(`tests/fakes/instruments/detectors.py`) that must fail on it; the first test shows that each of
+them passes on the code as it is. The same detectors are the ordinary tests of `client`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Error, Message, MetricRecord, RecordDict
-from tests import detectors
-from tests.detectors import Bench, Detector, current
+from tests.fakes.instruments import detectors
+from tests.fakes.instruments.detectors import Bench, Detector, current
 from torch import Tensor, nn
 
-from presspool.client import app, optimizer, release, training
-from presspool.client.engine import ReaderGradients
-from presspool.client.optimizer import ReaderOptimizer
-from presspool.client.randomness import SecureRandom
-from presspool.client.readers import Readers
-from presspool.client.sampling import Sample
-from presspool.client.training import RoundWork
-from presspool.common.adapters import trainable
-from presspool.common.contract import Contract, parse_contract
-from presspool.common.errors import EngineError
-from presspool.common.frozen_trunk import FrozenTrunk
-from presspool.common.update import AdapterUpdate, pack_update
+from presspool.client import client_app
+from presspool.client.data.readers import Readers
+from presspool.client.engine import optimizer, training
+from presspool.client.engine.optimizer import ReaderOptimizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.client.engine.sampling import Sample
+from presspool.client.engine.training import RoundWork
+from presspool.client.release import release
+from presspool.common.base.errors import EngineError
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.models.adapters import trainable
+from presspool.common.models.frozen_trunk import FrozenTrunk
+from presspool.common.wire.update import AdapterUpdate, pack_update
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -264,23 +266,23 @@ def dropped_empty_batches(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_run_refused_because_of_its_data(patch: pytest.MonkeyPatch) -> None:
-    real = current(app, "read_readers")
+    real = current(client_app, "read_readers")
 
     def strict(*args: Any, **rest: Any) -> Any:
         return real(*args, **rest | {"strict": True})
 
-    patch.setattr(app, "read_readers", strict)
+    patch.setattr(client_app, "read_readers", strict)
 
 
 def a_run_refused_for_too_few_readers(patch: pytest.MonkeyPatch) -> None:
-    real = current(app, "train_round")
+    real = current(client_app, "train_round")
 
     def train_round(*args: Any) -> Any:
         if args[2].readers < args[4].population // 4:
             raise ValueError("too few readers")
         return real(*args)
 
-    patch.setattr(app, "train_round", train_round)
+    patch.setattr(client_app, "train_round", train_round)
 
 
 def adapters_silently_untrained(patch: pytest.MonkeyPatch) -> None:
@@ -325,7 +327,7 @@ def error_texts_released(patch: pytest.MonkeyPatch) -> None:
     def release_failure(error: Exception, *, reply_to: Message) -> Message:
         return Message(Error(code=5, reason=str(error)), reply_to=reply_to)
 
-    patch.setattr(app, "release_failure", release_failure)
+    patch.setattr(client_app, "release_failure", release_failure)
 
 
 CAUGHT_BY: dict[Plant, tuple[Detector, ...]] = {

@@ -22,23 +22,24 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from tests.made_ledgers import DIGEST, JOB, RUN, SIGNER, WITNESSES, identity
-from tests.made_logs import LOG, History, peer
+from tests.fakes.made_ledgers import DIGEST, JOB, RUN, SIGNER, WITNESSES, identity
+from tests.fakes.made_logs import LOG, History, peer
 
-from presspool.common import certificates
-from presspool.common.contract import EXAMPLE, parse_contract, read_canonical
-from presspool.common.errors import ContractError, EvidenceError, InputError
-from presspool.common.ledger import consortium, entries, merkle, notes
-from presspool.common.ledger.checkpoints import Checkpoint, Proof, parse_proof
-from presspool.common.ledger.contradictions import contradiction, verify_contradiction
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import ContractError, EvidenceError, InputError
+from presspool.common.contract.contract import EXAMPLE, parse_contract, read_canonical
+from presspool.common.ledger import entries
 from presspool.common.ledger.export import export
-from presspool.common.ledger.filter import Caps
-from presspool.common.ledger.forks import fork_proof, verify_fork
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import verify
-from presspool.common.ledger.witness import parse_request
-from presspool.common.token import PREFIX, Token
-from presspool.common.update import ENCODING, AdapterUpdate, pack_update, unpack_update
+from presspool.common.pki import certificates
+from presspool.common.transparency import consortium_entries, merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint, Proof, parse_proof
+from presspool.common.transparency.contradictions import contradiction, verify_contradiction
+from presspool.common.transparency.forks import fork_proof, verify_fork
+from presspool.common.transparency.witness import parse_request
+from presspool.common.wire.token import PREFIX, Token
+from presspool.common.wire.update import ENCODING, AdapterUpdate, pack_update, unpack_update
 
 INPUTS, SAMPLE = 100_000, 300
 TOKENS = (
@@ -351,8 +352,8 @@ def made_token() -> bytes:
     return base64.urlsafe_b64decode(token.encode().removeprefix(PREFIX).split(".")[0])
 
 
-def told(number: int = 0) -> consortium.Entry:
-    return consortium.Entry(
+def told(number: int = 0) -> consortium_entries.Entry:
+    return consortium_entries.Entry(
         run="spring-0a1b2c3d4e5f",
         contract=RUN,
         round=number,
@@ -406,7 +407,7 @@ PARSERS = {
     "consortium entry": Parser(
         make=damaged(told().canonical(), told(3).canonical()),
         refusals=EVIDENCE,
-        read=lambda data: _same(consortium.parse_entry(data).canonical(), data),
+        read=lambda data: _same(consortium_entries.parse_entry(data).canonical(), data),
     ),
     "export": Parser(make=damaged(exported()), read=read_export, refusals=EVIDENCE),
     "contract": Parser(make=damaged(*CONTRACTS), read=read_contract, refusals=(ContractError,)),

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presspool.common.privacy import NOISE_STEP, PrivacyPlan, solve_noise
+from presspool.common.contract.privacy_plan import NOISE_STEP, PrivacyPlan, solve_noise
 
 # Much noise, so that an evaluation takes hundredths of a second.
 SIGMA, RATE, STEPS = st.floats(3.0, 9.0), st.floats(0.01, 0.5), st.integers(1, 15)

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presspool.client.readers import Readers, read_readers
-from presspool.common import decoders
-from presspool.common.tables import Columns
+from presspool.client.data.readers import Readers, read_readers
+from presspool.common.data import decoders
+from presspool.common.data.tables import Columns
 
 LABELS = ["news", "sport", 'a "b",\nc', "政治"]
 NAMES = ("reader", "text", "label")

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from presspool.client.randomness import SecureRandom
-from presspool.client.sampling import draw
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.sampling import draw
 
 SIZES = st.lists(st.integers(1, 8), max_size=30)
 

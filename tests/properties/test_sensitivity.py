@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
+from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
 
-from presspool.client.engine import ReaderGradients
-from presspool.client.optimizer import ReaderOptimizer
-from presspool.client.randomness import SecureRandom
-from presspool.common.adapters import group_of, trainable
-from presspool.common.privacy import PrivacyPlan
+from presspool.client.engine.optimizer import ReaderOptimizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.models.adapters import group_of, trainable
 
 TOLERANCE = 1e-5
 MOST_READERS, MOST_RECORDS, LONGEST = 5, 3, 12

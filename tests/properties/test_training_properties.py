@@ -12,11 +12,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.detectors import Bench, clipped_sum, everyone, made_readers, subset, watching
+from tests.fakes.instruments.detectors import (
+    Bench,
+    clipped_sum,
+    everyone,
+    made_readers,
+    subset,
+    watching,
+)
 
-from presspool.client import training
-from presspool.client.training import Compute
-from presspool.common.contract import parse_contract
+from presspool.client.engine import training
+from presspool.client.engine.training import Compute
+from presspool.common.contract.contract import parse_contract
 
 SAMPLE = st.lists(st.integers(0, 29), unique=True, max_size=15)
 CLIP = st.one_of(

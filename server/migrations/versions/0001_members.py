@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables of `presspool.server.member_tables`."""
+    """Make the tables of `presspool.server.membership.member_schema`."""
     op.create_table(
         "outlets",
         sa.Column("id", sa.Integer(), primary_key=True),

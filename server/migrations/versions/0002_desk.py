@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables of `presspool.server.desk_tables`."""
+    """Make the tables of `presspool.server.transport.mailbox_schema`."""
     op.create_table(
         "tasks",
         sa.Column("id", sa.String(32), primary_key=True),

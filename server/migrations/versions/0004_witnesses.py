@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables of `presspool.server.witness_tables`, and the keys of new members."""
+    """Make the tables of the witness service, and the keys of new members."""
     for table in ("outlets", "invitations"):
         op.add_column(table, sa.Column("witness_key", sa.LargeBinary))
     op.create_table(

@@ -10,10 +10,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, inspect, select, text
 
-from presspool.common.errors import InputError, StorageError
-from presspool.server import coordinator  # noqa: F401 - brings every table
+from presspool.common.base.errors import InputError, StorageError
+from presspool.server.coordinator import coordinator  # noqa: F401 - brings every table
 from presspool.server.database import Database, Table
-from presspool.server.member_tables import Invitation
+from presspool.server.membership.member_schema import Invitation
 
 
 def _invitation(number: int) -> Invitation:

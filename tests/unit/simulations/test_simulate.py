@@ -15,13 +15,13 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import made_rows
-from tests.made_runs import toml, write_run
-from tests.typed import Command, typed
+from tests.fakes.instruments.typed import Command, typed
+from tests.fakes.made_runs import toml, write_run
 
-from presspool.client.settings import read_settings
-from presspool.common.errors import ContractError, FolderError, InputError
-from presspool.common.run_file import RunFile, read_run_file
-from presspool.common.run_folder import RunFolder, Setup
+from presspool.client.identity.settings import read_settings
+from presspool.common.base.errors import ContractError, FolderError, InputError
+from presspool.common.runs.run_file import RunFile, read_run_file
+from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.simulations.simulate import Prepared, SimulateOptions, prepare
 
 Body = dict[str, Any]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tests.conftest import LABELS, made_rows
 
-from presspool.common.contract import Contract, parse_contract
-from presspool.common.errors import DataError
-from presspool.server.evaluation import HeldOut
+from presspool.common.base.errors import DataError
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.server.rounds.evaluation import HeldOut
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.made_ledgers import (
+from tests.fakes.made_ledgers import (
     DAY,
     DIGEST,
     JOB,
@@ -20,10 +20,11 @@ from tests.made_ledgers import (
     reserve,
     rotation,
 )
-from tests.made_ledgers import SIGNER as OLD
+from tests.fakes.made_ledgers import SIGNER as OLD
 
-from presspool.common.errors import EvidenceError, LedgerError
-from presspool.common.ledger import entries, events
+from presspool.common.accounting import events
+from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.ledger import entries
 from presspool.common.ledger.entries import Entry, build, new_id, parse_entry
 
 BOOK = opened()

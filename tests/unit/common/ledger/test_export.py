@@ -18,16 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import REPOSITORY
-from tests.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
+from tests.fakes.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
 
-from presspool.common.errors import EvidenceError, LedgerError
-from presspool.common.ledger import entries, merkle, notes
-from presspool.common.ledger.book import Book
-from presspool.common.ledger.checkpoints import Checkpoint
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.ledger import entries
 from presspool.common.ledger.export import export, leaf_text
-from presspool.common.ledger.filter import Caps
+from presspool.common.ledger.ledger_state import Book
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import Verified, verify
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint
 
 KEYS = [witness.key for witness in WITNESSES]
 

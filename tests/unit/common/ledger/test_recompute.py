@@ -7,16 +7,17 @@ import math
 from pathlib import Path
 
 import pytest
-from tests.made_ledgers import JOB, RUN, SIGNER, identity
+from tests.fakes.made_ledgers import JOB, RUN, SIGNER, identity
 
-from presspool.common.errors import EvidenceError
-from presspool.common.ledger import entries, events, pld
+from presspool.common.accounting import events, pld
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import EvidenceError
+from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.ledger import entries
 from presspool.common.ledger import recompute as again
 from presspool.common.ledger.export import export
-from presspool.common.ledger.filter import Caps
 from presspool.common.ledger.recompute import Recomputed, library_pld, recompute
 from presspool.common.ledger.store import Ledger
-from presspool.common.privacy import PrivacyPlan
 
 PLAN = PrivacyPlan(
     unit="reader",

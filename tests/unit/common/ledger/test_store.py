@@ -17,21 +17,23 @@ from typing import Any
 
 import pytest
 from tests.conftest import REPOSITORY
-from tests.full_disk import full_disk
-from tests.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
+from tests.fakes.instruments.full_disk import full_disk
+from tests.fakes.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
 
-from presspool.common.errors import (
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import (
     BudgetError,
     EvidenceError,
     LedgerError,
     RollbackError,
     StorageError,
 )
-from presspool.common.ledger import entries, events, merkle, notes
-from presspool.common.ledger.checkpoints import Checkpoint
-from presspool.common.ledger.database import STEPS, Database
-from presspool.common.ledger.filter import Caps
+from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint
+from presspool.common.transparency.log_database import STEPS, Database
 
 CAPS = Caps(epsilon_max=8.0)
 COST = events.charge(JOB, order=4)
@@ -440,7 +442,7 @@ def test_an_interrupted_creation_is_completed(path: Path, label: str) -> None:
 def child(*arguments: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.ledger_children", *map(str, arguments)],
+        [sys.executable, "-m", "tests.fakes.children.ledger_children", *map(str, arguments)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=REPOSITORY,
@@ -636,7 +638,7 @@ def test_a_full_disk_at_creation_can_be_tried_again(path: Path) -> None:
 def test_a_ledger_that_another_process_keeps_locked_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("presspool.common.ledger.database.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("presspool.common.transparency.log_database.WAIT_SECONDS", 0.05)
     with create(path) as ledger:
         blocker = sqlite3.connect(path, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")

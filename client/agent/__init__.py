@@ -1,0 +1,1 @@
+"""The outlet's long-running process, its home on disk, and the acts of its operator."""

@@ -1,0 +1,331 @@
+"""The agent: one process at the outlet that fetches tasks, trains, and delivers, forever.
+
+It does one thing at a time, in this order: deliver a sealed reply, train an accepted task, wait for
+a new one. All of it lies in the spool, so a kill at any moment loses at most the training that was
+going on, and no answer that is paid for (`presspool.client.release.kept_reply`); and the link may
+be down while it trains.
+
+Invariants:
+    * Nothing is trained that the coordinator's contract key did not sign for this outlet, or that
+      is older than, or differs from, what was accepted before.
+    * A reply is sealed before it is sent, and only the sealed bytes are ever sent. A task that
+      comes twice is answered with the same reply.
+    * Of an exception only a code leaves (`presspool.client.release.release`).
+    * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, and is
+      trained later only if the coordinator still asks for it.
+
+Example: `with Spool.open(Path("work")) as spool: Node(spool=spool, link=link, …).run()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.app import Message, RecordDict
+
+from presspool.client.agent.spool import Spool, Task
+from presspool.client.identity.coordinator_client import Link
+from presspool.client.release.release import release_failure
+from presspool.common.base.errors import (
+    AdmissionError,
+    ContractError,
+    EvidenceError,
+    LinkError,
+    NotNowError,
+    StorageError,
+)
+from presspool.common.base.stopping import until_signalled
+from presspool.common.models.adapters import digest
+from presspool.common.pki.keys import SigningKey, key_id
+from presspool.common.wire.envelope import (
+    Signed,
+    UpdateHeader,
+    body_digest,
+    open_task,
+    sign_update,
+)
+from presspool.common.wire.flower import arrived, from_bytes, to_bytes
+from presspool.common.wire.update import FAILURES, unpack_task
+
+log = logging.getLogger(__name__)
+
+_NODE = 2  # an outlet knows of no other
+_INTERNAL = 5  # of FAILURES
+_AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
+_NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
+
+
+class Identity(Protocol):
+    """Who this outlet is, and whom it trusts."""
+
+    @property
+    def name(self) -> str:
+        """The outlet."""
+
+    @property
+    def update(self) -> SigningKey:
+        """Its key for updates."""
+
+    @property
+    def contract_key(self) -> bytes:
+        """The coordinator's public key for tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """How long to wait after the n-th failure in a row: a random time, so that outlets spread out.
+
+    Attributes:
+        first: seconds, at most, after the first failure; doubled after each further one.
+        most: seconds, at most, ever.
+    """
+
+    first: float = 1.0
+    most: float = 60.0
+
+    def seconds(self, failures: int) -> float:
+        """A random wait after so many failures, at least 1."""
+        return random.uniform(0, min(self.most, self.first * 2 ** min(failures - 1, 30)))  # noqa: S311
+
+
+class Node:
+    """The agent.
+
+    Args:
+        identity: who this outlet is.
+        spool: its unfinished work.
+        link: to the coordinator.
+        trainer: makes a reply of a task's message; the outlet's ClientApp.
+        position: index of a contract's reservation in the outlet's ledger (0 where there is none)
+            and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
+        backoff: between failures.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        spool: Spool,
+        link: Link,
+        trainer: Callable[[Message], Message],
+        position: Callable[[str], tuple[int, str]],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._identity, self._spool, self._link = identity, spool, link
+        self._trainer, self._position = trainer, position
+        self._backoff = backoff or Backoff()
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._put_off: str | None = None  # the task that was not to be trained just now
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT (in the main thread) or `stop`.
+
+        Raises:
+            AdmissionError: the coordinator has revoked this outlet.
+            FolderError: the spool is damaged.
+        """
+        failures = 0
+        with until_signalled(self.stop):
+            while not self._stopping.is_set():
+                try:
+                    if self.step():
+                        failures = 0
+                except _AGAIN as error:
+                    if isinstance(error, AdmissionError) and error.code == "revoked":
+                        raise
+                    failures += 1
+                    wait = self._backoff.seconds(failures)
+                    log.warning("%s; trying again in %.1f s", error, wait)
+                    self._wake.wait(wait)
+                    self._wake.clear()
+        self._link.close()
+        log.info("stopped; unfinished work stays on disk")
+
+    def stop(self) -> None:
+        """End `run` when the step that it is in is over."""
+        self._stopping.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """End the waiting between two tries: what was missing is there. From any thread."""
+        self._wake.set()
+
+    def step(self) -> bool:
+        """Do the next thing that there is to do, or wait a while for a task.
+
+        Returns:
+            Whether things go on: False where the coordinator asks for a reply that it had before.
+
+        Raises:
+            LinkError: the coordinator cannot be reached just now.
+            EvidenceError: what came is not the coordinator's, or not for us.
+            AdmissionError: the coordinator refuses the update, which is dropped, or this outlet.
+            NotNowError: the outlet's own rules put the task off.
+        """
+        if (task := self._spool.undelivered()) is not None:
+            self._deliver(task)
+        elif (task := self._spool.unfinished()) is not None:
+            if self._put_off != task.header.task or self._still_wanted(task):
+                self._train(task)
+        else:
+            return self._fetch()
+        return True
+
+    # --- Fetch ----------------------------------------------------------------------------------
+
+    def _fetch(self) -> bool:
+        with self._link.next_task() as found:
+            if found is None:
+                return True
+            signed, chunks = found
+            task = self._checked(signed)
+            older = self._spool.newest(task.header.run)
+            if older is not None and older.header.task == task.header.task:
+                self._spool.want_again(older)  # it is sealed: only the very same reply may go
+                return False
+            self._spool.accept(task, chunks)
+        log.info("round %d of run %s: accepted", task.header.round, task.header.run)
+        return True
+
+    def _still_wanted(self, task: Task) -> bool:
+        """Whether the coordinator still asks for a task that was put off; a newer one is taken."""
+        with self._link.next_task() as found:
+            if found is None:
+                return False
+            signed, chunks = found
+            now = self._checked(signed)
+            if now.header.task == task.header.task:
+                return True
+            self._spool.accept(now, chunks)
+        return False
+
+    def _checked(self, signed: Signed) -> Task:
+        """The task that a header is, if it is one for us and not an old one.
+
+        Raises:
+            EvidenceError: it is not.
+        """
+        header = open_task(signed, self._identity.contract_key)
+        if header.outlet != self._identity.name:
+            raise EvidenceError(
+                "a task of another outlet",
+                where="task",
+                got=header.outlet,
+                expected=self._identity.name,
+            )
+        newest = self._spool.newest(header.run)
+        if newest is None:
+            return Task(header, signed)
+        if newest.header.contract != header.contract:
+            raise EvidenceError(
+                "the run has another contract now",
+                where=f"run {header.run}",
+                expected=newest.header.contract,
+                got=header.contract,
+            )
+        if header.round < newest.header.round:
+            raise EvidenceError(
+                "a task of an earlier round",
+                where=f"run {header.run}",
+                expected=f"after round {newest.header.round}",
+                got=f"round {header.round}",
+            )
+        if header.round == newest.header.round and signed.body != newest.signed.body:
+            raise EvidenceError(
+                "this round's task has changed",
+                where=f"run {header.run}",
+                expected=newest.header.nonce,
+                got=header.nonce,
+            )
+        return Task(header, signed)
+
+    # --- Train ----------------------------------------------------------------------------------
+
+    def _train(self, task: Task) -> None:
+        log.info("round %d of run %s: training", task.header.round, task.header.run)
+        reply = self._reply(task)
+        failure, body = _outcome(reply)
+        if failure in _NOT_NOW:
+            self._put_off = task.header.task
+            raise NotNowError(
+                FAILURES[failure], "put off", where=f"run {task.header.run}", got=FAILURES[failure]
+            )
+        reserve, root = self._position(task.header.contract)
+        header, key = task.header, self._identity.update
+        sealed = UpdateHeader(
+            outlet=header.outlet,
+            key=key_id(key.public),
+            run=header.run,
+            contract=header.contract,
+            round=header.round,
+            task=header.task,
+            base=header.base,
+            body=body_digest(body),
+            bytes=len(body),
+            nonce=header.nonce,
+            reserve=reserve,
+            root=root,
+            failure=failure,
+        )
+        self._spool.seal(task, sign_update(sealed, key), body)
+
+    def _reply(self, task: Task) -> Message:
+        """What the trainer answers; of an exception nothing but a code."""
+        try:
+            return self._trainer(_message(task, _content(task, self._spool.body(task))))
+        except Exception as error:  # its text may hold readers' data
+            log.exception("this outlet could not train; only a code is sent to the coordinator")
+            return release_failure(error, reply_to=_message(task, RecordDict()))
+
+    # --- Deliver --------------------------------------------------------------------------------
+
+    def _deliver(self, task: Task) -> None:
+        where = f"round {task.header.round} of run {task.header.run}"
+        try:
+            self._link.deliver(*self._spool.reply(task))
+        except AdmissionError as error:
+            if error.code != "revoked":
+                self._spool.finish(task)
+                log.warning("%s: the update is dropped: %s", where, error.code)
+            raise
+        self._spool.finish(task)
+        log.info("%s: delivered", where)
+
+
+def _content(task: Task, body: bytes) -> RecordDict:
+    """The content of a task, if it is what the signed header says.
+
+    Raises:
+        ContractError: it is not.
+    """
+    try:
+        content = from_bytes(body)
+        said = unpack_task(content)
+    except ValueError:
+        raise ContractError("not a training task", where=f"task {task.header.task}") from None
+    found = (said.digest, said.round, digest(said.state))
+    if found != (task.header.contract, task.header.round, task.header.base):
+        raise ContractError(
+            "the task is another than its signed header says",
+            where=f"task {task.header.task}",
+            expected=(task.header.contract, task.header.round, task.header.base),
+            got=found,
+        )
+    return content
+
+
+def _message(task: Task, content: RecordDict) -> Message:
+    return arrived(content, message_id=task.header.task, node=_NODE, round=task.header.round)
+
+
+def _outcome(reply: Message) -> tuple[int | None, bytes]:
+    """The failure, or the body, of a reply; of an error nothing but a code of the fixed list."""
+    if reply.has_content() and (body := to_bytes(reply.content)):
+        return None, body
+    code = reply.error.code if reply.has_error() else _INTERNAL
+    return (code if code in FAILURES else _INTERNAL), b""

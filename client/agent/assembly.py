@@ -1,0 +1,174 @@
+"""Putting an outlet's agent together: identity, settings, spool, links, witness, the app.
+
+A real outlet has a policy and a ledger; without them its agent does not start, because a run would
+then be neither judged nor charged.
+
+Example: `with agent(Path("/var/lib/presspool")) as node: node.run()`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from flwr.app import Message
+
+from presspool.client.agent import home as homes
+from presspool.client.agent.agent import Node
+from presspool.client.agent.spool import Spool
+from presspool.client.consent.budget import position
+from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.identity import Identity
+from presspool.client.identity.joining import renew_if_due
+from presspool.client.witnessing.witness_client import WitnessLink
+from presspool.client.witnessing.witness_watch import Watch
+from presspool.common.base.errors import InputError, LedgerError, LinkError, NotNowError
+from presspool.common.pki.tls import channel, split_address
+from presspool.common.wire.update import FAILURES, unpack_task
+
+log = logging.getLogger(__name__)
+
+WORK = "work"
+NO_ROOT = "0" * 64
+
+
+@contextmanager
+def agent(home: Path) -> Iterator[Node]:
+    """The agent of the outlet at a home.
+
+    Raises:
+        InputError: not joined, or settings, policy or ledger that are missing or wrong.
+        FolderError: another agent works here.
+    """
+    identity = Identity.read(home)
+    check_home(home, identity)
+    dial = _dialler(home)
+    with Spool.open(home / WORK) as spool:
+        watch = Watch(
+            identity,
+            ledger=homes.ledger_path(home),
+            policy=homes.policy_path(home),
+            link=WitnessLink(identity.address, dial),
+            news=lambda: node.nudge(),  # noqa: PLW0108  there is no node yet
+        )
+        node = Node(
+            identity=identity,
+            spool=spool,
+            link=Link(identity.address, dial),
+            trainer=_witnessed(_trainer(home, spool), watch, home),
+            position=_position(home),
+        )
+        with watch:
+            yield node
+
+
+def check_home(home: Path, identity: Identity) -> None:
+    """Return if the settings at a home are those of a real outlet, with policy and ledger.
+
+    Raises:
+        InputError: missing or wrong, without policy and ledger, or another outlet's.
+        EvidenceError: a damaged ledger.
+    """
+    where, settings = home / homes.SETTINGS, homes.settings_in(home)
+    if settings.name != identity.name:
+        raise InputError(
+            "another outlet's settings",
+            where=str(where),
+            expected=identity.name,
+            got=settings.name,
+            advice=f'write name = "{identity.name}"',
+        )
+    if settings.deterministic is not None and not _is_loopback(identity.address):
+        raise InputError(
+            "noise that can be drawn again protects nobody",
+            where=f"{where} deterministic",
+            expected="no such line, or a coordinator on this machine",
+            got=identity.address,
+            advice="remove the line",
+        )
+    if settings.policy is None or settings.ledger is None:
+        raise InputError(
+            "no policy and no ledger",
+            where=str(where),
+            expected="policy and ledger",
+            advice="presspool outlet policy and presspool outlet budget init make them",
+        )
+    homes.policy_in(home)
+    with homes.ledger_in(home):
+        pass
+
+
+def _is_loopback(address: str) -> bool:
+    host, _ = split_address(address, where="identity/coordinator.json")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _dialler(home: Path) -> Callable[[], grpc.Channel]:
+    """Makes the link anew, after renewing the certificate where that is due."""
+    turn = threading.Lock()  # of the agent's two lines, one renews
+
+    def dial() -> grpc.Channel:
+        with turn:
+            identity = Identity.read(home)
+            try:
+                identity = renew_if_due(identity, now=time.time())
+            except (InputError, LinkError) as error:  # the old one may be good for ten days more
+                log.warning("the certificate could not be renewed yet: %s", error)
+        return channel(identity.address, identity.credential, root=identity.root)
+
+    return dial
+
+
+def _trainer(home: Path, spool: Spool) -> Callable[[Message], Message]:
+    def train(message: Message) -> Message:
+        from presspool.client.client_app import serve
+
+        kept = spool.answer(message.metadata.message_id)
+        return serve(message, home / homes.SETTINGS, kept=kept)
+
+    return train
+
+
+def _witnessed(
+    train: Callable[[Message], Message], watch: Watch, home: Path
+) -> Callable[[Message], Message]:
+    """Training that tells the witness what it waits for.
+
+    Where witnesses are required, nothing is trained before the pool was asked which head of this
+    ledger it has: a home that was restored as a whole finds only there that it is old.
+    """
+
+    def trainer(message: Message) -> Message:
+        if not watch.ready.is_set() and homes.policy_in(home).witnesses.required:
+            raise NotNowError(
+                "not-now-witnesses",
+                "the pool was not yet asked for the head of this ledger",
+                advice="nothing: it is tried again",
+            )
+        reply = train(message)
+        if reply.has_error() and FAILURES.get(reply.error.code) == "not-now-witnesses":
+            task = unpack_task(message.content)
+            watch.want(task.digest, task.round - 1)
+        return reply
+
+    return trainer
+
+
+def _position(home: Path) -> Callable[[str], tuple[int, str]]:
+    def of(run: str) -> tuple[int, str]:
+        with homes.ledger_in(home) as ledger:
+            try:
+                return position(ledger, run)
+            except LedgerError:  # refused: nothing was reserved
+                return 0, NO_ROOT
+
+    return of

@@ -1,0 +1,300 @@
+"""`presspool outlet doctor`: is this outlet ready to work, and if not, what to do.
+
+Each check says what it found, on this screen only. The coordinator learns that we asked, and
+nothing of what was found; readers' data is not read beyond its columns' names.
+
+Example: `all(finding.state != FAULT for finding in examine(Path("."), run=None))`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from presspool import __version__
+from presspool.client.agent import home as homes
+from presspool.client.identity.identity import Identity
+from presspool.client.identity.joining import CALL_SECONDS, explaining
+from presspool.client.identity.settings import OutletSettings
+from presspool.client.witnessing.witness_rule import WitnessRule, evidence
+from presspool.common.base.errors import GuardError, LinkError, PressPoolError
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.data.decoders import column_names
+from presspool.common.ledger.store import Ledger
+from presspool.common.pki.tls import channel
+from presspool.common.proto import enrolment_pb2 as messages
+from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
+from presspool.common.runs.run_file import freeze, read_run_file
+from presspool.common.transparency import notes
+from presspool.common.transparency.quorum import needed
+
+OK: Final = "ok"
+WARNING: Final = "warning"
+FAULT: Final = "fault"
+
+CLOSE_SECONDS, FAR_SECONDS = 60, 3600  # of clocks: a certificate begins two hours early
+LITTLE_BYTES, TOO_LITTLE_BYTES = 2 << 30, 200 << 20  # of free disk
+_DAY = 86_400
+
+_SMALL_RUN = {
+    "name": "self-test",
+    "task": {"labels": ["a", "b"], "max_length": 16},
+    "adapter": {"rank": 2, "alpha": 4, "targets": ["query", "value"]},
+    "federation": {"rounds": 1, "local_steps": 1, "quorum": 1},
+    "outlets": {"self": 1000},
+    "privacy": {
+        "noise_multiplier": 1.0,
+        "clip": 1.0,
+        "records_per_reader": 2,
+        "sampling_rate": 0.1,
+    },
+    "optimizer": {"learning_rate": 0.1},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: its name.
+        state: `OK`, `WARNING` (works, but look at it) or `FAULT` (does not work).
+        found: in a few words.
+        advice: what to do, where there is anything.
+    """
+
+    check: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
+    """Make all checks, yielding each finding as it is there.
+
+    Args:
+        home: the outlet's folder.
+        run: a run whose base model the engine is tried with; the default base model without one.
+    """
+    try:
+        identity = Identity.read(home)
+    except PressPoolError as error:
+        yield _fault("identity", error)
+    else:
+        yield _certificate(identity, time.time())
+        yield from _coordinator(identity)
+        yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
+        yield _checked("witnesses", lambda: _witnesses(identity))
+    yield _versions()
+    yield _checked("data", lambda: _data(homes.settings_in(home)))
+    yield _checked("erased", lambda: _erased(home))
+    yield _checked("disk", lambda: _disk(home))
+    yield _checked("engine", lambda: _engine(run))
+
+
+def _certificate(identity: Identity, now: float) -> Finding:
+    left = (identity.facts.ends - now) / _DAY
+    found = f"{identity.name} of {identity.pool}, for {left:.0f} more days"
+    if now >= identity.facts.ends:
+        return Finding(
+            check="identity",
+            state=FAULT,
+            found=f"{identity.name}: expired",
+            advice="ask the coordinator's operator for a new token, and join again",
+        )
+    late = now > identity.facts.renewal_due + _DAY
+    advice = "it should have renewed itself: see that `presspool outlet run` runs" if late else ""
+    return Finding(check="identity", state=WARNING if late else OK, found=found, advice=advice)
+
+
+def _coordinator(identity: Identity) -> Iterator[Finding]:
+    """The link, and what only the coordinator can say: its clock and version."""
+    try:
+        sent, reply, received = _ask(identity)
+    except PressPoolError as error:
+        yield _fault("link", error)
+        for name in ("clock", "version"):
+            yield Finding(check=name, state=WARNING, found="the coordinator gave no answer")
+        return
+    took = (received - sent) * 1000
+    yield Finding(
+        check="link",
+        state=OK,
+        found=f"mutual TLS 1.3 to {identity.address}, {took:.0f} ms with the handshake",
+    )
+    yield _clock(reply.time - (sent + received) / 2, slack=(received - sent) / 2)
+    same = reply.version == __version__
+    yield Finding(
+        check="version",
+        state=OK if same else WARNING,
+        found=f"{__version__} here, {reply.version[:40]!a} at the coordinator",
+        advice="" if same else "install the same version on both sides",
+    )
+
+
+def _ask(identity: Identity) -> tuple[float, messages.CheckReply, float]:
+    with (
+        explaining(identity.address),
+        channel(identity.address, identity.credential, root=identity.root) as link,
+    ):
+        sent = time.time()
+        reply = MembershipStub(link).Check(  # type: ignore[no-untyped-call]
+            messages.CheckRequest(), timeout=CALL_SECONDS
+        )
+        return sent, reply, time.time()
+
+
+def _clock(ahead: float, *, slack: float) -> Finding:
+    """`ahead`: the coordinator's clock less ours, known up to `slack`, both in seconds."""
+    off = max(0.0, abs(ahead) - slack)
+    state = OK if off <= CLOSE_SECONDS else WARNING if off <= FAR_SECONDS else FAULT
+    side = "behind" if ahead > 0 else "ahead of"
+    found = f"{off:.0f} s {side} the coordinator's"
+    return Finding(
+        check="clock",
+        state=state,
+        found=found,
+        advice="" if state == OK else "set the clock by NTP, here or there",
+    )
+
+
+def _versions() -> Finding:
+    parts = [f"{name} {version(name)}" for name in ("flwr", "torch", "opacus", "grpcio")]
+    return Finding(
+        check="software", state=OK, found=", ".join([f"Python {platform.python_version()}", *parts])
+    )
+
+
+def _data(settings: OutletSettings) -> Finding:
+    """The columns are there; what a run would make of the rows is `check-data`'s to say."""
+    there = column_names(settings.data)
+    wanted = settings.columns.model_dump().values()
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        return Finding(
+            check="data",
+            state=FAULT,
+            found=f"no column {', '.join(missing)}",
+            advice=f"name the columns of {settings.data} in outlet.toml, [columns]",
+        )
+    return Finding(
+        check="data",
+        state=OK,
+        found=f"{settings.data} has its columns",
+        advice="presspool outlet check-data reads all of it",
+    )
+
+
+def _ledger(path: Path, identity: Identity) -> Finding:
+    if not path.exists():
+        return Finding(
+            check="ledger",
+            state=WARNING,
+            found="there is none yet",
+            advice="presspool outlet budget init",
+        )
+    with Ledger(path) as ledger:
+        book = ledger.book
+        origin = book.opened.origin
+        own = notes.Signer.load(origin, identity.keys.log.secret, kind=notes.NOTE).key.text
+        if own != book.key:
+            return Finding(
+                check="ledger",
+                state=FAULT,
+                found="signed by another key than log.key",
+                advice="put back the key that the ledger was made with",
+            )
+        return Finding(check="ledger", state=OK, found=f"{book.size} entries, whole")
+
+
+def _erased(home: Path) -> Finding:
+    """Erased readers can be told apart; if not, rounds are trained on nobody."""
+    count = len(homes.register_in(home).excluded())
+    return Finding(check="erased", state=OK, found=f"{count} readers are left out")
+
+
+def _witnesses(identity: Identity) -> Finding:
+    """Contradictions first; then whether a quorum can be made, and of whom."""
+    rules = homes.policy_in(identity.home).witnesses
+    rule = WitnessRule.of(identity, liars=rules.liars)
+    found = evidence(rule.folder, rule.log)
+    if found is not None:
+        return Finding(
+            check="witnesses",
+            state=FAULT,
+            found=f"the coordinator contradicts itself: {found}",
+            advice=f"compare with the other outlets; presspool audit fork {found} "
+            f"--key {identity.log_key} says what it proves",
+        )
+    if not rules.required:
+        return Finding(
+            check="witnesses",
+            state=WARNING,
+            found="not required: nobody would notice "
+            "a coordinator that shows each outlet another run",
+            advice="approve peers, and write required = true under [witnesses] in policy.toml",
+        )
+    try:
+        rule.check_peers()
+    except GuardError as error:
+        return _fault("witnesses", error)
+    least = needed(peers=len(rule.approved), liars=rules.liars)
+    names = ", ".join(peer.outlet for peer in rule.approved)
+    return Finding(
+        check="witnesses",
+        state=OK,
+        found=f"{least} of {len(rule.approved)} approved peers must have seen a round: {names}",
+    )
+
+
+def _disk(home: Path) -> Finding:
+    free = shutil.disk_usage(home).free
+    found = f"{free / (1 << 30):.1f} GiB free"
+    if not os.access(home, os.W_OK) or free < TOO_LITTLE_BYTES:
+        return Finding(
+            check="disk",
+            state=FAULT,
+            found=f"{found}, or not writable",
+            advice=f"make room, or let this user write to {home}",
+        )
+    low = free < LITTLE_BYTES
+    return Finding(
+        check="disk",
+        state=WARNING if low else OK,
+        found=found,
+        advice="make room: unfinished work is kept on disk" if low else "",
+    )
+
+
+def _engine(run: Path | None) -> Finding:
+    from presspool.client.engine.selftest import prove
+    from presspool.common.models.models import build
+
+    body = read_run_file(run).contract if run else parse_contract(_SMALL_RUN)
+    contract: Contract = freeze(body)
+    prove(build(contract), contract)
+    return Finding(
+        check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
+    )
+
+
+def _checked(name: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except PressPoolError as error:
+        return _fault(name, error)
+    except OSError as error:
+        return Finding(check=name, state=FAULT, found=f"{error.strerror}: {error.filename}")
+
+
+def _fault(name: str, error: PressPoolError) -> Finding:
+    where = f"{error.where}: " if error.where else ""
+    got = f" ({error.got})" if error.got is not None and not isinstance(error, LinkError) else ""
+    return Finding(check=name, state=FAULT, found=f"{where}{error.what}{got}", advice=error.advice)

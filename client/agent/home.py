@@ -1,0 +1,107 @@
+"""An outlet's own folder and the runs it is asked about, as its commands read them.
+
+::
+
+    outlet.toml  policy.toml  ledger.db  approvals/  private/  identity/log.key
+
+Example: ``policy_of(Path("."))`` is the policy that the outlet in this folder goes by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from presspool.client.consent.approvals import FOLDER, Approvals
+from presspool.client.consent.policy import Policy, read_policy
+from presspool.client.data.suppression_list import FOLDER as PRIVATE
+from presspool.client.data.suppression_list import Register
+from presspool.client.identity.settings import OutletSettings, read_settings
+from presspool.common.accounting import events
+from presspool.common.base.errors import ContractError, InputError, LedgerError
+from presspool.common.contract.contract import Contract, read_canonical
+from presspool.common.ledger.store import Ledger
+
+SETTINGS, POLICY, LEDGER, LOG_KEY = "outlet.toml", "policy.toml", "ledger.db", "identity/log.key"
+
+
+def settings_in(home: Path) -> OutletSettings:
+    """The outlet's settings; raises `InputError` where there are none."""
+    return read_settings(home / SETTINGS)
+
+
+def policy_path(home: Path) -> Path:
+    """Where the outlet's policy is, or would be."""
+    return settings_in(home).policy or home / POLICY
+
+
+def policy_in(home: Path) -> Policy:
+    """The outlet's policy; raises `InputError` where there is none."""
+    return read_policy(policy_path(home))
+
+
+def ledger_path(home: Path) -> Path:
+    """Where the outlet's ledger is, or would be."""
+    return settings_in(home).ledger or home / LEDGER
+
+
+def approvals_in(home: Path) -> Approvals:
+    """What the outlet's people approved."""
+    return Approvals(policy_path(home).parent / FOLDER)
+
+
+def register_in(home: Path) -> Register:
+    """Who was eligible in which run, and who was erased."""
+    return Register(ledger_path(home).parent / PRIVATE)
+
+
+@contextmanager
+def ledger_in(home: Path) -> Iterator[Ledger]:
+    """The outlet's open ledger; raises `InputError` where there is none."""
+    path = ledger_path(home)
+    try:
+        ledger = Ledger(path)
+    except LedgerError as error:
+        raise InputError(
+            error.what,
+            where=str(path),
+            expected="this outlet's ledger",
+            got=error.got,
+            advice="make one: presspool outlet budget init",
+        ) from None
+    with ledger:
+        yield ledger
+
+
+def contract_in(path: Path) -> Contract:
+    """The frozen contract of a `run.toml`, or of a contract that was kept as JSON.
+
+    Raises:
+        ContractError: not a run.
+        ModelError: its base model is not here, so that its hashes are not known.
+    """
+    from presspool.common.runs.run_file import freeze, read_run_file
+
+    if path.suffix != ".json":
+        return freeze(read_run_file(path).contract)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ContractError("cannot read", where=str(path), got=error.strerror) from None
+    return read_canonical(data, digest="sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def event_in(path: Path) -> events.SelfComposed | events.Composed:
+    """The composed event of a run; needs no base model.
+
+    Raises:
+        ContractError: not a run.
+        LedgerError: a run that no ledger can price.
+    """
+    from presspool.common.runs.run_file import read_run_file
+
+    if path.suffix == ".json":
+        return events.from_dp(contract_in(path).plan.event())
+    return events.from_dp(read_run_file(path).contract.with_noise().plan.event())

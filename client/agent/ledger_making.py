@@ -1,0 +1,129 @@
+"""A new ledger for an outlet: its key, its caps from the policy, and what outlet.toml must say.
+
+Invariant: nothing is replaced: a ledger or a key that is there stays as it is.
+
+Example: `make(home, LedgerWish(epsilon_max=8.0, delta=1e-5, order=6))["key"]`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from presspool.client.agent import home as homes
+from presspool.client.consent.policy import EXAMPLE, read_policy
+from presspool.common.accounting.filter import PORTFOLIO, Caps
+from presspool.common.base.errors import InputError, LedgerError
+from presspool.common.base.files import private_folder, replace_file
+from presspool.common.ledger.store import Ledger
+from presspool.common.pki.keys import SigningKey
+from presspool.common.transparency import notes
+from presspool.common.wire.peers import origin_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerWish:
+    """What a ledger is made with, for its lifetime.
+
+    Attributes:
+        epsilon_max: ε of everything that the outlet ever does.
+        delta: δ.
+        order: α of the filter.
+        unit: "reader" or "record".
+        origin: name of the ledger; None for `presspool/<outlet>`.
+        new_key: make a signing key where there is none.
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    epsilon_max: float
+    delta: float
+    order: int
+    unit: str = "reader"
+    origin: str | None = None
+    new_key: bool = False
+
+    def __post_init__(self) -> None:
+        for name, holds, expected in (
+            ("delta", 0 < self.delta < 1, "0 < δ < 1"),
+            ("order", self.order in PORTFOLIO, f"one of {', '.join(map(str, PORTFOLIO))}"),
+            ("unit", self.unit in ("reader", "record"), "reader or record"),
+        ):
+            if not holds:
+                raise InputError(
+                    name, where=f"--{name}", expected=expected, got=getattr(self, name)
+                )
+
+
+def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
+    """Make the ledger of an outlet, and a policy where it has none.
+
+    Returns:
+        Paths, the ledger's verifier key, and the lines that outlet.toml lacks.
+
+    Raises:
+        InputError: no outlet.toml, or no signing key and none is wanted.
+        LedgerError: there is a ledger already, or a cap has no capacity.
+    """
+    settings, policy_file, path = (
+        homes.settings_in(home),
+        homes.policy_path(home),
+        homes.ledger_path(home),
+    )
+    wrote_policy = not policy_file.exists()
+    if wrote_policy:
+        replace_file(policy_file, EXAMPLE.encode())
+    caps = Caps(
+        epsilon_max=wish.epsilon_max, period=read_policy(policy_file).max_epsilon_per_period
+    )
+    caps.check(delta=wish.delta, order=wish.order)
+    if path.exists():
+        raise LedgerError(
+            "there is a ledger already",
+            where=str(path),
+            advice="keep it: a new one would forget what was spent",
+        )
+    signer = notes.Signer.load(
+        wish.origin or origin_of(settings.name),
+        _key(home, new=wish.new_key).secret,
+        kind=notes.NOTE,
+    )
+    Ledger.create(
+        path, signer=signer, unit=wish.unit, order=wish.order, delta=wish.delta, caps=caps
+    ).close()
+    missing = settings.ledger is None
+    return {
+        "ledger": str(path),
+        "policy": str(policy_file),
+        "policy_written": wrote_policy,
+        "key": signer.key.text,
+        "order": wish.order,
+        "epsilon_max": wish.epsilon_max,
+        "delta": wish.delta,
+        "unit": wish.unit,
+        "add_to_outlet_toml": [f'policy = "{homes.POLICY}"', f'ledger = "{homes.LEDGER}"']
+        if missing
+        else [],
+    }
+
+
+def _key(home: Path, *, new: bool) -> SigningKey:
+    path = home / homes.LOG_KEY
+    if path.exists() or not new:
+        try:
+            return SigningKey.read(path)
+        except InputError as error:
+            if path.exists():
+                raise
+            raise InputError(
+                "no key to sign the ledger with",
+                where=str(path),
+                got=error.got,
+                advice="join a pool first (presspool outlet join TOKEN), or give --new-key",
+            ) from None
+    private_folder(path.parent)
+    key = SigningKey.generate()
+    key.write(path)
+    return key

@@ -1,0 +1,1 @@
+"""`presspool outlet …`: what an outlet's operator types."""

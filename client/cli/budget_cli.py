@@ -1,0 +1,184 @@
+"""`presspool outlet budget …` and `outlet runs`: the ledger, as its operator makes and reads it.
+
+Example: `presspool outlet budget init --epsilon-max 8`, then `presspool outlet budget`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from presspool.common.base.console import out, print_json
+from presspool.common.base.numbers import bound
+
+budget = typer.Typer(invoke_without_command=True)
+
+Home = Annotated[Path, typer.Option(help="The outlet's folder, with outlet.toml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Delta = Annotated[float, typer.Option(help="δ of the ledger, for its lifetime.")]
+HERE = Path()
+
+
+@budget.callback()
+def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
+    """Show how much of the outlet's lifetime budget is used, and what still fits.
+
+    Example: presspool outlet budget --home /srv/presspool
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from presspool.client.agent import home as homes
+    from presspool.client.consent import budget_report
+    from presspool.common.ledger.log import utc_today
+
+    with homes.ledger_in(home) as ledger:
+        found = budget_report.shown(ledger, homes.policy_in(home), utc_today())
+    if as_json:
+        print_json(found)
+        return
+    out.print(
+        f"{found['origin']}: {found['share']:.1%} of the lifetime budget is used "
+        f"(ε = {found['epsilon_max']:g}, δ = {found['delta']:g}, order {found['order']}, "
+        f"{found['unit']} level)"
+    )
+    period = found["period"]
+    share = "no cap" if period["share"] is None else f"{period['share']:.1%} of its cap"
+    out.print(f"period {period['name']}: {share}")
+    for run in found["open"]:
+        rounds = ", ".join(map(str, run["rounds_released"])) or "none"
+        out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}")
+    if not found["witnessed"]:
+        out.print("runs are not witnessed: policy.toml [witnesses] required = false")
+    if found["more_like_the_last"] is not None:
+        out.print(f"{found['more_like_the_last']} more runs like the last one fit")
+
+
+@budget.command(name="init")
+def init(
+    home: Home = HERE,
+    epsilon_max: Annotated[float, typer.Option(help="ε of everything the outlet ever does.")] = 8.0,
+    delta: Delta = 1e-5,
+    order: Annotated[
+        int | None, typer.Option(help="Order α of the filter; 6, or the best for --expect.")
+    ] = None,
+    expect: Annotated[
+        list[Path] | None, typer.Option(help="A run.toml that you expect; repeatable.")
+    ] = None,
+    unit: Annotated[str, typer.Option(help="Unit of privacy: reader or record.")] = "reader",
+    origin: Annotated[
+        str | None, typer.Option(help="Name of the ledger; presspool/NAME if not given.")
+    ] = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Make identity/log.key, where no join made it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the outlet's ledger. Unit, ε, δ and order are for its lifetime.
+
+    Example: presspool outlet budget init --epsilon-max 8 --expect run.toml --expect run.toml
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.agent.ledger_making import LedgerWish, make
+    from presspool.client.consent import budget_report
+
+    expected = [homes.event_in(run) for run in expect or []]
+    if order is None:
+        order = 6
+        if expected:
+            order = budget_report.chosen_order(expected, epsilon_max=epsilon_max, delta=delta)
+    made = make(
+        home,
+        LedgerWish(
+            epsilon_max=epsilon_max,
+            delta=delta,
+            order=order,
+            unit=unit,
+            origin=origin,
+            new_key=new_key,
+        ),
+    )
+    if as_json:
+        print_json(made)
+        return
+    out.print(
+        f"made {made['ledger']}: ε = {epsilon_max:g}, δ = {bound(delta)}, order {order}, {unit}s"
+    )
+    out.print(f"its key, for auditors and peers: {made['key']}", soft_wrap=True)
+    for line in made["add_to_outlet_toml"]:
+        out.print(f"add to outlet.toml, above any table: {line}", markup=False)
+
+
+@budget.command(name="plan")
+def plan(
+    runs: Annotated[list[Path], typer.Argument(help="run.toml files that you expect.")],
+    times: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 1,
+    epsilon_max: Annotated[
+        float, typer.Option(help="Say for each order how many would fit under this ε.")
+    ] = 8.0,
+    delta: Delta = 1e-5,
+    home: Annotated[
+        Path | None, typer.Option(help="An outlet's folder: say also what fits its ledger.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Propose ε and order for the runs you expect, and say what fits into the ledger you have.
+
+    Example: presspool outlet budget plan spring.toml autumn.toml --times 4
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.consent import budget_report
+
+    files = [run for run in runs for _ in range(times)]
+    events = {run: homes.event_in(run) for run in runs}
+    expected = [events[run] for run in files]
+    document = budget_report.proposed(files, expected, delta=delta, epsilon_max=epsilon_max)
+    if home is not None:
+        with homes.ledger_in(home) as ledger:
+            document["ledger"] = budget_report.fitting(ledger, expected)
+    if as_json:
+        print_json(document)
+        return
+    out.print(
+        f"{len(files)} runs: order {document['order']} with ε = {document['epsilon_max']:g}, "
+        f"δ = {bound(delta)}"
+    )
+    for known, needed in document["needed_epsilon_by_order"].items():
+        fit = document["fit_by_order"][known]
+        out.print(f"  order {known:>2}: ε = {needed:.3f}; {fit} of them fit under {epsilon_max:g}")
+    if home is not None:
+        kept = document["ledger"]
+        out.print(
+            f"your ledger (ε = {kept['epsilon_max']:g}, order {kept['order']}) holds "
+            f"{sum(kept['fits'])} of them; {kept['share_after']:.1%} is used then"
+        )
+
+
+def runs(home: Home = HERE, as_json: Json = False) -> None:
+    """List the runs this outlet took part in, refused, or has not approved yet.
+
+    Example: presspool outlet runs --json
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.consent import budget_report
+
+    with homes.ledger_in(home) as ledger:
+        rows = budget_report.runs_of(ledger)
+    waiting = homes.approvals_in(home).waiting()
+    if as_json:
+        print_json({"runs": rows, "waiting_for_approval": waiting})
+        return
+    for row in rows:
+        said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
+        rounds = ", ".join(map(str, row["rounds_released"])) or "none"
+        out.print(f"{row['day']} {row['state']:<7} {row['run']}", soft_wrap=True)
+        out.print(
+            f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
+            f"{rounds}{said}",
+            soft_wrap=True,
+        )
+    for run in waiting:
+        out.print(f"waits for: presspool outlet approve {run}", soft_wrap=True)
+    if not rows and not waiting:
+        out.print("no run yet")

@@ -1,0 +1,92 @@
+"""`presspool outlet …`: what an outlet's operator types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from presspool.client.cli.budget_cli import budget, runs
+from presspool.client.cli.erase_cli import erase
+from presspool.client.cli.peers_cli import peers
+from presspool.client.cli.policy_cli import approve, policy
+from presspool.common.base.console import out, print_json
+
+outlet = typer.Typer(help="Commands of an outlet's operator.", no_args_is_help=True)
+outlet.add_typer(budget, name="budget")
+outlet.add_typer(policy, name="policy")
+outlet.add_typer(peers, name="peers")
+outlet.command(name="approve")(approve)
+outlet.command(name="runs")(runs)
+outlet.command(name="erase")(erase)
+
+
+@outlet.callback()
+def _group() -> None:
+    """Commands of an outlet's operator."""
+
+
+@outlet.command(name="check-data")
+def check_data(
+    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, also gzipped.")],
+    task: Annotated[str, typer.Option(help="What the data is for.")] = "classification",
+    reader: Annotated[str, typer.Option(help="Column of reader ids.")] = "reader",
+    text: Annotated[str, typer.Option(help="Column of texts.")] = "text",
+    label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
+    run: Annotated[
+        Path | None, typer.Option(help="A run.toml: check against its labels and caps.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--outlet", help="This outlet's name in the run: checks readers.")
+    ] = None,
+    records_per_reader: Annotated[
+        int | None,
+        typer.Option(
+            "-k", help="Cap on a reader's records (1 if not given); --run brings its own."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what a run would make of your data. Nothing leaves this screen.
+
+    Example: presspool outlet check-data readers.csv.gz --reader user_id --label topic
+    """
+    from presspool.client.data.check_data import check, render
+    from presspool.common.base.validation import validate
+    from presspool.common.data.tables import Columns
+
+    names = {"reader": reader, "text": text, "label": label}
+    columns = validate(Columns, names, where="--reader, --text, --label")
+    expected = _expectations(run, name, records_per_reader)
+    report = check(file, columns=columns, task=task, **expected)
+    print_json(report.to_json()) if as_json else render(report, out)
+
+
+def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[str, Any]:
+    """What a run asks of the data, or nothing but the cap where no run is given."""
+    from presspool.common.base.errors import InputError
+
+    if run is None:
+        if name is not None:
+            raise InputError("--outlet without --run", advice="add --run: it declares the readers")
+        k = 1 if cap is None else cap
+        return {"labels": None, "records_per_reader": k, "max_length": None, "population": None}
+    if cap is not None:
+        raise InputError("-k beside --run", advice="leave -k out: the run's own cap applies")
+    from presspool.common.models.models import token_lengths
+    from presspool.common.runs.run_file import read_run_file
+
+    contract = read_run_file(run).contract
+    if name is not None and name not in contract.outlets:
+        raise InputError(
+            "unknown outlet", where="--outlet", got=name, expected=", ".join(contract.outlets)
+        )
+    return {
+        "labels": contract.task.labels,
+        "records_per_reader": contract.privacy.records_per_reader,
+        "max_length": contract.task.max_length,
+        "token_lengths": lambda texts: token_lengths(contract.model, texts),
+        "population": contract.outlets[name] if name is not None else None,
+        "unit": contract.privacy.unit,
+    }

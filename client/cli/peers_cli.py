@@ -1,0 +1,159 @@
+"""`presspool outlet peers …`: whose cosignatures this outlet's operator lets count.
+
+Example: `presspool outlet peers`, then `presspool outlet peers approve evening-star DP4C-…`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from presspool.client.cli.budget_cli import HERE, Home, Json
+from presspool.common.base.console import out, print_json
+
+if TYPE_CHECKING:
+    from presspool.client.identity.identity import Identity
+    from presspool.common.wire.peers import PeerKeys
+
+peers = typer.Typer(invoke_without_command=True)
+
+Name = Annotated[str, typer.Argument(help="The peer's name in the pool.")]
+
+
+@peers.callback()
+def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
+    """List the pool's outlets, the keys that the coordinator offers, and whom you approved.
+
+    A peer's fingerprint is shown only after you approved it: until then it must come from the
+    peer's operator.
+
+    Example: presspool outlet peers --home /srv/presspool
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from presspool.client.identity.identity import Identity
+
+    rows = _rows(Identity.read(home))
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        shown = f", fingerprint {row['fingerprint']}" if row["fingerprint"] else ""
+        out.print(f"{row['outlet']}: {row['state']}{shown}", soft_wrap=True)
+        out.print(f"  witness {row['witness_key']}", soft_wrap=True, markup=False)
+        out.print(f"  ledger  {row['log_key']}", soft_wrap=True, markup=False)
+    if not rows:
+        out.print("nobody but you is in the pool yet")
+
+
+@peers.command(name="me")
+def me(home: Home = HERE, as_json: Json = False) -> None:
+    """Show this outlet's own keys and the fingerprint to read to your peers' operators.
+
+    Example: presspool outlet peers me
+    """
+    from presspool.client.identity.identity import Identity
+
+    own = Identity.read(home).peer
+    if as_json:
+        print_json(_row(own, "this outlet", fingerprint=own.fingerprint))
+        return
+    out.print(f"{own.outlet}: {own.fingerprint}")
+    out.print("read it to your peers' operators by telephone; each types", soft_wrap=True)
+    out.print(f"  presspool outlet peers approve {own.outlet} {own.fingerprint}", soft_wrap=True)
+
+
+@peers.command(name="approve")
+def approve(
+    name: Name,
+    fingerprint: Annotated[str, typer.Argument(help="What the peer's operator reads to you.")],
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Let a peer's cosignatures count, once its operator has read you its fingerprint.
+
+    Your outlet then also witnesses that peer's ledger.
+
+    Example: presspool outlet peers approve evening-star DP4C-XXXI-7IDY-WCWH
+    """
+    from presspool.client.identity.identity import Identity
+    from presspool.client.witnessing import trusted_peers as kept
+    from presspool.common.base.errors import InputError
+
+    identity = Identity.read(home)
+    found = next((peer for peer in _offered(identity) if peer.outlet == name), None)
+    if found is None:
+        raise InputError(
+            "the coordinator offers no keys of this name",
+            where=ascii(name),
+            expected="a member of the pool",
+            advice="presspool outlet peers lists them",
+        )
+    kept.approve(home, found, fingerprint, own=identity.peer)
+    if as_json:
+        print_json(_row(found, "approved", fingerprint=found.fingerprint))
+    else:
+        out.print(
+            f"{name} is approved: its cosignatures count from the next round on", soft_wrap=True
+        )
+
+
+@peers.command(name="withdraw")
+def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
+    """Let a peer's cosignatures count no more, from the next round on.
+
+    Example: presspool outlet peers withdraw evening-star
+    """
+    from presspool.client.witnessing import trusted_peers as kept
+
+    kept.withdraw(home, name)
+    if as_json:
+        print_json({"outlet": name, "state": "withdrawn"})
+    else:
+        out.print(f"{name} is withdrawn", soft_wrap=True)
+
+
+def _offered(identity: Identity) -> list[PeerKeys]:
+    from presspool.client.witnessing.witness_client import WitnessLink
+    from presspool.common.pki.tls import channel
+
+    link = WitnessLink(
+        identity.address,
+        lambda: channel(identity.address, identity.credential, root=identity.root),
+    )
+    try:
+        return [peer for peer in link.peers() if peer.outlet != identity.name]
+    finally:
+        link.close()
+
+
+def _rows(identity: Identity) -> list[dict[str, Any]]:
+    """Everybody who is offered or approved; approved keys as they were approved."""
+    from presspool.client.witnessing import trusted_peers as kept
+
+    approved = {peer.outlet: peer for peer in kept.approved(identity.home)}
+    offered = {peer.outlet: peer for peer in _offered(identity)}
+    rows = []
+    for name in sorted(approved | offered):
+        peer = approved.get(name)
+        if peer is None:
+            rows.append(_row(offered[name], "not approved", fingerprint=None))
+            continue
+        state = "approved"
+        if name not in offered:
+            state = "approved, and no member now"
+        elif offered[name] != peer:
+            state = "approved with other keys than the coordinator offers now: ask its operator"
+        rows.append(_row(peer, state, fingerprint=peer.fingerprint))
+    return rows
+
+
+def _row(peer: PeerKeys, state: str, *, fingerprint: str | None) -> dict[str, Any]:
+    return {
+        "outlet": peer.outlet,
+        "state": state,
+        "fingerprint": fingerprint,
+        "witness_key": peer.witness.text,
+        "log_key": peer.log.text,
+    }

@@ -1,0 +1,161 @@
+"""`presspool outlet policy …` and `outlet approve`: an outlet's own rules, and its word on a run.
+
+Example: `presspool outlet policy check run.toml`, then `presspool outlet approve run.toml`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from presspool.client.cli.budget_cli import HERE, Home, Json
+from presspool.common.base.console import out, print_json
+
+if TYPE_CHECKING:
+    from presspool.common.contract.contract import Contract
+
+policy = typer.Typer(invoke_without_command=True)
+
+
+@policy.callback()
+def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
+    """Check the outlet's policy.toml and show what it says, defaults included.
+
+    Example: presspool outlet policy --home /srv/presspool
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from presspool.client.agent.home import policy_in
+
+    rules = policy_in(home).model_dump(mode="json")
+    if as_json:
+        print_json(rules)
+        return
+    for key, value in rules.items():
+        out.print(f"{key}: {value}", markup=False, soft_wrap=True)
+
+
+@policy.command(name="example")
+def example(
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="New file to write; the screen if not given.")
+    ] = None,
+) -> None:
+    """Write a policy with the default rules and a comment for each.
+
+    Example: presspool outlet policy example --out policy.toml
+    """
+    from presspool.client.consent.policy import EXAMPLE
+    from presspool.common.base.errors import InputError
+    from presspool.common.base.files import replace_file
+
+    if out_file is None:
+        typer.echo(EXAMPLE, nl=False)
+        return
+    if out_file.exists():
+        raise InputError("the file exists", where="--out", expected="a new file", got=out_file)
+    replace_file(out_file, EXAMPLE.encode())
+
+
+@policy.command(name="check")
+def check(
+    run: Annotated[Path, typer.Argument(help="A run.toml, or a contract kept under approvals/.")],
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Say what the policy, and the ledger if there is one, would answer to a run.
+
+    Example: presspool outlet policy check run.toml
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.consent import decision
+
+    rules, contract = homes.policy_in(home), homes.contract_in(run)
+    found = list(decision.findings(contract, rules))
+    document = {
+        "run": contract.digest,
+        "admitted": all(rule.holds for rule in found),
+        "rules": [
+            {
+                "rule": rule.key,
+                "field": rule.field,
+                "asked": rule.asked,
+                "allowed": rule.allowed,
+                "holds": rule.holds,
+            }
+            for rule in found
+        ],
+        "needs_approval": rules.manual_approval
+        and not homes.approvals_in(home).approved(contract.digest),
+        "budget": _price(home, contract),
+    }
+    print_json(document) if as_json else _print(document)
+    decision.admit(contract, rules)  # a refusal is exit code 1
+
+
+def approve(
+    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who approves, for the outlet's own reports; your account's name if not given.",
+        ),
+    ] = None,
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Approve a run, known by the digest of its contract: no other word may be in it.
+
+    Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
+    """
+    from presspool.client.agent import home as homes
+
+    digest = run if run.startswith("sha256:") else homes.contract_in(Path(run)).digest
+    said = homes.approvals_in(home).approve(digest, by=_account() if by is None else by)
+    if as_json:
+        print_json({"approved": digest, "by": said.by, "day": said.day})
+    else:
+        out.print(f"approved {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
+
+
+def _account() -> str:
+    """The name of the account that types; "" where it has none (a container, say)."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
+    """What the run would cost the outlet's ledger; None where there is no ledger."""
+    from presspool.client.agent import home as homes
+    from presspool.client.consent import budget_report
+    from presspool.common.accounting import events
+
+    if not homes.ledger_path(home).exists():
+        return None
+    with homes.ledger_in(home) as ledger:
+        fits = budget_report.fitting(ledger, [events.from_dp(contract.plan.event())])
+    return {"fits": fits["fits"][0], "share_after": fits["share_after"]}
+
+
+def _print(document: dict[str, Any]) -> None:
+    for rule in document["rules"]:
+        verdict = "allowed" if rule["holds"] else "REFUSED"
+        out.print(
+            f"{verdict}  {rule['field']}: {rule['asked']} ({rule['allowed']})",
+            markup=False,
+            soft_wrap=True,
+        )
+    if document["budget"] is not None:
+        fits, share = document["budget"]["fits"], document["budget"]["share_after"]
+        out.print(
+            f"the ledger {'holds it' if fits else 'does NOT hold it'}; {share:.1%} is used then"
+        )
+    if document["needs_approval"]:
+        out.print(f"it needs: presspool outlet approve {document['run']}", soft_wrap=True)

@@ -1,0 +1,221 @@
+"""The outlet's Flower `ClientApp`: one message in, one privatised update out.
+
+The same app runs in a simulation's worker process, on Flower's own engine and beside a real
+database. Which outlet it is comes from its own `outlet.toml`, never from the coordinator: the
+node's configuration names the file (`outlet-config`); on Flower's simulation engine, which knows
+only partition numbers, the run's `outlets-folder` lists the files.
+
+A real outlet names a policy and a ledger there; then guard and budget stand here, inside the app,
+so that whatever carries its messages (our own agent, stock Flower) cannot go round them. The steps
+of a task, and why each stands where it stands:
+
+1. The contract is parsed and compared with its digest: nothing is decided on half-read words.
+2. Guard: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
+   witnesses have seen the adapter that the round starts from. First because it is cheap and final;
+   nothing has been loaded for a run that is refused.
+3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
+   must cost nobody anything. Its outcome hangs on no reader's record.
+4. The adapter that came in, against the model's own names and shapes: needs the model, and still
+   costs nothing.
+5. Reserve: the run's whole cost is on disk before the first gradient of its first round, and which
+   adapter a round starts from before each round. From here a crash counts as spent.
+6. Train: each step is counted against the reservation before a reader is drawn for it. Readers'
+   data is first read here, after the last moment at which a task could be refused; a real outlet
+   reads it for each round anew, leaves erased readers out and notes who could be drawn
+   (`presspool.client.data.eligibility`).
+7. Keep: the answer's exact bytes are on disk where the node names a file for them
+   (`presspool.client.release.kept_reply`), so that a kill from here on cannot lose what is paid
+   for.
+8. Intent: their digest is on disk before anybody has them. Whoever asks for this round again gets
+   the kept bytes, if they are the ones that are bound, and a code otherwise; never others.
+9. Release: the answer is handed out.
+
+Invariants:
+    * A task is a contract: data that is checked against its digest. No code is received.
+    * Data never stops an admitted run: unreadable or empty data trains on nothing, pure noise.
+    * Exceptions are logged here and leave as a code from a fixed list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from peft import PeftModel
+
+from presspool.client.data.eligibility import eligible
+from presspool.client.data.readers import Readers, read_readers
+from presspool.client.data.suppression_list import FOLDER, Register
+from presspool.client.enforcement import opened
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.selftest import prove
+from presspool.client.engine.training import Compute, RoundWork, train_round
+from presspool.client.identity.settings import OutletSettings, read_settings
+from presspool.client.release import kept_reply
+from presspool.client.release.release import release, release_failure
+from presspool.common.base.errors import GuardError, InputError
+from presspool.common.contract.contract import Contract, read_canonical
+from presspool.common.data.tables import Columns
+from presspool.common.models.adapters import digest
+from presspool.common.models.models import build
+from presspool.common.wire.update import AdapterUpdate, TrainTask, unpack_task
+
+log = logging.getLogger(__name__)
+
+app = ClientApp()
+_compute = Compute()
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round on this outlet's readers and release the update."""
+    try:
+        task = unpack_task(message.content)
+        contract = read_canonical(task.contract, digest=task.digest)
+        settings, kept = settings_of(context), kept_reply.file_of(context)
+        with opened(settings) as gate:
+            try:
+                gate.admit(contract, number=task.round, adapter=digest(task.state))
+            except GuardError as refused:
+                bound = gate.bound(contract, number=task.round)
+                return _again(refused, kept_reply.handed_out_before(kept, bound), message)
+            model = _model(task.contract, task.digest)
+            with gate.round(task, contract, model) as meter:
+                update = answer(task, contract, settings, before_step=meter.step)
+                cap = contract.federation.update_norm_cap
+                reply = release(update, norm_cap=cap, reply_to=message)
+                return kept_reply.hand_out(reply, meter.bind, kept)
+    except Exception as error:  # its text may hold readers' data
+        log.exception("this outlet could not train; only a code is sent to the coordinator")
+        return release_failure(error, reply_to=message)
+
+
+def _again(refused: GuardError, known: RecordDict | None, message: Message) -> Message:
+    """The answer that is bound already; raises the refusal where that is of anything else."""
+    if known is None or refused.code not in ("round-released", "run-over"):
+        raise refused
+    return Message(known, reply_to=message)
+
+
+def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Message:
+    """What the app answers where no runtime of Flower's carries its messages.
+
+    Args:
+        message: a task.
+        settings: the outlet's `outlet.toml`.
+        kept: where the answer's bytes are kept for the time of a kill.
+    """
+    context = Context(
+        run_id=message.metadata.run_id,
+        node_id=message.metadata.dst_node_id,
+        node_config={"outlet-config": str(settings)},
+        state=RecordDict(),
+        run_config={},
+    )
+    if kept is not None:
+        context.node_config[kept_reply.ANSWER_FILE] = str(kept)
+    reply: Message = app(message, context)
+    return reply
+
+
+def answer(
+    task: TrainTask,
+    contract: Contract,
+    settings: OutletSettings,
+    *,
+    before_step: Callable[[int], None] = lambda _: None,
+) -> AdapterUpdate:
+    """The privatised update of this outlet for one task that passed the gate.
+
+    Args:
+        task: the round.
+        contract: its contract.
+        settings: the outlet's.
+        before_step: told each step of the run before it is taken.
+
+    Raises:
+        ModelError: the base model is missing or is not the pinned one.
+        EngineError: the model cannot be trained with exact per-reader gradients.
+    """
+    work = RoundWork(
+        round=task.round,
+        population=contract.outlets[settings.name],
+        random=_random(settings, task.round),
+        before_step=before_step,
+    )
+    delta = train_round(
+        _model(task.contract, task.digest),
+        task.state,
+        _readers(settings, contract),
+        contract,
+        work,
+        _compute,
+    )
+    return AdapterUpdate(
+        outlet=settings.name,
+        round=task.round,
+        contract=task.digest,
+        base=digest(task.state),
+        delta=delta,
+    )
+
+
+def settings_of(context: Context) -> OutletSettings:
+    """The settings of the outlet that this node is.
+
+    Raises:
+        InputError: the node says neither which file nor which partition it is.
+    """
+    node: dict[str, Any] = dict(context.node_config)
+    if "outlet-config" in node:
+        return read_settings(Path(str(node["outlet-config"])))
+    if "partition-id" in node and "outlets-folder" in context.run_config:
+        files = sorted(Path(str(context.run_config["outlets-folder"])).glob("*.toml"))
+        if (number := int(node["partition-id"])) < len(files):
+            return read_settings(files[number])
+    raise InputError(
+        "this node does not know which outlet it is",
+        where="node configuration",
+        expected="outlet-config = the path of an outlet.toml, or a partition-id for which "
+        "outlets-folder holds a file",
+        got=node,
+    )
+
+
+def _random(settings: OutletSettings, round: int) -> SecureRandom:
+    if settings.deterministic is None:
+        return SecureRandom()
+    return SecureRandom.deterministic(settings.deterministic, settings.name, round)
+
+
+# A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
+# nothing between tasks: every task puts its own adapter state into all trainable parameters.
+@lru_cache(maxsize=1)
+def _model(contract: str, digest: str) -> PeftModel:
+    checked = read_canonical(contract, digest=digest)
+    model = build(checked)
+    prove(model, checked)
+    return model
+
+
+def _readers(settings: OutletSettings, contract: Contract) -> Readers:
+    if settings.ledger is None:
+        return _simulated(settings.data, settings.columns, contract.task.labels)
+    readers = eligible(Register(settings.ledger.parent / FOLDER), settings, contract)
+    # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
+    cached = _compute.activations.texts
+    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=readers.text).to_pylist()
+    _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
+    return readers
+
+
+@lru_cache(maxsize=32)
+def _simulated(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
+    return read_readers(data, columns=columns, labels=labels, strict=False)

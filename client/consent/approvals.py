@@ -1,0 +1,90 @@
+"""Runs that a person of the outlet has approved, and those that wait for it.
+
+A folder beside the policy. The contract of a waiting run is kept as `<digest>.json`, so that a
+person can read what the coordinator asks for; an approval is a file `<digest>.approved` that says
+who approved and when (`presspool.common.wire.approval`; an empty one approves as well).
+
+Invariants:
+    * A run is approved by its contract's digest: another word in it is another run.
+    * What waits is bounded, so that a coordinator cannot fill the disk.
+
+Example:
+    >>> import tempfile
+    >>> approvals = Approvals(Path(tempfile.mkdtemp()))
+    >>> run = "sha256:" + "0" * 64
+    >>> approvals.approve(run, by="A. Editor").by
+    'A. Editor'
+    >>> approvals.approved(run)
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from presspool.common.base.errors import InputError
+from presspool.common.base.files import private_folder, replace_file
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger.log import utc_today
+from presspool.common.wire.approval import LONGEST_NAME, Approval
+
+FOLDER = "approvals"  # beside the policy
+MOST_WAITING = 64
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Approvals:
+    """The folder; made when something is first written to it."""
+
+    folder: Path
+
+    def approved(self, run: str) -> bool:
+        """Whether a person approved the run with this digest."""
+        return self._path(run, "approved").is_file()
+
+    def approve(self, run: str, *, by: str = "") -> Approval:
+        """Approve a run.
+
+        Args:
+            run: digest of its contract.
+            by: who approves; kept for the outlet's own reports, never sent.
+
+        Raises:
+            InputError: not a digest, or a name that cannot be shown.
+            StorageError: the disk refuses.
+        """
+        said = Approval(run=run, by=by, day=utc_today().isoformat())
+        if Approval.decode(run, said.encode()) != said:
+            raise InputError(
+                "name",
+                where="--by",
+                got=ascii(by),
+                expected=f"one line of at most {LONGEST_NAME} characters",
+            )
+        replace_file(self._made(run, "approved"), said.encode())
+        return said
+
+    def ask(self, contract: Contract) -> None:
+        """Keep the contract of a run that waits; beyond `MOST_WAITING` it is not kept."""
+        path = self._made(contract.digest, "json")
+        if not path.exists() and len(self.waiting()) < MOST_WAITING:
+            replace_file(path, contract.canonical())
+
+    def waiting(self) -> list[str]:
+        """Digests of the runs that wait for a person."""
+        asked = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.json"))
+        return [run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run)]
+
+    def _made(self, run: str, ending: str) -> Path:
+        private_folder(self.folder)
+        return self._path(run, ending)
+
+    def _path(self, run: str, ending: str) -> Path:
+        if not _DIGEST.fullmatch(run):
+            raise InputError(
+                "not a run's digest", expected="sha256: and 64 hexadecimal digits", got=run
+            )
+        return self.folder / f"{run.removeprefix('sha256:')}.{ending}"

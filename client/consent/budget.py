@@ -1,0 +1,367 @@
+"""What a run costs this outlet's readers: reserved before a gradient, bound before it leaves.
+
+Stands between training and the ledger (`presspool.common.ledger.store`). A run has one reservation
+for its whole plan; a round of it is begun, its steps are counted as they are taken, and the digest
+of the exact bytes of its answer is written down before anybody is handed those bytes.
+
+Invariants:
+    * The event that is charged is the one of the contract's `PrivacyPlan`, which is what the code
+      runs: separately clipped groups share one draw of noise scaled to their joint sensitivity.
+    * A run is reserved once in the ledger's lifetime; a run that is over is never trained again.
+    * A round whose bytes are bound is never trained again: only those bytes may be sent.
+    * A kill between any two writes leaves more charged than was spent, or as much, never less.
+    * A step beyond the reserved ones ends the run before its noise is drawn.
+    * Nothing here sees readers' data.
+
+Example: ``with Budget.open(path, policy=policy) as budget, budget.round(contract, number=1,
+adapter=digest) as meter: …; meter.step(1); …; meter.bind(data)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+from presspool.client.consent.policy import Policy, period_of
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import Caps
+from presspool.common.base.errors import (
+    BudgetError,
+    GuardError,
+    InputError,
+    LedgerError,
+    PlanError,
+    RollbackError,
+    StorageError,
+)
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger import entries
+from presspool.common.ledger.ledger_state import Book, Reservation
+from presspool.common.ledger.log import utc_today
+from presspool.common.ledger.store import Ledger
+from presspool.common.transparency.checkpoints import Checkpoint
+from presspool.common.transparency.log_database import go_on
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Meter:
+    """One begun round: how many steps it may take, and the bytes it ends in.
+
+    Attributes:
+        taken: steps of the run when the round's newest step is done, as Opacus counts them.
+        last: step of the run with which the round ends.
+    """
+
+    taken: int
+    last: int
+    _bind: Callable[[bytes], str]
+
+    def step(self, count: int) -> None:
+        """Say that step `count` of the run (from 1) is about to be taken.
+
+        Raises:
+            PlanError: it was not reserved for this round, or is out of order.
+        """
+        if count != self.taken + 1 or count > self.last:
+            raise PlanError(
+                "private steps",
+                where="budget",
+                expected=f"step {self.taken + 1} of the run, "
+                f"with {self.last} reserved up to this round",
+                got=f"step {count}",
+                advice="the run is over here; report this, the program is at fault",
+            )
+        self.taken = count
+
+    def bind(self, data: bytes) -> str:
+        """Write down the digest of the round's bytes; only after this may they be handed out.
+
+        Returns:
+            `sha256:` and the digest.
+
+        Raises:
+            PlanError: the round did not take exactly its steps.
+            GuardError: another process has bound other bytes to this round.
+            StorageError: the disk refuses; the bytes may not be handed out.
+        """
+        if self.taken != self.last:
+            raise PlanError(
+                "private steps of the round",
+                where="budget",
+                expected=f"up to step {self.last}",
+                got=self.taken,
+            )
+        return self._bind(data)
+
+
+class Budget:
+    """A ledger with the rules of one outlet's policy; belongs to one thread.
+
+    Args:
+        ledger: an open ledger; the caller closes it (`open` does both).
+        policy: the outlet's.
+        dataset: random id of the data that is trained on; None for the ledger's only data set.
+        head: gives this ledger's highest head that is known from elsewhere, if any is.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        policy: Policy,
+        dataset: str | None = None,
+        head: Callable[[], Checkpoint | None] = lambda: None,
+    ) -> None:
+        self._ledger, self._policy, self._head = ledger, policy, head
+        self._dataset = dataset or _only_dataset(ledger)
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        path: Path,
+        *,
+        policy: Policy,
+        dataset: str | None = None,
+        head: Callable[[], Checkpoint | None] = lambda: None,
+        step: Callable[[str], None] = go_on,
+    ) -> Iterator[Self]:
+        """The budget in a ledger's file; `step` is the ledger's seam for tests.
+
+        Raises:
+            LedgerError: no ledger there.
+            EvidenceError: a damaged one.
+        """
+        with Ledger(path, step=step) as ledger:
+            yield cls(ledger, policy=policy, dataset=dataset, head=head)
+
+    def check(self, run: str, *, number: int) -> None:
+        """Return if a round may still be trained, for all that the ledger knows.
+
+        Raises:
+            GuardError: its bytes are bound, or the run is over.
+        """
+        held = self._held(run)
+        done = max(held.released, default=0) if held is not None else 0
+        if number <= done:
+            raise GuardError(
+                "round-released",
+                "the bytes of this round are bound, or of one after it",
+                where=f"round {number} of {run}",
+                expected=f"a round after {done}",
+                got=number,
+                advice="send the bytes again that were bound; no round is trained twice",
+            )
+
+    @contextmanager
+    def round(self, contract: Contract, *, number: int, adapter: str) -> Iterator[Meter]:
+        """Begin a round: its run is reserved and its adapter written down when this is entered.
+
+        Args:
+            contract: an admitted one.
+            number: of the round, from 1.
+            adapter: digest of the adapter state that it starts from.
+
+        Raises:
+            BudgetError: the run does not fit under a cap; the refusal is written down.
+            GuardError: the round is bound, the run is over, or its event has no price here.
+            LedgerError: the ledger cannot be used.
+            RollbackError: the file is older than a head that it once had: a run's rounds in it
+                may have been released already, though it knows nothing of it.
+            StorageError: the disk refuses.
+            PlanError: more steps than were reserved; the run is over then, and stays charged.
+        """
+        if (head := self._head()) is not None:
+            self._ledger.compare(head)
+        self.check(contract.digest, number=number)
+        held = self._held(contract.digest) or self._reserve(contract)
+        try:
+            yield self._begin(contract, held, number, adapter)
+        except PlanError:
+            self._settle(held.entry.reservation)
+            raise
+
+    def refuse(self, run: str, reason: entries.GuardReason) -> None:
+        """Write down that the outlet's own rules refused a run; once for each reason."""
+        if not self._ledger.refresh().refused(run, reason):
+            self._ledger.refuse(run=run, reason=reason)
+
+    def end(self, contract: Contract) -> int:
+        """The coordinator ended the run early, by its signature: free what was never begun.
+
+        A round that was begun counts as executed, whether or not its bytes were ever bound.
+
+        Returns:
+            What was freed, in `events.UNIT`s.
+        """
+        held = self._held(contract.digest)
+        if held is None:
+            return 0
+        begun = max([*held.released, *held.received], default=0)
+        kept = max(held.executed, begun * contract.federation.local_steps)
+        before, after = held.charge, held.charge
+        if kept < held.steps:
+            after = self._ledger.give_back(held.entry.reservation, kept=kept).charge
+        self._ledger.settle(held.entry.reservation)
+        return before - after
+
+    def bound(self, run: str, *, number: int) -> str:
+        """The digest that binds a round's bytes, also when its run is over; "" for none."""
+        first, reservation = self._ledger.refresh().reserved(run) or (0, "")
+        for body in self._ledger.bodies(first, self._ledger.book.size):
+            entry = entries.parse_entry(body)
+            if isinstance(entry, entries.ReleaseIntent) and (
+                (entry.reservation, entry.round) == (reservation, number)
+            ):
+                return entry.digest
+        return ""
+
+    @property
+    def book(self) -> Book:
+        """The state of the ledger as it is now."""
+        return self._ledger.refresh()
+
+    def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
+        steps, reservation = contract.federation.local_steps, held.entry.reservation
+        first, last = (number - 1) * steps, number * steps
+        if last > held.steps:
+            raise PlanError(
+                "steps that were not reserved",
+                where=f"round {number}",
+                expected=f"at most {held.steps}",
+                got=last,
+            )
+        if held.received.get(number) != adapter:
+            self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
+
+        def bind(data: bytes) -> str:
+            digest = "sha256:" + hashlib.sha256(data).hexdigest()
+            try:
+                self._ledger.intend(reservation, round_number=number, steps=last, digest=digest)
+            except LedgerError:
+                self.check(contract.digest, number=number)  # another process was first
+                raise
+            if last == held.steps:
+                self._settle(reservation)
+            return digest
+
+        return Meter(taken=first, last=last, _bind=bind)
+
+    def _reserve(self, contract: Contract) -> Reservation:
+        self._finish()
+        self._follow_policy()
+        event, plan, run = self._event(contract), contract.plan, contract.digest
+        stated = entries.Stated(
+            delta=plan.delta, epsilon=plan.epsilon(), version=version("dp-accounting")
+        )
+        try:
+            entry = self._ledger.reserve(
+                run=run,
+                unit=plan.unit,
+                period=period_of(utc_today(), self._policy.period),
+                datasets=[self._dataset],
+                event=event,
+                head=self._head(),
+                stated=stated,
+                once=True,
+            )
+        except LedgerError as error:
+            # Where another process reserved the run in the meantime, that is the reservation.
+            refused = isinstance(error, BudgetError | RollbackError)
+            if refused or self._ledger.refresh().reserved(run) is None:
+                raise
+            found = self._held(run)
+            assert found is not None  # else `_held` raised: it was reserved and is over
+            return found
+        return self._ledger.book.dangling[entry.reservation]
+
+    def _event(self, contract: Contract) -> events.SelfComposed | events.Composed:
+        """The composed event of the whole plan, if this ledger can price it."""
+        try:
+            event = events.from_dp(contract.plan.event())
+            events.charge(event, order=self._ledger.book.opened.order)
+        except LedgerError as error:
+            self.refuse(contract.digest, "event-not-priceable")
+            raise GuardError(
+                "event-not-priceable",
+                "no budget can pay for this run",
+                where="[privacy]",
+                expected=error.expected,
+                got=error.got,
+                advice=error.advice,
+            ) from None
+        return event
+
+    def _held(self, run: str) -> Reservation | None:
+        """The run's open reservation; None if it has never been reserved."""
+        book = self._ledger.refresh()
+        known = book.reserved(run)
+        if known is None:
+            return None
+        held = book.dangling.get(known[1])
+        if held is None:
+            raise GuardError(
+                "run-over",
+                "this run is over here",
+                where=run,
+                expected="a run that is open",
+                advice="a coordinator that wants more offers a new contract, under a new name",
+            )
+        return held
+
+    def _follow_policy(self) -> None:
+        """Let the ledger's cap on a period be the policy's; the change is an entry."""
+        caps, wanted = self._ledger.refresh().caps, self._policy.max_epsilon_per_period
+        if caps.period == wanted:
+            return
+        try:
+            self._ledger.change_policy(
+                Caps(epsilon_max=caps.epsilon_max, period=wanted, dataset=caps.dataset)
+            )
+        except LedgerError as error:
+            raise InputError(
+                "the ledger has no such cap",
+                where="policy.toml max_epsilon_per_period",
+                expected=error.expected,
+                got=wanted,
+                advice=error.advice,
+            ) from None
+
+    def _finish(self) -> None:
+        """Settle runs whose last round was bound just before a kill."""
+        for reservation, held in list(self._ledger.refresh().dangling.items()):
+            if held.executed == held.steps:
+                self._settle(reservation)
+
+    def _settle(self, reservation: str) -> None:
+        # What it says is true already; where it cannot be written now, `_finish` does it later.
+        try:
+            self._ledger.settle(reservation)
+        except (LedgerError, StorageError) as error:
+            log.warning("a run could not be settled yet: %s", error)
+
+
+def position(ledger: Ledger, run: str) -> tuple[int, str]:
+    """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
+
+    Raises:
+        LedgerError: the run was never reserved.
+    """
+    known = ledger.refresh().reserved(run)
+    if known is None:
+        raise LedgerError("the run has no reservation", where=run)
+    return known[0], ledger.root(known[0] + 1).hex()
+
+
+def _only_dataset(ledger: Ledger) -> str:
+    """The id of a ledger's only data set: as random as the ledger's own key."""
+    first = next(ledger.bodies(0, 1))
+    return hashlib.sha256(b"presspool/dataset/v1\0" + first).hexdigest()[:32]

@@ -1,0 +1,362 @@
+"""The outlet's guard: contract and adapter are held against the outlet's own policy, first of all.
+
+Pure decisions: nothing is read, written or trained here. A refusal names the field of the
+contract, what was asked, what is allowed and what to do, in words for the outlet's lawyer; only its
+code travels.
+
+Invariants:
+    * Everything is verified before anything is done, cheap rules before dear ones.
+    * Nothing here sees readers' data, so no refusal can depend on it.
+    * Trained parameters come in by exact name and shape. Frozen factors do not come in at all: this
+      machine derives them from the contract's public seed, and `check_frozen` sees that it did.
+    * "Not now" (quiet hours, a missing approval) is no refusal: the run may be asked for again.
+
+Example:
+    >>> import json
+    >>> from presspool.client.consent.policy import Policy
+    >>> from presspool.common.contract.contract import EXAMPLE, parse_contract
+    >>> rules = list(findings(parse_contract(json.loads(EXAMPLE)), Policy(max_rounds=2)))
+    >>> [rule.key for rule in rules if not rule.holds]
+    ['base_models', 'max_rounds', 'min_outlets']
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from presspool.common.base.errors import GuardError, NotNowError, SelfTestError
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger.entries import GuardReason
+from presspool.common.models.adapters import State, norm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from presspool.client.consent.policy import Policy
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One rule held against one contract.
+
+    Attributes:
+        code: what the coordinator is told if it does not hold.
+        key: of the policy.
+        field: of the contract.
+        asked: by the contract.
+        allowed: by the policy.
+        holds: whether the contract keeps the rule.
+        change: what the coordinator could offer instead.
+    """
+
+    code: GuardReason
+    key: str
+    field: str
+    asked: object
+    allowed: str
+    holds: bool
+    change: str
+
+
+def admit(contract: Contract, policy: Policy) -> None:
+    """Return if the policy allows this contract.
+
+    Raises:
+        GuardError: the first rule that it breaks.
+    """
+    for found in findings(contract, policy):
+        if not found.holds:
+            raise GuardError(
+                found.code,
+                "this outlet refuses the run",
+                where=f"policy.toml {found.key}",
+                expected=f"{found.field}: {found.allowed}",
+                got=found.asked,
+                advice=f"ask the coordinator for {found.change}, or {_amend(found.key)} "
+                "if your rules allow it",
+            )
+
+
+def findings(contract: Contract, policy: Policy) -> Iterator[Finding]:
+    """Every rule of a policy on a frozen contract; ε last, and only if all others hold."""
+    sound = True
+    for found in _cheap(contract, policy):
+        sound = sound and found.holds
+        yield found
+    if sound:
+        yield _epsilon(contract, policy)
+
+
+def check_round(contract: Contract, *, name: str, number: int) -> None:
+    """Return if this is one of the rounds that the contract agrees with this outlet.
+
+    Raises:
+        GuardError: it is not.
+    """
+    if name not in contract.outlets or not 1 <= number <= contract.federation.rounds:
+        raise GuardError(
+            "round-not-agreed",
+            "this outlet refuses a round that nobody agreed on",
+            where="contract [federation] rounds, [outlets]",
+            expected=f"rounds 1 to {contract.federation.rounds}, of outlets "
+            + ", ".join(contract.outlets),
+            got=f"round {number} of {name}",
+            advice="ask the coordinator for a new contract",
+        )
+
+
+def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) -> None:
+    """Return if an adapter that came in can be trained from; nothing is loaded before that.
+
+    Args:
+        state: what came in.
+        shapes: name to shape of all that trains in this outlet's own model of the contract.
+        largest: L2 norm that is still taken.
+
+    Raises:
+        GuardError: the first thing that is wrong.
+    """
+    fault = adapter_fault(state, shapes=shapes, largest=largest)
+    if fault is not None:
+        code, expected, got = fault
+        raise GuardError(
+            code,
+            "this outlet refuses the adapter that came with the round",
+            expected=expected,
+            got=got,
+            advice="ask the coordinator what it sent; nothing was trained from it",
+        )
+
+
+def adapter_fault(
+    state: State, *, shapes: Shapes, largest: float
+) -> tuple[GuardReason, str, str] | None:
+    """The first fault of an adapter: its code, what was expected and what came; None if it fits."""
+    if set(state) != set(shapes):
+        odd = sorted(set(state) ^ set(shapes))
+        return "adapter-names", "exactly the parameters that train", f"differs in {odd[:4]!r}"
+    for parameter in sorted(shapes):
+        if state[parameter].shape != shapes[parameter]:
+            got = f"{parameter}: {state[parameter].shape}"
+            return "adapter-shapes", f"{parameter}: {shapes[parameter]}", got
+    if not all(np.isfinite(array).all() for array in state.values()):
+        return "adapter-not-finite", "finite numbers", "NaN or infinity"
+    size = norm(state)
+    if not size <= largest:
+        return "adapter-norm", f"L2 norm at most {largest:g}", f"{size:g}"
+    return None
+
+
+def check_frozen(model: nn.Module, contract: Contract) -> None:
+    """See that the model's frozen LoRA factors are those of the contract's public seed.
+
+    They never come from the coordinator; this guards against our own mistakes.
+
+    Raises:
+        SelfTestError: one is not.
+    """
+    from presspool.common.models.models import public_factor
+
+    for name, parameter in model.named_parameters():
+        if "lora_A" not in name or parameter.requires_grad:
+            continue
+        public = public_factor(contract.seed, name, tuple(parameter.shape))
+        if not bool((parameter.detach().cpu() == public).all()):
+            raise SelfTestError("a frozen factor is not that of the public seed", where=name)
+
+
+def check_time(policy: Policy, now: datetime) -> None:
+    """Return unless these are quiet hours.
+
+    Args:
+        policy: the outlet's.
+        now: an aware time.
+
+    Raises:
+        NotNowError: they are; the coordinator may ask again.
+    """
+    quiet = policy.quiet_hours
+    if quiet is None:
+        return
+    clock = now.astimezone(UTC) if quiet.zone == "utc" else now.astimezone()
+    if quiet.hold(clock.time()):
+        raise NotNowError(
+            "not-now-quiet-hours",
+            "these are this outlet's quiet hours",
+            where="policy.toml quiet_hours",
+            expected=f"a time outside {quiet.start:%H:%M} to {quiet.end:%H:%M} ({quiet.zone})",
+            got=f"{clock:%H:%M}",
+            advice="nothing: the coordinator asks again",
+        )
+
+
+def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> None:
+    """Return unless a person has to approve this run and has not.
+
+    Raises:
+        NotNowError: so it is; says with which command.
+    """
+    if policy.manual_approval and not approved:
+        raise NotNowError(
+            "not-now-approval",
+            f"the run {contract.name!r} waits for a person's approval",
+            where="policy.toml manual_approval",
+            got=contract.digest,
+            advice=f"read it, then: presspool outlet approve {contract.digest}",
+        )
+
+
+def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
+    task, federation, privacy = contract.task, contract.federation, contract.privacy
+    yield Finding(
+        code="policy-task",
+        key="tasks",
+        field="[task] kind",
+        asked=task.kind,
+        allowed=f"one of {', '.join(policy.tasks)}",
+        holds=task.kind in policy.tasks,
+        change="another task",
+    )
+    yield _base_model(contract, policy)
+    yield _at_most(
+        "policy-rounds",
+        "max_rounds",
+        "[federation] rounds",
+        federation.rounds,
+        policy.max_rounds,
+        "fewer rounds",
+    )
+    yield _at_most(
+        "policy-steps",
+        "max_steps",
+        "[federation] rounds × local_steps",
+        contract.steps,
+        policy.max_steps,
+        "fewer steps",
+    )
+    yield _at_most(
+        "policy-sampling-rate",
+        "max_sampling_rate",
+        "[privacy] sampling_rate",
+        privacy.sampling_rate,
+        policy.max_sampling_rate,
+        "a smaller sampling rate",
+    )
+    yield _at_least(
+        "policy-noise",
+        "min_noise_multiplier",
+        "[privacy] noise_multiplier",
+        privacy.noise_multiplier or 0.0,
+        policy.min_noise_multiplier,
+        "more noise",
+    )
+    yield _at_most(
+        "policy-delta",
+        "max_delta",
+        "[privacy] delta",
+        privacy.delta,
+        policy.max_delta,
+        "a smaller δ",
+    )
+    yield _targets(contract, policy)
+    yield _at_least(
+        "policy-cohort",
+        "min_outlets",
+        "[outlets]",
+        len(contract.outlets),
+        policy.min_outlets,
+        "more outlets",
+    )
+
+
+def _epsilon(contract: Contract, policy: Policy) -> Finding:
+    # Rounded for people; compared as it is.
+    epsilon = contract.plan.epsilon()
+    found = _at_most(
+        "policy-epsilon",
+        "max_epsilon_per_run",
+        "ε of the whole run",
+        epsilon,
+        policy.max_epsilon_per_run,
+        "less ε: more noise or fewer steps",
+    )
+    asked = "no protection" if math.isinf(epsilon) else f"{epsilon:.4f}"
+    return Finding(
+        code=found.code,
+        key=found.key,
+        field=found.field,
+        allowed=found.allowed,
+        holds=found.holds,
+        change=found.change,
+        asked=asked,
+    )
+
+
+def _base_model(contract: Contract, policy: Policy) -> Finding:
+    spec = contract.model
+    known = {(pin.weights, pin.tokenizer) for pin in policy.base_models}
+    return Finding(
+        code="policy-base-model",
+        key="base_models",
+        field="[model] weights, tokenizer",
+        asked=f"{spec.id!r}: weights {spec.weights}, tokenizer {spec.tokenizer}",
+        allowed="the hashes of " + " or ".join(pin.name for pin in policy.base_models),
+        holds=(spec.weights, spec.tokenizer) in known,
+        change="an allowed base model",
+    )
+
+
+def _targets(contract: Contract, policy: Policy) -> Finding:
+    spec = contract.adapter
+    # Where only the head trains, the branch stays zero and its targets do nothing.
+    strange = [] if spec.aggregation == "head" else sorted({*spec.targets} - {*policy.lora_targets})
+    return Finding(
+        code="policy-targets",
+        key="lora_targets",
+        field="[adapter] targets",
+        asked=", ".join(spec.targets),
+        allowed=f"among {', '.join(policy.lora_targets)}",
+        holds=not strange,
+        change="other LoRA targets",
+    )
+
+
+def _at_most(
+    code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
+) -> Finding:
+    return Finding(
+        code=code,
+        key=key,
+        field=field,
+        asked=asked,
+        allowed=f"at most {bound:g}",
+        holds=asked <= bound,
+        change=change,
+    )
+
+
+def _at_least(
+    code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
+) -> Finding:
+    return Finding(
+        code=code,
+        key=key,
+        field=field,
+        asked=asked,
+        allowed=f"at least {bound:g}",
+        holds=asked >= bound,
+        change=change,
+    )
+
+
+def _amend(key: str) -> str:
+    verb = {"max": "raise", "min": "lower"}.get(key[:3], "amend")
+    return f"{verb} {key}"

@@ -1,0 +1,236 @@
+"""`policy.toml`: what this outlet takes part in, decided by its own people before anybody asks.
+
+Every key has a safe default, so an empty file is a policy: the default base model, at most ε = 3 a
+run, two outlets or more, and a person's approval of every run. `EXAMPLE` is the whole file with a
+comment for each key.
+
+Invariants:
+    * Unknown keys and impossible values are errors that name file, key, expected and got.
+    * No key speaks of readers' data: whether a run is refused never depends on it.
+    * The policy can only refuse. What a run costs is still charged to the ledger, whose caps hold
+      whatever this file says.
+
+Example:
+    >>> policy = parse_policy({"max_epsilon_per_run": 1.0})
+    >>> policy.max_epsilon_per_run, policy.manual_approval
+    (1.0, True)
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from datetime import date, time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+
+from presspool.common.base.errors import InputError
+from presspool.common.base.validation import validate
+from presspool.common.contract.contract_schema import Sha256
+from presspool.common.models.base_model import DEFAULT_ID
+
+PeriodRule = Literal["year", "quarter", "month"]
+LARGEST_POLICY = 1 << 20  # bytes
+# Strict, so that neither `true` nor "10" passes for a number.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(gt=0, le=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BaseModelPin(_Part):
+    """One base model that may be trained, known by what it is and not by what it is called.
+
+    Attributes:
+        name: for people.
+        weights: sha256 of its weights.
+        tokenizer: sha256 of its tokenizer.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    weights: Sha256
+    tokenizer: Sha256
+
+
+class QuietHours(_Part):
+    """Hours of the day in which nothing is trained; from the evening to the morning is fine.
+
+    Attributes:
+        start: first quiet minute.
+        end: first minute after them.
+        zone: whose clock: this machine's local time, or UTC.
+    """
+
+    start: time
+    end: time
+    zone: Literal["local", "utc"]
+
+    @model_validator(mode="after")
+    def _some_time(self) -> QuietHours:
+        if self.start == self.end:
+            raise ValueError("start and end are the same: no hour, or all of them?")
+        if self.start.tzinfo or self.end.tzinfo:
+            raise ValueError("times of day without an offset; zone says whose clock")
+        return self
+
+    def hold(self, clock: time) -> bool:
+        """Whether this time of day is quiet."""
+        if self.start < self.end:
+            return self.start <= clock < self.end
+        return clock >= self.start or clock < self.end
+
+
+class Witnesses(_Part):
+    """Who must have seen a round's end before the next is trained.
+
+    Attributes:
+        required: train no round whose start was not cosigned by enough approved peers.
+        liars: how many of the approved peers may lie.
+    """
+
+    required: StrictBool = True
+    liars: Annotated[int, Field(ge=0, strict=True)] = 0
+
+
+_DEFAULT_MODEL = BaseModelPin(
+    name=DEFAULT_ID,
+    weights="sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    tokenizer="sha256:be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+)
+
+
+class Policy(_Part):
+    """An outlet's rules; a run is refused by the first that it breaks.
+
+    Attributes:
+        tasks: kinds of task that may be trained.
+        base_models: base models that may be trained.
+        max_epsilon_per_run: largest ε of one run, at the run's own δ.
+        max_epsilon_per_period: cap of the ledger on one period; None for the ledger's cap alone.
+        period: what a period is: a calendar year, quarter or month (UTC).
+        max_delta: largest δ of a run.
+        min_noise_multiplier: smallest σ.
+        max_sampling_rate: largest q.
+        max_steps: most private steps of one run.
+        max_rounds: most rounds of one run.
+        lora_targets: layers that may get LoRA.
+        min_outlets: fewest outlets in a contract, this one included.
+        max_adapter_norm: largest L2 norm of an adapter that comes in.
+        quiet_hours: hours without training; None for none.
+        manual_approval: whether a person must approve each run (`presspool outlet approve`).
+        witnesses: whether rounds must be witnessed (`presspool outlet peers`).
+    """
+
+    tasks: tuple[Literal["classification"], ...] = ("classification",)
+    base_models: Annotated[tuple[BaseModelPin, ...], Field(min_length=1)] = (_DEFAULT_MODEL,)
+    max_epsilon_per_run: Positive = 3.0
+    max_epsilon_per_period: Positive | None = None
+    period: PeriodRule = "year"
+    max_delta: Annotated[float, Field(gt=0, lt=1, strict=True)] = 1e-5
+    min_noise_multiplier: Positive = 1.0
+    max_sampling_rate: Fraction = 1.0
+    max_steps: Count = 2_000
+    max_rounds: Count = 200
+    lora_targets: tuple[str, ...] = ("query", "key", "value", "dense")
+    min_outlets: Count = 2
+    max_adapter_norm: Positive = 1_000.0
+    quiet_hours: QuietHours | None = None
+    manual_approval: StrictBool = True
+    witnesses: Witnesses = Witnesses()
+
+
+def parse_policy(body: Mapping[str, Any], *, where: str = "policy.toml") -> Policy:
+    """Validate a policy's values.
+
+    Raises:
+        InputError: names file, key, expected and got; for an unknown key the nearest known.
+    """
+    return validate(Policy, body, where=where, fault=InputError)
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a `policy.toml`.
+
+    Raises:
+        InputError: missing, not TOML, or a wrong or unknown key.
+    """
+    try:
+        if path.stat().st_size > LARGEST_POLICY:
+            raise InputError("a policy", where=str(path), expected=f"up to {LARGEST_POLICY} bytes")
+        body = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "cannot read the outlet's policy",
+            where=str(path),
+            got=str(error),
+            advice="write one: presspool outlet policy example --out policy.toml",
+        ) from None
+    return parse_policy(body, where=str(path))
+
+
+def period_of(day: date, rule: PeriodRule) -> str:
+    """The period of a day, as the ledger names it: "2026", "2026-Q1" or "2026-01"."""
+    if rule == "year":
+        return f"{day.year:04d}"
+    if rule == "quarter":
+        return f"{day.year:04d}-Q{(day.month + 2) // 3}"
+    return f"{day.year:04d}-{day.month:02d}"
+
+
+EXAMPLE = f"""\
+# What this outlet takes part in. Every key may be left out; the values here are the defaults.
+# PressPool's own program reads this file before each round. Nobody else sees it; a coordinator
+# whose run is refused is told which rule said no, and no number.
+
+tasks = ["classification"]
+
+# One run may cost a reader at most this much (ε by privacy loss distributions, at the run's δ).
+max_epsilon_per_run = 3.0
+max_delta = 1e-5
+
+# A cap on all runs of one period, inside the cap that the ledger has for the outlet's lifetime.
+# A period is a calendar "year", "quarter" or "month" in UTC. Leave it out for no such cap.
+# max_epsilon_per_period = 6.0
+period = "year"
+
+# How a run may train.
+min_noise_multiplier = 1.0       # σ
+max_sampling_rate = 1.0          # q: share of readers in one step; 1 is all of them
+max_steps = 2000                 # private steps of one run
+max_rounds = 200
+lora_targets = ["query", "key", "value", "dense"]
+
+# With whom: fewest outlets in a contract, this one included.
+min_outlets = 2
+
+# An adapter that comes in may be no larger (L2 norm over all its numbers).
+max_adapter_norm = 1000.0
+
+# A person approves each run: presspool outlet approve RUN
+manual_approval = true
+
+# No round is trained before this outlet's own witness and more than (n + liars) / 2 of the n peers
+# whose keys you approved (presspool outlet peers) have cosigned what it starts from. With
+# required = false the coordinator may show each outlet another run, and nobody would notice.
+[witnesses]
+required = true
+liars = 0
+
+# Base models that may be trained, by the hashes of their files. The name is for people.
+[[base_models]]
+name = "{_DEFAULT_MODEL.name}"
+weights = "{_DEFAULT_MODEL.weights}"
+tokenizer = "{_DEFAULT_MODEL.tokenizer}"
+
+# No training in these hours; the coordinator is told to ask again. The zone says whose clock
+# counts: "local" (this machine's) or "utc".
+# [quiet_hours]
+# start = 18:00:00
+# end = 06:00:00
+# zone = "local"
+"""

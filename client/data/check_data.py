@@ -1,0 +1,297 @@
+"""Looks at an outlet's data before it joins a run, for the operator's eyes only.
+
+`check` reads the file as strictly as a run's start does and computes a `DataReport`; `render` draws
+one on a console. Both are separate, so that `--json` and the tests see numbers, not tables.
+
+Invariants:
+    * Nothing here travels: the report holds exact counts of readers, which no privacy budget pays
+      for. `render` says so under every report.
+    * Problems of the data end here, before joining. An admitted run never refuses because of them.
+
+Example:
+    >>> import os, tempfile
+    >>> rows = ["reader,text,label", "ann,Cup final,sport", "bob,Vote,news", "ann,Cup final,sport"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "clicks.csv")
+    ...     _ = path.write_text(os.linesep.join(rows))
+    ...     report = check(path, columns=Columns(), task="classification", labels=None,
+    ...                    records_per_reader=1, max_length=None, population=2)
+    >>> report.readers, report.records_a_reader.maximum, report.records_cut
+    (2, 2, 1)
+    >>> report.labels, report.duplicates_within
+    ({'news': 1, 'sport': 2}, 1)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from rich.box import SQUARE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from presspool.client.data.readers import Readers, read_labels, read_readers
+from presspool.common.base.errors import DataError, InputError
+from presspool.common.data.tables import Columns
+
+TASKS = ("classification",)
+FOOTER = (
+    "For your screen only: these are exact counts of your readers. "
+    "No part of them is sent to anybody; do not pass them on."
+)
+
+TOKEN_BATCH = 4096  # texts that are Python strings at one time
+LABEL_ROWS = 40  # labels shown; the JSON has all
+WORD = r"[^\s\p{Z}]+"  # RE2's \s knows ASCII only; \p{Z} adds Unicode's separators
+
+TokenLengths = Callable[[list[str]], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Minimum, median, 95th percentile and maximum of a non-empty list of counts."""
+
+    minimum: int
+    median: float
+    p95: float
+    maximum: int
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> "Spread":
+        """Summarises `counts`, (n,) with n ≥ 1; percentiles interpolate linearly."""
+        median, p95 = np.quantile(counts, [0.5, 0.95]).tolist()
+        return cls(minimum=int(counts.min()), median=median, p95=p95, maximum=int(counts.max()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What one outlet's file holds, and what a run would make of it.
+
+    Attributes:
+        readers: readers with at least one good record.
+        records: good records.
+        records_a_reader: spread of the records that one reader has.
+        labels: label → records, in the order of the labels asked for, zeros included.
+        characters: spread of the texts' lengths in Unicode code points.
+        words: spread of their lengths in words between white space.
+        tokens: spread of their lengths in tokens, where a tokenizer was given.
+        duplicates_within: records whose text the same reader already has (exact comparison).
+        duplicates_across: texts of a reader that an earlier reader has too; with
+            `duplicates_within` it is the number of records less the number of different texts.
+        records_per_reader: the run's cap k.
+        readers_capped: readers with more than k records.
+        records_cut: records beyond the k-th of a reader, summed. A step uses at most k of a
+            reader's records, so this many do not count in any one step.
+        max_length: the run's cap in tokens, if any.
+        records_truncated: records longer than `max_length`; `None` without a tokenizer or a cap.
+        dropped: reason → records left out.
+    """
+
+    readers: int
+    records: int
+    records_a_reader: Spread
+    labels: Mapping[str, int]
+    characters: Spread
+    words: Spread
+    tokens: Spread | None
+    duplicates_within: int
+    duplicates_across: int
+    records_per_reader: int
+    readers_capped: int
+    records_cut: int
+    max_length: int | None
+    records_truncated: int | None
+    dropped: Mapping[str, int]
+
+    def to_json(self) -> dict[str, object]:
+        """The report as plain dictionaries, numbers and `None`."""
+        return asdict(self)
+
+
+def check(
+    path: Path,
+    *,
+    columns: Columns,
+    task: str,
+    labels: Sequence[str] | None,
+    records_per_reader: int,
+    max_length: int | None,
+    token_lengths: TokenLengths | None = None,
+    population: int | None,
+    unit: Literal["reader", "record"] = "reader",
+) -> DataReport:
+    """Reads a file strictly and describes it.
+
+    Args:
+        path: the readers' data, in a format of `presspool.common.data.tables.FORMATS`.
+        columns: where reader, text and label stand.
+        task: the run's task, one of `TASKS`.
+        labels: the run's labels, or `None` for those that occur (the file is then read twice).
+        records_per_reader: the run's cap k on records a reader, at least 1.
+        max_length: the run's cap on tokens a record, at least 1, if it has one.
+        token_lengths: from texts to their untruncated lengths in tokens, special ones included.
+        population: the units that the contract declares for this outlet, if known.
+        unit: what the contract counts: "reader" or "record".
+
+    Raises:
+        InputError: an unknown task, or a cap below 1.
+        DataError: as `read_readers` with `strict=True`; fewer units than `population`.
+    """
+    _require_arguments(task, records_per_reader=records_per_reader, max_length=max_length)
+    known = read_labels(path, columns=columns) if labels is None else labels
+    readers = read_readers(path, columns=columns, labels=known, strict=True)
+    if population is not None:
+        require_population(readers, population, unit=unit, where=str(path))
+    a_reader = np.diff(readers.offsets)
+    tokens = None if token_lengths is None else _token_counts(readers, token_lengths)
+    within, across = _duplicates(readers)
+    truncated = None if tokens is None or max_length is None else int((tokens > max_length).sum())
+    counts = np.bincount(readers.label, minlength=len(known)).tolist()
+    return DataReport(
+        readers=readers.readers,
+        records=readers.records,
+        records_a_reader=Spread.of(a_reader),
+        labels=dict(zip(known, counts, strict=True)),
+        characters=Spread.of(pc.utf8_length(readers.text).to_numpy()),
+        words=Spread.of(pc.count_substring_regex(readers.text, pattern=WORD).to_numpy()),
+        tokens=None if tokens is None else Spread.of(tokens),
+        duplicates_within=within,
+        duplicates_across=across,
+        records_per_reader=records_per_reader,
+        readers_capped=int((a_reader > records_per_reader).sum()),
+        records_cut=int(np.maximum(a_reader - records_per_reader, 0).sum()),
+        max_length=max_length,
+        records_truncated=truncated,
+        dropped=dict(readers.dropped),
+    )
+
+
+def require_population(
+    readers: Readers, population: int, *, unit: Literal["reader", "record"], where: str
+) -> None:
+    """Raises `DataError` if there are fewer units than the contract declares for the outlet.
+
+    For `check-data` only: b = q·n is computed from the declared n, so that too few readers mean a
+    weaker signal under the same noise, never a weaker promise.
+    """
+    count = readers.readers if unit == "reader" else readers.records
+    if count < population:
+        raise DataError(
+            f"fewer {unit}s than the declared population",
+            where=where,
+            expected=f"at least {population} {unit}s",
+            got=f"{count}",
+            advice=f"declare a population that the data reaches, or add the missing {unit}s",
+        )
+
+
+def _require_arguments(task: str, **caps: int | None) -> None:
+    if task not in TASKS:
+        expected = f"one of {', '.join(TASKS)}"
+        raise InputError("unknown task", where="--task", expected=expected, got=task)
+    for name, cap in caps.items():
+        if cap is not None and cap < 1:
+            raise InputError("cap on the data", where=name, expected="1 or more", got=cap)
+
+
+def _token_counts(readers: Readers, token_lengths: TokenLengths) -> NDArray[np.int64]:
+    """Tokens of each record, int64 (records,), a batch of texts at a time."""
+    every = np.arange(readers.records)
+    batches = [every[start : start + TOKEN_BATCH] for start in range(0, len(every), TOKEN_BATCH)]
+    return np.concatenate([token_lengths(readers.texts(batch)) for batch in batches])
+
+
+def _duplicates(readers: Readers) -> tuple[int, int]:
+    """Records that repeat a text of the same reader, and texts that repeat another reader's."""
+    code = readers.text.dictionary_encode().indices.to_numpy().astype(np.int64)
+    texts = int(code.max()) + 1
+    reader = np.repeat(np.arange(readers.readers), np.diff(readers.offsets))
+    pairs = len(np.unique(reader * texts + code))
+    return readers.records - pairs, pairs - texts
+
+
+def render(report: DataReport, console: Console) -> None:
+    """Draws the report on the operator's console."""
+    for table in (
+        _table("Readers' data", _facts(report)),
+        _table("Lengths", _lengths(report), "min", "median", "95 %", "max"),
+        _table("Labels", _label_rows(report), "records", "share"),
+        _table("What a run would leave out", _losses(report), "records", "share"),
+    ):
+        console.print(table, "")
+    console.print(Text(FOOTER, style="bold yellow"))
+
+
+def _facts(report: DataReport) -> Sequence[tuple[str, ...]]:
+    return [
+        ("readers", f"{report.readers:,}"),
+        ("records", f"{report.records:,}"),
+        ("texts a reader has twice or more", f"{report.duplicates_within:,}"),
+        ("texts that another reader has too", f"{report.duplicates_across:,}"),
+        (
+            f"readers with more than {report.records_per_reader:,} {_noun(report)}",
+            f"{report.readers_capped:,}",
+        ),
+    ]
+
+
+def _lengths(report: DataReport) -> Sequence[tuple[str, ...]]:
+    spreads = {
+        "records a reader": report.records_a_reader,
+        "characters a text": report.characters,
+        "words a text": report.words,
+        "tokens a text": report.tokens,
+    }
+    return [
+        (name, *(f"{n:,.10g}" for n in (s.minimum, s.median, s.p95, s.maximum)))
+        for name, s in spreads.items()
+        if s is not None
+    ]
+
+
+def _label_rows(report: DataReport) -> Sequence[tuple[str, ...]]:
+    ranked = sorted(report.labels.items(), key=lambda item: -item[1])
+    rows = [(_printable(name), *_share(n, report.records)) for name, n in ranked[:LABEL_ROWS]]
+    rest = [n for _, n in ranked[LABEL_ROWS:]]
+    return rows + ([(f"{len(rest)} more", *_share(sum(rest), report.records))] if rest else [])
+
+
+def _losses(report: DataReport) -> Sequence[tuple[str, ...]]:
+    met = report.records + sum(report.dropped.values())
+    rows = [(f"dropped: {why}", *_share(n, met)) for why, n in report.dropped.items()]
+    cap = f"beyond {report.records_per_reader:,} {_noun(report)} a reader, in one step"
+    rows.append((cap, *_share(report.records_cut, report.records)))
+    if report.records_truncated is not None:
+        name = f"truncated to {report.max_length} tokens"
+        rows.append((name, *_share(report.records_truncated, report.records)))
+    return rows
+
+
+def _noun(report: DataReport) -> str:
+    return "record" if report.records_per_reader == 1 else "records"
+
+
+def _share(count: int, total: int) -> tuple[str, str]:
+    return f"{count:,}", f"{count / total:.1%}"
+
+
+def _printable(name: str) -> str:
+    """The name, with escapes where a terminal would obey it instead of showing it."""
+    return name if name.isprintable() else repr(name)
+
+
+def _table(title: str, rows: Sequence[tuple[str, ...]], *heads: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SQUARE, show_header=bool(heads)
+    )
+    table.add_column(overflow="fold")  # a long label goes on below, whole
+    for head in heads or [""]:
+        table.add_column(head, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))  # Text: a label may look like console markup
+    return table

@@ -1,0 +1,200 @@
+"""The way of a task into training and of its answer out, at a real outlet and in a simulation.
+
+A real outlet has a policy and a ledger (`outlet.toml`): its gate asks guard and budget. A
+simulation's outlet has neither: its gate asks only whether round and adapter are the contract's,
+and charges nothing, which the results of a simulation say.
+
+Invariants:
+    * What a real gate decides hangs on contract, policy, approvals, ledger, witnesses and clock;
+      data plays no part.
+    * A refusal is written into the ledger before it is told to anybody.
+
+Example: ``with opened(settings) as gate: gate.admit(contract, number=1, adapter=digest)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from presspool.client.consent import decision
+from presspool.client.consent.approvals import FOLDER, Approvals
+from presspool.client.consent.budget import Budget
+from presspool.client.consent.policy import Policy, read_policy
+from presspool.client.identity.identity import Identity
+from presspool.client.identity.settings import OutletSettings
+from presspool.client.witnessing.witness_folder import WitnessFolder
+from presspool.client.witnessing.witness_rule import WitnessRule
+from presspool.common.base.errors import GuardError, StorageError
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger.entries import GUARD_REASONS
+from presspool.common.models.adapters import digest, trainable
+from presspool.common.wire.update import TrainTask
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class Counted(Protocol):
+    """A round that is being trained."""
+
+    def step(self, count: int) -> None:
+        """Step `count` of the run is about to be taken; raises `PlanError` where it may not."""
+
+    def bind(self, data: bytes) -> str:
+        """The round's bytes are about to be handed out."""
+
+
+class Gate(Protocol):
+    """What every task passes."""
+
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
+        """Return if this round of the contract may be trained now; raises `GuardError`.
+
+        Args:
+            contract: the run's.
+            number: the round, from 1.
+            adapter: digest of the adapter that it starts from.
+        """
+
+    def bound(self, contract: Contract, *, number: int) -> str:
+        """The digest of the round's bytes, if they may be handed out; "" where there are none."""
+
+    def round(
+        self, task: TrainTask, contract: Contract, model: PeftModel
+    ) -> AbstractContextManager[Counted]:
+        """Check the adapter, pay for the run, and count the round that follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmetered:
+    """A simulation's gate: no policy is asked and nothing is charged.
+
+    Attributes:
+        name: the outlet's.
+    """
+
+    name: str
+
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:  # noqa: ARG002
+        """Return if this round was agreed."""
+        decision.check_round(contract, name=self.name, number=number)
+
+    def bound(self, contract: Contract, *, number: int) -> str:  # noqa: ARG002
+        """Nothing is written down."""
+        return ""
+
+    def round(
+        self, task: TrainTask, contract: Contract, model: PeftModel
+    ) -> AbstractContextManager[Counted]:
+        """Check the adapter; nothing is counted."""
+        decision.check_adapter(task.state, shapes=_shapes(model))
+        decision.check_frozen(model, contract)
+        return nullcontext(self)
+
+    def step(self, count: int) -> None:
+        """Pass."""
+
+    def bind(self, data: bytes) -> str:  # noqa: ARG002
+        """Pass; nothing is written down."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealGate:
+    """A real outlet's gate.
+
+    Attributes:
+        name: the outlet's.
+        policy: its rules.
+        approvals: what its people approved.
+        budget: its ledger.
+        witnesses: who must have seen the round before; None where the policy asks for nobody.
+        clock: gives the time, aware of its zone.
+    """
+
+    name: str
+    policy: Policy
+    approvals: Approvals
+    budget: Budget
+    witnesses: WitnessRule | None
+    clock: Callable[[], datetime]
+
+    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
+        """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
+        with self._recorded(contract):
+            decision.check_round(contract, name=self.name, number=number)
+            decision.admit(contract, self.policy)
+        self.budget.check(contract.digest, number=number)
+        approved = self.approvals.approved(contract.digest)
+        if self.policy.manual_approval and not approved:
+            with suppress(StorageError):  # the run waits all the same
+                self.approvals.ask(contract)
+        decision.check_approval(self.policy, contract, approved=approved)
+        decision.check_time(self.policy, self.clock())
+        if self.witnesses is not None:
+            with self._recorded(contract):
+                self.witnesses.check(contract.digest, number=number, adapter=adapter)
+
+    def bound(self, contract: Contract, *, number: int) -> str:
+        """As the ledger has it."""
+        return self.budget.bound(contract.digest, number=number)
+
+    @contextmanager
+    def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:
+        """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
+        largest = self.policy.max_adapter_norm
+        with self._recorded(contract):
+            decision.check_adapter(task.state, shapes=_shapes(model), largest=largest)
+        decision.check_frozen(model, contract)
+        with self.budget.round(contract, number=task.round, adapter=digest(task.state)) as meter:
+            yield meter
+
+    @contextmanager
+    def _recorded(self, contract: Contract) -> Iterator[None]:
+        try:
+            yield
+        except GuardError as error:
+            if error.code in GUARD_REASONS:
+                self.budget.refuse(contract.digest, error.code)
+            raise
+
+
+@contextmanager
+def opened(settings: OutletSettings) -> Iterator[Gate]:
+    """The gate of an outlet; its ledger is open as long as the block runs.
+
+    Raises:
+        InputError: its policy cannot be read.
+        LedgerError: there is no ledger where the settings name one.
+    """
+    if settings.policy is None or settings.ledger is None:
+        yield Unmetered(name=settings.name)
+        return
+    policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
+    with Budget.open(
+        settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
+    ) as budget:
+        yield RealGate(
+            name=settings.name,
+            policy=policy,
+            budget=budget,
+            clock=lambda: datetime.now(UTC),
+            approvals=Approvals(settings.policy.parent / FOLDER),
+            witnesses=_witnesses(settings.home, policy),
+        )
+
+
+def _shapes(model: PeftModel) -> decision.Shapes:
+    return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
+
+
+def _witnesses(home: Path, policy: Policy) -> WitnessRule | None:
+    """The rule of the outlet at a home; none where its policy asks for none."""
+    if not policy.witnesses.required:
+        return None
+    return WitnessRule.of(Identity.read(home), liars=policy.witnesses.liars)

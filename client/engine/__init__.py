@@ -1,0 +1,1 @@
+"""Private training: sampling, per-reader gradients, clipping, noise, optimiser, self-test."""

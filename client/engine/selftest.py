@@ -1,0 +1,195 @@
+"""Proof before training: the engine on this machine clips, noises, trains and saves as promised.
+
+Silent failures are the dangerous ones: adapters that never received a gradient (opacus issue 820),
+a state dict loaded with `strict=False` that loads nothing, a driver or library build that computes
+something else. So one step on made texts is taken with the contract's own model and plan, and every
+promise is measured. It fails closed: an outlet whose proof fails does not train.
+
+The proof reads no reader's record, so its outcome says nothing about any.
+
+Example: `prove(build(contract), contract)` returns None, or raises `SelfTestError` naming the
+promise.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+
+from presspool.client.engine.noise import normal
+from presspool.client.engine.optimizer import ReaderOptimizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.client.engine.training import RoundWork, private_optimizer, record_losses
+from presspool.common.base.errors import SelfTestError
+from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import load, read, save, trainable
+from presspool.common.models.frozen_trunk import FrozenTrunk
+from presspool.common.models.models import base, encode
+
+RECORDS_PER_READER, READERS = 2, 3
+POPULATION = 1000
+# Pushes every gradient far over any clip norm, so that the clip must bind.
+LOUDNESS = 1e8
+# A right sample standard deviation is further off than this once in 10⁹ proofs.
+DEVIATIONS = 6.2
+
+
+def prove(model: PeftModel, contract: Contract) -> None:
+    """Take one synthetic step and check every promise of the engine.
+
+    Args:
+        model: the contract's model; its adapter holds made values afterwards.
+        contract: the frozen contract that is about to be trained.
+
+    Raises:
+        SelfTestError: a promise is not kept; says which, with expected and got.
+        EngineError: the model cannot be trained with exact per-reader gradients.
+    """
+    model.eval()
+    load(model, _made_state(model))
+    before = _logits(model, contract)
+    _prove_isolation(model, contract)
+    random = SecureRandom()
+    work = RoundWork(round=1, population=POPULATION, random=random)
+    optimizer = private_optimizer(model, contract, work, steps_before=0)
+    with ReaderGradients(model) as engine:
+        _prove_gradients(engine, model, contract)
+        _prove_clipping(engine, optimizer, model, contract)
+    _prove_noise(optimizer, contract)
+    _prove_saving(model, contract, before)
+
+
+def _prove_isolation(model: PeftModel, contract: Contract) -> None:
+    """The engine proves it for the trained layers; here are the frozen ones below them."""
+    trunk, texts = FrozenTrunk(model, contract), _made_texts(contract, READERS)
+    for text, together in zip(texts, trunk.run(texts), strict=True):
+        (alone,) = trunk.run([text])
+        if alone.shape != together.shape or not torch.allclose(alone, together, 1e-3, 1e-4):
+            raise SelfTestError(
+                "records of one batch are mixed in the frozen layers",
+                expected="each record's activations to depend on that record alone",
+            )
+
+
+def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contract) -> None:
+    losses, reader_of = _made_losses(model, contract, READERS)
+    engine.backward(losses, reader_of, READERS)
+    for name, parameter in trainable(model).items():
+        gradient: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
+        if gradient.shape != (READERS, *parameter.shape) or not bool(gradient.any()):
+            raise SelfTestError(
+                "a trained tensor received no per-reader gradient",
+                where=name,
+                expected=f"({READERS}, …) with values",
+                got=tuple(gradient.shape),
+                advice="do not train with this base model and adapter; report it",
+            )
+
+
+def _prove_clipping(
+    engine: ReaderGradients, optimizer: ReaderOptimizer, model: PeftModel, contract: Contract
+) -> None:
+    losses, reader_of = _made_losses(model, contract, 1)
+    engine.backward(losses * LOUDNESS, reader_of, 1)
+    optimizer.clip_and_accumulate()
+    for group, bound in contract.plan.clip.items():
+        sums = [p.summed_grad.double().square().sum() for p in optimizer.groups[group]]
+        got = math.sqrt(float(sum(sums)))
+        if not bound * (1 - 1e-3) <= got <= bound * (1 + 1e-5):
+            raise SelfTestError(
+                "clipping does not bind",
+                where=f"group {group}",
+                expected=f"norm {bound:g}",
+                got=f"{got:g}",
+            )
+    for parameter in optimizer.params:
+        parameter.summed_grad = parameter.grad_sample = None
+
+
+def _prove_noise(optimizer: ReaderOptimizer, contract: Contract) -> None:
+    """An empty step is noise alone: its scale is measured over all coordinates."""
+    plan = contract.plan
+    gradients: list[NDArray[Any]] = []
+    count = optimizer.step_hook
+
+    def listen(stepped: ReaderOptimizer) -> None:
+        count(stepped)
+        gradients.extend(p.grad.double().flatten().cpu().numpy() for p in stepped.params)
+
+    optimizer.attach_step_hook(listen)
+    optimizer.finish_step()
+    values = np.concatenate(gradients) * plan.expected_batch(POPULATION)
+    got, slack = float(np.sqrt(np.mean(values**2))), DEVIATIONS / math.sqrt(2 * len(values))
+    if not plan.noise_std * (1 - slack) <= got <= plan.noise_std * (1 + slack):
+        raise SelfTestError(
+            "noise is not of the plan's scale",
+            expected=f"{plan.noise_std:g}",
+            got=f"{got:g}",
+            where=f"{len(values)} coordinates",
+        )
+    if optimizer.steps_taken != 1:
+        raise SelfTestError("steps are not counted", expected=1, got=optimizer.steps_taken)
+
+
+def _prove_saving(model: PeftModel, contract: Contract, before: Tensor) -> None:
+    """What is saved is what was trained, and it matters to the output."""
+    load(model, _made_state(model))
+    with tempfile.TemporaryDirectory(prefix="presspool-selftest-") as folder:
+        save(model, Path(folder))
+        fresh = base(contract)
+        plain = _logits(fresh, contract)
+        again = PeftModel.from_pretrained(fresh, folder, is_trainable=True).eval()
+        saved, expected = _named(again), read(model)
+    for name, array in expected.items():
+        if name not in saved or not np.array_equal(saved[name], array):
+            raise SelfTestError("a saved tensor does not reload bit-exactly", where=name)
+    after = _logits(again, contract)
+    if not torch.equal(after, before) or torch.equal(after, plain):
+        raise SelfTestError(
+            "the reloaded adapter does not act like the saved one",
+            expected="the same output, other than the base model's",
+        )
+
+
+def _named(model: PeftModel) -> Mapping[str, NDArray[np.float32]]:
+    return {name: p.detach().numpy() for name, p in model.named_parameters()}
+
+
+def _made_state(model: PeftModel) -> dict[str, NDArray[np.float32]]:
+    """A made, non-zero adapter: with B = 0 or a zero head some gradients would rightly be 0."""
+    random = SecureRandom.deterministic("self-test")
+    return {
+        name: (0.05 * normal(p.numel(), random)).astype(np.float32).reshape(p.shape)
+        for name, p in trainable(model).items()
+    }
+
+
+def _made_texts(contract: Contract, readers: int) -> list[str]:
+    """Texts of the shortest, an ordinary and the greatest length."""
+    labels, longest = contract.task.labels, "a " * contract.task.max_length
+    ends = ("", " news", longest)
+    return [labels[i % len(labels)] + ends[i % 3] for i in range(RECORDS_PER_READER * readers)]
+
+
+def _made_losses(model: PeftModel, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
+    texts = _made_texts(contract, readers)
+    labels = torch.arange(len(texts)) % len(contract.task.labels)
+    reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)
+    trunk = FrozenTrunk(model, contract)
+    return record_losses(trunk, trunk.run(texts), labels), reader_of
+
+
+@torch.no_grad()
+def _logits(model: Any, contract: Contract) -> Tensor:
+    logits: Tensor = model(**encode(contract, _made_texts(contract, READERS)))
+    return logits

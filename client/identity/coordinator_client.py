@@ -1,0 +1,139 @@
+"""The outlet's calls to the coordinator: a line, and on it waiting for tasks, delivering updates.
+
+The outlet dials out; nothing listens here. A call either succeeds, or raises `LinkError` where
+trying again may help, or `AdmissionError` with the coordinator's code where it will not.
+
+Invariants:
+    * A channel that failed, or is an hour old, is thrown away: the next call dials anew, with the
+      certificate that is there then.
+    * A peer that falls silent is noticed by pings; calls themselves may take as long as they need.
+    * What the coordinator says of an error is believed only where it is a word of the fixed list.
+
+Example: `with link.next_task() as found: ...`; `link.deliver(signed, chunks)`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from presspool.common.base.errors import AdmissionError, LinkError
+from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
+from presspool.common.proto.pool_pb2_grpc import PoolStub
+from presspool.common.wire.envelope import CHUNK_BYTES, REFUSALS, Signed
+
+_AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
+
+LIFETIME_SECONDS = 3600.0
+
+
+class Line:
+    """A connection to one coordinator, made anew where it failed or is old; of one thread.
+
+    Args:
+        address: its host and port, for messages.
+        dial: makes a channel, with the certificate that is there then.
+    """
+
+    def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
+        self.address, self._dial = address, dial
+        self._channel: grpc.Channel | None = None
+        self._dialled = 0.0
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    @contextmanager
+    def calling(self) -> Iterator[grpc.Channel]:
+        """The channel for calls; what fails in the block is translated.
+
+        Raises:
+            LinkError: trying again may help.
+            AdmissionError: the coordinator refuses.
+        """
+        if time.monotonic() - self._dialled > LIFETIME_SECONDS:
+            self.close()
+        if self._channel is None:
+            self._channel, self._dialled = self._dial(), time.monotonic()
+        try:
+            yield self._channel
+        except grpc.RpcError as error:
+            self.close()
+            raise _translated(error, self.address) from None
+        except BaseException:
+            self.close()
+            raise
+
+
+class Link:
+    """Calls to one coordinator for tasks and updates.
+
+    Args:
+        address: its host and port, for messages.
+        dial: makes a channel, with the certificate that is there then.
+    """
+
+    def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
+        self._line = Line(address, dial)
+
+    @contextmanager
+    def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
+        """Wait a while for a task; yields its header and its body's chunks, or None.
+
+        Raises:
+            LinkError: also in the middle of the chunks.
+            AdmissionError: the coordinator refuses this outlet.
+        """
+        with self._calling() as stub:
+            call = stub.NextTask(NextTaskRequest())
+            try:
+                first = next(call, None)
+                if first is None:
+                    yield None
+                elif first.WhichOneof("part") != "header":
+                    raise LinkError("not a task", where=self._line.address)
+                else:
+                    signed = Signed(first.header.body, first.header.signature)
+                    yield signed, (part.chunk for part in call)
+            finally:
+                call.cancel()
+
+    def deliver(self, signed: Signed, chunks: Iterable[bytes]) -> None:
+        """Send an update's very bytes; returns when the coordinator has them safely.
+
+        Raises:
+            LinkError: whether they arrived is not known.
+            AdmissionError: the coordinator refuses this update.
+        """
+        with self._calling() as stub:
+            stub.SendUpdate(_parts(signed, chunks))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._line.close()
+
+    @contextmanager
+    def _calling(self) -> Iterator[PoolStub]:
+        with self._line.calling() as channel:
+            yield PoolStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _parts(signed: Signed, chunks: Iterable[bytes]) -> Iterator[Part]:
+    yield Part(header=Header(body=signed.body, signature=signed.signature))
+    for chunk in chunks:
+        assert len(chunk) <= CHUNK_BYTES
+        yield Part(chunk=chunk)
+
+
+def _translated(error: grpc.RpcError, address: str) -> LinkError | AdmissionError:
+    word = error.details() if isinstance(error, grpc.Call) else None
+    if word in REFUSALS and word not in _AGAIN:
+        return AdmissionError(word, "the coordinator refuses", where=address, got=word)
+    status = error.code().name if isinstance(error, grpc.Call) else "unknown"
+    return LinkError("no answer", where=address, got=word if word in REFUSALS else status)

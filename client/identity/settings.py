@@ -1,0 +1,90 @@
+"""`outlet.toml`: what only the outlet itself decides about its node.
+
+::
+
+    name = "daily-bugle"
+    data = "readers.parquet"          # paths are relative to this file
+    policy = "policy.toml"            # both, or neither where an outlet is only simulated
+    ledger = "ledger.db"
+
+    [columns]                         # only where they differ from these
+    reader = "reader"
+    text = "text"
+    label = "label"
+
+`deterministic` is a local switch for tests and simulations: noise that can be drawn again protects
+nobody, and everything made with it is labelled so.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+
+from presspool.common.base.errors import InputError
+from presspool.common.base.validation import validate
+from presspool.common.contract.contract_schema import Name
+from presspool.common.data.tables import Columns
+from presspool.common.ledger.entries import RandomId
+
+
+class OutletSettings(BaseModel):
+    """One outlet's own settings.
+
+    Attributes:
+        name: the outlet, as contracts call it.
+        data: its readers' records.
+        columns: how its columns are called.
+        deterministic: seed of reproducible, hence non-private, noise; None for real noise.
+        policy: its rules (`presspool.client.consent.policy`).
+        ledger: its budget ledger (`presspool.client.consent.budget`).
+        dataset: random id of the data in the ledger; None for the ledger's only data set.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    data: Path
+    columns: Columns = Columns()
+    deterministic: int | None = None
+    policy: Path | None = None
+    ledger: Path | None = None
+    dataset: RandomId | None = None
+    _home: Path = PrivateAttr(default=Path())
+
+    @property
+    def home(self) -> Path:
+        """The folder of the file that these were read from."""
+        return self._home
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> OutletSettings:
+        if (self.policy is None) != (self.ledger is None):
+            raise ValueError("policy and ledger: give both, or neither in a simulation")
+        return self
+
+
+def read_settings(path: Path) -> OutletSettings:
+    """Read `outlet.toml`; relative paths are taken from the file's own folder.
+
+    Raises:
+        InputError: missing, not TOML, or a wrong or unknown key.
+    """
+    try:
+        body = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "cannot read the outlet's settings",
+            where=str(path),
+            got=str(error),
+            advice="see `presspool outlet --help` for an example",
+        ) from None
+    settings = validate(OutletSettings, body, where=str(path), fault=InputError)
+    paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
+    read = settings.model_copy(
+        update={key: path.parent / value for key, value in paths.items() if value is not None}
+    )
+    read._home = path.parent
+    return read

@@ -1,0 +1,79 @@
+"""The one exit: everything that leaves an outlet in a training round passes through here.
+
+The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, contract
+digest, digest of the adapter it started from, and the privatised change of the adapter. Reader
+counts, losses, accuracies, error texts, file names and timings are not on it. A failure leaves as
+one number of the fixed list `presspool.common.wire.update.FAILURES`, and no text.
+
+Invariant: what is done to the change here is a function of the already privatised numbers and of
+public constants (post-processing), so it costs no privacy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from flwr.app import Error, Message
+from numpy.typing import NDArray
+
+from presspool.common.base.errors import (
+    BudgetError,
+    ContractError,
+    EngineError,
+    EvidenceError,
+    GuardError,
+    InputError,
+    LedgerError,
+    ModelError,
+    SelfTestError,
+)
+from presspool.common.models.adapters import State, norm
+from presspool.common.wire.update import FAILURES, AdapterUpdate, pack_update
+
+
+def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Message:
+    """The reply that carries an update, scaled down to the contract's norm cap if it is above.
+
+    Args:
+        update: the privatised update.
+        norm_cap: the contract's `update_norm_cap`.
+        reply_to: the task's message.
+    """
+    capped = AdapterUpdate(
+        outlet=update.outlet,
+        round=update.round,
+        contract=update.contract,
+        base=update.base,
+        delta=_capped(update.delta, norm_cap),
+    )
+    return Message(pack_update(capped), reply_to=reply_to)
+
+
+def release_failure(error: Exception, *, reply_to: Message) -> Message:
+    """The reply that says that an outlet could not train: a code, and nothing of the error's text.
+
+    Args:
+        error: what happened; it has been shown to the outlet's own operator.
+        reply_to: the task's message.
+    """
+    if isinstance(error, GuardError) and error.code in _NUMBERS:
+        code = _NUMBERS[error.code]
+    else:
+        code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
+    return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
+
+
+_CODES: dict[int, tuple[type[Exception], ...]] = {
+    1: (ContractError,),
+    2: (ModelError,),
+    3: (EngineError, SelfTestError),
+    4: (InputError,),
+    8: (BudgetError,),
+    11: (LedgerError, EvidenceError),
+}
+_NUMBERS = {word: number for number, word in FAILURES.items()}
+
+
+def _capped(delta: State, cap: float) -> dict[str, NDArray[np.float32]]:
+    # Room for the float32 rounding of the scaled values.
+    factor = min(1.0, cap * (1 - 1e-6) / max(norm(delta), 1e-30))
+    return {name: (array * np.float32(factor)).astype(np.float32) for name, array in delta.items()}

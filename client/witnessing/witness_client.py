@@ -1,0 +1,147 @@
+"""The outlet's calls to the Witnessing service; the same line as for tasks, of its own thread.
+
+Invariants:
+    * What comes back is parsed within caps and believed by nobody before its signatures were
+      verified; what is not even well formed is an `EvidenceError`.
+    * A wait can be ended from another thread.
+
+Example: `requests, change = link.wait({"example.org/pool": 3}, seen=0)`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from presspool.client.identity.coordinator_client import Line
+from presspool.common.base.errors import EvidenceError
+from presspool.common.proto import witness_pb2 as messages
+from presspool.common.proto.witness_pb2_grpc import WitnessingStub
+from presspool.common.transparency import notes
+from presspool.common.transparency.checkpoints import Proof, parse_proof
+from presspool.common.transparency.consortium_entries import LONGEST_ENTRY
+from presspool.common.transparency.witness import Reply
+from presspool.common.wire.peers import PeerKeys
+
+CALL_SECONDS = 60.0  # more than a wait takes
+MOST_REQUESTS, MOST_PEERS = 64, 1000
+_LEAVES_A_PART = 16384
+
+
+class WitnessLink:
+    """Calls to one coordinator.
+
+    Args:
+        address: its host and port, for messages.
+        dial: makes a channel, with the certificate that is there then.
+    """
+
+    def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
+        self._line = Line(address, dial)
+        self._lock = threading.Lock()
+        self._waiting: grpc.Future | None = None
+        self._hurried = False
+
+    def peers(self) -> list[PeerKeys]:
+        """What the coordinator says are its members' keys; nothing vouches for them."""
+        with self._calling() as stub:
+            found = stub.Peers(messages.PeersRequest(), timeout=CALL_SECONDS).peers
+        return [
+            PeerKeys.parse(peer.outlet, witness=peer.witness_key, log=peer.log_key)
+            for peer in found[:MOST_PEERS]
+        ]
+
+    def wait(self, held: Mapping[str, int], *, seen: int) -> tuple[list[bytes], int]:
+        """Requests for logs of which so many entries are held, once there are any.
+
+        Returns:
+            add-checkpoint bodies, and the mark to give as `seen` next time. There may be none.
+        """
+        request = messages.WaitRequest(
+            held=[messages.Held(origin=origin, size=size) for origin, size in held.items()],
+            seen=seen,
+        )
+        with self._calling() as stub:
+            with self._lock:
+                if self._hurried:
+                    self._hurried = False
+                    return [], seen
+                self._waiting = stub.Wait.future(request, timeout=CALL_SECONDS)
+            try:
+                reply = self._waiting.result()
+            except grpc.FutureCancelledError:
+                return [], seen
+            finally:
+                with self._lock:
+                    self._waiting, self._hurried = None, False
+        return list(reply.requests[:MOST_REQUESTS]), reply.change
+
+    def hurry(self) -> None:
+        """End a wait that is going on, or else the next one; from any thread."""
+        with self._lock:
+            self._hurried = True
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    def answer(self, origin: str, size: int, reply: Reply) -> None:
+        """Say what the witness answered to a request for a head of so many entries."""
+        with self._calling() as stub:
+            stub.Answer(
+                messages.AnswerRequest(
+                    origin=origin,
+                    size=size,
+                    status=reply.status,
+                    body=reply.body,
+                    fork=reply.fork or b"",
+                ),
+                timeout=CALL_SECONDS,
+            )
+
+    def entries(self, start: int) -> Sequence[bytes]:
+        """Entries of the consortium log from an index on."""
+        with self._calling() as stub:
+            reply = stub.Entries(messages.EntriesRequest(start=start), timeout=CALL_SECONDS)
+        if any(len(entry) > LONGEST_ENTRY for entry in reply.entries):
+            raise EvidenceError("entry of the log", expected=f"at most {LONGEST_ENTRY} bytes")
+        return list(reply.entries)
+
+    def prove(self, contract: str, number: int) -> tuple[bytes, Proof] | None:
+        """A round's entry and its proof, if the coordinator has them."""
+        request = messages.ProveRequest(contract=contract, round=number)
+        with self._calling() as stub:
+            reply = stub.Prove(request, timeout=CALL_SECONDS)
+        return (reply.entry, parse_proof(reply.proof)) if reply.proof else None
+
+    def publish(self, *, start: int, leaves: Sequence[bytes], note: notes.Note) -> int:
+        """Publish the ledger's head; returns its size as the coordinator knows it now."""
+        with self._calling() as stub:
+            parts = _parts(start, leaves, note)
+            size: int = stub.Publish(parts, timeout=CALL_SECONDS).size
+        return size
+
+    def head(self) -> notes.Note | None:
+        """The newest head of this outlet's ledger that the coordinator has."""
+        with self._calling() as stub:
+            reply = stub.Head(messages.HeadRequest(), timeout=CALL_SECONDS)
+        return notes.parse_note(reply.checkpoint) if reply.checkpoint else None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._line.close()
+
+    @contextmanager
+    def _calling(self) -> Iterator[Any]:
+        with self._line.calling() as channel:
+            yield WitnessingStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _parts(start: int, leaves: Sequence[bytes], note: notes.Note) -> Iterable[messages.PublishPart]:
+    size = _LEAVES_A_PART
+    first = b"".join(leaves[:size])
+    yield messages.PublishPart(start=start, checkpoint=note.encode(), leaves=first)
+    for at in range(size, len(leaves), size):
+        yield messages.PublishPart(leaves=b"".join(leaves[at : at + size]))

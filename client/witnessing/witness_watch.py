@@ -1,0 +1,314 @@
+"""The outlet's witness at work, beside training: cosigns, reads, fetches proofs, publishes.
+
+One thread with a line of its own, so that a busy outlet does not keep the others waiting. The
+outlet asks (it dials out): each turn it publishes its ledger's head where that is due, fetches the
+proof that training waits for, then waits for heads to cosign.
+
+Invariants:
+    * The consortium log's heads are cosigned only after its entries were read; a peer's heads as
+      any witness does.
+    * What proves a contradiction of the coordinator is on disk before anything else is done.
+    * A proof is kept only when it is complete; then, and when the ledger's own head was asked for,
+      training is told.
+    * A coordinator that says nonsense, or nothing, costs this thread waiting and nothing more.
+
+Example: `with Watch.of(home, ledger=path, link=link, news=node.nudge) as watch: node.run()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from presspool.client.consent.policy import read_policy
+from presspool.client.identity.identity import Identity
+from presspool.client.witnessing import trusted_peers
+from presspool.client.witnessing.log_copy import ContradictionError, LogCopy
+from presspool.client.witnessing.witness_client import WitnessLink
+from presspool.client.witnessing.witness_folder import WitnessFolder
+from presspool.client.witnessing.witness_rule import WitnessRule, evidence
+from presspool.common.base.errors import EvidenceError, PressPoolError, RollbackError
+from presspool.common.ledger.store import Ledger
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint, Proof, open_checkpoint
+from presspool.common.transparency.forks import contradict, fork_proof
+from presspool.common.transparency.witness import (
+    OK,
+    UNPROVEN,
+    UNTRUSTED,
+    Reply,
+    Witness,
+    parse_request,
+)
+
+log = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 30.0  # a fixed beat, so that when a head appears tells little of what went on
+PAUSE_SECONDS = 1.0  # after a turn in which nothing could be cosigned
+LONGEST_PAUSE = 30.0
+BREATH_SECONDS = 0.1  # between two waits: whoever answers at once with nothing is not asked faster
+_JOIN_SECONDS = 5.0
+
+
+class Watch:
+    """The witness of one outlet.
+
+    Args:
+        identity: who this outlet is.
+        ledger: its ledger's file.
+        policy: its policy's file.
+        link: to the coordinator; of this witness alone.
+        news: called, in the witness's thread, when training may have what it waited for.
+        publish: seconds between two looks at the outlet's own ledger.
+
+    Attributes:
+        ready: set once the ledger's own head has been asked for.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        ledger: Path,
+        policy: Path,
+        link: WitnessLink,
+        news: Callable[[], None],
+        publish: float = PUBLISH_SECONDS,
+    ) -> None:
+        self._identity, self._path, self._policy = identity, ledger, policy
+        self._link, self._news, self._publish = link, news, publish
+        self._log = notes.parse_key(identity.log_key)
+        self._folder, self._copy = WitnessFolder.at(identity.home), LogCopy(self._log)
+        self._wanted: tuple[str, int] | None = None
+        self._seen, self._due = 0, 0.0
+        self.ready, self._stopping = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._link.hurry()
+        self._thread.join(_JOIN_SECONDS)
+        self._link.close()
+
+    def want(self, contract: str, number: int) -> None:
+        """Fetch the proof of a round's entry as soon as it is complete; from any thread."""
+        if self._wanted != (contract, number):  # else it is fetched whenever the log moves
+            self._wanted = (contract, number)
+            self._link.hurry()
+
+    def _run(self) -> None:
+        pause = PAUSE_SECONDS
+        with _LazyLedger(self._path) as ledger:
+            while not self._stopping.is_set():
+                try:
+                    if self._turn(ledger):
+                        pause = PAUSE_SECONDS
+                        continue
+                except PressPoolError as error:
+                    log.warning("witness: %s; trying again in %.0f s", error, pause)
+                except Exception:
+                    log.exception("witness: a fault of the program; trying again")
+                self._stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _turn(self, ledger: _LazyLedger) -> bool:
+        """One round of duties; False where what was asked could not be cosigned."""
+        approved = trusted_peers.approved(self._identity.home)
+        if time.monotonic() >= self._due:
+            try:
+                self._own(ledger.open(), [peer.witness for peer in approved])
+            except (
+                RollbackError
+            ) as error:  # training finds it too; others are witnessed all the same
+                log.error("witness: %s", error)
+                ledger.close()
+            self._due = time.monotonic() + self._publish
+        self._prove()
+        self._stopping.wait(BREATH_SECONDS)
+        logs = [self._log, *(peer.log for peer in approved)]
+        requests, self._seen = self._link.wait(self._held(logs), seen=self._seen)
+        witness = Witness(self._identity.witness, logs=logs, heads=self._folder.heads)
+        answers = [self._answer(witness, data) for data in requests]
+        return all(answers)
+
+    # --- Other logs -------------------------------------------------------------------------------
+
+    def _held(self, logs: list[notes.VerifierKey]) -> dict[str, int]:
+        held = {key.name: self._folder.heads.read(key.name) for key in logs}
+        return {
+            name: Checkpoint.parse(note.text).size if note else 0 for name, note in held.items()
+        }
+
+    def _answer(self, witness: Witness, data: bytes) -> bool:
+        request = parse_request(data)
+        head = Checkpoint.parse(request.checkpoint.text)
+        if head.origin != self._log.name:
+            reply = witness.add_checkpoint(data)
+        elif evidence(self._folder, self._log) is not None:
+            reply = Reply(status=UNTRUSTED)
+        elif self._read(request.checkpoint):
+            reply = witness.add_checkpoint(data)
+        else:
+            reply = Reply(status=UNPROVEN)
+        if reply.status != OK:
+            log.error(
+                "witness: no cosignature (%d) for the head of %d entries of %s",
+                reply.status,
+                head.size,
+                head.origin,
+            )
+        if reply.fork is not None:
+            log.error(
+                "witness: %s has signed two histories; the proof: %s",
+                head.origin,
+                self._folder.heads.fork(head.origin),
+            )
+        self._link.answer(head.origin, head.size, reply)
+        return reply.status == OK
+
+    def _read(self, note: notes.Note) -> bool:
+        """Read the consortium log up to a head; whether it may be cosigned."""
+        held = self._folder.heads.read(self._log.name)
+        if (
+            held is not None
+            and Checkpoint.parse(held.text).size == Checkpoint.parse(note.text).size
+        ):
+            return True  # the witness itself compares them, and keeps the proof of a fork
+        try:
+            self._copy.follow(note, held=held, fetch=self._link.entries)
+        except ContradictionError as error:
+            self._folder.contradicted(error.what, **error.evidence)
+            log.error(
+                "witness: the coordinator contradicts itself: %s; the proof: %s",
+                error.what,
+                self._folder.contradiction,
+            )
+            return False
+        except EvidenceError as error:
+            log.error("witness: the consortium log cannot be read: %s", error)
+            return False
+        return True
+
+    def _prove(self) -> None:
+        """Fetch the proof that training waits for; keep it when it is complete."""
+        wanted = self._wanted
+        if wanted is None:
+            return
+        rule = WitnessRule.of(self._identity, liars=read_policy(self._policy).witnesses.liars)
+        found = self._link.prove(*wanted)
+        if found is None:
+            return
+        entry, proof = found
+        rule.verify(*wanted, entry, proof)
+        if self._contradicts(proof):
+            self._wanted = None
+            self._news()
+            return
+        try:
+            rule.require(proof)
+        except PressPoolError as error:  # not complete yet; the next cosignature wakes us
+            log.info("witness: round %d is not witnessed yet: %s", wanted[1], error.got)
+            return
+        self._folder.keep_proof(*wanted, entry, proof)
+        if self._wanted == wanted:
+            self._wanted = None
+        self._news()
+
+    def _contradicts(self, proof: Proof) -> bool:
+        """Whether a proof's head is of another history than what was cosigned and read."""
+        held = self._folder.heads.read(self._log.name)
+        if held is None:
+            return False
+        ours, theirs = (Checkpoint.parse(note.text) for note in (held, proof.checkpoint))
+        if contradict(ours, theirs):
+            kept = fork_proof(held, proof.checkpoint, log=self._log)
+            self._folder.heads.keep_fork(self._log.name, kept)
+            return True
+        older = theirs.size < ours.size <= len(self._copy)
+        if older and self._copy.root(theirs.size) != theirs.root:
+            self._folder.contradicted(
+                "a head that is no beginning of the one cosigned",
+                heads=[note.encode().decode() for note in (proof.checkpoint, held)],
+                leaves=self._copy.leaves(ours.size),
+            )
+            return True
+        return False
+
+    # --- The outlet's own ledger ------------------------------------------------------------------
+
+    def _own(self, ledger: Ledger, witnesses: list[notes.VerifierKey]) -> None:
+        """Learn which head of it the pool has, then publish the newest."""
+        own, known = self._identity.log, 0
+        if ledger.refresh().key != own.key.text:
+            log.warning(
+                "witness: this ledger is signed by another key or name than %s, so peers "
+                "cannot witness it",
+                own.key.text,
+            )
+            self._is_ready()
+            return
+        note = self._link.head()
+        if note is not None:
+            known = open_checkpoint(note, log=own.key)[0].size
+            self._folder.keep_own(note)
+        self._is_ready()
+        if (highest := self._folder.own_head()) is not None:
+            ledger.compare(highest)  # nothing is published of a ledger that was restored
+        if note is not None and _names(note) & {key.name for key in witnesses}:
+            ledger.cosign(note, witnesses=witnesses)
+        if ledger.book.size > known:
+            self._publish_head(ledger, known, own)
+
+    def _publish_head(self, ledger: Ledger, known: int, own: notes.Signer) -> None:
+        note = ledger.checkpoint(own)
+        size = Checkpoint.parse(note.text).size
+        self._folder.keep_own(note)
+        leaves = [merkle.leaf_hash(body) for body in ledger.bodies(known, size)]
+        self._link.publish(start=known, leaves=leaves, note=note)
+
+    def _is_ready(self) -> None:
+        if not self.ready.is_set():
+            self.ready.set()
+            self._news()
+
+
+class _LazyLedger:
+    """The ledger's handle of the witness's thread, opened when it is first needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ledger: Ledger | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    def open(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self._path)
+        return self._ledger
+
+
+def _names(note: notes.Note) -> set[str]:
+    return {signature.name for signature in note.signatures}

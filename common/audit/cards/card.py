@@ -1,0 +1,386 @@
+"""The privacy card: everything that somebody must know before they rely on an adapter's privacy.
+
+`registry` has the fields, by their own names, of the Differential Privacy Deployments Registry's
+top tier (registry.opendp.org, tier 3, schema of July 2026); `training` what decides how private
+the training was; `governance` who answers for it and where it can be checked.
+
+Invariants:
+    * No field may be blank: not missing, not null, not white space, not an empty list. What was not
+      done says so and why (`NotMeasured`, `Cosignatures.note`).
+    * Every fault is named by the path of its field, all of them at once.
+    * Maps by outlet have exactly the outlets that the card covers.
+    * The JSON Schema of these classes is `docs/privacy-card.schema.json`.
+
+An attack's result gets onto the card through a file `empirical.json` in the run folder, which holds
+one `Measured` (`Measured.model_validate_json`); only canary statistics, never readers' own.
+
+Example:
+    >>> parse({"format": "presspool-privacy-card/1", "statement": " "})
+    Traceback (most recent call last):
+    ...
+    presspool.common.base.errors.CardError: privacy card: 5 fields are blank or wrong:
+      expected something in every field
+      got      governance: missing; outlets_covered: missing; registry: missing; ...
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from presspool.common.base.errors import CardError
+
+FORMAT = "presspool-privacy-card/1"
+EMPIRICAL_FILE = "empirical.json"
+PACKAGES = (
+    "python",
+    "presspool",
+    "torch",
+    "transformers",
+    "peft",
+    "opacus",
+    "dp-accounting",
+    "flwr",
+)
+"""Whose versions a run's result states."""
+
+
+def _day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000, pattern=r"\S")
+]
+Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
+Day = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_day)
+]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Basic(_Part):
+    """Tier 1: what it is and whose."""
+
+    name: Text
+    data_curators: Texts
+    intended_use: Text
+    data_product_type: Literal["Machine learning model"]
+    data_product_region: Text
+    description: Text
+    publication_date: Day
+    data_product_sector: Text
+
+
+class DpVariant(_Part):
+    """Which differential privacy, over which data."""
+
+    variant_name: Literal["Approximate DP"]
+    data_domain: Text
+    unprotected_quantities: Text
+
+
+class Parameters(_Part):
+    """ε and δ of the run."""
+
+    epsilon: Bound
+    delta: Bound
+
+
+class PrivacyLoss(_Part):
+    """For whom, and how much."""
+
+    privacy_unit: Text
+    privacy_unit_details: Text
+    privacy_parameters: Parameters
+    privacy_parameters_details: Text
+
+
+class DeploymentModel(_Part):
+    """Who trusts whom, and how often something is released."""
+
+    model_name: Literal["Federated"]
+    model_name_details: Text
+    actors: Text
+    release_type: Literal["One release", "Many releases"]
+    release_type_details: Text
+    data_source_type: Literal["Static", "Dynamic"]
+    data_source_type_details: Text
+    access_type: Literal["Non-interactive"]
+    access_type_details: Text
+
+
+class Accounting(_Part):
+    """How losses add up."""
+
+    post_processing: Text
+    composition: Text
+
+
+class Implementation(_Part):
+    """How it was built, and why so."""
+
+    preprocessing_and_hyperparameter_tuning: Text
+    mechanisms: Text
+    justification: Text
+
+
+class Administrative(_Part):
+    """Where more is written, and by whom."""
+
+    sources: Text
+    notes: Text
+    registry_authors: Texts
+
+
+class Registry(_Part):
+    """The registry's own fields, under its own names."""
+
+    basic: Basic
+    dp_variant: DpVariant
+    privacy_loss: PrivacyLoss
+    deployment_model: DeploymentModel
+    accounting: Accounting
+    implementation: Implementation
+    administrative: Administrative
+
+
+class Training(_Part):
+    """What decides how private the training was.
+
+    Attributes:
+        clip: C by parameter group.
+        joint_sensitivity: √(ΣC²), which the noise is scaled to.
+        noise_multiplier: σ.
+        sampling_rate: q.
+        steps: T = rounds · local steps.
+        records_per_reader: k.
+        expected_batch: b by outlet, a public constant q·n.
+        collusion_threshold: how many other outlets may collude, with the coordinator, at most.
+        dropout_threshold: how many outlets may drop out, at most, before the claim is weaker.
+    """
+
+    accesses_covered: Text
+    accesses_excluded: Text
+    outputs_covered: Text
+    outputs_excluded: Text
+    adjacency: Text
+    clip: Annotated[dict[Text, Bound], Field(min_length=1)]
+    joint_sensitivity: Bound
+    noise_multiplier: Bound
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    rounds: Annotated[int, Field(ge=1)]
+    local_steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+    records_per_reader: Annotated[int, Field(ge=1)]
+    population: dict[Text, Annotated[int, Field(ge=1)]]
+    expected_batch: dict[Text, Bound]
+    sampling_assumed: Text
+    sampling_implemented: Text
+    accountant: Text
+    accountant_version: Text
+    random_generator: Text
+    noise_added_by: Text
+    collusion_threshold: Count
+    collusion_details: Text
+    dropout_threshold: Count
+    dropout_details: Text
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        joint = math.sqrt(sum(c * c for c in self.clip.values()))
+        if not math.isclose(joint, self.joint_sensitivity, rel_tol=1e-9):
+            raise ValueError("clip: every group, so that √(ΣC²) is joint_sensitivity")
+        if self.steps != self.rounds * self.local_steps:
+            raise ValueError("steps: rounds times local_steps")
+        return self
+
+
+class Checkpoint(_Part):
+    """The signed head that covers the run's entries."""
+
+    entries: Annotated[int, Field(ge=1)]
+    root: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Cosignatures(_Part):
+    """Who else signed that they saw the log."""
+
+    count: Count
+    by: dict[Text, Annotated[int, Field(ge=1)]]
+    note: Text
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.count != len(self.by):
+            raise ValueError("by: one witness for each of count")
+        return self
+
+
+class OutletGovernance(_Part):
+    """One outlet's ledger, as far as it concerns this adapter.
+
+    Attributes:
+        claim_epsilon: (with `claim_delta`) covers everything that the outlet ever released.
+        budget_used: share of the lifetime filter that is used.
+        budget_left: the rest.
+        runs_composed: runs under that claim so far.
+        ledger_index: entry of this run's reservation.
+        approved: by whom the outlet's people approved the run, or where that is written.
+    """
+
+    ledger: Text
+    ledger_index: Count
+    claim_epsilon: Bound
+    claim_delta: Bound
+    budget_used: Share
+    budget_left: Share
+    runs_composed: Annotated[int, Field(ge=1)]
+    checkpoint: Checkpoint
+    cosignatures: Cosignatures
+    approved: Text
+
+
+class Measured(_Part):
+    """An attack's lower bound on ε, with its interval.
+
+    Attributes:
+        contract: what was attacked; the adapter's own.
+        interval: lower and upper end at `confidence`; the lower end is the bound.
+        claimed: the ε that it was held against.
+        control: what the same attack found where no noise was added.
+    """
+
+    status: Literal["measured"]
+    contract: Sha256
+    attack: Text
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    interval: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(ge=0)]]
+    claimed: Bound
+    control: Text
+    sentence: Text
+
+
+class NotMeasured(_Part):
+    """No attack was run, and why."""
+
+    status: Literal["not measured"]
+    why: Text
+
+
+class Hashes(_Part):
+    """What exactly was used and made.
+
+    Attributes:
+        code: of the package that made this card, over its files in sorted order.
+    """
+
+    base_model: Sha256
+    tokenizer: Sha256
+    adapter: Sha256
+    code: Sha256
+    contract: Sha256
+
+
+class WorstCase(_Part):
+    """A reader of every outlet that the card covers; exact decimal sums."""
+
+    epsilon: Decimal
+    delta: Decimal
+
+
+class Governance(_Part):
+    """Who answers for it, and where it can be checked."""
+
+    approver: Text
+    retention: Text
+    erasure: Text
+    outlets: dict[Text, OutletGovernance]
+    reader_of_every_outlet: WorstCase
+    empirical_epsilon: Annotated[Measured | NotMeasured, Field(discriminator="status")]
+    hashes: Hashes
+    versions: Annotated[dict[Text, Text], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        missing = [name for name in PACKAGES if name not in self.versions]
+        if missing:
+            raise ValueError(f"versions.{missing[0]}: blank")
+        return self
+
+
+class Card(_Part):
+    """A whole card; see the module for its invariants."""
+
+    format: Literal["presspool-privacy-card/1"]
+    statement: Text
+    outlets_covered: Texts
+    registry: Registry
+    training: Training
+    governance: Governance
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        covered = set(self.outlets_covered)
+        for path, found in (
+            ("governance.outlets", self.governance.outlets),
+            ("training.population", self.training.population),
+            ("training.expected_batch", self.training.expected_batch),
+        ):
+            if found.keys() != covered:
+                missing = ", ".join(sorted(covered ^ found.keys()))
+                raise ValueError(f"{path}.{missing}: exactly the outlets that the card covers")
+        if self.governance.hashes.adapter not in self.statement:
+            raise ValueError("statement: names the adapter by its hash")
+        return self
+
+
+def parse(body: Mapping[str, Any]) -> Card:
+    """A card from JSON values.
+
+    Raises:
+        CardError: names every field that is blank or wrong.
+    """
+    try:
+        return Card.model_validate(dict(body))
+    except ValidationError as error:
+        raise _named(error) from None
+
+
+def _named(error: ValidationError) -> CardError:
+    faults = {}
+    for fault in error.errors(include_url=False):
+        path = [str(part) for part in fault["loc"] if part not in ("measured", "not measured")]
+        blank = fault["type"] == "missing" or fault["input"] in (None, "", (), [])
+        what = "blank" if blank else fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "missing":
+            what = "missing"
+        faults[".".join(path)] = what
+    return CardError(
+        f"{len(faults)} field{'s are' if len(faults) != 1 else ' is'} blank or wrong",
+        where="privacy card",
+        expected="something in every field",
+        fields=tuple(faults),
+        got="; ".join(f"{path}: {what}" if path else what for path, what in sorted(faults.items())),
+    )

@@ -1,0 +1,176 @@
+r"""The Hugging Face model card (README.md) that goes with a privacy card, and where both are put.
+
+Invariants:
+    * The front matter is YAML whose every value is a JSON string, list or number (YAML 1.2 holds
+      JSON), so no text of anybody's can add a key.
+    * No local path: a base model that is a folder goes by its hash.
+    * Both files are made before either is written, and a README.md that somebody wrote is kept.
+
+Source: the keys are those of the Hub's model card metadata.
+
+Example:
+    >>> front_matter({"license": "apache-2.0: x"})
+    '---\nlicense: "apache-2.0: x"\n---\n'
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from presspool.common.audit.cards.card import Card, Measured
+from presspool.common.audit.evidence.governance import CardFields
+from presspool.common.base.errors import CardError, FolderError
+from presspool.common.base.files import replace_file
+from presspool.common.base.numbers import bound
+from presspool.common.models.base_model import DEFAULT_ID
+
+CARD_FILE, README = "privacy_card.json", "README.md"
+MARK = "presspool-privacy-card"
+_PEFT_MARK = "[More Information Needed]"  # what PEFT writes, and nobody has touched
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def front_matter(values: Mapping[str, Any]) -> str:
+    """YAML front matter of these values."""
+    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
+    return f"---\n{''.join(lines)}---\n"
+
+
+def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str:
+    """The README.md of a card.
+
+    Args:
+        card: the privacy card.
+        said: the operator's fields; licence and language stand in the front matter.
+        base_model: the contract's id or folder of it.
+        rounds: rounds of the run.
+
+    Raises:
+        CardError: no licence or no language.
+    """
+    blank = tuple(f"[card] {key}" for key in ("license", "language") if not getattr(said, key))
+    if blank:
+        raise CardError(
+            "blank fields",
+            where="model card",
+            fields=blank,
+            got="; ".join(blank),
+            expected="something in every field",
+        )
+    hub = base_model == DEFAULT_ID or bool(
+        _HUB_ID.fullmatch(base_model) and not Path(base_model).exists()
+    )
+    front = {
+        "language": [said.language],
+        "license": said.license,
+        "library_name": "peft",
+        "pipeline_tag": "text-classification",
+        **({"base_model": base_model} if hub else {}),
+        "tags": ["differential-privacy", "federated-learning", "lora", MARK],
+        "model_name": card.registry.basic.name,
+    }
+    return front_matter(front) + _body(card, base_model if hub else None, rounds)
+
+
+def _body(card: Card, base: str | None, rounds: int) -> str:
+    basic, governance, training = card.registry.basic, card.governance, card.training
+    hashes, reader = governance.hashes, governance.reader_of_every_outlet
+    lines = [
+        f"# {_plain(basic.name)}",
+        "",
+        _plain(basic.description),
+        "",
+        f"**{_plain(card.statement)}**",
+        "",
+        "## Intended use",
+        "",
+        _plain(basic.intended_use),
+        "",
+        "## Privacy",
+        "",
+        "| | |",
+        "| --- | --- |",
+        *(
+            f"| {what} | {_plain(value)} |"
+            for what, value in (
+                ("Unit", card.registry.privacy_loss.privacy_unit),
+                (
+                    "ε, δ of this run",
+                    f"{bound(card.registry.privacy_loss.privacy_parameters.epsilon)}, "
+                    f"{bound(card.registry.privacy_loss.privacy_parameters.delta)}",
+                ),
+                (
+                    "ε, δ of a reader of every outlet",
+                    f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}",
+                ),
+                ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
+                ("Sampling rate q", f"{training.sampling_rate:g}"),
+                ("Steps", f"{training.steps:,} in {rounds} rounds"),
+                ("Clip norms", ", ".join(f"{k} {v:g}" for k, v in training.clip.items())),
+                ("Noise added by", training.noise_added_by),
+                ("Accountant", f"{training.accountant} {training.accountant_version}"),
+                ("Measured by attack", _empirical(card)),
+            )
+        ),
+        "",
+        "| outlet | ledger | entry | budget used | claim (ε, δ) |",
+        "| --- | --- | ---: | ---: | --- |",
+        *(
+            f"| {_plain(name)} | {_plain(o.ledger)} | {o.ledger_index} "
+            f"| {100 * o.budget_used:.1f}% | ({o.claim_epsilon:g}, {bound(o.claim_delta)}) |"
+            for name, o in governance.outlets.items()
+        ),
+        "",
+        f"All fields, with what is covered and excluded, are in [{CARD_FILE}]({CARD_FILE}).",
+        "",
+        "## Provenance",
+        "",
+        f"- Base model: {base or 'a local copy'}, weights `{hashes.base_model}`",
+        f"- Adapter: `{hashes.adapter}`",
+        f"- Contract: `{hashes.contract}`",
+        f"- Code that made this card: `{hashes.code}`",
+        f"- Approved by: {_plain(governance.approver)}",
+        f"- Retention: {_plain(governance.retention)}",
+        f"- Erasure: {_plain(governance.erasure)}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _empirical(card: Card) -> str:
+    found = card.governance.empirical_epsilon
+    return found.sentence if isinstance(found, Measured) else f"not measured: {found.why}"
+
+
+def _plain(text: str) -> str:
+    """Foreign text as Markdown text: one paragraph, no markup, no HTML."""
+    escaped = html.escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\\`*_{}\[\]#|!~])", r"\\\1", escaped)
+
+
+def write(adapter: Path, card: Card, readme: str) -> None:
+    """Put both files beside the adapter; the card last, so that it never stands alone.
+
+    Raises:
+        FolderError: a README.md that somebody wrote is there.
+        StorageError: the disk refuses.
+    """
+    there = adapter / README
+    if there.exists():
+        text = there.read_text(encoding="utf-8", errors="replace")
+        if MARK not in text and _PEFT_MARK not in text:
+            raise FolderError(
+                "somebody wrote this file",
+                where=str(there),
+                expected="none, PEFT's own or an earlier card",
+                advice="move it away; the card writes its own",
+            )
+    body = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    replace_file(there, readme.encode())
+    replace_file(adapter / CARD_FILE, body.encode())

@@ -1,0 +1,1 @@
+"""`presspool audit …`: what a compliance team types."""

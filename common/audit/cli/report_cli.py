@@ -1,0 +1,175 @@
+"""`presspool audit report`, `card` and `fields`: what a data-protection officer opens and signs.
+
+Invariant: what is written is written whole or not at all, and never over a file that is there.
+
+Example: `presspool audit report outlet.export runs/first --output report.html`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.base.console import err, out, print_json, start_logging
+
+if TYPE_CHECKING:
+    from presspool.common.audit.pages.report_json import Document
+
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Ledger exports, ledgers, outlets' homes and run folders, in any order.",
+        show_default=False,
+    ),
+]
+FieldsFile = Annotated[
+    Path | None,
+    typer.Option("--fields", help="The operator's own words; `presspool audit fields` makes one."),
+]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key",
+        metavar="KEY",
+        help="A ledger's first verifier key, got from its outlet; repeatable.",
+    ),
+]
+Heads = Annotated[
+    list[Path] | None,
+    typer.Option("--head", help="A checkpoint of a ledger that somebody kept; repeatable."),
+]
+
+
+class Format(StrEnum):
+    """What a report is written as."""
+
+    HTML = "html"
+    PDF = "pdf"
+    JSON = "json"
+
+
+def report(
+    sources: Sources,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.HTML,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="New file to write; standard output if not given."),
+    ] = None,
+    fields: FieldsFile = None,
+    key: Keys = None,
+    head: Heads = None,
+) -> None:
+    """Report what was spent of the readers' privacy, by whom, and what still fits.
+
+    Example: presspool audit report outlet.export runs/first --output report.html
+    """
+    from presspool.common.audit.evidence import audit_console, governance
+    from presspool.common.audit.evidence import sources as reader
+    from presspool.common.audit.pages.report_json import document
+    from presspool.common.base.errors import InputError
+
+    start_logging(quiet=output is None)
+    if form is Format.PDF and output is None:
+        raise InputError("a PDF needs a file", where="--output", advice="--output report.pdf")
+    if output is not None:
+        audit_console.require_new(output, "--output")
+    said = governance.read(fields)
+    brought = reader.Brought(
+        keys=tuple(map(audit_console.ledger_key, key or [])),
+        heads=tuple(map(audit_console.kept_head, head or [])),
+    )
+    with audit_console.percents("reading") as moved:
+        evidence = reader.read(sources, brought=brought, moved=moved)
+    _write(document(evidence, said), form, output)
+
+
+def _write(body: Document, form: Format, output: Path | None) -> None:
+    import json
+
+    from presspool.common.audit.pages import report_page
+    from presspool.common.base.files import replace_file
+
+    if form is Format.JSON:
+        text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        text = report_page.render(body)
+    data = report_page.pdf(text) if form is Format.PDF else text.encode()
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    replace_file(output, data)
+    err.print(f"wrote {output}", markup=False, soft_wrap=True)
+
+
+def card(
+    adapter: Annotated[
+        Path, typer.Argument(help="A run folder, or the adapter folder in it.", show_default=False)
+    ],
+    ledger: Annotated[
+        list[Path] | None,
+        typer.Option(help="An outlet's ledger export, ledger or home; repeatable."),
+    ] = None,
+    outlet: Annotated[
+        list[str] | None,
+        typer.Option(help="An outlet that the card speaks for; repeatable; all if not given."),
+    ] = None,
+    fields: FieldsFile = None,
+    key: Keys = None,
+    head: Heads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
+) -> None:
+    """Write the privacy card and the model card of an adapter; a blank field is refused.
+
+    Example: presspool audit card runs/first --ledger outlet.export --fields fields.toml
+    """
+    from presspool.common.audit.cards import card_making, model_card
+    from presspool.common.audit.evidence import audit_console, governance
+    from presspool.common.audit.evidence import sources as reader
+
+    start_logging(quiet=as_json)
+    run = reader.read_run(adapter.resolve().parent if _is_adapter(adapter) else adapter)
+    said = governance.read(fields)
+    brought = reader.Brought(
+        keys=tuple(map(audit_console.ledger_key, key or [])),
+        heads=tuple(map(audit_console.kept_head, head or [])),
+    )
+    with audit_console.percents("reading") as moved:
+        ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
+    made = card_making.make(run, ledgers, said, covers=outlet or [])
+    contract = run.contract
+    readme = model_card.render(
+        made, said.card, base_model=contract.model.id, rounds=contract.federation.rounds
+    )
+    model_card.write(run.path / "adapter", made, readme)
+    if as_json:
+        print_json(made.model_dump(mode="json"))
+    else:
+        out.print(made.statement, markup=False, soft_wrap=True)
+        for name in (model_card.CARD_FILE, model_card.README):
+            err.print(f"wrote {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+
+
+def _is_adapter(path: Path) -> bool:
+    from presspool.common.runs.results import RESULT_FILE
+
+    return path.name == "adapter" and not (path / RESULT_FILE).exists()
+
+
+def fields(
+    output: Annotated[Path, typer.Option("--output", help="New file to write.")] = Path(
+        "fields.toml"
+    ),
+) -> None:
+    """Write a file to fill in: what no log can know, for reports and cards.
+
+    Example: presspool audit fields --output fields.toml
+    """
+    from presspool.common.audit.evidence import audit_console, governance
+    from presspool.common.base.files import replace_file
+
+    audit_console.require_new(output, "--output")
+    replace_file(output, governance.template().encode())
+    out.print(f"wrote {output}", markup=False, soft_wrap=True)

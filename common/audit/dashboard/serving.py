@@ -1,0 +1,177 @@
+"""Opens a port for the pages: plain on the loopback address, or with TLS for a coordinator.
+
+Invariants:
+    * Without TLS the port is at 127.0.0.1 and nowhere else.
+    * The port is taken before anything is said, so a used one is an error and not a log line.
+    * Few connections, short waits, small headers: nobody's slowness keeps others out for long.
+
+Example: `with Serving(create_app(desk, hosts=hosts), free_port(8900)) as port: …`.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from presspool.common.base.errors import InputError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+CONNECTIONS = 64
+IDLE_SECONDS = 5
+LOOPBACK = "127.0.0.1"
+Admit = Callable[[bytes], bool]
+"""Whether a client with this certificate (DER) may look."""
+
+
+def taken(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one.
+
+    Raises:
+        InputError: somebody else does, or it is no address of this machine.
+    """
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+        found.listen(CONNECTIONS)
+    except OSError as error:
+        found.close()
+        raise InputError(
+            "cannot listen",
+            where=f"{host}:{port}",
+            got=error.strerror,
+            expected="an address of this machine, and a free port",
+            advice="choose another port",
+        ) from None
+    return found
+
+
+def names(port: int, *hosts: str) -> frozenset[str]:
+    """What a browser may call this port."""
+    return frozenset(f"{f'[{host}]' if ':' in host else host}:{port}".lower() for host in hosts)
+
+
+class Serving:
+    """Serves an application from a thread of its own, for as long as the block lasts.
+
+    Args:
+        app: the application.
+        listener: from `taken`.
+        tls: how connections are secured; None for none.
+        admit: asked for each connection; with TLS only.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        tls: ssl.SSLContext | None = None,
+        admit: Admit | None = None,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            ws="none",
+            http=_Admitting if admit else _Prompt,
+            loop="asyncio",
+            limit_concurrency=CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=2,
+            h11_max_incomplete_event_size=16 << 10,
+        )
+        config.load()
+        if tls is not None:
+            config.ssl = tls
+        config.admit = admit  # type: ignore[attr-defined]  # read by `_Admitting`
+        self._server, self._listener = uvicorn.Server(config), listener
+        self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened at."""
+        number: int = self._listener.getsockname()[1]
+        return number
+
+    def wait(self) -> None:
+        """Until the server ends, or a signal does."""
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._listener.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._listener])
+
+
+class _Prompt(H11Protocol):
+    """One connection that is closed where no whole request comes in time.
+
+    The server's own clock runs between requests only, so that headers sent by drops, or none at
+    all, would keep a place for ever.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Start the clock."""
+        super().connection_made(transport)
+        self._tick(None)
+
+    def _tick(self, answered: object) -> None:
+        """Close the connection where, since the last tick, nothing was asked or answered."""
+        if self.transport.is_closing():
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and answered == (self.cycle,):
+            self.transport.abort()
+            return
+        self.loop.call_later(IDLE_SECONDS, self._tick, (self.cycle,) if idle else None)
+
+
+class _Admitting(_Prompt):
+    """One connection whose certificate is looked at before a byte of a request is read."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Close the connection of a certificate that may not look."""
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls else None
+        admit: Admit = self.config.admit  # type: ignore[attr-defined]
+        if certificate is None or not admit(certificate):
+            transport.abort()
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also of connections that were never let in."""
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Nothing is read of a connection that was not let in."""
+        if self.transport is not None:
+            super().data_received(data)

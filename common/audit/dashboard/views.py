@@ -1,0 +1,359 @@
+"""What each page says, as plain values; the templates only place them.
+
+Numbers of ledgers come from `audit.document`, those of runs from their results. A value's path in
+these documents is what the page writes into `data-of`, so that a test can look it up in the source:
+`outlets.I.…` and `worst_case.…` as in `presspool audit report --format json` and for one run,
+`results.RUN.…` in that run's `result.json`, `entries.…` in a ledger's entry, `cards.…` in a card.
+
+Invariants:
+    * A page's cost does not grow with a ledger: lists are cut to the newest, the rest is paged.
+    * What is not there raises `NotThereError`, never an empty page.
+
+Example:
+    >>> key("example.org/outlet"), origin("example.org~outlet")
+    ('example.org~outlet', 'example.org/outlet')
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from presspool.common.accounting import events
+from presspool.common.audit.cards import card as cards
+from presspool.common.audit.dashboard.alerts import alerts
+from presspool.common.audit.dashboard.followed_ledgers import Proven
+from presspool.common.audit.dashboard.snapshot import PoolRun, Snapshot
+from presspool.common.audit.evidence.evidence import RunReading, WorstCase
+from presspool.common.audit.evidence.ledger_view import OutletReading
+from presspool.common.audit.pages import report_page as audit_page
+from presspool.common.audit.pages import run_report
+from presspool.common.audit.pages.report_json import Document, outlet_document, sentence
+from presspool.common.base.errors import CardError, EvidenceError, PressPoolError
+from presspool.common.base.numbers import bound
+from presspool.common.transparency import merkle
+
+NEWEST = 20  # runs and refusals of a list that is cut
+ENTRIES = 50  # a page
+
+
+class NotThereError(PressPoolError):
+    """No such page; says what there is instead."""
+
+
+def key(name: str) -> str:
+    """An origin as one part of a path; "~" stands in no origin."""
+    return name.replace("/", "~")
+
+
+def origin(part: str) -> str:
+    """The origin of a part of a path."""
+    return part.replace("~", "/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLine:
+    """A run in a list.
+
+    Attributes:
+        digest: of its contract.
+        folder: its folder's reading; None before its first round.
+        pool: what the coordinator says of it.
+    """
+
+    digest: str
+    name: str
+    state: str
+    folder: RunReading | None
+    pool: PoolRun | None
+
+    @property
+    def live(self) -> bool:
+        """Whether it goes on."""
+        return self.state in ("queued", "running")
+
+
+def run_lines(look: Snapshot) -> list[RunLine]:
+    """All runs, those that go on first, then the newest of the coordinator's, then by name."""
+    pool = {run.contract: run for run in (look.pool.runs if look.pool else ())}
+    folders = {run.contract.digest: run for run in look.evidence.runs}
+    lines = [
+        RunLine(
+            digest=digest,
+            folder=folders.get(digest),
+            pool=pool.get(digest),
+            name=pool[digest].name if digest in pool else folders[digest].contract.name,
+            state=pool[digest].state if digest in pool else folders[digest].result.status,
+        )
+        for digest in (*reversed(pool), *(d for d in folders if d not in pool))
+    ]
+    return sorted(lines, key=lambda line: not line.live)
+
+
+def overview(look: Snapshot) -> dict[str, Any]:
+    """The first page."""
+    found = alerts(look)
+    claims = look.evidence.claims
+    return {
+        "outlets": [_short_outlet(outlet) for outlet in look.evidence.outlets],
+        "runs": run_lines(look),
+        "found": found,
+        "claims": None if claims is None else {"epsilon": str(claims[0]), "delta": str(claims[1])},
+        "live": any(line.live for line in run_lines(look)),
+    }
+
+
+def outlet(look: Snapshot, part: str) -> dict[str, Any]:
+    """One outlet: its budget over time, its runs and refusals."""
+    at, reading = _reading(look, part)
+    body = outlet_document(reading, newest=NEWEST)
+    return {
+        "at": f"outlets.{at}.",
+        "outlet": body,
+        "panel": audit_page.budget_panel(body),
+        "sentence": sentence(reading),
+        "first_run": max(0, len(reading.runs) - NEWEST),
+        "all_runs": len(reading.runs),
+        "first_refusal": max(0, len(reading.refusals) - NEWEST),
+        "all_refusals": len(reading.refusals),
+        "found": [a for a in alerts(look) if a.origin == reading.origin],
+        "live": False,
+        "names": {r.contract.digest: r.contract.name for r in look.evidence.runs},
+    }
+
+
+def ledger(look: Snapshot, part: str, page: int) -> dict[str, Any]:
+    """A page of a ledger's entries, the newest first.
+
+    Args:
+        look: the snapshot.
+        part: the origin as part of a path.
+        page: 1 for the newest.
+    """
+    _, reading = _reading(look, part)
+    pages = max(1, -(-reading.entries // ENTRIES))
+    if page > pages:
+        raise NotThereError("no such page", expected=f"1 to {pages}", got=page)
+    stop = reading.entries - (page - 1) * ENTRIES
+    start = max(0, stop - ENTRIES)
+    bodies = look.ledgers[reading.origin].bodies(start, stop)
+    runs = {found.reservation: found.run for found in reading.runs}
+    rows = [_row(index, body, runs) for index, body in enumerate(bodies, start)]
+    return {"outlet": reading, "rows": rows[::-1], "page": page, "pages": pages, "live": False}
+
+
+def entry(look: Snapshot, part: str, index: int) -> dict[str, Any]:
+    """One entry with its proof."""
+    _, reading = _reading(look, part)
+    proven = prove(look, part, index)
+    body = json.loads(proven.body)
+    return {
+        "outlet": reading,
+        "proven": proven,
+        "kind": body["kind"],
+        "fields": [
+            (name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
+            for name, value in body.items()
+        ],
+        "words": _words(body),
+        "steps": _steps(proven),
+        "run": body.get("run") if any(r.run == body.get("run") for r in reading.runs) else None,
+        "last": reading.entries - 1,
+        "live": False,
+    }
+
+
+def prove(look: Snapshot, part: str, index: int) -> Proven:
+    """An entry with its proof."""
+    _, reading = _reading(look, part)
+    try:
+        return look.ledgers[reading.origin].prove(index)
+    except EvidenceError as error:
+        if 0 <= index < reading.entries:
+            raise
+        raise NotThereError("no such entry", expected=error.expected, got=index) from None
+
+
+def run(look: Snapshot, digest: str) -> dict[str, Any]:
+    """A run: rounds, accuracy, bytes, who took part, refusals, and what it costs."""
+    line = next((line for line in run_lines(look) if line.digest == digest), None)
+    kept = [
+        _kept(at, outlet, index)
+        for at, outlet in enumerate(look.evidence.outlets)
+        for index, found in enumerate(outlet.runs)
+        if found.run == digest
+    ]
+    if line is None and not kept:
+        raise NotThereError("no such run", got=digest)
+    result = line.folder.result if line and line.folder else None
+    case = look.evidence.worst_case(digest)
+    return {
+        "digest": digest,
+        "line": line,
+        "result": result,
+        "contract": line.folder.contract if line and line.folder else None,
+        "accuracy": run_report.accuracy_panel(result) if result else None,
+        "traffic": run_report.traffic_panel(result) if result else None,
+        "kept": kept,
+        "worst": _worst(case),
+        "adapter": line.folder.adapter if line and line.folder else None,
+        "live": bool(line and line.live),
+    }
+
+
+def adapter(look: Snapshot, sha: str) -> dict[str, Any]:
+    """An adapter: statement, card, lineage."""
+    found = next((run for run in look.evidence.runs if run.adapter == sha), None)
+    if found is None:
+        raise NotThereError("no such adapter", got=sha)
+    card, fault = _card(look.cards.get(sha), sha)
+    lines = [line for line in look.evidence.lineage if line.run == found.contract.digest]
+    return {
+        "sha": sha,
+        "run": found,
+        "result": found.result,
+        "card": card,
+        "fault": fault,
+        "lineage": lines,
+        "worst": _worst(look.evidence.worst_case(found.contract.digest)),
+        "sections": [] if card is None else _sections(card),
+        "live": False,
+    }
+
+
+def alert_page(look: Snapshot) -> dict[str, Any]:
+    """Everything that somebody should look at."""
+    return {"found": alerts(look), "live": any(line.live for line in run_lines(look))}
+
+
+def adapters(look: Snapshot) -> list[RunReading]:
+    """Runs that have released an adapter."""
+    return [run for run in look.evidence.runs if run.adapter is not None]
+
+
+def _reading(look: Snapshot, part: str) -> tuple[int, OutletReading]:
+    name = origin(part)
+    for at, found in enumerate(look.evidence.outlets):
+        if found.origin == name:
+            return at, found
+    known = ", ".join(outlet.origin for outlet in look.evidence.outlets) or "no ledger"
+    raise NotThereError("no such ledger", expected=known, got=name)
+
+
+def _short_outlet(reading: OutletReading) -> Document:
+    return {**outlet_document(reading, newest=1), "all_runs": len(reading.runs)}
+
+
+def _row(index: int, body: bytes, runs: Mapping[str, str]) -> Document:
+    """An entry in a line; an entry about a reservation is about its run."""
+    said = json.loads(body)
+    run = said.get("run", runs.get(said.get("reservation", "")))
+    return {
+        "seq": index,
+        "day": said["day"],
+        "kind": said["kind"],
+        "run": run,
+        "words": _words(said),
+    }
+
+
+def _words(said: Mapping[str, Any]) -> str:
+    """What an entry says, in a few words; its numbers as they stand in it."""
+    nats = f"{said['charge'] * events.UNIT:.6f} nats" if "charge" in said else ""
+    match said["kind"]:
+        case "opened":
+            return (
+                f"{said['unit']} level, order {said['order']}, ε ≤ {said['epsilon_max']:g}, "
+                f"δ = {bound(said['delta'])}"
+            )
+        case "policy-changed":
+            return f"lifetime cap ε ≤ {said['epsilon_max']:g} from here on"
+        case "reserve":
+            return f"{nats} in {said['period']}"
+        case "release-intent":
+            return f"round {said['round']}, {said['steps']:,} steps so far"
+        case "settle":
+            return "the run is over; what it charged stays charged"
+        case "give-back":
+            return f"{said['kept']:,} steps stay charged, {nats}"
+        case "adapter-received":
+            return f"round {said['round']}"
+        case "refusal":
+            return str(said["reason"])
+        case "period-closed":
+            return f"{said['period']}, {nats}"
+    return ""
+
+
+def _steps(proven: Proven) -> list[Document]:
+    """The way from leaf to root: each sibling, its side, and what both make."""
+    value, steps = proven.leaf, []
+    for sibling, left in zip(proven.hashes, _left(proven.index, proven.size), strict=True):
+        value = merkle.node_hash(sibling, value) if left else merkle.node_hash(value, sibling)
+        steps.append(
+            {"sibling": sibling.hex(), "side": "left" if left else "right", "makes": value.hex()}
+        )
+    return steps
+
+
+def _left(index: int, size: int) -> list[bool]:
+    """Whether each sibling of a leaf's path stands to the left; the lowest first."""
+    sides, low, high = [], 0, size
+    while high - low > 1:
+        middle = low + (1 << ((high - low - 1).bit_length() - 1))
+        sides.append(index >= middle)
+        low, high = (middle, high) if index >= middle else (low, middle)
+    return sides[::-1]
+
+
+def _kept(at: int, outlet: OutletReading, index: int) -> Document:
+    """A run as one ledger has it."""
+    alone = replace(outlet, runs=(outlet.runs[index],), refusals=(), points=())
+    return {
+        "origin": outlet.origin,
+        "at": f"outlets.{at}.runs.{index}.",
+        **outlet_document(alone)["runs"][0],
+    }
+
+
+def _worst(case: WorstCase) -> Document:
+    return {
+        "complete": case.complete,
+        "parts": case.parts,
+        "unnamed": case.unnamed,
+        "epsilon": None if case.epsilon is None else str(case.epsilon),
+        "delta": None if case.delta is None else str(case.delta),
+    }
+
+
+def _card(text: bytes | None, sha: str) -> tuple[Document | None, str]:
+    if text is None:
+        return None, ""
+    try:
+        made = cards.parse(json.loads(text)).model_dump(mode="json")
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None, "The card’s file is not JSON."
+    except CardError as error:
+        return None, str(error)
+    if made["governance"]["hashes"]["adapter"] != f"sha256:{sha}":
+        return None, "The card beside this adapter is another adapter’s."
+    return made, ""
+
+
+def _sections(card: Document) -> list[tuple[str, list[tuple[str, str, Any]]]]:
+    """Each part of a card with its fields, flat: path, name, value."""
+    return [
+        (name, list(_flat(card[name], f"{name}.")))
+        for name in ("registry", "training", "governance")
+    ]
+
+
+def _flat(value: Any, path: str) -> Any:
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _flat(inner, f"{path}{name}.")
+        else:
+            shown = "; ".join(map(str, inner)) if isinstance(inner, list) else inner
+            yield f"{path}{name}", f"{path}{name}".partition(".")[2], shown

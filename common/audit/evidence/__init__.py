@@ -1,0 +1,1 @@
+"""Evidence from ledgers and run folders, read into one frozen model."""

@@ -1,0 +1,1 @@
+"""What is shown of evidence and results: reports, comparison, charts, and their templates."""

@@ -1,0 +1,106 @@
+"""Files that are replaced as a whole or not at all, and folders that are their owner's alone.
+
+Example:
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "state"
+    >>> replace_file(path, b"round 1").read_bytes()
+    b'round 1'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from presspool.common.base.errors import StorageError
+
+
+def replace_file(path: Path, content: bytes) -> Path:
+    """Write `content` to `path` as `replacing` does."""
+    with replacing(path) as stream:
+        stream.write(content)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Write `path` so that a reader or a crash sees the old file or the whole new one.
+
+    A sibling is written and fsynced, then renamed over `path`, then the folder is fsynced. If the
+    block raises, what was at `path` is unchanged.
+
+    Args:
+        path: the file.
+        private: let nobody but its owner read it, not even while it is written.
+
+    Yields:
+        The sibling, open for writing.
+
+    Raises:
+        StorageError: the disk is full or refuses; what was at `path` is unchanged.
+    """
+    draft = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is overwritten
+    try:
+        if private:
+            draft.unlink(missing_ok=True)  # what a crash left may be open to others
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with os.fdopen(os.open(draft, flags, 0o600 if private else 0o666), "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        if not isinstance(error, OSError):
+            raise  # Ctrl-C, say: no draft is left behind then either
+        raise StorageError(
+            "cannot write",
+            where=str(path),
+            got=error.strerror,
+            advice="make room, or fix path or permissions; a stopped run goes on with --resume",
+        ) from None
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner may look into, where it is not there.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            "cannot make a folder",
+            where=str(path),
+            got=error.strerror,
+            advice="make room or fix the permissions",
+        ) from None
+    return path
+
+
+def move_over(draft: Path, path: Path) -> None:
+    """Put a finished file of the same file system in the place of `path`, durably and at once.
+
+    Raises:
+        OSError: the disk refuses; what was at `path` is unchanged.
+    """
+    with draft.open("rb") as stream:
+        os.fsync(stream.fileno())
+    draft.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; some file systems cannot sync a folder, which is no error."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

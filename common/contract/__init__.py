@@ -1,0 +1,1 @@
+"""The run contract and the privacy plan that follows from it."""

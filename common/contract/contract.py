@@ -1,0 +1,212 @@
+"""The run contract: data, never code, that says everything a run may do to an outlet's readers.
+
+A contract is written as the body of `run.toml`, *frozen* once by the coordinator (noise solved,
+weight and tokenizer hashes filled in) and from then on known by the sha256 of its canonical JSON.
+Outlets receive that JSON, check the digest and recompute every number they care about.
+
+Invariants:
+    * Unknown keys are errors; the nearest known key is suggested.
+    * A frozen contract always carries `noise_multiplier`; ε is what that σ costs, never an input.
+    * `seed` drives public initialisation only: noise and sampling never come from it.
+    * Equal contracts have equal bytes, so one digest names one contract on every machine.
+
+Example:
+    >>> contract = parse_contract(json.loads(EXAMPLE))
+    >>> contract.plan.steps, contract.digest[:15]
+    (12, 'sha256:924e02db')
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from presspool.common.base.canonical_json import canonical
+from presspool.common.base.errors import ContractError
+from presspool.common.base.validation import validate
+from presspool.common.contract.contract_schema import (
+    Adapter,
+    Federation,
+    Model,
+    Name,
+    Optimizer,
+    Privacy,
+    Server,
+    Table,
+    Task,
+)
+from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
+
+
+class Contract(Table):
+    """A validated contract; see the module for its invariants.
+
+    Attributes:
+        outlets: outlet name to declared population: readers, or records where
+            `privacy.unit = "record"`. Public, nominal, never measured during a run.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    model: Model = Model()
+    task: Task
+    adapter: Adapter = Adapter()
+    federation: Federation
+    outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    privacy: Privacy
+    optimizer: Optimizer
+    server: Server = Server()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Contract:
+        if self.federation.quorum > len(self.outlets):
+            raise ValueError(
+                f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
+                f"{len(self.outlets)}: lower the quorum or add outlets"
+            )
+        if self.adapter.aggregation == "head":
+            for key, grouped in (
+                ("privacy.clip", self.privacy.clip),
+                ("optimizer.learning_rate", self.optimizer.learning_rate),
+                ("server.learning_rate", self.server.learning_rate),
+            ):
+                if set(grouped) != {"all"}:
+                    raise ValueError(f"{key}: where only the head trains, give one number")
+        largest = max(self.outlets, key=self.outlets.__getitem__)
+        if self.privacy.delta >= 1 / self.outlets[largest]:
+            raise ValueError(
+                f"privacy.delta is {self.privacy.delta:g}, but must be below 1/population "
+                f"({1 / self.outlets[largest]:.3g} for {largest}): at that size δ would allow "
+                "publishing a random reader; lower delta"
+            )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether σ and both hashes are filled in."""
+        return None not in (
+            self.privacy.noise_multiplier,
+            self.model.weights,
+            self.model.tokenizer,
+        )
+
+    @property
+    def steps(self) -> int:
+        """T: private steps over the whole run."""
+        return self.federation.rounds * self.federation.local_steps
+
+    @property
+    def plan(self) -> PrivacyPlan:
+        """The privacy plan of this contract.
+
+        Raises:
+            ContractError: σ is not filled in yet.
+        """
+        p = self.privacy
+        if p.noise_multiplier is None:
+            raise ContractError("the contract is not frozen: noise_multiplier is missing")
+        return PrivacyPlan(
+            unit=p.unit,
+            noise_multiplier=p.noise_multiplier,
+            clip=p.clip,
+            delta=p.delta,
+            sampling_rate=p.sampling_rate,
+            records_per_reader=p.records_per_reader,
+            steps=self.steps,
+        )
+
+    def weights(self) -> dict[str, float]:
+        """Aggregation weight of each outlet: its declared share of all readers."""
+        total = sum(self.outlets.values())
+        return {name: population / total for name, population in self.outlets.items()}
+
+    def body(self) -> dict[str, Any]:
+        """The contract as JSON values."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def canonical(self) -> bytes:
+        """The contract's bytes: canonical JSON."""
+        return canonical(self.body())
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the hash of `canonical()`."""
+        return "sha256:" + hashlib.sha256(self.canonical()).hexdigest()
+
+    def with_noise(self) -> Contract:
+        """This contract with σ solved from ε (or kept where it is given).
+
+        Raises:
+            ContractError: ε and σ are both given and σ costs more than ε.
+        """
+        p = self.privacy
+        if p.noise_multiplier is None:
+            assert p.epsilon is not None  # Privacy demands one of the two
+            sigma = solve_noise(
+                epsilon=p.epsilon, delta=p.delta, sampling_rate=p.sampling_rate, steps=self.steps
+            )
+            return self.replace(privacy={"noise_multiplier": sigma})
+        if p.epsilon is not None and self.plan.epsilon() > p.epsilon:
+            raise ContractError(
+                "epsilon and noise_multiplier contradict each other",
+                where="[privacy]",
+                expected=f"a σ that costs ε <= {p.epsilon:g}",
+                got=f"σ = {p.noise_multiplier:g}, which costs ε = {self.plan.epsilon():.3f}",
+                advice="drop one of the two",
+            )
+        return self
+
+    def replace(self, **changes: Mapping[str, Any] | Any) -> Contract:
+        """A validated copy; a mapping changes keys of a table, anything else replaces it."""
+        body = self.model_dump(by_alias=True)
+        for key, value in changes.items():
+            merge = isinstance(value, Mapping) and key != "outlets"
+            body[key] = {**body[key], **value} if merge else value
+        return parse_contract(body)
+
+
+def parse_contract(body: Mapping[str, Any], *, where: str = "contract") -> Contract:
+    """Validate a contract body (JSON or TOML values).
+
+    Args:
+        body: the contract's tables.
+        where: the file it came from, for messages.
+
+    Raises:
+        ContractError: names table, key, expected and got; for an unknown key the nearest known.
+    """
+    return validate(Contract, body, where=where)
+
+
+def read_canonical(text: bytes | str, *, digest: str) -> Contract:
+    """The contract that a coordinator sent as canonical JSON, verified against its digest.
+
+    Raises:
+        ContractError: not a contract, not frozen, or not the one with this digest.
+    """
+    try:
+        body = json.loads(text)
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
+    except (ValueError, RecursionError) as error:
+        raise ContractError("not JSON", where="contract", got=str(error)) from None
+    if not isinstance(body, dict):
+        raise ContractError("contract", expected="a JSON object", got=type(body).__name__)
+    contract = parse_contract(body)
+    if contract.digest != digest:
+        raise ContractError("contract digest", expected=digest, got=contract.digest)
+    if not contract.frozen:
+        raise ContractError("contract", expected="a frozen contract", got="missing σ or hashes")
+    return contract
+
+
+EXAMPLE = """{
+  "name": "example", "task": {"labels": ["world", "sport"]},
+  "federation": {"rounds": 3, "local_steps": 4, "quorum": 1}, "outlets": {"daily-bugle": 1000},
+  "privacy": {"noise_multiplier": 1.2, "clip": 1.0, "sampling_rate": 0.15},
+  "optimizer": {"learning_rate": 1.0}
+}"""

@@ -1,0 +1,215 @@
+"""The tables of a run contract, one class each; `contract` beside this file puts them together.
+
+Invariants:
+    * A table is frozen, and an unknown key in it is an error.
+    * What a table says alone is checked here; what two tables say together, in the contract.
+
+Example:
+    >>> Federation(rounds=3, local_steps=4).quorum
+    1
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
+
+from presspool.common.contract.schedule import Schedule
+
+GROUPS = ("adapter", "head")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+def _grouped(value: object) -> object:
+    """A bare number stands for all trainable parameters together."""
+    return (
+        {"all": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+    )
+
+
+def _whole_groups(value: dict[str, float]) -> dict[str, float]:
+    if set(value) not in ({"all"}, set(GROUPS)):
+        raise ValueError("one number, or { adapter = …, head = … }")
+    return value
+
+
+def _epsilon_in(value: object) -> object:
+    return math.inf if value == "inf" else value
+
+
+def _epsilon_out(value: float | None) -> float | str | None:
+    return "inf" if value is not None and math.isinf(value) else value
+
+
+Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
+Epsilon = Annotated[
+    float | None,
+    Field(gt=0),
+    BeforeValidator(_epsilon_in),
+    PlainSerializer(_epsilon_out, when_used="json"),
+]
+
+
+class Table(BaseModel):
+    """A table that knows all its keys and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
+
+
+class Model(Table):
+    """The frozen base model that every outlet must have.
+
+    Attributes:
+        id: hub id or folder.
+        weights: sha256 of the weights (see `presspool.common.models.base_model`).
+        tokenizer: sha256 of the tokenizer's files.
+    """
+
+    id: str = "sentence-transformers/all-MiniLM-L6-v2"
+    weights: Sha256 | None = None
+    tokenizer: Sha256 | None = None
+
+
+class Task(Table):
+    """What is learned.
+
+    Attributes:
+        kind: "classification" of one text into one label.
+        labels: public label names, in order.
+        max_length: tokens a record is truncated to.
+        head: where the head starts: "zero", or "names": what the base model makes of the labels'
+            names, which costs nothing because they are public.
+    """
+
+    kind: Literal["classification"] = "classification"
+    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
+    max_length: Annotated[int, Field(ge=4, le=4096)] = 48
+    head: Literal["zero", "names"] = "zero"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Task:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct")
+        return self
+
+
+class Adapter(Table):
+    """The trainable part: LoRA factors (Hu et al. 2021) and a linear head.
+
+    Attributes:
+        rank: r.
+        alpha: α; the branch is scaled by α/r.
+        targets: names of the linear layers that get LoRA.
+        layers: LoRA in the last so many layers only, whose frozen part below is then computed
+            once a record; None for all layers.
+        aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
+            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
+            and averages the head alone, the branch stays zero.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    alpha: Positive = 16.0
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
+    layers: Annotated[int, Field(ge=1)] | None = None
+    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
+
+
+class Federation(Table):
+    """How outlets work together.
+
+    Attributes:
+        trust: "local": each outlet's transcript is private whatever the others do.
+        rounds: aggregations.
+        local_steps: private steps an outlet takes in a round.
+        quorum: fewest admitted updates for a round to count.
+        update_norm_cap: L2 norm above which an update is refused (outlets clip to it).
+    """
+
+    trust: Literal["local"] = "local"
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    local_steps: Annotated[int, Field(ge=1, le=10_000)]
+    quorum: Annotated[int, Field(ge=1)] = 1
+    update_norm_cap: Positive = 100.0
+
+
+class Privacy(Table):
+    """What a run may cost a reader: give `epsilon` for the whole run, or `noise_multiplier`.
+
+    Attributes:
+        unit: "reader" (default), or "record", which is weaker and for comparison only.
+        epsilon: the run's target ε; "inf" for an unprotected run.
+        noise_multiplier: σ; filled in when the contract is frozen.
+        delta: δ, smaller than 1/population of every outlet.
+        clip: clip norm C, one number or one for each parameter group.
+        records_per_reader: k.
+        sampling_rate: q.
+    """
+
+    unit: Literal["reader", "record"] = "reader"
+    epsilon: Epsilon = None
+    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Grouped
+    records_per_reader: Annotated[int, Field(ge=1, le=10_000)] = 1
+    sampling_rate: Fraction
+
+    @model_validator(mode="after")
+    def _some_budget(self) -> Privacy:
+        if self.epsilon is None and self.noise_multiplier is None:
+            raise ValueError("give epsilon (for the whole run) or noise_multiplier")
+        return self
+
+
+class Optimizer(Table):
+    """The local optimiser and its schedule over all steps of the run.
+
+    Attributes:
+        name: "sgd" or "adamw".
+        learning_rate: one number or one for each parameter group.
+        momentum: of SGD.
+        weight_decay: decoupled, of AdamW.
+        schedule: "constant" or "cosine" (to zero), after the warm-up.
+        warmup_steps: steps of linear warm-up.
+    """
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Grouped
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    schedule: Schedule = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Server(Table):
+    """What the coordinator makes of a round's averaged update (Reddi et al., ICLR 2021).
+
+    Whatever it does is post-processing of noisy updates and costs no budget.
+
+    Attributes:
+        name: "average" adds the update times the rate; "adam" takes it for Adam's gradient.
+        learning_rate: one number or one for each parameter group.
+        betas: decay of Adam's two moments.
+        schedule: "constant" or "cosine" (to zero) over the rounds.
+    """
+
+    name: Literal["average", "adam"] = "average"
+    learning_rate: Grouped = {"all": 1.0}
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
+    schedule: Schedule = "constant"

@@ -1,0 +1,1 @@
+"""Named columns of table files, read in a stream."""

@@ -1,0 +1,340 @@
+"""Reads named columns of a table file in a stream, and says in words what is wrong with the file.
+
+A table is a CSV, JSON lines or Parquet file, each also gzipped. `batches` yields its columns some
+thousand rows at a time, as text; `read_table` and `read_labelled` read a whole file strictly.
+
+Invariants:
+    * The file is decoded in a stream, needed columns only; a row never becomes a Python object
+      (one exception: the lines of a JSON block that Arrow refuses, one at a time).
+    * A value that is not UTF-8 is null in its column and set in that column's mask; a record whose
+      columns cannot be told apart is left out and tallied. Neither moves the records around it.
+    * All formats give the same text for the same table, whatever the size of the blocks read:
+      integers as their digits, and nothing ever taken for a date.
+    * Every fault of the file itself is a `DataError`.
+
+CSV is the weak format here, because a quote left open swallows the records after it: prefer
+Parquet. It also knows no nulls: an empty cell is an empty text.
+
+Example:
+    >>> import os, tempfile
+    >>> rows, known = ["id,title,topic", "1,Vote,news", "2,Gold,sport"], ["news", "sport"]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "held_out.csv")
+    ...     _ = path.write_text(os.linesep.join(rows))
+    ...     texts, index = read_labelled(path, text="title", label="topic", labels=known)
+    >>> texts, index.tolist()
+    (['Vote', 'Gold'], [0, 1])
+"""
+
+import codecs
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from presspool.common.base.errors import DataError
+from presspool.common.data import decoders
+from presspool.common.data.decoders import UNREADABLE, Tally
+
+NOT_UTF8 = "not UTF-8"
+UNKNOWN_LABEL = "unknown label"
+
+LISTED = 20  # names quoted in one message
+
+Mask = NDArray[np.bool_]
+Column = tuple[pa.Array, Mask]
+
+
+class Columns(BaseModel):
+    """Which of a file's columns holds what; the `[columns]` table of a user's file.
+
+    Attributes:
+        reader: column of reader ids.
+        text: column of texts.
+        label: column of labels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reader: str = "reader"
+    text: str = "text"
+    label: str = "label"
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """The file's names of reader, text and label, in this order."""
+        return self.reader, self.text, self.label
+
+    @model_validator(mode="after")
+    def _different(self) -> Self:
+        if not all(self.names) or len(set(self.names)) < len(self.names):
+            raise ValueError(
+                "column mapping: give three different, non-empty names for reader, text and "
+                f"label, not {quoted(self.names)}"
+            )
+        return self
+
+
+def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
+    """Reads some columns of a file strictly.
+
+    Args:
+        path: a file with one of the suffixes `FORMATS`, or one of them and `.gz`.
+        names: column of the result to column of the file; several may be the same of the file's.
+
+    Returns:
+        A table with the columns `names`, `large_string` without nulls, one chunk each.
+
+    Raises:
+        DataError: the file is missing, empty, broken or of another format or encoding; a column is
+            missing or holds a null; there is no record.
+    """
+    wanted = tuple(dict.fromkeys(names.values()))
+    require_columns(path, wanted)
+    tally, parts = Tally(), []
+    for batch in batches(path, wanted, tally):
+        tally.drop(NOT_UTF8, np.logical_or.reduce([undecodable for _, undecodable in batch]))
+        for name, (values, undecodable) in zip(wanted, batch, strict=True):
+            tally.drop(_null_in(name), as_mask(pc.is_null(values)) & ~undecodable)
+        parts.append(pa.table([values for values, _ in batch], names=wanted))
+    refuse_undecodable(path, tally)
+    _refuse_nulls(path, wanted, tally)
+    if not tally.seen:
+        raise DataError(
+            "no records",
+            where=str(path),
+            expected="one record or more",
+            got="none",
+            advice="check that the file was written to its end",
+        )
+    table = pa.concat_tables(parts).combine_chunks()
+    return pa.table({key: table[name] for key, name in names.items()})
+
+
+def read_labelled(
+    path: Path, *, text: str, label: str, labels: Sequence[str]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Reads a public held-out file strictly.
+
+    Args:
+        path: the file, as for `read_table`.
+        text: its text column.
+        label: its label column.
+        labels: the known labels; a record's label becomes its index here.
+
+    Returns:
+        The texts, and their labels' indices, int64 (records,), in the file's order.
+
+    Raises:
+        DataError: as `read_table`; a label is unknown.
+    """
+    table = read_table(path, {"text": text, "label": label})
+    found = table["label"].combine_chunks()
+    index = pc.index_in(found, value_set=pa.array(labels, pa.large_string()))
+    tally, unknown = Tally(), as_mask(pc.is_null(index))
+    tally.drop(UNKNOWN_LABEL, unknown)
+    if tally.dropped:
+        tally.seen = len(unknown)
+        raise unknown_label(path, label, labels, count_values(found, unknown), tally)
+    texts: list[str] = table["text"].to_pylist()
+    return texts, index.to_numpy().astype(np.int64)
+
+
+def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Column, ...]]:
+    """The named columns, some thousand rows at a time.
+
+    Args:
+        path: the file. A gzipped Parquet file is decompressed in memory, since its index stands at
+            its end.
+        names: different columns of the file.
+        tally: gets the unreadable records, and in `seen` the number of records before each batch.
+
+    Yields:
+        For each name its values, `large_string` (rows,), and the mask, (rows,), of those that are
+        not UTF-8 (null among the values).
+
+    Raises:
+        DataError: the file is missing, empty, of another format, or breaks off.
+    """
+    try:
+        with decoders.open_file(path) as stream:
+            for columns in decoders.batches(path, stream, names, tally):
+                yield tuple(map(strings, columns))
+                tally.seen += len(columns[0])
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+# --- Text -----------------------------------------------------------------------------------------
+
+
+def strings(column: pa.Array) -> Column:
+    """A column as `large_string`, and a mask of the values that are not UTF-8 (null there)."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_floating(column.type):  # integers with gaps, as pandas keeps them
+        column = pc.if_else(pc.is_nan(column), None, column)
+    if _is_text(column.type):
+        return _decoded(column.cast(pa.large_binary()))
+    return column.cast(pa.large_string()), np.zeros(len(column), dtype=np.bool_)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    return any(getattr(pa.types, f"is_{test}")(kind) for test in tests)
+
+
+def _decoded(values: pa.Array) -> Column:
+    """Decodes UTF-8, halving where Arrow refuses until the bad values stand alone."""
+    try:
+        return values.cast(pa.large_string()), np.zeros(len(values), dtype=np.bool_)
+    except pa.ArrowInvalid:
+        if len(values) == 1:
+            return pa.nulls(1, pa.large_string()), np.ones(1, dtype=np.bool_)
+    half = len(values) // 2
+    (left, bad_left), (right, bad_right) = _decoded(values[:half]), _decoded(values[half:])
+    return pa.concat_arrays([left, right]), np.concatenate([bad_left, bad_right])
+
+
+def as_mask(values: pa.Array) -> Mask:
+    """An Arrow array of booleans without nulls as numpy's."""
+    mask: Mask = values.to_numpy(zero_copy_only=False)
+    return mask
+
+
+def count_values(values: pa.Array, hit: Mask) -> Counter[str]:
+    """How often each value occurs where `hit` is set."""
+    counts = pc.value_counts(values.filter(pa.array(hit))).to_pylist()
+    return Counter({entry["values"]: entry["counts"] for entry in counts})
+
+
+# --- What is refused, and in which words ----------------------------------------------------------
+
+
+def require_columns(path: Path, names: Sequence[str]) -> None:
+    """Raises `DataError` unless each name stands exactly once among the file's columns."""
+    there = _column_names(path)
+    for name in names:
+        if there.count(name) == 1:
+            continue
+        near = get_close_matches(
+            name.lower(), [column.lower() for column in there], n=1, cutoff=0.5
+        )
+        guess = next((column for column in there if [column.lower()] == near), None)
+        advice = "name a column that the file has"
+        if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
+            advice = "separate the columns by commas"
+        elif guess and guess != name:
+            advice = f"did you mean {guess!r}?"
+        raise DataError(
+            f"column {name!r} is there {there.count(name)} times"
+            if name in there
+            else f"missing column {name!r}",
+            where=str(path),
+            expected=f"a column named {name!r}",
+            got=f"the columns {quoted(there)}",
+            advice=advice,
+        )
+
+
+def _column_names(path: Path) -> list[str]:
+    try:
+        return decoders.column_names(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def refuse_undecodable(path: Path, tally: Tally) -> None:
+    """Raises `DataError` if `batches` met a record that is unreadable or not UTF-8."""
+    if UNREADABLE in tally.dropped:
+        raise DataError(
+            UNREADABLE,
+            where=str(path),
+            got=tally.extent(UNREADABLE),
+            expected="in every record what the header says, or one JSON object a line",
+            advice="quote texts that hold commas, quotes or newlines, and write the file again",
+        )
+    if NOT_UTF8 in tally.dropped:
+        got = tally.extent(NOT_UTF8)
+        if decoders.file_format(path)[0] != ".parquet" and (found := _first_bad_byte(path)):
+            offset, line, byte = found
+            got += f"; the first bad byte is 0x{byte:02x} at offset {offset}, line {line}"
+        advice = "save the file as UTF-8, for instance with `iconv -f WINDOWS-1252 -t UTF-8`"
+        raise DataError("wrong encoding", where=str(path), expected="UTF-8", got=got, advice=advice)
+
+
+def unknown_label(
+    path: Path, column: str, labels: Sequence[str], unknown: Counter[str], tally: Tally
+) -> DataError:
+    """The error for labels that are not among the known ones; `unknown` says how often each is."""
+    common = unknown.most_common(LISTED)
+    near = get_close_matches(common[0][0], labels, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return DataError(
+        UNKNOWN_LABEL,
+        where=f"{path}, column {column!r}",
+        expected=f"one of {quoted(labels)}",
+        got=", ".join(f"{label!r} ({times} times)" for label, times in common)
+        + f"; {tally.extent(UNKNOWN_LABEL)}",
+        advice=guess + "rename these labels, or add them to the run's",
+    )
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Up to `LISTED` names in quotes, escapes shown, and how many more there are."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(repr(name) for name in names[:LISTED]) + more
+
+
+def _null_in(name: str) -> str:
+    return f"null in column {name!r}"
+
+
+def _refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
+    for reason in map(_null_in, names):
+        if reason in tally.dropped:
+            raise DataError(
+                reason,
+                where=str(path),
+                expected="a value in every record",
+                got=tally.extent(reason),
+                advice="fill the values in, or leave these records out",
+            )
+
+
+def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
+    """Where UTF-8 ends in a file: offset from 0 (decompressed), line from 1, the byte itself."""
+    offset, line, rest = 0, 1, b""
+    with decoders.open_file(path) as stream:
+        while True:
+            piece = stream.read(decoders.BLOCK_BYTES)
+            data: bytes = rest + piece
+            try:
+                _, used = codecs.utf_8_decode(data, "strict", not piece)
+            except UnicodeDecodeError as error:
+                line += data.count(b"\n", 0, error.start)
+                return offset + error.start, line, data[error.start]
+            if not piece:
+                return None
+            offset, line, rest = offset + used, line + data.count(b"\n", 0, used), data[used:]
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    """What a decoder said about the file as a whole, in our words where they are known."""
+    suffix, _ = decoders.file_format(path)
+    if "Empty CSV file" in str(error):
+        return DataError("empty file", where=str(path), expected="records", got="none")
+    advice = "write the file again"
+    if suffix == ".csv":
+        advice = f"close every quote; a record may have at most {decoders.BLOCK_BYTES >> 20} MiB"
+    expected = f"a whole, readable {suffix} file"
+    return DataError(
+        "unreadable file", where=str(path), expected=expected, got=error, advice=advice
+    )

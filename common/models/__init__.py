@@ -1,0 +1,1 @@
+"""Base models, adapters, and the model that every outlet trains."""

@@ -1,0 +1,1 @@
+"""Certificates, TLS and the keys that sign what travels."""

@@ -1,0 +1,1 @@
+"""What travels between outlet and coordinator: tasks, updates, headers, tokens, approvals."""

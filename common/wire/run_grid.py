@@ -1,0 +1,42 @@
+"""What every Flower `Grid` of ours has in common: the one run that its messages belong to.
+
+Example: `class LocalGrid(RunGrid): ...`.
+"""
+
+from __future__ import annotations
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from presspool.common.wire.flower import become_server
+
+RUN_ID = 1
+
+
+class RunGrid(Grid):
+    """A Grid of one run; making one makes this process the run's server."""
+
+    def __init__(self) -> None:
+        become_server(run_id=RUN_ID)
+        self._run = Run.create_empty(RUN_ID)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that messages belong to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that messages belong to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message from the coordinator to an outlet's node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)

@@ -1,0 +1,201 @@
+"""What travels between coordinator and outlets: a training task down, an adapter update up.
+
+Both are Flower messages whose content is one `ArrayRecord` ("adapter") and one `ConfigRecord`
+("task" or "update"). Arrays are raw little-endian float32 with an explicit shape: nothing is
+unpickled or guessed from a header.
+
+Invariants:
+    * An `AdapterUpdate` holds every field that ever leaves an outlet in a training round.
+    * What was unpacked is read-only, and is not copied: an array is made of its bytes, or read from
+      where they are stored, when it is asked for.
+
+Example:
+    >>> one = AdapterUpdate(outlet="a", round=1, contract="sha256:0", base="sha256:1",
+    ...                     delta={"w": np.ones(2, np.float32)})
+    >>> unpack_update(pack_update(one)).delta["w"].tolist()
+    [1.0, 1.0]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from numpy.typing import NDArray
+
+from presspool.common.ledger.entries import GUARD_REASONS
+from presspool.common.models.adapters import State
+from presspool.common.wire.flower import data_bytes
+
+ENCODING = "presspool.float32le"
+
+# The only words an outlet ever says about a failure; texts and traces stay with its operator.
+# None of them depends on readers' data. The "not-now" ones may be asked again.
+FAILURES = {
+    1: "contract-invalid",
+    2: "model-unavailable",
+    3: "engine-refused",
+    4: "outlet-misconfigured",
+    5: "internal-error",
+    6: "not-now-quiet-hours",
+    7: "not-now-approval",
+    8: "over-budget",
+    9: "round-released",
+    10: "run-over",
+    11: "ledger-unusable",
+    12: "not-now-witnesses",
+    **dict(enumerate(GUARD_REASONS, start=20)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """One outlet's work for one round.
+
+    Attributes:
+        contract: canonical JSON of the frozen contract.
+        digest: its sha256.
+        round: from 1.
+        state: the adapter to start from.
+    """
+
+    contract: str
+    digest: str
+    round: int
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterUpdate:
+    """One outlet's private answer to a task.
+
+    Attributes:
+        outlet: who trained.
+        round: from 1.
+        contract: digest of the contract it was trained under.
+        base: digest of the adapter state it started from.
+        delta: name to float32 array, the privatised change of the adapter.
+    """
+
+    outlet: str
+    round: int
+    contract: str
+    base: str
+    delta: State
+
+
+class RecordState(Mapping[str, NDArray[np.float32]]):
+    """A Flower record seen as an adapter state: no array is held beside its bytes.
+
+    Args:
+        record: of arrays as `array_record` makes them.
+
+    Raises:
+        ValueError: an array is not what it says.
+    """
+
+    def __init__(self, record: ArrayRecord) -> None:
+        for name, array in record.items():
+            _check(name, array)
+        self.record = record
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        array = self.record[name]
+        flat = np.frombuffer(array.data, dtype="<f4").astype(np.float32, copy=False)
+        return flat.reshape(array.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.record)
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+
+def pack_task(task: TrainTask) -> RecordDict:
+    """The task as the content of a Flower message."""
+    fields: dict[str, Any] = {
+        "contract": task.contract,
+        "digest": task.digest,
+        "round": task.round,
+    }
+    return RecordDict({"adapter": array_record(task.state), "task": ConfigRecord(fields)})
+
+
+def unpack_task(content: RecordDict) -> TrainTask:
+    """The task in a message's content.
+
+    Raises:
+        ValueError: a field is missing or of the wrong type, or an array is not what it says.
+    """
+    fields = _fields(content, "task", {"contract": str, "digest": str, "round": int})
+    return TrainTask(state=_unpack(content), **fields)
+
+
+def pack_update(update: AdapterUpdate) -> RecordDict:
+    """The update as the content of a Flower message."""
+    fields: dict[str, Any] = {
+        "outlet": update.outlet,
+        "round": update.round,
+        "contract": update.contract,
+        "base": update.base,
+    }
+    return RecordDict({"adapter": array_record(update.delta), "update": ConfigRecord(fields)})
+
+
+def unpack_update(content: RecordDict) -> AdapterUpdate:
+    """The update in a message's content; shapes and values are for admission to judge.
+
+    Raises:
+        ValueError: a field is missing or of the wrong type, or an array is not what it says.
+    """
+    kinds = {"outlet": str, "round": int, "contract": str, "base": str}
+    return AdapterUpdate(delta=_unpack(content), **_fields(content, "update", kinds))
+
+
+def payload_bytes(content: RecordDict) -> int:
+    """Bytes of array data in a message's content."""
+    return sum(data_bytes(a) for record in content.array_records.values() for a in record.values())
+
+
+def array_record(state: State) -> ArrayRecord:
+    """An adapter state as a Flower record; the same one that it was made of, if it was."""
+    if isinstance(state, RecordState):
+        return state.record
+    arrays = {
+        name: Array("float32", tuple(a.shape), ENCODING, np.ascontiguousarray(a, "<f4").tobytes())
+        for name, a in sorted(state.items())
+    }
+    return ArrayRecord(arrays)
+
+
+def _unpack(content: RecordDict) -> RecordState:
+    if set(content.array_records) != {"adapter"}:
+        raise ValueError(
+            f"expected one array record 'adapter', got {sorted(content.array_records)}"
+        )
+    return RecordState(content.array_records["adapter"])
+
+
+def _check(name: str, array: Array) -> None:
+    if (array.dtype, array.stype) != ("float32", ENCODING):
+        raise ValueError(f"{name}: expected float32 {ENCODING}, got {array.dtype} {array.stype}")
+    size = data_bytes(array)
+    if min(array.shape, default=0) < 0 or size != 4 * math.prod(array.shape):
+        raise ValueError(f"{name}: {size} bytes do not fill shape {array.shape}")
+    np.broadcast_to(np.float32(0), array.shape)  # numpy itself must take the shape
+
+
+def _fields(content: RecordDict, record: str, kinds: Mapping[str, type]) -> dict[str, Any]:
+    if set(content.config_records) != {record} or content.metric_records:
+        raise ValueError(f"expected one config record {record!r} and no metrics")
+    fields = cast(Mapping[str, Any], content.config_records[record])
+    if set(fields) != set(kinds):
+        raise ValueError(f"expected fields {sorted(kinds)}, got {sorted(fields)}")
+    for name, kind in kinds.items():
+        if type(fields[name]) is not kind:
+            raise ValueError(f"{name}: expected {kind.__name__}, got {type(fields[name]).__name__}")
+    return dict(fields)

@@ -1,0 +1,1 @@
+"""`presspool contract …` and `presspool coordinator …`: what its operator types."""

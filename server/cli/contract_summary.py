@@ -1,0 +1,127 @@
+"""What a contract will cost, before anybody trains: the page that `contract check` prints.
+
+Example: `render(summarise(contract), console)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.statement import accountant
+from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
+
+
+def summarise(contract: Contract) -> dict[str, Any]:
+    """The contract's cost and consequences as JSON values.
+
+    ε is null where the run is unprotected; `worst_case` is what a reader of every outlet spends,
+    because readers of several outlets compose one after the other, never in parallel.
+    """
+    plan, weights = contract.plan, contract.weights()
+    share = _adapter_noise(contract)
+    epsilon = plan.epsilon() if plan.protected else None
+    count = len(contract.outlets)
+    return {
+        "name": contract.name,
+        "digest": contract.digest,
+        "protected": plan.protected,
+        "unit": plan.unit,
+        "epsilon": epsilon,
+        "delta": plan.delta,
+        "accountant": accountant(),
+        "noise_multiplier": plan.noise_multiplier,
+        "sampling_rate": plan.sampling_rate,
+        "steps": plan.steps,
+        "clip": dict(plan.clip),
+        "sensitivity": plan.sensitivity,
+        "adapter_noise_share": share,
+        "adapter_pays": share is None or share <= ADAPTER_PAYS,
+        "worst_case": None
+        if epsilon is None
+        else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
+        "outlets": [
+            {
+                "name": name,
+                "population": population,
+                "weight": weights[name],
+                "expected_batch": plan.expected_batch(population),
+                "noise_to_batch": plan.noise_std / plan.expected_batch(population),
+            }
+            for name, population in contract.outlets.items()
+        ],
+        "contract": contract.body(),
+    }
+
+
+def _adapter_noise(contract: Contract) -> float | None:
+    """Noise by signal of the pool's adapter (`recipe.noise_share`); None where it is not trained.
+
+    Raises:
+        ContractError: the adapter does not fit the base model.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    from presspool.common.models.adapters import group_of, trainable
+    from presspool.common.models.models import build
+
+    if contract.adapter.aggregation == "head":
+        return None
+    sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
+    return noise_share(contract.plan, contract.outlets, sum(sizes))
+
+
+def render(summary: dict[str, Any], console: Console) -> None:
+    """Print a summary for people."""
+    console.print(f"[bold]{summary['name']}[/bold]  {summary['digest']}", soft_wrap=True)
+    if summary["protected"]:
+        console.print(
+            f"costs each {summary['unit']} ε = {summary['epsilon']:.3f} at δ = {summary['delta']:g}"
+            f" at every outlet\n  noise multiplier σ = {summary['noise_multiplier']:g}, sampling "
+            f"rate q = {summary['sampling_rate']:g}, {summary['steps']} steps, "
+            f"sensitivity {summary['sensitivity']:g}\n  by {summary['accountant']}"
+        )
+        _render_cautions(summary, console)
+    else:
+        console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
+    table = Table("outlet", "population", "weight", "readers a step", "noise on the mean")
+    for row in summary["outlets"]:
+        table.add_row(
+            row["name"],
+            f"{row['population']:,}",
+            f"{row['weight']:.3f}",
+            f"{row['expected_batch']:.1f}",
+            f"{row['noise_to_batch']:.4f}",
+        )
+    console.print(table)
+    body = summary["contract"]
+    for part in ("model", "task", "adapter", "federation", "optimizer"):
+        console.print(
+            f"{part}: " + ", ".join(f"{k} {v}" for k, v in body[part].items()),
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _render_cautions(summary: dict[str, Any], console: Console) -> None:
+    if summary["unit"] == "record":
+        console.print("weaker: the unit is a record, not a reader", style="bold yellow")
+    if not summary["adapter_pays"]:
+        console.print(
+            f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
+            f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
+            'set [adapter] aggregation = "head" to train the head alone, or find more readers or '
+            "a larger ε",
+            style="bold yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    worst = summary["worst_case"]
+    if worst["outlets"] > 1:
+        console.print(
+            f"  a reader of all {worst['outlets']} outlets spends at most ε = "
+            f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} (composed one after the other)"
+        )

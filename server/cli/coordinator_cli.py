@@ -1,0 +1,291 @@
+"""`presspool coordinator …`: what a coordinator's operator types to make and keep a pool."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.base.console import err, out, print_json
+
+if TYPE_CHECKING:
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.database import Database
+
+coordinator = typer.Typer(help="Commands of a coordinator's operator.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Outlet = Annotated[str, typer.Argument(metavar="NAME", help="The outlet, as contracts call it.")]
+
+_HOME = Path("coordinator")
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
+_SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
+_LONGEST_REASON = 500
+
+
+@coordinator.callback()
+def _group() -> None:
+    """Commands of a coordinator's operator."""
+
+
+@coordinator.command(name="init")
+def init(
+    name: Annotated[str, typer.Option(help="The pool's name: small letters, digits, dashes.")],
+    address: Annotated[str, typer.Option(help="HOST:PORT, where outlets will dial in.")],
+    home: Home = _HOME,
+    database: Annotated[
+        str | None, typer.Option(help="URL of the database; SQLite in the folder if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a new pool: its root, its keys and an empty database.
+
+    Example: presspool coordinator init --name press-pool --address pool.example.org:7443
+    """
+    from presspool.common.pki.certificates import fingerprint_of
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+
+    folder = CoordinatorFolder.create(
+        home, name=name, address=address, database=database, now=time.time()
+    )
+    root = fingerprint_of(folder.root.certificate)
+    if as_json:
+        print_json(
+            {
+                "pool": folder.name,
+                "address": folder.address,
+                "home": str(home),
+                "root_sha256": root,
+                "contract_key": folder.contract.public.hex(),
+                "log_key": folder.log.key.text,
+            }
+        )
+        return
+    out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
+    out.print(f"root certificate sha256 {root}", soft_wrap=True)
+    err.print("keep a copy of the folder offline: who has its keys is the pool", soft_wrap=True)
+
+
+@coordinator.command(name="invite")
+def invite(
+    name: Outlet,
+    ttl: Annotated[str, typer.Option(help="How long the token may be used: 90m, 24h, 7d.")] = "24h",
+    token_file: Annotated[
+        Path | None, typer.Option("--out", help="Write the token to this new file (mode 0600).")
+    ] = None,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Make a token with which one outlet may ask to join, once.
+
+    Example: presspool coordinator invite daily-bugle --ttl 24h --out daily-bugle.token
+    """
+    from presspool.common.base.errors import FolderError
+    from presspool.common.pki.keys import write_secret
+    from presspool.server.membership.members import Members
+
+    seconds = _seconds(ttl)
+    _require_name(name)
+    if token_file is not None and (token_file.exists() or not token_file.parent.is_dir()):
+        raise FolderError(
+            "cannot be a new file",
+            where=str(token_file),
+            expected="a path where nothing is, in a folder that is there",
+            advice="choose another --out",
+        )
+    with _opened(home) as (folder, database):
+        token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
+    text = token.encode()
+    if token_file is not None:
+        write_secret(token_file, text.encode() + b"\n")
+    if as_json:
+        print_json({"outlet": name, "token": text, "expires": _date(token.expires)})
+    elif token_file is None:
+        typer.echo(text)
+    err.print(
+        f"for {name} only, once, until {_date(token.expires)}; hand it over so that nobody can "
+        "change it on its way, then compare fingerprints",
+        soft_wrap=True,
+    )
+
+
+@coordinator.command(name="admit")
+def admit(
+    name: Outlet,
+    fingerprint: Annotated[str, typer.Argument(help="What the outlet's operator reads to you.")],
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Make an outlet a member, once its operator has read you its keys' fingerprint.
+
+    Example: presspool coordinator admit daily-bugle F2M3-RWOV-A2TL-VY7U
+    """
+    from presspool.server.membership.members import Members
+
+    with _opened(home) as (folder, database):
+        facts = Members(database).admit(name, fingerprint, folder.root)
+    if as_json:
+        print_json({"outlet": name, "serial": facts.serial, "until": _date(facts.ends)})
+    else:
+        out.print(f"{name} is a member; certificate until {_date(facts.ends)}", soft_wrap=True)
+
+
+@coordinator.command(name="revoke")
+def revoke(
+    name: Outlet,
+    reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Cut an outlet off at once, in the middle of what it does, and withdraw its tokens.
+
+    Example: presspool coordinator revoke daily-bugle --reason "laptop stolen"
+    """
+    from presspool.common.base.errors import InputError
+    from presspool.server.membership.members import Members
+
+    if not reason.strip() or len(reason) > _LONGEST_REASON or not reason.isprintable():
+        raise InputError(
+            "reason",
+            where="--reason",
+            got=f"{len(reason)} characters",
+            expected=f"a line of 1 to {_LONGEST_REASON} characters",
+        )
+    with _opened(home) as (_, database):
+        Members(database).revoke(name, reason)
+    if as_json:
+        print_json({"outlet": name, "state": "revoked", "reason": reason})
+    else:
+        out.print(f"{name} is revoked", soft_wrap=True)
+
+
+@coordinator.command(name="members")
+def members(home: Home = _HOME, as_json: Json = False) -> None:
+    """List who is in, who waits to be admitted, and who was cut off.
+
+    Example: presspool coordinator members --json
+    """
+    from rich import box
+    from rich.table import Table
+
+    from presspool.server.membership.member_list import standings
+
+    with _opened(home) as (_, database):
+        found = standings(database, now=time.time())
+    rows = [
+        {
+            "outlet": line.name,
+            "state": line.state,
+            "since": _date(line.since),
+            "until": _date(line.until),
+            "note": line.note,
+        }
+        for line in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("outlet", "state", "since", "until", "note", box=box.SIMPLE)
+    for row in rows:
+        table.add_row(*row.values())
+    out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
+
+
+@coordinator.command(name="viewer")
+def viewer(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A person or program.")],
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="New file: .p12 for a browser, .pem for Prometheus and curl."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Let them look no more.")] = False,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Let somebody look at the dashboard, and do nothing else; or take that back.
+
+    Example: presspool coordinator viewer editor --out editor.p12
+    """
+    from presspool.common.base.errors import FolderError, InputError
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.membership.viewers import Viewers, write_viewer
+
+    _require_name(name)
+    folder = CoordinatorFolder.read(home)
+    viewers = Viewers(home)
+    if remove:
+        viewers.remove(name)
+        print_json({"viewer": name, "state": "removed"}) if as_json else out.print(
+            f"{name} may look no more"
+        )
+        return
+    if file is None or file.suffix not in (".p12", ".pem"):
+        raise InputError("where to", where="--out", got=file, expected="NAME.p12 or NAME.pem")
+    if file.exists() or not file.parent.is_dir():
+        raise FolderError(
+            "cannot be a new file",
+            where=str(file),
+            expected="a path where nothing is, in a folder that is there",
+            advice="choose another --out",
+        )
+    password = write_viewer(
+        file, viewers.add(name, folder.root, now=time.time()), folder.root, name
+    )
+    if as_json:
+        print_json({"viewer": name, "file": str(file), "password": password})
+        return
+    out.print(f"{name} may look at the dashboard with {file}", soft_wrap=True)
+    if password is not None:
+        out.print(f"its password: {password}")
+
+
+@contextmanager
+def _opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.database import Database
+
+    folder = CoordinatorFolder.read(home)
+    database = Database.open(folder.database)
+    try:
+        yield folder, database
+    finally:
+        database.close()
+
+
+def _require_name(name: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from presspool.common.base.errors import InputError
+    from presspool.common.contract.contract_schema import Name
+
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise InputError(
+            "outlet's name",
+            where="NAME",
+            got=ascii(name),
+            expected="1 to 63 small letters, digits and dashes",
+        ) from None
+
+
+def _seconds(ttl: str) -> int:
+    from presspool.common.base.errors import InputError
+
+    match = re.fullmatch("([0-9]{1,6})([mhd])", ttl)
+    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    if not _SHORTEST <= seconds <= _LONGEST:
+        raise InputError(
+            "time to live", where="--ttl", got=ascii(ttl), expected="1m to 30d, as 90m, 24h or 7d"
+        )
+    return seconds
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

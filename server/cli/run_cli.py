@@ -1,0 +1,187 @@
+"""`presspool coordinator start | submit | status | stop`: what keeps a pool's runs going."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.base.console import err, out, print_json, start_logging
+
+if TYPE_CHECKING:
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+
+Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_HOME = Path("coordinator")
+_SHORTEST_PHASE, _LONGEST_PHASE = 1.0, 30 * 86_400.0
+_STOP_SECONDS = 60.0
+
+
+def start(
+    home: Home = _HOME,
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of this machine; all addresses, the pool's port if not given."
+        ),
+    ] = None,
+    dashboard: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT of this machine for the dashboard; none if not given. Who may look: "
+            "presspool coordinator viewer."
+        ),
+    ] = None,
+) -> None:
+    """Serve the outlets and work on the submitted runs, until Ctrl-C or `coordinator stop`.
+
+    Killed at any moment, the next start goes on from there.
+
+    Example: presspool coordinator start --home /var/lib/presspool
+    """
+    from presspool.common.pki.tls import split_address
+    from presspool.server.coordinator.coordinator import Coordinator
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.coordinator.process import alone
+
+    start_logging(quiet=False)
+    folder = CoordinatorFolder.read(home)
+    _, port = split_address(listen or folder.address, where="--listen")
+    with alone(home), _pages(folder, dashboard):
+        coordinator = Coordinator(folder, listen=listen or f"0.0.0.0:{port}")
+        err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
+        coordinator.serve()
+
+
+def _pages(folder: CoordinatorFolder, listen: str | None) -> AbstractContextManager[object]:
+    """The dashboard beside the coordinator, if it is wanted."""
+    if listen is None:
+        return nullcontext()
+    from presspool.common.audit.cli.ui_cli import require_extra
+
+    require_extra()
+    from presspool.server.coordinator.coordinator_dashboard import dashboard
+
+    return dashboard(folder, listen=listen)
+
+
+def submit(
+    run: Annotated[Path, typer.Argument(help="The run.toml.")],
+    phase: Annotated[
+        float, typer.Option(help="Seconds that outlets have for a round before it is judged.")
+    ] = 3600.0,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Freeze a run.toml's contract and queue the run; outlets that miss a round join the next.
+
+    Example: presspool coordinator submit run.toml --phase 1800
+    """
+    from presspool.common.base.errors import InputError
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.coordinator.submission import submit as queue
+
+    if not _SHORTEST_PHASE <= phase <= _LONGEST_PHASE:
+        raise InputError(
+            "length of a phase",
+            where="--phase",
+            got=phase,
+            expected=f"{_SHORTEST_PHASE:g} to {_LONGEST_PHASE:g} seconds",
+        )
+    queued = queue(CoordinatorFolder.read(home), run, phase=phase)
+    if as_json:
+        print_json(
+            {
+                "run": queued.id,
+                "contract": queued.contract,
+                "not_members": queued.missing,
+                "folder": str(queued.folder),
+            }
+        )
+        return
+    out.print(f"{queued.id}: queued; contract {queued.contract}", soft_wrap=True)
+    if queued.missing:
+        err.print("not members yet: " + ", ".join(queued.missing), soft_wrap=True)
+
+
+def status(
+    run: Annotated[str | None, typer.Argument(help="Only this run.")] = None,
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Show the runs: rounds, who has answered, who is late and why.
+
+    Example: presspool coordinator status --json
+    """
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.coordinator.status import render, report
+    from presspool.server.database import Database
+
+    folder = CoordinatorFolder.read(home)
+    database = Database.open(folder.database)
+    try:
+        found = report(folder, database, run=run)
+    finally:
+        database.close()
+    print_json(found) if as_json else render(found, out)
+
+
+def stop(
+    run: Annotated[
+        str | None, typer.Argument(help="A run to give up; the coordinator itself if not given.")
+    ] = None,
+    home: Home = _HOME,
+) -> None:
+    """Give up a run, or end the coordinator (its runs go on at the next start).
+
+    Example: presspool coordinator stop spring-20260105-101500
+    """
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+
+    folder = CoordinatorFolder.read(home)
+    if run is None:
+        _end(home)
+        out.print(f"{folder.name}: the coordinator has ended")
+    else:
+        _give_up(folder.database, run)
+        out.print(f"{run}: stopped; what outlets have spent on it stays spent", soft_wrap=True)
+
+
+def _end(home: Path) -> None:
+    from presspool.common.base.errors import InputError, PressPoolError
+    from presspool.server.coordinator.process import pid_of
+
+    pid = pid_of(home)
+    if pid is None:
+        raise InputError("no coordinator is running", where=str(home))
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while pid_of(home) == pid:
+        if time.monotonic() > deadline:
+            raise PressPoolError(
+                "the coordinator does not end",
+                where=f"process {pid}",
+                advice="it may be evaluating; ask again",
+            )
+        time.sleep(0.1)
+
+
+def _give_up(url: str, run: str) -> None:
+    from presspool.common.base.errors import InputError
+    from presspool.server.coordinator.run_queue import Runs
+    from presspool.server.database import Database
+
+    database = Database.open(url)
+    try:
+        runs = Runs(database)
+        if not runs.mark(runs.get(run).id, "stopped", "by the operator"):
+            raise InputError("the run has ended already", where=run, got=runs.get(run).state)
+    finally:
+        database.close()

@@ -1,0 +1,175 @@
+"""The coordinator's process: one port for all outlets, and the submitted runs one after the other.
+
+It may be killed at any moment: runs, tasks and updates are in the database, whole rounds in each
+run's folder, and the next start goes on from there.
+
+What it does when a round does not come about:
+
+* outlets are missing (link cut, machine off): the round stays open and is asked for again, for as
+  long as it takes, because an answer that is already here keeps its worth;
+* all have answered and too few answers can be used: the run has failed;
+* the disk refuses: it waits and tries again.
+
+Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+
+from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
+from presspool.common.base.stopping import until_signalled
+from presspool.common.contract.contract import Contract
+from presspool.common.pki.tls import caller, server_credentials
+from presspool.common.runs.run_folder import RunFolder
+from presspool.common.transparency.consortium_entries import Entry
+from presspool.common.wire.envelope import task_id
+from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.run_queue import Runs, Submitted
+from presspool.server.database import Database
+from presspool.server.membership import enrolment_service
+from presspool.server.membership.members import Members
+from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.server_app import serve
+from presspool.server.transport.grpc_grid import GrpcGrid
+from presspool.server.transport.listener import open_port
+from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.pool_service import PoolService
+from presspool.server.witnessing.witness_service import WitnessService
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS, AGAIN_SECONDS = 1.0, 15.0
+
+
+class _GivenUpError(Exception):
+    """The operator gave the run up."""
+
+
+class Coordinator:
+    """A running coordinator.
+
+    Args:
+        folder: its home.
+        listen: address of this machine to listen at.
+
+    Attributes:
+        port: that it listens at.
+    """
+
+    def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
+        self._folder = folder
+        self._database = Database.open(folder.database)
+        self._desk, self._members = Desk(self._database), Members(self._database)
+        self._runs = Runs(self._database)
+        self._pool = PoolService(
+            self._desk, member=lambda context: self._members.member(caller(context))
+        )
+        self._witnesses = WitnessService(
+            self._database,
+            folder.log,
+            peers=self._members.peers,
+            record=self._desk.refuse,
+            member=lambda context: self._members.member(caller(context)),
+        )
+        self._server, self.port = open_port(
+            listen,
+            server_credentials(folder.server, root=folder.root.certificate),
+            [
+                self._pool.register,
+                self._witnesses.register,
+                lambda server: enrolment_service.serve(server, self._members, folder.root),
+            ],
+        )
+
+    def serve(self) -> None:
+        """Work until SIGTERM or SIGINT; what is going on is continued at the next start."""
+        self._desk.sweep()
+        try:
+            with until_signalled():
+                while True:
+                    run = self._runs.next()
+                    if run is None:
+                        time.sleep(IDLE_SECONDS)
+                    else:
+                        self._work(run)
+        finally:
+            self._pool.close()
+            self._witnesses.close()
+            self._server.stop(grace=1.0).wait()
+            self._database.close()
+
+    def _work(self, run: Submitted) -> None:
+        """Bring a run further; what ends it is written down."""
+        try:
+            self._runs.mark(run.id, "running", run.note)
+            self._finish(run)
+        except _GivenUpError:
+            self._desk.finish(run.id)
+            log.info("run %s: given up", run.id)
+        except StorageError as error:
+            log.error("run %s: %s; trying again", run.id, error)
+            time.sleep(AGAIN_SECONDS)
+        except PressPoolError as error:
+            log.error("run %s has failed: %s", run.id, error)
+            self._fail(run, str(error))
+        except Exception:
+            log.exception("run %s has failed", run.id)
+            self._fail(run, "a fault of the program; the coordinator's log says more")
+
+    def _finish(self, run: Submitted) -> None:
+        folder = RunFolder(self._folder.path / "runs" / run.id)
+        contract = folder.read_contract()
+        grid = GrpcGrid(
+            self._desk,
+            run=run.id,
+            key=self._folder.contract,
+            outlets=contract.outlets,
+            members=lambda: self._present(run),
+            phase=run.phase,
+        )
+
+        def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+            self._witnesses.commit(
+                Entry(
+                    run=run.id,
+                    contract=contract.digest,
+                    round=number,
+                    adapter=digest,
+                    outlets=outlets,
+                )
+            )
+
+        try:
+            serve(grid, folder, committed=committed)
+        except QuorumError as error:
+            if self._all_answered(run, contract, folder):
+                raise
+            log.warning("run %s: %s; the round stays open", run.id, error)
+            self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
+            return
+        self._runs.mark(run.id, "complete")
+        self._desk.finish(run.id)
+        log.info("run %s: complete", run.id)
+
+    def _present(self, run: Submitted) -> frozenset[str]:
+        """Who is a member now; raises where the run was given up meanwhile."""
+        if self._runs.get(run.id).state == "stopped":
+            raise _GivenUpError
+        return self._members.names()
+
+    def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
+        """Whether every outlet that was asked in the open round has answered."""
+        point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+        number = len(point.rounds) if point else 1
+        present = self._members.names() & set(contract.outlets)
+        tasks = [task_id(run.id, number, name) for name in present]
+        enough = len(present) >= contract.federation.quorum
+        return enough and len(self._desk.answered(tasks)) == len(tasks)
+
+    def _fail(self, run: Submitted, note: str) -> None:
+        with suppress(StorageError):
+            self._runs.mark(run.id, "failed", note)
+            self._desk.finish(run.id)

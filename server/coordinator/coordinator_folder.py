@@ -1,0 +1,246 @@
+"""The coordinator's home: who it is, its keys, its certificates and where its database is.
+
+::
+
+    coordinator.toml     name, address and, unless it is coordinator.db beside it, the database
+    keys/                root.key, tls.key (PEM), contract.key, log.key (hex), all of mode 0600
+    certificates/        root.pem, server.pem
+    coordinator.db       members, tasks and updates
+    runs/                one folder a run
+
+Invariants:
+    * A home is made whole or not at all, and never over another one.
+    * One purpose a key: the root issues certificates, the TLS key answers the port, the contract
+      key signs tasks, the log key signs the coordinator's log.
+
+Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder.contract_key`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from presspool.common.base.errors import FolderError, InputError, StorageError
+from presspool.common.base.validation import validate
+from presspool.common.contract.contract_schema import Name
+from presspool.common.pki.certificates import (
+    Credential,
+    issue_invitation,
+    issue_server,
+    make_root,
+)
+from presspool.common.pki.keys import SigningKey, read_secret, write_secret
+from presspool.common.pki.tls import split_address
+from presspool.common.transparency import notes
+from presspool.common.wire.token import Token
+from presspool.server.database import Database
+from presspool.server.membership.member_list import standings
+from presspool.server.membership.members import Invited
+
+SETTINGS: Final = "coordinator.toml"
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    address: Annotated[str, Field(max_length=300)]
+    database: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatorFolder:
+    """A coordinator's identity; private keys are in memory and never printed.
+
+    Attributes:
+        path: the home.
+        name: the pool's name.
+        address: "HOST:PORT", where outlets dial it.
+        database: URL.
+        root: the pool's root certificate and key.
+        server: the certificate and key of its port.
+        contract: signs tasks.
+        log: signs its log, under the name "HOST/POOL".
+    """
+
+    path: Path
+    name: str
+    address: str
+    database: str
+    root: Credential
+    server: Credential
+    contract: SigningKey
+    log: notes.Signer
+
+    def __repr__(self) -> str:
+        return f"CoordinatorFolder({self.name} at {self.address}, {self.path})"
+
+    @classmethod
+    def create(
+        cls, path: Path, *, name: str, address: str, database: str | None, now: float
+    ) -> Self:
+        """Make a new home with new keys and an empty database.
+
+        Args:
+            path: where nothing is yet.
+            name: the pool's name.
+            address: "HOST:PORT", where outlets will dial it.
+            database: URL, or None for SQLite in the home.
+            now: POSIX seconds.
+
+        Raises:
+            InputError: a name or address that cannot be, or a database that cannot be reached.
+            FolderError: there is something at `path`.
+            StorageError: the disk refuses.
+        """
+        settings = validate(
+            _Settings,
+            {"name": name, "address": address, "database": database},
+            where="coordinator",
+            fault=InputError,
+        )
+        host, _ = split_address(address, where="--address")
+        with _new_folder(path) as draft:
+            _write_keys(draft, name, host, now)
+            write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
+            _require_unused(database or _beside(draft), now)
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The home at `path`.
+
+        Raises:
+            InputError: there is none, or it was damaged.
+        """
+        try:
+            body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(
+                "not a coordinator's home",
+                where=str(path),
+                got=str(error),
+                expected=f"a folder with {SETTINGS}",
+                advice="presspool coordinator init makes one",
+            ) from None
+        settings = validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
+        host, _ = split_address(settings.address, where=str(path / SETTINGS))
+        keys = path / "keys"
+        log = SigningKey.read(keys / "log.key")
+        return cls(
+            path=path,
+            name=settings.name,
+            address=settings.address,
+            database=settings.database or _beside(path),
+            root=_credential(path, "root", "root"),
+            server=_credential(path, "server", "tls"),
+            contract=SigningKey.read(keys / "contract.key"),
+            log=notes.Signer.load(f"{host}/{settings.name}", log.secret, kind=notes.NOTE),
+        )
+
+    def token(self, invited: Invited, *, now: float) -> Token:
+        """The token of a new invitation; its private key is nowhere else."""
+        credential = issue_invitation(self.root, invited.id, now=now, until=invited.answerable)
+        return Token(
+            pool=self.name,
+            address=self.address,
+            outlet=invited.name,
+            invitation=invited.id,
+            expires=invited.expires,
+            root=self.root.certificate,
+            contract_key=self.contract.public,
+            log_key=self.log.key.text,
+            credential=credential,
+        )
+
+
+@contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A draft that becomes `path` when the block is left, or goes when it raises."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FolderError(
+            "there is something already",
+            where=str(path),
+            expected="a new or empty folder",
+            advice="choose another --home; nothing was changed",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
+    except OSError as error:
+        raise StorageError(
+            "cannot write", where=str(path), got=error.strerror, advice="choose another --home"
+        ) from None
+    try:
+        yield draft
+        draft.rename(path)
+    except OSError as error:
+        raise StorageError(
+            "cannot write",
+            where=str(path),
+            got=error.strerror,
+            advice="make room or choose another --home",
+        ) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
+    root = make_root(name, now=now)
+    server = issue_server(root, host, now=now)
+    for part in ("keys", "certificates", "runs"):
+        (folder / part).mkdir()
+    for file, credential in (("root", root), ("tls", server)):
+        write_secret(folder / "keys" / f"{file}.key", credential.key)
+    for file in ("contract", "log"):
+        SigningKey.generate().write(folder / "keys" / f"{file}.key")
+    for file, credential in (("root", root), ("server", server)):
+        (folder / "certificates" / f"{file}.pem").write_bytes(credential.certificate)
+
+
+def _require_unused(url: str, now: float) -> None:
+    """Make the tables, unless the database is another pool's, whose members we cannot know."""
+    database = Database.open(url)
+    try:
+        if standings(database, now=now):
+            raise FolderError(
+                "the database belongs to another pool",
+                where="--database",
+                expected="a new one",
+                advice="create another",
+            )
+    finally:
+        database.close()
+
+
+def _credential(path: Path, certificate: str, key: str) -> Credential:
+    try:
+        pem = (path / "certificates" / f"{certificate}.pem").read_bytes()
+    except OSError as error:
+        raise InputError(
+            "cannot read a certificate", where=str(error.filename), got=error.strerror
+        ) from None
+    return Credential(certificate=pem, key=read_secret(path / "keys" / f"{key}.key"))
+
+
+def _toml(settings: _Settings) -> bytes:
+    """TOML's basic strings are JSON's."""
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+        for key, value in settings.model_dump(exclude_none=True).items()
+    ]
+    return "".join(lines).encode()
+
+
+def _beside(path: Path) -> str:
+    return f"sqlite:///{path / 'coordinator.db'}"

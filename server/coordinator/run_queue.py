@@ -1,0 +1,151 @@
+"""The runs of a coordinator: submitted, worked on one after the other, and how each ended.
+
+A run's numbers live in its folder (`presspool.common.runs.run_folder`); here is only what the
+coordinator must know to go on after it was killed.
+
+Invariants:
+    * A run that was begun is finished, stopped or failed before the next one begins.
+    * Complete is final; a run that was stopped or has failed goes on when submitted again.
+
+Example: `runs.submit("spring-0a1b2c3d4e5f", contract=digest, phase=1800.0)`; `runs.next()`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import String, Text, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from presspool.common.base.errors import InputError
+from presspool.server.database import Database, Table
+
+State = Literal["queued", "running", "complete", "stopped", "failed"]
+OPEN: tuple[State, ...] = ("running", "queued")
+
+
+class RunRow(Table):
+    """A run."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    contract: Mapped[str] = mapped_column(String(71))
+    phase: Mapped[float]
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    submitted: Mapped[float]
+    ended: Mapped[float | None]
+    note: Mapped[str] = mapped_column(Text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submitted:
+    """A run as it stands.
+
+    Attributes:
+        id: its name here, and its folder's.
+        contract: digest of its contract.
+        phase: seconds that outlets have for a round.
+        state: queued, running, complete, stopped or failed.
+        submitted: POSIX seconds.
+        ended: POSIX seconds, or None.
+        note: why it waits, or why it ended.
+    """
+
+    id: str
+    contract: str
+    phase: float
+    state: str
+    submitted: float
+    ended: float | None
+    note: str
+
+
+class Runs:
+    """The table of runs.
+
+    Args:
+        database: where it is.
+        clock: POSIX seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database, self._clock = database, clock
+
+    def submit(self, run: str, *, contract: str, phase: float) -> None:
+        """Queue a run whose folder is ready; one that failed or was stopped is queued again.
+
+        Raises:
+            StorageError: the database refuses.
+        """
+        with self._database.writing() as session:
+            session.merge(
+                RunRow(
+                    id=run,
+                    contract=contract,
+                    phase=phase,
+                    state="queued",
+                    submitted=self._clock(),
+                    ended=None,
+                    note="",
+                )
+            )
+
+    def next(self) -> Submitted | None:
+        """The run to work on: the one that was begun, else the oldest that waits."""
+        with self._database.reading() as session:
+            for state in OPEN:
+                wanted = select(RunRow).where(RunRow.state == state).order_by(RunRow.submitted)
+                if (row := session.scalars(wanted.limit(1)).first()) is not None:
+                    return _read(row)
+        return None
+
+    def get(self, run: str) -> Submitted:
+        """One run.
+
+        Raises:
+            InputError: there is none of this name.
+        """
+        with self._database.reading() as session:
+            row = session.get(RunRow, run)
+        if row is None:
+            known = ", ".join(found.id for found in self.all()[-5:])
+            raise InputError(
+                "no such run", where="RUN", expected=known or "a submitted run", got=ascii(run)
+            )
+        return _read(row)
+
+    def all(self) -> list[Submitted]:
+        """All runs, oldest first."""
+        with self._database.reading() as session:
+            rows = session.scalars(select(RunRow).order_by(RunRow.submitted)).all()
+        return [_read(row) for row in rows]
+
+    def mark(self, run: str, state: State, note: str = "") -> bool:
+        """Say how a run stands.
+
+        Returns:
+            False where it had ended already, which stays.
+        """
+        with self._database.writing() as session:
+            row = session.get_one(RunRow, run)
+            if row.state not in OPEN:
+                return False
+            row.state, row.note = state, note
+            row.ended = None if state in OPEN else self._clock()
+        return True
+
+
+def _read(row: RunRow) -> Submitted:
+    return Submitted(
+        id=row.id,
+        contract=row.contract,
+        phase=row.phase,
+        state=row.state,
+        submitted=row.submitted,
+        ended=row.ended,
+        note=row.note,
+    )

@@ -1,0 +1,141 @@
+"""How the coordinator's runs stand: rounds, who is in, who is late and why.
+
+Everything is read from the database and the run's folder, so it can be asked whether or not the
+coordinator is running.
+
+Example: `report(folder, database)` is what `presspool coordinator status --json` prints.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from presspool.common.base.errors import FolderError, InputError
+from presspool.common.runs.results import RunResult, read_result
+from presspool.common.runs.run_folder import RunFolder
+from presspool.common.wire.envelope import task_id
+from presspool.common.wire.update import FAILURES
+from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.process import pid_of
+from presspool.server.coordinator.run_queue import OPEN, Runs, Submitted
+from presspool.server.database import Database
+from presspool.server.membership.members import Members
+from presspool.server.transport.mailbox import Desk
+
+
+def report(folder: CoordinatorFolder, database: Database, *, run: str | None) -> dict[str, Any]:
+    """The state of the coordinator and of one run, or of all.
+
+    Raises:
+        InputError: no such run.
+    """
+    runs = Runs(database)
+    chosen = runs.all() if run is None else [runs.get(run)]
+    return {
+        "pool": folder.name,
+        "address": folder.address,
+        "running": pid_of(folder.path) is not None,
+        "runs": [_run(folder.path, database, one) for one in chosen],
+    }
+
+
+def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
+    folder = RunFolder(home / "runs" / run.id)
+    contract = folder.read_contract()
+    result = _result(folder)
+    done = rounds_done(folder)
+    last = result.rounds[-1] if result else None
+    said: dict[str, Any] = {
+        "run": run.id,
+        "contract": run.contract,
+        "state": run.state,
+        "note": run.note,
+        "submitted": _date(run.submitted),
+        "ended": run.ended and _date(run.ended),
+        "rounds_done": done,
+        "rounds": contract.federation.rounds,
+        "accuracy": last.accuracy if last else None,
+        "epsilon": last.epsilon if last else None,
+        "folder": str(folder.path),
+    }
+    said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
+    return said
+
+
+def open_round(
+    database: Database, run: Submitted, names: list[str], number: int
+) -> list[dict[str, Any]]:
+    """Each outlet in the open round: answered, late, or not there, and what was refused of it."""
+    if run.state not in OPEN:
+        return []
+    desk, present = Desk(database), Members(database).names()
+    tasks = {name: task_id(run.id, number, name) for name in names}
+    answered = desk.answered(tasks.values())
+    refused = {r.outlet: r.code for r in desk.refusals() if (r.run, r.round) == (run.id, number)}
+    return [
+        {
+            "outlet": name,
+            "refused": refused.get(name),
+            "state": _answer(desk, tasks[name])
+            if tasks[name] in answered
+            else "no answer yet"
+            if name in present
+            else "not a member",
+        }
+        for name in names
+    ]
+
+
+def _answer(desk: Desk, task: str) -> str:
+    header, _ = desk.update(task)
+    return "answered" if header.failure is None else FAILURES[header.failure]
+
+
+def rounds_done(folder: RunFolder) -> int:
+    """How many rounds of a run are whole."""
+    result = _result(folder)
+    return len(result.rounds) - 1 if result else 0
+
+
+def _result(folder: RunFolder) -> RunResult | None:
+    try:
+        return read_result(folder.path)
+    except (FolderError, InputError):
+        return None
+
+
+def render(found: dict[str, Any], out: Console) -> None:
+    """The report for people."""
+    state = "running" if found["running"] else "not running: presspool coordinator start"
+    out.print(f"{found['pool']} at {found['address']}: {state}", soft_wrap=True)
+    if not found["runs"]:
+        out.print("no runs yet: presspool coordinator submit run.toml")
+    for run in found["runs"]:
+        out.print(
+            f"\n{run['run']}: {run['state']}, {run['rounds_done']} of {run['rounds']} rounds"
+            + _figures(run)
+            + (f"; {run['note']}" if run["note"] else ""),
+            soft_wrap=True,
+        )
+        if run["outlets"]:
+            table = Table("outlet", f"round {run['rounds_done'] + 1}", "refused", box=box.SIMPLE)
+            for line in run["outlets"]:
+                table.add_row(line["outlet"], line["state"], line["refused"] or "")
+            out.print(table)
+
+
+def _figures(run: dict[str, Any]) -> str:
+    accuracy, epsilon = run["accuracy"], run["epsilon"]
+    return (f", accuracy {accuracy:.3f}" if accuracy is not None else "") + (
+        f", ε {epsilon:.2f}" if epsilon is not None else ""
+    )
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,100 @@
+"""From a `run.toml` to a queued run: everything is checked first, then the folder, then the queue.
+
+A contract is one run, for ever: outlets reserve budget for a contract once and refuse it when it is
+over. So a run is named by its contract; submitting it again continues it if it failed.
+
+Example: `submit(folder, Path("run.toml"), phase=3600.0).id`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from presspool.common.base.errors import InputError
+from presspool.common.contract.contract import Contract
+from presspool.common.data.tables import read_labelled
+from presspool.common.models.models import build
+from presspool.common.runs.run_file import freeze, read_run_file
+from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.run_queue import Runs
+from presspool.server.database import Database
+from presspool.server.membership.members import Members
+
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queued:
+    """A run that was queued.
+
+    Attributes:
+        id: its name at this coordinator.
+        contract: digest of its frozen contract.
+        folder: where its results will be.
+        missing: outlets of the contract that are not members.
+    """
+
+    id: str
+    contract: str
+    folder: Path
+    missing: list[str]
+
+
+def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
+    """Freeze the contract of a run file and queue the run.
+
+    Args:
+        home: the coordinator's.
+        file: the run.toml; its [simulation] table is not used.
+        phase: seconds that outlets have for a round.
+
+    Raises:
+        InputError: anything wrong with run file, model or held-out data, or the run is there
+            and has not failed; nothing was queued.
+        StorageError: the disk refuses.
+    """
+    run = read_run_file(file)
+    contract, evaluation = freeze(run.contract), run.evaluation
+    if evaluation:
+        read_labelled(
+            evaluation.data,
+            text=evaluation.text,
+            label=evaluation.label,
+            labels=contract.task.labels,
+        )
+    build(contract)  # what the run would only meet later
+    setup = Setup(
+        evaluation=str(evaluation.data.resolve()) if evaluation else None,
+        text=evaluation.text if evaluation else "text",
+        label=evaluation.label if evaluation else "label",
+    )
+    database = Database.open(home.database)
+    try:
+        runs, name = Runs(database), _run_id(contract)
+        _require_new(runs, name)
+        folder = RunFolder(home.path / "runs" / name)
+        with folder.claim(contract, setup, resume=folder.contract_file.exists()):
+            pass
+        runs.submit(name, contract=contract.digest, phase=phase)
+        missing = sorted(set(contract.outlets) - Members(database).names())
+    finally:
+        database.close()
+    return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
+
+
+def _run_id(contract: Contract) -> str:
+    return f"{contract.name[:_LONGEST_NAME]}-{contract.digest.removeprefix('sha256:')[:12]}"
+
+
+def _require_new(runs: Runs, name: str) -> None:
+    states = {run.id: run.state for run in runs.all()}
+    if states.get(name, "failed") not in ("failed", "stopped"):
+        raise InputError(
+            "this run was submitted before",
+            where=name,
+            got=states[name],
+            expected="a new contract, or a run that failed or was stopped",
+            advice="change its name or seed for a run of its own",
+        )

@@ -1,0 +1,1 @@
+"""Who belongs to the pool, and who may look at it."""

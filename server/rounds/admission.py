@@ -1,0 +1,162 @@
+"""Which updates count: every reply is checked in full before it may touch the sum.
+
+Flower's own averaging takes NaN, broadcasts shapes and goes on when every client has failed; here
+an update is refused unless it is exactly what the contract's model and this round ask for.
+
+Invariants:
+    * A refusal is one word of `REFUSALS`, the outlet's own word of `FAILURES`, or "failed" where
+      the node could not even say that; never a text that quotes the update.
+    * The first admitted update of an outlet counts, any further one is refused.
+    * Too few admitted updates fail the round; nothing is averaged then.
+
+Example: `admit(replies, expected)` → `Admitted(updates=…, refused={"outlet": "not-finite"})`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Error, Message
+
+from presspool.common.base.errors import AdmissionError, QuorumError
+from presspool.common.models.adapters import State, squares
+from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
+
+REFUSALS = (
+    "malformed",
+    "unknown-outlet",
+    "duplicate",
+    "wrong-contract",
+    "wrong-round",
+    "wrong-base",
+    "wrong-names",
+    "wrong-shape",
+    "not-finite",
+    "norm-above-cap",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What an update of this round must be.
+
+    Attributes:
+        outlets: names in the contract.
+        round: from 1.
+        contract: digest of the contract.
+        base: digest of the adapter that was sent out.
+        shapes: name to shape of every trained array.
+        norm_cap: largest L2 norm.
+        quorum: fewest admitted updates.
+        nodes: node id to outlet, where a Grid gives outlets ids of their own.
+    """
+
+    outlets: frozenset[str]
+    round: int
+    contract: str
+    base: str
+    shapes: Mapping[str, tuple[int, ...]]
+    norm_cap: float
+    quorum: int
+    nodes: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admitted:
+    """A round's updates after admission.
+
+    Attributes:
+        updates: outlet to update, sorted by outlet; over the wire their arrays stay on the desk.
+        refused: outlet (or node number, where nobody knows who it is) to refusal.
+    """
+
+    updates: Mapping[str, AdapterUpdate]
+    refused: Mapping[str, str]
+
+
+def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
+    """Check every reply of a round.
+
+    Raises:
+        QuorumError: fewer were admitted than the contract's quorum; says who was refused and why.
+    """
+    updates: dict[str, AdapterUpdate] = {}
+    refused: dict[str, str] = {}
+    for reply in replies:
+        try:
+            update = check(reply, expected, frozenset(updates))
+        except AdmissionError as refusal:
+            refused[refusal.where] = refusal.code
+        else:
+            updates[update.outlet] = update
+    if len(updates) < expected.quorum:
+        raise QuorumError(
+            f"round {expected.round} has too few admitted updates",
+            where="coordinator",
+            expected=f"at least {expected.quorum}",
+            got=len(updates),
+            advice="; ".join(f"{who}: {why}" for who, why in sorted(refused.items()))
+            or "no outlet answered",
+        )
+    return Admitted(updates=dict(sorted(updates.items())), refused=dict(sorted(refused.items())))
+
+
+def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUpdate:
+    """The update in one reply, if it is exactly what this round expects.
+
+    Args:
+        reply: a node's answer.
+        expected: this round.
+        seen: outlets that are already admitted.
+
+    Raises:
+        AdmissionError: the first thing that is wrong; `where` says whose reply it was.
+    """
+    number = reply.metadata.src_node_id
+    node = expected.nodes.get(number, f"node {number}")
+    if reply.has_error():
+        raise AdmissionError(_failure(reply.error), "failed", where=node)
+    try:
+        update = unpack_update(reply.content)
+    except (ValueError, TypeError):  # the second from a shape of booleans, which Flower lets pass
+        raise AdmissionError("malformed", "not an update", where=node) from None
+    if update.outlet not in expected.outlets:
+        raise AdmissionError("unknown-outlet", "not in the contract", where=node)
+    if refusal := _fault(update, expected, seen):
+        raise AdmissionError(refusal, "refused", where=update.outlet)
+    return update
+
+
+def _failure(error: Error) -> str:
+    """The outlet's own word; "failed" for what Flower reports with the same small numbers."""
+    word = FAILURES.get(error.code)
+    return word if word is not None and word == error.reason else "failed"
+
+
+def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> str | None:
+    """The first fault of an update from a known outlet, as a word of `REFUSALS`."""
+    if update.outlet in seen:
+        return "duplicate"
+    if update.contract != expected.contract:
+        return "wrong-contract"
+    if update.round != expected.round:
+        return "wrong-round"
+    if update.base != expected.base:
+        return "wrong-base"
+    if set(update.delta) != set(expected.shapes):
+        return "wrong-names"
+    return _fault_of_arrays(update.delta, expected)
+
+
+def _fault_of_arrays(delta: State, expected: Expected) -> str | None:
+    """As `_fault`; each array is read once, for it may have to come from the desk."""
+    total = 0.0
+    for name, array in delta.items():
+        if array.shape != expected.shapes[name]:
+            return "wrong-shape"
+        total += squares(array)
+    if not math.isfinite(total):
+        return "not-finite"
+    return "norm-above-cap" if math.sqrt(total) > expected.norm_cap else None

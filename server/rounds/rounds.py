@@ -1,0 +1,263 @@
+"""The rounds of a run: send, admit, average, evaluate, checkpoint; or go on where it stopped.
+
+Flower's `Strategy.start` keeps its state in memory and hides a failed round; this loop calls the
+same Strategy methods on the same Grid, and writes a checkpoint after every whole round.
+
+Invariants:
+    * What is on disk after a round is enough to continue with the same result.
+    * A round either counts as a whole (quorum reached, checkpoint written) or not at all.
+    * A round is on disk before it is committed, and committed before the next is handed out.
+    * Whether a run goes on never depends on what it measured (no early stopping).
+
+Example: `run(grid, RunFolder(Path("runs/demo")))`.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+from safetensors import SafetensorError
+
+from presspool.common.audit.pages.run_report import write_report
+from presspool.common.base.errors import StorageError
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.statement import accountant, statement
+from presspool.common.models import adapters
+from presspool.common.models.adapters import State
+from presspool.common.models.models import build
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.common.wire.update import RecordState, array_record
+from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
+from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.strategy import AdapterAveraging
+
+log = logging.getLogger(__name__)
+
+Scorer = Callable[[int, State], Scores]  # of a round's number and adapter
+Committed = Callable[[int, str, tuple[str, ...]], None]
+"""Told a whole round's number, the digest of the adapter after it and whose updates are in it."""
+
+
+def uncommitted(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+    """A simulation's rounds are written down nowhere else."""
+
+
+def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) -> RunResult:
+    """Run, or continue, the run of a folder to its end and write its results.
+
+    Args:
+        grid: the outlets.
+        folder: a created run folder.
+        committed: told each whole round before the next is handed out, round 0 (the start) first;
+            after a kill it is told the last one again, with the same words.
+
+    Raises:
+        QuorumError: a round had too few admitted updates.
+        StorageError: the disk refuses; the last whole round is kept.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    contract, setup = folder.read_contract(), folder.read_setup()
+    scores = _scorer(contract, setup)
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    if point is None:
+        point = _start(contract, scores)
+        checkpoints.save(folder.checkpoint, point)  # so that round 0 is the same after a kill
+    else:
+        log.info(
+            "continuing after round %d of %d", len(point.rounds) - 1, contract.federation.rounds
+        )
+    _commit(committed, contract, point)
+    while len(point.rounds) <= contract.federation.rounds:
+        point = _one_round(grid, contract, point, scores)
+        checkpoints.save(folder.checkpoint, point)
+        _commit(committed, contract, point)
+        _publish(folder, _result(contract, setup, point, adapter=None))
+    digest = _save_adapter(folder, contract, point.state)
+    result = _result(contract, setup, point, adapter=digest)
+    _publish(folder, result)
+    _write_events(folder.events, result)
+    return result
+
+
+def _start(contract: Contract, scores: Scorer) -> Checkpoint:
+    began = time.monotonic()
+    state = RecordState(array_record(adapters.read(build(contract))))
+    before = scores(0, state)
+    first = RoundResult(
+        round=0,
+        accuracy=before.accuracy,
+        macro_f1=before.macro_f1,
+        loss=before.loss,
+        bytes_up=0,
+        bytes_down=0,
+        seconds=time.monotonic() - began,
+        epsilon=0.0 if contract.plan.protected else None,
+        outlets=(),
+        refused={},
+    )
+    return Checkpoint(contract=contract.digest, rounds=(first,), state=state)
+
+
+def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer) -> Checkpoint:
+    number, began = len(point.rounds), time.monotonic()
+    strategy = AdapterAveraging(contract, point.moments)
+    messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
+    arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    state, traffic = RecordState(arrays), strategy.traffic
+    after = scores(number, state)
+    plan = contract.plan
+    done = RoundResult(
+        round=number,
+        accuracy=after.accuracy,
+        macro_f1=after.macro_f1,
+        loss=after.loss,
+        bytes_up=traffic.bytes_up,
+        bytes_down=traffic.bytes_down,
+        seconds=time.monotonic() - began,
+        epsilon=plan.epsilon(number * contract.federation.local_steps) if plan.protected else None,
+        outlets=tuple(traffic.admitted.updates),
+        refused=traffic.admitted.refused,
+    )
+    _log_round(done, contract)
+    return Checkpoint(
+        contract=contract.digest,
+        rounds=(*point.rounds, done),
+        state=state,
+        moments=dict(strategy.moments),
+    )
+
+
+def _commit(committed: Committed, contract: Contract, point: Checkpoint) -> None:
+    """Say what the last whole round came to; of the start, who may take part."""
+    done = point.rounds[-1]
+    outlets = done.outlets if done.round else contract.outlets
+    committed(done.round, adapters.digest(point.state), tuple(sorted(outlets)))
+
+
+def _log_round(done: RoundResult, contract: Contract) -> None:
+    accuracy = "not measured" if done.accuracy is None else f"{done.accuracy:.3f}"
+    epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
+    log.info(
+        "round %d of %d: accuracy %s, %s, %d updates%s, %.1f s",
+        done.round,
+        contract.federation.rounds,
+        accuracy,
+        epsilon,
+        len(done.outlets),
+        f", refused {dict(done.refused)}" if done.refused else "",
+        done.seconds,
+    )
+
+
+def _scorer(contract: Contract, setup: Setup) -> Scorer:
+    if setup.evaluation is None:
+        return lambda _number, _state: NOT_MEASURED
+    held_out = HeldOut.read(
+        Path(setup.evaluation), text=setup.text, label=setup.label, labels=contract.task.labels
+    )
+    evaluation, last = Evaluation(contract, held_out), contract.federation.rounds
+    return lambda number, state: evaluation.scores(state, between=0 < number < last)
+
+
+def _save_adapter(folder: RunFolder, contract: Contract, state: State) -> str:
+    """Write the adapter folder aside and rename it, so that it is never half there."""
+    model = build(contract)
+    adapters.load(model, state)
+    draft = folder.path / ".adapter.tmp"
+    shutil.rmtree(draft, ignore_errors=True)
+    with _storage(folder.adapter):
+        digest = adapters.save(model, draft)
+        shutil.rmtree(folder.adapter, ignore_errors=True)
+        draft.rename(folder.adapter)
+    return digest
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    """What other packages write here fails with our error: the checkpoint holds all rounds."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            "cannot write",
+            where=str(path),
+            got=getattr(error, "strerror", None) or error,
+            advice="make room or fix the permissions, then continue with --resume",
+        ) from None
+
+
+def _result(
+    contract: Contract, setup: Setup, point: Checkpoint, *, adapter: str | None
+) -> RunResult:
+    plan, weights = contract.plan, contract.weights()
+    reproducible = setup.deterministic is not None
+    steps = (len(point.rounds) - 1) * contract.federation.local_steps
+    outlets = tuple(
+        OutletResult(
+            name=name,
+            population=population,
+            weight=weights[name],
+            unit=plan.unit,
+            steps=steps,
+            epsilon=plan.epsilon(steps) if plan.protected else None,
+            delta=plan.delta if plan.protected else None,
+        )
+        for name, population in sorted(contract.outlets.items())
+    )
+    return RunResult(
+        name=contract.name,
+        contract_digest=contract.digest,
+        status="running" if adapter is None else "complete",
+        deterministic=reproducible,
+        rounds=point.rounds,
+        outlets=outlets,
+        adapter_sha256=adapter,
+        statement="The run has not finished; nothing is released yet."
+        if adapter is None
+        else statement(contract, adapter=f"sha256:{adapter}", reproducible=reproducible),
+        trust=contract.federation.trust,
+        accountant=accountant(),
+        seconds=sum(r.seconds for r in point.rounds),
+        versions=_versions(),
+        contract=contract.body(),
+    )
+
+
+def _publish(folder: RunFolder, result: RunResult) -> None:
+    write_result(folder.path, result)
+    write_report(folder.path, result)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("presspool", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr")
+    return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
+
+
+def _write_events(folder: Path, result: RunResult) -> None:
+    """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with _storage(folder), SummaryWriter(str(folder)) as writer:
+        for done in result.rounds:
+            for tag, value in {
+                "held-out/accuracy": done.accuracy,
+                "held-out/macro_f1": done.macro_f1,
+                "held-out/loss": done.loss,
+                "privacy/epsilon": done.epsilon,
+                "traffic/bytes_up": done.bytes_up,
+                "traffic/bytes_down": done.bytes_down,
+            }.items():
+                if value is not None:
+                    writer.add_scalar(tag, value, done.round)

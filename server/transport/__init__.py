@@ -1,0 +1,1 @@
+"""How outlets reach the coordinator: TLS listener, call limits, mailbox of tasks and updates."""

@@ -1,0 +1,183 @@
+"""A Flower `Grid` of outlets that dial in: messages become signed tasks on the coordinator's desk.
+
+Invariants:
+    * What is sent and what came back lies on the desk before it is acted on: a coordinator that was
+      killed sends the round's messages again and finds tasks and updates where they were.
+    * A phase ends when every outlet that is still a member has answered, or at its deadline; who
+      has not answered by then is left out of the round and asked again in the next.
+    * Replies come in the order of the messages, whoever answered first; their arrays stay on the
+      desk and are read when they are asked for, so that a round needs no more memory with more
+      outlets.
+
+Example: `with_grid = GrpcGrid(desk, ...)`; `presspool.server.rounds.rounds.run(with_grid, folder)`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from flwr.app import Error, Message, RecordDict
+
+from presspool.common.models.adapters import digest
+from presspool.common.pki.keys import SigningKey, key_id
+from presspool.common.wire.envelope import (
+    EXTRA_BYTES,
+    Signed,
+    TaskHeader,
+    body_digest,
+    new_nonce,
+    sign_task,
+    task_id,
+)
+from presspool.common.wire.flower import from_stored, node_of, stamp, to_bytes
+from presspool.common.wire.run_grid import RunGrid
+from presspool.common.wire.update import FAILURES, unpack_task
+from presspool.server.transport.mailbox import Desk
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0  # between two looks at who is still a member
+
+
+class GrpcGrid(RunGrid):
+    """The outlets of one run behind Flower's Grid.
+
+    Args:
+        desk: where tasks go and updates come in.
+        run: the run's id.
+        key: the coordinator's contract key.
+        outlets: the contract's outlets.
+        members: names of all outlets that are members now.
+        phase: seconds that outlets have for a round.
+        on_reply: called after each reply, for progress.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        run: str,
+        key: SigningKey,
+        outlets: Iterable[str],
+        members: Callable[[], Collection[str]],
+        phase: float,
+        on_reply: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._desk, self._id, self._key = desk, run, key
+        self._nodes = {node_of(name): name for name in outlets}
+        self._members, self._phase, self._on_reply = members, phase, on_reply
+        self._sent: dict[str, Message] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes of the contract's outlets that are members now."""
+        present = self._members()
+        return [node for node, name in self._nodes.items() if name in present]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Put one round's training messages on the desk; returns their tasks' ids.
+
+        Raises:
+            ValueError: a message is no training task.
+            PressPoolError: the round was handed out before with another adapter.
+        """
+        messages = list(messages)
+        if not messages:
+            return []
+        said = self._header(messages[0].content)
+        body = to_bytes(messages[0].content)
+        said |= {
+            "body": body_digest(body),
+            "bytes": len(body),
+            "allowance": len(body) + EXTRA_BYTES,
+        }
+        tasks = [self._task(message, said) for message in messages]
+        self._desk.hand_out(tasks, body)
+        for message, (header, _) in zip(messages, tasks, strict=True):
+            self._sent[header.task] = stamp(message, header.task)
+        return [header.task for header, _ in tasks]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that are there, in the order of `message_ids`."""
+        sent = {task: self._sent[task] for task in message_ids if task in self._sent}
+        answered = self._desk.answered(sent)
+        return (self._reply(task, sent[task]) for task in sent if task in answered)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Hand out messages and wait for the replies, returned in the order of the messages.
+
+        Args:
+            messages: of one round.
+            timeout: seconds; None for the phase that the run was given.
+        """
+        ids = list(self.push_messages(messages))
+        self._wait(ids, self._phase if timeout is None else timeout)
+        self._desk.close(ids)
+        replies = self.pull_messages(ids)
+        for task in ids:
+            self._sent.pop(task, None)
+        return replies
+
+    def waiting_for(self) -> list[str]:
+        """Outlets whose answer is still out."""
+        answered = self._desk.answered(self._sent)
+        return sorted(self._name(task) for task in self._sent if task not in answered)
+
+    def _header(self, content: RecordDict) -> dict[str, object]:
+        """What the headers of all outlets have in common, but for the body."""
+        task = unpack_task(content)
+        return {
+            "key": key_id(self._key.public),
+            "run": self._id,
+            "contract": task.digest,
+            "round": task.round,
+            "base": digest(task.state),
+        }
+
+    def _task(self, message: Message, said: dict[str, object]) -> tuple[TaskHeader, Signed]:
+        name = self._nodes[message.metadata.dst_node_id]
+        fields: dict[str, object] = said | {
+            "outlet": name,
+            "nonce": new_nonce(),
+            "task": task_id(self._id, int(str(said["round"])), name),
+        }
+        header = TaskHeader(**fields)  # type: ignore[arg-type]
+        return header, sign_task(header, self._key)
+
+    def _wait(self, tasks: Sequence[str], seconds: float) -> None:
+        until, told = time.monotonic() + seconds, 0
+        while True:
+            seen = self._desk.updates_changed.count
+            answered = self._desk.answered(tasks)
+            for _ in range(len(answered) - told):
+                self._on_reply()
+            told = len(answered)
+            present = self._members()
+            missing = [t for t in tasks if t not in answered and self._name(t) in present]
+            left = until - time.monotonic()
+            if not missing or left <= 0:
+                break
+            self._desk.updates_changed.wait(seen, min(left, LOOK_SECONDS))
+        if missing:
+            log.info("the phase is over without %s", ", ".join(map(self._name, missing)))
+
+    def _name(self, task: str) -> str:
+        return self._nodes[self._sent[task].metadata.dst_node_id]
+
+    def _reply(self, task: str, sent: Message) -> Message:
+        """An update as Flower's message, or the outlet's own word for why there is none."""
+        said: RecordDict | Error
+        header, body = self._desk.update(task)
+        if header.failure is not None:
+            said = Error(code=header.failure, reason=FAILURES[header.failure])
+        else:
+            try:
+                said = from_stored(body)
+            except ValueError:
+                self._desk.refuse(header.outlet, "malformed", header)
+                said = Error(code=0, reason="malformed")
+        return stamp(Message(said, reply_to=sent), f"{task}-reply")

@@ -1,0 +1,381 @@
+"""The coordinator's desk: tasks that are handed out, updates that came in, calls that were refused.
+
+It is all in the database, so that a coordinator that is killed and started again finds it. A round
+that is handed out again finds its tasks, and the updates that have arrived meanwhile, because a
+task's id is a function of run, round and outlet.
+
+Invariants:
+    * A task has at most one update: the first whole one whose signature, place and digest hold.
+    * An update's body is staged in rows of at most `CHUNK_BYTES` and becomes an update in one
+      transaction; what is staged is nothing, and is swept away when it is given up.
+    * Nothing of a body is read before its header was accepted, and never more than it declares.
+    * Every refusal is a word of `presspool.common.wire.envelope.REFUSALS`.
+
+Example: `desk.hand_out(tasks, body)`; `upload = desk.receive("north-post", key, signed)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from presspool.common.base.errors import AdmissionError, StorageError
+from presspool.common.wire.envelope import (
+    CHUNK_BYTES,
+    Signed,
+    TaskHeader,
+    UpdateHeader,
+    read_header,
+)
+from presspool.server.database import Database
+from presspool.server.transport.mailbox_body import StoredBody
+from presspool.server.transport.mailbox_rows import (
+    add_chunks,
+    body_owner,
+    chunk_sizes,
+    forget,
+    has_update,
+    judge,
+    last_round,
+    opened,
+    require_same_body,
+    store,
+    task_row,
+    update_row,
+)
+from presspool.server.transport.mailbox_schema import ChunkRow, RefusalRow, TaskRow, UpdateRow
+
+BATCH_BYTES = 8 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A call that was refused.
+
+    Attributes:
+        at: when, in seconds since 1970.
+        outlet: whose.
+        code: why.
+        run: the run, where the call named one.
+        round: the round, or 0.
+    """
+
+    at: float
+    outlet: str
+    code: str
+    run: str = ""
+    round: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Where a run's newest round stands.
+
+    Attributes:
+        round: its number; 0 before the first.
+        answered: outlets whose update is there.
+        waiting: each other outlet, and why there is none.
+    """
+
+    round: int
+    answered: tuple[str, ...]
+    waiting: Mapping[str, str]
+
+
+class Desk:
+    """Tasks and updates of all runs; any number of threads may use it.
+
+    Args:
+        database: where they are.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
+        self._database, self._now = database, now
+        self._turn = threading.Lock()  # SQLite's own waiting is slow and unfair
+        self._given_up: set[str] = set()  # uploads that a full disk kept from being thrown away
+        self.tasks_changed, self.updates_changed = Signal(), Signal()
+
+    # --- Tasks ----------------------------------------------------------------------------------
+
+    def hand_out(self, tasks: Sequence[tuple[TaskHeader, Signed]], body: bytes) -> None:
+        """Open tasks of one run and round that share a body; those that are there stay the same.
+
+        The run's earlier rounds are closed, and their bodies thrown away.
+
+        Raises:
+            PressPoolError: the round was handed out before with another body.
+            StorageError: the database refuses.
+        """
+        run, round = tasks[0][0].run, tasks[0][0].round
+        with self._writing() as session:
+            require_same_body(session, tasks)
+            for header, signed in tasks:
+                row = session.get(TaskRow, header.task)
+                if row is None:
+                    session.add(task_row(header, signed, at=self._now()))
+                else:
+                    row.closed = False
+            forget(session, run, before=round)
+            store(session, body_owner(run, round), body)
+        self.tasks_changed.raise_()
+
+    def finish(self, run: str) -> None:
+        """The run is over: close its tasks and throw away their bodies and its updates'."""
+        with self._writing() as session:
+            last = last_round(session, run)
+            forget(session, run, before=last + 1)
+
+    def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
+        """The outlet's oldest task that is open and has no update."""
+        wanted = (
+            select(TaskRow)
+            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update())
+            .order_by(TaskRow.handed_out, TaskRow.round)
+            .limit(1)
+        )
+        with self._database.reading() as session:
+            row = session.scalar(wanted)
+        if row is None:
+            return None
+        return read_header(TaskHeader, row.header), Signed(row.header, row.signature)
+
+    def close(self, tasks: Iterable[str]) -> None:
+        """The phase is over: updates of these tasks that are not there yet are late."""
+        with self._writing() as session:
+            session.execute(update(TaskRow).where(TaskRow.id.in_(list(tasks))).values(closed=True))
+
+    def task_body(self, header: TaskHeader) -> Iterator[bytes]:
+        """The chunks of a task's body, as far as they are still there."""
+        yield from self._chunks(body_owner(header.run, header.round), header.bytes)
+
+    # --- Updates --------------------------------------------------------------------------------
+
+    def receive(self, outlet: str, update_key: bytes, signed: Signed) -> Upload | None:
+        """Judge an update by its header, before any of its body is read.
+
+        Args:
+            outlet: the member whose call this is.
+            update_key: the member's key.
+            signed: the header.
+
+        Returns:
+            The upload that takes the body, or None where this very update is there already.
+
+        Raises:
+            AdmissionError: it is refused; that is on record.
+        """
+        try:
+            header = opened(signed, update_key)
+        except AdmissionError as error:
+            self.refuse(outlet, error.code)
+            raise
+        try:
+            with self._database.reading() as session:
+                known = judge(session, outlet, header, signed)
+        except AdmissionError as error:
+            self.refuse(outlet, error.code, header)
+            raise
+        return None if known else Upload(self, header, signed)
+
+    def answered(self, tasks: Iterable[str]) -> set[str]:
+        """Those of these tasks that have an update."""
+        wanted = select(UpdateRow.task).where(UpdateRow.task.in_(list(tasks)))
+        with self._database.reading() as session:
+            return set(session.scalars(wanted))
+
+    def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
+        """A task's update: its header, and its body, which stays on the desk."""
+        with self._database.reading() as session:
+            row = session.get_one(UpdateRow, task)
+            sizes = chunk_sizes(session, row.upload)
+        header = read_header(UpdateHeader, row.header)
+        return header, StoredBody(sizes, lambda number: self._chunk(row.upload, number))
+
+    def standing(self, run: str) -> Standing:
+        """Where a run's newest round stands."""
+        with self._database.reading() as session:
+            last = last_round(session, run)
+            wanted = select(TaskRow.outlet, UpdateRow.task).outerjoin(UpdateRow)
+            rows = session.execute(wanted.where(TaskRow.run == run, TaskRow.round == last)).all()
+        refused = {r.outlet: r.code for r in self.refusals() if (r.run, r.round) == (run, last)}
+        return Standing(
+            round=last,
+            answered=tuple(sorted(name for name, task in rows if task)),
+            waiting={
+                name: refused.get(name, "no answer yet")
+                for name, task in sorted(rows, key=lambda row: row[0])
+                if not task
+            },
+        )
+
+    # --- Refusals -------------------------------------------------------------------------------
+
+    def refuse(self, outlet: str, code: str, header: UpdateHeader | None = None) -> None:
+        """Put a refusal on record."""
+        run, round = (header.run, header.round) if header else ("", 0)
+        with self._writing() as session:
+            session.add(RefusalRow(at=self._now(), outlet=outlet, code=code, run=run, round=round))
+
+    def refusals(self) -> list[Refusal]:
+        """All refusals on record, oldest first."""
+        with self._database.reading() as session:
+            rows = session.scalars(select(RefusalRow).order_by(RefusalRow.id)).all()
+        return [
+            Refusal(at=row.at, outlet=row.outlet, code=row.code, run=row.run, round=row.round)
+            for row in rows
+        ]
+
+    # --- Within ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with self._turn, self._database.writing() as session:
+            yield session
+
+    def _chunks(self, owner: str, size: int) -> Iterator[bytes]:
+        number = 0
+        while size > 0:
+            data = self._chunk(owner, number)
+            if not data:
+                return  # thrown away meanwhile; whoever counts bytes will see it
+            yield data
+            number, size = number + 1, size - len(data)
+
+    def _chunk(self, owner: str, number: int) -> bytes:
+        """A chunk, which is never empty, or nothing where there is none any more."""
+        wanted = select(ChunkRow.data).where(ChunkRow.owner == owner, ChunkRow.number == number)
+        with self._database.reading() as session:
+            return session.scalar(wanted) or b""
+
+    def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
+        with self._writing() as session:
+            add_chunks(session, upload, chunks)
+
+    def _complete(self, upload: Upload, rest: Mapping[int, bytes]) -> None:
+        """Make an update of what is staged, if its task is still waiting for it."""
+        header = upload.header
+        try:
+            with self._writing() as session:
+                if judge(session, header.outlet, header, upload.signed):
+                    return  # another stream brought the very same update first
+                add_chunks(session, upload.id, rest)
+                session.add(update_row(header, upload.signed, upload.id, at=self._now()))
+        except AdmissionError as error:
+            self.refuse(header.outlet, error.code, header)
+            raise
+        upload.kept = True
+        self.updates_changed.raise_()
+        if self._given_up:
+            with suppress(StorageError):
+                self._discard_given_up()
+
+    def _discard(self, upload: str) -> None:
+        self._given_up.add(upload)
+        self._discard_given_up()
+
+    def _discard_given_up(self) -> None:
+        gone = list(self._given_up)
+        with self._writing() as session:
+            session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(gone)))
+        self._given_up.difference_update(gone)
+
+    def sweep(self) -> None:
+        """Throw away what a killed coordinator had staged; before the port is opened."""
+        with self._writing() as session:
+            kept = select(UpdateRow.upload)
+            staged = ~ChunkRow.owner.contains("/") & ChunkRow.owner.not_in(kept)
+            session.execute(delete(ChunkRow).where(staged))
+
+
+class Upload:
+    """One update on its way in; to be closed whatever happens.
+
+    Attributes:
+        header: what the outlet declared.
+        signed: the header's exact bytes.
+        id: owner of its chunks.
+        kept: whether it has become the task's update.
+    """
+
+    def __init__(self, desk: Desk, header: UpdateHeader, signed: Signed) -> None:
+        self.header, self.signed, self.id = header, signed, secrets.token_hex(16)
+        self.kept = False
+        self._desk, self._hash = desk, hashlib.sha256()
+        self._batch: dict[int, bytes] = {}
+        self._chunks = self._bytes = self._held = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next chunk.
+
+        Raises:
+            AdmissionError: no chunk, or more than was declared.
+        """
+        if not 0 < len(chunk) <= CHUNK_BYTES:
+            self._refuse("malformed")
+        if self._bytes + len(chunk) > self.header.bytes:
+            self._refuse("too-large")
+        self._hash.update(chunk)
+        self._batch[self._chunks] = chunk
+        self._chunks, self._bytes = self._chunks + 1, self._bytes + len(chunk)
+        self._held += len(chunk)
+        if self._held >= BATCH_BYTES:
+            self._desk._stage(self.id, self._batch)
+            self._batch, self._held = {}, 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether as much has come as was declared."""
+        return self._bytes == self.header.bytes
+
+    def finish(self) -> None:
+        """The body is over: keep the update, durably.
+
+        Raises:
+            AdmissionError: it is not what was declared, or the task no longer waits for it.
+        """
+        if not self.whole:
+            self._refuse("truncated")
+        if "sha256:" + self._hash.hexdigest() != self.header.body:
+            self._refuse("wrong-digest")
+        self._desk._complete(self, self._batch)
+
+    def close(self) -> None:
+        """Throw away what was staged, unless it has become an update."""
+        if not self.kept and self._chunks:
+            self._desk._discard(self.id)
+
+    def _refuse(self, code: str) -> None:
+        self._desk.refuse(self.header.outlet, code, self.header)
+        raise AdmissionError(code, "refused", where=self.header.outlet)
+
+
+class Signal:
+    """Something happened; threads that wait for it never miss it."""
+
+    def __init__(self) -> None:
+        self._count, self._condition = 0, threading.Condition()
+
+    @property
+    def count(self) -> int:
+        """How often it happened; read it before looking, then wait."""
+        return self._count
+
+    def raise_(self) -> None:
+        """It happened."""
+        with self._condition:
+            self._count += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, seconds: float) -> None:
+        """Return when it has happened more than `seen` times, or after `seconds`."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._count != seen, timeout=seconds)

@@ -1,0 +1,63 @@
+"""The tables of `presspool.server.transport.mailbox`."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from presspool.server.database import Table
+
+
+class TaskRow(Table):
+    """A task; its header and signature are evidence and stay for ever."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index("tasks_of_outlet", "outlet", "closed"),
+        Index("tasks_of_run", "run", "round"),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    run: Mapped[str] = mapped_column(String(64))
+    round: Mapped[int]
+    outlet: Mapped[str] = mapped_column(String(63))
+    header: Mapped[bytes] = mapped_column(LargeBinary)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
+    body: Mapped[str] = mapped_column(String(71))
+    handed_out: Mapped[float]
+    closed: Mapped[bool]
+
+
+class UpdateRow(Table):
+    """The one update of a task."""
+
+    __tablename__ = "updates"
+
+    task: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    header: Mapped[bytes] = mapped_column(LargeBinary)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
+    upload: Mapped[str] = mapped_column(String(32), unique=True)
+    received: Mapped[float]
+
+
+class ChunkRow(Table):
+    """A piece of a body: of a task by its digest, of an update by its upload."""
+
+    __tablename__ = "chunks"
+
+    owner: Mapped[str] = mapped_column(String(71), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class RefusalRow(Table):
+    """A call that was refused."""
+
+    __tablename__ = "refusals"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    outlet: Mapped[str] = mapped_column(String(63))
+    code: Mapped[str] = mapped_column(String(32))
+    run: Mapped[str] = mapped_column(String(64))
+    round: Mapped[int]

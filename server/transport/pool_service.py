@@ -1,0 +1,140 @@
+"""The Pool service: what an outlet may ask of the coordinator, within limits.
+
+Who calls, and how often, is seen to by `presspool.server.transport.call_limits`.
+
+Example: `PoolService(desk, member=lambda context: members.member(caller(context)))`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import grpc
+
+from presspool.common.base.errors import AdmissionError
+from presspool.common.pki.keys import SIGNATURE_BYTES
+from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Receipt
+from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
+from presspool.common.wire.envelope import HEADER_BYTES, Signed, TaskHeader
+from presspool.server.transport.call_limits import Calls, Limits, Stream
+from presspool.server.transport.mailbox import Desk, Upload
+
+_CUT_SECONDS = 1.0
+
+
+class Member(Protocol):
+    """Who calls."""
+
+    @property
+    def name(self) -> str:
+        """The outlet."""
+
+    @property
+    def update_key(self) -> bytes:
+        """The public key that signs its updates."""
+
+
+class PoolService(PoolServicer):
+    """Serves the desk to members.
+
+    Args:
+        desk: tasks and updates.
+        member: whose call this is; raises `AdmissionError` for anybody but a member.
+        limits: of each member.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        member: Callable[[grpc.ServicerContext], Member],
+        limits: Limits | None = None,
+    ) -> None:
+        self._desk, self._limits = desk, limits or Limits()
+        self.calls = Calls(member, record=desk.refuse, limits=self._limits)
+
+    def register(self, server: grpc.Server) -> None:
+        """Let a server serve this."""
+        add_PoolServicer_to_server(self, server)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """End all polls and the watch."""
+        self.calls.close()
+        self._desk.tasks_changed.raise_()
+
+    def NextTask(self, request: NextTaskRequest, context: grpc.ServicerContext) -> Iterator[Part]:  # noqa: ARG002, N802
+        """See pool.proto."""
+        with self.calls.refusing(context), self.calls.open(context) as stream:
+            found = self._wait(context, stream)
+            if found is None:
+                return
+            header, signed = found
+            yield Part(header=Header(body=signed.body, signature=signed.signature))
+            for chunk in self._desk.task_body(header):
+                stream.moved()
+                self.calls.count(stream)
+                yield Part(chunk=chunk)
+
+    def SendUpdate(self, request: Iterator[Part], context: grpc.ServicerContext) -> Receipt:  # noqa: N802
+        """See pool.proto."""
+        with self.calls.refusing(context), self.calls.open(context) as stream:
+            signed = self._header(request, stream)
+            upload = self._desk.receive(stream.member.name, stream.member.update_key, signed)
+            if upload is None:
+                return Receipt()
+            try:
+                self._fill(upload, request, stream)
+            finally:
+                upload.close()
+            return Receipt()
+
+    def _wait(
+        self, context: grpc.ServicerContext, stream: Stream[Member]
+    ) -> tuple[TaskHeader, Signed] | None:
+        """The caller's next task, or None after a while."""
+        until = time.monotonic() + self._limits.poll
+        while True:
+            seen = self._desk.tasks_changed.count
+            found = self._desk.next_task(stream.member.name)
+            left = until - time.monotonic()
+            if found or left <= 0 or self.calls.ended.is_set() or not context.is_active():
+                return found
+            self._desk.tasks_changed.wait(seen, min(left, self._limits.check))
+            stream.moved()
+            self.calls.member(context)
+
+    def _header(self, request: Iterator[Part], stream: Stream[Member]) -> Signed:
+        part = next(request, Part())
+        header = part.header
+        if part.WhichOneof("part") is None and _gone(stream.context):
+            raise grpc.RpcError
+        if (
+            part.WhichOneof("part") != "header"
+            or len(header.body) > HEADER_BYTES
+            or len(header.signature) != SIGNATURE_BYTES
+        ):
+            self._desk.refuse(stream.member.name, "malformed")
+            raise AdmissionError("malformed", "no header")
+        stream.moved()
+        return Signed(header.body, header.signature)
+
+    def _fill(self, upload: Upload, request: Iterator[Part], stream: Stream[Member]) -> None:
+        for part in request:
+            stream.moved()
+            self.calls.count(stream)
+            upload.add(part.chunk)  # empty, and refused, where it is another header
+        if not upload.whole and _gone(stream.context):
+            raise grpc.RpcError
+        upload.finish()
+
+
+def _gone(context: grpc.ServicerContext) -> bool:
+    """Whether a stream that ended early was cut, which is nobody's fault and no refusal.
+
+    gRPC may tell the end of a cut stream a moment before the cut.
+    """
+    left = threading.Event()
+    return not context.add_callback(left.set) or left.wait(_CUT_SECONDS)

@@ -1,0 +1,1 @@
+"""The consortium log, and the service through which outlets witness each other."""

@@ -1,0 +1,127 @@
+"""`presspool experiment agnews | outlets | readers | sweep`: the declared experiments.
+
+Each command says first how long it will take, does what is missing in its folder, and writes its
+section of the results page. Stopping it in any way loses at most the round in progress.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.base.console import out, print_json, progress, start_logging
+
+if TYPE_CHECKING:
+    from presspool.simulations.experiments.experiment import Experiment
+    from presspool.simulations.experiments.tidy import Judged
+
+app = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
+
+Data = Annotated[Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="The experiment's folder; the same one continues it. Default runs/experiments/<name>.",
+    ),
+]
+Page = Annotated[Path, typer.Option(help="Page that gets the tables and the plot.")]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, help="Only the first so many seeds; default all declared.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON.")]
+
+_DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
+
+
+@app.command()
+def agnews(
+    data: Data = _DATA,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="The search grid (training rows only) instead."),
+    ] = False,
+    out_folder: Out = None,
+    page: Page = _PAGE,
+    seeds: Seeds = None,
+    workers: Workers = 2,
+    as_json: Json = False,
+) -> None:
+    """AG News over 4 and 20 outlets: what reader-level privacy leaves of the accuracy.
+
+    Example: presspool experiment agnews --data ../shared/data --seeds 1
+    """
+    from presspool.simulations.experiments.agnews import AGNEWS, SEARCH
+
+    _run(SEARCH if search else AGNEWS, data, out_folder, page, seeds, workers, as_json=as_json)
+
+
+def _declare(name: str, says: str, page: Path = _PAGE) -> None:
+    """Add the command of the experiment `NAME` that the module `name` declares."""
+
+    def command(
+        data: Data = _DATA,
+        out_folder: Out = None,
+        page: Page = page,
+        seeds: Seeds = None,
+        workers: Workers = 2,
+        as_json: Json = False,
+    ) -> None:
+        module = import_module(f"presspool.simulations.experiments.{name}")
+        experiment: Experiment = getattr(module, name.upper())
+        _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
+
+    help_text = f"{says}\n\nExample: presspool experiment {name} --data ../shared/data"
+    app.command(name, help=help_text)(command)
+
+
+_declare(
+    "outlets", "Eight real outlets, each alone against all together, with and without privacy."
+)
+_declare(
+    "readers", "Real heavy-tailed readers: reader against record as unit, and the effect of k."
+)
+_declare(
+    "sweep",
+    "Accuracy against ε against number of readers: the page for choosing a budget.",
+    Path("docs/guides/choosing-a-budget.md"),
+)
+
+
+def _run(
+    experiment: Experiment,
+    data: Path,
+    folder: Path | None,
+    page: Path,
+    seeds: int | None,
+    workers: int,
+    *,
+    as_json: bool,
+) -> None:
+    from presspool.simulations.experiments.cost import seconds
+    from presspool.simulations.experiments.experiment import jobs_of, run_experiment
+    from presspool.simulations.experiments.results_page import write_page
+
+    start_logging(quiet=True)
+    folder = folder or Path("runs/experiments") / experiment.name
+    trials = experiment.trials(data, folder, seeds=seeds)
+    jobs = jobs_of(trials)
+    todo = [job for job in jobs if not job.finished(folder / "jobs")]
+    if todo and not as_json:
+        expected = seconds(todo, workers=workers) / 60
+        said = f"{expected / 60:.1f} hours" if expected > 90 else f"{max(1, round(expected))} min"
+        out.print(f"{len(todo)} of {len(jobs)} runs to do, about {said}")
+    with progress("runs", total=len(jobs), done=len(jobs) - len(todo)) as advance:
+        judged = run_experiment(trials, folder, workers=workers, on_done=advance)
+    tables = write_page(experiment, judged, page)
+    print_json(_as_json(judged)) if as_json else out.print(tables, markup=False)
+
+
+def _as_json(judged: list[Judged]) -> list[dict[str, object]]:
+    from presspool.simulations.experiments.tidy import tidy
+
+    return [{**row, "epsilon": str(row["epsilon"])} for row in tidy(judged)]

@@ -1,0 +1,1 @@
+"""Flower grids on which many outlets run on one machine."""

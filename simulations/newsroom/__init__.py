@@ -1,0 +1,1 @@
+"""Made newsrooms, and how one data set is split over outlets."""

@@ -1,0 +1,213 @@
+"""Splitting one data set over simulated outlets; a reader is never split over two of them.
+
+Each outlet gets an `outlet.toml` like a real one's and, where its data is cut out of a common file,
+a Parquet file beside it. A split is a public choice of the simulation: it comes from the contract's
+seed, never from an outlet's secret randomness.
+
+* `files`: the data is a folder that already holds one file for each outlet (`NAME.parquet`, …).
+* `column:NAME`: records belong to the outlet that the column names (written as a slug).
+* `iid`: readers are dealt out at random in the proportions of the declared populations.
+* `dirichlet:A`: readers with a common most frequent label go to outlets in proportions drawn from a
+  Dirichlet distribution, the more unequal the smaller A (Hsu et al. 2019, §3, with readers dealt
+  out instead of records).
+
+Example: `write_outlets(run, RunFolder(Path("runs/x")), deterministic=None)`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from presspool.client.data.check_data import require_population
+from presspool.client.data.readers import read_readers
+from presspool.client.identity.settings import read_settings
+from presspool.common.base.errors import DataError
+from presspool.common.base.files import replace_file
+from presspool.common.contract.contract import Contract
+from presspool.common.data.decoders import FORMATS
+from presspool.common.data.tables import Columns, read_table
+from presspool.common.runs.run_file import Simulation
+from presspool.common.runs.run_folder import RunFolder
+
+# A person in two outlets of a simulation is two readers, so ids need no outlet in them.
+COLUMNS = ("reader", "text", "label")
+
+
+def write_outlets(
+    contract: Contract, simulation: Simulation, folder: RunFolder, *, deterministic: int | None
+) -> list[Path]:
+    """Write every outlet's `outlet.toml` (and data, where it is split) into the run folder.
+
+    Args:
+        contract: the run's contract.
+        simulation: where the data lies and how it is split.
+        folder: the run folder.
+        deterministic: seed of reproducible noise, or None.
+
+    Returns:
+        The settings files, in the contract's order of outlets.
+
+    Raises:
+        DataError: data is missing or wrong, or an outlet has fewer readers than declared.
+    """
+    folder.outlets.mkdir(parents=True, exist_ok=True)
+    if simulation.partition == "files":
+        files = {name: _own_file(simulation.data, name) for name in contract.outlets}
+        columns = simulation.columns
+    else:
+        files = _write_split(contract, simulation, folder)
+        columns = Columns()
+    for name, file in files.items():
+        check_population(contract, name, file, columns)
+    return [
+        replace_file(
+            folder.outlets / f"{name}.toml", _settings(name, file, columns, deterministic).encode()
+        )
+        for name, file in files.items()
+    ]
+
+
+def outlets_of(contract: Contract, folder: RunFolder) -> list[Path]:
+    """The settings files of a run that is continued, in the contract's order of outlets.
+
+    Raises:
+        InputError: a file is missing or wrong.
+        DataError: an outlet's data is not what it was any more.
+    """
+    files = [folder.outlets / f"{name}.toml" for name in contract.outlets]
+    for file in files:
+        outlet = read_settings(file)
+        check_population(contract, outlet.name, outlet.data, outlet.columns)
+    return files
+
+
+def check_population(contract: Contract, name: str, file: Path, columns: Columns) -> None:
+    """Refuse to start where an outlet has fewer units than its contract declares.
+
+    Raises:
+        DataError: bad data, or fewer readers (or records) than declared.
+    """
+    readers = read_readers(file, columns=columns, labels=contract.task.labels, strict=True)
+    require_population(
+        readers, contract.outlets[name], unit=contract.privacy.unit, where=f"{name}: {file}"
+    )
+
+
+def split(
+    table: pa.Table, partition: str, populations: Mapping[str, int], *, seed: int
+) -> dict[str, pa.Table]:
+    """Split records over outlets without splitting a reader.
+
+    Args:
+        table: string columns reader, text, label, and for "column:" also outlet.
+        partition: as in `[simulation] partition`, except "files".
+        populations: outlet to declared population.
+        seed: public seed of the split.
+
+    Returns:
+        Outlet to its records, for every outlet in `populations`, sorted: equal contracts, whose
+        run files may list the outlets in another order, have equal splits.
+    """
+    populations = dict(sorted(populations.items()))
+    if partition.startswith("column:"):
+        slugs = pa.array([slug(str(v)) for v in table["outlet"].to_pylist()])
+        return {name: table.filter(pc.equal(slugs, name)) for name in populations}
+    codes = table["reader"].combine_chunks().dictionary_encode()
+    rng = np.random.default_rng(seed)
+    if partition == "iid":
+        home = _deal(len(codes.dictionary), _shares(populations), rng)
+    else:
+        concentration = float(partition.partition(":")[2])
+        home = _deal_by_label(table, codes, populations, concentration, rng)
+    of_record = home[codes.indices.to_numpy()]
+    return {name: table.filter(pa.array(of_record == i)) for i, name in enumerate(populations)}
+
+
+def slug(text: str) -> str:
+    """A name that a contract accepts: lower case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63]
+
+
+def _deal(count: int, shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Outlet number of each of `count` readers, in exact proportions and random order."""
+    bounds = np.rint(np.cumsum(shares) * count).astype(np.int64)
+    home = np.searchsorted(bounds, np.arange(count), side="right")
+    return rng.permutation(np.minimum(home, len(shares) - 1))
+
+
+def _deal_by_label(
+    table: pa.Table,
+    codes: pa.DictionaryArray,
+    populations: Mapping[str, int],
+    concentration: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    labels = table["label"].combine_chunks().dictionary_encode()
+    counts = np.zeros((len(codes.dictionary), len(labels.dictionary)), np.int64)
+    np.add.at(counts, (codes.indices.to_numpy(), labels.indices.to_numpy()), 1)
+    favourite = counts.argmax(axis=1)
+    home = np.empty(len(favourite), np.int64)
+    for label in range(counts.shape[1]):
+        members = np.flatnonzero(favourite == label)
+        shares = rng.dirichlet(_shares(populations) * concentration * len(populations))
+        home[members] = _deal(len(members), shares, rng)
+    return home
+
+
+def _shares(populations: Mapping[str, int]) -> NDArray[np.float64]:
+    sizes = np.array(list(populations.values()), np.float64)
+    shares: NDArray[np.float64] = sizes / sizes.sum()
+    return shares
+
+
+def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) -> dict[str, Path]:
+    names = {key: getattr(simulation.columns, key) for key in COLUMNS}
+    if simulation.partition.startswith("column:"):
+        names["outlet"] = simulation.partition.partition(":")[2]
+    table = read_table(simulation.data, names)
+    parts = split(table, simulation.partition, contract.outlets, seed=contract.seed)
+    files = {name: folder.outlets / f"{name}.parquet" for name in parts}
+    for name, part in parts.items():
+        sink = pa.BufferOutputStream()
+        pq.write_table(part.select(list(COLUMNS)), sink)
+        replace_file(files[name], sink.getvalue().to_pybytes())
+    return files
+
+
+def _own_file(folder: Path, name: str) -> Path:
+    found = [
+        path
+        for suffix in FORMATS
+        for path in (folder / f"{name}{suffix}", folder / f"{name}{suffix}.gz")
+        if path.exists()
+    ]
+    if not found:
+        raise DataError(
+            f"no data for {name}",
+            where=str(folder),
+            expected=f"{name}.parquet, .csv or .jsonl",
+            advice="add the file, or choose another [simulation] partition",
+        )
+    return found[0]
+
+
+def _settings(name: str, file: Path, columns: Columns, deterministic: int | None) -> str:
+    lines = [f'name = "{name}"', f"data = {_quoted(str(file.resolve()))}"]
+    if deterministic is not None:
+        lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
+    lines += ["", "[columns]", *(f"{key} = {_quoted(getattr(columns, key))}" for key in COLUMNS)]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: what JSON escapes and, unlike JSON, DEL too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,127 @@
+"""Ledgers for simulated outlets, so that reports and cards can be tried on one machine.
+
+A simulated outlet trains without a budget unless it is given one. Here each gets what a real one
+has, in a folder of its own beside its settings: a policy that takes this very run, a person's
+approval of it (the simulation's), a signing key, and a ledger that would hold the run twice.
+
+Invariant: only runs that a ledger can price; what is charged is what outlets' own code reserves.
+
+Example: ``give_ledgers(contract, prepared.outlets)`` before a run, `export_ledgers` after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from presspool.client.agent.home import LEDGER, LOG_KEY, POLICY
+from presspool.client.consent.approvals import FOLDER, Approvals
+from presspool.common.accounting import events
+from presspool.common.accounting.filter import Caps, propose
+from presspool.common.base.errors import InputError
+from presspool.common.base.files import private_folder, replace_file, replacing
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger.export import export
+from presspool.common.ledger.store import Ledger
+from presspool.common.pki.keys import SigningKey
+from presspool.common.transparency import notes
+
+APPROVER = "the simulation"
+EXPORTS = "ledgers"  # in the run folder
+RUNS = 2  # like this one, in the ledger's lifetime
+
+POLICY_TOML = """\
+# Made for one simulated run. A real outlet's people decide: presspool outlet policy example
+max_epsilon_per_run = {epsilon!r}
+max_delta = {delta!r}
+min_noise_multiplier = {sigma!r}
+max_steps = {steps}
+max_rounds = {rounds}
+min_outlets = {outlets}
+lora_targets = {targets}
+
+[witnesses]
+required = false  # nobody else is there
+
+[[base_models]]
+name = {model}
+weights = "{weights}"
+tokenizer = "{tokenizer}"
+"""
+
+
+def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
+    """Make policy, approval, key and ledger of each outlet and name them in its settings.
+
+    Args:
+        contract: the frozen contract.
+        outlets: each outlet's settings file, `NAME.toml`; its home becomes the folder `NAME`.
+
+    Raises:
+        InputError: the run adds no noise, so that no ledger can hold it.
+        StorageError: the disk refuses.
+    """
+    if not contract.plan.protected:
+        raise InputError(
+            'a run without noise (epsilon = "inf") has no price',
+            where="--ledgers",
+            advice="leave out --ledgers, or give --epsilon 3",
+        )
+    for settings in outlets:
+        home = settings.with_suffix("")
+        private_folder(home)
+        replace_file(home / POLICY, _policy(contract).encode())
+        Approvals(home / FOLDER).approve(contract.digest, by=APPROVER)
+        private_folder((home / LOG_KEY).parent)
+        SigningKey.generate().write(home / LOG_KEY)
+        _ledger(contract, home)
+        lines = f'policy = "{home.name}/{POLICY}"\nledger = "{home.name}/{LEDGER}"\n'
+        replace_file(settings, lines.encode() + settings.read_bytes())
+
+
+def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
+    """Write each outlet's ledger as `NAME.export` into a new folder."""
+    folder.mkdir(exist_ok=True)
+    made = []
+    for settings in outlets:
+        home = settings.with_suffix("")
+        made.append(folder / f"{home.name}.export")
+        with Ledger(home / LEDGER) as ledger, replacing(made[-1]) as stream:
+            export(ledger, stream, signer=signer_in(home), witnesses=[])
+    return made
+
+
+def _ledger(contract: Contract, home: Path) -> None:
+    plan = contract.plan
+    found = propose([events.from_dp(plan.event())] * RUNS, delta=plan.delta)
+    Ledger.create(
+        home / LEDGER,
+        signer=signer_in(home),
+        unit=plan.unit,
+        order=found.order,
+        delta=plan.delta,
+        caps=Caps(epsilon_max=found.epsilon),
+    ).close()
+
+
+def signer_in(home: Path) -> notes.Signer:
+    """The key of a simulated outlet's ledger."""
+    key = SigningKey.read(home / LOG_KEY)
+    return notes.Signer.load(f"presspool/{home.name}", key.secret, kind=notes.NOTE)
+
+
+def _policy(contract: Contract) -> str:
+    plan, model = contract.plan, contract.model
+    return POLICY_TOML.format(
+        epsilon=plan.epsilon(),
+        delta=plan.delta,
+        sigma=plan.noise_multiplier,
+        steps=plan.steps,
+        rounds=contract.federation.rounds,
+        outlets=min(2, len(contract.outlets)),
+        targets=json.dumps(list(contract.adapter.targets)),
+        model=json.dumps(model.id),
+        weights=model.weights,
+        tokenizer=model.tokenizer,
+    )

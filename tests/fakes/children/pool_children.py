@@ -1,0 +1,192 @@
+"""Processes of a pool: a coordinator that runs rounds, and outlets without torch; to be killed.
+
+Each outlet writes down, durably, every training that it begins and ends. The coordinator does what
+`presspool.server.rounds.rounds` does in a round, on the real strategy, admission and checkpoint,
+but builds no model.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+from flwr.app import ConfigRecord, Message
+from tests.fakes.made_certificates import Certificates
+from tests.fakes.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
+from tests.fakes.made_runs import CONTRACT, STATE
+
+from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.spool import Spool
+from presspool.client.identity.coordinator_client import Link
+from presspool.common.base.errors import QuorumError
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.runs.results import RoundResult
+from presspool.common.wire.envelope import body_digest, task_id
+from presspool.common.wire.flower import become_server, node_of, to_bytes
+from presspool.common.wire.update import RecordState, TrainTask, array_record, pack_task
+from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.transport.call_limits import Limits
+from presspool.server.transport.grpc_grid import GrpcGrid
+from presspool.server.transport.listener import open_port
+from presspool.server.transport.pool_service import PoolService
+
+PAUSE = 0.05  # seconds of a training
+_SERVER = multiprocessing.get_context("forkserver")
+
+
+def start(what: Callable[..., None], *args: object) -> BaseProcess:
+    """A process that does this; forked from one that has imported everything."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(("src", "."))
+    _SERVER.set_forkserver_preload(
+        ["tests.fakes.children.pool_children", "tests.fakes.children.paying_children"]
+    )
+    process = _SERVER.Process(target=what, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def contract_of(outlets: list[str], rounds: int, *, quorum: int = 1) -> Contract:
+    """A contract of these outlets that is priced in no time; its model is never built."""
+    digest = "sha256:" + "e" * 64
+    return parse_contract(
+        {
+            "name": "kills",
+            "model": {"id": "none", "weights": digest, "tokenizer": digest},
+            "task": {"labels": ["a", "b"]},
+            "federation": {"rounds": rounds, "local_steps": 1, "quorum": quorum},
+            "outlets": {name: 100 * (1 + i) for i, name in enumerate(outlets)},
+            "privacy": {"noise_multiplier": 20.0, "clip": 1.0, "sampling_rate": 1.0},
+            "optimizer": {"learning_rate": 1.0},
+        }
+    )
+
+
+def coordinator(
+    folder: Path, port: int, outlets: list[str], rounds: int, phase: float, quorum: int = 1
+) -> None:
+    """Serve, and run the rounds that are left; what fails the run is written to `failed`."""
+    _log(folder / "coordinator.log")
+    contract, members = (
+        contract_of(outlets, rounds, quorum=quorum),
+        Members({n: made_outlet(n) for n in outlets}),
+    )
+    desk = open_desk(folder)
+    service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
+    credentials = Certificates.read(folder).server()
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
+    grid = GrpcGrid(
+        desk, run=RUN, key=CONTRACT_KEY, outlets=outlets, members=members.names, phase=phase
+    )
+    file = folder / "checkpoint.safetensors"
+    point = checkpoints.load(file, digest=contract.digest) or Checkpoint(
+        contract=contract.digest, rounds=(_round(0),), state=STATE
+    )
+    while len(point.rounds) <= rounds:
+        try:
+            point = one_round(grid, contract, point)
+        except QuorumError as error:
+            tasks = {task_id(RUN, len(point.rounds), name) for name in outlets}
+            if desk.answered(tasks) == tasks:  # else the round stays open, and is asked for again
+                (folder / "failed").write_text(str(error))
+                break
+        checkpoints.save(file, point)
+    service.close()
+    server.stop(0).wait()
+
+
+def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
+    """Ask one outlet for one round on an adapter of so many bytes, and write down what came."""
+    _log(folder / "coordinator.log")
+    members, desk = Members({outlet: made_outlet(outlet)}), open_desk(folder)
+    service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
+    credentials = Certificates.read(folder).server()
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
+    grid = GrpcGrid(
+        desk, run=RUN, key=CONTRACT_KEY, outlets=[outlet], members=members.names, phase=600.0
+    )
+    become_server(run_id=1)
+    state = {"w": np.zeros(size // 4, np.float32)}
+    task = TrainTask(contract="{}", digest=CONTRACT, round=1, state=state)
+    message = Message(pack_task(task), node_of(outlet), "train", group_id="1")
+    (reply,) = grid.send_and_receive([message])
+    (folder / "came").write_text(body_digest(to_bytes(reply.content)))
+    service.close()
+    server.stop(2.0).wait()
+
+
+def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoint:
+    """As `presspool.server.rounds.rounds` does it, without evaluation."""
+    number = len(point.rounds)
+    strategy = AdapterAveraging(contract, point.moments)
+    messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
+    arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    admitted = strategy.traffic.admitted
+    done = _round(number, tuple(admitted.updates), dict(admitted.refused))
+    return Checkpoint(
+        contract=contract.digest, rounds=(*point.rounds, done), state=RecordState(arrays)
+    )
+
+
+def outlet(folder: Path, name: str, address: str) -> None:
+    """Work until killed or asked to end."""
+    _log(folder / f"{name}.log")
+    made = Certificates.read(folder)
+    link = Link(address, lambda: made.dial(address, name))
+    with Spool.open(folder / f"work of {name}") as spool:
+        Node(
+            identity=made_outlet(name),
+            spool=spool,
+            link=link,
+            trainer=_written_down(folder / f"{name}.trained", adds(name)),
+            position=lambda _: POSITION,
+            backoff=Backoff(first=0.05, most=0.5),
+        ).run()
+
+
+def _written_down(file: Path, train: Callable[[Message], Message]) -> Callable[[Message], Message]:
+    def trainer(message: Message) -> Message:
+        task = message.metadata.message_id
+        _append(file, f"begin {task}")
+        time.sleep(PAUSE)
+        reply = train(message)
+        _append(file, f"end {task}")
+        return reply
+
+    return trainer
+
+
+def _append(file: Path, line: str) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(handle, line.encode() + b"\n")
+    os.fsync(handle)
+    os.close(handle)
+
+
+def _round(
+    number: int, outlets: tuple[str, ...] = (), refused: dict[str, str] | None = None
+) -> RoundResult:
+    return RoundResult(
+        round=number,
+        accuracy=None,
+        macro_f1=None,
+        loss=None,
+        bytes_up=0,
+        bytes_down=0,
+        seconds=0.0,
+        epsilon=None,
+        outlets=outlets,
+        refused=refused or {},
+    )
+
+
+def _log(file: Path) -> None:
+    logging.basicConfig(filename=file, format="%(asctime)s %(message)s", force=True)
+    logging.getLogger("presspool").setLevel(logging.INFO)

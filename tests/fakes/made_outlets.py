@@ -1,0 +1,91 @@
+"""Real outlets for tests: a policy that takes the tests' tiny contracts, a ledger, and its key.
+
+Example: `make_real(outlet_toml, contract)` turns a simulation's outlet into a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.made_ledgers import SIGNER
+
+from presspool.client.consent.policy import Policy, parse_policy
+from presspool.common.accounting.filter import Caps
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger import entries
+from presspool.common.ledger.store import Ledger
+from presspool.common.transparency import notes
+
+EPSILON, DELTA, ORDER = 60.0, 1e-5, 4
+
+
+def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
+    """A policy that admits a tiny contract, unless `changes` forbid it."""
+    spec = contract.model
+    pin = {"name": "tiny", "weights": spec.weights, "tokenizer": spec.tokenizer}
+    return {
+        "base_models": [pin],
+        "max_epsilon_per_run": 8.0,
+        "min_noise_multiplier": 0.5,
+        "manual_approval": False,
+        "witnesses": {"required": False},
+        **changes,
+    }
+
+
+def policy_for(contract: Contract, **changes: Any) -> Policy:
+    """The same, parsed."""
+    return parse_policy(policy_body(contract, **changes))
+
+
+def new_ledger(path: Path, *, epsilon: float = EPSILON, signer: notes.Signer = SIGNER) -> Path:
+    """A ledger's file."""
+    Ledger.create(
+        path, signer=signer, unit="reader", order=ORDER, delta=DELTA, caps=Caps(epsilon_max=epsilon)
+    ).close()
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealOutlet:
+    """An outlet with policy and ledger.
+
+    Attributes:
+        settings: its `outlet.toml`.
+        policy: its `policy.toml`.
+        ledger: its `ledger.db`.
+    """
+
+    settings: Path
+    policy: Path
+    ledger: Path
+
+    def entries(self) -> list[entries.Entry]:
+        """All entries of the ledger, as another process reads them."""
+        with Ledger(self.ledger) as ledger:
+            return [entries.parse_entry(body) for body in ledger.bodies(0, ledger.book.size)]
+
+    def kinds(self) -> list[str]:
+        """The entries' kinds."""
+        return [entry.kind for entry in self.entries()]
+
+    def allow(self, body: Mapping[str, Any]) -> None:
+        """Write another policy."""
+        from tests.fakes.made_runs import toml  # loads torch, which a killed child has no time for
+
+        self.policy.write_text(toml(body), encoding="utf-8")
+
+
+def make_real(settings: Path, contract: Contract, *, epsilon: float = EPSILON) -> RealOutlet:
+    """Give an outlet of a simulation a policy and a ledger."""
+    home = settings.parent / f"{settings.stem}-home"
+    home.mkdir()
+    made = RealOutlet(settings=settings, policy=home / "policy.toml", ledger=home / "ledger.db")
+    made.allow(policy_body(contract))
+    new_ledger(made.ledger, epsilon=epsilon)
+    lines = f'policy = "{made.policy}"\nledger = "{made.ledger}"\n'
+    settings.write_text(lines + settings.read_text(encoding="utf-8"), encoding="utf-8")
+    return made

@@ -1,0 +1,216 @@
+"""The doctor says what works, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.fakes.made_coordinator import Pool
+
+from presspool import cli
+from presspool.client.agent.doctor import FAULT, OK, WARNING, Finding, examine
+from presspool.client.identity.identity import Identity, identity_folder
+from presspool.client.witnessing import trusted_peers
+from presspool.client.witnessing.witness_folder import WitnessFolder
+from presspool.common.accounting.filter import Caps
+from presspool.common.ledger.store import Ledger
+from presspool.common.pki.certificates import DAY
+from presspool.common.pki.keys import SigningKey
+from presspool.common.transparency import notes
+from presspool.common.wire.peers import PeerKeys
+
+NAME = "daily-bugle"
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    with Pool.started(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def run(tiny_base: Path, tmp_path: Path) -> Path:
+    """A run on the tiny base, with which the engine is tried."""
+    path = tmp_path / "run.toml"
+    path.write_text(
+        f"""
+        name = "test"
+        model = {{ id = "{tiny_base}" }}
+        task = {{ labels = ["a", "b"], max_length = 12 }}
+        adapter = {{ rank = 2, alpha = 4, targets = ["query", "value"] }}
+        federation = {{ rounds = 1, local_steps = 1, quorum = 1 }}
+        outlets = {{ {NAME} = 1000 }}
+        privacy = {{ noise_multiplier = 1.0, clip = 1.0, sampling_rate = 0.1 }}
+        optimizer = {{ learning_rate = 0.1 }}
+        """
+    )
+    return path
+
+
+@pytest.fixture
+def outlet(pool: Pool, tmp_path: Path) -> Identity:
+    """An outlet that has joined, with data and a ledger."""
+    home = tmp_path / "outlet"
+    identity = pool.join(pool.invite(NAME), home)
+    (home / "readers.csv").write_text("reader,text,label\nr1,a canary of a reader,a\n")
+    (home / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "readers.csv"\n')
+    _make_ledger(home, identity.keys.log)
+    (home / "policy.toml").write_text("")
+    peer = PeerKeys.made("evening-star", witness=b"w" * 32, log=b"l" * 32)
+    trusted_peers.approve(home, peer, peer.fingerprint, own=identity.peer)
+    return identity
+
+
+def _make_ledger(home: Path, key: SigningKey) -> None:
+    signer = notes.Signer.load(f"presspool/{NAME}", key.secret, kind=notes.NOTE)
+    Ledger.create(
+        home / "ledger.db",
+        signer=signer,
+        order=6,
+        unit="reader",
+        delta=1e-5,
+        caps=Caps(epsilon_max=8.0),
+    ).close()
+
+
+def _found(outlet: Identity, run: Path) -> dict[str, Finding]:
+    return {finding.check: finding for finding in examine(outlet.home, run=run)}
+
+
+def test_an_outlet_that_is_ready_has_no_fault_and_no_warning(outlet: Identity, run: Path) -> None:
+    found = _found(outlet, run)
+    assert {name: finding.state for name, finding in found.items()} == dict.fromkeys(
+        (
+            "identity",
+            "link",
+            "clock",
+            "version",
+            "ledger",
+            "software",
+            "data",
+            "erased",
+            "disk",
+            "engine",
+            "witnesses",
+        ),
+        OK,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "state", "side"),
+    [
+        (30, OK, "behind"),
+        (1800, WARNING, "behind"),
+        (-1800, WARNING, "ahead"),
+        (5000, FAULT, "behind"),
+        (-5000, FAULT, "ahead"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_found(
+    pool: Pool, outlet: Identity, run: Path, ahead: float, state: str, side: str
+) -> None:
+    pool.clock.ahead = ahead
+    clock = _found(outlet, run)["clock"]
+    assert clock.state == state
+    assert side in clock.found
+    assert bool(clock.advice) == (state != OK)
+
+
+def test_a_coordinator_that_revoked_us_or_is_away_is_named(
+    pool: Pool, outlet: Identity, run: Path
+) -> None:
+    pool.members.revoke(NAME, "laptop stolen")
+    found = _found(outlet, run)
+    assert (found["link"].state, found["clock"].state) == (FAULT, WARNING)
+    assert "revoked" in found["link"].found
+    state = json.loads((identity_folder(outlet.home) / "coordinator.json").read_bytes())
+    state["address"] = "localhost:1"
+    (identity_folder(outlet.home) / "coordinator.json").write_text(json.dumps(state))
+    away = _found(outlet, run)["link"]
+    assert away.state == FAULT
+    assert "localhost:1" in away.found
+
+
+def test_an_outlet_that_has_not_joined_is_told_to(tmp_path: Path, run: Path) -> None:
+    found = {finding.check: finding for finding in examine(tmp_path, run=run)}
+    assert found["identity"].state == FAULT
+    assert "outlet join" in found["identity"].advice
+    assert "link" not in found
+
+
+def test_a_certificate_that_did_not_renew_in_time_is_found(
+    pool: Pool, tmp_path: Path, run: Path
+) -> None:
+    token = pool.invite(NAME)
+    pool.clock.ahead = -25 * DAY
+    identity = pool.join(token, tmp_path / "outlet")
+    pool.clock.ahead = 0
+    found = _found(identity, run)["identity"]
+    assert found.state == WARNING
+    assert "outlet run" in found.advice
+
+
+def test_a_ledger_of_another_key_missing_or_damaged_is_found(outlet: Identity, run: Path) -> None:
+    path = outlet.home / "ledger.db"
+    whole = path.read_bytes()
+    path.unlink()
+    assert _found(outlet, run)["ledger"].state == WARNING
+    _make_ledger(outlet.home, SigningKey.generate())
+    assert "another key" in _found(outlet, run)["ledger"].found
+    path.write_bytes(whole[: len(whole) // 2])
+    assert _found(outlet, run)["ledger"].state == FAULT
+
+
+def test_data_that_is_missing_or_has_other_columns_is_found(outlet: Identity, run: Path) -> None:
+    (outlet.home / "readers.csv").write_text("user,text,label\nr1,x,a\n")
+    found = _found(outlet, run)["data"]
+    assert (found.state, "reader" in found.found) == (FAULT, True)
+    (outlet.home / "readers.csv").unlink()
+    assert _found(outlet, run)["data"].state == FAULT
+
+
+def test_nothing_of_the_readers_is_sent(pool: Pool, outlet: Identity, run: Path) -> None:
+    before = len(pool.received)
+    _found(outlet, run)
+    assert pool.received[before:] == [b""]
+
+
+def test_the_command_prints_and_its_exit_code_can_be_trusted(
+    outlet: Identity,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def typed(*arguments: object) -> int:
+        command = ["presspool", "outlet", "doctor", "--home", outlet.home, "--run", run, *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, command)))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code if isinstance(ended.value.code, int) else 0
+
+    assert typed() == 0
+    assert "canary" not in capsys.readouterr().out
+    (outlet.home / "readers.csv").unlink()
+    assert typed("--json") == 1
+    assert {line["check"]: line["state"] for line in json.loads(capsys.readouterr().out)}[
+        "data"
+    ] == FAULT
+
+
+def test_witnesses_that_cannot_be_enough_are_not_asked_for_or_caught_the_coordinator(
+    outlet: Identity, run: Path
+) -> None:
+    assert "1 of 1 approved peers" in _found(outlet, run)["witnesses"].found
+    trusted_peers.withdraw(outlet.home, "evening-star")
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "peers approve NAME FINGERPRINT" in found.advice) == (FAULT, True)
+    (outlet.home / "policy.toml").write_text("[witnesses]\nrequired = false\n")
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "not required" in found.found) == (WARNING, True)
+    WitnessFolder.at(outlet.home).contradicted("planted", heads=[])
+    found = _found(outlet, run)["witnesses"]
+    assert (found.state, "contradicts itself" in found.found) == (FAULT, True)

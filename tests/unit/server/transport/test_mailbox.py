@@ -1,0 +1,375 @@
+"""The desk: what counts as a task's update, what is refused, and what a restart finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.instruments.full_disk import full_disk
+from tests.fakes.made_pool import (
+    RUN,
+    made_outlet,
+    made_task,
+    open_desk,
+    signed_update,
+    task_body,
+    update_header,
+)
+
+from presspool.common.base.errors import AdmissionError, PressPoolError, StorageError
+from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, sign_update
+from presspool.server.database import Database
+from presspool.server.transport.mailbox import BATCH_BYTES, Desk
+from presspool.server.transport.mailbox_rows import chunk_sizes
+from presspool.server.transport.mailbox_schema import UpdateRow
+
+NORTH, SOUTH = "north-post", "south-echo"
+BODY = task_body(1)
+UPDATE = b"an update's body"
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    """Each test runs on SQLite and on PostgreSQL."""
+    with opened(database_url) as desk:
+        yield desk
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Desk]:
+    """As a coordinator does when it starts."""
+    database = Database.open(url)
+    desk = Desk(database)
+    desk.sweep()
+    yield desk
+    database.close()
+
+
+def hand_out(desk: Desk, round: int = 1, run: str = RUN, **changes: Any) -> dict[str, TaskHeader]:
+    body = task_body(round)
+    tasks = [made_task(name, body, round=round, run=run, **changes) for name in (NORTH, SOUTH)]
+    desk.hand_out(tasks, body)
+    found = {name: desk.next_task(name) for name in (NORTH, SOUTH)}
+    return {name: task[0] for name, task in found.items() if task}
+
+
+def deliver(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> None:
+    """As the service does it, in chunks of up to `CHUNK_BYTES`."""
+    upload = desk.receive(outlet, made_outlet(outlet).update_key, signed)
+    if upload is None:
+        return
+    try:
+        for start in range(0, len(body), CHUNK_BYTES):
+            upload.add(body[start : start + CHUNK_BYTES])
+        upload.finish()
+    finally:
+        upload.close()
+
+
+def refused(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> str:
+    """The code of a refusal, which must be on record."""
+    before = len(desk.refusals())
+    with pytest.raises(AdmissionError) as error:
+        deliver(desk, signed, body, outlet=outlet)
+    (record,) = desk.refusals()[before:]
+    assert (record.outlet, record.code) == (outlet, error.value.code)
+    return error.value.code
+
+
+def stored(desk: Desk, task: TaskHeader) -> bytes:
+    header, body = desk.update(task.task)
+    return body.read(header.bytes + 1)
+
+
+def chunks(desk: Desk) -> int:
+    with desk._database.reading() as session:
+        return int(session.connection().exec_driver_sql("SELECT count(*) FROM chunks").scalar_one())
+
+
+def test_a_task_is_the_outlet_s_until_its_update_is_there(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    assert tasks[NORTH].outlet == NORTH
+    assert b"".join(desk.task_body(tasks[NORTH])) == BODY
+    assert desk.answered(t.task for t in tasks.values()) == set()
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    assert desk.next_task(NORTH) is None
+    assert desk.next_task(SOUTH) is not None
+    assert desk.answered(t.task for t in tasks.values()) == {tasks[NORTH].task}
+    assert stored(desk, tasks[NORTH]) == UPDATE
+    assert desk.refusals() == []
+
+
+def test_an_outlet_without_a_task_gets_none(desk: Desk) -> None:
+    hand_out(desk)
+    assert desk.next_task("west-wind") is None
+
+
+def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
+    body = bytes(range(256)) * (17 * CHUNK_BYTES // 512)  # 8.5 chunks: more than a batch
+    assert len(body) > BATCH_BYTES
+    tasks = hand_out(desk, allowance=len(body))
+    deliver(desk, signed_update(tasks[NORTH], body), body)
+    header, there = desk.update(tasks[NORTH].task)
+    with desk._database.reading() as session:
+        upload = session.get_one(UpdateRow, tasks[NORTH].task).upload
+        sizes = list(chunk_sizes(session, upload))
+    assert sizes == [CHUNK_BYTES] * 8 + [CHUNK_BYTES // 2]
+    assert header.bytes == len(body)
+    assert stored(desk, tasks[NORTH]) == body
+    for at in (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, len(body) - 3, len(body)):
+        there.seek(at)
+        assert there.read(CHUNK_BYTES + 2) == body[at : at + CHUNK_BYTES + 2]
+        assert there.tell() == min(at + CHUNK_BYTES + 2, len(body))
+
+
+def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    _, there = desk.update(tasks[NORTH].task)
+    desk.finish(RUN)
+    with pytest.raises(StorageError, match="gone"):
+        there.read(len(UPDATE))
+
+
+# --- Refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"run": "run-2"}, "wrong-run"),
+        ({"round": 2}, "wrong-round"),
+        ({"contract": "sha256:" + "d" * 64}, "wrong-contract"),
+        ({"base": "sha256:" + "d" * 64}, "wrong-base"),
+        ({"nonce": "d" * 32}, "wrong-nonce"),
+        ({"bytes": len(BODY) + 1025}, "too-large"),
+    ],
+)
+def test_an_update_of_something_else_is_refused_by_its_header(
+    desk: Desk, changes: dict[str, Any], code: str
+) -> None:
+    tasks = hand_out(desk)
+    assert refused(desk, signed_update(tasks[NORTH], UPDATE, **changes)) == code
+    assert desk.next_task(NORTH) is not None
+
+
+def test_a_copy_of_another_outlet_s_update_is_refused(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    copied = signed_update(tasks[SOUTH], UPDATE)
+    assert refused(desk, copied, outlet=NORTH) == "bad-signature"
+    forged = update_header(tasks[SOUTH], UPDATE, key=update_header(tasks[NORTH], UPDATE).key)
+    mine = sign_update(forged, made_outlet(NORTH).update)
+    assert refused(desk, mine, outlet=NORTH) == "wrong-outlet"
+
+
+def test_a_header_that_is_none_is_refused(desk: Desk) -> None:
+    hand_out(desk)
+    key = made_outlet(NORTH).update
+    assert refused(desk, Signed(b"{}", key.sign("presspool/update/v1", b"{}"))) == "malformed"
+    assert refused(desk, Signed(b"{}", bytes(64))) == "bad-signature"
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (UPDATE[:-1], "truncated"),
+        (b"", "truncated"),
+        (b"b" + UPDATE[1:], "wrong-digest"),
+        (UPDATE + b"!", "too-large"),
+    ],
+)
+def test_a_body_that_is_not_the_declared_one_is_refused_and_nothing_of_it_stays(
+    desk: Desk, sent: bytes, code: str
+) -> None:
+    tasks, before = hand_out(desk), chunks(desk)
+    assert refused(desk, signed_update(tasks[NORTH], UPDATE), sent) == code
+    assert chunks(desk) == before
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))  # the true one is still welcome
+    assert stored(desk, tasks[NORTH]) == UPDATE
+
+
+def test_no_byte_of_an_oversized_body_is_taken(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    header = signed_update(tasks[NORTH], UPDATE, bytes=tasks[NORTH].allowance + 1)
+    with pytest.raises(AdmissionError, match="refused"):
+        desk.receive(NORTH, made_outlet(NORTH).update_key, header)
+    assert desk.refusals()[-1].code == "too-large"
+
+
+def test_more_than_was_declared_is_refused_at_the_chunk_that_is_too_much(desk: Desk) -> None:
+    tasks = hand_out(desk, allowance=100 * CHUNK_BYTES)
+    header = signed_update(tasks[NORTH], UPDATE, bytes=CHUNK_BYTES)
+    upload = desk.receive(NORTH, made_outlet(NORTH).update_key, header)
+    assert upload is not None
+    upload.add(bytes(CHUNK_BYTES))
+    with pytest.raises(AdmissionError):
+        upload.add(b"!")
+
+
+@pytest.mark.parametrize("chunk", [b"", bytes(CHUNK_BYTES + 1)])
+def test_a_chunk_of_no_or_too_many_bytes_is_refused(desk: Desk, chunk: bytes) -> None:
+    tasks = hand_out(desk, allowance=100 * CHUNK_BYTES)
+    header = signed_update(tasks[NORTH], UPDATE, bytes=50 * CHUNK_BYTES)
+    upload = desk.receive(NORTH, made_outlet(NORTH).update_key, header)
+    assert upload is not None
+    with pytest.raises(AdmissionError):
+        upload.add(chunk)
+    assert desk.refusals()[-1].code == "malformed"
+
+
+# --- Once, and in time --------------------------------------------------------------------------
+
+
+def test_the_very_same_update_again_is_a_lost_receipt(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    deliver(desk, signed)
+    before = chunks(desk)
+    deliver(desk, signed)
+    desk.close([tasks[NORTH].task])
+    deliver(desk, signed)
+    assert desk.refusals() == []
+    assert chunks(desk) == before
+
+
+def test_a_second_different_update_is_refused(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    other = b"trained again"
+    assert refused(desk, signed_update(tasks[NORTH], other), other) == "duplicate"
+    assert stored(desk, tasks[NORTH]) == UPDATE
+
+
+def test_of_two_uploads_at_once_the_first_that_is_whole_counts(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    key, other = made_outlet(NORTH).update_key, b"trained by another agent"
+    slow = desk.receive(NORTH, key, signed_update(tasks[NORTH], UPDATE))
+    fast = desk.receive(NORTH, key, signed_update(tasks[NORTH], other))
+    assert slow is not None
+    assert fast is not None
+    slow.add(UPDATE)
+    fast.add(other)
+    fast.finish()
+    with pytest.raises(AdmissionError):
+        slow.finish()
+    assert [record.code for record in desk.refusals()] == ["duplicate"]
+    assert stored(desk, tasks[NORTH]) == other
+
+
+def test_the_same_upload_twice_at_once_is_one_update(desk: Desk) -> None:
+    tasks, before = hand_out(desk), chunks(desk)
+    key, signed = made_outlet(NORTH).update_key, signed_update(tasks[NORTH], UPDATE)
+    uploads = [desk.receive(NORTH, key, signed) for _ in range(2)]
+    for upload in uploads:
+        assert upload is not None
+        upload.add(UPDATE)
+        upload.finish()
+        upload.close()
+    assert desk.refusals() == []
+    assert chunks(desk) == before + 1
+
+
+def test_an_update_after_the_phase_is_late_until_the_round_is_handed_out_again(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    desk.close(t.task for t in tasks.values())
+    assert desk.next_task(NORTH) is None
+    assert refused(desk, signed) == "late"
+    assert hand_out(desk) == tasks  # the very same tasks: no new nonce
+    deliver(desk, signed)
+    assert stored(desk, tasks[NORTH]) == UPDATE
+
+
+def test_an_update_that_was_begun_in_time_but_ended_after_the_phase_is_late(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    upload = desk.receive(NORTH, made_outlet(NORTH).update_key, signed)
+    assert upload is not None
+    upload.add(UPDATE)
+    desk.close([tasks[NORTH].task])
+    with pytest.raises(AdmissionError):
+        upload.finish()
+    assert desk.refusals()[-1].code == "late"
+
+
+def test_an_earlier_round_s_update_is_a_replay(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    deliver(desk, signed)
+    hand_out(desk, round=2)
+    assert refused(desk, signed) == "replayed"
+    stale = signed_update(tasks[SOUTH], UPDATE)  # never came in time
+    assert refused(desk, stale, outlet=SOUTH) == "late"
+
+
+def test_the_bodies_of_an_earlier_round_are_thrown_away_and_the_headers_stay(desk: Desk) -> None:
+    for round in (1, 2, 3):
+        tasks = hand_out(desk, round=round)
+        for outlet in (NORTH, SOUTH):
+            deliver(desk, signed_update(tasks[outlet], UPDATE), outlet=outlet)
+        assert chunks(desk) == 3
+    assert desk.update(tasks[NORTH].task)[0].round == 3
+    desk.finish(RUN)
+    assert chunks(desk) == 0
+    assert desk.update(tasks[NORTH].task)[0].round == 3
+
+
+def test_runs_do_not_disturb_each_other(desk: Desk) -> None:
+    hand_out(desk, run="run-a")
+    other = made_task(NORTH, BODY, run="run-b")
+    desk.hand_out([other], BODY)
+    hand_out(desk, round=2, run="run-a")
+    desk.finish("run-a")
+    found = desk.next_task(NORTH)
+    assert found is not None
+    assert found[0] == other[0]
+    assert b"".join(desk.task_body(found[0])) == BODY
+
+
+def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Desk) -> None:
+    tasks = hand_out(desk)
+    other = task_body(7)
+    with pytest.raises(PressPoolError, match="another adapter"):
+        desk.hand_out([made_task(NORTH, other)], other)
+    assert desk.next_task(NORTH) is not None
+    assert b"".join(desk.task_body(tasks[NORTH])) == BODY
+
+
+# --- Restarts and disks -------------------------------------------------------------------------
+
+
+def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_staged(
+    desk: Desk, database_url: str
+) -> None:
+    body = bytes(BATCH_BYTES + CHUNK_BYTES)
+    tasks = hand_out(desk, allowance=len(body))
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    whole = chunks(desk)
+    cut = signed_update(tasks[SOUTH], body)
+    upload = desk.receive(SOUTH, made_outlet(SOUTH).update_key, cut)
+    assert upload is not None
+    for _ in range(BATCH_BYTES // CHUNK_BYTES):
+        upload.add(bytes(CHUNK_BYTES))
+    assert chunks(desk) == whole + BATCH_BYTES // CHUNK_BYTES  # staged; then the process is killed
+    with opened(database_url) as again:
+        assert chunks(again) == whole
+        assert hand_out(again) == {SOUTH: tasks[SOUTH]}
+        assert stored(again, tasks[NORTH]) == UPDATE
+        deliver(again, cut, body, outlet=SOUTH)
+        assert stored(again, tasks[SOUTH]) == body
+
+
+def test_a_full_disk_refuses_the_update_and_keeps_what_was_there(tmp_path: Path) -> None:
+    body = bytes(2 * CHUNK_BYTES)
+    desk = open_desk(tmp_path)
+    tasks = hand_out(desk, allowance=len(body))
+    signed = signed_update(tasks[NORTH], body)
+    largest = max(path.stat().st_size for path in tmp_path.iterdir())
+    with full_disk(room=largest + 64 * 1024), pytest.raises(StorageError):
+        deliver(desk, signed, body)
+    assert desk.answered([tasks[NORTH].task]) == set()
+    deliver(desk, signed, body)  # there is room again
+    assert stored(desk, tasks[NORTH]) == body
