@@ -52,7 +52,7 @@ from peft import PeftModel
 
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
-from presspool.client.data.suppression_list import FOLDER, Register
+from presspool.client.data.suppression_list import FOLDER, SuppressionList
 from presspool.client.enforcement import opened
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.selftest import prove
@@ -208,7 +208,7 @@ def _model(contract: str, digest: str) -> PeftModel:
 def _readers(settings: OutletSettings, contract: Contract) -> Readers:
     if settings.ledger is None:
         return _simulated(settings.data, settings.columns, contract.task.labels)
-    readers = eligible(Register(settings.ledger.parent / FOLDER), settings, contract)
+    readers = eligible(SuppressionList(settings.ledger.parent / FOLDER), settings, contract)
     # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
     cached = _compute.activations.texts
     there = pc.is_in(pa.array(cached, pa.large_string()), value_set=readers.text).to_pylist()

@@ -128,7 +128,7 @@ class RealGate:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         with self._recorded(contract):
             decision.check_round(contract, name=self.name, number=number)
-            decision.admit(contract, self.policy)
+            decision.check_policy(contract, self.policy)
         self.budget.check(contract.digest, number=number)
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:

@@ -36,7 +36,7 @@ CONNECTIONS = 8  # kept open; calls of thirty outlets share four times as many
 WAIT_SECONDS = 30.0  # for other processes' writes; a write takes milliseconds
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """Base of all tables."""
 
 

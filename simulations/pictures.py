@@ -211,12 +211,12 @@ def _small(png: bytes) -> bytes:
 
 @contextmanager
 def _serving(paths: Sequence[Path]) -> Iterator[str]:
-    from presspool.common.audit.dashboard.asgi_app import Desk, create_app
+    from presspool.common.audit.dashboard.asgi_app import Dashboard, create_app
     from presspool.common.audit.dashboard.serving import LOOPBACK, Serving, names, taken
-    from presspool.common.audit.dashboard.source_watch import Watch
+    from presspool.common.audit.dashboard.source_watch import SourceWatch
 
     listener = taken(LOOPBACK, 0)
-    desk = Desk(Watch(lambda: paths))
+    desk = Dashboard(SourceWatch(lambda: paths))
     port = listener.getsockname()[1]
     try:
         with Serving(create_app(desk, hosts=names(port, LOOPBACK)), listener):

@@ -47,7 +47,7 @@ FACTORS = (1 / 3, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TuneTrial:
     """A candidate and what it reached.
 
     Attributes:
@@ -67,7 +67,7 @@ def tune(
     folder: Path,
     *,
     on_trial: Callable[[], None] = lambda: None,
-) -> list[Trial]:
+) -> list[TuneTrial]:
     """Search the knobs of a contract; the best trial first.
 
     Args:
@@ -100,7 +100,7 @@ def trials_of(contract: Contract) -> int:
     return 1 + len(SAMPLING) + len(FACTORS) * (groups + 1)
 
 
-def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int) -> str:
+def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: int) -> str:
     """The best trial as lines for a run.toml, and what it was found with."""
     best, rated = trials[0], _rated(contract)
     privacy, federation = best.tables["privacy"], best.tables["federation"]
@@ -128,7 +128,7 @@ def proposal(contract: Contract, trials: Sequence[Trial], data: Path, rows: int)
     )
 
 
-def as_json(trials: Sequence[Trial], data: Path) -> dict[str, Any]:
+def as_json(trials: Sequence[TuneTrial], data: Path) -> dict[str, Any]:
     """All trials, the best first, and what they were found with."""
     return {"public": str(data), "trials": [asdict(trial) for trial in trials]}
 
@@ -157,14 +157,14 @@ class _Bench:
         self._validation = HeldOut(
             texts=[public.texts[i] for i in order[:kept]], labels=public.labels[order[:kept]]
         )
-        self._file, self.trials = folder / "trials.jsonl", list[Trial]()
+        self._file, self.trials = folder / "trials.jsonl", list[TuneTrial]()
         self._known = _read_trials(self._file)
         # Candidates differ in numbers only: one model, one start and one cache serve them all.
         self._compute, self._model = Compute(), build(contract)
         self._start = read(self._model)
         self._evaluation = Evaluation(contract, self._validation, self._compute.activations)
 
-    def try_(self, contract: Contract) -> Trial:
+    def try_(self, contract: Contract) -> TuneTrial:
         """The trial of a contract: found in the folder, or made now and written there."""
         contract = contract.replace(privacy={"noise_multiplier": None}).with_noise()
         key = contract.digest
@@ -270,7 +270,7 @@ def _clips(start: Contract) -> list[Contract]:
     ]
 
 
-def _trial(contract: Contract, accuracy: float) -> Trial:
+def _trial(contract: Contract, accuracy: float) -> TuneTrial:
     privacy, federation = contract.privacy, contract.federation
     tables: dict[str, dict[str, Any]] = {
         "privacy": {
@@ -281,10 +281,10 @@ def _trial(contract: Contract, accuracy: float) -> Trial:
         "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
         _rated(contract): {"learning_rate": dict(_rates_of(contract))},
     }
-    return Trial(tables=tables, accuracy=accuracy)
+    return TuneTrial(tables=tables, accuracy=accuracy)
 
 
-def _applied(contract: Contract, trial: Trial) -> Contract:
+def _applied(contract: Contract, trial: TuneTrial) -> Contract:
     return contract.replace(**trial.tables).replace(privacy={"noise_multiplier": None})
 
 

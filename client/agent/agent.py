@@ -14,7 +14,7 @@ Invariants:
     * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, and is
       trained later only if the coordinator still asks for it.
 
-Example: `with Spool.open(Path("work")) as spool: Node(spool=spool, link=link, …).run()`.
+Example: `with Spool.open(Path("work")) as spool: Agent(spool=spool, link=link, …).run()`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from typing import Protocol
 
 from flwr.app import Message, RecordDict
 
-from presspool.client.agent.spool import Spool, Task
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.release.release import release_failure
 from presspool.common.base.errors import (
     AdmissionError,
@@ -60,7 +60,7 @@ _AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
 
 
-class Identity(Protocol):
+class Signer(Protocol):
     """Who this outlet is, and whom it trusts."""
 
     @property
@@ -93,7 +93,7 @@ class Backoff:
         return random.uniform(0, min(self.most, self.first * 2 ** min(failures - 1, 30)))  # noqa: S311
 
 
-class Node:
+class Agent:
     """The agent.
 
     Args:
@@ -109,9 +109,9 @@ class Node:
     def __init__(
         self,
         *,
-        identity: Identity,
+        identity: Signer,
         spool: Spool,
-        link: Link,
+        link: CoordinatorClient,
         trainer: Callable[[Message], Message],
         position: Callable[[str], tuple[int, str]],
         backoff: Backoff | None = None,
@@ -192,7 +192,7 @@ class Node:
         log.info("round %d of run %s: accepted", task.header.round, task.header.run)
         return True
 
-    def _still_wanted(self, task: Task) -> bool:
+    def _still_wanted(self, task: SpooledTask) -> bool:
         """Whether the coordinator still asks for a task that was put off; a newer one is taken."""
         with self._link.next_task() as found:
             if found is None:
@@ -204,7 +204,7 @@ class Node:
             self._spool.accept(now, chunks)
         return False
 
-    def _checked(self, signed: Signed) -> Task:
+    def _checked(self, signed: Signed) -> SpooledTask:
         """The task that a header is, if it is one for us and not an old one.
 
         Raises:
@@ -220,7 +220,7 @@ class Node:
             )
         newest = self._spool.newest(header.run)
         if newest is None:
-            return Task(header, signed)
+            return SpooledTask(header, signed)
         if newest.header.contract != header.contract:
             raise EvidenceError(
                 "the run has another contract now",
@@ -242,11 +242,11 @@ class Node:
                 expected=newest.header.nonce,
                 got=header.nonce,
             )
-        return Task(header, signed)
+        return SpooledTask(header, signed)
 
     # --- Train ----------------------------------------------------------------------------------
 
-    def _train(self, task: Task) -> None:
+    def _train(self, task: SpooledTask) -> None:
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         reply = self._reply(task)
         failure, body = _outcome(reply)
@@ -274,7 +274,7 @@ class Node:
         )
         self._spool.seal(task, sign_update(sealed, key), body)
 
-    def _reply(self, task: Task) -> Message:
+    def _reply(self, task: SpooledTask) -> Message:
         """What the trainer answers; of an exception nothing but a code."""
         try:
             return self._trainer(_message(task, _content(task, self._spool.body(task))))
@@ -284,7 +284,7 @@ class Node:
 
     # --- Deliver --------------------------------------------------------------------------------
 
-    def _deliver(self, task: Task) -> None:
+    def _deliver(self, task: SpooledTask) -> None:
         where = f"round {task.header.round} of run {task.header.run}"
         try:
             self._link.deliver(*self._spool.reply(task))
@@ -297,7 +297,7 @@ class Node:
         log.info("%s: delivered", where)
 
 
-def _content(task: Task, body: bytes) -> RecordDict:
+def _content(task: SpooledTask, body: bytes) -> RecordDict:
     """The content of a task, if it is what the signed header says.
 
     Raises:
@@ -319,7 +319,7 @@ def _content(task: Task, body: bytes) -> RecordDict:
     return content
 
 
-def _message(task: Task, content: RecordDict) -> Message:
+def _message(task: SpooledTask, content: RecordDict) -> Message:
     return arrived(content, message_id=task.header.task, node=_NODE, round=task.header.round)
 
 

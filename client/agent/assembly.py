@@ -20,14 +20,14 @@ import grpc
 from flwr.app import Message
 
 from presspool.client.agent import home as homes
-from presspool.client.agent.agent import Node
+from presspool.client.agent.agent import Agent
 from presspool.client.agent.spool import Spool
 from presspool.client.consent.budget import position
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
-from presspool.client.witnessing.witness_client import WitnessLink
-from presspool.client.witnessing.witness_watch import Watch
+from presspool.client.witnessing.witness_client import WitnessClient
+from presspool.client.witnessing.witness_watch import WitnessWatch
 from presspool.common.base.errors import InputError, LedgerError, LinkError, NotNowError
 from presspool.common.pki.tls import channel, split_address
 from presspool.common.wire.update import FAILURES, unpack_task
@@ -39,7 +39,7 @@ NO_ROOT = "0" * 64
 
 
 @contextmanager
-def agent(home: Path) -> Iterator[Node]:
+def agent(home: Path) -> Iterator[Agent]:
     """The agent of the outlet at a home.
 
     Raises:
@@ -50,17 +50,17 @@ def agent(home: Path) -> Iterator[Node]:
     check_home(home, identity)
     dial = _dialler(home)
     with Spool.open(home / WORK) as spool:
-        watch = Watch(
+        watch = WitnessWatch(
             identity,
             ledger=homes.ledger_path(home),
             policy=homes.policy_path(home),
-            link=WitnessLink(identity.address, dial),
+            link=WitnessClient(identity.address, dial),
             news=lambda: node.nudge(),  # noqa: PLW0108  there is no node yet
         )
-        node = Node(
+        node = Agent(
             identity=identity,
             spool=spool,
-            link=Link(identity.address, dial),
+            link=CoordinatorClient(identity.address, dial),
             trainer=_witnessed(_trainer(home, spool), watch, home),
             position=_position(home),
         )
@@ -139,7 +139,7 @@ def _trainer(home: Path, spool: Spool) -> Callable[[Message], Message]:
 
 
 def _witnessed(
-    train: Callable[[Message], Message], watch: Watch, home: Path
+    train: Callable[[Message], Message], watch: WitnessWatch, home: Path
 ) -> Callable[[Message], Message]:
     """Training that tells the witness what it waits for.
 

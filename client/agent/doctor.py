@@ -60,7 +60,7 @@ _SMALL_RUN = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """What one check found.
 
     Attributes:
@@ -76,7 +76,7 @@ class Finding:
     advice: str = ""
 
 
-def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
+def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
     """Make all checks, yielding each finding as it is there.
 
     Args:
@@ -99,11 +99,11 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Finding]:
     yield _checked("engine", lambda: _engine(run))
 
 
-def _certificate(identity: Identity, now: float) -> Finding:
+def _certificate(identity: Identity, now: float) -> Diagnosis:
     left = (identity.facts.ends - now) / _DAY
     found = f"{identity.name} of {identity.pool}, for {left:.0f} more days"
     if now >= identity.facts.ends:
-        return Finding(
+        return Diagnosis(
             check="identity",
             state=FAULT,
             found=f"{identity.name}: expired",
@@ -111,27 +111,27 @@ def _certificate(identity: Identity, now: float) -> Finding:
         )
     late = now > identity.facts.renewal_due + _DAY
     advice = "it should have renewed itself: see that `presspool outlet run` runs" if late else ""
-    return Finding(check="identity", state=WARNING if late else OK, found=found, advice=advice)
+    return Diagnosis(check="identity", state=WARNING if late else OK, found=found, advice=advice)
 
 
-def _coordinator(identity: Identity) -> Iterator[Finding]:
+def _coordinator(identity: Identity) -> Iterator[Diagnosis]:
     """The link, and what only the coordinator can say: its clock and version."""
     try:
         sent, reply, received = _ask(identity)
     except PressPoolError as error:
         yield _fault("link", error)
         for name in ("clock", "version"):
-            yield Finding(check=name, state=WARNING, found="the coordinator gave no answer")
+            yield Diagnosis(check=name, state=WARNING, found="the coordinator gave no answer")
         return
     took = (received - sent) * 1000
-    yield Finding(
+    yield Diagnosis(
         check="link",
         state=OK,
         found=f"mutual TLS 1.3 to {identity.address}, {took:.0f} ms with the handshake",
     )
     yield _clock(reply.time - (sent + received) / 2, slack=(received - sent) / 2)
     same = reply.version == __version__
-    yield Finding(
+    yield Diagnosis(
         check="version",
         state=OK if same else WARNING,
         found=f"{__version__} here, {reply.version[:40]!a} at the coordinator",
@@ -151,13 +151,13 @@ def _ask(identity: Identity) -> tuple[float, messages.CheckReply, float]:
         return sent, reply, time.time()
 
 
-def _clock(ahead: float, *, slack: float) -> Finding:
+def _clock(ahead: float, *, slack: float) -> Diagnosis:
     """`ahead`: the coordinator's clock less ours, known up to `slack`, both in seconds."""
     off = max(0.0, abs(ahead) - slack)
     state = OK if off <= CLOSE_SECONDS else WARNING if off <= FAR_SECONDS else FAULT
     side = "behind" if ahead > 0 else "ahead of"
     found = f"{off:.0f} s {side} the coordinator's"
-    return Finding(
+    return Diagnosis(
         check="clock",
         state=state,
         found=found,
@@ -165,26 +165,26 @@ def _clock(ahead: float, *, slack: float) -> Finding:
     )
 
 
-def _versions() -> Finding:
+def _versions() -> Diagnosis:
     parts = [f"{name} {version(name)}" for name in ("flwr", "torch", "opacus", "grpcio")]
-    return Finding(
+    return Diagnosis(
         check="software", state=OK, found=", ".join([f"Python {platform.python_version()}", *parts])
     )
 
 
-def _data(settings: OutletSettings) -> Finding:
+def _data(settings: OutletSettings) -> Diagnosis:
     """The columns are there; what a run would make of the rows is `check-data`'s to say."""
     there = column_names(settings.data)
     wanted = settings.columns.model_dump().values()
     missing = [name for name in wanted if name not in there]
     if missing:
-        return Finding(
+        return Diagnosis(
             check="data",
             state=FAULT,
             found=f"no column {', '.join(missing)}",
             advice=f"name the columns of {settings.data} in outlet.toml, [columns]",
         )
-    return Finding(
+    return Diagnosis(
         check="data",
         state=OK,
         found=f"{settings.data} has its columns",
@@ -192,9 +192,9 @@ def _data(settings: OutletSettings) -> Finding:
     )
 
 
-def _ledger(path: Path, identity: Identity) -> Finding:
+def _ledger(path: Path, identity: Identity) -> Diagnosis:
     if not path.exists():
-        return Finding(
+        return Diagnosis(
             check="ledger",
             state=WARNING,
             found="there is none yet",
@@ -205,28 +205,28 @@ def _ledger(path: Path, identity: Identity) -> Finding:
         origin = book.opened.origin
         own = notes.Signer.load(origin, identity.keys.log.secret, kind=notes.NOTE).key.text
         if own != book.key:
-            return Finding(
+            return Diagnosis(
                 check="ledger",
                 state=FAULT,
                 found="signed by another key than log.key",
                 advice="put back the key that the ledger was made with",
             )
-        return Finding(check="ledger", state=OK, found=f"{book.size} entries, whole")
+        return Diagnosis(check="ledger", state=OK, found=f"{book.size} entries, whole")
 
 
-def _erased(home: Path) -> Finding:
+def _erased(home: Path) -> Diagnosis:
     """Erased readers can be told apart; if not, rounds are trained on nobody."""
     count = len(homes.register_in(home).excluded())
-    return Finding(check="erased", state=OK, found=f"{count} readers are left out")
+    return Diagnosis(check="erased", state=OK, found=f"{count} readers are left out")
 
 
-def _witnesses(identity: Identity) -> Finding:
+def _witnesses(identity: Identity) -> Diagnosis:
     """Contradictions first; then whether a quorum can be made, and of whom."""
     rules = homes.policy_in(identity.home).witnesses
     rule = WitnessRule.of(identity, liars=rules.liars)
     found = evidence(rule.folder, rule.log)
     if found is not None:
-        return Finding(
+        return Diagnosis(
             check="witnesses",
             state=FAULT,
             found=f"the coordinator contradicts itself: {found}",
@@ -234,7 +234,7 @@ def _witnesses(identity: Identity) -> Finding:
             f"--key {identity.log_key} says what it proves",
         )
     if not rules.required:
-        return Finding(
+        return Diagnosis(
             check="witnesses",
             state=WARNING,
             found="not required: nobody would notice "
@@ -247,25 +247,25 @@ def _witnesses(identity: Identity) -> Finding:
         return _fault("witnesses", error)
     least = needed(peers=len(rule.approved), liars=rules.liars)
     names = ", ".join(peer.outlet for peer in rule.approved)
-    return Finding(
+    return Diagnosis(
         check="witnesses",
         state=OK,
         found=f"{least} of {len(rule.approved)} approved peers must have seen a round: {names}",
     )
 
 
-def _disk(home: Path) -> Finding:
+def _disk(home: Path) -> Diagnosis:
     free = shutil.disk_usage(home).free
     found = f"{free / (1 << 30):.1f} GiB free"
     if not os.access(home, os.W_OK) or free < TOO_LITTLE_BYTES:
-        return Finding(
+        return Diagnosis(
             check="disk",
             state=FAULT,
             found=f"{found}, or not writable",
             advice=f"make room, or let this user write to {home}",
         )
     low = free < LITTLE_BYTES
-    return Finding(
+    return Diagnosis(
         check="disk",
         state=WARNING if low else OK,
         found=found,
@@ -273,28 +273,30 @@ def _disk(home: Path) -> Finding:
     )
 
 
-def _engine(run: Path | None) -> Finding:
+def _engine(run: Path | None) -> Diagnosis:
     from presspool.client.engine.selftest import prove
     from presspool.common.models.models import build
 
     body = read_run_file(run).contract if run else parse_contract(_SMALL_RUN)
     contract: Contract = freeze(body)
     prove(build(contract), contract)
-    return Finding(
+    return Diagnosis(
         check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
     )
 
 
-def _checked(name: str, check: Callable[[], Finding]) -> Finding:
+def _checked(name: str, check: Callable[[], Diagnosis]) -> Diagnosis:
     try:
         return check()
     except PressPoolError as error:
         return _fault(name, error)
     except OSError as error:
-        return Finding(check=name, state=FAULT, found=f"{error.strerror}: {error.filename}")
+        return Diagnosis(check=name, state=FAULT, found=f"{error.strerror}: {error.filename}")
 
 
-def _fault(name: str, error: PressPoolError) -> Finding:
+def _fault(name: str, error: PressPoolError) -> Diagnosis:
     where = f"{error.where}: " if error.where else ""
     got = f" ({error.got})" if error.got is not None and not isinstance(error, LinkError) else ""
-    return Finding(check=name, state=FAULT, found=f"{where}{error.what}{got}", advice=error.advice)
+    return Diagnosis(
+        check=name, state=FAULT, found=f"{where}{error.what}{got}", advice=error.advice
+    )

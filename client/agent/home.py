@@ -17,7 +17,7 @@ from pathlib import Path
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.policy import Policy, read_policy
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
-from presspool.client.data.suppression_list import Register
+from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.common.accounting import events
 from presspool.common.base.errors import ContractError, InputError, LedgerError
@@ -52,9 +52,9 @@ def approvals_in(home: Path) -> Approvals:
     return Approvals(policy_path(home).parent / FOLDER)
 
 
-def register_in(home: Path) -> Register:
+def register_in(home: Path) -> SuppressionList:
     """Who was eligible in which run, and who was erased."""
-    return Register(ledger_path(home).parent / PRIVATE)
+    return SuppressionList(ledger_path(home).parent / PRIVATE)
 
 
 @contextmanager

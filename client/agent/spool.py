@@ -44,7 +44,7 @@ _KINDS = ("answer", "reply", "done", "task")  # last the one by which the others
 
 
 @dataclass(frozen=True)
-class Task:
+class SpooledTask:
     """A task on disk.
 
     Attributes:
@@ -88,16 +88,16 @@ class Spool:
             self._tidy()
             yield self
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[SpooledTask]:
         """The newest task of each run."""
         found = sorted(self._all(), key=lambda task: task.header.round)
         return list({task.header.run: task for task in found}.values())
 
-    def newest(self, run: str) -> Task | None:
+    def newest(self, run: str) -> SpooledTask | None:
         """The newest task of a run."""
         return next((task for task in self.tasks() if task.header.run == run), None)
 
-    def accept(self, task: Task, chunks: Iterable[bytes]) -> None:
+    def accept(self, task: SpooledTask, chunks: Iterable[bytes]) -> None:
         """Keep a task whose header was verified, in place of the run's older one.
 
         Raises:
@@ -122,20 +122,20 @@ class Spool:
                 )
         self._tidy()
 
-    def unfinished(self) -> Task | None:
+    def unfinished(self) -> SpooledTask | None:
         """A task that is still to be trained."""
         return next((t for t in self.tasks() if not self._path(t, "reply").exists()), None)
 
-    def undelivered(self) -> Task | None:
+    def undelivered(self) -> SpooledTask | None:
         """A task whose reply is sealed and still to be sent."""
         waiting = (t for t in self.tasks() if self._path(t, "reply").exists())
         return next((t for t in waiting if not self._path(t, "done").exists()), None)
 
-    def body(self, task: Task) -> bytes:
+    def body(self, task: SpooledTask) -> bytes:
         """The body of an unfinished task."""
         return b"".join(_body(self._path(task, "task")))
 
-    def seal(self, task: Task, signed: Signed, body: bytes) -> None:
+    def seal(self, task: SpooledTask, signed: Signed, body: bytes) -> None:
         """Keep the reply's exact bytes; from here on no others may be sent."""
         with replacing(self._path(task, "reply")) as stream:
             _write_signed(stream, signed)
@@ -146,18 +146,18 @@ class Spool:
         """Where the app keeps its answer to a task until that is sealed."""
         return self._folder / f"{task}.answer"
 
-    def reply(self, task: Task) -> tuple[Signed, Iterator[bytes]]:
+    def reply(self, task: SpooledTask) -> tuple[Signed, Iterator[bytes]]:
         """A sealed reply: its header and its body's chunks."""
         path = self._path(task, "reply")
         with path.open("rb") as stream:
             signed = _read_signed(stream, path)
         return signed, _body(path)
 
-    def finish(self, task: Task) -> None:
+    def finish(self, task: SpooledTask) -> None:
         """The reply arrived, or will never be wanted; should this be lost, it is sent once more."""
         self._path(task, "done").touch()
 
-    def want_again(self, task: Task) -> None:
+    def want_again(self, task: SpooledTask) -> None:
         """The coordinator asks for a reply once more."""
         self._path(task, "done").unlink(missing_ok=True)
 
@@ -168,10 +168,10 @@ class Spool:
             for kind in _KINDS:
                 self._path(old, kind).unlink(missing_ok=True)
 
-    def _all(self) -> list[Task]:
+    def _all(self) -> list[SpooledTask]:
         return [_read_task(path) for path in self._folder.glob("*.task")]
 
-    def _path(self, task: Task, kind: str) -> Path:
+    def _path(self, task: SpooledTask, kind: str) -> Path:
         return self._folder / f"{task.header.task}.{kind}"
 
 
@@ -189,11 +189,11 @@ def _read_signed(stream: BinaryIO, path: Path) -> Signed:
     return Signed(body, signature)
 
 
-def _read_task(path: Path) -> Task:
+def _read_task(path: Path) -> SpooledTask:
     with path.open("rb") as stream:
         signed = _read_signed(stream, path)
     try:
-        return Task(read_header(TaskHeader, signed.body), signed)
+        return SpooledTask(read_header(TaskHeader, signed.body), signed)
     except EvidenceError:
         raise _damaged(path) from None
 

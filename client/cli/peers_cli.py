@@ -115,10 +115,10 @@ def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
 
 
 def _offered(identity: Identity) -> list[PeerKeys]:
-    from presspool.client.witnessing.witness_client import WitnessLink
+    from presspool.client.witnessing.witness_client import WitnessClient
     from presspool.common.pki.tls import channel
 
-    link = WitnessLink(
+    link = WitnessClient(
         identity.address,
         lambda: channel(identity.address, identity.credential, root=identity.root),
     )

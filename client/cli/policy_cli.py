@@ -92,7 +92,7 @@ def check(
         "budget": _price(home, contract),
     }
     print_json(document) if as_json else _print(document)
-    decision.admit(contract, rules)  # a refusal is exit code 1
+    decision.check_policy(contract, rules)  # a refusal is exit code 1
 
 
 def approve(

@@ -42,7 +42,7 @@ from presspool.common.base.errors import (
 )
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import Book, Reservation
+from presspool.common.ledger.ledger_state import LedgerState, Reservation
 from presspool.common.ledger.log import utc_today
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency.checkpoints import Checkpoint
@@ -225,7 +225,7 @@ class Budget:
         return ""
 
     @property
-    def book(self) -> Book:
+    def book(self) -> LedgerState:
         """The state of the ledger as it is now."""
         return self._ledger.refresh()
 

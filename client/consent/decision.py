@@ -66,7 +66,7 @@ class Finding:
     change: str
 
 
-def admit(contract: Contract, policy: Policy) -> None:
+def check_policy(contract: Contract, policy: Policy) -> None:
     """Return if the policy allows this contract.
 
     Raises:

@@ -21,14 +21,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.client.data.readers import Readers, nobody, read_readers
-from presspool.client.data.suppression_list import Register
+from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.contract.contract import Contract
 
 log = logging.getLogger(__name__)
 
 
-def eligible(register: Register, settings: OutletSettings, contract: Contract) -> Readers:
+def eligible(register: SuppressionList, settings: OutletSettings, contract: Contract) -> Readers:
     """The readers whom a round may draw, read now and noted; never raises."""
     try:
         excluded = register.excluded()
@@ -44,7 +44,10 @@ def eligible(register: Register, settings: OutletSettings, contract: Contract) -
 
 
 def _read(
-    register: Register, settings: OutletSettings, contract: Contract, excluded: frozenset[bytes]
+    register: SuppressionList,
+    settings: OutletSettings,
+    contract: Contract,
+    excluded: frozenset[bytes],
 ) -> tuple[Readers, list[bytes]]:
     kept: list[bytes] = []
 
@@ -70,7 +73,7 @@ def _read(
     return readers, kept
 
 
-def _note(register: Register, run: str, tags: list[bytes]) -> None:
+def _note(register: SuppressionList, run: str, tags: list[bytes]) -> None:
     try:
         register.note(run, tags)
     except Exception:

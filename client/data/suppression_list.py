@@ -15,7 +15,7 @@ Invariants:
 
 Example:
     >>> import tempfile
-    >>> register = Register(Path(tempfile.mkdtemp()) / "private")
+    >>> register = SuppressionList(Path(tempfile.mkdtemp()) / "private")
     >>> register.exclude("ann"), register.exclude("ann")
     (True, False)
     >>> [register.tag("ann") in register.excluded(), register.tag("bob") in register.excluded()]
@@ -43,7 +43,7 @@ _TAG = b"presspool/reader/v1\0"
 
 
 @dataclass(frozen=True)
-class Register:
+class SuppressionList:
     """The folder; made when something is first written to it."""
 
     folder: Path

@@ -30,7 +30,7 @@ from presspool.common.base.errors import EngineError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RowRun:
     """Neighbouring readers that have equally many records, so that a reshape groups them.
 
     Attributes:
@@ -49,13 +49,13 @@ class Run:
         return per_record[self.records].reshape(rows, -1, per_record.shape[-1])
 
 
-def _runs(counts: Sequence[int]) -> list[Run]:
+def _runs(counts: Sequence[int]) -> list[RowRun]:
     """The batch cut into as few runs as possible, readers without a record included."""
     runs, reader, record = [], 0, 0
     for each, group in groupby(counts):
         rows = len(list(group))
         readers, records = slice(reader, reader + rows), slice(record, record + rows * each)
-        runs.append(Run(readers=readers, records=records, each=each))
+        runs.append(RowRun(readers=readers, records=records, each=each))
         reader, record = readers.stop, records.stop
     return runs
 

@@ -23,7 +23,7 @@ import grpc
 from presspool.common.base.errors import AdmissionError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
-from presspool.common.wire.envelope import CHUNK_BYTES, REFUSALS, Signed
+from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed
 
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
 
@@ -71,7 +71,7 @@ class Line:
             raise
 
 
-class Link:
+class CoordinatorClient:
     """Calls to one coordinator for tasks and updates.
 
     Args:
@@ -133,7 +133,7 @@ def _parts(signed: Signed, chunks: Iterable[bytes]) -> Iterator[Part]:
 
 def _translated(error: grpc.RpcError, address: str) -> LinkError | AdmissionError:
     word = error.details() if isinstance(error, grpc.Call) else None
-    if word in REFUSALS and word not in _AGAIN:
+    if word in CALL_REFUSALS and word not in _AGAIN:
         return AdmissionError(word, "the coordinator refuses", where=address, got=word)
     status = error.code().name if isinstance(error, grpc.Call) else "unknown"
-    return LinkError("no answer", where=address, got=word if word in REFUSALS else status)
+    return LinkError("no answer", where=address, got=word if word in CALL_REFUSALS else status)

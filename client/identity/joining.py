@@ -205,8 +205,8 @@ def explaining(address: str) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.PERMISSION_DENIED and details in enrolment.REFUSALS:
-            what, advice = enrolment.REFUSALS[details]
+        if code is grpc.StatusCode.PERMISSION_DENIED and details in enrolment.ENROLMENT_REFUSALS:
+            what, advice = enrolment.ENROLMENT_REFUSALS[details]
             raise InputError(what, where=address, got=details, advice=advice) from None
         raise LinkError(
             "cannot talk to the coordinator",

@@ -32,7 +32,7 @@ MOST_REQUESTS, MOST_PEERS = 64, 1000
 _LEAVES_A_PART = 16384
 
 
-class WitnessLink:
+class WitnessClient:
     """Calls to one coordinator.
 
     Args:

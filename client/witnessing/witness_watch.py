@@ -12,7 +12,7 @@ Invariants:
       training is told.
     * A coordinator that says nonsense, or nothing, costs this thread waiting and nothing more.
 
-Example: `with Watch.of(home, ledger=path, link=link, news=node.nudge) as watch: node.run()`.
+Example: `with WitnessWatch.of(home, ledger=path, link=link, news=node.nudge) as watch: node.run()`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from presspool.client.consent.policy import read_policy
 from presspool.client.identity.identity import Identity
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.log_copy import ContradictionError, LogCopy
-from presspool.client.witnessing.witness_client import WitnessLink
+from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
 from presspool.common.base.errors import EvidenceError, PressPoolError, RollbackError
@@ -55,7 +55,7 @@ BREATH_SECONDS = 0.1  # between two waits: whoever answers at once with nothing 
 _JOIN_SECONDS = 5.0
 
 
-class Watch:
+class WitnessWatch:
     """The witness of one outlet.
 
     Args:
@@ -76,7 +76,7 @@ class Watch:
         *,
         ledger: Path,
         policy: Path,
-        link: WitnessLink,
+        link: WitnessClient,
         news: Callable[[], None],
         publish: float = PUBLISH_SECONDS,
     ) -> None:

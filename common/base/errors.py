@@ -125,9 +125,9 @@ class AdmissionError(PressPoolError):
     """One outlet's update or call is refused.
 
     Attributes:
-        code: a word of the fixed lists `presspool.server.rounds.admission.REFUSALS` (an update's
-            content), `presspool.common.wire.envelope.REFUSALS` (a call of the Pool service) and
-            `presspool.common.wire.enrolment.REFUSALS` (a caller).
+        code: a word of the fixed lists `UPDATE_REFUSALS` (of `presspool.server.rounds.admission`: an
+            update's content), `CALL_REFUSALS` (of `presspool.common.wire.envelope`: a call of the
+            Pool service) and `ENROLMENT_REFUSALS` (of `presspool.common.wire.enrolment`: a caller).
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:

@@ -12,7 +12,7 @@ Invariants:
     * Claims use the highest caps that were ever in force.
 
 Example:
-    >>> book = Book()
+    >>> book = LedgerState()
     >>> book.apply(entries.build(entries.Opened, seq=0, day="2026-01-05", origin="example.org/o",
     ...     unit="reader", order=4, epsilon_max=8.0, delta=1e-5, key=EXAMPLE_KEY))
     >>> book.apply(entries.build(entries.Settle, seq=1, day="2026-01-05", reservation="0" * 32))
@@ -62,7 +62,7 @@ class Reservation:
     received: dict[int, str] = field(default_factory=dict)
 
 
-class Book:
+class LedgerState:
     """State after some entries; read it freely, change it by `apply` only.
 
     Attributes:

@@ -30,10 +30,10 @@ from typing import Any, Self, TypeVar
 
 from presspool.common.base.errors import EvidenceError, LedgerError, RollbackError
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
-from presspool.common.transparency.log_database import Database, go_on
+from presspool.common.transparency.log_database import LogDatabase, go_on
 
 E = TypeVar("E", bound=entries.Entry)
 _ALL = 2**62  # entries: more than there can be
@@ -50,7 +50,7 @@ class Log:
     Args:
         path: an existing log.
         today: gives the day of new entries (never earlier than the last entry's).
-        step: the seam of `Database` for tests.
+        step: the seam of `LogDatabase` for tests.
 
     Attributes:
         book: the state after the last entry that this handle has read or written.
@@ -68,7 +68,7 @@ class Log:
         today: Callable[[], date] = utc_today,
         step: Callable[[str], None] = go_on,
     ) -> None:
-        self._start(Database(path, step=step), today)
+        self._start(LogDatabase(path, step=step), today)
         try:
             with self._database.reading():
                 self._catch_up()
@@ -149,7 +149,7 @@ class Log:
         """RFC 6962 proof that the first `new` entries begin with the first `old`."""
         return merkle.consistency_proof(old, new, self._database.node)
 
-    def refresh(self) -> Book:
+    def refresh(self) -> LedgerState:
         """The state after everything that any process has written."""
         self._catch_up()
         return self.book
@@ -169,9 +169,9 @@ class Log:
     ) -> None:
         self.close()
 
-    def _start(self, database: Database, today: Callable[[], date]) -> None:
+    def _start(self, database: LogDatabase, today: Callable[[], date]) -> None:
         self._database, self._today = database, today
-        self.book, self._edge, self._last = Book(), merkle.Frontier(), b""
+        self.book, self._edge, self._last = LedgerState(), merkle.Frontier(), b""
 
     def _next(self, kind: type[E], **parts: Any) -> E:
         """The next entry of this kind; the clock never runs backwards."""

@@ -50,7 +50,7 @@ Step = events.Gaussian | events.PoissonSampled
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RecomputedRun:
     """One reservation, recomputed. Rényi costs in nats at the ledger's order.
 
     Attributes:
@@ -107,7 +107,7 @@ class Recomputed:
     """
 
     verified: verification.Verified
-    runs: tuple[Run, ...]
+    runs: tuple[RecomputedRun, ...]
     spent: float
     capacity: float
     pld_together: float | None
@@ -171,7 +171,7 @@ def recompute(
 
     verified = verification.verify(stream, key=key, heads=heads, observe=observe)
     opened, caps = verified.book.opened, verified.book.caps
-    runs: list[Run] = []
+    runs: list[RecomputedRun] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # arrays and transforms leave the lock
         for run in pool.map(
             lambda named: _run(named[1], kept.get(named[0]), opened), reserved.items()
@@ -196,10 +196,12 @@ def _charged_event(entry: entries.Reserve, back: entries.GiveBack | None) -> Eve
     return entry.event.first(back.kept) if back.kept else None
 
 
-def _run(entry: entries.Reserve, back: entries.GiveBack | None, opened: entries.Opened) -> Run:
+def _run(
+    entry: entries.Reserve, back: entries.GiveBack | None, opened: entries.Opened
+) -> RecomputedRun:
     event, stated = _charged_event(entry, back), entry.stated
     own = events.renyi(event, order=opened.order) if event else 0.0
-    return Run(
+    return RecomputedRun(
         seq=entry.seq,
         run=entry.run,
         steps=event.steps if event else 0,

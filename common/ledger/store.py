@@ -36,7 +36,7 @@ from presspool.common.ledger import entries
 from presspool.common.ledger.log import Log, utc_today
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
-from presspool.common.transparency.log_database import Database, go_on
+from presspool.common.transparency.log_database import LogDatabase, go_on
 
 
 class Ledger(Log):
@@ -63,7 +63,7 @@ class Ledger(Log):
         """
         caps.check(delta=delta, order=order)  # before a file is made
         self = cls.__new__(cls)
-        self._start(Database(path, create=True, step=step), today)
+        self._start(LogDatabase(path, create=True, step=step), today)
 
         def first() -> entries.Opened:
             if self.book.size:

@@ -31,7 +31,7 @@ from presspool.common.base.canonical_json import canonical
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import FORMAT, leaf_text
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import checkpoints, merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -55,7 +55,7 @@ class Verified:
         heads_known: heads from elsewhere that the entries agree with.
     """
 
-    book: Book
+    book: LedgerState
     head: Checkpoint
     checkpoints: int
     cosigned: Mapping[str, int]
@@ -109,7 +109,7 @@ class _Check:
     """One pass over a file; the state that the checks share."""
 
     def __init__(self, stream: BinaryIO, heads: Iterable[Checkpoint]) -> None:
-        self.book, self.edge = Book(), merkle.Frontier()
+        self.book, self.edge = LedgerState(), merkle.Frontier()
         self.head: Checkpoint | None = None
         self.entries = self.checkpoints = self.heads_known = 0
         self.cosigned: dict[str, int] = {}

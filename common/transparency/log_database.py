@@ -10,7 +10,7 @@ Invariants:
 
 Example:
     >>> import tempfile
-    >>> log = Database(Path(tempfile.mkdtemp()) / "log.db", create=True)
+    >>> log = LogDatabase(Path(tempfile.mkdtemp()) / "log.db", create=True)
     >>> with log.writing():
     ...     log.append(0, b"an entry")
     >>> list(log.bodies(0, 1)), log.root(1) == merkle.leaf_hash(b"an entry")
@@ -53,7 +53,7 @@ def go_on(step: str) -> None:
     """The seam at which tests interrupt a write; does nothing."""
 
 
-class Database:
+class LogDatabase:
     """One open file. A handle belongs to one thread; any number of handles may be open.
 
     Args:

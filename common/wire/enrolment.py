@@ -28,7 +28,7 @@ WITNESS_PROOF: Final = "presspool/join-witness-key/v1"
 RENEWAL: Final = "presspool/renewal/v1"
 
 # All that the coordinator ever answers to a caller whom it refuses, and what it means.
-REFUSALS: Final = {
+ENROLMENT_REFUSALS: Final = {
     "not-a-member": ("this certificate is no member's", "ask the coordinator's operator"),
     "revoked": ("this outlet was revoked", "ask the coordinator's operator for the reason"),
     "not-an-invitation": ("this certificate is no open invitation's", "ask for a new token"),

@@ -41,7 +41,7 @@ EXTRA_BYTES = 1024  # what an update may be larger than its task: its fields are
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit of a body
 
 # The only words that a call is refused with; texts stay where they arose.
-REFUSALS = (
+CALL_REFUSALS = (
     "not-a-member",
     "revoked",
     "malformed",

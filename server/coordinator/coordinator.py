@@ -35,7 +35,7 @@ from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.server_app import serve
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.pool_service import PoolService
 from presspool.server.witnessing.witness_service import WitnessService
 
@@ -62,7 +62,7 @@ class Coordinator:
     def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
         self._folder = folder
         self._database = Database.open(folder.database)
-        self._desk, self._members = Desk(self._database), Members(self._database)
+        self._desk, self._members = Mailbox(self._database), Members(self._database)
         self._runs = Runs(self._database)
         self._pool = PoolService(
             self._desk, member=lambda context: self._members.member(caller(context))

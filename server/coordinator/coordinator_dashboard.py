@@ -24,11 +24,17 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from presspool.common.audit.dashboard.asgi_app import Desk as Pages
+from presspool.common.audit.dashboard.asgi_app import Dashboard as Pages
 from presspool.common.audit.dashboard.asgi_app import create_app
 from presspool.common.audit.dashboard.serving import Serving, names, taken
-from presspool.common.audit.dashboard.snapshot import Answer, Certificate, Pool, PoolRun, Refused
-from presspool.common.audit.dashboard.source_watch import Watch
+from presspool.common.audit.dashboard.snapshot import (
+    Answer,
+    CertificateLook,
+    PoolLook,
+    PoolRun,
+    Refused,
+)
+from presspool.common.audit.dashboard.source_watch import SourceWatch
 from presspool.common.base.errors import StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.certificates import COORDINATOR, OUTLET, read_certificate
@@ -63,7 +69,7 @@ def dashboard(folder: CoordinatorFolder, *, listen: str) -> Iterator[Serving]:
     listener = taken(host, port)
     database = Database.open(folder.database)
     known = PoolWatch(folder, database)
-    pages = Pages(Watch(known.paths, pool=known.pool))
+    pages = Pages(SourceWatch(known.paths, pool=known.pool))
     pages.begin()  # an export of a long ledger takes seconds to verify
     port = listener.getsockname()[1]
     app = create_app(pages, hosts=names(port, outside, host), close=True)
@@ -97,7 +103,7 @@ class PoolWatch:
             *(sorted(exports.iterdir()) if exports.is_dir() else ()),
         ]
 
-    def pool(self) -> Pool:
+    def pool(self) -> PoolLook:
         """Everything else.
 
         Raises:
@@ -107,7 +113,7 @@ class PoolWatch:
             members = standings(self._database, now=time.time())
             runs = self._runs.all()
             self._failures |= {(run.id, run.ended) for run in runs if run.state == "failed"}
-            return Pool(
+            return PoolLook(
                 name=self._folder.name,
                 address=self._folder.address,
                 members=Counter(line.state for line in members),
@@ -115,7 +121,7 @@ class PoolWatch:
                     self._own("authority", self._folder.root.certificate),
                     self._own(COORDINATOR, self._folder.server.certificate),
                     *(
-                        Certificate(kind=OUTLET, name=line.name, ends=line.until)
+                        CertificateLook(kind=OUTLET, name=line.name, ends=line.until)
                         for line in members
                         if line.state in ("member", "lapsed")
                     ),
@@ -132,8 +138,8 @@ class PoolWatch:
                 got=str(getattr(error, "orig", error)),
             ) from None
 
-    def _own(self, kind: str, pem: bytes) -> Certificate:
-        return Certificate(kind=kind, name=self._folder.name, ends=read_certificate(pem).ends)
+    def _own(self, kind: str, pem: bytes) -> CertificateLook:
+        return CertificateLook(kind=kind, name=self._folder.name, ends=read_certificate(pem).ends)
 
     def _run(self, run: Submitted) -> PoolRun:
         folder = RunFolder(self._folder.path / "runs" / run.id)

@@ -21,13 +21,13 @@ from sqlalchemy import String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from presspool.common.base.errors import InputError
-from presspool.server.database import Database, Table
+from presspool.server.database import Base, Database
 
 State = Literal["queued", "running", "complete", "stopped", "failed"]
 OPEN: tuple[State, ...] = ("running", "queued")
 
 
-class RunRow(Table):
+class RunRow(Base):
     """A run."""
 
     __tablename__ = "runs"

@@ -26,7 +26,7 @@ from presspool.server.coordinator.process import pid_of
 from presspool.server.coordinator.run_queue import OPEN, Runs, Submitted
 from presspool.server.database import Database
 from presspool.server.membership.members import Members
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 
 
 def report(folder: CoordinatorFolder, database: Database, *, run: str | None) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def open_round(
     """Each outlet in the open round: answered, late, or not there, and what was refused of it."""
     if run.state not in OPEN:
         return []
-    desk, present = Desk(database), Members(database).names()
+    desk, present = Mailbox(database), Members(database).names()
     tasks = {name: task_id(run.id, number, name) for name in names}
     answered = desk.answered(tasks.values())
     refused = {r.outlet: r.code for r in desk.refusals() if (r.run, r.round) == (run.id, number)}
@@ -92,7 +92,7 @@ def open_round(
     ]
 
 
-def _answer(desk: Desk, task: str) -> str:
+def _answer(desk: Mailbox, task: str) -> str:
     header, _ = desk.update(task)
     return "answered" if header.failure is None else FAILURES[header.failure]
 

@@ -2,8 +2,8 @@
 
 Invariants:
     * The caller is who its certificate says; what `Members` decides is all that is decided.
-    * A refusal travels as one word of `presspool.common.wire.enrolment.REFUSALS` and nothing else:
-      no text of an exception leaves the coordinator.
+    * A refusal travels as one word of `presspool.common.wire.enrolment.ENROLMENT_REFUSALS` and
+      nothing else: no text of an exception leaves the coordinator.
     * Every field has a fixed largest size, checked before anything is parsed.
 
 Example: `serve(grpc_server, members, root)` before the server starts.

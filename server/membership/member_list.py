@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from presspool.server.database import Database
-from presspool.server.membership.member_schema import Certificate, Invitation, Outlet, newest
+from presspool.server.membership.member_schema import CertificateRow, Invitation, Outlet, newest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def _invited(row: Invitation, now: float) -> Standing:
     )
 
 
-def _admitted(row: Outlet, last: Certificate, now: float) -> Standing:
+def _admitted(row: Outlet, last: CertificateRow, now: float) -> Standing:
     if row.revoked is not None:
         return Standing(
             name=row.name,

@@ -11,12 +11,12 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from presspool.common.pki.certificates import requested_key
 from presspool.common.wire.enrolment import PublicKeys
-from presspool.server.database import Table
+from presspool.server.database import Base
 
 MEMBERSHIP = text("revoked IS NULL")
 
 
-class Outlet(Table):
+class Outlet(Base):
     """A membership; an outlet that joins again after its revocation gets a new one."""
 
     __tablename__ = "outlets"
@@ -42,7 +42,7 @@ class Outlet(Table):
     reason: Mapped[str | None] = mapped_column(String(500))
 
 
-class Invitation(Table):
+class Invitation(Base):
     """A token: open until it expires or is withdrawn, and used by at most one set of keys."""
 
     __tablename__ = "invitations"
@@ -61,7 +61,7 @@ class Invitation(Table):
     outlet_id: Mapped[int | None] = mapped_column(ForeignKey("outlets.id"))
 
 
-class Certificate(Table):
+class CertificateRow(Base):
     """A certificate that an outlet was given."""
 
     __tablename__ = "certificates"
@@ -93,12 +93,12 @@ def membership(session: Session, name: str) -> Outlet | None:
     ).one_or_none()
 
 
-def newest(session: Session, outlet: Outlet) -> Certificate:
+def newest(session: Session, outlet: Outlet) -> CertificateRow:
     """The outlet's certificate that ends last; none is admitted without one."""
     return session.scalars(
-        select(Certificate)
-        .where(Certificate.outlet_id == outlet.id)
-        .order_by(Certificate.ends.desc())
+        select(CertificateRow)
+        .where(CertificateRow.outlet_id == outlet.id)
+        .order_by(CertificateRow.ends.desc())
     ).first()  # type: ignore[return-value]
 
 

@@ -46,7 +46,7 @@ from presspool.common.wire.enrolment import Proofs, PublicKeys, check_proofs
 from presspool.common.wire.peers import PeerKeys
 from presspool.server.database import Database
 from presspool.server.membership.member_schema import (
-    Certificate,
+    CertificateRow,
     Invitation,
     Outlet,
     keys_of,
@@ -126,7 +126,7 @@ class Members:
         """Take the keys of an outlet that uses its invitation; the same keys may come again.
 
         Raises:
-            AdmissionError: a word of `presspool.common.wire.enrolment.REFUSALS`.
+            AdmissionError: a word of `presspool.common.wire.enrolment.ENROLMENT_REFUSALS`.
         """
         _require_invitation(caller)
         try:
@@ -216,11 +216,11 @@ class Members:
                     Outlet.log_key,
                     Outlet.witness_key,
                     Outlet.revoked,
-                    Certificate.begins,
-                    Certificate.ends,
+                    CertificateRow.begins,
+                    CertificateRow.ends,
                 )
-                .join(Certificate, Certificate.outlet_id == Outlet.id)
-                .where(Certificate.serial == caller.serial)
+                .join(CertificateRow, CertificateRow.outlet_id == Outlet.id)
+                .where(CertificateRow.serial == caller.serial)
             ).one_or_none()
         if caller.kind != OUTLET or row is None or row.name != caller.name:
             raise _refusal("not-a-member")
@@ -241,9 +241,11 @@ class Members:
             return frozenset(
                 session.scalars(
                     select(Outlet.name)
-                    .join(Certificate, Certificate.outlet_id == Outlet.id)
+                    .join(CertificateRow, CertificateRow.outlet_id == Outlet.id)
                     .where(
-                        Outlet.revoked.is_(None), Certificate.begins <= now, now < Certificate.ends
+                        Outlet.revoked.is_(None),
+                        CertificateRow.begins <= now,
+                        now < CertificateRow.ends,
                     )
                 )
             )
@@ -281,7 +283,7 @@ class Members:
             if facts.public == public and now < facts.renewal_due:
                 return last.pem
             serial = _certify(session, outlet, request, root, now).serial
-            return session.get_one(Certificate, serial).pem
+            return session.get_one(CertificateRow, serial).pem
 
     def revoke(self, name: str, reason: str) -> None:
         """Cut an outlet off, and withdraw its open invitations.
@@ -357,7 +359,7 @@ def _certify(session: Session, outlet: Outlet, request: bytes, root: Credential,
     pem = issue_outlet(root, outlet.name, request, now=now)
     facts = read_certificate(pem)
     session.add(
-        Certificate(
+        CertificateRow(
             serial=facts.serial, outlet_id=outlet.id, begins=facts.begins, ends=facts.ends, pem=pem
         )
     )
@@ -370,5 +372,5 @@ def _peer(name: str, witness: bytes | None, log: bytes) -> PeerKeys | None:
 
 
 def _refusal(code: str) -> AdmissionError:
-    what, advice = enrolment.REFUSALS[code]
+    what, advice = enrolment.ENROLMENT_REFUSALS[code]
     return AdmissionError(code, what, advice=advice)

@@ -4,8 +4,8 @@ Flower's own averaging takes NaN, broadcasts shapes and goes on when every clien
 an update is refused unless it is exactly what the contract's model and this round ask for.
 
 Invariants:
-    * A refusal is one word of `REFUSALS`, the outlet's own word of `FAILURES`, or "failed" where
-      the node could not even say that; never a text that quotes the update.
+    * A refusal is one word of `UPDATE_REFUSALS`, the outlet's own word of `FAILURES`, or "failed"
+      where the node could not even say that; never a text that quotes the update.
     * The first admitted update of an outlet counts, any further one is refused.
     * Too few admitted updates fail the round; nothing is averaged then.
 
@@ -24,7 +24,7 @@ from presspool.common.base.errors import AdmissionError, QuorumError
 from presspool.common.models.adapters import State, squares
 from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 
-REFUSALS = (
+UPDATE_REFUSALS = (
     "malformed",
     "unknown-outlet",
     "duplicate",
@@ -136,7 +136,7 @@ def _failure(error: Error) -> str:
 
 
 def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> str | None:
-    """The first fault of an update from a known outlet, as a word of `REFUSALS`."""
+    """The first fault of an update from a known outlet, as a word of `UPDATE_REFUSALS`."""
     if update.outlet in seen:
         return "duplicate"
     if update.contract != expected.contract:

@@ -6,7 +6,7 @@ it all (safetensors has none of its own, and a flipped bit would otherwise be tr
 leaves the last whole round; continuing from it gives the same adapter as never having stopped,
 because outlets keep nothing between rounds.
 
-Example: `save(path, Checkpoint(...))`; `load(path, digest=contract.digest)`.
+Example: `save(path, RoundCheckpoint(...))`; `load(path, digest=contract.digest)`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _ROUNDS = TypeAdapter(tuple[RoundResult, ...])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class RoundCheckpoint:
     """The state between two rounds.
 
     Attributes:
@@ -50,7 +50,7 @@ class Checkpoint:
     moments: State = field(default_factory=dict)
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
+def save(path: Path, checkpoint: RoundCheckpoint) -> None:
     """Write the checkpoint over the one before.
 
     Raises:
@@ -68,7 +68,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     replace_file(path, to_bytes(tensors, metadata=metadata))
 
 
-def load(path: Path, *, digest: str) -> Checkpoint | None:
+def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
     """The checkpoint at `path`, or None where the first round has not finished.
 
     Raises:
@@ -97,7 +97,7 @@ def load(path: Path, *, digest: str) -> Checkpoint | None:
             expected=digest,
             got=metadata["contract"],
         )
-    return Checkpoint(
+    return RoundCheckpoint(
         contract=digest,
         rounds=rounds,
         state=RecordState(array_record(_part(tensors, _STATE))),

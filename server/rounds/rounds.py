@@ -39,7 +39,7 @@ from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
-from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterAveraging
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
     return result
 
 
-def _start(contract: Contract, scores: Scorer) -> Checkpoint:
+def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
     began = time.monotonic()
     state = RecordState(array_record(adapters.read(build(contract))))
     before = scores(0, state)
@@ -106,10 +106,12 @@ def _start(contract: Contract, scores: Scorer) -> Checkpoint:
         outlets=(),
         refused={},
     )
-    return Checkpoint(contract=contract.digest, rounds=(first,), state=state)
+    return RoundCheckpoint(contract=contract.digest, rounds=(first,), state=state)
 
 
-def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer) -> Checkpoint:
+def _one_round(
+    grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer
+) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterAveraging(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
@@ -130,7 +132,7 @@ def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer
         refused=traffic.admitted.refused,
     )
     _log_round(done, contract)
-    return Checkpoint(
+    return RoundCheckpoint(
         contract=contract.digest,
         rounds=(*point.rounds, done),
         state=state,
@@ -138,7 +140,7 @@ def _one_round(grid: Grid, contract: Contract, point: Checkpoint, scores: Scorer
     )
 
 
-def _commit(committed: Committed, contract: Contract, point: Checkpoint) -> None:
+def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) -> None:
     """Say what the last whole round came to; of the start, who may take part."""
     done = point.rounds[-1]
     outlets = done.outlets if done.round else contract.outlets
@@ -198,7 +200,7 @@ def _storage(path: Path) -> Iterator[None]:
 
 
 def _result(
-    contract: Contract, setup: Setup, point: Checkpoint, *, adapter: str | None
+    contract: Contract, setup: Setup, point: RoundCheckpoint, *, adapter: str | None
 ) -> RunResult:
     plan, weights = contract.plan, contract.weights()
     reproducible = setup.deterministic is not None

@@ -3,8 +3,8 @@
 Invariants:
     * Whose call it is comes from its certificate alone, and is asked anew at every call, and every
       few seconds of a stream: a revoked outlet is cut off.
-    * A peer hears of an error one word of `presspool.common.wire.envelope.REFUSALS` and nothing
-      else.
+    * A peer hears of an error one word of `presspool.common.wire.envelope.CALL_REFUSALS` and
+      nothing else.
     * A caller holds a few streams, sends so many messages a minute, and may not fall silent in the
       middle of a stream; what is above that is refused or cut without touching the database.
 

@@ -34,7 +34,7 @@ from presspool.common.wire.envelope import (
 from presspool.common.wire.flower import from_stored, node_of, stamp, to_bytes
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import FAILURES, unpack_task
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class GrpcGrid(RunGrid):
 
     def __init__(
         self,
-        desk: Desk,
+        desk: Mailbox,
         *,
         run: str,
         key: SigningKey,

@@ -9,7 +9,7 @@ Invariants:
     * An update's body is staged in rows of at most `CHUNK_BYTES` and becomes an update in one
       transaction; what is staged is nothing, and is swept away when it is given up.
     * Nothing of a body is read before its header was accepted, and never more than it declares.
-    * Every refusal is a word of `presspool.common.wire.envelope.REFUSALS`.
+    * Every refusal is a word of `presspool.common.wire.envelope.CALL_REFUSALS`.
 
 Example: `desk.hand_out(tasks, body)`; `upload = desk.receive("north-post", key, signed)`.
 """
@@ -57,7 +57,7 @@ BATCH_BYTES = 8 * CHUNK_BYTES  # staged in one transaction, and the most that an
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refusal:
+class RefusedCall:
     """A call that was refused.
 
     Attributes:
@@ -90,7 +90,7 @@ class Standing:
     waiting: Mapping[str, str]
 
 
-class Desk:
+class Mailbox:
     """Tasks and updates of all runs; any number of threads may use it.
 
     Args:
@@ -225,12 +225,12 @@ class Desk:
         with self._writing() as session:
             session.add(RefusalRow(at=self._now(), outlet=outlet, code=code, run=run, round=round))
 
-    def refusals(self) -> list[Refusal]:
+    def refusals(self) -> list[RefusedCall]:
         """All refusals on record, oldest first."""
         with self._database.reading() as session:
             rows = session.scalars(select(RefusalRow).order_by(RefusalRow.id)).all()
         return [
-            Refusal(at=row.at, outlet=row.outlet, code=row.code, run=row.run, round=row.round)
+            RefusedCall(at=row.at, outlet=row.outlet, code=row.code, run=row.run, round=row.round)
             for row in rows
         ]
 
@@ -306,7 +306,7 @@ class Upload:
         kept: whether it has become the task's update.
     """
 
-    def __init__(self, desk: Desk, header: UpdateHeader, signed: Signed) -> None:
+    def __init__(self, desk: Mailbox, header: UpdateHeader, signed: Signed) -> None:
         self.header, self.signed, self.id = header, signed, secrets.token_hex(16)
         self.kept = False
         self._desk, self._hash = desk, hashlib.sha256()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlalchemy import ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from presspool.server.database import Table
+from presspool.server.database import Base
 
 
-class TaskRow(Table):
+class TaskRow(Base):
     """A task; its header and signature are evidence and stay for ever."""
 
     __tablename__ = "tasks"
@@ -28,7 +28,7 @@ class TaskRow(Table):
     closed: Mapped[bool]
 
 
-class UpdateRow(Table):
+class UpdateRow(Base):
     """The one update of a task."""
 
     __tablename__ = "updates"
@@ -40,7 +40,7 @@ class UpdateRow(Table):
     received: Mapped[float]
 
 
-class ChunkRow(Table):
+class ChunkRow(Base):
     """A piece of a body: of a task by its digest, of an update by its upload."""
 
     __tablename__ = "chunks"
@@ -50,7 +50,7 @@ class ChunkRow(Table):
     data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class RefusalRow(Table):
+class RefusalRow(Base):
     """A call that was refused."""
 
     __tablename__ = "refusals"

@@ -20,12 +20,12 @@ from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Recei
 from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
 from presspool.common.wire.envelope import HEADER_BYTES, Signed, TaskHeader
 from presspool.server.transport.call_limits import Calls, Limits, Stream
-from presspool.server.transport.mailbox import Desk, Upload
+from presspool.server.transport.mailbox import Mailbox, Upload
 
 _CUT_SECONDS = 1.0
 
 
-class Member(Protocol):
+class Caller(Protocol):
     """Who calls."""
 
     @property
@@ -48,9 +48,9 @@ class PoolService(PoolServicer):
 
     def __init__(
         self,
-        desk: Desk,
+        desk: Mailbox,
         *,
-        member: Callable[[grpc.ServicerContext], Member],
+        member: Callable[[grpc.ServicerContext], Caller],
         limits: Limits | None = None,
     ) -> None:
         self._desk, self._limits = desk, limits or Limits()
@@ -92,7 +92,7 @@ class PoolService(PoolServicer):
             return Receipt()
 
     def _wait(
-        self, context: grpc.ServicerContext, stream: Stream[Member]
+        self, context: grpc.ServicerContext, stream: Stream[Caller]
     ) -> tuple[TaskHeader, Signed] | None:
         """The caller's next task, or None after a while."""
         until = time.monotonic() + self._limits.poll
@@ -106,7 +106,7 @@ class PoolService(PoolServicer):
             stream.moved()
             self.calls.member(context)
 
-    def _header(self, request: Iterator[Part], stream: Stream[Member]) -> Signed:
+    def _header(self, request: Iterator[Part], stream: Stream[Caller]) -> Signed:
         part = next(request, Part())
         header = part.header
         if part.WhichOneof("part") is None and _gone(stream.context):
@@ -121,7 +121,7 @@ class PoolService(PoolServicer):
         stream.moved()
         return Signed(header.body, header.signature)
 
-    def _fill(self, upload: Upload, request: Iterator[Part], stream: Stream[Member]) -> None:
+    def _fill(self, upload: Upload, request: Iterator[Part], stream: Stream[Caller]) -> None:
         for part in request:
             stream.moved()
             self.calls.count(stream)

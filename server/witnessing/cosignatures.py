@@ -18,7 +18,7 @@ from presspool.server.witnessing.witness_schema import CosignatureRow, ForkRow
 _MOST_ROWS = 4096  # looked through for the best head
 
 
-class Cosignatures:
+class CosignatureStore:
     """The table of cosignatures."""
 
     def __init__(self, database: Database) -> None:

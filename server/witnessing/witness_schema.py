@@ -8,12 +8,12 @@ from __future__ import annotations
 from sqlalchemy import LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from presspool.server.database import Table
+from presspool.server.database import Base
 
 _KEY = String(400)  # a verifier key's text
 
 
-class ConsortiumRow(Table):
+class ConsortiumRow(Base):
     """An entry of the consortium log."""
 
     __tablename__ = "consortium"
@@ -25,7 +25,7 @@ class ConsortiumRow(Table):
     body: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class LeavesRow(Table):
+class LeavesRow(Base):
     """Leaf hashes of a member's ledger, 32 bytes each, from index `start` on."""
 
     __tablename__ = "ledger_leaves"
@@ -35,7 +35,7 @@ class LeavesRow(Table):
     hashes: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class HeadRow(Table):
+class HeadRow(Base):
     """A head of a member's ledger, with that member's signature alone."""
 
     __tablename__ = "ledger_heads"
@@ -45,7 +45,7 @@ class HeadRow(Table):
     note: Mapped[bytes] = mapped_column(LargeBinary)
 
 
-class CosignatureRow(Table):
+class CosignatureRow(Base):
     """One witness's first cosignature of one head."""
 
     __tablename__ = "cosignatures"
@@ -56,7 +56,7 @@ class CosignatureRow(Table):
     line: Mapped[str] = mapped_column(Text)
 
 
-class ForkRow(Table):
+class ForkRow(Base):
     """Proof that a log told two stories."""
 
     __tablename__ = "fork_proofs"

@@ -38,7 +38,7 @@ from presspool.server.database import Database
 from presspool.server.transport.call_limits import Calls, Limits, Stream
 from presspool.server.transport.mailbox import Signal
 from presspool.server.witnessing.consortium_log import Consortium
-from presspool.server.witnessing.cosignatures import Cosignatures
+from presspool.server.witnessing.cosignatures import CosignatureStore
 from presspool.server.witnessing.ledger_heads import MOST_LEAVES, LedgerHeads, split_leaves
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ PART_BYTES = 512 << 10
 ANSWER_BYTES = 4096
 
 
-class Member(Protocol):
+class Caller(Protocol):
     """Who calls."""
 
     @property
@@ -81,14 +81,14 @@ class WitnessService(WitnessingServicer):
         signer: notes.Signer,
         *,
         peers: Callable[[], list[PeerKeys]],
-        member: Callable[[grpc.ServicerContext], Member],
+        member: Callable[[grpc.ServicerContext], Caller],
         record: Callable[[str, str], None],
         limits: Limits | None = None,
     ) -> None:
         self.consortium = Consortium(database, signer)
-        self._heads, self._cosignatures = LedgerHeads(database), Cosignatures(database)
+        self._heads, self._cosignatures = LedgerHeads(database), CosignatureStore(database)
         self._peers, self._record, self._limits = peers, record, limits or Limits()
-        self.calls: Calls[Member] = Calls(member, record=record, limits=self._limits)
+        self.calls: Calls[Caller] = Calls(member, record=record, limits=self._limits)
         self._anything = Signal()  # a head, a cosignature
         self._change = secrets.randbits(40)  # of the consortium log; differs after a restart
         # By log and outlet: the sizes held and asked for in the newest request, and in the newest
@@ -298,7 +298,7 @@ class WitnessService(WitnessingServicer):
         self._anything.raise_()
 
     @contextmanager
-    def _call(self, context: grpc.ServicerContext) -> Iterator[tuple[Stream[Member], PeerKeys]]:
+    def _call(self, context: grpc.ServicerContext) -> Iterator[tuple[Stream[Caller], PeerKeys]]:
         """A member's call; what is malformed in it is refused with that word."""
         with self.calls.refusing(context), self.calls.open(context) as stream:
             own = stream.member.peer

@@ -28,7 +28,7 @@ import torch
 
 from presspool.common.base.errors import InputError
 from presspool.simulations.bench.engine_report import draw, section
-from presspool.simulations.bench.engine_results import EngineBench, Measured, Timing
+from presspool.simulations.bench.engine_results import EngineBench, EngineMeasurement, Timing
 from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS
 from presspool.simulations.doc_sections import write_section
 
@@ -105,14 +105,14 @@ def _checked(rows: Sequence[str] | None, repeats: int, device: str) -> list[str]
 
 def _measure(
     row: str, repeats: int, *, device: str, threads: int, advance: Callable[[], None]
-) -> dict[str, Measured]:
+) -> dict[str, EngineMeasurement]:
     memory = {}
     for name in CONTESTANTS:
         memory[name] = _memory(row, name, device, threads)
         advance()
     timings = _take_turns(row, repeats, device=device, threads=threads, advance=advance)
     return {
-        name: Measured(
+        name: EngineMeasurement(
             timings=timings[name],
             peak_bytes=int(memory[name]["peak_bytes"]),
             trainable=int(memory[name]["trainable"]),

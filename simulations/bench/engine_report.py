@@ -5,7 +5,7 @@ Example: `draw(bench, Path("engine.svg"))`; `section(bench)` is the text.
 
 from pathlib import Path
 
-from presspool.simulations.bench.engine_results import BASELINE, EngineBench, Measured
+from presspool.simulations.bench.engine_results import BASELINE, EngineBench, EngineMeasurement
 from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER, ROWS, Row
 
 TITLES = {
@@ -60,7 +60,7 @@ def section(bench: EngineBench) -> str:
     return "\n\n".join(parts)
 
 
-def _table(row: Row, found: dict[str, Measured]) -> str:
+def _table(row: Row, found: dict[str, EngineMeasurement]) -> str:
     lines = [
         f"### {row.title}, {row.records} × {row.tokens} tokens",
         "",

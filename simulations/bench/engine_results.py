@@ -7,7 +7,7 @@ Invariants:
 
 Example:
     >>> steps = [Timing(seconds=s, cpu_seconds=s) for s in (1.0, 1.2, 1.1)]
-    >>> Measured(timings=steps, peak_bytes=10, trainable=5).median_seconds
+    >>> EngineMeasurement(timings=steps, peak_bytes=10, trainable=5).median_seconds
     1.1
 """
 
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from presspool.simulations.bench.claims import Claim
 from presspool.simulations.bench.engine_steps import RECORDS_PER_READER, ROWS
 
 BASELINE = "peft"
@@ -30,7 +31,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class EngineMeasurement:
     """One contestant on one row.
 
     Attributes:
@@ -73,26 +74,6 @@ def _spread(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One thing that the engine should reach, and what was measured.
-
-    Attributes:
-        text: the claim.
-        value: measured.
-        bound: largest value that meets the claim.
-    """
-
-    text: str
-    value: float
-    bound: float
-
-    @property
-    def met(self) -> bool:
-        """Whether the measurement meets the claim."""
-        return self.value <= self.bound
-
-
-@dataclass(frozen=True, kw_only=True)
 class EngineBench:
     """All measurements of one run of the command.
 
@@ -102,7 +83,7 @@ class EngineBench:
     """
 
     machine: dict[str, str]
-    measured: dict[str, dict[str, Measured]]
+    measured: dict[str, dict[str, EngineMeasurement]]
 
     def claims(self) -> list[Claim]:
         """The engine's targets, as far as the measured rows tell."""

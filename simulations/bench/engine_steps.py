@@ -127,7 +127,7 @@ _ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class BenchTask:
     """A model and a batch that a contestant trains on.
 
     Attributes:
@@ -143,7 +143,7 @@ class Task:
     records: int
 
 
-def make_task(row: Row, device: str) -> Task:
+def make_task(row: Row, device: str) -> BenchTask:
     """The row's model and batch on a device; on CUDA the base in bf16, under bf16 autocast."""
     torch.manual_seed(0)
     lora = LoraConfig(
@@ -168,10 +168,10 @@ def make_task(row: Row, device: str) -> Task:
         return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
     parameters = [p for p in model.parameters() if p.requires_grad]
-    return Task(model=model, losses=losses, parameters=parameters, records=row.records)
+    return BenchTask(model=model, losses=losses, parameters=parameters, records=row.records)
 
 
-def _peft(task: Task) -> Step:
+def _peft(task: BenchTask) -> Step:
     sgd = torch.optim.SGD(task.parameters, lr=0.01)
 
     def step() -> None:
@@ -182,7 +182,7 @@ def _peft(task: Task) -> Step:
     return step
 
 
-def _opacus_hooks(task: Task) -> Step:
+def _opacus_hooks(task: BenchTask) -> Step:
     GradSampleHooks(task.model, loss_reduction="mean", strict=False)
     optimizer = DPOptimizer(torch.optim.SGD(task.parameters, lr=0.01), **_opacus_noise(task))
 
@@ -194,7 +194,7 @@ def _opacus_hooks(task: Task) -> Step:
     return step
 
 
-def _opacus_ghost(task: Task) -> Step:
+def _opacus_ghost(task: BenchTask) -> Step:
     hooks = GradSampleHooksFastGradientClipping(task.model, strict=False, max_grad_norm=1.0)
     sgd = torch.optim.SGD(task.parameters, lr=0.01)
     optimizer = DPOptimizerFastGradientClipping(sgd, **_opacus_noise(task))
@@ -207,7 +207,7 @@ def _opacus_ghost(task: Task) -> Step:
     return step
 
 
-def _opacus_noise(task: Task) -> dict[str, Any]:
+def _opacus_noise(task: BenchTask) -> dict[str, Any]:
     return {
         "noise_multiplier": 1.0,
         "max_grad_norm": 1.0,
@@ -215,7 +215,7 @@ def _opacus_noise(task: Task) -> dict[str, Any]:
     }
 
 
-def _ours_without_privacy(task: Task) -> Step:
+def _ours_without_privacy(task: BenchTask) -> Step:
     """The fused function with the whole batch as one reader: a plain mean gradient."""
     engine, sgd = ReaderGradients(task.model), torch.optim.SGD(task.parameters, lr=0.01)
     everybody = torch.zeros(task.records, dtype=torch.int64)
@@ -230,7 +230,7 @@ def _ours_without_privacy(task: Task) -> Step:
     return step
 
 
-def _ours(task: Task, records_per_reader: int) -> Step:
+def _ours(task: BenchTask, records_per_reader: int) -> Step:
     """What an outlet runs: per-reader gradients, the plan's clipping, noise of the CSPRNG."""
     plan = PrivacyPlan(
         unit="reader",
@@ -260,7 +260,7 @@ def _ours(task: Task, records_per_reader: int) -> Step:
     return step
 
 
-CONTESTANTS: dict[str, Callable[[Task], Step]] = {
+CONTESTANTS: dict[str, Callable[[BenchTask], Step]] = {
     "peft": _peft,
     "ours-nonprivate": _ours_without_privacy,
     "opacus-hooks": _opacus_hooks,

@@ -35,11 +35,11 @@ from presspool.common.accounting.filter import Caps
 from presspool.common.base.canonical_json import canonical
 from presspool.common.ledger import entries, recompute, verification
 from presspool.common.ledger.export import FORMAT, export, leaf_text
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
-from presspool.common.transparency.log_database import Database
+from presspool.common.transparency.log_database import LogDatabase
 
 ORIGIN, DAY, ORDER, DELTA = "example.org/bench", "2026-01-05", 6, 1e-5
 _CAPS = Caps(epsilon_max=1e6)
@@ -163,7 +163,7 @@ def _turns(path: Path, signer: notes.Signer, sizes: Sizes) -> list[float]:
     Ledger.create(path, signer=signer, unit="reader", order=ORDER, delta=DELTA, caps=_CAPS).close()
     with Ledger(path) as ledger:
         first = next(ledger.bodies(0, 1))
-    database, book = Database(path), Book()
+    database, book = LogDatabase(path), LedgerState()
     book.apply(entries.parse_entry(first))
     history = _history(book, sizes.entries)
     while batch := list(islice(history, _BATCH)):
@@ -189,7 +189,7 @@ def _turn(ledger: Ledger, number: int) -> float:
     return time.perf_counter() - began
 
 
-def _history(book: Book, size: int) -> Iterator[bytes]:
+def _history(book: LedgerState, size: int) -> Iterator[bytes]:
     """Entries that a book takes until it has `size`: runs that are reserved and settled."""
     charge = events.charge(_CHEAP, order=ORDER)
     while book.size < size:
@@ -216,7 +216,7 @@ def _history(book: Book, size: int) -> Iterator[bytes]:
 
 
 def _verify(path: Path, signer: notes.Signer, size: int) -> tuple[float, float]:
-    book = Book()
+    book = LedgerState()
     opened = entries.build(
         entries.Opened,
         seq=0,

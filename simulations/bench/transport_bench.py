@@ -49,11 +49,16 @@ from presspool.server.database import Database
 from presspool.server.rounds.strategy import AdapterAveraging
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.pool_service import PoolService
 from presspool.simulations.bench.transport_outlet import READY
 from presspool.simulations.bench.transport_report import section
-from presspool.simulations.bench.transport_results import Load, Measured, TransportBench, Turn
+from presspool.simulations.bench.transport_results import (
+    Load,
+    TransportBench,
+    TransportMeasurement,
+    Turn,
+)
 from presspool.simulations.bench.transport_stock import stock
 from presspool.simulations.bench.transport_stock_app import PIECE
 from presspool.simulations.doc_sections import write_section
@@ -100,7 +105,7 @@ def measure(
     against: bool = True,
     idle: bool = False,
     advance: Callable[[], None] = lambda: None,
-) -> Measured:
+) -> TransportMeasurement:
     """Measure one load.
 
     Args:
@@ -124,7 +129,7 @@ def measure(
             if number:
                 turns.append(turn)
             advance()
-    return Measured(load=load, turns=turns, peak_bytes=pool.peak_bytes)
+    return TransportMeasurement(load=load, turns=turns, peak_bytes=pool.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
         return members[caller(context).name]
 
     database = Database.open(f"sqlite:///{folder / 'coordinator.db'}")
-    desk = Desk(database)
+    desk = Mailbox(database)
     service = PoolService(desk, member=member)
     port_credentials = issue_server(root, "localhost", now=time.time())
     credentials = server_credentials(port_credentials, root=root.certificate)

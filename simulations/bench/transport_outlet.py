@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Message
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.common.models.adapters import digest
 from presspool.common.pki.certificates import Credential
 from presspool.common.pki.keys import SigningKey
@@ -39,9 +39,9 @@ def work(home: Path, address: str) -> None:
     credential = Credential(
         certificate=(home / "certificate.pem").read_bytes(), key=(home / "tls.key").read_bytes()
     )
-    link = Link(address, lambda: channel(address, credential, root=root))
+    link = CoordinatorClient(address, lambda: channel(address, credential, root=root))
     with Spool.open(home / "work") as spool:
-        Node(
+        Agent(
             identity=_Identity(home),
             spool=spool,
             link=link,

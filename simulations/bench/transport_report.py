@@ -5,7 +5,11 @@ Example: `print(section(bench))`.
 
 from __future__ import annotations
 
-from presspool.simulations.bench.transport_results import Measured, TransportBench, quartiles
+from presspool.simulations.bench.transport_results import (
+    TransportBench,
+    TransportMeasurement,
+    quartiles,
+)
 
 
 def section(bench: TransportBench) -> str:
@@ -28,7 +32,7 @@ def section(bench: TransportBench) -> str:
     )
 
 
-def _loads(found: list[Measured]) -> str:
+def _loads(found: list[TransportMeasurement]) -> str:
     lines = [
         "| outlets | MB each way | ours: median (quartiles) | rounds | stock: median (quartiles) "
         "| rounds | stock ÷ ours | memory, MB |",
@@ -43,7 +47,7 @@ def _loads(found: list[Measured]) -> str:
     return "\n".join(lines)
 
 
-def _arrivals(large: Measured) -> str:
+def _arrivals(large: TransportMeasurement) -> str:
     if not large.stock:
         return "Stock Flower took no part."
     ours, theirs = large.arrivals

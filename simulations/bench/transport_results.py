@@ -8,7 +8,7 @@ Invariants:
 Example:
     >>> turns = [Turn(ours=(0.1, 0.3, 0.2), arrivals=(0.1,), stock=(11.0, 2.0))]
     >>> load = Load(outlets=8, megabytes=0, turns=1)
-    >>> Measured(load=load, turns=turns, peak_bytes=0).speed_up
+    >>> TransportMeasurement(load=load, turns=turns, peak_bytes=0).speed_up
     55.0
 """
 
@@ -18,6 +18,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from presspool.simulations.bench.claims import Claim
 
 NO_OP_SECONDS, SPEED_UP, UPDATES, IDLE = 0.25, 3.0, 3.0, 1.5  # what it must reach
 
@@ -55,7 +57,7 @@ class Turn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class TransportMeasurement:
     """What a load cost.
 
     Attributes:
@@ -120,28 +122,6 @@ def quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One thing that the transport must reach, and what was measured.
-
-    Attributes:
-        text: the claim.
-        value: measured.
-        bound: of values that meet the claim, the last.
-        at_least: whether larger values are the better ones.
-    """
-
-    text: str
-    value: float
-    bound: float
-    at_least: bool = False
-
-    @property
-    def met(self) -> bool:
-        """Whether the measurement meets the claim."""
-        return self.value >= self.bound if self.at_least else self.value <= self.bound
-
-
-@dataclass(frozen=True, kw_only=True)
 class TransportBench:
     """All measurements of one run of the command.
 
@@ -153,9 +133,9 @@ class TransportBench:
     """
 
     machine: dict[str, str]
-    small: Measured
-    large: Measured
-    many: Measured
+    small: TransportMeasurement
+    large: TransportMeasurement
+    many: TransportMeasurement
 
     def claims(self) -> Iterator[Claim]:
         """The targets, as far as they were measured."""

@@ -96,7 +96,7 @@ def select(judged: Sequence[Judged], pool: str, runs: Runs) -> list[Judged]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class PlotPoint:
     """One arm at one ε over one pool, as it is drawn.
 
     Attributes:
@@ -134,7 +134,7 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     figure.savefig(path, metadata={"Date": None})
 
 
-def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[Point]:
+def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[PlotPoint]:
     points = []
     for pool, readers, arm, epsilon in dict.fromkeys(
         (j.trial.pool.name, sum(j.trial.pool.readers.values()), j.trial.arm.name, j.trial.epsilon)
@@ -142,14 +142,14 @@ def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[Point]:
     ):
         found = estimate(select(judged, pool, (arm, epsilon)), "pooled")
         points.append(
-            Point(panel=arm, line=f"ε = {_epsilon(epsilon)}", tick=readers, found=found)
+            PlotPoint(panel=arm, line=f"ε = {_epsilon(epsilon)}", tick=readers, found=found)
             if experiment.axis == "readers"
-            else Point(panel=pool, line=arm, tick=epsilon, found=found)
+            else PlotPoint(panel=pool, line=arm, tick=epsilon, found=found)
         )
     return points
 
 
-def _panel(axis: Any, points: Sequence[Point]) -> None:
+def _panel(axis: Any, points: Sequence[PlotPoint]) -> None:
     lines = list(dict.fromkeys(point.line for point in points))
     ticks = sorted({point.tick for point in points})
     for number, line in enumerate(lines):

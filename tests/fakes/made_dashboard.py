@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from presspool.common.audit.dashboard.asgi_app import Desk, create_app
+from presspool.common.audit.dashboard.asgi_app import Dashboard, create_app
 from presspool.common.audit.dashboard.serving import LOOPBACK, Serving, names, taken
-from presspool.common.audit.dashboard.snapshot import Pool
-from presspool.common.audit.dashboard.source_watch import Watch
+from presspool.common.audit.dashboard.snapshot import PoolLook
+from presspool.common.audit.dashboard.source_watch import SourceWatch
 from presspool.common.audit.evidence import sources
 
 
@@ -44,11 +44,11 @@ def serving(
     paths: Sequence[Path],
     *,
     brought: sources.Brought = sources.NOTHING,
-    pool: Callable[[], Pool] | None = None,
+    pool: Callable[[], PoolLook] | None = None,
 ) -> Iterator[At]:
     """The pages of these sources."""
     listener = taken(LOOPBACK, 0)
-    desk = Desk(Watch(lambda: paths, brought=brought, pool=pool))
+    desk = Dashboard(SourceWatch(lambda: paths, brought=brought, pool=pool))
     hosts = names(listener.getsockname()[1], LOOPBACK, "localhost")
     try:
         with Serving(create_app(desk, hosts=hosts), listener) as server:

@@ -7,7 +7,7 @@ from typing import Any
 
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import notes
 
 ORIGIN = "example.org/outlet"
@@ -37,19 +37,19 @@ def identity(number: int) -> str:
     return f"{number:032x}"
 
 
-def opened(**changes: Any) -> Book:
+def opened(**changes: Any) -> LedgerState:
     """A book with its first entry."""
-    book = Book()
+    book = LedgerState()
     book.apply(entries.build(entries.Opened, seq=0, day=DAY, **{**SETTINGS, **changes}))
     return book
 
 
-def following(book: Book, kind: Any, **parts: Any) -> Any:
+def following(book: LedgerState, kind: Any, **parts: Any) -> Any:
     """The next entry for a book, not applied."""
     return entries.build(kind, **{"seq": book.size, "day": DAY, **parts})
 
 
-def reserve(book: Book, number: int = 1, **changes: Any) -> entries.Reserve:
+def reserve(book: LedgerState, number: int = 1, **changes: Any) -> entries.Reserve:
     """A reservation of the standard job, not applied."""
     event = changes.get("event", JOB)
     parts: dict[str, Any] = {
@@ -65,7 +65,7 @@ def reserve(book: Book, number: int = 1, **changes: Any) -> entries.Reserve:
     return made
 
 
-def rotation(book: Book, signer: notes.Signer, new: notes.Signer) -> entries.KeyRotated:
+def rotation(book: LedgerState, signer: notes.Signer, new: notes.Signer) -> entries.KeyRotated:
     """A change of keys that `signer` vouches for, not applied."""
     message = entries.rotation_message(book.opened.origin, new.key.text)
     signature = base64.b64encode(signer.sign(message).value).decode()

@@ -13,14 +13,14 @@ from presspool.common.accounting import events
 from presspool.common.ledger import entries
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
-from presspool.common.transparency.log_database import Database
+from presspool.common.transparency.log_database import LogDatabase
 
 ROUNDS = 8
 
 
 def make_long(path: Path, size: int, *, signed_every: int = 10) -> None:
     """Runs of eight rounds, one after the other, and a signed head every few entries."""
-    database, edge, day = Database(path, create=True), merkle.Frontier(), "2026-01-05"
+    database, edge, day = LogDatabase(path, create=True), merkle.Frontier(), "2026-01-05"
     charge = events.charge(JOB, order=4)
     opened = entries.build(
         entries.Opened, seq=0, day=day, **{**SETTINGS, "epsilon_max": 1e6, "period_epsilon": None}

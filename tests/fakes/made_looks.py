@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from presspool.common.audit.dashboard.snapshot import Answer, Certificate, Pool, PoolRun, Refused
+from presspool.common.audit.dashboard.snapshot import (
+    Answer,
+    CertificateLook,
+    PoolLook,
+    PoolRun,
+    Refused,
+)
 
 NOW = 1_800_000_000.0
 
 
-def made_pool(**changes: object) -> Pool:
+def made_pool(**changes: object) -> PoolLook:
     """A pool of two members with a failed run, a running one, refusals and a fork."""
     fields: dict[str, object] = {
         "name": "press-pool",
         "address": "pool.example.org:7443",
         "members": {"member": 2, "waiting": 1},
         "certificates": (
-            Certificate(kind="authority", name="press-pool", ends=2_100_000_000),
-            Certificate(kind="outlet", name="north-post", ends=2_000_000_000),
+            CertificateLook(kind="authority", name="press-pool", ends=2_100_000_000),
+            CertificateLook(kind="outlet", name="north-post", ends=2_000_000_000),
         ),
         "runs": (
             PoolRun(
@@ -46,4 +52,4 @@ def made_pool(**changes: object) -> Pool:
         "failures": 1,
         "forks": ("presspool/evil",),
     }
-    return Pool(**{**fields, **changes})  # type: ignore[arg-type]
+    return PoolLook(**{**fields, **changes})  # type: ignore[arg-type]

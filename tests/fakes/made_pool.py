@@ -21,9 +21,9 @@ from flwr.app import Message
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_runs import CONTRACT, STATE, Arrays
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.common.base.errors import AdmissionError
 from presspool.common.models.adapters import digest
 from presspool.common.pki.keys import SigningKey, key_id
@@ -51,7 +51,7 @@ from presspool.server.database import Database
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.pool_service import PoolService
 
 RUN = "run-1"
@@ -61,7 +61,7 @@ QUICK = Limits(poll=1.0, check=0.1, silence=5.0)
 
 @dataclass(frozen=True)
 class Outlet:
-    """An outlet's keys, as `presspool.client.agent.agent.Identity` and as a member."""
+    """An outlet's keys, as `presspool.client.agent.agent.Signer` and as a member."""
 
     name: str
     update: SigningKey
@@ -189,7 +189,7 @@ class Pool:
 
     folder: Path
     port: int
-    desk: Desk
+    desk: Mailbox
     members: Members
     certificates: Certificates
     service: PoolService
@@ -202,9 +202,9 @@ class Pool:
     def address(self) -> str:
         return f"localhost:{self.port}"
 
-    def link(self, outlet: str, address: str | None = None) -> Link:
+    def link(self, outlet: str, address: str | None = None) -> CoordinatorClient:
         where = address or self.address
-        return Link(where, lambda: self.certificates.dial(where, outlet))
+        return CoordinatorClient(where, lambda: self.certificates.dial(where, outlet))
 
     def grid(self, *, phase: float = 20.0, run: str = RUN, **more: Any) -> GrpcGrid:
         return GrpcGrid(
@@ -220,10 +220,10 @@ class Pool:
     @contextmanager
     def node(
         self, outlet: str, trainer: Callable[[Message], Message] | None = None, **more: Any
-    ) -> Iterator[Node]:
+    ) -> Iterator[Agent]:
         with Spool.open(self.folder / f"work of {outlet}") as spool:
             link = self.link(outlet, more.pop("address", None))
-            yield Node(
+            yield Agent(
                 identity=more.pop("identity", made_outlet(outlet)),
                 spool=spool,
                 link=link,
@@ -242,9 +242,9 @@ def tasks_of(pool: Pool, round: int, state: Arrays = STATE) -> list[Message]:
     return [Message(content, node, "train", group_id=str(round)) for node in nodes]
 
 
-def open_desk(folder: Path) -> Desk:
+def open_desk(folder: Path) -> Mailbox:
     """As a coordinator does when it starts."""
-    desk = Desk(Database.open(f"sqlite:///{folder / 'coordinator.db'}"))
+    desk = Mailbox(Database.open(f"sqlite:///{folder / 'coordinator.db'}"))
     desk.sweep()
     return desk
 

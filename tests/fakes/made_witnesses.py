@@ -26,10 +26,10 @@ from presspool.client.consent.policy import read_policy
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import Joining
 from presspool.client.witnessing import trusted_peers
-from presspool.client.witnessing.witness_client import WitnessLink
+from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
-from presspool.client.witnessing.witness_watch import Watch
+from presspool.client.witnessing.witness_watch import WitnessWatch
 from presspool.common.base.errors import GuardError
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.tls import caller, channel, server_credentials
@@ -79,7 +79,7 @@ class Outlet:
     """
 
     identity: Identity
-    watch: Watch | None = None
+    watch: WitnessWatch | None = None
     news: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -94,14 +94,14 @@ class Outlet:
     def folder(self) -> WitnessFolder:
         return WitnessFolder.at(self.home)
 
-    def link(self) -> WitnessLink:
+    def link(self) -> WitnessClient:
         """A line of its own."""
         me = self.identity
-        return WitnessLink(me.address, lambda: channel(me.address, me.credential, root=me.root))
+        return WitnessClient(me.address, lambda: channel(me.address, me.credential, root=me.root))
 
     def start(self) -> None:
         """Let its witness work."""
-        self.watch = Watch(
+        self.watch = WitnessWatch(
             self.identity,
             ledger=self.ledger,
             policy=self.home / "policy.toml",

@@ -16,9 +16,9 @@ from tests.fakes.instruments.loopback import free_port
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import POSITION, adds, made_outlet, spoiled
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.common.base.errors import LinkError
 from presspool.common.wire.envelope import CHUNK_BYTES, body_digest
 
@@ -51,7 +51,7 @@ UPDATES = "SELECT count(*) FROM updates"
 STAGED = "SELECT count(*) FROM chunks WHERE owner NOT LIKE '%/%'"
 
 
-class Deliveries(Link):
+class Deliveries(CoordinatorClient):
     """The real link; counts what could not be delivered."""
 
     failed = 0
@@ -80,7 +80,7 @@ def test_a_full_disk_at_the_coordinator_refuses_uploads_whole_until_there_is_roo
 
     link = Deliveries(address, lambda: made.dial(address, OUTLET))
     with Spool.open(tmp_path / "work") as spool:
-        node = Node(
+        node = Agent(
             identity=made_outlet(OUTLET),
             spool=spool,
             link=link,
@@ -112,7 +112,7 @@ def test_a_full_disk_at_the_coordinator_refuses_uploads_whole_until_there_is_roo
     assert "refuses" in (tmp_path / "coordinator.log").read_text()
 
 
-def _fetched(node: Node) -> bool:
+def _fetched(node: Agent) -> bool:
     try:
         node.step()
     except LinkError:

@@ -34,12 +34,12 @@ def ui(
 
     Example: presspool audit ui outlet.export runs/first
     """
-    from presspool.common.audit.dashboard.source_watch import Watch
+    from presspool.common.audit.dashboard.source_watch import SourceWatch
     from presspool.common.audit.evidence import audit_console
     from presspool.common.audit.evidence import sources as reader
 
     require_extra()
-    from presspool.common.audit.dashboard.asgi_app import Desk, create_app
+    from presspool.common.audit.dashboard.asgi_app import Dashboard, create_app
     from presspool.common.audit.dashboard.serving import LOOPBACK, Serving, names, taken
     from presspool.common.base.errors import EvidenceError, InputError
     from presspool.common.base.stopping import until_signalled
@@ -50,7 +50,7 @@ def ui(
         heads=tuple(map(audit_console.kept_head, head or [])),
     )
     listener = taken(LOOPBACK, port)
-    desk = Desk(Watch(lambda: sources, brought=brought))
+    desk = Dashboard(SourceWatch(lambda: sources, brought=brought))
     hosts = names(listener.getsockname()[1], LOOPBACK, "localhost")
     try:
         err.print("reading …")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from presspool.common.audit.dashboard.snapshot import Certificate, Snapshot
+from presspool.common.audit.dashboard.snapshot import CertificateLook, Snapshot
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.numbers import percent
 from presspool.common.pki.certificates import DAY, OUTLET
@@ -135,7 +135,7 @@ def _dangling(outlet: OutletReading) -> Iterator[Alert]:
         )
 
 
-def _certificates(found: Certificate, now: float) -> Iterator[Alert]:
+def _certificates(found: CertificateLook, now: float) -> Iterator[Alert]:
     left = found.ends - now
     if left >= (OUTLET_LEFT if found.kind == OUTLET else OTHERS_LEFT):
         return

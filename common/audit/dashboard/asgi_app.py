@@ -29,7 +29,7 @@ from starlette.exceptions import HTTPException
 from presspool.common.audit.dashboard import metrics
 from presspool.common.audit.dashboard.pages import Pages, asset
 from presspool.common.audit.dashboard.snapshot import Snapshot
-from presspool.common.audit.dashboard.source_watch import Watch
+from presspool.common.audit.dashboard.source_watch import SourceWatch
 from presspool.common.audit.dashboard.views import NotThereError, prove
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ Index = Annotated[int, Path(ge=0, lt=2**53)]
 Page = Annotated[int, Query(ge=1, lt=2**53)]
 
 
-class Desk:
+class Dashboard:
     """One thread that looks at the sources and prints pages of what it saw.
 
     Args:
         watch: the sources; used in that thread only.
     """
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: SourceWatch) -> None:
         self._watch, self._pages = watch, Pages()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._look: Snapshot | None = None
@@ -101,7 +101,7 @@ class Desk:
         return make(self._pages, self._look)
 
 
-def create_app(desk: Desk, *, hosts: frozenset[str], close: bool = False) -> ASGIApp:
+def create_app(desk: Dashboard, *, hosts: frozenset[str], close: bool = False) -> ASGIApp:
     """The application.
 
     Args:
@@ -121,7 +121,7 @@ def create_app(desk: Desk, *, hosts: frozenset[str], close: bool = False) -> ASG
     return _Guarded(app, hosts, {**HEADERS, **({"connection": "close"} if close else {})})
 
 
-def _add_pages(app: FastAPI, desk: Desk) -> None:
+def _add_pages(app: FastAPI, desk: Dashboard) -> None:
     def page(path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return app.api_route(path, methods=list(METHODS), response_class=Response)
 
@@ -158,7 +158,7 @@ def _add_pages(app: FastAPI, desk: Desk) -> None:
         return _html(await desk.ask(lambda pages, look: pages.adapter(look, sha)))
 
 
-def _add_files(app: FastAPI, desk: Desk) -> None:
+def _add_files(app: FastAPI, desk: Dashboard) -> None:
     @app.api_route("/ledgers/{origin}/{index}/proof", methods=list(METHODS))
     async def proof(origin: Origin, index: Index) -> Response:
         """The proof of an entry as a C2SP tlog-proof file."""
@@ -182,7 +182,7 @@ def _add_files(app: FastAPI, desk: Desk) -> None:
         return Response(asset(name), media_type=f"{kinds[name]}; charset=utf-8", headers=keep)
 
 
-def _add_errors(app: FastAPI, desk: Desk) -> None:
+def _add_errors(app: FastAPI, desk: Dashboard) -> None:
     def answer(status: int, heading: str, sentence: str) -> Response:
         return Response(desk.error(heading, sentence), status, media_type="text/html")
 

@@ -1,7 +1,7 @@
 """What pages, alerts and metrics are made from: one look at all sources, frozen.
 
-`Evidence` is what can be recomputed by anybody; `Pool` is what only a coordinator knows besides,
-and its own word for it. No field holds readers' data or anything measured on it.
+`Evidence` is what can be recomputed by anybody; `PoolLook` is what only a coordinator knows
+besides, and its own word for it. No field holds readers' data or anything measured on it.
 
 Example:
     >>> Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0).pool is None
@@ -18,7 +18,7 @@ from presspool.common.audit.evidence.evidence import Evidence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class CertificateLook:
     """A certificate whose end somebody must not miss.
 
     Attributes:
@@ -77,7 +77,7 @@ class Refused:
 
     Attributes:
         run: id of the run; "" where the call named none.
-        code: a word of `presspool.common.wire.envelope.REFUSALS`.
+        code: a word of `presspool.common.wire.envelope.CALL_REFUSALS`.
         count: how many.
         last: POSIX seconds of the newest.
     """
@@ -90,7 +90,7 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
+class PoolLook:
     """What a coordinator knows of its pool.
 
     Attributes:
@@ -105,7 +105,7 @@ class Pool:
     name: str
     address: str
     members: Mapping[str, int]
-    certificates: tuple[Certificate, ...]
+    certificates: tuple[CertificateLook, ...]
     runs: tuple[PoolRun, ...]
     refused: tuple[Refused, ...]
     failures: int
@@ -146,7 +146,7 @@ class Snapshot:
     now: float
     ledgers: Mapping[str, Followed] = field(default_factory=dict)
     cards: Mapping[str, bytes] = field(default_factory=dict)
-    certificates: tuple[Certificate, ...] = ()
+    certificates: tuple[CertificateLook, ...] = ()
     forks: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
-    pool: Pool | None = None
+    pool: PoolLook | None = None

@@ -11,7 +11,7 @@ Invariants:
     * One thread: ledgers are SQLite handles.
 
 Example:
-    >>> look = Watch(lambda: [Path("/no/such/file")]).look()
+    >>> look = SourceWatch(lambda: [Path("/no/such/file")]).look()
     >>> look.faults[0].source, look.evidence.outlets
     ('file', ())
 """
@@ -30,7 +30,7 @@ from presspool.common.audit.dashboard.followed_ledgers import (
     LedgerFile,
     stamp,
 )
-from presspool.common.audit.dashboard.snapshot import Certificate, Fault, Pool, Snapshot
+from presspool.common.audit.dashboard.snapshot import CertificateLook, Fault, PoolLook, Snapshot
 from presspool.common.audit.evidence import audit_console, sources
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
 from presspool.common.audit.evidence.ledger_view import OutletReading
@@ -58,7 +58,7 @@ def _still(_done: int, _total: int) -> None:
     """Nobody watches."""
 
 
-class Watch:
+class SourceWatch:
     """Sources that are followed.
 
     Args:
@@ -73,7 +73,7 @@ class Watch:
         paths: Callable[[], Sequence[Path]],
         *,
         brought: sources.Brought = sources.NOTHING,
-        pool: Callable[[], Pool] | None = None,
+        pool: Callable[[], PoolLook] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._paths, self._brought, self._pool, self._clock = paths, brought, pool, clock
@@ -117,7 +117,7 @@ class Watch:
             pool=pool,
         )
 
-    def _ask_pool(self, found: _Found) -> Pool | None:
+    def _ask_pool(self, found: _Found) -> PoolLook | None:
         try:
             return self._pool() if self._pool else None
         except PressPoolError as error:
@@ -165,7 +165,9 @@ class Watch:
         certificate = path / CERTIFICATE
         if certificate.is_file():
             facts = read_certificate(certificate.read_bytes())
-            found.certificates.append(Certificate(kind=OUTLET, name=facts.name, ends=facts.ends))
+            found.certificates.append(
+                CertificateLook(kind=OUTLET, name=facts.name, ends=facts.ends)
+            )
         proofs = [*sorted((path / FORKS).glob("*.fork")), path / CONTRADICTION]
         found.forks += [f"{path.resolve().name}: {f.name}" for f in proofs if f.is_file()]
 
@@ -194,7 +196,7 @@ class _Found:
         self.ledgers: dict[str, Followed] = {}
         self.runs: list[RunReading] = []
         self.cards: dict[str, bytes] = {}
-        self.certificates: list[Certificate] = []
+        self.certificates: list[CertificateLook] = []
         self.forks: list[str] = []
         self.faults: list[Fault] = []
         self.used: set[Path] = set()

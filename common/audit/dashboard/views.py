@@ -26,7 +26,7 @@ from presspool.common.audit.cards import card as cards
 from presspool.common.audit.dashboard.alerts import alerts
 from presspool.common.audit.dashboard.followed_ledgers import Proven
 from presspool.common.audit.dashboard.snapshot import PoolRun, Snapshot
-from presspool.common.audit.evidence.evidence import RunReading, WorstCase
+from presspool.common.audit.evidence.evidence import RunReading, WorstCaseSum
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.audit.pages import report_page as audit_page
 from presspool.common.audit.pages import run_report
@@ -318,7 +318,7 @@ def _kept(at: int, outlet: OutletReading, index: int) -> Document:
     }
 
 
-def _worst(case: WorstCase) -> Document:
+def _worst(case: WorstCaseSum) -> Document:
     return {
         "complete": case.complete,
         "parts": case.parts,

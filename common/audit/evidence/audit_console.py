@@ -33,7 +33,7 @@ from rich.table import Table
 from presspool.common.base.console import err, progress
 from presspool.common.base.errors import EvidenceError, InputError, LedgerError
 from presspool.common.base.numbers import bound
-from presspool.common.ledger.recompute import TOLERANCE, Recomputed, Run
+from presspool.common.ledger.recompute import TOLERANCE, Recomputed, RecomputedRun
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import Verified
 from presspool.common.pki.keys import KEY_BYTES, SigningKey
@@ -362,7 +362,7 @@ def kept_head(path: Path) -> Checkpoint:
         raise InputError("not a checkpoint", where=str(path), got=error) from None
 
 
-def _run_json(run: Run) -> dict[str, Any]:
+def _run_json(run: RecomputedRun) -> dict[str, Any]:
     return {
         "entry": run.seq,
         "run": run.run,
@@ -378,7 +378,7 @@ def _run_json(run: Run) -> dict[str, Any]:
     }
 
 
-def _row(run: Run) -> list[str]:
+def _row(run: RecomputedRun) -> list[str]:
     nats = [f"{value:.6f}" for value in (run.charged, run.renyi, run.renyi_library)]
     epsilons = [f"{value:.4f}" for value in (run.epsilon_renyi, run.epsilon_pld)]
     stated = "–" if run.stated is None else f"{run.stated:.4f}"

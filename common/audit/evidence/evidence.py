@@ -10,7 +10,7 @@ Invariants:
 
 Example:
     >>> one = Spent(outlet="north", epsilon=0.1, delta=1e-5, seq=3, source="north.export")
-    >>> WorstCase(run="sha256:…", parts=(one, one, one), complete=True).epsilon
+    >>> WorstCaseSum(run="sha256:…", parts=(one, one, one), complete=True).epsilon
     Decimal('0.3')
 """
 
@@ -65,7 +65,7 @@ class Spent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorstCase:
+class WorstCaseSum:
     """A reader of every outlet of a run: sequential composition adds ε and δ.
 
     Source: Dwork & Roth 2014, theorem 3.16.
@@ -146,13 +146,13 @@ class Evidence:
         )
 
     @property
-    def worst_cases(self) -> tuple[WorstCase, ...]:
+    def worst_cases(self) -> tuple[WorstCaseSum, ...]:
         """For each run that ledgers or folders know: the sum over its outlets."""
         known = [run.contract.digest for run in self.runs]
         known += [kept.run for outlet in self.outlets for kept in outlet.runs]
         return tuple(self.worst_case(digest) for digest in dict.fromkeys(known))
 
-    def worst_case(self, digest: str) -> WorstCase:
+    def worst_case(self, digest: str) -> WorstCaseSum:
         """The sum over the outlets of one run: a ledger's figure, else the run's own result's."""
         ledgers = {
             outlet.name: (outlet, kept)
@@ -163,7 +163,7 @@ class Evidence:
         folder = self.run(digest)
         if folder is None:
             found = [_by_ledger(*pair) for pair in ledgers.values()]
-            return WorstCase(run=digest, parts=tuple(found), complete=False)
+            return WorstCaseSum(run=digest, parts=tuple(found), complete=False)
         outlets = folder.result.outlets
         parts = tuple(
             _by_ledger(*ledgers[said.name], name=said.name)
@@ -182,7 +182,7 @@ class Evidence:
             for name, (ledger, _) in ledgers.items()
             if name not in {said.name for said in outlets}
         )
-        return WorstCase(run=digest, parts=parts, complete=True, unnamed=tuple(strange))
+        return WorstCaseSum(run=digest, parts=parts, complete=True, unnamed=tuple(strange))
 
     @property
     def claims(self) -> tuple[Decimal, Decimal] | None:

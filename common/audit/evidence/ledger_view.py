@@ -196,7 +196,7 @@ class KeyChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class SpendPoint:
     """The budget after one entry that changed it.
 
     Attributes:
@@ -276,7 +276,7 @@ class OutletReading:
     refusals: tuple[RefusedRun, ...]
     caps: tuple[CapsChange, ...]
     keys: tuple[KeyChange, ...]
-    points: tuple[Point, ...]
+    points: tuple[SpendPoint, ...]
     approvals: tuple[Approval, ...]
     head: Head
 

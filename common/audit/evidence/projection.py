@@ -29,11 +29,11 @@ from presspool.common.audit.evidence.ledger_view import (
     KeyChange,
     OutletReading,
     PeriodReading,
-    Point,
     RefusedRun,
     Release,
     ReservedRun,
     Room,
+    SpendPoint,
 )
 from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries
@@ -101,7 +101,7 @@ class Replay:
         self._refusals: list[RefusedRun] = []
         self._caps: list[CapsChange] = []
         self._keys: list[KeyChange] = []
-        self._points: list[Point] = []
+        self._points: list[SpendPoint] = []
 
     @property
     def opened(self) -> entries.Opened:
@@ -245,7 +245,7 @@ class Replay:
 
     def _point(self, entry: entries.Entry) -> None:
         self._points.append(
-            Point(seq=entry.seq, day=entry.day, used=self._used, room=self._lifetime)
+            SpendPoint(seq=entry.seq, day=entry.day, used=self._used, room=self._lifetime)
         )
 
     def _period(self, name: str, lifetime: int) -> PeriodReading:

@@ -19,7 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from presspool.common.accounting import events
-from presspool.common.audit.evidence.evidence import Evidence, RunReading, WorstCase
+from presspool.common.audit.evidence.evidence import Evidence, RunReading, WorstCaseSum
 from presspool.common.audit.evidence.governance import Fields
 from presspool.common.audit.evidence.ledger_view import (
     OutletReading,
@@ -262,7 +262,7 @@ def _folder(run: RunReading) -> Document:
     }
 
 
-def _worst(case: WorstCase, evidence: Evidence) -> Document:
+def _worst(case: WorstCaseSum, evidence: Evidence) -> Document:
     folder = evidence.run(case.run)
     return {
         "run": case.run,

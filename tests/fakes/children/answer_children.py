@@ -18,10 +18,10 @@ from tests.fakes.made_pool import made_outlet
 from presspool.client import client_app
 from presspool.client.agent import assembly
 from presspool.client.agent import home as homes
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.client.consent.budget import Meter
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.settings import read_settings
 from presspool.client.release import kept_reply
 
@@ -31,7 +31,7 @@ _PLACES: dict[str, tuple[Any, str]] = {
     "kept": (kept_reply, "write_secret"),
     "bound": (Meter, "bind"),
     "sealed": (Spool, "seal"),
-    "delivered": (Link, "deliver"),
+    "delivered": (CoordinatorClient, "deliver"),
 }
 
 
@@ -43,10 +43,10 @@ def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> 
         setattr(place, name, _dying_after(getattr(place, name), occurrence))
     made, settings = Certificates.read(folder), read_settings(home / homes.SETTINGS)
     with Spool.open(home / assembly.WORK) as spool:
-        Node(
+        Agent(
             identity=made_outlet(settings.name),
             spool=spool,
-            link=Link(address, lambda: made.dial(address, settings.name)),
+            link=CoordinatorClient(address, lambda: made.dial(address, settings.name)),
             trainer=assembly._trainer(home, spool),
             position=assembly._position(home),
             backoff=Backoff(first=0.05, most=0.5),

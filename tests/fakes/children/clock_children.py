@@ -19,16 +19,16 @@ from tests.fakes.made_pool import POSITION, RUN, adds
 from tests.fakes.made_runs import CONTRACT, STATE
 
 from presspool.client.agent import assembly
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.common.pki.certificates import DAY
 from presspool.common.wire.flower import become_server, node_of
 from presspool.common.wire.update import TrainTask, pack_task
 from presspool.server.coordinator.coordinator import Coordinator
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
-from presspool.server.membership.member_schema import Certificate
+from presspool.server.membership.member_schema import CertificateRow
 from presspool.server.transport.grpc_grid import GrpcGrid
 
 NAME = "daily-bugle"
@@ -61,7 +61,7 @@ def coordinator(home: Path) -> None:
     message = Message(pack_task(task), node_of(NAME), "train", group_id="1")
     replies = [reply for reply in grid.send_and_receive([message]) if reply.has_content()]
     with here._database.reading() as session:
-        certificates = session.scalars(select(Certificate.serial)).all()
+        certificates = session.scalars(select(CertificateRow.serial)).all()
     print(len(certificates), len(replies), flush=True)
     sys.stdin.readline()
 
@@ -69,10 +69,10 @@ def coordinator(home: Path) -> None:
 def outlet(home: Path) -> None:
     identity = Identity.read(home)
     with Spool.open(home / assembly.WORK) as spool:
-        Node(
+        Agent(
             identity=identity,
             spool=spool,
-            link=Link(identity.address, assembly._dialler(home)),
+            link=CoordinatorClient(identity.address, assembly._dialler(home)),
             trainer=adds(NAME),
             position=lambda _: POSITION,
             backoff=Backoff(first=0.1, most=1.0),

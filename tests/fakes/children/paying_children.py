@@ -29,10 +29,10 @@ from tests.fakes.made_runs import STATE, Arrays, toml
 
 from presspool.client.agent import assembly
 from presspool.client.agent import home as homes
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.client.enforcement import RealGate, opened
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.release import kept_reply
 from presspool.client.release.release import release, release_failure
@@ -86,7 +86,7 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
     made, home = Certificates.read(folder), folder / name
     settings = homes.settings_in(home)
     with Spool.open(home / assembly.WORK) as spool:
-        Node(
+        Agent(
             identity=made_outlet(name),
             spool=spool,
             link=_UnluckyLink(folder, name, address, mishaps, made),
@@ -96,7 +96,7 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
         ).run()
 
 
-class _UnluckyLink(Link):
+class _UnluckyLink(CoordinatorClient):
     """A link that says what is sent, and on which updates go twice or receipts get lost."""
 
     def __init__(

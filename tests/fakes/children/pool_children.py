@@ -21,9 +21,9 @@ from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
 from tests.fakes.made_runs import CONTRACT, STATE
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.common.base.errors import QuorumError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.runs.results import RoundResult
@@ -31,7 +31,7 @@ from presspool.common.wire.envelope import body_digest, task_id
 from presspool.common.wire.flower import become_server, node_of, to_bytes
 from presspool.common.wire.update import RecordState, TrainTask, array_record, pack_task
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterAveraging
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.grpc_grid import GrpcGrid
@@ -86,7 +86,7 @@ def coordinator(
         desk, run=RUN, key=CONTRACT_KEY, outlets=outlets, members=members.names, phase=phase
     )
     file = folder / "checkpoint.safetensors"
-    point = checkpoints.load(file, digest=contract.digest) or Checkpoint(
+    point = checkpoints.load(file, digest=contract.digest) or RoundCheckpoint(
         contract=contract.digest, rounds=(_round(0),), state=STATE
     )
     while len(point.rounds) <= rounds:
@@ -122,7 +122,7 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
     server.stop(2.0).wait()
 
 
-def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoint:
+def one_round(grid: GrpcGrid, contract: Contract, point: RoundCheckpoint) -> RoundCheckpoint:
     """As `presspool.server.rounds.rounds` does it, without evaluation."""
     number = len(point.rounds)
     strategy = AdapterAveraging(contract, point.moments)
@@ -130,7 +130,7 @@ def one_round(grid: GrpcGrid, contract: Contract, point: Checkpoint) -> Checkpoi
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     admitted = strategy.traffic.admitted
     done = _round(number, tuple(admitted.updates), dict(admitted.refused))
-    return Checkpoint(
+    return RoundCheckpoint(
         contract=contract.digest, rounds=(*point.rounds, done), state=RecordState(arrays)
     )
 
@@ -139,9 +139,9 @@ def outlet(folder: Path, name: str, address: str) -> None:
     """Work until killed or asked to end."""
     _log(folder / f"{name}.log")
     made = Certificates.read(folder)
-    link = Link(address, lambda: made.dial(address, name))
+    link = CoordinatorClient(address, lambda: made.dial(address, name))
     with Spool.open(folder / f"work of {name}") as spool:
-        Node(
+        Agent(
             identity=made_outlet(name),
             spool=spool,
             link=link,

@@ -40,8 +40,8 @@ from presspool.server.coordinator.run_queue import Runs, State
 from presspool.server.database import Database
 from presspool.server.membership.members import Members
 from presspool.server.membership.viewers import Viewers
-from presspool.server.transport.mailbox import Desk
-from presspool.server.witnessing.cosignatures import Cosignatures
+from presspool.server.transport.mailbox import Mailbox
+from presspool.server.witnessing.cosignatures import CosignatureStore
 
 NOW = time.time()
 
@@ -188,9 +188,9 @@ def test_runs_members_refusals_and_exports_are_shown_as_they_are(
     Runs(database).submit("topics-1", contract=desk.contract.digest, phase=60.0)
     Runs(database).mark("topics-1", "running", "waiting for outlets: too few")
     for _ in range(3):
-        Desk(database).refuse("south-echo", "bad-signature")
+        Mailbox(database).refuse("south-echo", "bad-signature")
     convicted = signer_of("north-post").key
-    Cosignatures(database).convict(convicted, finder="south-echo", proof=b"x")
+    CosignatureStore(database).convict(convicted, finder="south-echo", proof=b"x")
     (home / EXPORTS).mkdir()
     for path in desk.exports:
         path.rename(home / EXPORTS / path.name)

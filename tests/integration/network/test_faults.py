@@ -38,7 +38,7 @@ from presspool.common.ledger.verification import verify
 from presspool.common.wire.envelope import UpdateHeader, read_header
 from presspool.common.wire.update import FAILURES
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.transport.mailbox_schema import UpdateRow
 
 WAIT = 240.0  # seconds after which a test gives up
@@ -125,7 +125,7 @@ class Pool:
             return len(self.checkpoint().rounds) - 1
         return 0
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> RoundCheckpoint:
         file = self.folder / "checkpoint.safetensors"
         point = checkpoints.load(file, digest=self.contract.digest)
         if point is None:
@@ -159,7 +159,7 @@ def at_work(
 
 def run_to_its_end(
     pool: Pool, *, faults: int, pause: float, seed: int, seconds: float
-) -> Checkpoint:
+) -> RoundCheckpoint:
     """Strike so often, then let the run end; nobody is helped but by what starts it again."""
     choice, until = random.Random(seed), time.monotonic() + seconds
     while pool.done() == 0:
@@ -261,7 +261,7 @@ def a_kill_costs_at_most_what_was_going_on(seen: Record, kills: int) -> None:
     assert again <= kills, f"{again} rounds trained again after {kills} kills"
 
 
-def check(pool: Pool, point: Checkpoint, *, poor: int, folder: Path) -> dict[str, int]:
+def check(pool: Pool, point: RoundCheckpoint, *, poor: int, folder: Path) -> dict[str, int]:
     """Hold all ledgers against all records; returns figures."""
     contract, figures = pool.contract, Counter[str]()
     quorum = contract.federation.quorum

@@ -28,7 +28,7 @@ from presspool.client.identity.joining import Joining
 from presspool.common.base.errors import InputError
 from presspool.common.pki.tls import channel
 from presspool.common.proto import enrolment_pb2 as messages
-from presspool.common.wire.enrolment import REFUSALS, prove
+from presspool.common.wire.enrolment import ENROLMENT_REFUSALS, prove
 from presspool.common.wire.token import Token
 
 NAME = "daily-bugle"
@@ -283,7 +283,7 @@ def _refusal(call: Callable[[], object]) -> str:
         call()
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
     word = str(caught.value.details())
-    assert word in REFUSALS
+    assert word in ENROLMENT_REFUSALS
     return word
 
 

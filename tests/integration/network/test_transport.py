@@ -40,9 +40,9 @@ from tests.fakes.made_pool import (
 )
 from tests.fakes.made_runs import STATE, Arrays
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.identity.coordinator_client import Link
+from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.common.base.errors import AdmissionError
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -50,7 +50,7 @@ from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, open
 from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import AdapterUpdate, unpack_update
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.round_checkpoint import Checkpoint
+from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.rounds import run
 from presspool.server.rounds.strategy import Average
 from presspool.simulations.grids.local_grid import LocalGrid
@@ -67,7 +67,7 @@ def eventually(what: Callable[[], bool], seconds: float = WAIT) -> None:
 
 
 @contextmanager
-def at_work(*nodes: Node) -> Iterator[None]:
+def at_work(*nodes: Agent) -> Iterator[None]:
     """Agents as threads."""
     threads = [threading.Thread(target=node.run) for node in nodes]
     for thread in threads:
@@ -158,7 +158,7 @@ def trainings(folder: Path, outlet: str) -> dict[str, tuple[int, int]]:
     return {task: (begun.count(task), ended.count(task)) for task in begun}
 
 
-def finished(pool: Processes, seconds: float = WAIT) -> Checkpoint:
+def finished(pool: Processes, seconds: float = WAIT) -> RoundCheckpoint:
     """The run's last checkpoint, after its coordinator and its outlets have ended by themselves."""
     pool.coordinator.join(seconds)
     assert pool.coordinator.exitcode == 0, pool.log()
@@ -170,7 +170,7 @@ def finished(pool: Processes, seconds: float = WAIT) -> Checkpoint:
     return point
 
 
-def check_every_update_counted_once(pool: Processes, point: Checkpoint) -> None:
+def check_every_update_counted_once(pool: Processes, point: RoundCheckpoint) -> None:
     assert [done.outlets for done in point.rounds[1:]] == [tuple(OUTLETS)] * pool.rounds
     expected = expected_state(pool.rounds)
     for name, array in point.state.items():
@@ -273,44 +273,46 @@ def honest_answer(pool: Pool, outlet: str) -> tuple[TaskHeader, bytes]:
     return header, to_bytes(adds(outlet)(message).content)
 
 
-Attack = Callable[[Pool, Link, TaskHeader, bytes], None]
+Attack = Callable[[Pool, CoordinatorClient, TaskHeader, bytes], None]
 
 
-def say(link: Link, signed: Signed, body: bytes) -> None:
+def say(link: CoordinatorClient, signed: Signed, body: bytes) -> None:
     with pytest.raises(AdmissionError):
         link.deliver(signed, [body[i : i + CHUNK_BYTES] for i in range(0, len(body), CHUNK_BYTES)])
 
 
-def truncated(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def truncated(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     say(link, signed_update(task, body), body[:-1])
 
 
-def bit_flipped(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def bit_flipped(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     say(link, signed_update(task, body), bytes([body[0] ^ 1]) + body[1:])
 
 
-def flipped_header(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def flipped_header(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     signed = signed_update(task, body)
     say(link, Signed(signed.body.replace(b'"reserve":3', b'"reserve":2'), signed.signature), body)
 
 
-def oversized(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def oversized(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     say(link, signed_update(task, bytes(10_000_000)), bytes(10_000_000))
 
 
-def longer_than_declared(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def longer_than_declared(
+    pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes
+) -> None:
     say(link, signed_update(task, body), body + b"!")
 
 
-def of_another_round(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def of_another_round(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     say(link, signed_update(task, body, round=task.round + 1), body)
 
 
-def of_another_run(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def of_another_run(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     say(link, signed_update(task, body, run="run-2"), body)
 
 
-def of_another_outlet(pool: Pool, link: Link, task: TaskHeader, body: bytes) -> None:
+def of_another_outlet(pool: Pool, link: CoordinatorClient, task: TaskHeader, body: bytes) -> None:
     other, said = honest_answer(pool, "south-echo")
     say(link, signed_update(other, said), said)
 
@@ -335,7 +337,7 @@ def test_a_spoiled_delivery_is_refused_and_recorded_while_the_round_completes(
         contract, start = starting(pool)
         bad = "north-post"
         grid = pool.grid(phase=3.0, run=RUN)
-        done: list[Checkpoint] = []
+        done: list[RoundCheckpoint] = []
         round_ = threading.Thread(target=lambda: done.append(one_round(grid, contract, start)))
         round_.start()
         eventually(lambda: pool.desk.next_task(bad) is not None)
@@ -351,10 +353,10 @@ def test_a_spoiled_delivery_is_refused_and_recorded_while_the_round_completes(
         assert [(r.outlet, r.code) for r in pool.desk.refusals()] == [(bad, code)]
 
 
-def starting(pool: Pool) -> tuple[Contract, Checkpoint]:
+def starting(pool: Pool) -> tuple[Contract, RoundCheckpoint]:
     contract = contract_of(sorted(pool.members.outlets), 3)
     first = pool_children._round(0)
-    return contract, Checkpoint(contract=contract.digest, rounds=(first,), state=STATE)
+    return contract, RoundCheckpoint(contract=contract.digest, rounds=(first,), state=STATE)
 
 
 @pytest.mark.parametrize(
@@ -436,7 +438,7 @@ def test_two_agents_with_one_identity_count_as_one(tmp_path: Path) -> None:
         for number in (1, 2):
             spool = stack.enter_context(Spool.open(tmp_path / f"machine {number}"))
             nodes.append(
-                Node(
+                Agent(
                     identity=made_outlet("north-post"),
                     spool=spool,
                     link=pool.link("north-post"),

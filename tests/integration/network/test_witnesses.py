@@ -47,7 +47,7 @@ from presspool.common.transparency.checkpoints import Checkpoint, parse_proof
 from presspool.common.transparency.consortium_entries import parse_entry
 from presspool.common.transparency.forks import verify_fork
 from presspool.common.transparency.witness import OK, Reply
-from presspool.server.witnessing.cosignatures import Cosignatures
+from presspool.server.witnessing.cosignatures import CosignatureStore
 from presspool.server.witnessing.witness_service import WitnessService
 
 
@@ -143,7 +143,7 @@ def test_invented_outlets_do_not_count(tmp_path: Path) -> None:
         for number, outlet in enumerate(invented):
             approve_all(invented[number : number + 2])
             outlet.start()
-        cosigned = Cosignatures(pool.database)
+        cosigned = CosignatureStore(pool.database)
         log = pool.service.consortium.key
         eventually(lambda: all(cosigned.has(log, 1, o.identity.witness.key) for o in invented))
         assert pool.outlets[0].waits(1)
@@ -420,7 +420,9 @@ def test_an_outlet_publishes_and_cosigns_in_its_own_name_only(tmp_path: Path) ->
         link.answer("example.org/nobody", 1, cosigned_by(liar, pool))  # a log that is not here
         link.answer(log_of(pool), 7, cosigned_by(liar, pool))
         assert (
-            Cosignatures(pool.database).of(pool.folder.log.key, 1, own=liar.identity.witness.key)
+            CosignatureStore(pool.database).of(
+                pool.folder.log.key, 1, own=liar.identity.witness.key
+            )
             == ()
         )
         pool.members.revoke("outlet-1", "planted")
@@ -500,12 +502,12 @@ def test_a_coordinator_that_talks_nonsense_costs_the_witness_nothing_but_patienc
 
 
 def test_calls_without_a_members_certificate_reach_nothing(tmp_path: Path) -> None:
-    from presspool.client.witnessing.witness_client import WitnessLink
+    from presspool.client.witnessing.witness_client import WitnessClient
     from presspool.common.pki.tls import channel
 
     with witness_pool(tmp_path, 2) as pool:
         token = pool.folder.token(pool.members.invite("guest", ttl=60), now=time.time())
-        link = WitnessLink(
+        link = WitnessClient(
             token.address, lambda: channel(token.address, token.credential, root=token.root)
         )
         with pytest.raises(LinkError, match="not-a-member"):

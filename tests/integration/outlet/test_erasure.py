@@ -21,7 +21,7 @@ from tests.fakes.made_outlets import RealOutlet, make_real
 from presspool.cli import app as cli
 from presspool.client import client_app
 from presspool.client.data import eligibility
-from presspool.client.data.suppression_list import Register
+from presspool.client.data.suppression_list import SuppressionList
 from presspool.common.base.console import guarded
 from presspool.common.contract.contract import parse_contract
 from presspool.common.ledger.export import export
@@ -100,7 +100,7 @@ def test_an_erased_reader_is_in_no_later_round(bench: Bench, outlet: RealOutlet)
 
 
 def excluded_by_nobody(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Register, "excluded", lambda _: frozenset())
+    patch.setattr(SuppressionList, "excluded", lambda _: frozenset())
 
 
 def read_once_and_kept(patch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_the_ledger_and_all_that_leaves_know_nothing_of_it(
     with Ledger(outlet.ledger) as ledger, file.open("wb") as stream:
         export(ledger, stream, signer=SIGNER, witnesses=[])
     private = outlet.ledger.parent / "private"
-    tags = Register(private).tags([f"r{i}" for i in range(12)])
+    tags = SuppressionList(private).tags([f"r{i}" for i in range(12)])
     marks = [b"r11", *tags, *(tag.hex().encode() for tag in tags)]
     places = {
         str(p): p.read_bytes()

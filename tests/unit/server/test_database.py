@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, func, inspect, select, text
 
 from presspool.common.base.errors import InputError, StorageError
 from presspool.server.coordinator import coordinator  # noqa: F401 - brings every table
-from presspool.server.database import Database, Table
+from presspool.server.database import Base, Database
 from presspool.server.membership.member_schema import Invitation
 
 
@@ -79,7 +79,7 @@ def test_writers_in_many_threads_wait_for_each_other(database_url: str) -> None:
 def test_the_migrations_make_exactly_the_tables_of_the_code(database_url: str) -> None:
     Database.open(database_url).close()
     with create_engine(database_url).connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
         assert "alembic_version" in inspect(connection).get_table_names()
 
 

@@ -30,7 +30,7 @@ from tests.fakes.made_pool import (
 from tests.fakes.made_runs import STATE
 from tests.fakes.made_witnesses import eventually
 
-from presspool.client.agent.agent import Backoff, Node
+from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.common.base.errors import (
     AdmissionError,
@@ -440,7 +440,7 @@ def test_a_task_that_was_put_off_is_trained_as_soon_as_what_it_waits_for_is_ther
 ) -> None:
     task, trainer = hand_out(pool), Patient(1)
     with Spool.open(pool.folder / "patient") as spool:
-        node = Node(
+        node = Agent(
             identity=made_outlet(NORTH),
             spool=spool,
             link=pool.link(NORTH),

@@ -11,7 +11,7 @@ import pytest
 from tests.fakes.made_coordinator import Pool
 
 from presspool import cli
-from presspool.client.agent.doctor import FAULT, OK, WARNING, Finding, examine
+from presspool.client.agent.doctor import FAULT, OK, WARNING, Diagnosis, examine
 from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
@@ -76,7 +76,7 @@ def _make_ledger(home: Path, key: SigningKey) -> None:
     ).close()
 
 
-def _found(outlet: Identity, run: Path) -> dict[str, Finding]:
+def _found(outlet: Identity, run: Path) -> dict[str, Diagnosis]:
     return {finding.check: finding for finding in examine(outlet.home, run=run)}
 
 

@@ -8,24 +8,24 @@ import pytest
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_pool import made_task, signed_update, task_body
 
-from presspool.client.agent.spool import Spool, Task
+from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.common.base.errors import FolderError, LinkError, StorageError
 
 BODY = task_body(1)
 
 
-def a_task(round: int = 1, run: str = "run-1") -> tuple[Task, bytes]:
+def a_task(round: int = 1, run: str = "run-1") -> tuple[SpooledTask, bytes]:
     body = task_body(round)
-    return Task(*made_task("north-post", body, round=round, run=run)), body
+    return SpooledTask(*made_task("north-post", body, round=round, run=run)), body
 
 
-def accept(spool: Spool, round: int = 1, run: str = "run-1") -> Task:
+def accept(spool: Spool, round: int = 1, run: str = "run-1") -> SpooledTask:
     task, body = a_task(round, run)
     spool.accept(task, [body[:100], body[100:]])
     return task
 
 
-def sealed(spool: Spool, task: Task, body: bytes = b"reply") -> bytes:
+def sealed(spool: Spool, task: SpooledTask, body: bytes = b"reply") -> bytes:
     spool.seal(task, signed_update(task.header, body), body)
     signed, parts = spool.reply(task)
     return signed.body + signed.signature + b"".join(parts)

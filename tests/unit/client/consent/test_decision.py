@@ -47,7 +47,7 @@ def allowing(**changes: Any) -> Policy:
 
 def code_of(contract: Contract, policy: Policy) -> str | None:
     try:
-        decision.admit(contract, policy)
+        decision.check_policy(contract, policy)
     except GuardError as error:
         return error.code
     return None
@@ -71,7 +71,7 @@ def test_a_rule_holds_at_its_bound_and_not_beyond(
     policy = allowing(**{key: bound})
     assert code_of(offered(**contract), policy) is None
     with pytest.raises(GuardError) as caught:
-        decision.admit(offered(**beyond), policy)
+        decision.check_policy(offered(**beyond), policy)
     error = caught.value
     assert (error.code, error.where) == (code, f"policy.toml {key}")
     assert error.expected
@@ -123,7 +123,7 @@ def test_no_epsilon_is_computed_for_a_run_that_is_refused_anyway() -> None:
 
 def test_a_refusal_can_be_read_aloud() -> None:
     with pytest.raises(GuardError) as caught:
-        decision.admit(offered(federation={"rounds": 500}), allowing())
+        decision.check_policy(offered(federation={"rounds": 500}), allowing())
     assert str(caught.value) == (
         "policy.toml max_rounds: this outlet refuses the run:\n"
         "  expected [federation] rounds: at most 200\n"

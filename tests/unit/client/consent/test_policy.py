@@ -59,7 +59,7 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
     tables["privacy"]["epsilon"] = 3.0
     tables["model"] = {"weights": found.weights, "tokenizer": found.tokenizer}
     body = {"name": "recipe", "outlets": {"a": 1500, "b": 1500}, **tables}
-    decision.admit(parse_contract(body).with_noise(), Policy())
+    decision.check_policy(parse_contract(body).with_noise(), Policy())
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.fakes.instruments.full_disk import full_disk
 from presspool.client.data import suppression_list as registers
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers
-from presspool.client.data.suppression_list import Register
+from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.contract.contract import Contract
@@ -24,8 +24,8 @@ RUN, OTHER = ("sha256:" + digit * 64 for digit in "ab")
 
 
 @pytest.fixture
-def register(tmp_path: Path) -> Register:
-    return Register(tmp_path / "private")
+def register(tmp_path: Path) -> SuppressionList:
+    return SuppressionList(tmp_path / "private")
 
 
 @pytest.fixture
@@ -49,7 +49,9 @@ def files(folder: Path) -> dict[str, bytes]:
 # --- The register --------------------------------------------------------------------------------
 
 
-def test_nothing_in_it_is_anybodys_id_and_nobody_else_may_read_it(register: Register) -> None:
+def test_nothing_in_it_is_anybodys_id_and_nobody_else_may_read_it(
+    register: SuppressionList,
+) -> None:
     register.exclude(CANARY)
     register.note(RUN, register.tags(NAMES))
     for name, content in files(register.folder).items():
@@ -59,12 +61,12 @@ def test_nothing_in_it_is_anybodys_id_and_nobody_else_may_read_it(register: Regi
 
 
 def test_another_outlets_hashes_of_the_same_ids_are_others(tmp_path: Path) -> None:
-    one, two = (Register(tmp_path / name) for name in ("one", "two"))
+    one, two = (SuppressionList(tmp_path / name) for name in ("one", "two"))
     assert one.tag(CANARY) != two.tag(CANARY)
-    assert one.tag(CANARY) == Register(tmp_path / "one").tag(CANARY)
+    assert one.tag(CANARY) == SuppressionList(tmp_path / "one").tag(CANARY)
 
 
-def test_runs_are_found_by_reader_and_noted_once(register: Register) -> None:
+def test_runs_are_found_by_reader_and_noted_once(register: SuppressionList) -> None:
     assert register.runs_of(CANARY) == register.noted() == frozenset()
     assert not register.folder.exists()  # asking makes nothing
     register.note(RUN, register.tags(NAMES))
@@ -85,7 +87,7 @@ def test_a_hash_is_found_at_its_place_only() -> None:
     assert not registers._holds(tags[4:20] + tags[4:20] + tags, tags[8:20] + tags[4:8])
 
 
-def test_a_lost_key_is_not_replaced(register: Register) -> None:
+def test_a_lost_key_is_not_replaced(register: SuppressionList) -> None:
     register.exclude(CANARY)
     (register.folder / "key").unlink()
     for ask in (lambda: register.tag("x"), register.excluded, lambda: register.exclude("x")):
@@ -94,23 +96,23 @@ def test_a_lost_key_is_not_replaced(register: Register) -> None:
     assert not (register.folder / "key").exists()
 
 
-def test_another_key_is_noticed(register: Register, tmp_path: Path) -> None:
+def test_another_key_is_noticed(register: SuppressionList, tmp_path: Path) -> None:
     register.exclude(CANARY)
-    other = Register(tmp_path / "other")
+    other = SuppressionList(tmp_path / "other")
     other.tag("x")
     (register.folder / "key").write_bytes((other.folder / "key").read_bytes())
     with pytest.raises(InputError, match="under another key"):
         register.excluded()
 
 
-def test_two_at_once_make_one_key(register: Register) -> None:
+def test_two_at_once_make_one_key(register: SuppressionList) -> None:
     key = register.tag(CANARY)
     registers._make_key(register.folder / "key")  # who was too late to see it
     assert register.tag(CANARY) == key
     assert [p.name for p in register.folder.iterdir()] == ["key"]
 
 
-def test_one_eraser_at_a_time(register: Register) -> None:
+def test_one_eraser_at_a_time(register: SuppressionList) -> None:
     with (
         register.locked(),
         pytest.raises(FolderError, match="another erasure"),
@@ -121,7 +123,7 @@ def test_one_eraser_at_a_time(register: Register) -> None:
 
 @pytest.mark.parametrize("doing", ["folder", "key"])
 def test_a_disk_that_refuses_is_said(
-    doing: str, register: Register, monkeypatch: pytest.MonkeyPatch
+    doing: str, register: SuppressionList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if doing == "folder":
         register.folder.write_text("a file")
@@ -139,14 +141,14 @@ def test_a_disk_that_refuses_is_said(
 
 
 def test_all_are_eligible_and_noted(
-    register: Register, settings: OutletSettings, contract: Contract
+    register: SuppressionList, settings: OutletSettings, contract: Contract
 ) -> None:
     assert texts(eligible(register, settings, contract)) == NAMES
     assert all(register.runs_of(name) == {contract.digest} for name in NAMES)
 
 
 def test_an_erased_reader_is_left_out_whatever_comes_back(
-    register: Register, settings: OutletSettings, contract: Contract
+    register: SuppressionList, settings: OutletSettings, contract: Contract
 ) -> None:
     assert register.exclude(CANARY)
     assert not register.exclude(CANARY)
@@ -156,15 +158,15 @@ def test_an_erased_reader_is_left_out_whatever_comes_back(
 
 
 def test_who_is_erased_while_a_round_begins_is_left_out_or_noted(
-    register: Register,
+    register: SuppressionList,
     settings: OutletSettings,
     contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`erase` excludes, then looks. Here it comes between reading and noting, and just after."""
-    note, erased = Register.note, list[str]()
+    note, erased = SuppressionList.note, list[str]()
 
-    def erasing(self: Register, run: str, tags: list[bytes]) -> None:
+    def erasing(self: SuppressionList, run: str, tags: list[bytes]) -> None:
         if not erased:
             self.exclude(NAMES[1])
             erased.append(NAMES[1])
@@ -173,21 +175,21 @@ def test_who_is_erased_while_a_round_begins_is_left_out_or_noted(
             self.exclude(CANARY)
             erased.append(CANARY)
 
-    monkeypatch.setattr(Register, "note", erasing)
+    monkeypatch.setattr(SuppressionList, "note", erasing)
     assert texts(eligible(register, settings, contract)) == [n for n in NAMES if n not in erased]
     assert register.exclude(NAMES[7])  # after all that: it is in the round, and seen to be
     assert register.runs_of(NAMES[7]) == {contract.digest}
 
 
-def lose_the_key(register: Register) -> None:
+def lose_the_key(register: SuppressionList) -> None:
     (register.folder / "key").unlink()
 
 
-def let_others_read_the_key(register: Register) -> None:
+def let_others_read_the_key(register: SuppressionList) -> None:
     (register.folder / "key").chmod(0o644)
 
 
-def spoil_an_exclusion(register: Register) -> None:
+def spoil_an_exclusion(register: SuppressionList) -> None:
     next((register.folder / "excluded").iterdir()).write_bytes(b"")
 
 
@@ -196,8 +198,8 @@ BREAK = (lose_the_key, let_others_read_the_key, spoil_an_exclusion)
 
 @pytest.mark.parametrize("how", BREAK, ids=lambda how: how.__name__)
 def test_where_the_erased_cannot_be_told_apart_nobody_is_trained_on(
-    how: Callable[[Register], None],
-    register: Register,
+    how: Callable[[SuppressionList], None],
+    register: SuppressionList,
     settings: OutletSettings,
     contract: Contract,
 ) -> None:
@@ -208,8 +210,8 @@ def test_where_the_erased_cannot_be_told_apart_nobody_is_trained_on(
 
 @pytest.mark.parametrize("how", BREAK[:2], ids=lambda how: how.__name__)
 def test_where_nobody_is_erased_a_broken_register_changes_nothing(
-    how: Callable[[Register], None],
-    register: Register,
+    how: Callable[[SuppressionList], None],
+    register: SuppressionList,
     settings: OutletSettings,
     contract: Contract,
 ) -> None:
@@ -219,7 +221,7 @@ def test_where_nobody_is_erased_a_broken_register_changes_nothing(
 
 
 def test_a_disk_that_is_full_changes_nothing(
-    register: Register, settings: OutletSettings, contract: Contract
+    register: SuppressionList, settings: OutletSettings, contract: Contract
 ) -> None:
     register.tag(CANARY)
     with full_disk(room=50):
@@ -228,7 +230,7 @@ def test_a_disk_that_is_full_changes_nothing(
 
 
 def test_data_that_is_not_there_is_nobody_and_is_noted_as_such(
-    register: Register, settings: OutletSettings, contract: Contract
+    register: SuppressionList, settings: OutletSettings, contract: Contract
 ) -> None:
     settings.data.unlink()
     assert eligible(register, settings, contract).readers == 0

@@ -24,7 +24,7 @@ from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import export, leaf_text
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import Verified, verify
 from presspool.common.transparency import merkle, notes
@@ -199,7 +199,7 @@ def test_a_forged_entry_is_named_by_the_heads_around_it(made: Any) -> None:
 def test_a_ledger_that_overspent_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An outlet that switched its own filter off signs a file that verifies nowhere."""
     with create(tmp_path / "ledger.db") as ledger, monkeypatch.context() as patch:
-        patch.setattr(Book, "check", lambda *_: None)
+        patch.setattr(LedgerState, "check", lambda *_: None)
         for _ in range(30):
             ledger.reserve(
                 run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB, head=None

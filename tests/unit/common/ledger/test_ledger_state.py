@@ -27,19 +27,19 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import notes
 
 COST = events.charge(JOB, order=4)
 
 
-def with_job(**changes: Any) -> Book:
+def with_job(**changes: Any) -> LedgerState:
     book = opened(**changes)
     book.apply(reserve(book, 1))
     return book
 
 
-def refused(book: Book, entry: entries.Entry, match: str) -> LedgerError:
+def refused(book: LedgerState, entry: entries.Entry, match: str) -> LedgerError:
     """The entry is refused, and the book is exactly as it was."""
     before = copy.deepcopy(vars(book))
     with pytest.raises(LedgerError, match=match) as caught:
@@ -85,7 +85,7 @@ def test_a_period_cap_holds_for_each_period_and_never_widens_the_filter() -> Non
     assert refused_for(book, reserve(book, 999, period="2099")) == "filter"
 
 
-def refused_for(book: Book, entry: entries.Entry) -> str:
+def refused_for(book: LedgerState, entry: entries.Entry) -> str:
     error = refused(book, entry, ".")
     assert isinstance(error, BudgetError)
     return error.reason
@@ -258,7 +258,7 @@ def test_entries_come_one_after_the_other_and_days_do_not_go_back() -> None:
 
 
 def test_nothing_comes_before_the_opening_and_only_one_opening() -> None:
-    book = Book()
+    book = LedgerState()
     refused(book, following(book, entries.Settle, reservation=identity(1)), "first entry")
     for read in ("opened", "caps", "highest"):
         with pytest.raises(LedgerError, match="first entry"):

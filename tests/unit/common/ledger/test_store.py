@@ -33,7 +33,7 @@ from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
-from presspool.common.transparency.log_database import STEPS, Database
+from presspool.common.transparency.log_database import STEPS, LogDatabase
 
 CAPS = Caps(epsilon_max=8.0)
 COST = events.charge(JOB, order=4)
@@ -162,7 +162,7 @@ def test_two_that_make_a_file_at_once_make_one(path: Path) -> None:
         if name == "begin" and not others:
             others.append(create(path))
 
-    Database(path, create=True, step=step).close()
+    LogDatabase(path, create=True, step=step).close()
     with others[0], Ledger(path) as ledger:
         assert ledger.book.size == others[0].book.size == 1
 

@@ -102,7 +102,7 @@ def _holder(invited: Invited) -> Caller:
 def _code(call: Callable[[], object]) -> str:
     with pytest.raises(AdmissionError) as caught:
         call()
-    assert caught.value.code in enrolment.REFUSALS
+    assert caught.value.code in enrolment.ENROLMENT_REFUSALS
     return caught.value.code
 
 

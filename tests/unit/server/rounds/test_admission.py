@@ -18,7 +18,7 @@ from presspool.common.base.errors import AdmissionError, QuorumError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.update import ENCODING, FAILURES, AdapterUpdate, pack_update
-from presspool.server.rounds.admission import REFUSALS, Expected, admit, check
+from presspool.server.rounds.admission import UPDATE_REFUSALS, Expected, admit, check
 
 ONES = {name: np.ones_like(array) for name, array in STATE.items()}
 
@@ -257,7 +257,7 @@ def test_a_round_without_any_answer_fails() -> None:
 
 def test_every_refusal_has_its_test() -> None:
     """The words above, once more: a new one needs a test of its own."""
-    assert set(REFUSALS) == {
+    assert set(UPDATE_REFUSALS) == {
         "malformed",
         "unknown-outlet",
         "duplicate",

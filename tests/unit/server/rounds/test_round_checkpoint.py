@@ -21,7 +21,7 @@ from tests.fakes.made_runs import CONTRACT, Arrays
 from presspool.common.base.errors import FolderError, StorageError
 from presspool.common.models.adapters import digest
 from presspool.common.runs.results import RoundResult
-from presspool.server.rounds.round_checkpoint import Checkpoint, load, save
+from presspool.server.rounds.round_checkpoint import RoundCheckpoint, load, save
 
 
 def made_round(number: int) -> RoundResult:
@@ -39,7 +39,7 @@ def made_round(number: int) -> RoundResult:
     )
 
 
-def made_checkpoint(rounds: int = 3) -> Checkpoint:
+def made_checkpoint(rounds: int = 3) -> RoundCheckpoint:
     rng = np.random.default_rng(rounds)
     state: Arrays = {
         "base_model.lora_B.weight": rng.normal(size=(16, 2)).astype(np.float32),
@@ -48,7 +48,7 @@ def made_checkpoint(rounds: int = 3) -> Checkpoint:
     }
     rounds_so_far = tuple(made_round(number) for number in range(rounds))
     moments = {f"first/{n}": rng.normal(size=a.shape).astype(np.float32) for n, a in state.items()}
-    return Checkpoint(contract=CONTRACT, rounds=rounds_so_far, state=state, moments=moments)
+    return RoundCheckpoint(contract=CONTRACT, rounds=rounds_so_far, state=state, moments=moments)
 
 
 @pytest.fixture

@@ -38,17 +38,17 @@ from presspool.common.wire.flower import (
 )
 from presspool.common.wire.update import TrainTask, pack_task, unpack_update
 from presspool.server.transport.grpc_grid import GrpcGrid
-from presspool.server.transport.mailbox import Desk
+from presspool.server.transport.mailbox import Mailbox
 
 OUTLETS = ["east-sun", "north-post", "south-echo"]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def desk(tmp_path: Path) -> Mailbox:
     return open_desk(tmp_path)
 
 
-def grid_on(desk: Desk, *, members: set[str] | None = None, **more: Any) -> GrpcGrid:
+def grid_on(desk: Mailbox, *, members: set[str] | None = None, **more: Any) -> GrpcGrid:
     present = set(OUTLETS) if members is None else members
     fields: dict[str, Any] = {
         "phase": 20.0,
@@ -67,7 +67,7 @@ def messages(round: int = 1, outlets: list[str] | None = None, state: Any = STAT
 
 
 def answer(
-    desk: Desk, outlet: str, *, body: bytes | None = None, failure: int | None = None
+    desk: Mailbox, outlet: str, *, body: bytes | None = None, failure: int | None = None
 ) -> bool:
     """Do an outlet's work for its next task, if there is one."""
     found = desk.next_task(outlet)
@@ -88,7 +88,7 @@ def answer(
 
 
 @contextmanager
-def outlets_at_work(desk: Desk, outlets: list[str], *, pause: float = 0.0) -> Iterator[None]:
+def outlets_at_work(desk: Mailbox, outlets: list[str], *, pause: float = 0.0) -> Iterator[None]:
     """Outlets that answer whatever they are asked, in the order given."""
     ended = threading.Event()
 
@@ -111,7 +111,7 @@ def outlets_of(replies: list[Message]) -> list[str]:
     return [unpack_update(reply.content).outlet for reply in replies]
 
 
-def test_replies_come_in_the_order_of_the_messages_whoever_was_first(desk: Desk) -> None:
+def test_replies_come_in_the_order_of_the_messages_whoever_was_first(desk: Mailbox) -> None:
     told: list[int] = []
     grid = grid_on(desk, on_reply=lambda: told.append(1))
     asked = messages()
@@ -129,7 +129,7 @@ def test_replies_come_in_the_order_of_the_messages_whoever_was_first(desk: Desk)
 
 
 def test_nodes_are_the_contract_s_outlets_that_are_members_and_never_change_their_id(
-    desk: Desk,
+    desk: Mailbox,
 ) -> None:
     grid = grid_on(desk, members={"north-post", "south-echo", "west-wind"})
     assert set(grid.get_node_ids()) == {node_of("north-post"), node_of("south-echo")}
@@ -138,7 +138,7 @@ def test_nodes_are_the_contract_s_outlets_that_are_members_and_never_change_thei
     assert all(SERVER_NODE < node_of(f"outlet-{i}") < 2**62 for i in range(1000))
 
 
-def test_a_straggler_is_left_out_at_the_deadline_and_asked_again_next_round(desk: Desk) -> None:
+def test_a_straggler_is_left_out_at_the_deadline_and_asked_again_next_round(desk: Mailbox) -> None:
     grid = grid_on(desk, phase=0.5)
     with outlets_at_work(desk, ["east-sun", "south-echo"]):
         assert outlets_of(list(grid.send_and_receive(messages()))) == ["east-sun", "south-echo"]
@@ -147,7 +147,7 @@ def test_a_straggler_is_left_out_at_the_deadline_and_asked_again_next_round(desk
         assert outlets_of(list(grid.send_and_receive(messages(2)))) == OUTLETS
 
 
-def test_nobody_waits_for_an_outlet_that_was_revoked_in_mid_round(desk: Desk) -> None:
+def test_nobody_waits_for_an_outlet_that_was_revoked_in_mid_round(desk: Mailbox) -> None:
     members = set(OUTLETS)
     grid = grid_on(desk, members=members, phase=600.0)
     timer = threading.Timer(0.3, members.discard, ["north-post"])
@@ -157,7 +157,7 @@ def test_nobody_waits_for_an_outlet_that_was_revoked_in_mid_round(desk: Desk) ->
     timer.join()
 
 
-def test_a_failure_is_the_outlet_s_own_word(desk: Desk) -> None:
+def test_a_failure_is_the_outlet_s_own_word(desk: Mailbox) -> None:
     grid = grid_on(desk)
     ids = list(grid.push_messages(messages()))
     answer(desk, "east-sun")
@@ -168,7 +168,7 @@ def test_a_failure_is_the_outlet_s_own_word(desk: Desk) -> None:
     assert grid.waiting_for() == ["south-echo"]
 
 
-def test_a_body_that_is_no_message_is_an_error_on_record(desk: Desk) -> None:
+def test_a_body_that_is_no_message_is_an_error_on_record(desk: Mailbox) -> None:
     grid = grid_on(desk)
     ids = list(grid.push_messages(messages()))
     answer(desk, "east-sun", body=b"not a message's content")
@@ -212,19 +212,19 @@ def test_a_coordinator_that_was_killed_after_the_phase_gets_the_same_replies(
     ]
 
 
-def test_a_round_that_is_sent_again_with_another_adapter_is_refused(desk: Desk) -> None:
+def test_a_round_that_is_sent_again_with_another_adapter_is_refused(desk: Mailbox) -> None:
     list(grid_on(desk).push_messages(messages()))
     other = {name: array + 1 for name, array in STATE.items()}
     with pytest.raises(PressPoolError, match="another adapter"):
         list(grid_on(desk).push_messages(messages(state=other)))
 
 
-def test_an_explicit_timeout_is_kept(desk: Desk) -> None:
+def test_an_explicit_timeout_is_kept(desk: Mailbox) -> None:
     grid = grid_on(desk, phase=600.0)
     assert list(grid.send_and_receive(messages(), timeout=0.1)) == []
 
 
-def test_without_messages_there_is_nothing_to_wait_for(desk: Desk) -> None:
+def test_without_messages_there_is_nothing_to_wait_for(desk: Mailbox) -> None:
     assert list(grid_on(desk, phase=600.0).send_and_receive([])) == []
 
 
@@ -232,12 +232,12 @@ def test_without_messages_there_is_nothing_to_wait_for(desk: Desk) -> None:
     "call", [lambda g: g.pull_messages(["0" * 32]), lambda g: g.push_messages([])]
 )
 def test_unknown_ids_and_no_messages_give_nothing(
-    desk: Desk, call: Callable[[GrpcGrid], list[object]]
+    desk: Mailbox, call: Callable[[GrpcGrid], list[object]]
 ) -> None:
     assert list(call(grid_on(desk))) == []
 
 
-def test_what_is_no_training_task_is_not_sent(desk: Desk) -> None:
+def test_what_is_no_training_task_is_not_sent(desk: Mailbox) -> None:
     become_server(run_id=1)
     stray = Message(RecordDict(), node_of("north-post"), "train", group_id="1")
     with pytest.raises(ValueError, match="config record"):

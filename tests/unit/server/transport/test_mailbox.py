@@ -22,7 +22,7 @@ from tests.fakes.made_pool import (
 from presspool.common.base.errors import AdmissionError, PressPoolError, StorageError
 from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, sign_update
 from presspool.server.database import Database
-from presspool.server.transport.mailbox import BATCH_BYTES, Desk
+from presspool.server.transport.mailbox import BATCH_BYTES, Mailbox
 from presspool.server.transport.mailbox_rows import chunk_sizes
 from presspool.server.transport.mailbox_schema import UpdateRow
 
@@ -32,23 +32,25 @@ UPDATE = b"an update's body"
 
 
 @pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
+def desk(database_url: str) -> Iterator[Mailbox]:
     """Each test runs on SQLite and on PostgreSQL."""
     with opened(database_url) as desk:
         yield desk
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Desk]:
+def opened(url: str) -> Iterator[Mailbox]:
     """As a coordinator does when it starts."""
     database = Database.open(url)
-    desk = Desk(database)
+    desk = Mailbox(database)
     desk.sweep()
     yield desk
     database.close()
 
 
-def hand_out(desk: Desk, round: int = 1, run: str = RUN, **changes: Any) -> dict[str, TaskHeader]:
+def hand_out(
+    desk: Mailbox, round: int = 1, run: str = RUN, **changes: Any
+) -> dict[str, TaskHeader]:
     body = task_body(round)
     tasks = [made_task(name, body, round=round, run=run, **changes) for name in (NORTH, SOUTH)]
     desk.hand_out(tasks, body)
@@ -56,7 +58,7 @@ def hand_out(desk: Desk, round: int = 1, run: str = RUN, **changes: Any) -> dict
     return {name: task[0] for name, task in found.items() if task}
 
 
-def deliver(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> None:
+def deliver(desk: Mailbox, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> None:
     """As the service does it, in chunks of up to `CHUNK_BYTES`."""
     upload = desk.receive(outlet, made_outlet(outlet).update_key, signed)
     if upload is None:
@@ -69,7 +71,7 @@ def deliver(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = N
         upload.close()
 
 
-def refused(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> str:
+def refused(desk: Mailbox, signed: Signed, body: bytes = UPDATE, *, outlet: str = NORTH) -> str:
     """The code of a refusal, which must be on record."""
     before = len(desk.refusals())
     with pytest.raises(AdmissionError) as error:
@@ -79,17 +81,17 @@ def refused(desk: Desk, signed: Signed, body: bytes = UPDATE, *, outlet: str = N
     return error.value.code
 
 
-def stored(desk: Desk, task: TaskHeader) -> bytes:
+def stored(desk: Mailbox, task: TaskHeader) -> bytes:
     header, body = desk.update(task.task)
     return body.read(header.bytes + 1)
 
 
-def chunks(desk: Desk) -> int:
+def chunks(desk: Mailbox) -> int:
     with desk._database.reading() as session:
         return int(session.connection().exec_driver_sql("SELECT count(*) FROM chunks").scalar_one())
 
 
-def test_a_task_is_the_outlet_s_until_its_update_is_there(desk: Desk) -> None:
+def test_a_task_is_the_outlet_s_until_its_update_is_there(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     assert tasks[NORTH].outlet == NORTH
     assert b"".join(desk.task_body(tasks[NORTH])) == BODY
@@ -102,12 +104,12 @@ def test_a_task_is_the_outlet_s_until_its_update_is_there(desk: Desk) -> None:
     assert desk.refusals() == []
 
 
-def test_an_outlet_without_a_task_gets_none(desk: Desk) -> None:
+def test_an_outlet_without_a_task_gets_none(desk: Mailbox) -> None:
     hand_out(desk)
     assert desk.next_task("west-wind") is None
 
 
-def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
+def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Mailbox) -> None:
     body = bytes(range(256)) * (17 * CHUNK_BYTES // 512)  # 8.5 chunks: more than a batch
     assert len(body) > BATCH_BYTES
     tasks = hand_out(desk, allowance=len(body))
@@ -125,7 +127,7 @@ def test_the_body_of_an_update_lies_in_rows_of_bounded_size(desk: Desk) -> None:
         assert there.tell() == min(at + CHUNK_BYTES + 2, len(body))
 
 
-def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: Desk) -> None:
+def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     deliver(desk, signed_update(tasks[NORTH], UPDATE))
     _, there = desk.update(tasks[NORTH].task)
@@ -149,14 +151,14 @@ def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: 
     ],
 )
 def test_an_update_of_something_else_is_refused_by_its_header(
-    desk: Desk, changes: dict[str, Any], code: str
+    desk: Mailbox, changes: dict[str, Any], code: str
 ) -> None:
     tasks = hand_out(desk)
     assert refused(desk, signed_update(tasks[NORTH], UPDATE, **changes)) == code
     assert desk.next_task(NORTH) is not None
 
 
-def test_a_copy_of_another_outlet_s_update_is_refused(desk: Desk) -> None:
+def test_a_copy_of_another_outlet_s_update_is_refused(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     copied = signed_update(tasks[SOUTH], UPDATE)
     assert refused(desk, copied, outlet=NORTH) == "bad-signature"
@@ -165,7 +167,7 @@ def test_a_copy_of_another_outlet_s_update_is_refused(desk: Desk) -> None:
     assert refused(desk, mine, outlet=NORTH) == "wrong-outlet"
 
 
-def test_a_header_that_is_none_is_refused(desk: Desk) -> None:
+def test_a_header_that_is_none_is_refused(desk: Mailbox) -> None:
     hand_out(desk)
     key = made_outlet(NORTH).update
     assert refused(desk, Signed(b"{}", key.sign("presspool/update/v1", b"{}"))) == "malformed"
@@ -182,7 +184,7 @@ def test_a_header_that_is_none_is_refused(desk: Desk) -> None:
     ],
 )
 def test_a_body_that_is_not_the_declared_one_is_refused_and_nothing_of_it_stays(
-    desk: Desk, sent: bytes, code: str
+    desk: Mailbox, sent: bytes, code: str
 ) -> None:
     tasks, before = hand_out(desk), chunks(desk)
     assert refused(desk, signed_update(tasks[NORTH], UPDATE), sent) == code
@@ -191,7 +193,7 @@ def test_a_body_that_is_not_the_declared_one_is_refused_and_nothing_of_it_stays(
     assert stored(desk, tasks[NORTH]) == UPDATE
 
 
-def test_no_byte_of_an_oversized_body_is_taken(desk: Desk) -> None:
+def test_no_byte_of_an_oversized_body_is_taken(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     header = signed_update(tasks[NORTH], UPDATE, bytes=tasks[NORTH].allowance + 1)
     with pytest.raises(AdmissionError, match="refused"):
@@ -199,7 +201,7 @@ def test_no_byte_of_an_oversized_body_is_taken(desk: Desk) -> None:
     assert desk.refusals()[-1].code == "too-large"
 
 
-def test_more_than_was_declared_is_refused_at_the_chunk_that_is_too_much(desk: Desk) -> None:
+def test_more_than_was_declared_is_refused_at_the_chunk_that_is_too_much(desk: Mailbox) -> None:
     tasks = hand_out(desk, allowance=100 * CHUNK_BYTES)
     header = signed_update(tasks[NORTH], UPDATE, bytes=CHUNK_BYTES)
     upload = desk.receive(NORTH, made_outlet(NORTH).update_key, header)
@@ -210,7 +212,7 @@ def test_more_than_was_declared_is_refused_at_the_chunk_that_is_too_much(desk: D
 
 
 @pytest.mark.parametrize("chunk", [b"", bytes(CHUNK_BYTES + 1)])
-def test_a_chunk_of_no_or_too_many_bytes_is_refused(desk: Desk, chunk: bytes) -> None:
+def test_a_chunk_of_no_or_too_many_bytes_is_refused(desk: Mailbox, chunk: bytes) -> None:
     tasks = hand_out(desk, allowance=100 * CHUNK_BYTES)
     header = signed_update(tasks[NORTH], UPDATE, bytes=50 * CHUNK_BYTES)
     upload = desk.receive(NORTH, made_outlet(NORTH).update_key, header)
@@ -223,7 +225,7 @@ def test_a_chunk_of_no_or_too_many_bytes_is_refused(desk: Desk, chunk: bytes) ->
 # --- Once, and in time --------------------------------------------------------------------------
 
 
-def test_the_very_same_update_again_is_a_lost_receipt(desk: Desk) -> None:
+def test_the_very_same_update_again_is_a_lost_receipt(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     signed = signed_update(tasks[NORTH], UPDATE)
     deliver(desk, signed)
@@ -235,7 +237,7 @@ def test_the_very_same_update_again_is_a_lost_receipt(desk: Desk) -> None:
     assert chunks(desk) == before
 
 
-def test_a_second_different_update_is_refused(desk: Desk) -> None:
+def test_a_second_different_update_is_refused(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     deliver(desk, signed_update(tasks[NORTH], UPDATE))
     other = b"trained again"
@@ -243,7 +245,7 @@ def test_a_second_different_update_is_refused(desk: Desk) -> None:
     assert stored(desk, tasks[NORTH]) == UPDATE
 
 
-def test_of_two_uploads_at_once_the_first_that_is_whole_counts(desk: Desk) -> None:
+def test_of_two_uploads_at_once_the_first_that_is_whole_counts(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     key, other = made_outlet(NORTH).update_key, b"trained by another agent"
     slow = desk.receive(NORTH, key, signed_update(tasks[NORTH], UPDATE))
@@ -259,7 +261,7 @@ def test_of_two_uploads_at_once_the_first_that_is_whole_counts(desk: Desk) -> No
     assert stored(desk, tasks[NORTH]) == other
 
 
-def test_the_same_upload_twice_at_once_is_one_update(desk: Desk) -> None:
+def test_the_same_upload_twice_at_once_is_one_update(desk: Mailbox) -> None:
     tasks, before = hand_out(desk), chunks(desk)
     key, signed = made_outlet(NORTH).update_key, signed_update(tasks[NORTH], UPDATE)
     uploads = [desk.receive(NORTH, key, signed) for _ in range(2)]
@@ -272,7 +274,9 @@ def test_the_same_upload_twice_at_once_is_one_update(desk: Desk) -> None:
     assert chunks(desk) == before + 1
 
 
-def test_an_update_after_the_phase_is_late_until_the_round_is_handed_out_again(desk: Desk) -> None:
+def test_an_update_after_the_phase_is_late_until_the_round_is_handed_out_again(
+    desk: Mailbox,
+) -> None:
     tasks = hand_out(desk)
     signed = signed_update(tasks[NORTH], UPDATE)
     desk.close(t.task for t in tasks.values())
@@ -283,7 +287,7 @@ def test_an_update_after_the_phase_is_late_until_the_round_is_handed_out_again(d
     assert stored(desk, tasks[NORTH]) == UPDATE
 
 
-def test_an_update_that_was_begun_in_time_but_ended_after_the_phase_is_late(desk: Desk) -> None:
+def test_an_update_that_was_begun_in_time_but_ended_after_the_phase_is_late(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     signed = signed_update(tasks[NORTH], UPDATE)
     upload = desk.receive(NORTH, made_outlet(NORTH).update_key, signed)
@@ -295,7 +299,7 @@ def test_an_update_that_was_begun_in_time_but_ended_after_the_phase_is_late(desk
     assert desk.refusals()[-1].code == "late"
 
 
-def test_an_earlier_round_s_update_is_a_replay(desk: Desk) -> None:
+def test_an_earlier_round_s_update_is_a_replay(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     signed = signed_update(tasks[NORTH], UPDATE)
     deliver(desk, signed)
@@ -305,7 +309,7 @@ def test_an_earlier_round_s_update_is_a_replay(desk: Desk) -> None:
     assert refused(desk, stale, outlet=SOUTH) == "late"
 
 
-def test_the_bodies_of_an_earlier_round_are_thrown_away_and_the_headers_stay(desk: Desk) -> None:
+def test_the_bodies_of_an_earlier_round_are_thrown_away_and_the_headers_stay(desk: Mailbox) -> None:
     for round in (1, 2, 3):
         tasks = hand_out(desk, round=round)
         for outlet in (NORTH, SOUTH):
@@ -317,7 +321,7 @@ def test_the_bodies_of_an_earlier_round_are_thrown_away_and_the_headers_stay(des
     assert desk.update(tasks[NORTH].task)[0].round == 3
 
 
-def test_runs_do_not_disturb_each_other(desk: Desk) -> None:
+def test_runs_do_not_disturb_each_other(desk: Mailbox) -> None:
     hand_out(desk, run="run-a")
     other = made_task(NORTH, BODY, run="run-b")
     desk.hand_out([other], BODY)
@@ -329,7 +333,7 @@ def test_runs_do_not_disturb_each_other(desk: Desk) -> None:
     assert b"".join(desk.task_body(found[0])) == BODY
 
 
-def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Desk) -> None:
+def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Mailbox) -> None:
     tasks = hand_out(desk)
     other = task_body(7)
     with pytest.raises(PressPoolError, match="another adapter"):
@@ -342,7 +346,7 @@ def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Desk) -> None:
 
 
 def test_a_restarted_coordinator_finds_tasks_and_updates_and_drops_what_was_staged(
-    desk: Desk, database_url: str
+    desk: Mailbox, database_url: str
 ) -> None:
     body = bytes(BATCH_BYTES + CHUNK_BYTES)
     tasks = hand_out(desk, allowance=len(body))

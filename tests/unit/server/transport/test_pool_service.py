@@ -25,7 +25,7 @@ from tests.fakes.made_pool import (
 from presspool.common.base.errors import AdmissionError, InputError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
-from presspool.common.wire.envelope import CHUNK_BYTES, REFUSALS, Signed, TaskHeader
+from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed, TaskHeader
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Upload
@@ -255,7 +255,7 @@ def test_an_error_within_the_coordinator_leaves_as_one_word(
     with stub(pool) as calls:
         refused = code_of(lambda: list(calls.NextTask(NextTaskRequest())))
     assert refused == ("UNAVAILABLE", "unavailable")
-    assert refused[1] in REFUSALS
+    assert refused[1] in CALL_REFUSALS
 
 
 def test_the_link_tells_what_may_help_to_try_again_from_what_will_not(

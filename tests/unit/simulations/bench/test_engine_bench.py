@@ -14,7 +14,7 @@ from presspool.common.base.errors import InputError
 from presspool.simulations.bench import engine_steps
 from presspool.simulations.bench.engine_bench import bench_engine, units_of_work
 from presspool.simulations.bench.engine_report import draw, section
-from presspool.simulations.bench.engine_results import EngineBench, Measured, Timing
+from presspool.simulations.bench.engine_results import EngineBench, EngineMeasurement, Timing
 from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS, make_task
 
 SMALL = replace(ROWS["minilm-qv"], records=4, tokens=6)
@@ -55,12 +55,12 @@ def test_a_contestant_answers_lines_with_json(
     assert peak["peak_bytes"] >= 0
 
 
-def measured(seconds: list[float], peak: int = 100) -> Measured:
+def measured(seconds: list[float], peak: int = 100) -> EngineMeasurement:
     timings = [Timing(seconds=s, cpu_seconds=2 * s) for s in seconds]
-    return Measured(timings=timings, peak_bytes=peak, trainable=1)
+    return EngineMeasurement(timings=timings, peak_bytes=peak, trainable=1)
 
 
-def made_bench(**of: Measured) -> EngineBench:
+def made_bench(**of: EngineMeasurement) -> EngineBench:
     found = {name: of.get(name.replace("-", "_"), measured([1.0] * 3)) for name in CONTESTANTS}
     machine = {"processor": "a processor", "graphics processor": "not used"}
     return EngineBench(machine=machine, measured={"minilm-qv": found})

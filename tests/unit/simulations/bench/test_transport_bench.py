@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from presspool.simulations.bench import transport_bench
+from presspool.simulations.bench.claims import Claim
 from presspool.simulations.bench.transport_report import section
 from presspool.simulations.bench.transport_results import (
-    Claim,
     Load,
-    Measured,
     TransportBench,
+    TransportMeasurement,
     Turn,
     quartiles,
 )
 from presspool.simulations.bench.transport_stock import stock
 
-SMALL = Measured(
+SMALL = TransportMeasurement(
     load=Load(outlets=8, megabytes=0, turns=2),
     peak_bytes=5_000_000,
     turns=[
@@ -28,12 +28,12 @@ SMALL = Measured(
         Turn(ours=(0.4, 0.4, 0.4), arrivals=(0.1,), idle=(0.4, 0.4), stock=(24.0, 3.0)),
     ],
 )
-LARGE = Measured(
+LARGE = TransportMeasurement(
     load=Load(outlets=2, megabytes=100, turns=1),
     peak_bytes=250_000_000,
     turns=[Turn(ours=(4.0,), arrivals=(2.0,), stock=(10.0, 5.0))],
 )
-MANY = Measured(
+MANY = TransportMeasurement(
     load=Load(outlets=6, megabytes=100, turns=1),
     peak_bytes=310_000_000,
     turns=[Turn(ours=(9.0,), arrivals=(3.0,))],

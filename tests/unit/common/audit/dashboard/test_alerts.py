@@ -11,7 +11,7 @@ from tests.fakes.made_evidence import Desk, change_result, make_desk
 from tests.fakes.made_looks import made_pool
 
 from presspool.common.audit.dashboard.alerts import KINDS, Alert, alerts
-from presspool.common.audit.dashboard.snapshot import Certificate, Fault, Snapshot
+from presspool.common.audit.dashboard.snapshot import CertificateLook, Fault, Snapshot
 from presspool.common.audit.evidence import sources
 from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.ledger_view import OutletReading, Room
@@ -101,7 +101,7 @@ def test_a_dangling_reservation_names_its_entry(desk: Desk) -> None:
     ],
 )
 def test_a_certificate_that_ends(kind: str, left: int, raised: int, urgent: bool) -> None:
-    certificate = Certificate(kind=kind, name="x", ends=1000 * DAY + left)
+    certificate = CertificateLook(kind=kind, name="x", ends=1000 * DAY + left)
     found = of("certificate", look(now=1000.0 * DAY, certificates=(certificate,)))
     assert len(found) == raised
     assert all(alert.urgent is urgent for alert in found)

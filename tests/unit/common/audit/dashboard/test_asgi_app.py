@@ -54,10 +54,10 @@ def test_only_get_and_head_are_answered(at: At, method: str) -> None:
 
 def test_no_route_takes_another_method() -> None:
     """The gate is in front; behind it stands nothing else either."""
-    from presspool.common.audit.dashboard.asgi_app import METHODS, Desk, create_app
-    from presspool.common.audit.dashboard.source_watch import Watch
+    from presspool.common.audit.dashboard.asgi_app import METHODS, Dashboard, create_app
+    from presspool.common.audit.dashboard.source_watch import SourceWatch
 
-    app = create_app(Desk(Watch(lambda: [])), hosts=frozenset())
+    app = create_app(Dashboard(SourceWatch(lambda: [])), hosts=frozenset())
     for route in app._app.routes:  # type: ignore[attr-defined]
         assert set(route.methods) <= set(METHODS)
 

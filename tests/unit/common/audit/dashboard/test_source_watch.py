@@ -11,7 +11,12 @@ from tests.fakes.made_ledgers import RUN
 from tests.fakes.made_looks import made_pool
 
 from presspool.common.audit.dashboard.alerts import alerts
-from presspool.common.audit.dashboard.source_watch import CERTIFICATE, CONTRADICTION, FORKS, Watch
+from presspool.common.audit.dashboard.source_watch import (
+    CERTIFICATE,
+    CONTRADICTION,
+    FORKS,
+    SourceWatch,
+)
 from presspool.common.audit.evidence import sources
 from presspool.common.audit.evidence.audit_console import kept_head
 from presspool.common.base.errors import StorageError
@@ -26,7 +31,7 @@ def desk(tmp_path: Path) -> Desk:
 
 def test_what_it_sees_is_what_a_report_reads(desk: Desk) -> None:
     for paths in ([*desk.exports, desk.run], [*desk.ledgers, desk.run]):
-        watch = Watch(lambda paths=paths: paths)  # type: ignore[misc]
+        watch = SourceWatch(lambda paths=paths: paths)  # type: ignore[misc]
         look = watch.look()
         assert look.evidence == sources.read(paths)
         assert look.faults == ()
@@ -36,7 +41,7 @@ def test_what_it_sees_is_what_a_report_reads(desk: Desk) -> None:
 def test_files_that_did_not_change_are_not_read_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watch = Watch(lambda: [*desk.exports, desk.run])
+    watch = SourceWatch(lambda: [*desk.exports, desk.run])
     first = watch.look()
     for name in ("read_run", "read_outlet"):
         monkeypatch.setattr(sources, name, None)
@@ -44,7 +49,7 @@ def test_files_that_did_not_change_are_not_read_again(
 
 
 def test_a_new_entry_is_seen(desk: Desk) -> None:
-    watch = Watch(lambda: desk.ledgers)
+    watch = SourceWatch(lambda: desk.ledgers)
     before = watch.look().evidence.outlets[0]
     with Ledger(desk.ledgers[0]) as ledger:
         ledger.refuse(run=RUN, reason="policy-noise")
@@ -58,7 +63,7 @@ def test_a_new_entry_is_seen(desk: Desk) -> None:
 
 def test_sources_may_come_and_go(desk: Desk) -> None:
     paths = [desk.exports[0]]
-    watch = Watch(lambda: paths)
+    watch = SourceWatch(lambda: paths)
     assert len(watch.look().evidence.outlets) == 1
     paths.append(desk.exports[1])
     assert len(watch.look().evidence.outlets) == 2
@@ -68,7 +73,7 @@ def test_sources_may_come_and_go(desk: Desk) -> None:
 
 
 def test_an_export_that_no_longer_holds_is_said_and_not_shown(desk: Desk) -> None:
-    watch = Watch(lambda: desk.exports)
+    watch = SourceWatch(lambda: desk.exports)
     assert len(watch.look().evidence.outlets) == 2
     good = desk.exports[0].read_bytes()
     desk.exports[0].write_bytes(good.replace(b'"policy-noise"', b'"policy-steps"'))
@@ -87,7 +92,7 @@ def test_a_ledger_that_was_put_back_is_said_and_never_shown_again(desk: Desk) ->
     shutil.copy(desk.ledgers[0], older)
     with Ledger(desk.ledgers[0]) as ledger:
         ledger.refuse(run=RUN, reason="policy-noise")
-    watch = Watch(lambda: [desk.ledgers[0]])
+    watch = SourceWatch(lambda: [desk.ledgers[0]])
     assert len(watch.look().evidence.outlets) == 1
     older.replace(desk.ledgers[0])
     for _ in range(2):
@@ -99,7 +104,7 @@ def test_a_ledger_that_was_put_back_is_said_and_never_shown_again(desk: Desk) ->
 
 
 def test_a_ledger_in_the_place_of_another_is_said(desk: Desk) -> None:
-    watch = Watch(lambda: [desk.ledgers[0]])
+    watch = SourceWatch(lambda: [desk.ledgers[0]])
     watch.look()
     desk.ledgers[1].replace(desk.ledgers[0])
     assert watch.look().faults[0].evidence
@@ -110,7 +115,7 @@ def test_a_damaged_ledger_is_said(desk: Desk) -> None:
     with desk.ledgers[0].open("r+b") as file:
         file.seek(5000)
         file.write(bytes(3000))
-    (fault,) = Watch(lambda: [desk.ledgers[0]]).look().faults
+    (fault,) = SourceWatch(lambda: [desk.ledgers[0]]).look().faults
     assert fault.evidence
 
 
@@ -118,7 +123,7 @@ def test_two_heads_of_one_size_are_a_fault(desk: Desk) -> None:
     """A split view: what was shown to a peer is not what is shown here."""
     other = make_desk(desk.folder / "other", desk.contract)  # other random ids: another history
     head = kept_head(other.folder / "north-post.checkpoint")
-    watch = Watch(lambda: [desk.exports[0]], brought=sources.Brought(heads=(head,)))
+    watch = SourceWatch(lambda: [desk.exports[0]], brought=sources.Brought(heads=(head,)))
     look = watch.look()
     assert look.evidence.outlets == ()
     assert look.faults[0].evidence
@@ -126,7 +131,7 @@ def test_two_heads_of_one_size_are_a_fault(desk: Desk) -> None:
 
 
 def test_one_ledger_twice_is_a_fault(desk: Desk) -> None:
-    look = Watch(lambda: [desk.exports[0], desk.ledgers[0]]).look()
+    look = SourceWatch(lambda: [desk.exports[0], desk.ledgers[0]]).look()
     assert len(look.evidence.outlets) == 1
     assert "twice" in look.faults[0].words
 
@@ -147,7 +152,7 @@ def test_a_home_has_its_certificate_its_approvals_and_the_forks_that_it_found(
     (approvals / f"{desk.contract.digest[7:]}.approved").write_text(
         '{"by":"A. Editor","day":"2026-01-05"}', encoding="utf-8"
     )
-    watch = Watch(lambda: [home], clock=lambda: 10 * 86_400.0)
+    watch = SourceWatch(lambda: [home], clock=lambda: 10 * 86_400.0)
     look = watch.look()
     assert [(c.kind, c.name) for c in look.certificates] == [("outlet", "north-post")]
     approval = look.evidence.outlets[0].approval(desk.contract.digest)
@@ -162,12 +167,12 @@ def test_a_home_has_its_certificate_its_approvals_and_the_forks_that_it_found(
 
 def test_the_card_beside_an_adapter_is_found(desk: Desk) -> None:
     (desk.adapter / "privacy_card.json").write_bytes(b"{}")
-    assert Watch(lambda: [desk.run]).look().cards == {ADAPTER: b"{}"}
+    assert SourceWatch(lambda: [desk.run]).look().cards == {ADAPTER: b"{}"}
 
 
 def test_what_is_not_there_is_a_fault_without_its_path(desk: Desk) -> None:
     shutil.rmtree(desk.run)
-    (fault,) = Watch(lambda: [desk.run]).look().faults
+    (fault,) = SourceWatch(lambda: [desk.run]).look().faults
     assert fault.source == "run"
     assert str(desk.folder) not in fault.words
 
@@ -176,7 +181,7 @@ def test_a_coordinators_database_that_refuses_is_a_fault(desk: Desk) -> None:
     def broken() -> None:
         raise StorageError("cannot be read", where="the coordinator's database")
 
-    look = Watch(lambda: desk.exports, pool=broken).look()  # type: ignore[arg-type]
+    look = SourceWatch(lambda: desk.exports, pool=broken).look()  # type: ignore[arg-type]
     assert look.pool is None
     assert len(look.evidence.outlets) == 2
     assert look.faults[0].source == "the coordinator's database"

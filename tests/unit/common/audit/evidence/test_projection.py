@@ -23,7 +23,7 @@ from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.audit.evidence.projection import Replay
 from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import Book
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import notes
 
 
@@ -52,7 +52,7 @@ class Both:
         return self.replay.reading(source="o.export", verified=True)
 
 
-def agree(book: Book, reading: OutletReading) -> None:
+def agree(book: LedgerState, reading: OutletReading) -> None:
     """Every number of the reading that the book has as well."""
     assert (reading.entries, reading.day) == (book.size, book.day)
     assert reading.lifetime.used == book.spent == reading.points[-1].used
