@@ -125,9 +125,10 @@ class AdmissionError(PressPoolError):
     """One outlet's update or call is refused.
 
     Attributes:
-        code: a word of the fixed lists `UPDATE_REFUSALS` (of `presspool.server.rounds.admission`: an
-            update's content), `CALL_REFUSALS` (of `presspool.common.wire.envelope`: a call of the
-            Pool service) and `ENROLMENT_REFUSALS` (of `presspool.common.wire.enrolment`: a caller).
+        code: a word of one of three fixed lists: `UPDATE_REFUSALS` (an update's content, in
+            `presspool.server.rounds.admission`), `CALL_REFUSALS` (a call of the Pool service, in
+            `presspool.common.wire.envelope`), `ENROLMENT_REFUSALS` (a caller, in
+            `presspool.common.wire.enrolment`).
     """
 
     def __init__(self, code: str, what: str, **parts: object) -> None:
