@@ -6,7 +6,7 @@ Invariants:
 
 Example:
     >>> from presspool.common.audit.evidence.evidence import Evidence
-    >>> soon = Certificate(kind="outlet", name="north-post", ends=3 * DAY)
+    >>> soon = CertificateLook(kind="outlet", name="north-post", ends=3 * DAY)
     >>> look = Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0, certificates=(soon,))
     >>> [(alert.kind, alert.urgent) for alert in alerts(look)]
     [('certificate', False)]
