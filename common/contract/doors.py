@@ -1,0 +1,43 @@
+"""What a contract may name: task, method, aggregator, trust model; a line here, a file there.
+
+Example:
+    >>> TASKS.names
+    ('classification',)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from presspool.common.base.registry import Registry
+
+TASKS: Registry[Any] = Registry(
+    "task",
+    {
+        "classification": "presspool.common.tasks.classification:Classification",
+    },
+)
+
+METHODS: Registry[Any] = Registry(
+    "method",
+    {
+        "ffa": "presspool.common.methods.ffa:Ffa",
+        "fedit": "presspool.common.methods.fedit:FedIt",
+        "head": "presspool.common.methods.head:Head",
+    },
+)
+
+AGGREGATORS: Registry[Any] = Registry(
+    "aggregator",
+    {
+        "average": "presspool.server.rounds.aggregators.average:Average",
+        "adam": "presspool.server.rounds.aggregators.adam:Adam",
+    },
+)
+
+TRUST_MODELS: Registry[Any] = Registry(
+    "trust model",
+    {
+        "local": "presspool.common.trust.local:Local",
+    },
+)
