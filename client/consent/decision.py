@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -274,15 +274,7 @@ def _epsilon(contract: Contract, policy: Policy) -> Finding:
         "less ε: more noise or fewer steps",
     )
     asked = "no protection" if math.isinf(epsilon) else f"{epsilon:.4f}"
-    return Finding(
-        code=found.code,
-        key=found.key,
-        field=found.field,
-        allowed=found.allowed,
-        holds=found.holds,
-        change=found.change,
-        asked=asked,
-    )
+    return replace(found, asked=asked)
 
 
 def _base_model(contract: Contract, policy: Policy) -> Finding:
@@ -331,15 +323,8 @@ def _at_most(
 def _at_least(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
 ) -> Finding:
-    return Finding(
-        code=code,
-        key=key,
-        field=field,
-        asked=asked,
-        allowed=f"at least {bound:g}",
-        holds=asked >= bound,
-        change=change,
-    )
+    found = _at_most(code, key, field, asked, bound, change)
+    return replace(found, allowed=f"at least {bound:g}", holds=asked >= bound)
 
 
 def _amend(key: str) -> str:
