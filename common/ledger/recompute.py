@@ -4,7 +4,7 @@ For each reservation: its Rényi cost by this package's own accountant and by `d
 compared with the charge in the ledger; and its ε as one run by privacy loss distributions (PLD),
 compared with what the contract stated, beside the ε that the Rényi filter's order would give it.
 
-`dp_accounting` needs 0.3 s for a PLD, `presspool.common.accounting.pld` a tenth of it and is within
+`dp_accounting` needs 0.2 s for a PLD, `presspool.common.accounting.pld` a tenth of it and is within
 `pld.CLOSE` of it. A run passes by the quick one where that cannot matter. No run fails by it: the
 library itself has the last word.
 
