@@ -27,14 +27,8 @@ from presspool.common.pki.certificates import (
 from presspool.common.pki.tls import Caller
 from presspool.common.wire import enrolment
 from presspool.common.wire.enrolment import PublicKeys
-from presspool.server.membership.member_schema import (
-    CertificateRow,
-    Invitation,
-    Outlet,
-    keys_of,
-    membership,
-    newest,
-)
+from presspool.server.membership import member_schema
+from presspool.server.membership.member_schema import CertificateRow, Invitation, Outlet
 
 ANSWER_SECONDS: Final = 7 * DAY  # how long after a token's end its operator may still admit
 
@@ -74,13 +68,13 @@ def waiting(session: Session, name: str, now: int) -> tuple[Invitation, PublicKe
             expected="one that has run `presspool outlet join`",
             advice="presspool coordinator members lists who waits",
         )
-    return found, keys_of(found)
+    return found, member_schema.keys_of(found)
 
 
 def require_free(session: Session, name: str, now: int) -> Outlet | None:
     """The membership of this name that has lapsed, or None; raises `InputError` if it has not."""
-    outlet = membership(session, name)
-    if outlet is not None and newest(session, outlet).ends > now:
+    outlet = member_schema.membership(session, name)
+    if outlet is not None and member_schema.newest(session, outlet).ends > now:
         raise InputError(
             "already a member",
             where=name,
