@@ -32,7 +32,7 @@ from presspool.common.wire.flower import become_server, node_of, to_bytes
 from presspool.common.wire.update import RecordState, TrainTask, array_record, pack_task
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
-from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.rounds.strategy import AdapterStrategy
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
@@ -125,7 +125,7 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
 def one_round(grid: GrpcGrid, contract: Contract, point: RoundCheckpoint) -> RoundCheckpoint:
     """As `presspool.server.rounds.rounds` does it, without evaluation."""
     number = len(point.rounds)
-    strategy = AdapterAveraging(contract, point.moments)
+    strategy = AdapterStrategy(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     admitted = strategy.traffic.admitted

@@ -50,9 +50,9 @@ from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, open
 from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import AdapterUpdate, unpack_update
 from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.aggregators.aggregator import WeightedMean
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.rounds import run
-from presspool.server.rounds.strategy import Average
 from presspool.simulations.grids.local_grid import LocalGrid
 
 OUTLETS = ["east-sun", "north-post", "south-echo", "west-wind"]
@@ -145,7 +145,7 @@ def expected_state(rounds: int, outlets: Sequence[str] = OUTLETS) -> Arrays:
             )
             for name in outlets
         }
-        mean = Average(updates, contract.weights())
+        mean = WeightedMean(updates, contract.weights())
         state = {name: (a + mean[name]).astype(np.float32) for name, a in state.items()}
     return state
 
