@@ -21,9 +21,10 @@ from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
 from tests.fakes.made_runs import CONTRACT, STATE
 
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.round import Round
 from presspool.common.base.errors import QuorumError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.runs.results import RoundResult
@@ -151,14 +152,14 @@ def outlet(folder: Path, name: str, address: str) -> None:
         ).run()
 
 
-def _written_down(file: Path, train: Callable[[Message], Message]) -> Callable[[Message], Message]:
-    def trainer(message: Message) -> Message:
-        task = message.metadata.message_id
+def _written_down(file: Path, train: Trainer) -> Trainer:
+    def trainer(asked: Round, kept: Path) -> bytes:
+        task = kept.stem
         _append(file, f"begin {task}")
         time.sleep(PAUSE)
-        reply = train(message)
+        answer = train(asked, kept)
         _append(file, f"end {task}")
-        return reply
+        return answer
 
     return trainer
 
