@@ -57,5 +57,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev,pdf,postgres,ray,serve]'
+	$(PIP) --editable '.[dev,pdf,plots,postgres,serve,tensorboard]'
 	touch $@
