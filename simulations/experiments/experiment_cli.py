@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from presspool.simulations.experiments.experiment import Experiment
     from presspool.simulations.experiments.tidy import Judged
 
-app = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
+app = typer.Typer(
+    help="Declared experiments on real data; plots need the extra `plots`.", no_args_is_help=True
+)
 
 Data = Annotated[Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")]
 Out = Annotated[
