@@ -43,10 +43,10 @@ coverage: $(VENV)/installed-dev    ## every branch of ledger, logs, accounting, 
 		tests/unit/client/cli/test_budget_cli.py
 	$(BIN)/coverage report
 
-# constraints.txt pins the newest; the oldest asks for other uv and certifi.
+# constraints.txt pins the newest; the oldest asks for another uv.
 flower-oldest:                     ## what touches Flower, on the oldest flwr that pyproject.toml allows
 	mkdir -p $(OLDEST)
-	sed -E 's/^flwr==.*/flwr==1.41.0/; /^(certifi|uv)==/d' constraints.txt > $(OLDEST)/pins.txt
+	sed -E 's/^flwr==.*/flwr==1.41.0/; /^uv==/d' constraints.txt > $(OLDEST)/pins.txt
 	$(MAKE) VENV=$(OLDEST) PINS=$(OLDEST)/pins.txt $(OLDEST)/installed-dev
 	$(QUIET) $(OLDEST)/bin/pytest -n auto -m "not soak and not fuzz" tests/unit/common/wire \
 		tests/unit/server tests/unit/client/test_client_app.py tests/unit/simulations/grids \
