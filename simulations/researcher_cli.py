@@ -173,6 +173,8 @@ def bench_engine(
 ) -> None:
     """Compare the private training step with Opacus and with non-private PEFT, interleaved.
 
+    Its plot needs the extra `plots`.
+
     Example: presspool bench engine --repeats 20 --page docs/performance.md
     """
     from presspool.simulations.bench import engine_bench, engine_report

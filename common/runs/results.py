@@ -46,7 +46,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
 
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
@@ -315,7 +314,7 @@ class RunResult:
         try:
             return _RUN.validate_json(text)
         except ValidationError as error:
-            raise _told(error.errors(include_url=False)[0]) from None
+            raise _told(error) from None
 
 
 _RUN = TypeAdapter(RunResult)
@@ -336,7 +335,8 @@ def _step(part: int | str) -> str:
     return f".{part}" if str(part).isidentifier() else f"[{_short(part)}]"  # a key may be foreign
 
 
-def _told(fault: ErrorDetails) -> InputError:
+def _told(error: ValidationError) -> InputError:
+    fault = error.errors(include_url=False)[0]
     where = "".join(map(_step, fault["loc"])).lstrip(".")
     said = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     expected = _PLAINER.get(fault["type"], said)

@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 
 from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.errors import StorageError
+from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.statement import accountant, statement
 from presspool.common.models import adapters
@@ -248,7 +249,12 @@ def _versions() -> dict[str, str]:
 
 def _write_events(folder: Path, result: RunResult) -> None:
     """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        import tensorboard  # noqa: F401
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard here, so no %s/: %s", folder.name, install("tensorboard"))
+        return
 
     shutil.rmtree(folder, ignore_errors=True)
     with _storage(folder), SummaryWriter(str(folder)) as writer:

@@ -22,7 +22,7 @@ ENGINE = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=1"
 
 @pytest.fixture
 def superlink(tmp_path: Path) -> Iterator[SuperLink]:
-    pytest.importorskip("ray", reason="Flower's engine needs Ray: pip install 'presspool[ray]'")
+    pytest.importorskip("ray", reason="Flower's engine needs Ray: pip install 'flwr[simulation]'")
     link = SuperLink(tmp_path / "flower", SIMULATION)
     try:
         yield link

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,9 +21,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.numpy import load_file
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import made_rows
 from tests.fakes.instruments.full_disk import full_disk
 
@@ -197,6 +197,24 @@ def test_tensorboard_reads_every_rounds_events(
     assert [event.step for event in accuracies] == [0, 1, 2]
     for event, done in zip(accuracies, result.rounds, strict=True):
         assert event.value == pytest.approx(done.accuracy)
+
+
+def test_without_tensorboard_a_run_completes_and_one_line_says_what_is_not_there(
+    tmp_path: Path,
+    contract: Contract,
+    outlets: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as Python says "not installed"
+    monkeypatch.setattr(logging.getLogger("presspool"), "propagate", True)  # a command ends it
+    folder = new_folder(tmp_path / "run", contract)
+    with caplog.at_level(logging.INFO, logger="presspool"):
+        assert serve(folder, outlets).status == "complete"
+    said = [line for line in caplog.messages if "TensorBoard" in line]
+    assert said == ["no TensorBoard here, so no events/: pip install 'presspool[tensorboard]'"]
+    assert not folder.events.exists()
+    assert folder.adapter.exists()
 
 
 # --- Stopping and going on ----------------------------------------------------------------------
