@@ -12,11 +12,13 @@ Invariants:
 
 Example:
     >>> from presspool.common.runs.results import OutletResult, RunResult
+    >>> from presspool.common.tasks.metric import Metric
     >>> north = OutletResult(name="north", population=9, weight=1.0, epsilon=None, delta=None,
     ...                      unit="reader", steps=0)
+    >>> hits = Metric(name="hits", title="Hits", higher_is_better=True, primary=True)
     >>> page = render_report(RunResult(
     ...     name="<em>", contract_digest="sha256:" + "0" * 64, status="running",
-    ...     deterministic=False, rounds=(), outlets=(north,), adapter_sha256=None,
+    ...     deterministic=False, measures=(hits,), rounds=(), outlets=(north,), adapter_sha256=None,
     ...     statement="No noise was added.", trust="local", accountant="none", seconds=0.0,
     ...     versions={}, contract={}))
     >>> "&lt;em&gt;" in page, "<em>" in page, "unprotected" in page
@@ -40,13 +42,12 @@ from presspool.common.base.numbers import (
     bound,
     byte_text,
     byte_unit,
-    decimal_text,
     duration,
     percent,
-    percent_tick,
     plain,
 )
 from presspool.common.runs.results import Caution, RoundResult, RunResult
+from presspool.common.runs.shown_metrics import ShownMetric, listed, shown_of
 
 REPORT_FILE = "report.html"
 _TRUST = {
@@ -81,10 +82,13 @@ class Panel:
 
 def render_report(result: RunResult) -> str:
     """The whole HTML page of a run."""
+    metrics = shown_of(result)
     return _PAGE.render(
         result=result,
         Caution=Caution,
-        accuracy=accuracy_panel(result),
+        metrics=metrics,
+        listed=listed(metrics),
+        measured=measured_panel(result),
         tradeoff=_tradeoff(result),
         traffic=traffic_panel(result),
         budget=_budget_sentences(result),
@@ -104,64 +108,75 @@ def write_report(folder: Path, result: RunResult) -> Path:
     return replace_file(folder / REPORT_FILE, render_report(result).encode())
 
 
-def accuracy_panel(result: RunResult) -> Panel:
-    """Accuracy and macro-F1 over the rounds."""
-    measured = [entry for entry in result.rounds if entry.accuracy is not None]
+def measured_panel(result: RunResult) -> Panel:
+    """The primary metric over the rounds, and what can be drawn on its scale."""
+    metrics = shown_of(result)
+    primary = metrics[0]
+    measured = [entry for entry in result.rounds if entry.metrics[primary.name] is not None]
     if not result.rounds:
         return Panel(sentence="No round has finished yet, so there is nothing to show.")
     if not measured:
         return Panel(
-            sentence="This run had no public held-out set, so accuracy was not measured. An "
+            sentence=f"This run had no public held-out set, so {primary.word} was not measured. An "
             "[evaluation] table in run.toml names one."
         )
-    lines = _line("main", "accuracy", measured, _round, _share_of("accuracy"))
-    lines += _line("second", "macro-F1", measured, _round, _share_of("macro_f1"))
-    start = measured[0].accuracy if measured[0].round == 0 else None
-    last, sentence = result.final.round, _accuracy_sentence(measured)
+    lines = _line("main", primary, measured, _round)
+    for other in metrics[1:]:
+        lines += _line("second", other, measured, _round) if other.same_scale(primary) else []
+    start = measured[0].metrics[primary.name] if measured[0].round == 0 else None
+    last, sentence = result.final.round, _measured_sentence(primary, measured)
 
     def draw(width: int) -> Drawing:
-        x = charts.round_axis(0, last, count=_steps(width))
-        return charts.line_chart(lines, x=x, y=_share_axis(result, lines), width=width, level=start)
+        x, y = charts.round_axis(0, last, count=_steps(width)), _value_axis(result, lines)
+        return charts.line_chart(lines, x=x, y=y, width=width, level=start)
 
     legend = [(line.style, line.name) for line in lines]
     if start is not None:
-        legend.append(("level", "accuracy before training"))
-    return _panel("Line chart of accuracy per round.", sentence, draw, legend)
+        legend.append(("level", f"{primary.word} before training"))
+    return _panel(f"Line chart of {primary.word} per round.", sentence, draw, legend)
 
 
-def _accuracy_sentence(measured: Sequence[RoundResult]) -> str:
+def _measured_sentence(primary: ShownMetric, measured: Sequence[RoundResult]) -> str:
     first, last = measured[0], measured[-1]
-    now, where = percent(last.accuracy), "of the public held-out records"
+    was, now = first.metrics[primary.name] or 0.0, last.metrics[primary.name] or 0.0
+    # An accuracy is a share of the records; of other metrics they are only where it was measured.
+    accuracy = primary.name == "accuracy"
+    where = f"{'of' if accuracy else 'on'} the public held-out records"
     if first is last:
-        return f"After round {last.round} the model is right on {now} {where}."
+        said = "the model is right on" if accuracy else f"{primary.word} is"
+        return f"After round {last.round} {said} {primary.figure(now)} {where}."
     before = "before training" if first.round == 0 else f"after round {first.round}"
-    change = (last.accuracy or 0.0) - (first.accuracy or 0.0)
-    verb = "rose" if change > 0 else "fell" if change < 0 else "stayed"
+    verb = "rose" if now > was else "fell" if now < was else "stayed"
     return (
-        f"Accuracy {verb} from {percent(first.accuracy)} {before} to {now} {where} "
-        f"after round {last.round}."
+        f"{primary.title} {verb} from {primary.figure(was)} {before} to {primary.figure(now)} "
+        f"{where} after round {last.round}"
+        + ("." if primary.metric.higher_is_better else "; lower is better.")
     )
 
 
 def _tradeoff(result: RunResult) -> Panel:
+    primary = shown_of(result)[0]
     if result.epsilon is None:
         return Panel(
-            sentence="This run is unprotected: ε is infinite, so there is no accuracy to set "
-            "against a budget."
+            sentence=f"This run is unprotected: ε is infinite, so there is no {primary.word} to "
+            "set against a budget."
         )
-    priced = [e for e in result.rounds if e.accuracy is not None and e.epsilon is not None]
+    measured = [e for e in result.rounds if e.metrics[primary.name] is not None]
+    priced = [e for e in measured if e.epsilon is not None]
     if len(priced) < 2:
-        return Panel(sentence="Accuracy was measured fewer than two times: there is no curve.")
-    lines = _line("main", "accuracy", priced, _epsilon, _share_of("accuracy"))
+        return Panel(
+            sentence=f"{primary.title} was measured fewer than two times: there is no curve."
+        )
+    lines = _line("main", primary, priced, _epsilon)
     label = "ε spent at one outlet" + (" (record level: weaker)" if result.unit == "record" else "")
 
     def draw(width: int) -> Drawing:
         top, steps = result.epsilon or 1.0, min(_steps(width), 6)
         x = charts.nice_axis(0, top, count=steps, label=lambda v: f"{v:g}", title=label)
-        return charts.line_chart(lines, x=x, y=_share_axis(result, lines), width=width)
+        return charts.line_chart(lines, x=x, y=_value_axis(result, lines), width=width)
 
-    sentence = _tradeoff_sentence(result, priced[-1])
-    return _panel("Line chart of accuracy against ε.", sentence, draw, [])
+    sentence = _tradeoff_sentence(result, primary, priced[-1])
+    return _panel(f"Line chart of {primary.word} against ε.", sentence, draw, [])
 
 
 def _claim(epsilon: float | Decimal, delta: float | Decimal) -> str:
@@ -170,10 +185,12 @@ def _claim(epsilon: float | Decimal, delta: float | Decimal) -> str:
     return f"ε{equals}{bound(epsilon)}, δ{equals}{bound(delta)}"
 
 
-def _tradeoff_sentence(result: RunResult, last: RoundResult) -> str:
+def _tradeoff_sentence(result: RunResult, primary: ShownMetric, last: RoundResult) -> str:
     claim = _claim(last.epsilon or 0, result.delta or 0)
+    figure = primary.figure(last.metrics[primary.name])
+    reached = figure if primary.share else f"{primary.word} {figure}"
     text = (
-        f"The run reached {percent(last.accuracy)} for {claim} per {result.unit} and outlet; "
+        f"The run reached {reached} for {claim} per {result.unit} and outlet; "
         "along the line, each round adds to what was spent before."
     )
     if result.unit == "record":
@@ -232,27 +249,22 @@ def _epsilon(entry: RoundResult) -> float:
     return entry.epsilon or 0.0
 
 
-def _share_of(key: str) -> Callable[[RoundResult], float | None]:
-    return lambda entry: getattr(entry, key)
-
-
 def _line(
     style: str,
-    name: str,
+    metric: ShownMetric,
     rounds: Sequence[RoundResult],
     x: Callable[[RoundResult], float],
-    y: Callable[[RoundResult], float | None],
 ) -> list[Series]:
-    points = [(entry, share) for entry in rounds if (share := y(entry)) is not None]
+    points = [(e, value) for e in rounds if (value := e.metrics[metric.name]) is not None]
     if not points:
         return []
     return [
         Series(
             style=style,
-            name=name,
-            points=tuple((x(entry), share) for entry, share in points),
-            texts=tuple(f"round {e.round}: {name} {percent(share)}" for e, share in points),
-            end=percent(points[-1][1]),
+            name=metric.word,
+            points=tuple((x(entry), value) for entry, value in points),
+            texts=tuple(f"round {e.round}: {metric.word} {metric.figure(v)}" for e, v in points),
+            end=metric.cell(points[-1][1]),
         )
     ]
 
@@ -261,14 +273,21 @@ def _steps(width: int) -> int:
     return 10 if width > charts.NARROW else 5
 
 
-def _share_axis(result: RunResult, lines: Sequence[Series]) -> Axis:
+def _value_axis(result: RunResult, lines: Sequence[Series]) -> Axis:
     """One scale for all charts of a run, and never so narrow that noise looks like progress."""
-    measured = [share for e in result.rounds for share in (e.accuracy, e.macro_f1)]
-    shares = [share for share in measured if share is not None]
-    middle, half = (min(shares) + max(shares)) / 2, (max(shares) - min(shares)) / 2
-    low, high = max(0.0, middle - max(0.1, half)), min(1.0, middle + max(0.1, half))
-    title = " and ".join(line.name for line in lines)
-    return charts.nice_axis(low, high, count=4, label=percent_tick, title=title)
+    primary, *others = shown_of(result)
+    drawn = [primary, *(other for other in others if other.same_scale(primary))]
+    found = [entry.metrics[metric.name] for entry in result.rounds for metric in drawn]
+    values = [value for value in found if value is not None]
+    middle, half = (min(values) + max(values)) / 2, (max(values) - min(values)) / 2
+    half = max(half, 0.1 if primary.share else 0.1 * abs(middle))
+    low, high = middle - half, middle + half
+    if primary.share:
+        low, high = max(0.0, low), min(1.0, high)
+    words = " and ".join(line.name for line in lines)
+    unit = primary.metric.unit
+    title = f"{words}, {unit}" if unit else words
+    return charts.nice_axis(low, high, count=4, label=primary.tick, title=title)
 
 
 def _panel(
@@ -331,7 +350,7 @@ def environment(*packages: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for said in (percent, bound, plain, byte_text, decimal_text, duration):
+    for said in (percent, bound, plain, byte_text, duration):
         made.filters[said.__name__] = said
     return made
 
