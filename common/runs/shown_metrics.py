@@ -66,6 +66,10 @@ class ShownMetric:
         unit = "" if value is None or not self.metric.unit else f" {self.metric.unit}"
         return self.cell(value) + unit
 
+    def short(self, value: float) -> str:
+        """A value at the end of a line, where there is room for about six characters."""
+        return percent(value) if self.share else f"{value:.3g}"
+
     def said(self, value: float | None) -> str:
         """Word and value on a line of a terminal or a log."""
         if value is None:

@@ -28,8 +28,8 @@ from presspool.common.audit.dashboard.followed_ledgers import Proven
 from presspool.common.audit.dashboard.snapshot import PoolRun, Snapshot
 from presspool.common.audit.evidence.evidence import RunReading, WorstCaseSum
 from presspool.common.audit.evidence.ledger_view import OutletReading
+from presspool.common.audit.pages import panels
 from presspool.common.audit.pages import report_page as audit_page
-from presspool.common.audit.pages import run_report
 from presspool.common.audit.pages.report_json import Document, outlet_document, sentence
 from presspool.common.base.errors import CardError, EvidenceError, PressPoolError
 from presspool.common.base.numbers import bound
@@ -202,8 +202,8 @@ def run(look: Snapshot, digest: str) -> dict[str, Any]:
         "contract": line.folder.contract if line and line.folder else None,
         "metrics": metrics,
         "columns": [f"#{metric.title}" for metric in metrics],
-        "measured": run_report.measured_panel(result) if result else None,
-        "traffic": run_report.traffic_panel(result) if result else None,
+        "measured": panels.measured_panel(result) if result else None,
+        "traffic": panels.traffic_panel(result) if result else None,
         "kept": kept,
         "worst": _worst(case),
         "adapter": line.folder.adapter if line and line.folder else None,
