@@ -82,9 +82,9 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        rounds = _rounds(metadata["rounds"])
         if metadata["checksum"] != _checksum(metadata, tensors):
             raise ValueError("not what was saved")
+        rounds = _rounds(metadata["rounds"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
             "damaged checkpoint",

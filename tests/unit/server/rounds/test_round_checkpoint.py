@@ -137,6 +137,7 @@ def rewrite(path: Path, **changes: str | None) -> None:
         {"rounds": None},
         {"rounds": "[]x"},
         {"rounds": "{}"},
+        {"rounds": "5"},
         {"rounds": json.dumps([{"round": 0}])},
         {"contract": None},
         {"contract": "sha256:" + "0" * 64},
