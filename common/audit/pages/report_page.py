@@ -31,8 +31,8 @@ from markupsafe import Markup
 
 from presspool.common.audit.pages import charts, phrases, run_report
 from presspool.common.audit.pages.charts import Drawing, Series
+from presspool.common.audit.pages.panels import Chart, Panel
 from presspool.common.audit.pages.report_json import Document
-from presspool.common.audit.pages.run_report import Chart, Panel
 from presspool.common.base.errors import InputError
 from presspool.common.base.extras import not_here
 from presspool.common.base.numbers import bound, percent, percent_tick
