@@ -39,6 +39,7 @@ HELP = "Media outlets fine-tune one language model together; readers' data never
 OUTLET: Commands = {
     "approve": policy_cli.approve,
     "runs": budget_cli.runs,
+    "end": budget_cli.end,
     "erase": erase_cli.erase,
     "check-data": check_data_cli.check_data,
     "join": join_cli.join,
