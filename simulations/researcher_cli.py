@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from presspool.common.runs.run_file import RunFile
     from presspool.simulations.simulate import SimulateOptions
 
-bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
 Deterministic = Annotated[
@@ -158,12 +156,6 @@ def tune(
         out.print(proposal(contract, trials, used.data, len(rows.labels)), markup=False)
 
 
-@bench.callback()
-def _bench() -> None:
-    """Measure this machine."""
-
-
-@bench.command(name="engine")
 def bench_engine(
     rows: Annotated[
         list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")
@@ -180,6 +172,8 @@ def bench_engine(
     as_json: Json = False,
 ) -> None:
     """Compare the private training step with Opacus and with non-private PEFT, interleaved.
+
+    Its plot needs the extra `plots`.
 
     Example: presspool bench engine --repeats 20 --page docs/performance.md
     """
@@ -202,7 +196,6 @@ def bench_engine(
     )
 
 
-@bench.command(name="transport")
 def bench_transport(
     outlets: Annotated[int, typer.Option(min=1, help="Outlets of the small rounds.")] = 8,
     megabytes: Annotated[
@@ -230,7 +223,6 @@ def bench_transport(
     )
 
 
-@bench.command(name="ledger")
 def bench_ledger(
     entries: Annotated[
         int, typer.Option(min=2, help="Entries of the ledger that runs are reserved in.")
@@ -276,9 +268,12 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
 
 
 def _show(result: RunResult, folder: Path) -> None:
-    final = result.rounds[-1]
-    if final.accuracy is not None:
-        out.print(f"accuracy {final.accuracy:.3f}, macro-F1 {final.macro_f1:.3f} on held-out data")
+    from presspool.common.runs.shown_metrics import shown_of
+
+    metrics, found = shown_of(result), result.final.metrics
+    if found[metrics[0].name] is not None:
+        said = ", ".join(metric.said(found[metric.name]) for metric in metrics)
+        out.print(f"{said} on held-out data", markup=False)
     out.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
     style = "" if result.private else "bold red"
     out.print(result.statement, style=style, markup=False, soft_wrap=True)

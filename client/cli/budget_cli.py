@@ -13,15 +13,12 @@ import typer
 from presspool.common.base.console import out, print_json
 from presspool.common.base.numbers import bound
 
-budget = typer.Typer(invoke_without_command=True)
-
 Home = Annotated[Path, typer.Option(help="The outlet's folder, with outlet.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Delta = Annotated[float, typer.Option(help="δ of the ledger, for its lifetime.")]
 HERE = Path()
 
 
-@budget.callback()
 def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
     """Show how much of the outlet's lifetime budget is used, and what still fits.
 
@@ -55,7 +52,6 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         out.print(f"{found['more_like_the_last']} more runs like the last one fit")
 
 
-@budget.command(name="init")
 def init(
     home: Home = HERE,
     epsilon_max: Annotated[float, typer.Option(help="ε of everything the outlet ever does.")] = 8.0,
@@ -110,7 +106,6 @@ def init(
         out.print(f"add to outlet.toml, above any table: {line}", markup=False)
 
 
-@budget.command(name="plan")
 def plan(
     runs: Annotated[list[Path], typer.Argument(help="run.toml files that you expect.")],
     times: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 1,
@@ -152,6 +147,35 @@ def plan(
         out.print(
             f"your ledger (ε = {kept['epsilon_max']:g}, order {kept['order']}) holds "
             f"{sum(kept['fits'])} of them; {kept['share_after']:.1%} is used then"
+        )
+
+
+def end(
+    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Say that a run is over here, and take back the budget of rounds that were never begun.
+
+    No round of it is trained afterwards. Decide by what everybody may know, such as a run that its
+    coordinator stopped; never by what it did on your own readers' data.
+
+    Example: presspool outlet end sha256:924e02db...
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.consent.budget import Budget
+    from presspool.common.accounting.events import UNIT
+
+    contract = homes.contract_of(home, run)
+    with Budget.open(homes.ledger_path(home), policy=homes.policy_in(home)) as budget:
+        freed = budget.end(contract)
+        share = freed / budget.book.room(budget.book.caps.epsilon_max)
+    if as_json:
+        print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
+    else:
+        out.print(
+            f"ended {contract.digest}; {share:.1%} of the lifetime budget is free again",
+            soft_wrap=True,
         )
 
 

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from presspool.common.base.errors import ContractError
+from presspool.common.base.registry import Registry
+from presspool.common.contract.doors import AGGREGATORS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -62,6 +65,19 @@ Epsilon = Annotated[
     BeforeValidator(_epsilon_in),
     PlainSerializer(_epsilon_out, when_used="json"),
 ]
+
+
+def one_of(doors: Registry[Any]) -> AfterValidator:
+    """A name that a closed registry must know."""
+
+    def known(name: str) -> str:
+        try:
+            return doors.check(name)
+        except ContractError as error:
+            hint = f" ({error.advice})" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
+
+    return AfterValidator(known)
 
 
 class Table(BaseModel):
@@ -206,7 +222,7 @@ class Server(Table):
         schedule: "constant" or "cosine" (to zero) over the rounds.
     """
 
-    name: Literal["average", "adam"] = "average"
+    name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,

@@ -42,12 +42,12 @@ def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> 
         place, name = _PLACES[step]
         setattr(place, name, _dying_after(getattr(place, name), occurrence))
     made, settings = Certificates.read(folder), read_settings(home / homes.SETTINGS)
-    with Spool.open(home / assembly.WORK) as spool:
+    with Spool.open(home / homes.WORK) as spool:
         Agent(
             identity=made_outlet(settings.name),
             spool=spool,
             link=CoordinatorClient(address, lambda: made.dial(address, settings.name)),
-            trainer=assembly._trainer(home, spool),
+            trainer=assembly._trainer(home),
             position=assembly._position(home),
             backoff=Backoff(first=0.05, most=0.5),
         ).run()
