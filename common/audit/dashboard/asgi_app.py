@@ -27,10 +27,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from presspool.common.audit.dashboard import metrics
+from presspool.common.audit.dashboard.ledger_views import prove
 from presspool.common.audit.dashboard.pages import Pages, asset
 from presspool.common.audit.dashboard.snapshot import Snapshot
 from presspool.common.audit.dashboard.source_watch import SourceWatch
-from presspool.common.audit.dashboard.views import NotThereError, prove
+from presspool.common.audit.dashboard.views import NotThereError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

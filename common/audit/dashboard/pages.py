@@ -22,7 +22,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from presspool import __version__
-from presspool.common.audit.dashboard import views
+from presspool.common.audit.dashboard import ledger_views, views
 from presspool.common.audit.dashboard.alerts import alerts
 from presspool.common.audit.dashboard.snapshot import Snapshot
 from presspool.common.audit.pages import phrases
@@ -81,11 +81,11 @@ class Pages:
 
     def ledger(self, look: Snapshot, part: str, page: int) -> str:
         """A page of a ledger."""
-        return self._page("ledger", look, views.ledger(look, part, page))
+        return self._page("ledger", look, ledger_views.ledger(look, part, page))
 
     def entry(self, look: Snapshot, part: str, index: int) -> str:
         """One entry with its proof."""
-        return self._page("entry", look, views.entry(look, part, index))
+        return self._page("entry", look, ledger_views.entry(look, part, index))
 
     def run(self, look: Snapshot, digest: str) -> str:
         """One run."""

@@ -17,27 +17,21 @@ Example:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from presspool.common.accounting import events
 from presspool.common.audit.cards import card as cards
 from presspool.common.audit.dashboard.alerts import alerts
-from presspool.common.audit.dashboard.followed_ledgers import Proven
 from presspool.common.audit.dashboard.snapshot import PoolRun, Snapshot
 from presspool.common.audit.evidence.evidence import RunReading, WorstCaseSum
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.audit.pages import panels
 from presspool.common.audit.pages import report_page as audit_page
 from presspool.common.audit.pages.report_json import Document, outlet_document, sentence
-from presspool.common.base.errors import CardError, EvidenceError, PressPoolError
-from presspool.common.base.numbers import bound
+from presspool.common.base.errors import CardError, PressPoolError
 from presspool.common.runs.shown_metrics import ShownMetric, shown_of
-from presspool.common.transparency import merkle
 
 NEWEST = 20  # runs and refusals of a list that is cut
-ENTRIES = 50  # a page
 
 
 class NotThereError(PressPoolError):
@@ -113,7 +107,7 @@ def overview(look: Snapshot) -> dict[str, Any]:
 
 def outlet(look: Snapshot, part: str) -> dict[str, Any]:
     """One outlet: its budget over time, its runs and refusals."""
-    at, reading = _reading(look, part)
+    at, reading = reading_of(look, part)
     body = outlet_document(reading, newest=NEWEST)
     return {
         "at": f"outlets.{at}.",
@@ -128,58 +122,6 @@ def outlet(look: Snapshot, part: str) -> dict[str, Any]:
         "live": False,
         "names": {r.contract.digest: r.contract.name for r in look.evidence.runs},
     }
-
-
-def ledger(look: Snapshot, part: str, page: int) -> dict[str, Any]:
-    """A page of a ledger's entries, the newest first.
-
-    Args:
-        look: the snapshot.
-        part: the origin as part of a path.
-        page: 1 for the newest.
-    """
-    _, reading = _reading(look, part)
-    pages = max(1, -(-reading.entries // ENTRIES))
-    if page > pages:
-        raise NotThereError("no such page", expected=f"1 to {pages}", got=page)
-    stop = reading.entries - (page - 1) * ENTRIES
-    start = max(0, stop - ENTRIES)
-    bodies = look.ledgers[reading.origin].bodies(start, stop)
-    runs = {found.reservation: found.run for found in reading.runs}
-    rows = [_row(index, body, runs) for index, body in enumerate(bodies, start)]
-    return {"outlet": reading, "rows": rows[::-1], "page": page, "pages": pages, "live": False}
-
-
-def entry(look: Snapshot, part: str, index: int) -> dict[str, Any]:
-    """One entry with its proof."""
-    _, reading = _reading(look, part)
-    proven = prove(look, part, index)
-    body = json.loads(proven.body)
-    return {
-        "outlet": reading,
-        "proven": proven,
-        "kind": body["kind"],
-        "fields": [
-            (name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
-            for name, value in body.items()
-        ],
-        "words": _words(body),
-        "steps": _steps(proven),
-        "run": body.get("run") if any(r.run == body.get("run") for r in reading.runs) else None,
-        "last": reading.entries - 1,
-        "live": False,
-    }
-
-
-def prove(look: Snapshot, part: str, index: int) -> Proven:
-    """An entry with its proof."""
-    _, reading = _reading(look, part)
-    try:
-        return look.ledgers[reading.origin].prove(index)
-    except EvidenceError as error:
-        if 0 <= index < reading.entries:
-            raise
-        raise NotThereError("no such entry", expected=error.expected, got=index) from None
 
 
 def run(look: Snapshot, digest: str) -> dict[str, Any]:
@@ -241,7 +183,8 @@ def adapters(look: Snapshot) -> list[RunReading]:
     return [run for run in look.evidence.runs if run.adapter is not None]
 
 
-def _reading(look: Snapshot, part: str) -> tuple[int, OutletReading]:
+def reading_of(look: Snapshot, part: str) -> tuple[int, OutletReading]:
+    """Where a ledger stands in the evidence, and what it says."""
     name = origin(part)
     for at, found in enumerate(look.evidence.outlets):
         if found.origin == name:
@@ -252,68 +195,6 @@ def _reading(look: Snapshot, part: str) -> tuple[int, OutletReading]:
 
 def _short_outlet(reading: OutletReading) -> Document:
     return {**outlet_document(reading, newest=1), "all_runs": len(reading.runs)}
-
-
-def _row(index: int, body: bytes, runs: Mapping[str, str]) -> Document:
-    """An entry in a line; an entry about a reservation is about its run."""
-    said = json.loads(body)
-    run = said.get("run", runs.get(said.get("reservation", "")))
-    return {
-        "seq": index,
-        "day": said["day"],
-        "kind": said["kind"],
-        "run": run,
-        "words": _words(said),
-    }
-
-
-def _words(said: Mapping[str, Any]) -> str:
-    """What an entry says, in a few words; its numbers as they stand in it."""
-    nats = f"{said['charge'] * events.UNIT:.6f} nats" if "charge" in said else ""
-    match said["kind"]:
-        case "opened":
-            return (
-                f"{said['unit']} level, order {said['order']}, ε ≤ {said['epsilon_max']:g}, "
-                f"δ = {bound(said['delta'])}"
-            )
-        case "policy-changed":
-            return f"lifetime cap ε ≤ {said['epsilon_max']:g} from here on"
-        case "reserve":
-            return f"{nats} in {said['period']}"
-        case "release-intent":
-            return f"round {said['round']}, {said['steps']:,} steps so far"
-        case "settle":
-            return "the run is over; what it charged stays charged"
-        case "give-back":
-            return f"{said['kept']:,} steps stay charged, {nats}"
-        case "adapter-received":
-            return f"round {said['round']}"
-        case "refusal":
-            return str(said["reason"])
-        case "period-closed":
-            return f"{said['period']}, {nats}"
-    return ""
-
-
-def _steps(proven: Proven) -> list[Document]:
-    """The way from leaf to root: each sibling, its side, and what both make."""
-    value, steps = proven.leaf, []
-    for sibling, left in zip(proven.hashes, _left(proven.index, proven.size), strict=True):
-        value = merkle.node_hash(sibling, value) if left else merkle.node_hash(value, sibling)
-        steps.append(
-            {"sibling": sibling.hex(), "side": "left" if left else "right", "makes": value.hex()}
-        )
-    return steps
-
-
-def _left(index: int, size: int) -> list[bool]:
-    """Whether each sibling of a leaf's path stands to the left; the lowest first."""
-    sides, low, high = [], 0, size
-    while high - low > 1:
-        middle = low + (1 << ((high - low - 1).bit_length() - 1))
-        sides.append(index >= middle)
-        low, high = (middle, high) if index >= middle else (low, middle)
-    return sides[::-1]
 
 
 def _kept(at: int, outlet: OutletReading, index: int) -> Document:

@@ -12,7 +12,8 @@ from tests.fakes.made_ledgers import ORIGIN, RUN, SIGNER
 from tests.fakes.made_long_ledgers import make_long
 
 from presspool.common.audit.dashboard.asgi_app import FRESH_SECONDS
-from presspool.common.audit.dashboard.views import ENTRIES, NEWEST, key
+from presspool.common.audit.dashboard.ledger_views import ENTRIES
+from presspool.common.audit.dashboard.views import NEWEST, key
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import checkpoints, merkle

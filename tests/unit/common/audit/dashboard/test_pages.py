@@ -377,7 +377,7 @@ def numbers(at: At, path: str) -> dict[str, str]:
 
 
 def test_entries_of_every_kind_are_said_in_words() -> None:
-    from presspool.common.audit.dashboard.views import _words
+    from presspool.common.audit.dashboard.ledger_views import _words
 
     kinds = {
         kind.model_fields["kind"].default
