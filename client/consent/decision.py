@@ -317,7 +317,7 @@ def _base_model(contract: Contract, policy: Policy) -> Finding:
 def _targets(contract: Contract, policy: Policy) -> Finding:
     spec = contract.adapter
     # Where only the head trains, the branch stays zero and its targets do nothing.
-    strange = [] if spec.aggregation == "head" else sorted({*spec.targets} - {*policy.lora_targets})
+    strange = [] if spec.method == "head" else sorted({*spec.targets} - {*policy.lora_targets})
     return Finding(
         code="policy-targets",
         key="lora_targets",

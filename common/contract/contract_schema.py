@@ -116,7 +116,7 @@ class Adapter(Table):
         targets: names of the linear layers that get LoRA.
         layers: LoRA in the last so many layers only, whose frozen part below is then computed
             once a record; None for all layers.
-        aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
+        method: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
             ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
             and averages the head alone, the branch stays zero.
     """
@@ -125,7 +125,7 @@ class Adapter(Table):
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
     layers: Annotated[int, Field(ge=1)] | None = None
-    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
+    method: Literal["ffa", "fedit", "head"] = "ffa"
 
 
 class Federation(Table):

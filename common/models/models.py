@@ -126,9 +126,9 @@ def build(contract: Contract) -> PeftModel:
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
             parameter.data = public_factor(contract.seed, name, tuple(parameter.shape))
-            parameter.requires_grad_(spec.aggregation == "fedit")
+            parameter.requires_grad_(spec.method == "fedit")
         if "lora_B" in name:
-            parameter.requires_grad_(spec.aggregation != "head")
+            parameter.requires_grad_(spec.method != "head")
     return model
 
 

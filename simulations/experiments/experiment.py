@@ -89,7 +89,7 @@ def jobs_of(trials: Sequence[Trial]) -> list[Job]:
 
     def order(pair: tuple[int, Job]) -> tuple[int, bool, str]:
         adapter = pair[1].run.contract.adapter
-        return pair[0], adapter.aggregation != "head", str(adapter)
+        return pair[0], adapter.method != "head", str(adapter)
 
     return [job for _, job in sorted(jobs, key=order)]
 

@@ -140,18 +140,18 @@ def test_real_noise_is_never_the_same_twice_and_is_private(run_toml: Path) -> No
     assert "NOT private" not in results[0].statement
 
 
-@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
 def test_a_is_released_as_it_began_with_ffa_and_trained_with_fedit(
-    contract_body: Body, tmp_path: Path, aggregation: str
+    contract_body: Body, tmp_path: Path, method: str
 ) -> None:
-    body = contract_body | {"adapter": contract_body["adapter"] | {"aggregation": aggregation}}
+    body = contract_body | {"adapter": contract_body["adapter"] | {"method": method}}
     folder = in_this_process(write_run(tmp_path, body), "run")
     released = load_file(folder / "adapter" / "adapter_model.safetensors")
     began = dict(build(parse_contract(body)).named_parameters())
     for name, parameter in began.items():
         if "lora_A" in name:
             same = np.array_equal(released[name.replace(".default", "")], parameter.detach())
-            assert same == (aggregation == "ffa")
+            assert same == (method == "ffa")
 
 
 # --- Going on -----------------------------------------------------------------------------------

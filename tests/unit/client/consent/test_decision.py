@@ -108,7 +108,7 @@ def test_an_unprotected_run_is_never_taken() -> None:
 
 
 def test_targets_of_a_branch_that_stays_zero_do_not_matter() -> None:
-    head = offered(adapter={"aggregation": "head", "targets": ["anything"]})
+    head = offered(adapter={"method": "head", "targets": ["anything"]})
     assert code_of(head, allowing(lora_targets=[])) is None
 
 
@@ -251,7 +251,7 @@ def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: C
 
 
 def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) -> None:
-    fedit = contract.replace(adapter={"aggregation": "fedit"})
+    fedit = contract.replace(adapter={"method": "fedit"})
     model = build(fedit)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
