@@ -36,7 +36,7 @@ from presspool.common.models.adapters import digest, trainable
 from presspool.common.wire.update import TrainTask
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from torch import nn
 
 
 class Counted(Protocol):
@@ -65,7 +65,7 @@ class Gate(Protocol):
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
     def round(
-        self, task: TrainTask, contract: Contract, model: PeftModel
+        self, task: TrainTask, contract: Contract, model: nn.Module
     ) -> AbstractContextManager[Counted]:
         """Check the adapter, pay for the run, and count the round that follows."""
 
@@ -89,7 +89,7 @@ class Unmetered:
         return ""
 
     def round(
-        self, task: TrainTask, contract: Contract, model: PeftModel
+        self, task: TrainTask, contract: Contract, model: nn.Module
     ) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
         decision.check_adapter(task.state, shapes=_shapes(model))
@@ -145,7 +145,7 @@ class RealGate:
         return self.budget.bound(contract.digest, number=number)
 
     @contextmanager
-    def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:
+    def round(self, task: TrainTask, contract: Contract, model: nn.Module) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
         largest = self.policy.max_adapter_norm
         with self._recorded(contract):
@@ -189,7 +189,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         )
 
 
-def _shapes(model: PeftModel) -> decision.Shapes:
+def _shapes(model: nn.Module) -> decision.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
 
 

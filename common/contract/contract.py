@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,7 +40,11 @@ from presspool.common.contract.contract_schema import (
     Table,
     Task,
 )
+from presspool.common.contract.doors import METHODS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
+
+if TYPE_CHECKING:
+    from presspool.common.methods.method import Method
 
 
 class Contract(Table):
@@ -75,14 +79,14 @@ class Contract(Table):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
-        if self.adapter.method == "head":
+        if len(trained := self.method.groups) == 1:
             for key, grouped in (
                 ("privacy.clip", self.privacy.clip),
                 ("optimizer.learning_rate", self.optimizer.learning_rate),
                 ("server.learning_rate", self.server.learning_rate),
             ):
                 if set(grouped) != {"all"}:
-                    raise ValueError(f"{key}: where only the head trains, give one number")
+                    raise ValueError(f"{key}: where only the {trained[0]} trains, give one number")
         largest = max(self.outlets, key=self.outlets.__getitem__)
         if self.privacy.delta >= 1 / self.outlets[largest]:
             raise ValueError(
@@ -126,6 +130,11 @@ class Contract(Table):
             records_per_reader=p.records_per_reader,
             steps=self.steps,
         )
+
+    @property
+    def method(self) -> Method:
+        """How its model is trained."""
+        return METHODS[self.adapter.method]()
 
     def weights(self) -> dict[str, float]:
         """Aggregation weight of each outlet: its declared share of all readers."""

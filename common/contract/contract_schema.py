@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from presspool.common.base.errors import ContractError
+from presspool.common.base.registry import Registry
+from presspool.common.contract.doors import METHODS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -55,6 +58,20 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
+def _named_in(registry: Registry[Any]) -> AfterValidator:
+    """A name of a registry; the nearest one is suggested for another."""
+
+    def check(name: str) -> str:
+        try:
+            return registry.check(name)
+        except ContractError as error:
+            advice = f"; {error.advice}" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{advice}") from None
+
+    return AfterValidator(check)
+
+
+MethodName = Annotated[str, _named_in(METHODS)]
 Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
 Epsilon = Annotated[
     float | None,
@@ -108,7 +125,7 @@ class Task(Table):
 
 
 class Adapter(Table):
-    """The trainable part: LoRA factors (Hu et al. 2021) and a linear head.
+    """The trainable part: what the method adds to the base model, and a head.
 
     Attributes:
         rank: r.
@@ -116,16 +133,15 @@ class Adapter(Table):
         targets: names of the linear layers that get LoRA.
         layers: LoRA in the last so many layers only, whose frozen part below is then computed
             once a record; None for all layers.
-        method: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
-            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
-            and averages the head alone, the branch stays zero.
+        method: what trains, a name of `doors.METHODS` (`presspool.common.methods`). The other keys
+            are LoRA's, and mean nothing to a method that has no use for them.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
     layers: Annotated[int, Field(ge=1)] | None = None
-    method: Literal["ffa", "fedit", "head"] = "ffa"
+    method: MethodName = "ffa"
 
 
 class Federation(Table):

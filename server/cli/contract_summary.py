@@ -67,7 +67,7 @@ def _adapter_noise(contract: Contract) -> float | None:
     from presspool.common.models.adapters import group_of, trainable
     from presspool.common.models.models import build
 
-    if contract.adapter.method == "head":
+    if "adapter" not in contract.method.groups:
         return None
     sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
     return noise_share(contract.plan, contract.outlets, sum(sizes))

@@ -19,8 +19,9 @@ from presspool.common.base.errors import EvidenceError, GuardError, NotNowError,
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.ledger.entries import GUARD_REASONS, REASONS, Refusal, parse_entry
 from presspool.common.ledger.entries import build as build_entry
+from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import read, trainable
-from presspool.common.models.models import build, public_factor
+from presspool.common.models.models import build
 from presspool.common.wire.update import FAILURES
 
 PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
@@ -61,6 +62,7 @@ def code_of(contract: Contract, policy: Policy) -> str | None:
         ("policy-sampling-rate", "max_sampling_rate", 0.1, {}, {"privacy": {"sampling_rate": 0.2}}),
         ("policy-noise", "min_noise_multiplier", 2.0, {}, {"privacy": {"noise_multiplier": 1.999}}),
         ("policy-delta", "max_delta", 1e-5, {}, {"privacy": {"delta": 1.01e-5}}),
+        ("policy-targets", "methods", ["ffa"], {}, {"adapter": {"method": "fedit"}}),
         ("policy-targets", "lora_targets", ["query"], {}, {"adapter": {"targets": ["q_proj"]}}),
         ("policy-cohort", "min_outlets", 2, {}, {"outlets": {"north-post": 900}}),
     ],

@@ -14,8 +14,9 @@ from peft import PeftModel
 
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract
+from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import load, read
-from presspool.common.models.models import base, build, encode, public_factor, token_lengths
+from presspool.common.models.models import base, build, encode, token_lengths
 
 TEXTS = ["goal match", "treaty", "the minister says a vote of the summit", "unheard words"]
 
