@@ -26,7 +26,7 @@ from pydantic import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import METHODS
+from presspool.common.contract.doors import AGGREGATORS, METHODS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -58,20 +58,20 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
-def _named_in(registry: Registry[Any]) -> AfterValidator:
-    """A name of a registry; the nearest one is suggested for another."""
+def one_of(doors: Registry[Any]) -> AfterValidator:
+    """A name that a closed registry must know."""
 
-    def check(name: str) -> str:
+    def known(name: str) -> str:
         try:
-            return registry.check(name)
+            return doors.check(name)
         except ContractError as error:
-            advice = f"; {error.advice}" if error.advice else ""
-            raise ValueError(f"{error.what}: expected {error.expected}{advice}") from None
+            hint = f" ({error.advice})" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
 
-    return AfterValidator(check)
+    return AfterValidator(known)
 
 
-MethodName = Annotated[str, _named_in(METHODS)]
+MethodName = Annotated[str, one_of(METHODS)]
 Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
 Epsilon = Annotated[
     float | None,
@@ -222,7 +222,7 @@ class Server(Table):
         schedule: "constant" or "cosine" (to zero) over the rounds.
     """
 
-    name: Literal["average", "adam"] = "average"
+    name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
