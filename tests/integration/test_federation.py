@@ -22,6 +22,7 @@ from presspool.common.contract.contract import parse_contract
 from presspool.common.models.models import build
 from presspool.common.runs.results import RunResult, read_result
 from presspool.common.runs.run_file import read_run_file
+from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
@@ -78,6 +79,18 @@ def one_worker(run_toml: Path) -> Path:
 
 
 # --- The same bytes -----------------------------------------------------------------------------
+
+
+def test_a_contract_of_schema_1_trains_the_same_adapter(
+    contract_body: Body, tmp_path: Path, one_worker: Path
+) -> None:
+    old = in_this_process(write_run(tmp_path, contract_body | {"schema": 1}), "old")
+    assert adapter(old) == adapter(one_worker)
+    contracts = [RunFolder(run).read_contract() for run in (old, one_worker)]
+    assert [contract.schema_ for contract in contracts] == [1, 2]
+    assert [read_result(run).contract_digest for run in (old, one_worker)] == [
+        contract.digest for contract in contracts
+    ]
 
 
 def test_two_workers_make_the_same_bytes_as_one(run_toml: Path, one_worker: Path) -> None:

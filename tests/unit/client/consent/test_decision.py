@@ -109,6 +109,16 @@ def test_an_unprotected_run_is_never_taken() -> None:
     assert code_of(contract, policy) == "policy-noise"
 
 
+def test_a_policy_says_the_same_of_both_schemas() -> None:
+    for changes in ({}, {"adapter": {"method": "fedit", "targets": ["other"]}}):
+        new = offered(**changes)
+        old = new.replace(schema=1)
+        assert old.digest != new.digest
+        for policy in (allowing(), allowing(methods=["ffa"])):
+            found = list(decision.findings(old, policy))
+            assert found == list(decision.findings(new, policy))
+
+
 def test_targets_of_a_branch_that_stays_zero_do_not_matter() -> None:
     head = offered(adapter={"method": "head", "targets": ["anything"]})
     assert code_of(head, allowing(lora_targets=[])) is None
