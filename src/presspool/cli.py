@@ -145,7 +145,10 @@ app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name=
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
 app.add_typer(group(BENCH, "Measure this machine."), name="bench")
-app.add_typer(group(EXPERIMENT, "Declared experiments on real data."), name="experiment")
+app.add_typer(
+    group(EXPERIMENT, "Declared experiments on real data; plots need the extra `plots`."),
+    name="experiment",
+)
 
 
 def main() -> None:
