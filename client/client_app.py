@@ -48,7 +48,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from peft import PeftModel
+from torch import nn
 
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
@@ -198,14 +198,14 @@ def _random(settings: OutletSettings, round: int) -> SecureRandom:
     return SecureRandom.deterministic(settings.deterministic, settings.name, round)
 
 
-def _model(asked: Round) -> PeftModel:
+def _model(asked: Round) -> nn.Module:
     return _proved(asked.task.contract, asked.task.digest)
 
 
 # A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
 # nothing between tasks: every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
-def _proved(contract: str, digest: str) -> PeftModel:
+def _proved(contract: str, digest: str) -> nn.Module:
     checked = read_canonical(contract, digest=digest)
     model = build(checked)
     prove(model, checked)

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from presspool.client.engine.noise import normal
 from presspool.client.engine.optimizer import ReaderOptimizer
@@ -34,7 +33,7 @@ from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import load, read, save, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
-from presspool.common.models.models import base, encode
+from presspool.common.models.models import base, encode, restored
 
 RECORDS_PER_READER, READERS = 2, 3
 POPULATION = 1000
@@ -44,7 +43,7 @@ LOUDNESS = 1e8
 DEVIATIONS = 6.2
 
 
-def prove(model: PeftModel, contract: Contract) -> None:
+def prove(model: nn.Module, contract: Contract) -> None:
     """Take one synthetic step and check every promise of the engine.
 
     Args:
@@ -69,7 +68,7 @@ def prove(model: PeftModel, contract: Contract) -> None:
     _prove_saving(model, contract, before)
 
 
-def _prove_isolation(model: PeftModel, contract: Contract) -> None:
+def _prove_isolation(model: nn.Module, contract: Contract) -> None:
     """The engine proves it for the trained layers; here are the frozen ones below them."""
     trunk, texts = FrozenTrunk(model, contract), _made_texts(contract, READERS)
     for text, together in zip(texts, trunk.run(texts), strict=True):
@@ -81,7 +80,7 @@ def _prove_isolation(model: PeftModel, contract: Contract) -> None:
             )
 
 
-def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contract) -> None:
+def _prove_gradients(engine: ReaderGradients, model: nn.Module, contract: Contract) -> None:
     losses, reader_of = _made_losses(model, contract, READERS)
     engine.backward(losses, reader_of, READERS)
     for name, parameter in trainable(model).items():
@@ -97,7 +96,7 @@ def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contra
 
 
 def _prove_clipping(
-    engine: ReaderGradients, optimizer: ReaderOptimizer, model: PeftModel, contract: Contract
+    engine: ReaderGradients, optimizer: ReaderOptimizer, model: nn.Module, contract: Contract
 ) -> None:
     losses, reader_of = _made_losses(model, contract, 1)
     engine.backward(losses * LOUDNESS, reader_of, 1)
@@ -141,14 +140,14 @@ def _prove_noise(optimizer: ReaderOptimizer, contract: Contract) -> None:
         raise SelfTestError("steps are not counted", expected=1, got=optimizer.steps_taken)
 
 
-def _prove_saving(model: PeftModel, contract: Contract, before: Tensor) -> None:
+def _prove_saving(model: nn.Module, contract: Contract, before: Tensor) -> None:
     """What is saved is what was trained, and it matters to the output."""
     load(model, _made_state(model))
     with tempfile.TemporaryDirectory(prefix="presspool-selftest-") as folder:
         save(model, Path(folder))
         fresh = base(contract)
         plain = _logits(fresh, contract)
-        again = PeftModel.from_pretrained(fresh, folder, is_trainable=True).eval()
+        again = restored(fresh, contract, Path(folder)).eval()
         saved, expected = _named(again), read(model)
     for name, array in expected.items():
         if name not in saved or not np.array_equal(saved[name], array):
@@ -161,11 +160,11 @@ def _prove_saving(model: PeftModel, contract: Contract, before: Tensor) -> None:
         )
 
 
-def _named(model: PeftModel) -> Mapping[str, NDArray[np.float32]]:
+def _named(model: nn.Module) -> Mapping[str, NDArray[np.float32]]:
     return {name: p.detach().numpy() for name, p in model.named_parameters()}
 
 
-def _made_state(model: PeftModel) -> dict[str, NDArray[np.float32]]:
+def _made_state(model: nn.Module) -> dict[str, NDArray[np.float32]]:
     """A made, non-zero adapter: with B = 0 or a zero head some gradients would rightly be 0."""
     random = SecureRandom.deterministic("self-test")
     return {
@@ -181,7 +180,7 @@ def _made_texts(contract: Contract, readers: int) -> list[str]:
     return [labels[i % len(labels)] + ends[i % 3] for i in range(RECORDS_PER_READER * readers)]
 
 
-def _made_losses(model: PeftModel, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
+def _made_losses(model: nn.Module, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
     texts = _made_texts(contract, readers)
     labels = torch.arange(len(texts)) % len(contract.task.labels)
     reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)

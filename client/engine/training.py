@@ -29,7 +29,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -43,6 +42,7 @@ from presspool.common.contract.contract_schema import Optimizer
 from presspool.common.contract.schedule import factor
 from presspool.common.models.adapters import State, group_of, load, read, trainable
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.models import classifier_of
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +79,14 @@ class Compute:
     physical_readers: int = 64
     activations: ActivationCache = field(default_factory=ActivationCache)
 
-    def prepare(self, model: PeftModel) -> None:
+    def prepare(self, model: nn.Module) -> None:
         """Move the model to the device, without dropout; on CUDA with gradient checkpointing.
 
         Dropout would draw from a generator that is not the outlet's own, and a private gradient
         has noise enough.
         """
         model.to(self.device).eval()
-        encoder = model.get_base_model().encoder
+        encoder = classifier_of(model).encoder
         if self.device == "cuda" and encoder.supports_gradient_checkpointing:
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
             for module in encoder.modules():
@@ -101,7 +101,7 @@ class Compute:
 
 
 def train_round(
-    model: PeftModel,
+    model: nn.Module,
     state: State,
     readers: Readers,
     contract: Contract,

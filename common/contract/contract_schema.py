@@ -26,7 +26,7 @@ from pydantic import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import AGGREGATORS
+from presspool.common.contract.doors import AGGREGATORS, METHODS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -58,15 +58,6 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
-Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
-Epsilon = Annotated[
-    float | None,
-    Field(gt=0),
-    BeforeValidator(_epsilon_in),
-    PlainSerializer(_epsilon_out, when_used="json"),
-]
-
-
 def one_of(doors: Registry[Any]) -> AfterValidator:
     """A name that a closed registry must know."""
 
@@ -78,6 +69,16 @@ def one_of(doors: Registry[Any]) -> AfterValidator:
             raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
 
     return AfterValidator(known)
+
+
+MethodName = Annotated[str, one_of(METHODS)]
+Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
+Epsilon = Annotated[
+    float | None,
+    Field(gt=0),
+    BeforeValidator(_epsilon_in),
+    PlainSerializer(_epsilon_out, when_used="json"),
+]
 
 
 class Table(BaseModel):
@@ -124,7 +125,7 @@ class Task(Table):
 
 
 class Adapter(Table):
-    """The trainable part: LoRA factors (Hu et al. 2021) and a linear head.
+    """The trainable part: what the method adds to the base model, and a head.
 
     Attributes:
         rank: r.
@@ -132,16 +133,15 @@ class Adapter(Table):
         targets: names of the linear layers that get LoRA.
         layers: LoRA in the last so many layers only, whose frozen part below is then computed
             once a record; None for all layers.
-        aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
-            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
-            and averages the head alone, the branch stays zero.
+        method: what trains, a name of `doors.METHODS` (`presspool.common.methods`). The other keys
+            are LoRA's, and mean nothing to a method that has no use for them.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
     layers: Annotated[int, Field(ge=1)] | None = None
-    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
+    method: MethodName = "ffa"
 
 
 class Federation(Table):

@@ -7,9 +7,12 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.registry import Registry
+
+if TYPE_CHECKING:
+    from presspool.common.methods.method import Method
 
 TASKS: Registry[Any] = Registry(
     "task",
@@ -18,7 +21,7 @@ TASKS: Registry[Any] = Registry(
     },
 )
 
-METHODS: Registry[Any] = Registry(
+METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "ffa": "presspool.common.methods.ffa:Ffa",

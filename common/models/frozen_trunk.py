@@ -20,11 +20,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
-from presspool.common.models.models import encode
+from presspool.common.models.models import classifier_of, encode
 
 # Encoders whose layers take and return hidden states and know nothing of each other. T5's do: its
 # first layer makes the position bias of all.
@@ -52,9 +51,9 @@ class FrozenTrunk:
         depth: frozen layers below the cut; None where only the head trains.
     """
 
-    def __init__(self, model: PeftModel, contract: Contract) -> None:
+    def __init__(self, model: nn.Module, contract: Contract) -> None:
         self._model, self._contract = model, contract
-        self._classifier: Any = model.get_base_model()
+        self._classifier = classifier_of(model)
         encoder = self._classifier.encoder
         path = _LAYERS.get(encoder.config.model_type, "")
         parent, _, self._name = path.rpartition(".")

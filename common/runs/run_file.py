@@ -21,6 +21,7 @@ Example: `read_run_file(Path("run.toml")).contract`.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +30,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.validation import validate
+from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.data.tables import Columns
 from presspool.common.models.base_model import resolve
+
+log = logging.getLogger(__name__)
 
 
 def _concentrated(partition: str) -> str:
@@ -113,6 +117,9 @@ class RunFile(BaseModel):
 def read_run_file(path: Path) -> RunFile:
     """Read a `run.toml`; relative data paths are taken from the file's own folder.
 
+    One that says `schema = 1`, or `[adapter] aggregation`, is a contract of schema 1 and has the
+    digest that it always had; the operator is told in one line what to write instead.
+
     Raises:
         ContractError: missing, not TOML, or something in it is wrong: file, key, expected, got.
     """
@@ -129,7 +136,10 @@ def read_run_file(path: Path) -> RunFile:
         for key, model in (("simulation", Simulation), ("evaluation", EvaluationData))
         if key in body
     }
-    return RunFile(contract=parse_contract(body, where=str(path)), **tables)  # type: ignore[arg-type]
+    contract = parse_contract(body, where=str(path))
+    if old := schema_versions.advice(body):
+        log.warning("%s: %s", path, old)
+    return RunFile(contract=contract, **tables)  # type: ignore[arg-type]
 
 
 def freeze(contract: Contract) -> Contract:

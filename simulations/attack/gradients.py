@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
+from torch import nn
 
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import record_losses
@@ -26,7 +26,7 @@ Vectors = NDArray[np.float32]
 
 
 def clipped(
-    model: PeftModel,
+    model: nn.Module,
     contract: Contract,
     state: State,
     texts: Sequence[str],
@@ -61,7 +61,7 @@ def clipped(
 
 
 def losses(
-    model: PeftModel,
+    model: nn.Module,
     contract: Contract,
     state: State,
     texts: Sequence[str],

@@ -90,7 +90,7 @@ def under_plan(
 def _one_round(contract: Contract, *, rank: int) -> Contract:
     sigma = contract.plan.noise_multiplier
     return contract.replace(
-        adapter={"aggregation": "fedit", "layers": None, "rank": rank},
+        adapter={"method": "fedit", "layers": None, "rank": rank},
         privacy={"epsilon": None, "noise_multiplier": sigma},
         federation={"rounds": 1},
     )

@@ -224,8 +224,8 @@ def each_reader_adds_its_own_clipped_gradient(bench: Bench) -> None:
 
 def every_tensor_learns(bench: Bench) -> None:
     """Every trainable tensor moves without any noise: no adapter silently stays as it was."""
-    for aggregation in ("ffa", "fedit"):
-        contract = everyone(bench.contract).replace(adapter={"aggregation": aggregation})
+    for method in ("ffa", "fedit"):
+        contract = everyone(bench.contract).replace(adapter={"method": method})
         own = Bench.of(contract, bench.folder)
         moved = train(own, own.readers, contract=contract)
         assert any("lora_B" in name for name in moved)

@@ -33,7 +33,7 @@ def test_a_state_is_what_trains_and_nothing_else(model: PeftModel, contract: Con
     assert names == sorted(names)
     assert names == list(trainable(model))
     assert all("lora_B" in name or "modules_to_save" in name for name in names)  # FFA: A is frozen
-    fedit = build(contract.replace(adapter={"aggregation": "fedit"}))
+    fedit = build(contract.replace(adapter={"method": "fedit"}))
     assert {name for name in read(fedit) if "lora_A" in name}
     assert {group_of(name) for name in names} == {"adapter", "head"}
     assert all((group_of(name) == "head") == ("head" in name) for name in names)
@@ -97,9 +97,9 @@ def test_norm_is_taken_over_everything_in_double_precision() -> None:
     assert np.isnan(norm({"a": np.array([np.nan], np.float32)}))
 
 
-@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
-def test_peft_loads_what_was_saved(aggregation: str, contract: Contract, tmp_path: Path) -> None:
-    contract = contract.replace(adapter={"aggregation": aggregation})
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
+def test_peft_loads_what_was_saved(method: str, contract: Contract, tmp_path: Path) -> None:
+    contract = contract.replace(adapter={"method": method})
     model = build(contract)
     load(model, made(model))
     first = save(model, tmp_path)

@@ -88,7 +88,7 @@ def trained(contract: Contract, **adapter: Any) -> tuple[Any, FrozenTrunk]:
     return model, FrozenTrunk(model, contract)
 
 
-CUTS = [{"layers": None}, {"layers": 2}, {"layers": 1}, {"aggregation": "head"}]
+CUTS = [{"layers": None}, {"layers": 2}, {"layers": 1}, {"method": "head"}]
 
 
 @pytest.mark.parametrize("adapter", CUTS, ids=str)
@@ -111,7 +111,7 @@ def test_the_cut_model_gives_the_whole_models_logits_and_gradients(
         ({"layers": None}, 0),
         ({"layers": 3}, 0),
         ({"layers": 1}, 2),
-        ({"aggregation": "head"}, None),
+        ({"method": "head"}, None),
     ],
     ids=str,
 )
@@ -185,7 +185,7 @@ def test_beyond_its_capacity_texts_are_run_anew(contract: Contract, ran: list[st
 
 def test_another_model_does_not_get_what_the_first_one_made(contract: Contract) -> None:
     _, trunk = trained(contract, layers=1)
-    _, head = trained(contract, aggregation="head")
+    _, head = trained(contract, method="head")
     cache = ActivationCache()
     cache.get(trunk, WORD_LIST[:2])
     assert [row.dim() for row in cache.get(head, WORD_LIST[:2])] == [1, 1]

@@ -14,8 +14,9 @@ from peft import PeftModel
 
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract
+from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import load, read
-from presspool.common.models.models import base, build, encode, public_factor, token_lengths
+from presspool.common.models.models import base, build, encode, token_lengths
 
 TEXTS = ["goal match", "treaty", "the minister says a vote of the summit", "unheard words"]
 
@@ -48,11 +49,9 @@ def test_b_and_the_head_start_at_zero(contract: Contract) -> None:
     assert not logits(model, contract, TEXTS).any()
 
 
-@pytest.mark.parametrize(("aggregation", "trains"), [("ffa", False), ("fedit", True)])
-def test_only_what_the_contract_says_trains(
-    aggregation: str, trains: bool, contract: Contract
-) -> None:
-    model = build(contract.replace(adapter={"aggregation": aggregation}))
+@pytest.mark.parametrize(("method", "trains"), [("ffa", False), ("fedit", True)])
+def test_only_what_the_contract_says_trains(method: str, trains: bool, contract: Contract) -> None:
+    model = build(contract.replace(adapter={"method": method}))
     for name, parameter in model.named_parameters():
         expected = "lora_B" in name or "modules_to_save" in name or ("lora_A" in name and trains)
         assert parameter.requires_grad == expected, name
