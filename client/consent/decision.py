@@ -24,16 +24,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from presspool.common.base.errors import GuardError, NotNowError, SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GuardReason
-from presspool.common.models.adapters import State, norm
+from presspool.common.models import adapters
+from presspool.common.models.adapters import State
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,6 +40,12 @@ if TYPE_CHECKING:
     from presspool.client.consent.policy import Policy
 
 Shapes = Mapping[str, tuple[int, ...]]
+_ADAPTER_WORDS: Mapping[adapters.FaultKind, GuardReason] = {
+    "names": "adapter-names",
+    "shapes": "adapter-shapes",
+    "finite": "adapter-not-finite",
+    "norm": "adapter-norm",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,35 +129,15 @@ def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) ->
     Raises:
         GuardError: the first thing that is wrong.
     """
-    fault = adapter_fault(state, shapes=shapes, largest=largest)
+    fault = adapters.fault(state, shapes=shapes, largest=largest)
     if fault is not None:
-        code, expected, got = fault
         raise GuardError(
-            code,
+            _ADAPTER_WORDS[fault.kind],
             "this outlet refuses the adapter that came with the round",
-            expected=expected,
-            got=got,
+            expected=fault.expected,
+            got=fault.got,
             advice="ask the coordinator what it sent; nothing was trained from it",
         )
-
-
-def adapter_fault(
-    state: State, *, shapes: Shapes, largest: float
-) -> tuple[GuardReason, str, str] | None:
-    """The first fault of an adapter: its code, what was expected and what came; None if it fits."""
-    if set(state) != set(shapes):
-        odd = sorted(set(state) ^ set(shapes))
-        return "adapter-names", "exactly the parameters that train", f"differs in {odd[:4]!r}"
-    for parameter in sorted(shapes):
-        if state[parameter].shape != shapes[parameter]:
-            got = f"{parameter}: {state[parameter].shape}"
-            return "adapter-shapes", f"{parameter}: {shapes[parameter]}", got
-    if not all(np.isfinite(array).all() for array in state.values()):
-        return "adapter-not-finite", "finite numbers", "NaN or infinity"
-    size = norm(state)
-    if not size <= largest:
-        return "adapter-norm", f"L2 norm at most {largest:g}", f"{size:g}"
-    return None
 
 
 def check_frozen(model: nn.Module, contract: Contract) -> None:
@@ -293,15 +278,7 @@ def _epsilon(contract: Contract, policy: Policy) -> Finding:
         "less ε: more noise or fewer steps",
     )
     asked = "no protection" if math.isinf(epsilon) else f"{epsilon:.4f}"
-    return Finding(
-        code=found.code,
-        key=found.key,
-        field=found.field,
-        allowed=found.allowed,
-        holds=found.holds,
-        change=found.change,
-        asked=asked,
-    )
+    return replace(found, asked=asked)
 
 
 def _base_model(contract: Contract, policy: Policy) -> Finding:
@@ -349,15 +326,8 @@ def _at_most(
 def _at_least(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
 ) -> Finding:
-    return Finding(
-        code=code,
-        key=key,
-        field=field,
-        asked=asked,
-        allowed=f"at least {bound:g}",
-        holds=asked >= bound,
-        change=change,
-    )
+    found = _at_most(code, key, field, asked, bound, change)
+    return replace(found, allowed=f"at least {bound:g}", holds=asked >= bound)
 
 
 def _amend(key: str) -> str:

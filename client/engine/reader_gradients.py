@@ -25,7 +25,6 @@ Example:
 """
 
 from itertools import pairwise
-from types import TracebackType
 from typing import Self
 from weakref import WeakSet
 
@@ -151,12 +150,7 @@ class ReaderGradients:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

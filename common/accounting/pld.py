@@ -1,10 +1,14 @@
 """ε of an event by privacy loss distributions (PLD), on arrays: many different runs a second.
 
-`dp_accounting` discretises one point of the loss after the other and takes 0.3 s a run. This is
-its algorithm on its grid with its cuts, evaluated on whole arrays: losses on multiples of `GRID`,
-joined by connect-the-dots (an upper bound), composed by one Fourier transform. From `FINEST_DELTA`
-on it is within `CLOSE` of the library, as tests hold; where that decides, `recompute` asks the
-library.
+`dp_accounting` discretises one point of the loss after the other. This is its algorithm on its grid
+with its cuts, evaluated on whole arrays: losses on multiples of `GRID`, joined by connect-the-dots
+(an upper bound), composed by one Fourier transform. From `FINEST_DELTA` on it is within `CLOSE` of
+the library, as tests hold; where that decides, `recompute` asks the library.
+
+It stays because an auditor waits for it: `dp_accounting` 0.6 takes 0.17 to 0.19 s of processor time
+a run, this 0.017 s (24 different runs, one after the other in turn). A thousand different runs are
+85 to 95 s on two quiet cores with the library in a process pool, beside its start, and 9 s with
+this; the bound was 60 s.
 
 Invariants:
     * Both directions count, adding and removing a unit; the larger ε is the answer.

@@ -4,12 +4,12 @@ For each reservation: its Rényi cost by this package's own accountant and by `d
 compared with the charge in the ledger; and its ε as one run by privacy loss distributions (PLD),
 compared with what the contract stated, beside the ε that the Rényi filter's order would give it.
 
-`dp_accounting` needs 0.3 s for a PLD, `presspool.common.accounting.pld` a tenth of it and is within
+`dp_accounting` needs 0.2 s for a PLD, `presspool.common.accounting.pld` a tenth of it and is within
 `pld.CLOSE` of it. A run passes by the quick one where that cannot matter. No run fails by it: the
 library itself has the last word.
 
 Invariants:
-    * Nothing is taken from the ledger's own sums: charges are added up again.
+    * Nothing is taken from the ledger's own sums: costs are computed and added up again.
     * A difference above `TOLERANCE` to an entry by the same accountant is a failure, by name.
     * The PLD of all runs together is shown for comparison. It would be the claim only if all runs
       had been fixed beforehand; the claim is the filter's cap.
@@ -39,6 +39,8 @@ from typing import BinaryIO
 from presspool.common.accounting import events, filter, pld
 from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
+from presspool.common.ledger.history import History
+from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -160,52 +162,42 @@ def recompute(
     Raises:
         EvidenceError: the file does not hold; differences are no error but `failures`.
     """
-    reserved: dict[str, entries.Reserve] = {}
-    kept: dict[str, entries.GiveBack] = {}
-
-    def observe(entry: entries.Entry) -> None:
-        if isinstance(entry, entries.Reserve):
-            reserved[entry.reservation] = entry
-        elif isinstance(entry, entries.GiveBack):
-            kept[entry.reservation] = entry  # the last one counts
-
-    verified = verification.verify(stream, key=key, heads=heads, observe=observe)
-    opened, caps = verified.book.opened, verified.book.caps
+    history = History()
+    verified = verification.verify(stream, key=key, heads=heads, book=history)
+    opened, reserved = history.opened, list(history.runs.values())
     runs: list[RecomputedRun] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # arrays and transforms leave the lock
-        for run in pool.map(
-            lambda named: _run(named[1], kept.get(named[0]), opened), reserved.items()
-        ):
+        for run in pool.map(lambda held: _run(held, opened), reserved):
             runs.append(run)
             watch(len(runs), len(reserved))
-    charged = [_charged_event(entry, kept.get(i)) for i, entry in reserved.items()]
+    charged = [_charged_event(held) for held in reserved]
     return Recomputed(
         verified=verified,
         runs=tuple(runs),
         spent=math.fsum(run.renyi for run in runs),
-        capacity=filter.capacity(epsilon=caps.epsilon_max, delta=opened.delta, order=opened.order),
+        capacity=filter.capacity(
+            epsilon=history.caps.epsilon_max, delta=opened.delta, order=opened.order
+        ),
         pld_together=_together([e for e in charged if e is not None], opened.delta),
         library=version("dp-accounting"),
     )
 
 
-def _charged_event(entry: entries.Reserve, back: entries.GiveBack | None) -> Event | None:
+def _charged_event(held: Reservation) -> Event | None:
     """What stays charged: the whole event, its first steps, or nothing."""
-    if back is None:
-        return entry.event
-    return entry.event.first(back.kept) if back.kept else None
+    if held.given_back is None:
+        return held.entry.event
+    return held.entry.event.first(held.steps) if held.steps else None
 
 
-def _run(
-    entry: entries.Reserve, back: entries.GiveBack | None, opened: entries.Opened
-) -> RecomputedRun:
-    event, stated = _charged_event(entry, back), entry.stated
+def _run(held: Reservation, opened: entries.Opened) -> RecomputedRun:
+    entry, event, stated = held.entry, _charged_event(held), held.entry.stated
     own = events.renyi(event, order=opened.order) if event else 0.0
     return RecomputedRun(
         seq=entry.seq,
         run=entry.run,
         steps=event.steps if event else 0,
-        charged=(back or entry).charge * events.UNIT,
+        charged=held.charge * events.UNIT,
         renyi=own,
         renyi_library=library_renyi(event, order=opened.order) if event else 0.0,
         epsilon_renyi=filter.epsilon_of(own, delta=opened.delta, order=opened.order)

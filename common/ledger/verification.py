@@ -23,7 +23,7 @@ Example:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -69,7 +69,7 @@ def verify(
     *,
     key: notes.VerifierKey | None = None,
     heads: Iterable[Checkpoint] = (),
-    observe: Callable[[entries.Entry], None] | None = None,
+    book: LedgerState | None = None,
 ) -> Verified:
     """Check a whole export.
 
@@ -77,23 +77,21 @@ def verify(
         stream: the file.
         key: the ledger's first key, from somewhere else than the file.
         heads: heads of this ledger that others have kept; each must be a beginning of it.
-        observe: called with every entry that fits, before the signatures after it are checked.
+        book: takes the entries, a `History` to keep them; none has come yet.
 
     Raises:
         EvidenceError: names the first bad entry, where there is one.
     """
-    check = _Check(stream, heads)
+    check = _Check(stream, heads, LedgerState() if book is None else book)
     check.header()
     while check.book.size < check.entries or not check.signed:
         line = check.line(LONGEST_LINE)
         if line.startswith(b"{"):
             check.checkpoint(line)
         else:
-            entry = check.entry(line)
+            check.entry(line)
             if check.book.size == 1 and key is not None and check.book.key != key.text:
                 raise EvidenceError("first key", entry=0, expected=key.text, got=check.book.key)
-            if observe is not None:
-                observe(entry)
     check.end()
     assert check.head is not None  # signed
     return Verified(
@@ -109,8 +107,8 @@ def verify(
 class _Check:
     """One pass over a file; the state that the checks share."""
 
-    def __init__(self, stream: BinaryIO, heads: Iterable[Checkpoint]) -> None:
-        self.book, self.edge = LedgerState(), merkle.Frontier()
+    def __init__(self, stream: BinaryIO, heads: Iterable[Checkpoint], book: LedgerState) -> None:
+        self.book, self.edge = book, merkle.Frontier()
         self.head: Checkpoint | None = None
         self.entries = self.checkpoints = self.heads_known = 0
         self.cosigned: dict[str, int] = {}
@@ -161,7 +159,7 @@ class _Check:
         if wrong:
             raise EvidenceError("key of a witness", expected="a cosigning key", got=wrong[0])
 
-    def entry(self, line: bytes) -> entries.Entry:
+    def entry(self, line: bytes) -> None:
         index = self.book.size
         leaf, space, body = line[:LEAF_CHARACTERS], line[LEAF_CHARACTERS:][:1], line[45:]
         if space != b" " or leaf != leaf_text(body):
@@ -169,8 +167,7 @@ class _Check:
                 "the entry is not what its leaf hash says", where=self._place(), entry=index
             )
         try:
-            entry = entries.parse_entry(body)
-            self.book.apply(entry)
+            self.book.apply(entries.parse_entry(body))
         except (EvidenceError, LedgerError) as error:
             raise EvidenceError(
                 "the entry may not stand here", where=self._place(), entry=index, got=error
@@ -183,7 +180,6 @@ class _Check:
         for head in self._heads.pop(index + 1, ()):
             self._compare(head, "a head that somebody else kept")
             self.heads_known += 1
-        return entry
 
     def checkpoint(self, line: bytes) -> None:
         value = _json(line, self._place(), "a checkpoint")

@@ -18,9 +18,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,22 @@ if TYPE_CHECKING:
 State = Mapping[str, NDArray[np.float32]]
 WEIGHTS = "adapter_model.safetensors"
 _WRAPPERS = ("base_model", "model")  # what PEFT puts before the names of the model that it wraps
+FaultKind = Literal["names", "shapes", "finite", "norm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Why arrays are not what was asked for.
+
+    Attributes:
+        kind: the check that failed, the cheapest first.
+        expected: in words.
+        got: in words; quotes names, shapes and the norm, never other numbers.
+    """
+
+    kind: FaultKind
+    expected: str
+    got: str
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -96,6 +113,35 @@ def norm(state: State) -> float:
 def squares(array: NDArray[np.float32]) -> float:
     """The sum of an array's squares in float64; finite if, and only if, all its numbers are."""
     return float(np.sum(np.square(array, dtype=np.float64)))
+
+
+def fault(state: State, *, shapes: Mapping[str, tuple[int, ...]], largest: float) -> Fault | None:
+    """The first thing that is wrong with arrays that came from elsewhere; None if they fit.
+
+    Each array is asked for once, for it may have to be read from a disk.
+
+    Args:
+        state: what came.
+        shapes: name to shape of exactly what was asked for.
+        largest: L2 norm over all arrays that is still taken.
+    """
+    if set(state) != set(shapes):
+        odd = sorted(set(state) ^ set(shapes))[:4]
+        return Fault(
+            kind="names", expected="exactly the parameters that train", got=f"differs in {odd!r}"
+        )
+    total = 0.0
+    for name, array in state.items():
+        if array.shape != shapes[name]:
+            expected, got = f"{name}: {shapes[name]}", f"{name}: {array.shape}"
+            return Fault(kind="shapes", expected=expected, got=got)
+        total += squares(array)
+    if not math.isfinite(total):
+        return Fault(kind="finite", expected="finite numbers", got="NaN or infinity")
+    size = math.sqrt(total)
+    if size > largest:
+        return Fault(kind="norm", expected=f"L2 norm at most {largest:g}", got=f"{size:g}")
+    return None
 
 
 def save(model: nn.Module, folder: Path) -> str:

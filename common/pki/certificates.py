@@ -29,14 +29,12 @@ Example:
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -44,6 +42,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from presspool.common.base.errors import EvidenceError, InputError
+from presspool.common.pki import x509_forms
 
 COORDINATOR: Final = "coordinator"
 OUTLET: Final = "outlet"
@@ -55,9 +54,6 @@ ROOT_DAYS = 3650
 OUTLET_DAYS = 30
 VIEWER_DAYS = 365
 EARLY_SECONDS = 2 * 3600
-LARGEST_REQUEST = 2048  # bytes; ours have about 250
-
-_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,26 +101,29 @@ class Facts:
 
 def make_key() -> bytes:
     """A new private key from the operating system's randomness, PEM."""
-    return _key_pem(ec.generate_private_key(ec.SECP256R1()))
+    return x509_forms.key_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def make_root(pool: str, *, now: float) -> Credential:
     """A pool's own certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("authority", pool)
-    draft = _draft(name, name, key.public_key(), now - DAY, now + ROOT_DAYS * DAY)
+    name = x509_forms.subject("authority", pool)
+    draft = x509_forms.draft(name, name, key.public_key(), now - DAY, now + ROOT_DAYS * DAY)
     draft = draft.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    draft = draft.add_extension(_usage(issues=True), critical=True)
-    return Credential(certificate=_pem(draft.sign(key, SHA256())), key=_key_pem(key))
+    draft = draft.add_extension(x509_forms.usage(issues=True), critical=True)
+    return Credential(
+        certificate=x509_forms.certificate_pem(draft.sign(key, SHA256())),
+        key=x509_forms.key_pem(key),
+    )
 
 
 def issue_server(root: Credential, host: str, *, now: float) -> Credential:
     """The coordinator's certificate, for the DNS name or IP address that outlets dial."""
     key = make_key()
     until = read_certificate(root.certificate).ends
-    public = _private(key).public_key()
+    public = x509_forms.private(key).public_key()
     try:
-        other = x509.SubjectAlternativeName([_host(host)])
+        other = x509.SubjectAlternativeName([x509_forms.address(host)])
     except ValueError:  # x509 takes A-labels only
         raise InputError(
             "host of the address",
@@ -139,7 +138,7 @@ def issue_server(root: Credential, host: str, *, now: float) -> Credential:
 def issue_invitation(root: Credential, invitation: str, *, now: float, until: float) -> Credential:
     """The certificate and key inside an invitation's token."""
     key = make_key()
-    public = _private(key).public_key()
+    public = x509_forms.private(key).public_key()
     pem = _issue(root, INVITATION, invitation, public, now - EARLY_SECONDS, until)
     return Credential(certificate=pem, key=key)
 
@@ -147,7 +146,7 @@ def issue_invitation(root: Credential, invitation: str, *, now: float, until: fl
 def issue_viewer(root: Credential, name: str, *, now: float) -> Credential:
     """The certificate and key with which somebody may look at the dashboard."""
     key = make_key()
-    public, until = _private(key).public_key(), now + VIEWER_DAYS * DAY
+    public, until = x509_forms.private(key).public_key(), now + VIEWER_DAYS * DAY
     pem = _issue(root, VIEWER, name, public, now - EARLY_SECONDS, until)
     return Credential(certificate=pem, key=key)
 
@@ -156,7 +155,7 @@ def to_pkcs12(credential: Credential, root: bytes, *, name: str, password: str) 
     """A credential with its root as a browser takes it in."""
     return pkcs12.serialize_key_and_certificates(
         name.encode(),
-        _private(credential.key),
+        x509_forms.private(credential.key),
         x509.load_pem_x509_certificate(credential.certificate),
         [x509.load_pem_x509_certificate(root)],
         serialization.BestAvailableEncryption(password.encode()),
@@ -170,13 +169,13 @@ def issue_outlet(root: Credential, name: str, request: bytes, *, now: float) -> 
         EvidenceError: the request is malformed, of another kind of key, or proves nothing.
     """
     until = now + OUTLET_DAYS * DAY
-    return _issue(root, OUTLET, name, _requested(request), now - EARLY_SECONDS, until)
+    return _issue(root, OUTLET, name, x509_forms.requested(request), now - EARLY_SECONDS, until)
 
 
 def make_request(key: bytes) -> bytes:
     """A certificate request: the key signs that it is there (DER)."""
     draft = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return draft.sign(_private(key), SHA256()).public_bytes(serialization.Encoding.DER)
+    return draft.sign(x509_forms.private(key), SHA256()).public_bytes(serialization.Encoding.DER)
 
 
 def requested_key(request: bytes) -> bytes:
@@ -185,7 +184,7 @@ def requested_key(request: bytes) -> bytes:
     Raises:
         EvidenceError: as `issue_outlet`.
     """
-    return _public_der(_requested(request))
+    return x509_forms.public_der(x509_forms.requested(request))
 
 
 @lru_cache(maxsize=4096)  # read on every call and every chunk of every outlet
@@ -198,14 +197,14 @@ def read_certificate(pem: bytes) -> Facts:
     try:
         found = x509.load_pem_x509_certificate(pem)
         return Facts(
-            kind=_attribute(found.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
-            name=_attribute(found.subject, NameOID.COMMON_NAME),
+            kind=x509_forms.attribute(found.subject, NameOID.ORGANIZATIONAL_UNIT_NAME),
+            name=x509_forms.attribute(found.subject, NameOID.COMMON_NAME),
             serial=f"{found.serial_number:x}",
             begins=int(found.not_valid_before_utc.timestamp()),
             ends=int(found.not_valid_after_utc.timestamp()),
-            public=_public_der(found.public_key()),
+            public=x509_forms.public_der(found.public_key()),
         )
-    except _MALFORMED:
+    except x509_forms.MALFORMED:
         raise EvidenceError("malformed", where="certificate") from None
 
 
@@ -226,9 +225,9 @@ def check_outlet(pem: bytes, *, root: bytes, name: str, key: bytes) -> Facts:
         x509.load_pem_x509_certificate(pem).verify_directly_issued_by(
             x509.load_pem_x509_certificate(root)
         )
-    except (*_MALFORMED, InvalidSignature):
+    except (*x509_forms.MALFORMED, InvalidSignature):
         raise EvidenceError("not issued by the pool's root", where="certificate") from None
-    expected = (OUTLET, name, _public_der(_private(key).public_key()))
+    expected = (OUTLET, name, x509_forms.public_der(x509_forms.private(key).public_key()))
     if (facts.kind, facts.name, facts.public) != expected:
         raise EvidenceError(
             "issued to somebody else",
@@ -247,7 +246,7 @@ def fingerprint_of(pem: bytes) -> str:
 def to_der(credential: Credential) -> tuple[bytes, bytes]:
     """A credential's certificate and key in DER, for where bytes count."""
     certificate = x509.load_pem_x509_certificate(credential.certificate)
-    key = _private(credential.key).private_bytes(
+    key = x509_forms.private(credential.key).private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return certificate.public_bytes(serialization.Encoding.DER), key
@@ -266,11 +265,13 @@ def from_der(certificate: bytes, key: bytes) -> Credential:
     """
     try:
         private = serialization.load_der_private_key(key, password=None)
-    except _MALFORMED:
+    except x509_forms.MALFORMED:
         raise EvidenceError("malformed", where="private key") from None
     if not isinstance(private, ec.EllipticCurvePrivateKey):
         raise EvidenceError("kind of key", where="private key", expected="ECDSA")
-    return Credential(certificate=certificate_from_der(certificate), key=_key_pem(private))
+    return Credential(
+        certificate=certificate_from_der(certificate), key=x509_forms.key_pem(private)
+    )
 
 
 def certificate_from_der(der: bytes) -> bytes:
@@ -280,8 +281,8 @@ def certificate_from_der(der: bytes) -> bytes:
         EvidenceError: it is malformed.
     """
     try:
-        return _pem(x509.load_der_x509_certificate(der))
-    except _MALFORMED:
+        return x509_forms.certificate_pem(x509.load_der_x509_certificate(der))
+    except x509_forms.MALFORMED:
         raise EvidenceError("malformed", where="certificate") from None
 
 
@@ -295,11 +296,11 @@ def _issue(
     *,
     extra: x509.SubjectAlternativeName | None = None,
 ) -> bytes:
-    issuer, signer = x509.load_pem_x509_certificate(root.certificate), _private(root.key)
+    issuer, signer = x509.load_pem_x509_certificate(root.certificate), x509_forms.private(root.key)
     first, last = issuer.not_valid_before_utc, issuer.not_valid_after_utc
-    draft = _draft(
+    draft = x509_forms.draft(
         issuer.subject,
-        _name(kind, name),
+        x509_forms.subject(kind, name),
         public,
         max(begins, first.timestamp()),
         min(ends, last.timestamp()),
@@ -310,111 +311,10 @@ def _issue(
         else (ExtendedKeyUsageOID.CLIENT_AUTH)
     )
     draft = draft.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    draft = draft.add_extension(_usage(issues=False), critical=True)
+    draft = draft.add_extension(x509_forms.usage(issues=False), critical=True)
     draft = draft.add_extension(x509.ExtendedKeyUsage([use]), critical=False)
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
     draft = draft.add_extension(identifier, critical=False)
     if extra:
         draft = draft.add_extension(extra, critical=False)
-    return _pem(draft.sign(signer, SHA256()))
-
-
-def _draft(
-    issuer: x509.Name,
-    subject: x509.Name,
-    public: ec.EllipticCurvePublicKey,
-    begins: float,
-    ends: float,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .issuer_name(issuer)
-        .subject_name(subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.fromtimestamp(int(begins), UTC))
-        .not_valid_after(datetime.fromtimestamp(int(ends), UTC))
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-    )
-
-
-def _usage(*, issues: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not issues,
-        key_cert_sign=issues,
-        crl_sign=issues,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(unit: str, common: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
-            x509.NameAttribute(
-                NameOID.COMMON_NAME, common[:64]
-            ),  # X.509's limit; hosts may be longer
-        ]
-    )
-
-
-def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _attribute(name: x509.Name, oid: x509.ObjectIdentifier) -> str:
-    values = [str(a.value) for a in name.get_attributes_for_oid(oid)]
-    return values[0] if len(values) == 1 else ""  # two units would be two answers
-
-
-def _requested(request: bytes) -> ec.EllipticCurvePublicKey:
-    if len(request) > LARGEST_REQUEST:
-        raise EvidenceError(
-            "too large", where="certificate request", expected=f"at most {LARGEST_REQUEST} bytes"
-        )
-    try:
-        found = x509.load_der_x509_csr(request)
-        valid, public = found.is_signature_valid, found.public_key()
-    except _MALFORMED:
-        raise EvidenceError("malformed", where="certificate request") from None
-    if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name != "secp256r1":
-        raise EvidenceError("kind of key", where="certificate request", expected="ECDSA on P-256")
-    if not valid:
-        raise EvidenceError("does not verify", where="certificate request")
-    return public
-
-
-def _private(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = serialization.load_pem_private_key(pem, password=None)
-    except _MALFORMED:
-        raise EvidenceError("malformed", where="private key") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise EvidenceError("kind of key", where="private key", expected="ECDSA")
-    return key
-
-
-def _public_der(public: object) -> bytes:
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        raise ValueError("not an ECDSA key")
-    return public.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    return x509_forms.certificate_pem(draft.sign(signer, SHA256()))

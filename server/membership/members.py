@@ -23,19 +23,14 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from presspool.common.base.errors import AdmissionError, EvidenceError, InputError
+from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.pki.certificates import (
-    DAY,
-    INVITATION,
     OUTLET,
     Credential,
     Facts,
-    issue_outlet,
     read_certificate,
     requested_key,
 )
@@ -45,6 +40,7 @@ from presspool.common.wire import enrolment
 from presspool.common.wire.enrolment import Proofs, PublicKeys, check_proofs
 from presspool.common.wire.peers import PeerKeys
 from presspool.server.database import Database
+from presspool.server.membership import member_records
 from presspool.server.membership.member_schema import (
     CertificateRow,
     Invitation,
@@ -54,8 +50,6 @@ from presspool.server.membership.member_schema import (
     newest,
     withdraw,
 )
-
-ANSWER_SECONDS: Final = 7 * DAY  # how long after a token's end its operator may still admit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,12 +108,15 @@ class Members:
         now = int(self._clock())
         identifier = secrets.token_hex(16)
         with self._database.writing() as session:
-            _require_free(session, name, now)
+            member_records.require_free(session, name, now)
             withdraw(session, name, now)
             session.add(Invitation(id=identifier, name=name, made=now, expires=now + ttl))
         expires = now + ttl
         return Invited(
-            id=identifier, name=name, expires=expires, answerable=expires + ANSWER_SECONDS
+            id=identifier,
+            name=name,
+            expires=expires,
+            answerable=expires + member_records.ANSWER_SECONDS,
         )
 
     def request(self, caller: Caller, proofs: Proofs) -> PublicKeys:
@@ -128,17 +125,17 @@ class Members:
         Raises:
             AdmissionError: a word of `presspool.common.wire.enrolment.ENROLMENT_REFUSALS`.
         """
-        _require_invitation(caller)
+        member_records.require_invitation(caller)
         try:
             keys = check_proofs(caller.name, proofs)
         except EvidenceError as error:
-            raise _refusal("bad-proof") from error
+            raise member_records.refusal("bad-proof") from error
         now = int(self._clock())
         with self._database.writing() as session:
-            invitation = _invitation(session, caller)
+            invitation = member_records.invitation(session, caller)
             if invitation.request is None:
                 if now >= invitation.expires:
-                    raise _refusal("token-expired")
+                    raise member_records.refusal("token-expired")
                 invitation.requested, invitation.request = now, proofs.request
                 invitation.update_key, invitation.log_key = proofs.update_key, proofs.log_key
                 invitation.witness_key = proofs.witness_key
@@ -146,7 +143,7 @@ class Members:
             if disputed:
                 invitation.disputed = now
         if disputed:  # after the block, so that it stays written
-            raise _refusal("token-used")
+            raise member_records.refusal("token-used")
         return keys
 
     def admit(self, name: str, fingerprint: str, root: Credential) -> Facts:
@@ -160,7 +157,7 @@ class Members:
         """
         now = int(self._clock())
         with self._database.writing() as session:
-            invitation, keys = _waiting(session, name, now)
+            invitation, keys = member_records.waiting(session, name, now)
             if not same_fingerprint(fingerprint, keys.fingerprint):
                 raise InputError(
                     "not the fingerprint of the keys that asked to join",
@@ -170,7 +167,7 @@ class Members:
                     advice="read it again; if it still differs somebody else used the token: "
                     f"presspool coordinator invite {name} makes a new one",
                 )
-            if lapsed := _require_free(session, name, now):
+            if lapsed := member_records.require_free(session, name, now):
                 lapsed.revoked, lapsed.reason = now, "joined again after its certificate expired"
                 session.flush()  # before the new membership of the name
             outlet = Outlet(
@@ -184,7 +181,7 @@ class Members:
             session.flush()
             invitation.outlet_id = outlet.id
             assert invitation.request is not None
-            return _certify(session, outlet, invitation.request, root, now)
+            return member_records.certify(session, outlet, invitation.request, root, now)
 
     def collect(self, caller: Caller) -> bytes | None:
         """The certificate (PEM) of the outlet that used this invitation; None while it waits.
@@ -192,14 +189,14 @@ class Members:
         Raises:
             AdmissionError: the invitation was withdrawn, or its outlet revoked.
         """
-        _require_invitation(caller)
+        member_records.require_invitation(caller)
         with self._database.reading() as session:
-            invitation = _invitation(session, caller)
+            invitation = member_records.invitation(session, caller)
             if invitation.outlet_id is None:
                 return None
             outlet = session.get_one(Outlet, invitation.outlet_id)
             if outlet.revoked is not None:
-                raise _refusal("revoked")
+                raise member_records.refusal("revoked")
             return newest(session, outlet).pem
 
     def member(self, caller: Caller) -> Member:
@@ -223,11 +220,11 @@ class Members:
                 .where(CertificateRow.serial == caller.serial)
             ).one_or_none()
         if caller.kind != OUTLET or row is None or row.name != caller.name:
-            raise _refusal("not-a-member")
+            raise member_records.refusal("not-a-member")
         if row.revoked is not None:
-            raise _refusal("revoked")
+            raise member_records.refusal("revoked")
         if not row.begins <= self._clock() < row.ends:  # a connection may outlive its certificate
-            raise _refusal("not-a-member")
+            raise member_records.refusal("not-a-member")
         return Member(
             name=row.name,
             update_key=row.update_key,
@@ -272,17 +269,17 @@ class Members:
             body = enrolment.renewal_body(caller.serial, request)
             verify(member.update_key, enrolment.RENEWAL, body, signature)
         except EvidenceError as error:
-            raise _refusal("bad-proof") from error
+            raise member_records.refusal("bad-proof") from error
         now = int(self._clock())
         with self._database.writing() as session:
             outlet = membership(session, member.name)
             if outlet is None:
-                raise _refusal("revoked")
+                raise member_records.refusal("revoked")
             last = newest(session, outlet)
             facts = read_certificate(last.pem)
             if facts.public == public and now < facts.renewal_due:
                 return last.pem
-            serial = _certify(session, outlet, request, root, now).serial
+            serial = member_records.certify(session, outlet, request, root, now).serial
             return session.get_one(CertificateRow, serial).pem
 
     def revoke(self, name: str, reason: str) -> None:
@@ -305,72 +302,5 @@ class Members:
                 )
 
 
-def _require_invitation(caller: Caller) -> None:
-    if caller.kind != INVITATION:
-        raise _refusal("not-an-invitation")
-
-
-def _invitation(session: Session, caller: Caller) -> Invitation:
-    """The caller's invitation, locked, if it was not withdrawn."""
-    found = session.get(Invitation, caller.name, with_for_update=True)
-    if found is None:
-        raise _refusal("not-an-invitation")
-    if found.withdrawn is not None:
-        raise _refusal("token-withdrawn")
-    return found
-
-
-def _waiting(session: Session, name: str, now: int) -> tuple[Invitation, PublicKeys]:
-    """The one open invitation of a name whose keys wait for the operator."""
-    found = session.scalars(
-        select(Invitation)
-        .where(
-            Invitation.name == name,
-            Invitation.withdrawn.is_(None),
-            Invitation.outlet_id.is_(None),
-            Invitation.expires > now - ANSWER_SECONDS,
-        )
-        .with_for_update()
-    ).first()
-    if found is None or found.request is None:
-        raise InputError(
-            "no outlet of this name waits to be admitted",
-            where=name,
-            expected="one that has run `presspool outlet join`",
-            advice="presspool coordinator members lists who waits",
-        )
-    return found, keys_of(found)
-
-
-def _require_free(session: Session, name: str, now: int) -> Outlet | None:
-    """The membership of this name that has lapsed, or None; raises `InputError` if it has not."""
-    outlet = membership(session, name)
-    if outlet is not None and newest(session, outlet).ends > now:
-        raise InputError(
-            "already a member",
-            where=name,
-            expected="a name that is free",
-            advice=f"for new keys: presspool coordinator revoke {name} --reason …",
-        )
-    return outlet
-
-
-def _certify(session: Session, outlet: Outlet, request: bytes, root: Credential, now: int) -> Facts:
-    pem = issue_outlet(root, outlet.name, request, now=now)
-    facts = read_certificate(pem)
-    session.add(
-        CertificateRow(
-            serial=facts.serial, outlet_id=outlet.id, begins=facts.begins, ends=facts.ends, pem=pem
-        )
-    )
-    session.flush()
-    return facts
-
-
 def _peer(name: str, witness: bytes | None, log: bytes) -> PeerKeys | None:
     return PeerKeys.made(name, witness=witness, log=log) if witness else None
-
-
-def _refusal(code: str) -> AdmissionError:
-    what, advice = enrolment.ENROLMENT_REFUSALS[code]
-    return AdmissionError(code, what, advice=advice)

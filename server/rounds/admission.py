@@ -14,14 +14,13 @@ Example: `admit(replies, expected)` → `Admitted(updates=…, refused={"outlet"
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Error, Message
 
 from presspool.common.base.errors import AdmissionError, QuorumError
-from presspool.common.models.adapters import State, squares
+from presspool.common.models import adapters
 from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 
 UPDATE_REFUSALS = (
@@ -36,6 +35,12 @@ UPDATE_REFUSALS = (
     "not-finite",
     "norm-above-cap",
 )
+_ARRAY_WORDS: Mapping[adapters.FaultKind, str] = {
+    "names": "wrong-names",
+    "shapes": "wrong-shape",
+    "finite": "not-finite",
+    "norm": "norm-above-cap",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,18 +150,5 @@ def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> s
         return "wrong-round"
     if update.base != expected.base:
         return "wrong-base"
-    if set(update.delta) != set(expected.shapes):
-        return "wrong-names"
-    return _fault_of_arrays(update.delta, expected)
-
-
-def _fault_of_arrays(delta: State, expected: Expected) -> str | None:
-    """As `_fault`; each array is read once, for it may have to come from the desk."""
-    total = 0.0
-    for name, array in delta.items():
-        if array.shape != expected.shapes[name]:
-            return "wrong-shape"
-        total += squares(array)
-    if not math.isfinite(total):
-        return "not-finite"
-    return "norm-above-cap" if math.sqrt(total) > expected.norm_cap else None
+    fault = adapters.fault(update.delta, shapes=expected.shapes, largest=expected.norm_cap)
+    return None if fault is None else _ARRAY_WORDS[fault.kind]

@@ -3,17 +3,17 @@
 The attacker knows the contract, the adapter that was sent out and the canaries, so they compute
 what the outlet computes, with the outlet's own engine.
 
-Example: `clipped(model, contract, state, texts, labels)` is (records, coordinates) float32.
+Example: `Probe(model=model, …).clipped(texts, labels)` is (records, coordinates) float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import record_losses
@@ -25,59 +25,59 @@ BATCH = 64
 Vectors = NDArray[np.float32]
 
 
-def clipped(
-    model: nn.Module,
-    contract: Contract,
-    state: State,
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
-    cache: ActivationCache | None = None,
-) -> Vectors:
-    """Each record's clipped gradient at `state`, as if it were one reader's only record.
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A model at one state of its adapter; it holds that state after each question.
 
-    Args:
-        model: the contract's model; holds `state` afterwards.
-        contract: the contract.
+    Attributes:
+        model: the contract's model.
         state: the adapter.
-        texts: records.
-        labels: (records,) int64.
         cache: activations of the frozen layers.
-
-    Returns:
-        (records, coordinates) float32, coordinates in the order of `flat`.
     """
-    load(model.eval(), state)
-    trunk, cache = FrozenTrunk(model, contract), cache or ActivationCache()
-    rows = []
-    with ReaderGradients(model) as engine:
+
+    model: nn.Module
+    contract: Contract
+    state: State
+    cache: ActivationCache
+
+    def clipped(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Vectors:
+        """Each record's clipped gradient, as if it were one reader's only record.
+
+        Args:
+            texts: records.
+            labels: (records,) int64.
+
+        Returns:
+            (records, coordinates) float32, coordinates in the order of `flat`.
+        """
+        rows, found = [], self._losses(self._trunk(), texts, labels)
+        with ReaderGradients(self.model) as engine:
+            for losses in found:
+                engine.backward(losses, torch.arange(len(losses)), len(losses))
+                gradients = {
+                    n: p.grad_sample.flatten(1)  # type: ignore[attr-defined]
+                    for n, p in trainable(self.model).items()
+                }
+                rows.append(_clip(gradients, self.contract))
+        return np.concatenate(rows)
+
+    def losses(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Vectors:
+        """Each record's loss: (records,) float32; arguments as for `clipped`."""
+        found = self._losses(self._trunk(), texts, labels)
+        with torch.no_grad():
+            return np.concatenate([losses.numpy() for losses in found])
+
+    def _trunk(self) -> FrozenTrunk:
+        load(self.model.eval(), self.state)
+        return FrozenTrunk(self.model, self.contract)
+
+    def _losses(
+        self, trunk: FrozenTrunk, texts: Sequence[str], labels: NDArray[np.int64]
+    ) -> Iterator[torch.Tensor]:
         for start in range(0, len(texts), BATCH):
             part = list(texts[start : start + BATCH])
             truth = torch.from_numpy(labels[start : start + BATCH])
-            losses = record_losses(trunk, cache.get(trunk, part), truth)
-            engine.backward(losses, torch.arange(len(part)), len(part))
-            gradients = {n: p.grad_sample.flatten(1) for n, p in trainable(model).items()}  # type: ignore[attr-defined]
-            rows.append(_clip(gradients, contract))
-    return np.concatenate(rows)
-
-
-def losses(
-    model: nn.Module,
-    contract: Contract,
-    state: State,
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
-    cache: ActivationCache | None = None,
-) -> Vectors:
-    """Each record's loss at `state`: (records,) float32; arguments as for `clipped`."""
-    load(model.eval(), state)
-    trunk, cache = FrozenTrunk(model, contract), cache or ActivationCache()
-    found = []
-    with torch.no_grad():
-        for start in range(0, len(texts), BATCH):
-            part = list(texts[start : start + BATCH])
-            truth = torch.from_numpy(labels[start : start + BATCH])
-            found.append(record_losses(trunk, cache.get(trunk, part), truth).numpy())
-    return np.concatenate(found)
+            yield record_losses(trunk, self.cache.get(trunk, part), truth)
 
 
 def flat(state: State, factors: dict[str, float]) -> Vectors:

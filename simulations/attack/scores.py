@@ -17,7 +17,7 @@ Example: `from_updates(transcript, canaries)`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -45,12 +45,10 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
     unusual the text is) and minus the label's mean over all canaries (how common the label).
     """
     contract = transcript.contract
-    model, cache, state = build(contract), ActivationCache(), transcript.states[-1]
+    probe = _probe(transcript, -1)
     table = np.stack(
         [
-            gradients.losses(
-                model, contract, state, canaries.texts, np.full(len(canaries), y), cache
-            )
+            probe.losses(canaries.texts, np.full(len(canaries), y))
             for y in range(len(contract.task.labels))
         ],
         axis=1,
@@ -62,14 +60,13 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
 
 def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scores]:
     """Minus each reader's mean loss at the end: of as many who were trained on as were not."""
-    contract, cache = transcript.contract, ActivationCache()
-    model, state = build(contract), transcript.states[-1]
+    contract, probe = transcript.contract, _probe(transcript, -1)
 
     def score(table: pa.Table) -> Scores:
         number = {name: i for i, name in enumerate(contract.task.labels)}
         labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
         texts = table["text"].to_pylist()
-        losses = gradients.losses(model, contract, state, texts, labels, cache)
+        losses = probe.losses(texts, labels)
         reader = table["reader"].combine_chunks().dictionary_encode().indices.to_numpy()
         sums: Scores = np.bincount(reader, losses) / np.bincount(reader)
         return -sums
@@ -79,18 +76,25 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
 
 def from_updates(transcript: Transcript, canaries: Canaries) -> Scores:
     """Log likelihood ratios from all released updates; (canaries,) float64."""
-    contract, cache = transcript.contract, ActivationCache()
-    model = build(contract)
-    texts, labels = canaries.texts, canaries.labels
+    probe = _probe(transcript, 0)
     total, known = np.zeros(len(canaries)), ""
     for number, update in enumerate(transcript.updates):
         state = transcript.states[number]
         if digest(state) != known:  # a malicious coordinator sends the same one in every round
             known = digest(state)
-            rows = gradients.clipped(model, contract, state, texts, labels, cache)
+            rows = replace(probe, state=state).clipped(canaries.texts, canaries.labels)
             canary_filter = _Filter.of(rows)
         total += canary_filter.score(_Round.of(transcript, number), update)
     return total
+
+
+def _probe(transcript: Transcript, number: int) -> gradients.Probe:
+    return gradients.Probe(
+        model=build(transcript.contract),
+        contract=transcript.contract,
+        state=transcript.states[number],
+        cache=ActivationCache(),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

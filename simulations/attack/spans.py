@@ -69,7 +69,9 @@ def positive_control(
     )
     alone = np.arange(len(canaries)) == 0
     one = Canaries(texts=canaries.texts, labels=canaries.labels, included=alone)
-    return _check(bare, one, outlet, one.table(contract.task.labels), folder, random)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = write_outlet(folder, outlet, one.table(contract.task.labels))
+    return _check(bare, one, settings, random)
 
 
 def under_plan(
@@ -84,7 +86,9 @@ def under_plan(
 ) -> Recovered:
     """One round as the contract plans it, A trained as well."""
     planned = _one_round(contract, rank=contract.adapter.rank)
-    return _check(planned, canaries, outlet, records, folder, random, deterministic)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = write_outlet(folder, outlet, records, deterministic=deterministic)
+    return _check(planned, canaries, settings, random)
 
 
 def _one_round(contract: Contract, *, rank: int) -> Contract:
@@ -97,19 +101,11 @@ def _one_round(contract: Contract, *, rank: int) -> Contract:
 
 
 def _check(
-    contract: Contract,
-    canaries: Canaries,
-    outlet: str,
-    records: pa.Table,
-    folder: Path,
-    random: SecureRandom,
-    deterministic: int | None = None,
+    contract: Contract, canaries: Canaries, settings: Path, random: SecureRandom
 ) -> Recovered:
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = write_outlet(folder, outlet, records, deterministic=deterministic)
     model = build(contract)
     sent = _sent(model, random)
-    update = listen(contract, settings, folder / "rounds.npz", sent=sent).updates[0]
+    update = listen(contract, settings, settings.with_name("rounds.npz"), sent=sent).updates[0]
     inside, outside = (
         _targets(
             contract, [t for t, i in zip(canaries.texts, canaries.included, strict=True) if i == w]

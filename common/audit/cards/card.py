@@ -27,19 +27,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import date
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
     model_validator,
 )
 
+from presspool.common.audit.cards.registry_card import Bound, Part, Registry, Text, Texts
 from presspool.common.base.errors import CardError
 
 FORMAT = "presspool-privacy-card/1"
@@ -57,116 +54,13 @@ PACKAGES = (
 """Whose versions a run's result states."""
 
 
-def _day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
-
-
-Text = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=20_000, pattern=r"\S")
-]
-Texts = Annotated[tuple[Text, ...], Field(min_length=1)]
-Day = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"), AfterValidator(_day)
-]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Basic(_Part):
-    """Tier 1: what it is and whose."""
-
-    name: Text
-    data_curators: Texts
-    intended_use: Text
-    data_product_type: Literal["Machine learning model"]
-    data_product_region: Text
-    description: Text
-    publication_date: Day
-    data_product_sector: Text
-
-
-class DpVariant(_Part):
-    """Which differential privacy, over which data."""
-
-    variant_name: Literal["Approximate DP"]
-    data_domain: Text
-    unprotected_quantities: Text
-
-
-class Parameters(_Part):
-    """ε and δ of the run."""
-
-    epsilon: Bound
-    delta: Bound
-
-
-class PrivacyLoss(_Part):
-    """For whom, and how much."""
-
-    privacy_unit: Text
-    privacy_unit_details: Text
-    privacy_parameters: Parameters
-    privacy_parameters_details: Text
-
-
-class DeploymentModel(_Part):
-    """Who trusts whom, and how often something is released."""
-
-    model_name: Literal["Federated"]
-    model_name_details: Text
-    actors: Text
-    release_type: Literal["One release", "Many releases"]
-    release_type_details: Text
-    data_source_type: Literal["Static", "Dynamic"]
-    data_source_type_details: Text
-    access_type: Literal["Non-interactive"]
-    access_type_details: Text
-
-
-class Accounting(_Part):
-    """How losses add up."""
-
-    post_processing: Text
-    composition: Text
-
-
-class Implementation(_Part):
-    """How it was built, and why so."""
-
-    preprocessing_and_hyperparameter_tuning: Text
-    mechanisms: Text
-    justification: Text
-
-
-class Administrative(_Part):
-    """Where more is written, and by whom."""
-
-    sources: Text
-    notes: Text
-    registry_authors: Texts
-
-
-class Registry(_Part):
-    """The registry's own fields, under its own names."""
-
-    basic: Basic
-    dp_variant: DpVariant
-    privacy_loss: PrivacyLoss
-    deployment_model: DeploymentModel
-    accounting: Accounting
-    implementation: Implementation
-    administrative: Administrative
-
-
-class Training(_Part):
+class Training(Part):
     """What decides how private the training was.
 
     Attributes:
@@ -217,14 +111,14 @@ class Training(_Part):
         return self
 
 
-class Checkpoint(_Part):
+class Checkpoint(Part):
     """The signed head that covers the run's entries."""
 
     entries: Annotated[int, Field(ge=1)]
     root: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Cosignatures(_Part):
+class Cosignatures(Part):
     """Who else signed that they saw the log."""
 
     count: Count
@@ -238,7 +132,7 @@ class Cosignatures(_Part):
         return self
 
 
-class OutletGovernance(_Part):
+class OutletGovernance(Part):
     """One outlet's ledger, as far as it concerns this adapter.
 
     Attributes:
@@ -262,7 +156,7 @@ class OutletGovernance(_Part):
     approved: Text
 
 
-class Measured(_Part):
+class Measured(Part):
     """An attack's lower bound on ε, with its interval.
 
     Attributes:
@@ -282,14 +176,14 @@ class Measured(_Part):
     sentence: Text
 
 
-class NotMeasured(_Part):
+class NotMeasured(Part):
     """No attack was run, and why."""
 
     status: Literal["not measured"]
     why: Text
 
 
-class Hashes(_Part):
+class Hashes(Part):
     """What exactly was used and made.
 
     Attributes:
@@ -303,14 +197,14 @@ class Hashes(_Part):
     contract: Sha256
 
 
-class WorstCase(_Part):
+class WorstCase(Part):
     """A reader of every outlet that the card covers; exact decimal sums."""
 
     epsilon: Decimal
     delta: Decimal
 
 
-class Governance(_Part):
+class Governance(Part):
     """Who answers for it, and where it can be checked."""
 
     approver: Text
@@ -330,7 +224,7 @@ class Governance(_Part):
         return self
 
 
-class Card(_Part):
+class Card(Part):
     """A whole card; see the module for its invariants."""
 
     format: Literal["presspool-privacy-card/1"]

@@ -19,25 +19,22 @@ every blank field.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from importlib import metadata
 from typing import Any
 
-from pydantic import ValidationError
-
-from presspool.common.accounting import events
 from presspool.common.audit.cards import card as cards
+from presspool.common.audit.cards import card_evidence
 from presspool.common.audit.cards.code_digest import code_digest
 from presspool.common.audit.evidence.evidence import RunReading
 from presspool.common.audit.evidence.governance import CardFields, Fields
-from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
-from presspool.common.base.errors import CardError, EvidenceError, FolderError, InputError
+from presspool.common.audit.evidence.ledger_view import OutletReading
+from presspool.common.base.errors import CardError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import ACCOUNTANT
 from presspool.common.contract.statement import all_of, statement
 
-TOLERANCE = 1e-6
 Part = dict[str, Any]
 
 
@@ -59,14 +56,17 @@ def make(
             that has nothing to say on this card.
         EvidenceError: a ledger says something else about this run than its contract.
     """
-    adapter = _released(run)
-    covered = _covered(run.contract, covers)
+    adapter = card_evidence.released(run)
+    covered = card_evidence.covered(run.contract, covers)
     plan, said = run.contract.plan, fields.card
     epsilon = plan.epsilon()
-    _require_same("result.json", epsilon, run.result.epsilon)
-    kept = {ledger.name: (ledger, _reserved(ledger, run.contract, covered)) for ledger in ledgers}
+    card_evidence.require_same("result.json", epsilon, run.result.epsilon)
+    kept = {
+        ledger.name: (ledger, card_evidence.reserved(ledger, run.contract, covered))
+        for ledger in ledgers
+    }
     for ledger, found in kept.values():
-        _require_agreement(ledger, found, run.contract, epsilon)
+        card_evidence.require_agreement(ledger, found, run.contract, epsilon)
     body = {
         "format": cards.FORMAT,
         "outlets_covered": covered,
@@ -79,12 +79,14 @@ def make(
             "approver": said.approver,
             "retention": said.retention,
             "erasure": said.erasure,
-            "outlets": {name: _outlet(*kept.get(name, (None, None))) for name in covered},
+            "outlets": {
+                name: card_evidence.outlet(*kept.get(name, (None, None))) for name in covered
+            },
             "reader_of_every_outlet": {
                 "epsilon": str(len(covered) * Decimal(repr(epsilon))),
                 "delta": str(len(covered) * Decimal(repr(plan.delta))),
             },
-            "empirical_epsilon": _empirical(run),
+            "empirical_epsilon": card_evidence.empirical(run),
             "hashes": {
                 "base_model": run.contract.model.weights,
                 "tokenizer": run.contract.model.tokenizer,
@@ -115,87 +117,6 @@ def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> Card
         fields=error.fields,
         advice="; ".join(steps) or "correct what is named",
     )
-
-
-def _released(run: RunReading) -> str:
-    """The adapter's hash, of the file that lies there and that the run released."""
-    where = str(run.path / "adapter")
-    if run.result.adapter_sha256 is None or run.adapter is None:
-        raise FolderError(
-            "no released adapter",
-            where=where,
-            expected="a run that is complete",
-            got=run.result.status,
-        )
-    if run.adapter != run.result.adapter_sha256:
-        raise FolderError(
-            "not the adapter that the run released",
-            where=where,
-            expected=run.result.adapter_sha256,
-            got=run.adapter,
-        )
-    if not run.contract.plan.protected or run.deterministic:
-        raise InputError(
-            "there is no privacy to put on a card",
-            where=str(run.path),
-            expected="a run with secret noise",
-            got="a simulation whose noise can be drawn again"
-            if run.deterministic
-            else 'a run without noise (epsilon = "inf")',
-        )
-    return f"sha256:{run.adapter}"
-
-
-def _covered(contract: Contract, covers: Sequence[str]) -> list[str]:
-    strange = sorted(set(covers) - contract.outlets.keys())
-    if strange:
-        raise InputError(
-            "no such outlet in the run",
-            where="--outlet",
-            got=", ".join(strange),
-            expected=", ".join(sorted(contract.outlets)),
-        )
-    return sorted(covers or contract.outlets)
-
-
-def _reserved(ledger: OutletReading, contract: Contract, covered: Sequence[str]) -> ReservedRun:
-    """The ledger's entry of this run; what was given is never ignored."""
-    found = next((entry for entry in ledger.runs if entry.run == contract.digest), None)
-    if ledger.name in covered and found is not None:
-        return found
-    raise InputError(
-        "a ledger that has nothing to say on this card",
-        where=ledger.source,
-        expected=f"a ledger of {', '.join(covered)} in which run {contract.digest} was reserved",
-        got=f"{ledger.name}'s, without that run" if found is None else f"{ledger.name}'s",
-        advice="give the ledger that the run was trained under, or take this --ledger away",
-    )
-
-
-def _require_same(where: str, ours: float, theirs: float | None) -> None:
-    if theirs is None or abs(ours - theirs) > TOLERANCE:
-        raise EvidenceError(
-            "another ε than the contract's plan costs",
-            where=where,
-            expected=f"{ours:.9g}",
-            got=theirs,
-        )
-
-
-def _require_agreement(
-    ledger: OutletReading, found: ReservedRun, contract: Contract, epsilon: float
-) -> None:
-    planned = events.from_dp(contract.plan.event())
-    if found.event != planned or ledger.unit != contract.privacy.unit:
-        raise EvidenceError(
-            "the ledger reserved something else than the contract says",
-            entry=found.seq,
-            where=f"{ledger.source}, entry {found.seq}",
-            got=found.event,
-            expected=planned,
-        )
-    if found.stated is not None:
-        _require_same(f"{ledger.source}, entry {found.seq}", epsilon, found.stated.epsilon)
 
 
 def _where(covered: Sequence[str], said: CardFields) -> str:
@@ -332,60 +253,3 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "readers, so any number of other outlets may drop out; a round needs "
         f"{model.quorum} answers to count.",
     }
-
-
-def _outlet(ledger: OutletReading | None, found: ReservedRun | None) -> Part:
-    """One outlet's ledger; blank fields where it is not at hand, or signs nothing yet."""
-    if ledger is None or found is None:
-        return dict.fromkeys(cards.OutletGovernance.model_fields)
-    head, approval = ledger.head, ledger.approval(found.run)
-    signed = head.size > found.last
-    return {
-        "ledger": ledger.origin,
-        "ledger_index": found.seq,
-        "claim_epsilon": ledger.claim,
-        "claim_delta": ledger.delta,
-        "budget_used": ledger.lifetime.share,
-        "budget_left": ledger.lifetime.free / ledger.lifetime.room,
-        "runs_composed": len(ledger.runs),
-        "checkpoint": {"entries": head.size, "root": head.root} if signed else None,
-        "cosignatures": {
-            "count": len(head.cosigned),
-            "by": dict(head.cosigned),
-            "note": "checked with the keys in the export; which of them to believe is for the "
-            "reader to know"
-            if head.cosigned
-            else "no witness cosigned a head of this ledger",
-        },
-        "approved": "written at the outlet, in no export"
-        if approval is None
-        else f"{approval.by or 'nobody named'}, {approval.day or 'day not written down'}",
-    }
-
-
-def _empirical(run: RunReading) -> Mapping[str, Any]:
-    path = run.path / cards.EMPIRICAL_FILE
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        why = f"no attack was run on this adapter (the run folder has no {path.name})"
-        return {"status": "not measured", "why": why}
-    except OSError as error:
-        raise InputError("cannot read", where=str(path), got=error.strerror) from None
-    try:
-        found = cards.Measured.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(
-            "not an attack's result", where=f"{path} {place}".strip(), got=first["msg"]
-        ) from None
-    if found.contract != run.contract.digest:
-        raise InputError(
-            "an attack on another run",
-            where=str(path),
-            expected=run.contract.digest,
-            got=found.contract,
-            advice="attack this one: `presspool audit attack`",
-        )
-    return found.model_dump(mode="json")

@@ -1,16 +1,14 @@
-r"""The Hugging Face model card (README.md) that goes with a privacy card, and where both are put.
+"""The Hugging Face model card (README.md) that goes with a privacy card, and where both are put.
 
 Invariants:
-    * The front matter is YAML whose every value is a JSON string, list or number (YAML 1.2 holds
-      JSON), so no text of anybody's can add a key.
+    * The front matter is written and read again by `huggingface_hub`, so that no text of anybody's
+      can add a key.
     * No local path: a base model that is a folder goes by its hash.
     * Both files are made before either is written, and a README.md that somebody wrote is kept.
 
 Source: the keys are those of the Hub's model card metadata.
 
-Example:
-    >>> front_matter({"license": "apache-2.0: x"})
-    '---\nlicense: "apache-2.0: x"\n---\n'
+Example: `write(adapter, card, render(card, said, base_model=contract.model.id, rounds=12))`.
 """
 
 from __future__ import annotations
@@ -18,10 +16,8 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from presspool.common.audit.cards.card import Card, Measured
 from presspool.common.audit.evidence.governance import CardFields
@@ -36,12 +32,6 @@ _PEFT_MARK = "[More Information Needed]"  # what PEFT writes, and nobody has tou
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def front_matter(values: Mapping[str, Any]) -> str:
-    """YAML front matter of these values."""
-    lines = (f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items())
-    return f"---\n{''.join(lines)}---\n"
-
-
 def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str:
     """The README.md of a card.
 
@@ -54,6 +44,8 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
     Raises:
         CardError: no licence or no language.
     """
+    from huggingface_hub import ModelCard, ModelCardData  # a second, which `--help` need not wait
+
     blank = tuple(f"[card] {key}" for key in ("license", "language") if not getattr(said, key))
     if blank:
         raise CardError(
@@ -66,16 +58,17 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
     hub = base_model == DEFAULT_ID or bool(
         _HUB_ID.fullmatch(base_model) and not Path(base_model).exists()
     )
-    front = {
-        "language": [said.language],
-        "license": said.license,
-        "library_name": "peft",
-        "pipeline_tag": "text-classification",
-        **({"base_model": base_model} if hub else {}),
-        "tags": ["differential-privacy", "federated-learning", "lora", MARK],
-        "model_name": card.registry.basic.name,
-    }
-    return front_matter(front) + _body(card, base_model if hub else None, rounds)
+    base = base_model if hub else None
+    front = ModelCardData(
+        language=[said.language],
+        license=said.license,
+        library_name="peft",
+        pipeline_tag="text-classification",
+        base_model=base,
+        tags=["differential-privacy", "federated-learning", "lora", MARK],
+        model_name=card.registry.basic.name,
+    )
+    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, rounds)}"))
 
 
 def _body(card: Card, base: str | None, rounds: int) -> str:

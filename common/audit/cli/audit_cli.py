@@ -37,7 +37,7 @@ def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = 
 
     Example: presspool audit verify outlet.export --head kept-by-a-peer.checkpoint
     """
-    from presspool.common.audit.evidence import audit_console
+    from presspool.common.audit.evidence import audit_console, verdicts
     from presspool.common.ledger import verification
 
     start_logging(quiet=as_json)
@@ -49,9 +49,9 @@ def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = 
     ):
         found = verification.verify(stream, key=known.key, heads=known.heads)
     if as_json:
-        print_json(audit_console.verified_json(found))
+        print_json(verdicts.verified_json(found))
     else:
-        audit_console.show_verified(found, out)
+        verdicts.show_verified(found, out)
 
 
 def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json = False) -> None:
@@ -59,7 +59,7 @@ def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json
 
     Example: presspool audit recompute outlet.export
     """
-    from presspool.common.audit.evidence import audit_console
+    from presspool.common.audit.evidence import audit_console, verdicts
     from presspool.common.ledger import recompute as again
 
     start_logging(quiet=as_json)
@@ -71,10 +71,10 @@ def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json
     ):
         found = again.recompute(stream, key=known.key, heads=known.heads, watch=moved)
     if as_json:
-        print_json(audit_console.recomputed_json(found))
+        print_json(verdicts.recomputed_json(found))
     else:
-        audit_console.show_recomputed(found, out)
-    audit_console.require_agreement(found)
+        verdicts.show_recomputed(found, out)
+    verdicts.require_agreement(found)
 
 
 def export_ledger(
@@ -97,7 +97,7 @@ def export_ledger(
 
     Example: presspool audit export ledger.db --out outlet.export --signing-key ledger.pem
     """
-    from presspool.common.audit.evidence import audit_console
+    from presspool.common.audit.evidence import audit_console, verdicts
     from presspool.common.base.files import replacing
     from presspool.common.ledger.export import export
 
@@ -110,9 +110,9 @@ def export_ledger(
             head = export(book, stream, signer=signer, witnesses=witnesses)
         left_out = book.book.size - head.size
     if as_json:
-        print_json({**audit_console.head_json(head), "left_out": left_out})
+        print_json({**verdicts.head_json(head), "left_out": left_out})
     else:
-        audit_console.show_exported(out_file, head, left_out, out)
+        verdicts.show_exported(out_file, head, left_out, out)
 
 
 def fork(
@@ -126,7 +126,7 @@ def fork(
 
     Example: presspool audit fork pool.fork --key example.org/pool+7e0c4b1a+AVn3...
     """
-    from presspool.common.audit.evidence import audit_console
+    from presspool.common.audit.evidence import audit_console, verdicts
 
     log = audit_console.verifier_key(key, "--key")
     with _failures_as_json(as_json), audit_console.reading(proof) as stream:
@@ -134,7 +134,7 @@ def fork(
     if as_json:
         print_json({"holds": True, "sentence": sentence})
     else:
-        audit_console.show_convicted(sentence, out)
+        verdicts.show_convicted(sentence, out)
 
 
 @contextmanager

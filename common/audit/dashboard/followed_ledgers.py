@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from presspool.common.audit.evidence import audit_console, sources
+from presspool.common.audit.evidence import audit_console, projection, sources
 from presspool.common.audit.evidence.ledger_view import OutletReading
-from presspool.common.audit.evidence.projection import Replay
 from presspool.common.base.errors import EvidenceError, PressPoolError
 from presspool.common.ledger import entries, verification
+from presspool.common.ledger.history import History
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint, Proof
 from presspool.common.wire.approval import Approval
@@ -97,7 +97,7 @@ class LedgerFile:
     """
 
     def __init__(self, path: Path, source: str, before: Checkpoint | None = None) -> None:
-        self._path, self._source, self._replay = path, source, Replay()
+        self._path, self._source, self._history = path, source, History()
         self._opened = stamp(path)
         self._held = ExitStack()
         self._ledger = self._held.enter_context(audit_console.opened(path))
@@ -116,11 +116,12 @@ class LedgerFile:
         seen = (*map(stamp, _files(self._path)), approvals)
         if self._made is None or self._seen != seen:
             size = self._ledger.refresh().size
-            for body in self._ledger.bodies(self._replay.size, size):
-                self._replay.take(entries.parse_entry(body))
+            for body in self._ledger.bodies(self._history.size, size):
+                self._history.apply(entries.parse_entry(body))
             note, count = self._ledger.newest_checkpoint()
             self._signed = _signed(note) if note else None
-            self._made = self._replay.reading(
+            self._made = projection.reading(
+                self._history,
                 source=self._source,
                 verified=False,
                 approvals=approvals,
@@ -146,7 +147,7 @@ class LedgerFile:
 
     def prove(self, index: int) -> Proven:
         """An entry with its proof."""
-        size, note = _covering(index, self._signed, self._replay.size)
+        size, note = _covering(index, self._signed, self._history.size)
         hashes = self._ledger.prove_inclusion(index, size)
         (body,) = self._ledger.bodies(index, index + 1)
         return _proven(index, body, hashes, size, self._ledger.root(size), note)

@@ -2,8 +2,8 @@
 
 How to use it: `sources.read(paths)` turns ledger exports, ledgers, outlets' homes and run folders
 into an `evidence.Evidence`, which holds an `OutletReading` for each ledger; a live page feeds a
-`replay.Replay` with new entries and asks it for an `OutletReading` now and then. Show its fields,
-never sums of your own: what is here, and in `evidence`, is all that may be shown.
+`History` with new entries and asks `projection.reading` for an `OutletReading` now and then. Show
+its fields, never sums of your own: what is here, and in `evidence`, is all that may be shown.
 
 Invariants:
     * Every number can be recomputed from the export: it is in an entry, or the sum or the ratio of
@@ -27,6 +27,7 @@ from typing import Literal
 
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
+from presspool.common.ledger.history import SpendPoint
 from presspool.common.wire.approval import Approval
 
 
@@ -193,26 +194,6 @@ class KeyChange:
     seq: int
     day: str
     key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpendPoint:
-    """The budget after one entry that changed it.
-
-    Attributes:
-        used: charged so far, in `events.UNIT`s.
-        room: of the lifetime cap in force then.
-    """
-
-    seq: int
-    day: str
-    used: int
-    room: int
-
-    @property
-    def share(self) -> float:
-        """The used share of the filter."""
-        return self.used / self.room
 
 
 @dataclass(frozen=True, kw_only=True)

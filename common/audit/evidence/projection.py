@@ -1,18 +1,15 @@
-"""An outlet's part of the model, entry by entry: what the ledger's own rules do not keep.
-
-`Book` knows what may come next and forgets a run that is over; a report must show it. A `Replay`
-takes the same entries, in their order, and can be asked for an `OutletReading` at any time.
+"""An outlet's part of the model, out of its ledger's history.
 
 Invariants:
-    * It checks nothing: entries come from a verified export or an opened ledger.
-    * Its sums are those of the `Book` (a test compares them after every entry).
+    * It checks nothing and adds nothing up: a `History` has done both.
+    * It looks at the history as it is now; what it returns does not change with it.
 
 Example:
     >>> from presspool.common.ledger.ledger_state import EXAMPLE_KEY
-    >>> replay = Replay()
-    >>> replay.take(entries.build(entries.Opened, seq=0, day="2026-01-05", origin="example.org/o",
-    ...     unit="reader", order=4, epsilon_max=8.0, delta=1e-5, key=EXAMPLE_KEY))
-    >>> outlet = replay.reading(source="o.export", verified=True)
+    >>> history = History()
+    >>> history.apply(entries.build(entries.Opened, seq=0, day="2026-01-05", unit="reader", order=4,
+    ...     origin="example.org/o", epsilon_max=8.0, delta=1e-5, key=EXAMPLE_KEY))
+    >>> outlet = reading(history, source="o.export", verified=True)
     >>> outlet.name, outlet.claim, outlet.lifetime.share
     ('o', 8.0, 0.0)
 """
@@ -20,9 +17,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
-from presspool.common.accounting.filter import units
 from presspool.common.audit.evidence.ledger_view import (
     CapsChange,
     Head,
@@ -33,234 +28,134 @@ from presspool.common.audit.evidence.ledger_view import (
     Release,
     ReservedRun,
     Room,
-    SpendPoint,
 )
-from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.history import History
+from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.wire.approval import Approval
 
 UNSIGNED = Head(size=0, root="", cosigned={}, signed_heads=0)
 
 
-@dataclass
-class _Period:
-    used: int = 0
-    runs: list[int] = field(default_factory=list)
-    closed: int | None = None
+def reading(
+    history: History,
+    *,
+    source: str,
+    verified: bool,
+    head: Head = UNSIGNED,
+    approvals: Iterable[Approval] = (),
+) -> OutletReading:
+    """Everything so far.
+
+    Args:
+        history: of a verified export or of an opened ledger.
+        source: name of the file, to be shown.
+        verified: whether hashes and signatures were checked.
+        head: the newest signed head.
+        approvals: of the outlet's home.
+
+    Raises:
+        LedgerError: no entry yet.
+    """
+    opened, caps = history.opened, history.caps
+    last = next(reversed(history.runs), "")
+    return OutletReading(
+        source=source,
+        verified=verified,
+        origin=opened.origin,
+        unit=opened.unit,
+        order=opened.order,
+        delta=opened.delta,
+        entries=history.size,
+        day=history.day,
+        claim=history.highest.epsilon_max,
+        lifetime=_room(history, caps.epsilon_max, history.spent),
+        periods=_periods(history),
+        datasets={
+            name: _capped(history, caps.dataset, used) for name, used in history.datasets.items()
+        },
+        runs=tuple(_run(held, newest=name == last) for name, held in history.runs.items()),
+        refusals=tuple(map(_refused, history.refusals)),
+        caps=tuple(map(_caps, history.capped)),
+        keys=tuple(KeyChange(seq=e.seq, day=e.day, key=e.key) for e in history.keyed),
+        points=tuple(history.points),
+        approvals=tuple(approvals),
+        head=head,
+    )
 
 
-@dataclass
-class _Run:
-    entry: entries.Reserve
-    charge: int
-    kept: int
-    last: int
-    executed: int = 0
-    releases: list[Release] = field(default_factory=list)
-    received: list[tuple[int, int, str]] = field(default_factory=list)
-    given_back: int | None = None
-    settled: int | None = None
-
-    def reading(self, *, newest: bool) -> ReservedRun:
-        entry = self.entry
-        return ReservedRun(
-            seq=entry.seq,
-            day=entry.day,
-            run=entry.run,
-            reservation=entry.reservation,
-            period=entry.period,
-            datasets=entry.datasets,
-            event=entry.event,
-            reserved=entry.charge,
-            charge=self.charge,
-            kept=self.kept,
-            executed=self.executed,
-            stated=entry.stated,
-            releases=tuple(self.releases),
-            received=tuple(self.received),
-            given_back=self.given_back,
-            settled=self.settled,
-            last=self.last,
-            superseded=self.settled is None and not newest,
-        )
+def _run(held: Reservation, *, newest: bool) -> ReservedRun:
+    entry = held.entry
+    return ReservedRun(
+        seq=entry.seq,
+        day=entry.day,
+        run=entry.run,
+        reservation=entry.reservation,
+        period=entry.period,
+        datasets=entry.datasets,
+        event=entry.event,
+        reserved=entry.charge,
+        charge=held.charge,
+        kept=held.steps,
+        executed=held.executed,
+        stated=entry.stated,
+        releases=tuple(map(_release, held.released.values())),
+        received=tuple((came.seq, came.round, came.digest) for came in held.arrivals),
+        given_back=held.given_back,
+        settled=held.settled,
+        last=held.last,
+        superseded=held.settled is None and not newest,
+    )
 
 
-class Replay:
-    """What some entries add up to, with the index of each."""
+def _release(entry: entries.ReleaseIntent) -> Release:
+    return Release(
+        seq=entry.seq, day=entry.day, round=entry.round, steps=entry.steps, digest=entry.digest
+    )
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._day = ""
-        self._opened: entries.Opened | None = None
-        self._used = self._lifetime = 0
-        self._highest = 0.0
-        self._runs: dict[str, _Run] = {}
-        self._newest: dict[str, str] = {}
-        self._periods: dict[str, _Period] = {}
-        self._datasets: dict[str, int] = {}
-        self._refusals: list[RefusedRun] = []
-        self._caps: list[CapsChange] = []
-        self._keys: list[KeyChange] = []
-        self._points: list[SpendPoint] = []
 
-    @property
-    def opened(self) -> entries.Opened:
-        """The first entry; raises `LedgerError` before there is one."""
-        if self._opened is None:
-            raise LedgerError("ledger", expected="a first entry of kind 'opened'", got="none")
-        return self._opened
+def _refused(entry: entries.Refusal) -> RefusedRun:
+    return RefusedRun(
+        seq=entry.seq,
+        day=entry.day,
+        run=entry.run,
+        reason=entry.reason,
+        charge=entry.charge,
+        free=entry.free,
+    )
 
-    def take(self, entry: entries.Entry) -> None:
-        """Take the next entry."""
-        match entry:
-            case entries.Opened():
-                self._opened = entry
-                self._keys.append(KeyChange(seq=entry.seq, day=entry.day, key=entry.key))
-                self._take_caps(entry)
-            case entries.PolicyChanged():
-                self._take_caps(entry)
-            case entries.Reserve():
-                self._take_reserve(entry)
-            case entries.ReleaseIntent() | entries.GiveBack() | entries.Settle():
-                self._take_progress(entry)
-            case entries.AdapterReceived():
-                self._take_adapter(entry)
-            case entries.Refusal():
-                self._refusals.append(
-                    RefusedRun(
-                        seq=entry.seq,
-                        day=entry.day,
-                        run=entry.run,
-                        reason=entry.reason,
-                        charge=entry.charge,
-                        free=entry.free,
-                    )
-                )
-            case entries.KeyRotated():
-                self._keys.append(KeyChange(seq=entry.seq, day=entry.day, key=entry.key))
-            case entries.PeriodClosed():
-                self._periods.setdefault(entry.period, _Period()).closed = entry.seq
-        self.size, self._day = entry.seq + 1, entry.day
 
-    def reading(
-        self,
-        *,
-        source: str,
-        verified: bool,
-        head: Head = UNSIGNED,
-        approvals: Iterable[Approval] = (),
-    ) -> OutletReading:
-        """Everything so far.
+def _caps(entry: entries.Opened | entries.PolicyChanged) -> CapsChange:
+    return CapsChange(
+        seq=entry.seq,
+        day=entry.day,
+        epsilon_max=entry.epsilon_max,
+        period=entry.period_epsilon,
+        dataset=entry.dataset_epsilon,
+    )
 
-        Args:
-            source: name of the file, to be shown.
-            verified: whether hashes and signatures were checked.
-            head: the newest signed head.
-            approvals: of the outlet's home.
 
-        Raises:
-            LedgerError: no entry yet.
-        """
-        opened, caps = self.opened, self._caps[-1]
-        room = self._lifetime
-        last = next(reversed(self._runs), "")
-        return OutletReading(
-            source=source,
-            verified=verified,
-            origin=opened.origin,
-            unit=opened.unit,
-            order=opened.order,
-            delta=opened.delta,
-            entries=self.size,
-            day=self._day,
-            claim=self._highest,
-            lifetime=Room(cap=caps.epsilon_max, used=self._used, room=room),
-            periods=tuple(self._period(name, room) for name in self._periods),
-            datasets={d: self._capped(caps.dataset, used) for d, used in self._datasets.items()},
-            runs=tuple(run.reading(newest=name == last) for name, run in self._runs.items()),
-            refusals=tuple(self._refusals),
-            caps=tuple(self._caps),
-            keys=tuple(self._keys),
-            points=tuple(self._points),
-            approvals=tuple(approvals),
-            head=head,
-        )
-
-    def _take_caps(self, entry: entries.Opened | entries.PolicyChanged) -> None:
-        self._caps.append(
-            CapsChange(
-                seq=entry.seq,
-                day=entry.day,
-                epsilon_max=entry.epsilon_max,
-                period=entry.period_epsilon,
-                dataset=entry.dataset_epsilon,
-            )
-        )
-        self._highest = max(self._highest, entry.epsilon_max)
-        self._lifetime = self._room(entry.epsilon_max)
-        self._point(entry)
-
-    def _take_reserve(self, entry: entries.Reserve) -> None:
-        self._runs[entry.reservation] = _Run(
-            entry=entry, charge=entry.charge, kept=entry.event.steps, last=entry.seq
-        )
-        self._newest[entry.run] = entry.reservation
-        self._periods.setdefault(entry.period, _Period()).runs.append(entry.seq)
-        self._charge(entry, entry, entry.charge)
-
-    def _take_progress(
-        self, entry: entries.ReleaseIntent | entries.GiveBack | entries.Settle
-    ) -> None:
-        run = self._runs[entry.reservation]
-        if isinstance(entry, entries.ReleaseIntent):
-            run.executed = entry.steps
-            run.releases.append(
-                Release(
-                    seq=entry.seq,
-                    day=entry.day,
-                    round=entry.round,
-                    steps=entry.steps,
-                    digest=entry.digest,
-                )
-            )
-        elif isinstance(entry, entries.GiveBack):
-            self._charge(entry, run.entry, entry.charge - run.charge)
-            run.charge, run.kept, run.given_back = entry.charge, entry.kept, entry.seq
-        else:
-            run.settled = entry.seq
-        run.last = entry.seq
-
-    def _take_adapter(self, entry: entries.AdapterReceived) -> None:
-        run = self._runs.get(self._newest.get(entry.run, ""))
-        if run is not None and run.settled is None:
-            run.received.append((entry.seq, entry.round, entry.digest))
-            run.last = entry.seq
-
-    def _charge(self, entry: entries.Entry, run: entries.Reserve, amount: int) -> None:
-        self._used += amount
-        self._periods[run.period].used += amount
-        for dataset in run.datasets:
-            self._datasets[dataset] = self._datasets.get(dataset, 0) + amount
-        self._point(entry)
-
-    def _point(self, entry: entries.Entry) -> None:
-        self._points.append(
-            SpendPoint(seq=entry.seq, day=entry.day, used=self._used, room=self._lifetime)
-        )
-
-    def _period(self, name: str, lifetime: int) -> PeriodReading:
-        kept = self._periods[name]
-        return PeriodReading(
+def _periods(history: History) -> tuple[PeriodReading, ...]:
+    runs: dict[str, list[int]] = {name: [] for name in history.periods}
+    for held in history.runs.values():
+        runs[held.entry.period].append(held.entry.seq)
+    lifetime = history.room(history.caps.epsilon_max)
+    return tuple(
+        PeriodReading(
             name=name,
-            used=kept.used,
-            room=self._capped(self._caps[-1].period, kept.used),
-            of_lifetime=kept.used / lifetime,
-            runs=tuple(kept.runs),
-            closed=kept.closed,
+            used=used,
+            room=_capped(history, history.caps.period, used),
+            of_lifetime=used / lifetime,
+            runs=tuple(runs[name]),
+            closed=history.closed.get(name),
         )
+        for name, used in history.periods.items()
+    )
 
-    def _capped(self, cap: float | None, used: int) -> Room | None:
-        return None if cap is None else Room(cap=cap, used=used, room=self._room(cap))
 
-    def _room(self, epsilon: float) -> int:
-        return units(epsilon=epsilon, delta=self.opened.delta, order=self.opened.order)
+def _capped(history: History, cap: float | None, used: int) -> Room | None:
+    return None if cap is None else _room(history, cap, used)
+
+
+def _room(history: History, cap: float, used: int) -> Room:
+    return Room(cap=cap, used=used, room=history.room(cap))

@@ -27,12 +27,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from presspool.common.audit.evidence import audit_console
+from presspool.common.audit.evidence import audit_console, projection
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
 from presspool.common.audit.evidence.ledger_view import Head, OutletReading
-from presspool.common.audit.evidence.projection import UNSIGNED, Replay
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
 from presspool.common.ledger import entries, verification
+from presspool.common.ledger.history import History
 from presspool.common.runs.result_file import RESULT_FILE, read_result
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.transparency import notes
@@ -159,12 +159,12 @@ def _adapter(path: Path) -> str | None:
 
 
 def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletReading:
-    replay, origin = Replay(), _origin(path)
+    history, origin = History(), _origin(path)
     heads = [head for head in brought.heads if head.origin == origin]
     key = next((key for key in brought.keys if key.name == origin), None)
     with audit_console.reading(path, moved) as stream:
         try:
-            found = verification.verify(stream, key=key, heads=heads, observe=replay.take)
+            found = verification.verify(stream, key=key, heads=heads, book=history)
         except EvidenceError as error:  # of which of the files that were given
             raise EvidenceError(
                 error.what,
@@ -182,7 +182,7 @@ def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletR
         key_known=found.key_known,
         heads_known=found.heads_known,
     )
-    return replay.reading(source=path.name, verified=True, head=head)
+    return projection.reading(history, source=path.name, verified=True, head=head)
 
 
 def _origin(path: Path) -> str:
@@ -196,21 +196,25 @@ def _origin(path: Path) -> str:
 
 
 def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletReading:
-    replay = Replay()
+    history = History()
     with audit_console.opened(path) as ledger:
         size = ledger.refresh().size
         for body in ledger.bodies(0, size):
-            replay.take(entries.parse_entry(body))
+            history.apply(entries.parse_entry(body))
         note, count = ledger.newest_checkpoint()
-    return replay.reading(
-        source=source, verified=False, head=own_head(note, count), approvals=approvals
+    return projection.reading(
+        history,
+        source=source,
+        verified=False,
+        head=own_head(note, count),
+        approvals=approvals,
     )
 
 
 def own_head(newest: notes.Note | None, count: int) -> Head:
     """The head that a ledger's own file shows: the newest of so many that it signed."""
     if newest is None:
-        return UNSIGNED
+        return projection.UNSIGNED
     head = Checkpoint.parse(newest.text)
     return Head(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
 

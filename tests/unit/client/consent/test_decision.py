@@ -227,8 +227,6 @@ SHAPES = {"a": (2, 3), "b": (4,)}
     ],
 )
 def test_an_adapter_is_exactly_what_trains(change: dict[str, Any], code: str | None) -> None:
-    fault = decision.adapter_fault(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
-    assert (fault[0] if fault else None) == code
     if code is None:
         decision.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
     else:
@@ -238,9 +236,9 @@ def test_an_adapter_is_exactly_what_trains(change: dict[str, Any], code: str | N
 
 
 def test_a_missing_parameter_is_no_adapter() -> None:
-    fault = decision.adapter_fault({"a": STATE["a"]}, shapes=SHAPES, largest=10)
-    assert fault is not None
-    assert fault[0] == "adapter-names"
+    with pytest.raises(GuardError) as caught:
+        decision.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
+    assert caught.value.code == "adapter-names"
 
 
 def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: Contract) -> None:
@@ -252,9 +250,9 @@ def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: C
     for name, parameter in frozen.items():
         assert torch.equal(parameter, public_factor(contract.seed, name, tuple(parameter.shape)))
         poisoned = read(model) | {name: np.zeros(tuple(parameter.shape), np.float32)}
-        fault = decision.adapter_fault(poisoned, shapes=shapes, largest=1e9)
-        assert fault is not None
-        assert fault[0] == "adapter-names"
+        with pytest.raises(GuardError) as caught:
+            decision.check_adapter(poisoned, shapes=shapes, largest=1e9)
+        assert caught.value.code == "adapter-names"
     first = next(iter(frozen.values()))
     with torch.no_grad():
         first[0, 0] += 1e-3

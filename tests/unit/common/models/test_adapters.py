@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 
 from presspool.common.contract.contract import Contract
-from presspool.common.models.adapters import digest, group_of, load, norm, read, save, trainable
+from presspool.common.models.adapters import (
+    digest,
+    fault,
+    group_of,
+    load,
+    norm,
+    read,
+    save,
+    trainable,
+)
 from presspool.common.models.models import base, build, encode
 
 
@@ -112,3 +123,32 @@ def test_peft_loads_what_was_saved(method: str, contract: Contract, tmp_path: Pa
         expected = model.eval()(**batch)
         torch.testing.assert_close(again(**batch), expected, rtol=0, atol=0)
         assert (again(**batch) != base(contract)(**batch)).any()
+
+
+class Counted(dict[str, NDArray[np.float32]]):
+    """Arrays that lie on a disk: each reading is counted."""
+
+    def __init__(self, arrays: dict[str, NDArray[np.float32]]) -> None:
+        super().__init__(arrays)
+        self.read = 0
+
+    def items(self) -> Any:
+        for name in self:
+            yield name, self[name]
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        self.read += 1
+        return super().__getitem__(name)
+
+
+def test_arrays_from_elsewhere_are_read_once_each_and_none_after_a_fault() -> None:
+    arrays = Counted({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float32)})
+    shapes = {"a": (2, 3), "b": (4,)}
+    assert fault(arrays, shapes=shapes, largest=math.sqrt(10)) is None
+    assert arrays.read == 2
+    found = fault(arrays, shapes={"a": (3, 2), "b": (4,)}, largest=10)
+    assert found is not None
+    assert (found.kind, arrays.read) == ("shapes", 3)
+    missing = fault(arrays, shapes={"a": (2, 3)}, largest=10)
+    assert missing is not None
+    assert (missing.kind, missing.got, arrays.read) == ("names", "differs in ['b']", 3)

@@ -24,8 +24,9 @@ from presspool.common.wire import enrolment
 from presspool.common.wire.enrolment import Proofs, check_proofs, prove
 from presspool.server.database import Database
 from presspool.server.membership.member_list import standings
+from presspool.server.membership.member_records import ANSWER_SECONDS
 from presspool.server.membership.member_schema import Invitation
-from presspool.server.membership.members import ANSWER_SECONDS, Invited, Members
+from presspool.server.membership.members import Invited, Members
 
 START = 1_800_000_000
 ROOT = make_root("press-pool", now=START)

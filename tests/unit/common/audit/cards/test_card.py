@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from tests.conftest import REPOSITORY
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_evidence import (
@@ -268,11 +269,15 @@ def test_a_card_and_a_model_card_beside_the_adapter(audit: Command, tmp_path: Pa
     assert cards.parse(written).statement == re.sub(r"\s+", " ", found.out).strip()
     readme = (desk.adapter / "README.md").read_text()
     front, _, text = readme.removeprefix("---\n").partition("---\n")
-    keys = dict(line.split(": ", 1) for line in front.splitlines())
-    values = {key: json.loads(value) for key, value in keys.items()}
-    assert values["license"] == "apache-2.0"
-    assert values["base_model"] == "sentence-transformers/all-MiniLM-L6-v2"
-    assert values["library_name"] == "peft"
+    assert yaml.safe_load(front) == {
+        "language": ["en"],
+        "license": "apache-2.0",
+        "library_name": "peft",
+        "pipeline_tag": "text-classification",
+        "base_model": "sentence-transformers/all-MiniLM-L6-v2",
+        "tags": ["differential-privacy", "federated-learning", "lora", model_card.MARK],
+        "model_name": "Topics",
+    }
     assert f"`sha256:{ADAPTER}`" in text
     assert str(tmp_path) not in readme + json.dumps(written)
     again = audit("card", desk.run, *ledgers(desk), "--fields", desk.fields, "--json")
@@ -484,4 +489,6 @@ def test_hostile_texts_add_no_markup_and_no_key(audit: Command, tmp_path: Path) 
     assert [line for line in text.splitlines() if line.startswith("# ")] == [
         line for line in text.splitlines()[:1] if line.startswith("# ")
     ]
-    assert model_card.front_matter({"a": HOSTILE}).count("\n") == 3
+    values = yaml.safe_load(front)
+    assert values["license"] == values["model_name"] == HOSTILE
+    assert len(values) == 7

@@ -19,25 +19,26 @@ from tests.fakes.made_ledgers import (
 )
 
 from presspool.common.accounting import events
+from presspool.common.audit.evidence import projection
 from presspool.common.audit.evidence.ledger_view import OutletReading
-from presspool.common.audit.evidence.projection import Replay
 from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.history import History
 from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.transparency import notes
 
 
 class Both:
-    """A book and a replay that take the same entries."""
+    """A book that forgets and a history that does not; both take the same entries."""
 
     def __init__(self, **changes: Any) -> None:
-        self.book, self.replay = opened(**changes), Replay()
+        self.book, self.history = opened(**changes), History()
         parts = self.book.opened
-        self.replay.take(parts)
+        self.history.apply(parts)
 
     def take(self, entry: entries.Entry) -> None:
         self.book.apply(entry)
-        self.replay.take(entry)
+        self.history.apply(entry)
         agree(self.book, self.reading)
 
     def add(self, kind: Any, **parts: Any) -> None:
@@ -49,7 +50,7 @@ class Both:
 
     @property
     def reading(self) -> OutletReading:
-        return self.replay.reading(source="o.export", verified=True)
+        return projection.reading(self.history, source="o.export", verified=True)
 
 
 def agree(book: LedgerState, reading: OutletReading) -> None:
@@ -122,7 +123,7 @@ def test_an_open_run_that_another_overtook_dangles() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_comes_in_whatever_order_the_sums_are_the_books(seed: int) -> None:
-    """What the book takes, the replay takes; what it refuses, nobody takes."""
+    """What the book takes, the history takes; what it refuses, nobody takes."""
     draw = random.Random(seed)
     both = Both(period_epsilon=7.5)
     for number in range(1, 60):
@@ -171,4 +172,4 @@ def test_a_ledger_without_runs() -> None:
     reading = Both().reading
     assert (reading.more, reading.runs, reading.lifetime.share) == (None, (), 0.0)
     with pytest.raises(LedgerError, match="a first entry"):
-        Replay().reading(source="", verified=True)
+        projection.reading(History(), source="", verified=True)
