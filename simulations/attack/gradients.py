@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import record_losses
