@@ -32,10 +32,11 @@ from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.contract.privacy_plan import NOISE_STEP
 from presspool.common.models.adapters import read
 from presspool.common.models.models import build
-from presspool.server.rounds.evaluation import Evaluation, HeldOut
+from presspool.server.rounds.evaluation import Evaluation
 from presspool.server.rounds.server_optimizer import step
 
 VALIDATION_SHARE = 0.25
@@ -54,16 +55,16 @@ class TuneTrial:
         tables: what was moved: [privacy] sampling rate, clip norms and the σ of the pool,
             [federation] rounds, and learning rates of [optimizer], or of [server] where the
             coordinator's optimiser takes the steps.
-        accuracy: mean validation accuracy over noise draws.
+        score: the task's primary metric on validation rows, mean over noise draws.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
-    accuracy: float
+    score: float
 
 
 def tune(
     contract: Contract,
-    public: HeldOut,
+    public: pa.Table,
     folder: Path,
     *,
     on_trial: Callable[[], None] = lambda: None,
@@ -73,7 +74,7 @@ def tune(
     Args:
         contract: says model, task, ε and declared populations, and where the search starts. Its
             model hashes must be filled in.
-        public: labelled public texts.
+        public: public records, as the task parses them.
         folder: keeps `trials.jsonl`; the same folder continues a search.
         on_trial: called after each trial, also after one that was found in the folder.
 
@@ -89,9 +90,9 @@ def tune(
     for candidates in (_samplings, _rates("head"), _rates("adapter"), _clips):
         for candidate in candidates(_applied(contract, best)):
             found = bench.try_(candidate)
-            best = max(best, found, key=lambda trial: trial.accuracy)
+            best = max(best, found, key=bench.merit)
             on_trial()
-    return sorted(bench.trials, key=lambda trial: trial.accuracy, reverse=True)
+    return sorted(bench.trials, key=bench.merit, reverse=True)
 
 
 def trials_of(contract: Contract) -> int:
@@ -103,13 +104,14 @@ def trials_of(contract: Contract) -> int:
 def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: int) -> str:
     """The best trial as lines for a run.toml, and what it was found with."""
     best, rated = trials[0], _rated(contract)
+    metric = task_of(contract).primary.title.lower()
     privacy, federation = best.tables["privacy"], best.tables["federation"]
     readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
     batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
     return "\n".join(
         [
-            f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
-            f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
+            f"# best of {len(trials)} trials: {metric} {best.score:.3f} on validation rows",
+            f"# (worst {trials[-1].score:.3f}); ε = {contract.privacy.epsilon:g}, "
             f"{len(contract.outlets)} outlets, {readers:,} readers declared",
             f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
             "# noise as in the whole pool; no reader's record was read",
@@ -142,8 +144,8 @@ def _toml(grouped: Mapping[str, float]) -> str:
 class _Bench:
     """Public rows as one outlet's readers and as a validation file."""
 
-    def __init__(self, contract: Contract, public: HeldOut, folder: Path) -> None:
-        rows = len(public.labels)
+    def __init__(self, contract: Contract, public: pa.Table, folder: Path) -> None:
+        rows = len(public)
         if rows < FEWEST_ROWS:
             raise DataError(
                 "too few public rows to tune on",
@@ -154,24 +156,29 @@ class _Bench:
         order = np.random.default_rng(contract.seed).permutation(rows)
         kept = round(rows * VALIDATION_SHARE)
         self._readers = _as_readers(public, order[kept:], contract.privacy.records_per_reader)
-        self._validation = HeldOut(
-            texts=[public.texts[i] for i in order[:kept]], labels=public.labels[order[:kept]]
-        )
         self._file, self.trials = folder / "trials.jsonl", list[TuneTrial]()
         self._known = _read_trials(self._file)
+        self._metric = task_of(contract).primary
+        self._worst = -math.inf if self._metric.higher_is_better else math.inf
         # Candidates differ in numbers only: one model, one start and one cache serve them all.
         self._compute, self._model = Compute(), build(contract)
         self._start = read(self._model)
-        self._evaluation = Evaluation(contract, self._validation, self._compute.activations)
+        self._evaluation = Evaluation(
+            contract, public.take(order[:kept]), self._compute.activations
+        )
+
+    def merit(self, trial: TuneTrial) -> float:
+        """The greater, the better."""
+        return trial.score if self._metric.higher_is_better else -trial.score
 
     def try_(self, contract: Contract) -> TuneTrial:
         """The trial of a contract: found in the folder, or made now and written there."""
         contract = contract.replace(privacy={"noise_multiplier": None}).with_noise()
         key = contract.digest
         if key not in self._known:
-            accuracy = float(np.mean([self._accuracy(contract, i) for i in range(NOISE_DRAWS)]))
-            self._known[key] = accuracy
-            lines = [json.dumps({"contract": k, "accuracy": a}) for k, a in self._known.items()]
+            score = float(np.mean([self._score(contract, i) for i in range(NOISE_DRAWS)]))
+            self._known[key] = score
+            lines = [json.dumps({"contract": k, "score": s}) for k, s in self._known.items()]
             self._file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._file, ("\n".join(lines) + "\n").encode())
         trial = _trial(contract, self._known[key])
@@ -179,7 +186,7 @@ class _Bench:
             self.trials.append(trial)
         return trial
 
-    def _accuracy(self, contract: Contract, draw: int) -> float:
+    def _score(self, contract: Contract, draw: int) -> float:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
         small, state, moments = self._small(contract), self._start, dict[str, Any]()
         random = SecureRandom.deterministic("tune", draw)
@@ -194,9 +201,8 @@ class _Bench:
                 number=number,
                 done=(number - 1) / small.federation.rounds,
             )
-        accuracy = self._evaluation.scores(state).accuracy
-        assert accuracy is not None
-        return accuracy
+        score = self._evaluation.scores(state).metrics[self._metric.name]
+        return self._worst if score is None else score
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
@@ -209,13 +215,10 @@ class _Bench:
         )
 
 
-def _as_readers(public: HeldOut, rows: np.ndarray[Any, Any], records: int) -> Readers:
+def _as_readers(public: pa.Table, rows: np.ndarray[Any, Any], records: int) -> Readers:
     count = len(rows) // records * records
-    used = rows[:count]
-    texts = [public.texts[i] for i in used]
     return Readers(
-        text=pa.array(texts, pa.large_string()),
-        label=public.labels[used],
+        table=public.take(rows[:count]),
         offsets=np.arange(0, count + 1, records, dtype=np.int64),
     )
 
@@ -270,7 +273,7 @@ def _clips(start: Contract) -> list[Contract]:
     ]
 
 
-def _trial(contract: Contract, accuracy: float) -> TuneTrial:
+def _trial(contract: Contract, score: float) -> TuneTrial:
     privacy, federation = contract.privacy, contract.federation
     tables: dict[str, dict[str, Any]] = {
         "privacy": {
@@ -281,7 +284,7 @@ def _trial(contract: Contract, accuracy: float) -> TuneTrial:
         "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
         _rated(contract): {"learning_rate": dict(_rates_of(contract))},
     }
-    return TuneTrial(tables=tables, accuracy=accuracy)
+    return TuneTrial(tables=tables, score=score)
 
 
 def _applied(contract: Contract, trial: TuneTrial) -> Contract:
@@ -292,4 +295,4 @@ def _read_trials(file: Path) -> dict[str, float]:
     if not file.exists():
         return {}
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {line["contract"]: line["accuracy"] for line in lines}
+    return {line["contract"]: line["score"] for line in lines}

@@ -1,14 +1,13 @@
-"""The model every outlet trains: a frozen base, LoRA through PEFT, and a linear head.
+"""The model every outlet trains: a frozen base, LoRA through PEFT, and the task's head.
 
-A text is encoded by the base model, its last hidden states are averaged over the real tokens and
-scaled to length one (the pooling that sentence encoders are trained with), and a linear head gives
-one logit a label. The head is a plain `nn.Linear` in PEFT's `modules_to_save`, so the whole
+A text is encoded by the base model, and the task (`presspool.common.tasks`) says what its head
+reads of the last hidden states. The head is a module in PEFT's `modules_to_save`, so the whole
 trainable part is one ordinary PEFT adapter.
 
 Invariants:
-    * Everything trainable starts at public values: B at zero, the head at zero or at what the base
-      makes of the labels' names, A from the contract's seed by SHAKE-256, which is the same on
-      every machine and in every version of torch.
+    * Everything trainable starts at public values: B at zero, the head where its task puts it, A
+      from the contract's seed by SHAKE-256, which is the same on every machine and in every
+      version of torch.
     * Records never mix: no batch statistics, attention masked, pooling over a record's own tokens.
 
 Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "run/adapter")`.
@@ -20,7 +19,7 @@ import hashlib
 import math
 import warnings
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,51 +30,52 @@ from torch import Tensor, nn
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
+from presspool.common.contract.doors import task_of
 from presspool.common.models.base_model import resolve
 
-# A head from names starts this sure of itself: its logits lie within ± this.
-NAME_SCALE = 5.0
+if TYPE_CHECKING:
+    from presspool.common.tasks.task import Task
 
 
-class TextClassifier(nn.Module):
-    """A text encoder, mean pooling over tokens, length normalisation, and a linear head.
+class HeadedModel(nn.Module):
+    """An encoder, what a task makes of its last states, and the task's head.
+
+    Args:
+        encoder: any transformers model with `last_hidden_state`.
+        task: gives pooling and head.
 
     Attributes:
-        encoder: any transformers model with `last_hidden_state`.
-        head: `nn.Linear(hidden_size, labels)`.
+        encoder: as given.
+        head: the module that reads `features`.
         config: the encoder's configuration, which PEFT asks for.
     """
 
-    def __init__(self, encoder: Any, labels: int) -> None:
+    def __init__(self, encoder: Any, task: Task[Any]) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self._pool = encoder, task.pool
         self.config: Any = encoder.config
-        self.head = nn.Linear(self.config.hidden_size, labels)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = task.head(encoder)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of a batch of records.
+        """What the head says of a batch of records.
 
         Args:
             input_ids: (records, tokens) int64.
             attention_mask: (records, tokens) int64, 1 for real tokens.
 
         Returns:
-            (records, labels) float32.
+            (records, ...) float32, of a per-token head (records, tokens, ...).
         """
-        logits: Tensor = self.head(self.features(input_ids, attention_mask))
-        return logits.float()
+        outputs: Tensor = self.head(self.features(input_ids, attention_mask))
+        return outputs.float()
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads: (records, hidden) mean states of length one; arguments as above."""
+        """What the head reads: `Task.pool` of the last states; arguments as above."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return nn.functional.normalize(pooled, dim=-1)
+        return self._pool(states, attention_mask)
 
 
-def base(contract: Contract) -> TextClassifier:
+def base(contract: Contract) -> HeadedModel:
     """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
 
     Raises:
@@ -94,7 +94,7 @@ def base(contract: Contract) -> TextClassifier:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     _check_length(encoder.config, contract.task.max_length)
-    return TextClassifier(encoder.eval(), len(contract.task.labels))
+    return HeadedModel(encoder.eval(), task_of(contract))
 
 
 def build(contract: Contract) -> PeftModel:
@@ -106,8 +106,8 @@ def build(contract: Contract) -> PeftModel:
         ModelError: the base model is missing or is not the pinned one.
     """
     spec, spec_id = contract.adapter, contract.model.id
-    classifier = base(contract)
-    _check_targets(classifier, spec.targets)
+    headed = base(contract)
+    _check_targets(headed, spec.targets)
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=spec.alpha,
@@ -115,13 +115,12 @@ def build(contract: Contract) -> PeftModel:
         bias="none",
         target_modules=list(spec.targets),
         modules_to_save=["head"],
-        layers_to_transform=_last_layers(classifier.config, spec.layers),
+        layers_to_transform=_last_layers(headed.config, spec.layers),
     )
-    if contract.task.head == "names":
-        _name_head(classifier, contract)
+    task_of(contract).start(headed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper; it is set below
-        model = get_peft_model(classifier, config)
+        model = get_peft_model(headed, config)
     model.peft_config["default"].base_model_name_or_path = spec_id
     for name, parameter in model.named_parameters():
         if "lora_A" in name:
@@ -142,22 +141,6 @@ def tokenizer(spec: Model) -> Any:
     if loaded.pad_token is None:
         loaded.pad_token = loaded.eos_token
     return loaded
-
-
-def encode(contract: Contract, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
-    """Token ids and mask of a batch of texts: two (records, tokens) int64 tensors.
-
-    Longer texts are truncated to the contract's `max_length`; shorter ones are padded to the
-    longest of the batch, or with `same_width` always to `max_length`.
-    """
-    batch = tokenizer(contract.model)(
-        texts,
-        truncation=True,
-        max_length=contract.task.max_length,
-        return_tensors="pt",
-        padding="max_length" if same_width else "longest",
-    )
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
 def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
@@ -185,13 +168,6 @@ def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     bound = 1 / math.sqrt(shape[-1])
     values = (words.astype(np.float64) / 2**31 - 1) * bound
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
-
-
-@torch.no_grad()
-def _name_head(classifier: TextClassifier, contract: Contract) -> None:
-    """A head whose logits say how near a text is to each label's name (cosine, scaled)."""
-    names = encode(contract, list(contract.task.labels))
-    classifier.head.weight.copy_(NAME_SCALE * classifier.features(**names))
 
 
 def _check_length(config: Any, max_length: int) -> None:
@@ -222,7 +198,11 @@ def _last_layers(config: Any, count: int | None) -> list[int] | None:
 
 
 def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
+    layers = [
+        n
+        for n, module in model.named_modules()
+        if _linear(module) and n.partition(".")[0] != "head"
+    ]
     if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise ContractError(

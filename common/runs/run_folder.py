@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,12 @@ class Setup:
 
     Attributes:
         evaluation: public held-out file, or None.
-        text: its text column.
-        label: its label column.
+        columns: how it calls those that it does not call as the task does.
         deterministic: seed of reproducible noise in a simulation (nothing is private then).
     """
 
     evaluation: str | None = None
-    text: str = "text"
-    label: str = "label"
+    columns: Mapping[str, str] = field(default_factory=dict)
     deterministic: int | None = None
 
 

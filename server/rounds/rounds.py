@@ -35,10 +35,11 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
+from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterAveraging
 
@@ -96,9 +97,9 @@ def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
     before = scores(0, state)
     first = RoundResult(
         round=0,
-        accuracy=before.accuracy,
-        macro_f1=before.macro_f1,
-        loss=before.loss,
+        accuracy=before.metrics.get("accuracy"),
+        macro_f1=before.metrics.get("macro_f1"),
+        loss=before.metrics.get("loss"),
         bytes_up=0,
         bytes_down=0,
         seconds=time.monotonic() - began,
@@ -121,9 +122,9 @@ def _one_round(
     plan = contract.plan
     done = RoundResult(
         round=number,
-        accuracy=after.accuracy,
-        macro_f1=after.macro_f1,
-        loss=after.loss,
+        accuracy=after.metrics.get("accuracy"),
+        macro_f1=after.metrics.get("macro_f1"),
+        loss=after.metrics.get("loss"),
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
@@ -165,10 +166,8 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
 def _scorer(contract: Contract, setup: Setup) -> Scorer:
     if setup.evaluation is None:
         return lambda _number, _state: NOT_MEASURED
-    held_out = HeldOut.read(
-        Path(setup.evaluation), text=setup.text, label=setup.label, labels=contract.task.labels
-    )
-    evaluation, last = Evaluation(contract, held_out), contract.federation.rounds
+    data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
+    evaluation, last = Evaluation(contract, data.records(contract)), contract.federation.rounds
     return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
 

@@ -3,14 +3,13 @@
 The attacker knows the contract, the adapter that was sent out and the canaries, so they compute
 what the outlet computes, with the outlet's own engine.
 
-Example: `clipped(model, contract, state, texts, labels)` is (records, coordinates) float32.
+Example: `clipped(model, contract, state, records)` is (records, coordinates) float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
@@ -29,8 +28,7 @@ def clipped(
     model: PeftModel,
     contract: Contract,
     state: State,
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
+    records: pa.Table,
     cache: ActivationCache | None = None,
 ) -> Vectors:
     """Each record's clipped gradient at `state`, as if it were one reader's only record.
@@ -39,8 +37,7 @@ def clipped(
         model: the contract's model; holds `state` afterwards.
         contract: the contract.
         state: the adapter.
-        texts: records.
-        labels: (records,) int64.
+        records: as the contract's task parses them.
         cache: activations of the frozen layers.
 
     Returns:
@@ -50,10 +47,9 @@ def clipped(
     trunk, cache = FrozenTrunk(model, contract), cache or ActivationCache()
     rows = []
     with ReaderGradients(model) as engine:
-        for start in range(0, len(texts), BATCH):
-            part = list(texts[start : start + BATCH])
-            truth = torch.from_numpy(labels[start : start + BATCH])
-            losses = record_losses(trunk, cache.get(trunk, part), truth)
+        for part in _parts(records):
+            texts = trunk.task.texts(part).to_pylist()
+            losses = record_losses(trunk, cache.get(trunk, texts), part)
             engine.backward(losses, torch.arange(len(part)), len(part))
             gradients = {n: p.grad_sample.flatten(1) for n, p in trainable(model).items()}  # type: ignore[attr-defined]
             rows.append(_clip(gradients, contract))
@@ -64,8 +60,7 @@ def losses(
     model: PeftModel,
     contract: Contract,
     state: State,
-    texts: Sequence[str],
-    labels: NDArray[np.int64],
+    records: pa.Table,
     cache: ActivationCache | None = None,
 ) -> Vectors:
     """Each record's loss at `state`: (records,) float32; arguments as for `clipped`."""
@@ -73,11 +68,14 @@ def losses(
     trunk, cache = FrozenTrunk(model, contract), cache or ActivationCache()
     found = []
     with torch.no_grad():
-        for start in range(0, len(texts), BATCH):
-            part = list(texts[start : start + BATCH])
-            truth = torch.from_numpy(labels[start : start + BATCH])
-            found.append(record_losses(trunk, cache.get(trunk, part), truth).numpy())
+        for part in _parts(records):
+            texts = trunk.task.texts(part).to_pylist()
+            found.append(record_losses(trunk, cache.get(trunk, texts), part).numpy())
     return np.concatenate(found)
+
+
+def _parts(records: pa.Table) -> list[pa.Table]:
+    return [records.slice(start, BATCH) for start in range(0, len(records), BATCH)]
 
 
 def flat(state: State, factors: dict[str, float]) -> Vectors:

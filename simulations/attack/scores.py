@@ -27,6 +27,7 @@ from presspool.client.engine.training import rate_factor
 from presspool.common.models.adapters import State, digest
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
+from presspool.common.tasks.classification import labelled, labels_of
 from presspool.simulations.attack import gradients
 from presspool.simulations.attack.attacked_outlet import Audience
 from presspool.simulations.attack.canaries import Canaries
@@ -48,10 +49,9 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
     model, cache, state = build(contract), ActivationCache(), transcript.states[-1]
     table = np.stack(
         [
-            gradients.losses(
-                model, contract, state, canaries.texts, np.full(len(canaries), y), cache
-            )
-            for y in range(len(contract.task.labels))
+            gradients.losses(model, contract, state, under, cache)
+            for y in range(len(labels_of(contract)))
+            for under in [labelled(canaries.texts, np.full(len(canaries), y))]
         ],
         axis=1,
     ).astype(np.float64)
@@ -66,10 +66,10 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
     model, state = build(contract), transcript.states[-1]
 
     def score(table: pa.Table) -> Scores:
-        number = {name: i for i, name in enumerate(contract.task.labels)}
-        labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
-        texts = table["text"].to_pylist()
-        losses = gradients.losses(model, contract, state, texts, labels, cache)
+        number = {name: i for i, name in enumerate(labels_of(contract))}
+        labels = [number[label] for label in table["label"].to_pylist()]
+        records = labelled(table["text"].to_pylist(), labels)
+        losses = gradients.losses(model, contract, state, records, cache)
         reader = table["reader"].combine_chunks().dictionary_encode().indices.to_numpy()
         sums: Scores = np.bincount(reader, losses) / np.bincount(reader)
         return -sums
@@ -81,13 +81,13 @@ def from_updates(transcript: Transcript, canaries: Canaries) -> Scores:
     """Log likelihood ratios from all released updates; (canaries,) float64."""
     contract, cache = transcript.contract, ActivationCache()
     model = build(contract)
-    texts, labels = canaries.texts, canaries.labels
+    records = labelled(canaries.texts, canaries.labels)
     total, known = np.zeros(len(canaries)), ""
     for number, update in enumerate(transcript.updates):
         state = transcript.states[number]
         if digest(state) != known:  # a malicious coordinator sends the same one in every round
             known = digest(state)
-            rows = gradients.clipped(model, contract, state, texts, labels, cache)
+            rows = gradients.clipped(model, contract, state, records, cache)
             canary_filter = _Filter.of(rows)
         total += canary_filter.score(_Round.of(transcript, number), update)
     return total

@@ -8,24 +8,21 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
 from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.server.rounds.evaluation import HeldOut
+from presspool.common.tasks.classification import labelled
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
 
 
 @pytest.fixture
-def public() -> HeldOut:
+def public() -> pa.Table:
     rows = made_rows("archive", 120)
-    return HeldOut(
-        texts=[row["text"] for row in rows],
-        labels=np.array([LABELS.index(row["label"]) for row in rows]),
-    )
+    return labelled([row["text"] for row in rows], [LABELS.index(row["label"]) for row in rows])
 
 
 @pytest.fixture
@@ -43,12 +40,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_trial_is_made_once_and_a_second_start_makes_none(
-    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contract: Contract, public: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks: list[int] = []
     trials = tune(contract, public, tmp_path, on_trial=lambda: ticks.append(1))
     assert len(ticks) == trials_of(contract) >= len(trials) > 5
-    assert trials[0].accuracy == max(trial.accuracy for trial in trials)
+    assert trials[0].score == max(trial.score for trial in trials)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert len({json.loads(line)["contract"] for line in lines}) == len(lines) == len(trials)
     monkeypatch.setattr(tuning, "train_round", None)  # whoever trains now fails
@@ -56,10 +53,10 @@ def test_every_trial_is_made_once_and_a_second_start_makes_none(
 
 
 def test_the_proposal_is_a_part_of_a_run_file(
-    contract: Contract, public: HeldOut, tmp_path: Path
+    contract: Contract, public: pa.Table, tmp_path: Path
 ) -> None:
     trials = tune(contract, public, tmp_path)
-    text = proposal(contract, trials, Path("archive.csv"), len(public.labels))
+    text = proposal(contract, trials, Path("archive.csv"), len(public))
     tables = tomllib.loads(text)
     best = contract.replace(privacy={"epsilon": None, "noise_multiplier": 1.0})
     merged = {
@@ -71,7 +68,7 @@ def test_the_proposal_is_a_part_of_a_run_file(
     assert "archive.csv" in text
 
 
-def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: HeldOut) -> None:
+def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: pa.Table) -> None:
     """Standard deviation of the noise on the mean gradient, in both."""
     bench = tuning._Bench(contract, public, Path("unused"))
     contract = contract.with_noise()
@@ -89,7 +86,7 @@ def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: HeldOut
 
 
 def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
-    contract: Contract, public: HeldOut, tmp_path: Path
+    contract: Contract, public: pa.Table, tmp_path: Path
 ) -> None:
     """Adam divides the outlets' own rate out; to move that would move nothing."""
     adam = contract.replace(
@@ -103,7 +100,7 @@ def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
 
 
 def test_too_few_public_rows_are_refused(contract: Contract, tmp_path: Path) -> None:
-    few = HeldOut(texts=["a"] * 20, labels=np.zeros(20, np.int64))
+    few = labelled(["a"] * 20, [0] * 20)
     with pytest.raises(DataError, match="too few public rows"):
         tune(contract, few, tmp_path)
     assert not (tmp_path / "trials.jsonl").exists()

@@ -132,7 +132,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     """From the released adapter alone, loaded the way that a user would."""
     from peft import PeftModel
 
-    from presspool.common.models.models import base, encode
+    from presspool.common.models.models import base
     from presspool.common.runs.run_folder import RunFolder
 
     trial = next(t for t in trials_of(small, tmp_path) if t.arm.name == "federated")
@@ -142,7 +142,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     contract = folder.read_contract()
     model = PeftModel.from_pretrained(base(contract), folder.adapter).eval()
     test = pq.read_table(pool.test).to_pylist()
-    said = model(**encode(contract, [row["text"] for row in test])).argmax(1).tolist()
+    said = model(**task_of(contract).encode([row["text"] for row in test])).argmax(1).tolist()
     right = [LABELS[number] == row["label"] for number, row in zip(said, test, strict=True)]
     assert job.correct(tmp_path / "jobs").tolist() == right
 
@@ -163,6 +163,7 @@ KILLED = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
 from presspool.simulations.experiments.jobs import _start_worker
+from presspool.common.contract.doors import task_of
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(
