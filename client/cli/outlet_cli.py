@@ -62,7 +62,7 @@ def check_data(
 
     names = dict(each.partition("=")[::2] for each in column or [])
     names |= {"reader": reader, "text": text, "label": label}
-    columns = validate(Columns, names, where="--reader, --text, --label, --column")
+    columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader)
     if run is None:
         expected["task"] = guessed(file, task, columns)

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from presspool.common.base.errors import InputError
-from presspool.common.contract.contract_schema import Model, TaskTable
-from presspool.common.tasks.metric import Metric
-from presspool.common.tasks.task import Judged, Task
+from presspool.common.contract.contract_schema import Model
+from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable, linear
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +46,7 @@ class ClassificationTable(TaskTable):
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
-    max_length: Annotated[int, Field(ge=4, le=4096)] = 48
+    max_length: MaxLength = 48
     head: Literal["zero", "names"] = "zero"
 
     @model_validator(mode="after")
@@ -143,12 +142,7 @@ class Classification(Task[ClassificationTable]):
 
     def head(self, encoder: Any) -> nn.Module:
         """`nn.Linear(hidden, labels)` at zero."""
-        from torch import nn
-
-        head = nn.Linear(encoder.config.hidden_size, len(self.table.labels))
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-        return head
+        return linear(encoder, len(self.table.labels))
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """Mean states of length one, (records, hidden)."""
@@ -174,9 +168,9 @@ class Classification(Task[ClassificationTable]):
         labels = torch.from_numpy(records["label"].to_numpy().copy()).to(outputs.device)
         return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
 
-    def judge(self, outputs: Tensor, records: pa.Table) -> Judged:
+    def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
         """The (records, labels) logits."""
-        return {"logits": outputs.cpu().numpy()}
+        return {"logits": outputs}
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
         """Share that is right, mean F1 over the labels, and mean cross-entropy in nats."""

@@ -21,20 +21,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
+from pydantic import Field
+
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import Model, TaskTable
 from presspool.common.tasks.metric import Metric
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+__all__ = ["Judged", "MaxLength", "Metric", "Task", "TaskTable", "linear"]
+
+MaxLength = Annotated[int, Field(ge=4, le=4096)]
+"""Tokens that a record is truncated to."""
+
 T = TypeVar("T", bound=TaskTable)
-Judged = Mapping[str, "NDArray[np.float32]"]
-"""What metrics need of each record: name to (records, ...), padding-free."""
+Judged = Mapping[str, "NDArray[Any]"]
+"""What metrics need of each record of a file: name to (records, ...), in the file's order."""
+
+
+def linear(encoder: Any, outputs: int) -> nn.Module:
+    """The plainest head: `nn.Linear(hidden, outputs)` at zero."""
+    from torch import nn
+
+    head = nn.Linear(encoder.config.hidden_size, outputs)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 class Task(ABC, Generic[T]):
@@ -72,8 +89,16 @@ class Task(ABC, Generic[T]):
 
         Args:
             distinct: from a column to its different values, sorted.
+
+        Raises:
+            InputError: a file alone does not say enough, as long as this is not overridden.
         """
-        return cls(cls.Table.model_construct())  # type: ignore[arg-type]
+        raise InputError(
+            "this task's data is checked against a run",
+            where="--task",
+            got=cls.Table.model_fields["kind"].default,
+            advice="add --run",
+        )
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """The columns as they are kept, null where a value is none that the task knows.
@@ -154,12 +179,18 @@ class Task(ABC, Generic[T]):
     # --- Judgement -------------------------------------------------------------------------------
 
     @abstractmethod
-    def judge(self, outputs: Tensor, records: pa.Table) -> Judged:
-        """What the metrics need of each record of a batch; arguments as for `losses`."""
+    def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
+        """What the metrics need of each record of a batch: name to (records, ...) without padding.
 
-    @abstractmethod
+        Arguments as for `losses`.
+        """
+
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
-        """The metrics by name, of a whole file; None where one cannot be computed."""
+        """The metrics by name, of a whole file; None where one cannot be computed.
+
+        If not overridden, each is the mean over records of what `judge` calls by its name.
+        """
+        return {metric.name: float(judged[metric.name].mean()) for metric in self.metrics}
 
     @abstractmethod
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:

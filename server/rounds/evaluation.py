@@ -77,10 +77,11 @@ class Evaluation:
         order, parts = [], list[Judged]()
         for indices, records, outputs in self._outputs(held_out):
             order.append(indices)
-            parts.append(task.judge(outputs, records))
+            judged = task.judge(outputs, records)
+            parts.append({name: values.cpu().numpy() for name, values in judged.items()})
         back = np.argsort(np.concatenate(order))
-        judged = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
-        return Scores(metrics=task.score(judged, held_out))
+        whole = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        return Scores(metrics=task.score(whole, held_out))
 
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:

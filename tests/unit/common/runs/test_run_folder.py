@@ -12,9 +12,10 @@ from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_folder import RunFolder, Setup
 
+NAMED = {"text": "title", "label": "topic"}
 SETUP = Setup(
     evaluation="/data/held_out.parquet",
-    columns={"text": "title", "label": "topic"},
+    columns=NAMED,
     deterministic=7,
 )
 
@@ -194,15 +195,15 @@ def test_another_contract_does_not_continue_the_run(tmp_path: Path, contract: Co
     "other",
     [
         Setup(),
-        Setup(evaluation="/data/held_out.parquet", columns={"text": "title", "label": "topic"}),
+        Setup(evaluation="/data/held_out.parquet", columns=NAMED),
         Setup(
             evaluation="/data/held_out.parquet",
-            columns={"text": "title", "label": "topic"},
+            columns=NAMED,
             deterministic=8,
         ),
         Setup(
             evaluation="/data/other.parquet",
-            columns={"text": "title", "label": "topic"},
+            columns=NAMED,
             deterministic=7,
         ),
     ],

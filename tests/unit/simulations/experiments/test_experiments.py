@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
+from presspool.common.contract.doors import task_of
 from presspool.simulations.doc_sections import put_section, write_section
 from presspool.simulations.experiments import agnews, arms, outlets, reader_unit, sweep, tidy
 from presspool.simulations.experiments.arms import Arm, Trial
@@ -163,7 +164,6 @@ KILLED = """
 import multiprocessing, os, signal
 from concurrent.futures import ProcessPoolExecutor
 from presspool.simulations.experiments.jobs import _start_worker
-from presspool.common.contract.doors import task_of
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(
