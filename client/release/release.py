@@ -27,16 +27,16 @@ from presspool.common.base.errors import (
     SelfTestError,
 )
 from presspool.common.models.adapters import State, norm
+from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import FAILURES, AdapterUpdate, pack_update
 
 
-def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Message:
-    """The reply that carries an update, scaled down to the contract's norm cap if it is above.
+def release(update: AdapterUpdate, *, norm_cap: float) -> bytes:
+    """The exact bytes of an update, scaled down to the contract's norm cap if it is above.
 
     Args:
         update: the privatised update.
         norm_cap: the contract's `update_norm_cap`.
-        reply_to: the task's message.
     """
     capped = AdapterUpdate(
         outlet=update.outlet,
@@ -45,7 +45,7 @@ def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Mes
         base=update.base,
         delta=_capped(update.delta, norm_cap),
     )
-    return Message(pack_update(capped), reply_to=reply_to)
+    return to_bytes(pack_update(capped))
 
 
 def release_failure(error: Exception, *, reply_to: Message) -> Message:
@@ -55,13 +55,18 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
         error: what happened; it has been shown to the outlet's own operator.
         reply_to: the task's message.
     """
-    if isinstance(error, GuardError) and error.code in _NUMBERS:
-        code = _NUMBERS[error.code]
-    else:
-        code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
+    code = failure_code(error)
     return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
 
 
+def failure_code(error: Exception) -> int:
+    """All that leaves of an error: its number in `FAILURES`."""
+    if isinstance(error, GuardError) and error.code in _NUMBERS:
+        return _NUMBERS[error.code]
+    return next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), INTERNAL)
+
+
+INTERNAL = 5
 _CODES: dict[int, tuple[type[Exception], ...]] = {
     1: (ContractError,),
     2: (ModelError,),

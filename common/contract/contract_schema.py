@@ -26,7 +26,8 @@ from pydantic import (
 )
 
 from presspool.common.base.errors import ContractError
-from presspool.common.contract.doors import TASKS
+from presspool.common.base.registry import Registry
+from presspool.common.contract.doors import AGGREGATORS, TASKS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -68,16 +69,20 @@ Epsilon = Annotated[
 ]
 
 
-def _kind(name: str) -> str:
-    """A task's kind; raises `ValueError` for any other name, in the registry's words."""
-    try:
-        return TASKS.check(name)
-    except ContractError as error:
-        advice = f"; {error.advice}" if error.advice else ""
-        raise ValueError(f"{error.what}: {error.expected}{advice}") from None
+def one_of(doors: Registry[Any]) -> AfterValidator:
+    """A name that a closed registry must know."""
+
+    def known(name: str) -> str:
+        try:
+            return doors.check(name)
+        except ContractError as error:
+            hint = f" ({error.advice})" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
+
+    return AfterValidator(known)
 
 
-Kind = Annotated[str, AfterValidator(_kind)]
+Kind = Annotated[str, one_of(TASKS)]
 
 
 class Table(BaseModel):
@@ -237,7 +242,7 @@ class Server(Table):
         schedule: "constant" or "cosine" (to zero) over the rounds.
     """
 
-    name: Literal["average", "adam"] = "average"
+    name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,

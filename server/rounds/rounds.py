@@ -41,7 +41,7 @@ from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
-from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.rounds.strategy import AdapterStrategy
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _one_round(
     grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
-    strategy = AdapterAveraging(contract, point.moments)
+    strategy = AdapterStrategy(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     state, traffic = RecordState(arrays), strategy.traffic

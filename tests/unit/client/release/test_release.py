@@ -22,7 +22,7 @@ from presspool.common.base.errors import (
     StorageError,
 )
 from presspool.common.models.adapters import norm
-from presspool.common.wire.flower import become_server, stamp
+from presspool.common.wire.flower import become_server, from_bytes, stamp
 from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 
 
@@ -43,9 +43,9 @@ def update(scale: float = 1.0) -> AdapterUpdate:
     )
 
 
-def test_what_goes_in_below_the_cap_comes_out(task: Message) -> None:
+def test_what_goes_in_below_the_cap_comes_out() -> None:
     sent = update(0.9)
-    got = unpack_update(release(sent, norm_cap=1.0, reply_to=task).content)
+    got = unpack_update(from_bytes(release(sent, norm_cap=1.0)))
     assert (got.outlet, got.round, got.contract, got.base) == (
         "north-post",
         2,
@@ -58,24 +58,24 @@ def test_what_goes_in_below_the_cap_comes_out(task: Message) -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 1.0001, 3.0, 1e12, 1e30])
 @pytest.mark.parametrize("cap", [1.0, 0.037, 100.0])
-def test_an_update_above_the_cap_is_scaled_into_it(scale: float, cap: float, task: Message) -> None:
+def test_an_update_above_the_cap_is_scaled_into_it(scale: float, cap: float) -> None:
     sent = update(scale * cap)
-    got = unpack_update(release(sent, norm_cap=cap, reply_to=task).content).delta
+    got = unpack_update(from_bytes(release(sent, norm_cap=cap))).delta
     assert cap * (1 - 1e-5) <= norm(got) <= cap
     for name in got:  # same direction
         np.testing.assert_allclose(got[name] / cap, sent.delta[name] / norm(sent.delta), rtol=1e-5)
 
 
-def test_a_zero_update_stays_zero(task: Message) -> None:
+def test_a_zero_update_stays_zero() -> None:
     zero = update(0.0)
-    got = unpack_update(release(zero, norm_cap=1.0, reply_to=task).content).delta
+    got = unpack_update(from_bytes(release(zero, norm_cap=1.0))).delta
     assert norm(got) == 0.0
 
 
-def test_releasing_leaves_the_update_itself_alone(task: Message) -> None:
+def test_releasing_leaves_the_update_itself_alone() -> None:
     sent = update(50.0)
     before = {name: array.copy() for name, array in sent.delta.items()}
-    release(sent, norm_cap=1.0, reply_to=task)
+    release(sent, norm_cap=1.0)
     assert all(np.array_equal(before[name], sent.delta[name]) for name in before)
 
 
