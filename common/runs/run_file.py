@@ -78,7 +78,7 @@ class EvaluationData(Mapped):
 
     def setup(self, *, deterministic: int | None = None) -> Setup:
         """What a run folder keeps of it."""
-        names = {key: str(name) for key, name in self if key not in ("data", name)}
+        names = {key: str(name) for key, name in self if key != "data"}
         return Setup(
             evaluation=str(self.data.resolve()), columns=names, deterministic=deterministic
         )
