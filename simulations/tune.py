@@ -31,11 +31,14 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
+from presspool.common.base.numbers import decimal_text
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.contract.privacy_plan import NOISE_STEP
 from presspool.common.models.adapters import State, read
 from presspool.common.models.models import build
+from presspool.common.runs.shown_metrics import merit, shown
+from presspool.common.tasks.metric import Metric
 from presspool.server.rounds.aggregators.aggregator import aggregator_of
 from presspool.server.rounds.evaluation import Evaluation
 
@@ -55,11 +58,12 @@ class TuneTrial:
         tables: what was moved: [privacy] sampling rate, clip norms and the σ of the pool,
             [federation] rounds, and learning rates of [optimizer], or of [server] where the
             coordinator's optimiser takes the steps.
-        score: the task's primary metric on validation rows, mean over noise draws.
+        metrics: the task's primary metric on validation rows, mean over noise draws; None: a draw
+            diverged.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
-    score: float
+    metrics: Mapping[str, float | None]
 
 
 def tune(
@@ -85,14 +89,23 @@ def tune(
     if contract.privacy.epsilon is None:  # σ is given: its ε is the budget
         contract = contract.replace(privacy={"epsilon": contract.plan.epsilon()})
     bench = _Bench(contract, public, folder)
+    primary = _primary(contract)
+
+    def by_merit(trial: TuneTrial) -> float:
+        return merit(primary, trial.metrics[primary.name])
+
     best = bench.try_(contract)
     on_trial()
     for candidates in (_samplings, _rates("head"), _rates("adapter"), _clips):
         for candidate in candidates(_applied(contract, best)):
             found = bench.try_(candidate)
-            best = max(best, found, key=bench.merit)
+            best = max(best, found, key=by_merit)
             on_trial()
-    return sorted(bench.trials, key=bench.merit, reverse=True)
+    return sorted(bench.trials, key=by_merit, reverse=True)
+
+
+def _primary(contract: Contract) -> Metric:
+    return task_of(contract).primary
 
 
 def trials_of(contract: Contract) -> int:
@@ -104,14 +117,15 @@ def trials_of(contract: Contract) -> int:
 def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: int) -> str:
     """The best trial as lines for a run.toml, and what it was found with."""
     best, rated = trials[0], _rated(contract)
-    metric = task_of(contract).primary.title.lower()
     privacy, federation = best.tables["privacy"], best.tables["federation"]
+    metric = shown([_primary(contract)], [trial.metrics for trial in trials])[0]
+    said, worst = (trial.metrics[metric.name] for trial in (best, trials[-1]))
     readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
     batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
     return "\n".join(
         [
-            f"# best of {len(trials)} trials: {metric} {best.score:.3f} on validation rows",
-            f"# (worst {trials[-1].score:.3f}); ε = {contract.privacy.epsilon:g}, "
+            f"# best of {len(trials)} trials: {metric.said(said)} on validation rows",
+            f"# (worst {decimal_text(worst)}); ε = {contract.privacy.epsilon:g}, "
             f"{len(contract.outlets)} outlets, {readers:,} readers declared",
             f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
             "# noise as in the whole pool; no reader's record was read",
@@ -158,8 +172,6 @@ class _Bench:
         self._readers = _as_readers(public, order[kept:], contract.privacy.records_per_reader)
         self._file, self.trials = folder / "trials.jsonl", list[TuneTrial]()
         self._known = _read_trials(self._file)
-        self._metric = task_of(contract).primary
-        self._worst = -math.inf if self._metric.higher_is_better else math.inf
         # Candidates differ in numbers only: one model, one start and one cache serve them all.
         self._compute, self._model = Compute(), build(contract)
         self._start = read(self._model)
@@ -167,18 +179,13 @@ class _Bench:
             contract, public.take(order[:kept]), self._compute.activations
         )
 
-    def merit(self, trial: TuneTrial) -> float:
-        """The greater, the better."""
-        return trial.score if self._metric.higher_is_better else -trial.score
-
     def try_(self, contract: Contract) -> TuneTrial:
         """The trial of a contract: found in the folder, or made now and written there."""
         contract = contract.replace(privacy={"noise_multiplier": None}).with_noise()
         key = contract.digest
         if key not in self._known:
-            score = float(np.mean([self._score(contract, i) for i in range(NOISE_DRAWS)]))
-            self._known[key] = score
-            lines = [json.dumps({"contract": k, "score": s}) for k, s in self._known.items()]
+            self._known[key] = self._mean(contract)
+            lines = [json.dumps({"contract": k, "metrics": m}) for k, m in self._known.items()]
             self._file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._file, ("\n".join(lines) + "\n").encode())
         trial = _trial(contract, self._known[key])
@@ -186,7 +193,13 @@ class _Bench:
             self.trials.append(trial)
         return trial
 
-    def _score(self, contract: Contract, draw: int) -> float:
+    def _mean(self, contract: Contract) -> dict[str, float | None]:
+        found = [self._value(contract, draw) for draw in range(NOISE_DRAWS)]
+        values = [value for value in found if value is not None]
+        whole = len(values) == len(found)
+        return {_primary(contract).name: float(np.mean(values)) if whole else None}
+
+    def _value(self, contract: Contract, draw: int) -> float | None:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
         small, state = self._small(contract), self._start
         moments: State = {}
@@ -196,8 +209,7 @@ class _Bench:
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             change = {n: d.astype(np.float64) for n, d in delta.items()}
             state, moments = aggregator_of(small).step(state, change, moments, number=number)
-        score = self._evaluation.scores(state).metrics[self._metric.name]
-        return self._worst if score is None else score
+        return self._evaluation.scores(state).metrics[_primary(contract).name]
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
@@ -268,7 +280,7 @@ def _clips(start: Contract) -> list[Contract]:
     ]
 
 
-def _trial(contract: Contract, score: float) -> TuneTrial:
+def _trial(contract: Contract, metrics: Mapping[str, float | None]) -> TuneTrial:
     privacy, federation = contract.privacy, contract.federation
     tables: dict[str, dict[str, Any]] = {
         "privacy": {
@@ -279,15 +291,18 @@ def _trial(contract: Contract, score: float) -> TuneTrial:
         "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
         _rated(contract): {"learning_rate": dict(_rates_of(contract))},
     }
-    return TuneTrial(tables=tables, score=score)
+    return TuneTrial(tables=tables, metrics=metrics)
 
 
 def _applied(contract: Contract, trial: TuneTrial) -> Contract:
     return contract.replace(**trial.tables).replace(privacy={"noise_multiplier": None})
 
 
-def _read_trials(file: Path) -> dict[str, float]:
+def _read_trials(file: Path) -> dict[str, Mapping[str, float | None]]:
     if not file.exists():
         return {}
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {line["contract"]: line["score"] for line in lines}
+    # Folders of before results' schema 2 say an accuracy alone.
+    return {
+        line["contract"]: line.get("metrics") or {"accuracy": line["accuracy"]} for line in lines
+    }

@@ -92,7 +92,7 @@ class Classification(Task[ClassificationTable]):
     metrics = (
         Metric(name="accuracy", title="Accuracy", higher_is_better=True, primary=True),
         Metric(name="macro_f1", title="Macro-F1", higher_is_better=True),
-        Metric(name="loss", title="Loss", higher_is_better=False, unit="nats"),
+        Metric(name="loss", title="Cross-entropy", higher_is_better=False, unit="nats"),
     )
 
     def __init__(self, table: ClassificationTable, model: Model | None = None) -> None:

@@ -29,14 +29,18 @@ from safetensors import SafetensorError
 
 from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.errors import StorageError
+from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.contract.statement import accountant, statement
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.result_file import write_result
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.common.runs.shown_metrics import shown
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
@@ -94,12 +98,10 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
 def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
     began = time.monotonic()
     state = RecordState(array_record(adapters.read(build(contract))))
-    before = scores(0, state)
+    metrics = _metrics(contract, scores(0, state))
     first = RoundResult(
         round=0,
-        accuracy=before.metrics.get("accuracy"),
-        macro_f1=before.metrics.get("macro_f1"),
-        loss=before.metrics.get("loss"),
+        metrics=metrics,
         bytes_up=0,
         bytes_down=0,
         seconds=time.monotonic() - began,
@@ -118,13 +120,11 @@ def _one_round(
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     state, traffic = RecordState(arrays), strategy.traffic
-    after = scores(number, state)
+    metrics = _metrics(contract, scores(number, state))
     plan = contract.plan
     done = RoundResult(
         round=number,
-        accuracy=after.metrics.get("accuracy"),
-        macro_f1=after.metrics.get("macro_f1"),
-        loss=after.metrics.get("loss"),
+        metrics=metrics,
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
@@ -141,6 +141,11 @@ def _one_round(
     )
 
 
+def _metrics(contract: Contract, scores: Scores) -> dict[str, float | None]:
+    """A value, or None, for each metric of the task."""
+    return {metric.name: scores.metrics.get(metric.name) for metric in task_of(contract).metrics}
+
+
 def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) -> None:
     """Say what the last whole round came to; of the start, who may take part."""
     done = point.rounds[-1]
@@ -149,13 +154,13 @@ def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) ->
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:
-    accuracy = "not measured" if done.accuracy is None else f"{done.accuracy:.3f}"
+    primary = shown(task_of(contract).metrics, [done.metrics])[0]
     epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
     log.info(
-        "round %d of %d: accuracy %s, %s, %d updates%s, %.1f s",
+        "round %d of %d: %s, %s, %d updates%s, %.1f s",
         done.round,
         contract.federation.rounds,
-        accuracy,
+        primary.said(done.metrics[primary.name]),
         epsilon,
         len(done.outlets),
         f", refused {dict(done.refused)}" if done.refused else "",
@@ -221,6 +226,7 @@ def _result(
         contract_digest=contract.digest,
         status="running" if adapter is None else "complete",
         deterministic=reproducible,
+        measures=task_of(contract).metrics,
         rounds=point.rounds,
         outlets=outlets,
         adapter_sha256=adapter,
@@ -247,15 +253,18 @@ def _versions() -> dict[str, str]:
 
 def _write_events(folder: Path, result: RunResult) -> None:
     """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        import tensorboard  # noqa: F401
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard here, so no %s/: %s", folder.name, install("tensorboard"))
+        return
 
     shutil.rmtree(folder, ignore_errors=True)
     with _storage(folder), SummaryWriter(str(folder)) as writer:
         for done in result.rounds:
             for tag, value in {
-                "held-out/accuracy": done.accuracy,
-                "held-out/macro_f1": done.macro_f1,
-                "held-out/loss": done.loss,
+                **{f"held-out/{name}": value for name, value in done.metrics.items()},
                 "privacy/epsilon": done.epsilon,
                 "traffic/bytes_up": done.bytes_up,
                 "traffic/bytes_down": done.bytes_down,

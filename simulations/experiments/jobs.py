@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import EvaluationData, RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.tasks.classification import labels_of
