@@ -63,6 +63,8 @@ from presspool.client.release.release import release, release_failure
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract, read_canonical
+from presspool.common.contract.contract_schema import Model, TaskTable
+from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.tables import Columns
 from presspool.common.models.models import build
 from presspool.common.wire.flower import from_bytes
@@ -214,15 +216,17 @@ def _proved(contract: str, digest: str) -> nn.Module:
 
 def _readers(settings: OutletSettings, contract: Contract) -> Readers:
     if settings.ledger is None:
-        return _simulated(settings.data, settings.columns, contract.task.labels)
+        return _simulated(settings.data, settings.columns, contract.task, contract.model)
     readers = eligible(SuppressionList(settings.ledger.parent / FOLDER), settings, contract)
     # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
     cached = _compute.activations.texts
-    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=readers.text).to_pylist()
+    texts = task_of(contract).texts(readers.table)
+    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=texts).to_pylist()
     _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
     return readers
 
 
 @lru_cache(maxsize=32)
-def _simulated(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
-    return read_readers(data, columns=columns, labels=labels, strict=False)
+def _simulated(data: Path, columns: Columns, table: TaskTable, model: Model) -> Readers:
+    task = TASKS[table.kind](table, model)
+    return read_readers(data, columns=columns, task=task, strict=False)

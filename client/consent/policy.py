@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
-from presspool.common.contract.contract_schema import MethodName, Sha256
+from presspool.common.contract.contract_schema import DEFAULT_TASK, Kind, MethodName, Sha256
 from presspool.common.contract.doors import METHODS
 from presspool.common.models.base_model import DEFAULT_ID
 
@@ -129,7 +129,7 @@ class Policy(_Part):
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
     """
 
-    tasks: tuple[Literal["classification"], ...] = ("classification",)
+    tasks: tuple[Kind, ...] = (DEFAULT_TASK,)
     base_models: Annotated[tuple[BaseModelPin, ...], Field(min_length=1)] = (_DEFAULT_MODEL,)
     max_epsilon_per_run: Positive = 3.0
     max_epsilon_per_period: Positive | None = None

@@ -2,8 +2,8 @@
 
 Silent failures are the dangerous ones: adapters that never received a gradient (opacus issue 820),
 a state dict loaded with `strict=False` that loads nothing, a driver or library build that computes
-something else. So one step on made texts is taken with the contract's own model and plan, and every
-promise is measured. It fails closed: an outlet whose proof fails does not train.
+something else. So one step on made records is taken with the contract's own model and plan, and
+every promise is measured. It fails closed: an outlet whose proof fails does not train.
 
 The proof reads no reader's record, so its outcome says nothing about any.
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -31,9 +32,10 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import RoundWork, private_optimizer, record_losses
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, read, save, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
-from presspool.common.models.models import base, encode, restored
+from presspool.common.models.models import base, restored
 
 RECORDS_PER_READER, READERS = 2, 3
 POPULATION = 1000
@@ -56,7 +58,7 @@ def prove(model: nn.Module, contract: Contract) -> None:
     """
     model.eval()
     load(model, _made_state(model))
-    before = _logits(model, contract)
+    before = _outputs(model, contract)
     _prove_isolation(model, contract)
     random = SecureRandom()
     work = RoundWork(round=1, population=POPULATION, random=random)
@@ -70,7 +72,8 @@ def prove(model: nn.Module, contract: Contract) -> None:
 
 def _prove_isolation(model: nn.Module, contract: Contract) -> None:
     """The engine proves it for the trained layers; here are the frozen ones below them."""
-    trunk, texts = FrozenTrunk(model, contract), _made_texts(contract, READERS)
+    trunk = FrozenTrunk(model, contract)
+    texts = trunk.task.texts(_made_records(contract, READERS)).to_pylist()
     for text, together in zip(texts, trunk.run(texts), strict=True):
         (alone,) = trunk.run([text])
         if alone.shape != together.shape or not torch.allclose(alone, together, 1e-3, 1e-4):
@@ -146,13 +149,13 @@ def _prove_saving(model: nn.Module, contract: Contract, before: Tensor) -> None:
     with tempfile.TemporaryDirectory(prefix="presspool-selftest-") as folder:
         save(model, Path(folder))
         fresh = base(contract)
-        plain = _logits(fresh, contract)
+        plain = _outputs(fresh, contract)
         again = restored(fresh, contract, Path(folder)).eval()
         saved, expected = _named(again), read(model)
     for name, array in expected.items():
         if name not in saved or not np.array_equal(saved[name], array):
             raise SelfTestError("a saved tensor does not reload bit-exactly", where=name)
-    after = _logits(again, contract)
+    after = _outputs(again, contract)
     if not torch.equal(after, before) or torch.equal(after, plain):
         raise SelfTestError(
             "the reloaded adapter does not act like the saved one",
@@ -173,22 +176,23 @@ def _made_state(model: nn.Module) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _made_texts(contract: Contract, readers: int) -> list[str]:
-    """Texts of the shortest, an ordinary and the greatest length."""
-    labels, longest = contract.task.labels, "a " * contract.task.max_length
-    ends = ("", " news", longest)
-    return [labels[i % len(labels)] + ends[i % 3] for i in range(RECORDS_PER_READER * readers)]
+def _made_records(contract: Contract, readers: int) -> pa.Table:
+    """Records of the shortest, an ordinary and the greatest length."""
+    lengths = (1, 2, contract.task.max_length)
+    return task_of(contract).made([lengths[i % 3] for i in range(RECORDS_PER_READER * readers)])
 
 
 def _made_losses(model: nn.Module, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
-    texts = _made_texts(contract, readers)
-    labels = torch.arange(len(texts)) % len(contract.task.labels)
+    records, trunk = _made_records(contract, readers), FrozenTrunk(model, contract)
     reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)
-    trunk = FrozenTrunk(model, contract)
-    return record_losses(trunk, trunk.run(texts), labels), reader_of
+    activations = trunk.run(trunk.task.texts(records).to_pylist())
+    return record_losses(trunk, activations, records), reader_of
 
 
 @torch.no_grad()
-def _logits(model: Any, contract: Contract) -> Tensor:
-    logits: Tensor = model(**encode(contract, _made_texts(contract, READERS)))
-    return logits
+def _outputs(model: Any, contract: Contract) -> Tensor:
+    """What the model says of the made records, (records, ...)."""
+    task = task_of(contract)
+    texts = task.texts(_made_records(contract, READERS)).to_pylist()
+    outputs: Tensor = model(**task.encode(texts))
+    return outputs

@@ -31,6 +31,7 @@ from presspool.common.base.validation import validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract_schema import (
     Adapter,
+    AnyTask,
     Federation,
     Model,
     Name,
@@ -38,7 +39,6 @@ from presspool.common.contract.contract_schema import (
     Privacy,
     Server,
     Table,
-    Task,
 )
 from presspool.common.contract.doors import METHODS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
@@ -59,7 +59,7 @@ class Contract(Table):
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: Model = Model()
-    task: Task
+    task: AnyTask
     adapter: Adapter = Adapter()
     federation: Federation
     outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]

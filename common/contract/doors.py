@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from presspool.common.base.registry import Registry
 
 if TYPE_CHECKING:
+    from presspool.common.contract.contract import Contract
     from presspool.common.methods.method import Method
+    from presspool.common.tasks.task import Task
 
-TASKS: Registry[Any] = Registry(
+TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
         "classification": "presspool.common.tasks.classification:Classification",
@@ -44,3 +46,8 @@ TRUST_MODELS: Registry[Any] = Registry(
         "local": "presspool.common.trust.local:Local",
     },
 )
+
+
+def task_of(contract: Contract) -> Task[Any]:
+    """The task that a contract names."""
+    return TASKS[contract.task.kind](contract.task, contract.model)

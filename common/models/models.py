@@ -1,12 +1,11 @@
-"""The model every outlet trains: a frozen base, what the contract's method adds, a linear head.
+"""The model every outlet trains: a frozen base, what the contract's method adds, the task's head.
 
-A text is encoded by the base model, its last hidden states are averaged over the real tokens and
-scaled to length one (the pooling that sentence encoders are trained with), and a linear head gives
-one logit a label. What else trains is the method's (`presspool.common.methods`).
+A text is encoded by the base model; the task (`presspool.common.tasks`) says what its head reads of
+the last hidden states, and the method (`presspool.common.methods`) what trains besides the head.
 
 Invariants:
-    * Everything trainable starts at public values: the head at zero or at what the base makes of
-      the labels' names.
+    * Everything trainable starts at public values: the head where its task puts it, the rest where
+      its method does.
     * Records never mix: no batch statistics, attention masked, pooling over a record's own tokens.
 
 Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "run/adapter")`.
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,52 +27,53 @@ from torch import Tensor, nn
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import WEIGHTS, load
 from presspool.common.models.base_model import resolve
 
-# A head from names starts this sure of itself: its logits lie within ± this.
-NAME_SCALE = 5.0
+if TYPE_CHECKING:
+    from presspool.common.tasks.task import Task
 
 
-class TextClassifier(nn.Module):
-    """A text encoder, mean pooling over tokens, length normalisation, and a linear head.
+class HeadedModel(nn.Module):
+    """An encoder, what a task makes of its last states, and the task's head.
+
+    Args:
+        encoder: any transformers model with `last_hidden_state`.
+        task: gives pooling and head.
 
     Attributes:
-        encoder: any transformers model with `last_hidden_state`.
-        head: `nn.Linear(hidden_size, labels)`.
+        encoder: as given.
+        head: the module that reads `features`.
         config: the encoder's configuration, which PEFT asks for.
     """
 
-    def __init__(self, encoder: Any, labels: int) -> None:
+    def __init__(self, encoder: Any, task: Task[Any]) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self._pool = encoder, task.pool
         self.config: Any = encoder.config
-        self.head = nn.Linear(self.config.hidden_size, labels)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = task.head(encoder)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of a batch of records.
+        """What the head says of a batch of records.
 
         Args:
             input_ids: (records, tokens) int64.
             attention_mask: (records, tokens) int64, 1 for real tokens.
 
         Returns:
-            (records, labels) float32.
+            (records, ...) float32, of a per-token head (records, tokens, ...).
         """
-        logits: Tensor = self.head(self.features(input_ids, attention_mask))
-        return logits.float()
+        outputs: Tensor = self.head(self.features(input_ids, attention_mask))
+        return outputs.float()
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads: (records, hidden) mean states of length one; arguments as above."""
+        """What the head reads: `Task.pool` of the last states; arguments as above."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return nn.functional.normalize(pooled, dim=-1)
+        return self._pool(states, attention_mask)
 
 
-def base(contract: Contract) -> TextClassifier:
+def base(contract: Contract) -> HeadedModel:
     """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
 
     Raises:
@@ -92,7 +92,7 @@ def base(contract: Contract) -> TextClassifier:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     _check_length(encoder.config, contract.task.max_length)
-    return TextClassifier(encoder.eval(), len(contract.task.labels))
+    return HeadedModel(encoder.eval(), task_of(contract))
 
 
 def build(contract: Contract) -> nn.Module:
@@ -103,13 +103,12 @@ def build(contract: Contract) -> nn.Module:
             read.
         ModelError: the base model is missing or is not the pinned one.
     """
-    classifier = base(contract)
-    if contract.task.head == "names":
-        _name_head(classifier, contract)
-    return contract.method.attach(classifier, contract)
+    headed = base(contract)
+    task_of(contract).start(headed)
+    return contract.method.attach(headed, contract)
 
 
-def restored(fresh: TextClassifier, contract: Contract, folder: Path) -> nn.Module:
+def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
     """The model of an adapter that `adapters.save` wrote.
 
     Args:
@@ -128,10 +127,10 @@ def restored(fresh: TextClassifier, contract: Contract, folder: Path) -> nn.Modu
     return model
 
 
-def classifier_of(model: nn.Module) -> TextClassifier:
+def headed_of(model: nn.Module) -> HeadedModel:
     """What a method was attached to."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    found: TextClassifier = inner
+    found: HeadedModel = inner
     return found
 
 
@@ -147,33 +146,10 @@ def tokenizer(spec: Model) -> Any:
     return loaded
 
 
-def encode(contract: Contract, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
-    """Token ids and mask of a batch of texts: two (records, tokens) int64 tensors.
-
-    Longer texts are truncated to the contract's `max_length`; shorter ones are padded to the
-    longest of the batch, or with `same_width` always to `max_length`.
-    """
-    batch = tokenizer(contract.model)(
-        texts,
-        truncation=True,
-        max_length=contract.task.max_length,
-        return_tensors="pt",
-        padding="max_length" if same_width else "longest",
-    )
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-
-
 def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
     """Untruncated length of each text in tokens, special ones included; shape (texts,)."""
     ids = tokenizer(spec)(texts, truncation=False, verbose=False)["input_ids"]
     return np.array([len(row) for row in ids], np.int64)
-
-
-@torch.no_grad()
-def _name_head(classifier: TextClassifier, contract: Contract) -> None:
-    """A head whose logits say how near a text is to each label's name (cosine, scaled)."""
-    names = encode(contract, list(contract.task.labels))
-    classifier.head.weight.copy_(NAME_SCALE * classifier.features(**names))
 
 
 def _check_length(config: Any, max_length: int) -> None:

@@ -26,14 +26,17 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.validation import validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.data.tables import Columns
+from presspool.common.contract.doors import task_of
+from presspool.common.data.tables import Columns, Mapped, read_records
 from presspool.common.models.base_model import resolve
+from presspool.common.runs.run_folder import Setup
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +71,29 @@ class Simulation(BaseModel):
     workers: Annotated[int, Field(ge=1, le=256)] = 2
 
 
-class EvaluationData(BaseModel):
-    """A public held-out file at the coordinator.
+class EvaluationData(Mapped):
+    """A public held-out file at the coordinator, and how it calls its columns.
 
     Attributes:
         data: the file.
-        text: its text column.
-        label: its label column.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     data: Path
-    text: str = "text"
-    label: str = "label"
+
+    def setup(self, *, deterministic: int | None = None) -> Setup:
+        """What a run folder keeps of it."""
+        names = {key: str(name) for key, name in self if key != "data"}
+        return Setup(
+            evaluation=str(self.data.resolve()), columns=names, deterministic=deterministic
+        )
+
+    def records(self, contract: Contract) -> pa.Table:
+        """What it holds for a contract's task, read strictly.
+
+        Raises:
+            DataError: missing or empty file, a column that is not there, an unknown value.
+        """
+        return read_records(self.data, task_of(contract), self)
 
 
 class RunFile(BaseModel):

@@ -20,7 +20,7 @@ from presspool.client.round import Round
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
-from presspool.common.models.models import TextClassifier, build
+from presspool.common.models.models import HeadedModel, build
 from presspool.common.wire.update import TrainTask
 
 
@@ -82,13 +82,13 @@ def _uncounted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _mixed_frozen_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that are centred over the batch, as a batch norm would."""
-    right = TextClassifier.features
+    right = HeadedModel.features
 
-    def features(self: TextClassifier, *arguments: Any) -> torch.Tensor:
+    def features(self: HeadedModel, *arguments: Any) -> torch.Tensor:
         own = right(self, *arguments)
         return own - own.mean(0)
 
-    monkeypatch.setattr(TextClassifier, "features", features)
+    monkeypatch.setattr(HeadedModel, "features", features)
 
 
 def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import (
     digest,
     fault,
@@ -24,7 +25,7 @@ from presspool.common.models.adapters import (
     save,
     trainable,
 )
-from presspool.common.models.models import base, build, encode
+from presspool.common.models.models import base, build
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_peft_loads_what_was_saved(method: str, contract: Contract, tmp_path: Pa
     files = sorted(path.name for path in (tmp_path / "again").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
     again = PeftModel.from_pretrained(base(contract), str(tmp_path)).eval()
-    batch = encode(contract, ["goal match", "a treaty"])
+    batch = task_of(contract).encode(["goal match", "a treaty"])
     with torch.no_grad():
         expected = model.eval()(**batch)
         torch.testing.assert_close(again(**batch), expected, rtol=0, atol=0)
