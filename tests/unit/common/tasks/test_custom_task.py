@@ -99,7 +99,10 @@ def test_the_guides_task_runs_from_the_data_to_the_scores(
     out = tmp_path / "out"
     simulated = house.presspool("simulate", run, "--out", out, "--deterministic", 1)
     assert simulated.returncode == 0, simulated.stderr
-    assert json.loads((out / "result.json").read_text())["status"] == "complete"
+    result = json.loads((out / "result.json").read_text())
+    assert result["status"] == "complete"
+    assert 0 < result["rounds"][-1]["metrics"]["tags"] <= 1
+    assert "Tags right" in (out / "report.html").read_text()
 
     judged = house.python("-c", JUDGED, out)
     assert judged.returncode == 0, judged.stderr
