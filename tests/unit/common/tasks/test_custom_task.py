@@ -36,8 +36,8 @@ judge = Evaluation(contract, data.records(contract))
 for state in (read(build(contract)), trained):
     print("right", judge.scores(state).metrics["tags"])
 print("said", judge.predictions(trained)[0])
-for layers, aggregation in ((None, "fedit"), (1, "ffa"), (None, "head")):
-    small = contract.replace(adapter={"layers": layers, "aggregation": aggregation})
+for layers, method in ((None, "fedit"), (1, "ffa"), (None, "head")):
+    small = contract.replace(adapter={"layers": layers, "method": method})
     prove(build(small), small)
 print("proven")
 """
