@@ -48,7 +48,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from peft import PeftModel
+from torch import nn
 
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
@@ -63,6 +63,8 @@ from presspool.client.release.release import release, release_failure
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract, read_canonical
+from presspool.common.contract.contract_schema import Model, TaskTable
+from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.tables import Columns
 from presspool.common.models.models import build
 from presspool.common.wire.flower import from_bytes
@@ -198,14 +200,14 @@ def _random(settings: OutletSettings, round: int) -> SecureRandom:
     return SecureRandom.deterministic(settings.deterministic, settings.name, round)
 
 
-def _model(asked: Round) -> PeftModel:
+def _model(asked: Round) -> nn.Module:
     return _proved(asked.task.contract, asked.task.digest)
 
 
 # A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
 # nothing between tasks: every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
-def _proved(contract: str, digest: str) -> PeftModel:
+def _proved(contract: str, digest: str) -> nn.Module:
     checked = read_canonical(contract, digest=digest)
     model = build(checked)
     prove(model, checked)
@@ -214,15 +216,17 @@ def _proved(contract: str, digest: str) -> PeftModel:
 
 def _readers(settings: OutletSettings, contract: Contract) -> Readers:
     if settings.ledger is None:
-        return _simulated(settings.data, settings.columns, contract.task.labels)
+        return _simulated(settings.data, settings.columns, contract.task, contract.model)
     readers = eligible(SuppressionList(settings.ledger.parent / FOLDER), settings, contract)
     # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
     cached = _compute.activations.texts
-    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=readers.text).to_pylist()
+    texts = task_of(contract).texts(readers.table)
+    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=texts).to_pylist()
     _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
     return readers
 
 
 @lru_cache(maxsize=32)
-def _simulated(data: Path, columns: Columns, labels: tuple[str, ...]) -> Readers:
-    return read_readers(data, columns=columns, labels=labels, strict=False)
+def _simulated(data: Path, columns: Columns, table: TaskTable, model: Model) -> Readers:
+    task = TASKS[table.kind](table, model)
+    return read_readers(data, columns=columns, task=task, strict=False)

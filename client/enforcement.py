@@ -36,7 +36,7 @@ from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.models.adapters import trainable
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from torch import nn
 
 
 class Counted(Protocol):
@@ -58,7 +58,7 @@ class Gate(Protocol):
     def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
-    def round(self, asked: Round, model: PeftModel) -> AbstractContextManager[Counted]:
+    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
         """Check the adapter, pay for the run, and count the round that follows."""
 
 
@@ -80,7 +80,7 @@ class Unmetered:
         """Nothing is written down."""
         return ""
 
-    def round(self, asked: Round, model: PeftModel) -> AbstractContextManager[Counted]:
+    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
         decision.check_adapter(asked.state, shapes=_shapes(model))
         decision.check_frozen(model, asked.contract)
@@ -136,7 +136,7 @@ class RealGate:
         return self.budget.bound(asked.contract.digest, number=asked.number)
 
     @contextmanager
-    def round(self, asked: Round, model: PeftModel) -> Iterator[Counted]:
+    def round(self, asked: Round, model: nn.Module) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
         contract, largest = asked.contract, self.policy.max_adapter_norm
         with self._recorded(contract):
@@ -180,7 +180,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         )
 
 
-def _shapes(model: PeftModel) -> decision.Shapes:
+def _shapes(model: nn.Module) -> decision.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
 
 

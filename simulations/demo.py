@@ -30,7 +30,7 @@ max_length = 40
 rank = 4
 alpha = 8
 targets = ["query", "value"]
-aggregation = "ffa"              # A frozen at public values, B averaged
+method = "ffa"                   # A frozen at public values, B averaged
 
 [federation]
 trust = "local"                  # each outlet's transcript is private whatever the others do

@@ -135,7 +135,6 @@ def tune(
     Example: presspool tune run.toml --public archive.parquet
     """
     from presspool.common.runs.run_file import EvaluationData, freeze, read_run_file
-    from presspool.server.rounds.evaluation import HeldOut
     from presspool.simulations.tune import as_json as to_json
     from presspool.simulations.tune import proposal, trials_of
     from presspool.simulations.tune import tune as search
@@ -146,14 +145,14 @@ def tune(
     if used is None:
         raise _no_public(run)
     contract = freeze(file.contract)
-    rows = HeldOut.read(used.data, text=used.text, label=used.label, labels=contract.task.labels)
+    rows = used.records(contract)
     folder = out_folder or Path("runs") / f"tune-{contract.name}"
     with progress("trials", total=trials_of(contract)) as advance:
         trials = search(contract, rows, folder, on_trial=advance)
     if as_json:
         print_json(to_json(trials, used.data))
     else:
-        out.print(proposal(contract, trials, used.data, len(rows.labels)), markup=False)
+        out.print(proposal(contract, trials, used.data, len(rows)), markup=False)
 
 
 def bench_engine(

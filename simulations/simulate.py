@@ -14,7 +14,6 @@ from pathlib import Path
 
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
-from presspool.common.data.tables import read_labelled
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, freeze
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -96,11 +95,10 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
     contract, folder = freeze(run.contract), RunFolder(options.out)
     evaluation = run.evaluation
     _check(contract, evaluation)
-    setup = Setup(
-        evaluation=str(evaluation.data.resolve()) if evaluation else None,
-        text=evaluation.text if evaluation else "text",
-        label=evaluation.label if evaluation else "label",
-        deterministic=options.deterministic,
+    setup = (
+        evaluation.setup(deterministic=options.deterministic)
+        if evaluation
+        else Setup(deterministic=options.deterministic)
     )
     with folder.claim(contract, setup, resume=options.resume):
         outlets = (
@@ -118,12 +116,7 @@ def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
     from presspool.common.models.models import build
 
     if evaluation:
-        read_labelled(
-            evaluation.data,
-            text=evaluation.text,
-            label=evaluation.label,
-            labels=contract.task.labels,
-        )
+        evaluation.records(contract)
     build(contract)
 
 

@@ -33,15 +33,15 @@ from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import decimal_text
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.contract.privacy_plan import NOISE_STEP
 from presspool.common.models.adapters import State, read
 from presspool.common.models.models import build
-from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.shown_metrics import merit, shown
+from presspool.common.tasks.metric import Metric
 from presspool.server.rounds.aggregators.aggregator import aggregator_of
-from presspool.server.rounds.evaluation import Evaluation, HeldOut
+from presspool.server.rounds.evaluation import Evaluation
 
-_PRIMARY = next(metric for metric in METRICS if metric.primary)
 VALIDATION_SHARE = 0.25
 FEWEST_ROWS = 100
 NOISE_DRAWS = 2  # a candidate is trained this often
@@ -65,15 +65,10 @@ class TuneTrial:
     tables: Mapping[str, Mapping[str, Any]]
     metrics: Mapping[str, float | None]
 
-    @property
-    def merit(self) -> float:
-        """Greater is better."""
-        return merit(_PRIMARY, self.metrics[_PRIMARY.name])
-
 
 def tune(
     contract: Contract,
-    public: HeldOut,
+    public: pa.Table,
     folder: Path,
     *,
     on_trial: Callable[[], None] = lambda: None,
@@ -83,7 +78,7 @@ def tune(
     Args:
         contract: says model, task, ε and declared populations, and where the search starts. Its
             model hashes must be filled in.
-        public: labelled public texts.
+        public: public records, as the task parses them.
         folder: keeps `trials.jsonl`; the same folder continues a search.
         on_trial: called after each trial, also after one that was found in the folder.
 
@@ -94,14 +89,23 @@ def tune(
     if contract.privacy.epsilon is None:  # σ is given: its ε is the budget
         contract = contract.replace(privacy={"epsilon": contract.plan.epsilon()})
     bench = _Bench(contract, public, folder)
+    primary = _primary(contract)
+
+    def by_merit(trial: TuneTrial) -> float:
+        return merit(primary, trial.metrics[primary.name])
+
     best = bench.try_(contract)
     on_trial()
     for candidates in (_samplings, _rates("head"), _rates("adapter"), _clips):
         for candidate in candidates(_applied(contract, best)):
             found = bench.try_(candidate)
-            best = max(best, found, key=lambda trial: trial.merit)
+            best = max(best, found, key=by_merit)
             on_trial()
-    return sorted(bench.trials, key=lambda trial: trial.merit, reverse=True)
+    return sorted(bench.trials, key=by_merit, reverse=True)
+
+
+def _primary(contract: Contract) -> Metric:
+    return task_of(contract).primary
 
 
 def trials_of(contract: Contract) -> int:
@@ -114,7 +118,7 @@ def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: 
     """The best trial as lines for a run.toml, and what it was found with."""
     best, rated = trials[0], _rated(contract)
     privacy, federation = best.tables["privacy"], best.tables["federation"]
-    metric = shown([_PRIMARY], [trial.metrics for trial in trials])[0]
+    metric = shown([_primary(contract)], [trial.metrics for trial in trials])[0]
     said, worst = (trial.metrics[metric.name] for trial in (best, trials[-1]))
     readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
     batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
@@ -154,8 +158,8 @@ def _toml(grouped: Mapping[str, float]) -> str:
 class _Bench:
     """Public rows as one outlet's readers and as a validation file."""
 
-    def __init__(self, contract: Contract, public: HeldOut, folder: Path) -> None:
-        rows = len(public.labels)
+    def __init__(self, contract: Contract, public: pa.Table, folder: Path) -> None:
+        rows = len(public)
         if rows < FEWEST_ROWS:
             raise DataError(
                 "too few public rows to tune on",
@@ -166,15 +170,14 @@ class _Bench:
         order = np.random.default_rng(contract.seed).permutation(rows)
         kept = round(rows * VALIDATION_SHARE)
         self._readers = _as_readers(public, order[kept:], contract.privacy.records_per_reader)
-        self._validation = HeldOut(
-            texts=[public.texts[i] for i in order[:kept]], labels=public.labels[order[:kept]]
-        )
         self._file, self.trials = folder / "trials.jsonl", list[TuneTrial]()
         self._known = _read_trials(self._file)
         # Candidates differ in numbers only: one model, one start and one cache serve them all.
         self._compute, self._model = Compute(), build(contract)
         self._start = read(self._model)
-        self._evaluation = Evaluation(contract, self._validation, self._compute.activations)
+        self._evaluation = Evaluation(
+            contract, public.take(order[:kept]), self._compute.activations
+        )
 
     def try_(self, contract: Contract) -> TuneTrial:
         """The trial of a contract: found in the folder, or made now and written there."""
@@ -194,7 +197,7 @@ class _Bench:
         found = [self._value(contract, draw) for draw in range(NOISE_DRAWS)]
         values = [value for value in found if value is not None]
         whole = len(values) == len(found)
-        return {_PRIMARY.name: float(np.mean(values)) if whole else None}
+        return {_primary(contract).name: float(np.mean(values)) if whole else None}
 
     def _value(self, contract: Contract, draw: int) -> float | None:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
@@ -206,7 +209,7 @@ class _Bench:
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             change = {n: d.astype(np.float64) for n, d in delta.items()}
             state, moments = aggregator_of(small).step(state, change, moments, number=number)
-        return self._evaluation.scores(state).metrics[_PRIMARY.name]
+        return self._evaluation.scores(state).metrics[_primary(contract).name]
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
@@ -219,13 +222,10 @@ class _Bench:
         )
 
 
-def _as_readers(public: HeldOut, rows: np.ndarray[Any, Any], records: int) -> Readers:
+def _as_readers(public: pa.Table, rows: np.ndarray[Any, Any], records: int) -> Readers:
     count = len(rows) // records * records
-    used = rows[:count]
-    texts = [public.texts[i] for i in used]
     return Readers(
-        text=pa.array(texts, pa.large_string()),
-        label=public.labels[used],
+        table=public.take(rows[:count]),
         offsets=np.arange(0, count + 1, records, dtype=np.int64),
     )
 

@@ -26,6 +26,7 @@ from presspool.client.identity.settings import OutletSettings
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
 from presspool.common.base.errors import GuardError, LinkError, PressPoolError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import column_names
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.tls import channel
@@ -81,7 +82,8 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
 
     Args:
         home: the outlet's folder.
-        run: a run whose base model the engine is tried with; the default base model without one.
+        run: a run whose columns are looked for and whose base model the engine is tried with;
+            without one, a small run on the default base model.
     """
     try:
         identity = Identity.read(home)
@@ -93,7 +95,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
     yield _versions()
-    yield _checked("data", lambda: _data(homes.settings_in(home)))
+    yield _checked("data", lambda: _data(homes.settings_in(home), run))
     yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
     yield _checked("engine", lambda: _engine(run))
@@ -172,10 +174,11 @@ def _versions() -> Diagnosis:
     )
 
 
-def _data(settings: OutletSettings) -> Diagnosis:
+def _data(settings: OutletSettings, run: Path | None) -> Diagnosis:
     """The columns are there; what a run would make of the rows is `check-data`'s to say."""
     there = column_names(settings.data)
-    wanted = settings.columns.model_dump().values()
+    task = task_of(_contract(run))
+    wanted = [settings.columns.reader, *settings.columns.of(task.columns).values()]
     missing = [name for name in wanted if name not in there]
     if missing:
         return Diagnosis(
@@ -277,12 +280,16 @@ def _engine(run: Path | None) -> Diagnosis:
     from presspool.client.engine.selftest import prove
     from presspool.common.models.models import build
 
-    body = read_run_file(run).contract if run else parse_contract(_SMALL_RUN)
-    contract: Contract = freeze(body)
+    contract = freeze(_contract(run))
     prove(build(contract), contract)
     return Diagnosis(
         check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
     )
+
+
+def _contract(run: Path | None) -> Contract:
+    """Of the run that was asked about, or a small one of the default task."""
+    return read_run_file(run).contract if run else parse_contract(_SMALL_RUN)
 
 
 def _checked(name: str, check: Callable[[], Diagnosis]) -> Diagnosis:

@@ -16,6 +16,10 @@ def check_data(
     reader: Annotated[str, typer.Option(help="Column of reader ids.")] = "reader",
     text: Annotated[str, typer.Option(help="Column of texts.")] = "text",
     label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN", help="Another of the task's; may be repeated."),
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(help="A run.toml: check against its labels and caps.")
     ] = None,
@@ -34,14 +38,17 @@ def check_data(
 
     Example: presspool outlet check-data readers.csv.gz --reader user_id --label topic
     """
-    from presspool.client.data.check_data import check, render
+    from presspool.client.data.check_data import check, guessed, render
     from presspool.common.base.validation import validate
     from presspool.common.data.tables import Columns
 
-    names = {"reader": reader, "text": text, "label": label}
+    names = dict(each.partition("=")[::2] for each in column or [])
+    names |= {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader)
-    report = check(file, columns=columns, task=task, **expected)
+    if run is None:
+        expected["task"] = guessed(file, task, columns)
+    report = check(file, columns=columns, **expected)
     print_json(report.to_json()) if as_json else render(report, out)
 
 
@@ -53,9 +60,10 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
         if name is not None:
             raise InputError("--outlet without --run", advice="add --run: it declares the readers")
         k = 1 if cap is None else cap
-        return {"labels": None, "records_per_reader": k, "max_length": None, "population": None}
+        return {"records_per_reader": k, "max_length": None, "population": None}
     if cap is not None:
         raise InputError("-k beside --run", advice="leave -k out: the run's own cap applies")
+    from presspool.common.contract.doors import task_of
     from presspool.common.models.models import token_lengths
     from presspool.common.runs.run_file import read_run_file
 
@@ -65,7 +73,7 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
             "unknown outlet", where="--outlet", got=name, expected=", ".join(contract.outlets)
         )
     return {
-        "labels": contract.task.labels,
+        "task": task_of(contract),
         "records_per_reader": contract.privacy.records_per_reader,
         "max_length": contract.task.max_length,
         "token_lengths": lambda texts: token_lengths(contract.model, texts),

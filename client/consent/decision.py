@@ -7,7 +7,7 @@ code travels.
 Invariants:
     * Everything is verified before anything is done, cheap rules before dear ones.
     * Nothing here sees readers' data, so no refusal can depend on it.
-    * Trained parameters come in by exact name and shape. Frozen factors do not come in at all: this
+    * Trained parameters come in by exact name and shape. Frozen ones do not come in at all: this
       machine derives them from the contract's public seed, and `check_frozen` sees that it did.
     * "Not now" (quiet hours, a missing approval) is no refusal: the run may be asked for again.
 
@@ -141,21 +141,16 @@ def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) ->
 
 
 def check_frozen(model: nn.Module, contract: Contract) -> None:
-    """See that the model's frozen LoRA factors are those of the contract's public seed.
+    """See that the method's public constants are those of the contract's seed.
 
     They never come from the coordinator; this guards against our own mistakes.
 
     Raises:
         SelfTestError: one is not.
     """
-    from presspool.common.models.models import public_factor
-
-    for name, parameter in model.named_parameters():
-        if "lora_A" not in name or parameter.requires_grad:
-            continue
-        public = public_factor(contract.seed, name, tuple(parameter.shape))
-        if not bool((parameter.detach().cpu() == public).all()):
-            raise SelfTestError("a frozen factor is not that of the public seed", where=name)
+    for name, public in contract.method.constants(model, contract):
+        if not bool((model.get_parameter(name).detach().cpu() == public).all()):
+            raise SelfTestError("a frozen parameter is not that of the public seed", where=name)
 
 
 def check_time(policy: Policy, now: datetime) -> None:
@@ -251,6 +246,15 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_delta,
         "a smaller δ",
     )
+    yield Finding(
+        code="policy-targets",
+        key="methods",
+        field="[adapter] method",
+        asked=contract.adapter.method,
+        allowed=f"one of {', '.join(policy.methods)}",
+        holds=contract.adapter.method in policy.methods,
+        change="another method",
+    )
     yield _targets(contract, policy)
     yield _at_least(
         "policy-cohort",
@@ -293,8 +297,7 @@ def _base_model(contract: Contract, policy: Policy) -> Finding:
 
 def _targets(contract: Contract, policy: Policy) -> Finding:
     spec = contract.adapter
-    # Where only the head trains, the branch stays zero and its targets do nothing.
-    strange = [] if spec.aggregation == "head" else sorted({*spec.targets} - {*policy.lora_targets})
+    strange = {*contract.method.targets(contract)} - {*policy.lora_targets}
     return Finding(
         code="policy-targets",
         key="lora_targets",

@@ -18,6 +18,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from datetime import date, time
@@ -28,7 +29,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
-from presspool.common.contract.contract_schema import Sha256
+from presspool.common.contract.contract_schema import DEFAULT_TASK, Kind, MethodName, Sha256
+from presspool.common.contract.doors import METHODS
 from presspool.common.models.base_model import DEFAULT_ID
 
 PeriodRule = Literal["year", "quarter", "month"]
@@ -118,6 +120,7 @@ class Policy(_Part):
         max_sampling_rate: largest q.
         max_steps: most private steps of one run.
         max_rounds: most rounds of one run.
+        methods: what may train (`presspool.common.methods`); all that this version knows.
         lora_targets: layers that may get LoRA.
         min_outlets: fewest outlets in a contract, this one included.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
@@ -126,7 +129,7 @@ class Policy(_Part):
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
     """
 
-    tasks: tuple[Literal["classification"], ...] = ("classification",)
+    tasks: tuple[Kind, ...] = (DEFAULT_TASK,)
     base_models: Annotated[tuple[BaseModelPin, ...], Field(min_length=1)] = (_DEFAULT_MODEL,)
     max_epsilon_per_run: Positive = 3.0
     max_epsilon_per_period: Positive | None = None
@@ -136,6 +139,7 @@ class Policy(_Part):
     max_sampling_rate: Fraction = 1.0
     max_steps: Count = 2_000
     max_rounds: Count = 200
+    methods: tuple[MethodName, ...] = METHODS.names
     lora_targets: tuple[str, ...] = ("query", "key", "value", "dense")
     min_outlets: Count = 2
     max_adapter_norm: Positive = 1_000.0
@@ -203,6 +207,7 @@ min_noise_multiplier = 1.0       # σ
 max_sampling_rate = 1.0          # q: share of readers in one step; 1 is all of them
 max_steps = 2000                 # private steps of one run
 max_rounds = 200
+methods = {json.dumps(METHODS.names)}
 lora_targets = ["query", "key", "value", "dense"]
 
 # With whom: fewest outlets in a contract, this one included.

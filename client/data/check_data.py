@@ -14,7 +14,8 @@ Example:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "clicks.csv")
     ...     _ = path.write_text(os.linesep.join(rows))
-    ...     report = check(path, columns=Columns(), task="classification", labels=None,
+    ...     task = guessed(path, "classification", Columns())
+    ...     report = check(path, columns=Columns(), task=task,
     ...                    records_per_reader=1, max_length=None, population=2)
     >>> report.readers, report.records_a_reader.maximum, report.records_cut
     (2, 2, 1)
@@ -22,12 +23,15 @@ Example:
     ({'news': 1, 'sport': 2}, 1)
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from rich.box import SQUARE
@@ -35,11 +39,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from presspool.client.data.readers import Readers, read_labels, read_readers
-from presspool.common.base.errors import DataError, InputError
-from presspool.common.data.tables import Columns
+from presspool.client.data.readers import Readers, distinct, read_readers
+from presspool.common.base.errors import ContractError, DataError, InputError
+from presspool.common.contract.doors import TASKS
+from presspool.common.data.tables import Columns, require_columns
+from presspool.common.tasks.task import Task
 
-TASKS = ("classification",)
 FOOTER = (
     "For your screen only: these are exact counts of your readers. "
     "No part of them is sent to anybody; do not pass them on."
@@ -62,7 +67,7 @@ class Spread:
     maximum: int
 
     @classmethod
-    def of(cls, counts: NDArray[np.int64]) -> "Spread":
+    def of(cls, counts: NDArray[np.int64]) -> Spread:
         """Summarises `counts`, (n,) with n ≥ 1; percentiles interpolate linearly."""
         median, p95 = np.quantile(counts, [0.5, 0.95]).tolist()
         return cls(minimum=int(counts.min()), median=median, p95=p95, maximum=int(counts.max()))
@@ -117,8 +122,7 @@ def check(
     path: Path,
     *,
     columns: Columns,
-    task: str,
-    labels: Sequence[str] | None,
+    task: Task[Any],
     records_per_reader: int,
     max_length: int | None,
     token_lengths: TokenLengths | None = None,
@@ -130,8 +134,7 @@ def check(
     Args:
         path: the readers' data, in a format of `presspool.common.data.tables.FORMATS`.
         columns: where reader, text and label stand.
-        task: the run's task, one of `TASKS`.
-        labels: the run's labels, or `None` for those that occur (the file is then read twice).
+        task: the run's, or what `guessed` makes of the file.
         records_per_reader: the run's cap k on records a reader, at least 1.
         max_length: the run's cap on tokens a record, at least 1, if it has one.
         token_lengths: from texts to their untruncated lengths in tokens, special ones included.
@@ -139,26 +142,25 @@ def check(
         unit: what the contract counts: "reader" or "record".
 
     Raises:
-        InputError: an unknown task, or a cap below 1.
+        InputError: a cap below 1.
         DataError: as `read_readers` with `strict=True`; fewer units than `population`.
     """
-    _require_arguments(task, records_per_reader=records_per_reader, max_length=max_length)
-    known = read_labels(path, columns=columns) if labels is None else labels
-    readers = read_readers(path, columns=columns, labels=known, strict=True)
+    _require_caps(records_per_reader=records_per_reader, max_length=max_length)
+    readers = read_readers(path, columns=columns, task=task, strict=True)
+    texts = task.texts(readers.table)
     if population is not None:
         require_population(readers, population, unit=unit, where=str(path))
     a_reader = np.diff(readers.offsets)
-    tokens = None if token_lengths is None else _token_counts(readers, token_lengths)
-    within, across = _duplicates(readers)
+    tokens = None if token_lengths is None else _token_counts(texts, token_lengths)
+    within, across = _duplicates(readers, texts)
     truncated = None if tokens is None or max_length is None else int((tokens > max_length).sum())
-    counts = np.bincount(readers.label, minlength=len(known)).tolist()
     return DataReport(
         readers=readers.readers,
         records=readers.records,
         records_a_reader=Spread.of(a_reader),
-        labels=dict(zip(known, counts, strict=True)),
-        characters=Spread.of(pc.utf8_length(readers.text).to_numpy()),
-        words=Spread.of(pc.count_substring_regex(readers.text, pattern=WORD).to_numpy()),
+        labels=dict(task.counts(readers.table)),
+        characters=Spread.of(pc.utf8_length(texts).to_numpy()),
+        words=Spread.of(pc.count_substring_regex(texts, pattern=WORD).to_numpy()),
         tokens=None if tokens is None else Spread.of(tokens),
         duplicates_within=within,
         duplicates_across=across,
@@ -169,6 +171,24 @@ def check(
         records_truncated=truncated,
         dropped=dict(readers.dropped),
     )
+
+
+def guessed(path: Path, kind: str, columns: Columns) -> Task[Any]:
+    """The task of a file that is looked at without a run: what occurs in it is what there is.
+
+    Raises:
+        InputError: an unknown kind of task.
+        DataError: as `read_readers` with `strict=True`; a column of labels that holds free text.
+    """
+    try:
+        found = TASKS[kind]
+    except ContractError as error:
+        raise InputError(
+            error.what, where="--task", expected=error.expected, got=kind, advice=error.advice
+        ) from None
+    names = columns.of(found.columns)
+    require_columns(path, [columns.reader, *names.values()])
+    return found.guess(lambda name: distinct(path, names[name]))
 
 
 def require_population(
@@ -190,37 +210,34 @@ def require_population(
         )
 
 
-def _require_arguments(task: str, **caps: int | None) -> None:
-    if task not in TASKS:
-        expected = f"one of {', '.join(TASKS)}"
-        raise InputError("unknown task", where="--task", expected=expected, got=task)
+def _require_caps(**caps: int | None) -> None:
     for name, cap in caps.items():
         if cap is not None and cap < 1:
             raise InputError("cap on the data", where=name, expected="1 or more", got=cap)
 
 
-def _token_counts(readers: Readers, token_lengths: TokenLengths) -> NDArray[np.int64]:
+def _token_counts(texts: pa.Array, token_lengths: TokenLengths) -> NDArray[np.int64]:
     """Tokens of each record, int64 (records,), a batch of texts at a time."""
-    every = np.arange(readers.records)
-    batches = [every[start : start + TOKEN_BATCH] for start in range(0, len(every), TOKEN_BATCH)]
-    return np.concatenate([token_lengths(readers.texts(batch)) for batch in batches])
+    batches = [texts[start : start + TOKEN_BATCH] for start in range(0, len(texts), TOKEN_BATCH)]
+    return np.concatenate([token_lengths(batch.to_pylist()) for batch in batches])
 
 
-def _duplicates(readers: Readers) -> tuple[int, int]:
+def _duplicates(readers: Readers, texts: pa.Array) -> tuple[int, int]:
     """Records that repeat a text of the same reader, and texts that repeat another reader's."""
-    code = readers.text.dictionary_encode().indices.to_numpy().astype(np.int64)
-    texts = int(code.max()) + 1
+    code = texts.dictionary_encode().indices.to_numpy().astype(np.int64)
+    different = int(code.max()) + 1
     reader = np.repeat(np.arange(readers.readers), np.diff(readers.offsets))
-    pairs = len(np.unique(reader * texts + code))
-    return readers.records - pairs, pairs - texts
+    pairs = len(np.unique(reader * different + code))
+    return readers.records - pairs, pairs - different
 
 
 def render(report: DataReport, console: Console) -> None:
     """Draws the report on the operator's console."""
+    labels = [_table("Labels", _label_rows(report), "records", "share")] if report.labels else []
     for table in (
         _table("Readers' data", _facts(report)),
         _table("Lengths", _lengths(report), "min", "median", "95 %", "max"),
-        _table("Labels", _label_rows(report), "records", "share"),
+        *labels,
         _table("What a run would leave out", _losses(report), "records", "share"),
     ):
         console.print(table, "")

@@ -24,6 +24,7 @@ from presspool.client.data.readers import Readers, nobody, read_readers
 from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def eligible(register: SuppressionList, settings: OutletSettings, contract: Cont
                 return readers
     except Exception:  # nothing stops an admitted run
         log.exception("erased readers cannot be told apart from the others: nobody is trained on")
-        return nobody()
+        return nobody(task_of(contract))
 
 
 def _read(
@@ -66,7 +67,7 @@ def _read(
     readers = read_readers(
         settings.data,
         columns=settings.columns,
-        labels=contract.task.labels,
+        task=task_of(contract),
         strict=False,
         choose=choose,
     )

@@ -86,15 +86,15 @@ def remove(
 
     Args:
         path: the outlet's data.
-        columns: where its reader, text and label stand.
+        columns: how its columns are called.
         reader: the id, as PressPool reads it (an integer as its digits).
         dry_run: count only.
         watch: called with the bytes done and their total.
     """
     path = path.resolve()
     try:
-        tables.require_columns(path, columns.names)
-        found = _content(path, columns, reader)
+        names = columns.present(path)
+        found = _content(path, names, reader)
     except (DataError, OSError) as error:
         return Removal(records=None, removed=False, obstacle=_said(error))
     if not found.records:
@@ -102,7 +102,7 @@ def remove(
     obstacle = _obstacle(path)
     if not obstacle and not dry_run:
         try:
-            _rewrite(path, columns, reader, found, watch)
+            _rewrite(path, names, reader, found, watch)
         except (DataError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
             obstacle = _said(error)
     return Removal(
@@ -125,12 +125,14 @@ def _obstacle(path: Path) -> str:
     return ""
 
 
-def _rewrite(path: Path, columns: Columns, reader: str, found: _Content, watch: Moved) -> None:
+def _rewrite(
+    path: Path, names: tuple[str, ...], reader: str, found: _Content, watch: Moved
+) -> None:
     before = path.stat()
     with _drafts(path.parent) as folder:
         draft = folder / path.name
-        _COPIES[decoders.file_format(path)[0]](path, draft, columns.reader, reader, watch)
-        again = _content(draft, columns, reader)
+        _COPIES[decoders.file_format(path)[0]](path, draft, names[0], reader, watch)
+        again = _content(draft, names, reader)
         expected = _Content(
             records=0, others=found.others, unreadable=found.unreadable, digest=found.digest
         )
@@ -268,11 +270,11 @@ def _target(draft: Path) -> Iterator[BinaryIO]:
 # --- Reading back --------------------------------------------------------------------------------
 
 
-def _content(path: Path, columns: Columns, reader: str) -> _Content:
+def _content(path: Path, names: tuple[str, ...], reader: str) -> _Content:
     """What a file holds; the digest does not hang on the blocks that it is read in."""
     tally, records, others = Tally(), 0, 0
-    hashes = [hashlib.sha256() for _ in range(2 * len(columns.names))]
-    for rows in tables.batches(path, columns.names, tally):
+    hashes = [hashlib.sha256() for _ in range(2 * len(names))]
+    for rows in tables.batches(path, names, tally):
         ids, _ = rows[0]
         mine = tables.as_mask(pc.equal(ids, reader).fill_null(False))
         rest = pa.array(~mine)

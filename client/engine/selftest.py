@@ -2,8 +2,8 @@
 
 Silent failures are the dangerous ones: adapters that never received a gradient (opacus issue 820),
 a state dict loaded with `strict=False` that loads nothing, a driver or library build that computes
-something else. So one step on made texts is taken with the contract's own model and plan, and every
-promise is measured. It fails closed: an outlet whose proof fails does not train.
+something else. So one step on made records is taken with the contract's own model and plan, and
+every promise is measured. It fails closed: an outlet whose proof fails does not train.
 
 The proof reads no reader's record, so its outcome says nothing about any.
 
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from presspool.client.engine.noise import normal
 from presspool.client.engine.optimizer import ReaderOptimizer
@@ -32,9 +32,10 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import RoundWork, private_optimizer, record_losses
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, read, save, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
-from presspool.common.models.models import base, encode
+from presspool.common.models.models import base, restored
 
 RECORDS_PER_READER, READERS = 2, 3
 POPULATION = 1000
@@ -44,7 +45,7 @@ LOUDNESS = 1e8
 DEVIATIONS = 6.2
 
 
-def prove(model: PeftModel, contract: Contract) -> None:
+def prove(model: nn.Module, contract: Contract) -> None:
     """Take one synthetic step and check every promise of the engine.
 
     Args:
@@ -57,7 +58,7 @@ def prove(model: PeftModel, contract: Contract) -> None:
     """
     model.eval()
     load(model, _made_state(model))
-    before = _logits(model, contract)
+    before = _outputs(model, contract)
     _prove_isolation(model, contract)
     random = SecureRandom()
     work = RoundWork(round=1, population=POPULATION, random=random)
@@ -69,9 +70,10 @@ def prove(model: PeftModel, contract: Contract) -> None:
     _prove_saving(model, contract, before)
 
 
-def _prove_isolation(model: PeftModel, contract: Contract) -> None:
+def _prove_isolation(model: nn.Module, contract: Contract) -> None:
     """The engine proves it for the trained layers; here are the frozen ones below them."""
-    trunk, texts = FrozenTrunk(model, contract), _made_texts(contract, READERS)
+    trunk = FrozenTrunk(model, contract)
+    texts = trunk.task.texts(_made_records(contract, READERS)).to_pylist()
     for text, together in zip(texts, trunk.run(texts), strict=True):
         (alone,) = trunk.run([text])
         if alone.shape != together.shape or not torch.allclose(alone, together, 1e-3, 1e-4):
@@ -81,7 +83,7 @@ def _prove_isolation(model: PeftModel, contract: Contract) -> None:
             )
 
 
-def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contract) -> None:
+def _prove_gradients(engine: ReaderGradients, model: nn.Module, contract: Contract) -> None:
     losses, reader_of = _made_losses(model, contract, READERS)
     engine.backward(losses, reader_of, READERS)
     for name, parameter in trainable(model).items():
@@ -97,7 +99,7 @@ def _prove_gradients(engine: ReaderGradients, model: PeftModel, contract: Contra
 
 
 def _prove_clipping(
-    engine: ReaderGradients, optimizer: ReaderOptimizer, model: PeftModel, contract: Contract
+    engine: ReaderGradients, optimizer: ReaderOptimizer, model: nn.Module, contract: Contract
 ) -> None:
     losses, reader_of = _made_losses(model, contract, 1)
     engine.backward(losses * LOUDNESS, reader_of, 1)
@@ -141,19 +143,19 @@ def _prove_noise(optimizer: ReaderOptimizer, contract: Contract) -> None:
         raise SelfTestError("steps are not counted", expected=1, got=optimizer.steps_taken)
 
 
-def _prove_saving(model: PeftModel, contract: Contract, before: Tensor) -> None:
+def _prove_saving(model: nn.Module, contract: Contract, before: Tensor) -> None:
     """What is saved is what was trained, and it matters to the output."""
     load(model, _made_state(model))
     with tempfile.TemporaryDirectory(prefix="presspool-selftest-") as folder:
         save(model, Path(folder))
         fresh = base(contract)
-        plain = _logits(fresh, contract)
-        again = PeftModel.from_pretrained(fresh, folder, is_trainable=True).eval()
+        plain = _outputs(fresh, contract)
+        again = restored(fresh, contract, Path(folder)).eval()
         saved, expected = _named(again), read(model)
     for name, array in expected.items():
         if name not in saved or not np.array_equal(saved[name], array):
             raise SelfTestError("a saved tensor does not reload bit-exactly", where=name)
-    after = _logits(again, contract)
+    after = _outputs(again, contract)
     if not torch.equal(after, before) or torch.equal(after, plain):
         raise SelfTestError(
             "the reloaded adapter does not act like the saved one",
@@ -161,11 +163,11 @@ def _prove_saving(model: PeftModel, contract: Contract, before: Tensor) -> None:
         )
 
 
-def _named(model: PeftModel) -> Mapping[str, NDArray[np.float32]]:
+def _named(model: nn.Module) -> Mapping[str, NDArray[np.float32]]:
     return {name: p.detach().numpy() for name, p in model.named_parameters()}
 
 
-def _made_state(model: PeftModel) -> dict[str, NDArray[np.float32]]:
+def _made_state(model: nn.Module) -> dict[str, NDArray[np.float32]]:
     """A made, non-zero adapter: with B = 0 or a zero head some gradients would rightly be 0."""
     random = SecureRandom.deterministic("self-test")
     return {
@@ -174,22 +176,23 @@ def _made_state(model: PeftModel) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _made_texts(contract: Contract, readers: int) -> list[str]:
-    """Texts of the shortest, an ordinary and the greatest length."""
-    labels, longest = contract.task.labels, "a " * contract.task.max_length
-    ends = ("", " news", longest)
-    return [labels[i % len(labels)] + ends[i % 3] for i in range(RECORDS_PER_READER * readers)]
+def _made_records(contract: Contract, readers: int) -> pa.Table:
+    """Records of the shortest, an ordinary and the greatest length."""
+    lengths = (1, 2, contract.task.max_length)
+    return task_of(contract).made([lengths[i % 3] for i in range(RECORDS_PER_READER * readers)])
 
 
-def _made_losses(model: PeftModel, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
-    texts = _made_texts(contract, readers)
-    labels = torch.arange(len(texts)) % len(contract.task.labels)
+def _made_losses(model: nn.Module, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
+    records, trunk = _made_records(contract, readers), FrozenTrunk(model, contract)
     reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)
-    trunk = FrozenTrunk(model, contract)
-    return record_losses(trunk, trunk.run(texts), labels), reader_of
+    activations = trunk.run(trunk.task.texts(records).to_pylist())
+    return record_losses(trunk, activations, records), reader_of
 
 
 @torch.no_grad()
-def _logits(model: Any, contract: Contract) -> Tensor:
-    logits: Tensor = model(**encode(contract, _made_texts(contract, READERS)))
-    return logits
+def _outputs(model: Any, contract: Contract) -> Tensor:
+    """What the model says of the made records, (records, ...)."""
+    task = task_of(contract)
+    texts = task.texts(_made_records(contract, READERS)).to_pylist()
+    outputs: Tensor = model(**task.encode(texts))
+    return outputs

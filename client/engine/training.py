@@ -27,9 +27,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -43,6 +43,7 @@ from presspool.common.contract.contract_schema import Optimizer
 from presspool.common.contract.schedule import factor
 from presspool.common.models.adapters import State, group_of, load, read, trainable
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.models import headed_of
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +80,14 @@ class Compute:
     physical_readers: int = 64
     activations: ActivationCache = field(default_factory=ActivationCache)
 
-    def prepare(self, model: PeftModel) -> None:
+    def prepare(self, model: nn.Module) -> None:
         """Move the model to the device, without dropout; on CUDA with gradient checkpointing.
 
         Dropout would draw from a generator that is not the outlet's own, and a private gradient
         has noise enough.
         """
         model.to(self.device).eval()
-        encoder = model.get_base_model().encoder
+        encoder = headed_of(model).encoder
         if self.device == "cuda" and encoder.supports_gradient_checkpointing:
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
             for module in encoder.modules():
@@ -101,7 +102,7 @@ class Compute:
 
 
 def train_round(
-    model: PeftModel,
+    model: nn.Module,
     state: State,
     readers: Readers,
     contract: Contract,
@@ -189,9 +190,9 @@ def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
     return factor(spec.schedule, done)
 
 
-def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-    """Cross-entropy of each record on its own: (records,) float32, never a batch mean."""
-    return nn.functional.cross_entropy(trunk.logits(activations), labels, reduction="none")
+def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], records: pa.Table) -> Tensor:
+    """The task's loss of each record on its own: (records,) float32, never a batch mean."""
+    return trunk.task.losses(trunk.outputs(activations), records)
 
 
 def _accumulate(
@@ -212,9 +213,9 @@ def _accumulate(
         part = parts.pop(0)
         try:
             with compute.autocast():
-                labels = torch.from_numpy(readers.label[part.records]).to(compute.device)
-                activations = compute.activations.get(trunk, readers.texts(part.records))
-                losses = record_losses(trunk, activations, labels)
+                records = readers.take(part.records)
+                texts = trunk.task.texts(records).to_pylist()
+                losses = record_losses(trunk, compute.activations.get(trunk, texts), records)
             reader_of = torch.from_numpy(part.reader_of).to(compute.device)
             engine.backward(losses, reader_of, part.readers)
         except Exception as error:

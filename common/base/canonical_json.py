@@ -1,11 +1,19 @@
-"""Canonical JSON: equal values have equal bytes on every machine, so that a hash can name a value.
+"""PressPool's own canonical JSON, version 1: the bytes of old contracts and of all ledger entries.
 
-Sorted keys, no white space, UTF-8, shortest round-trip numbers, no NaN and no infinity. Contracts
-are hashed over it, and ledger entries and exports are made of it.
+Sorted keys, no white space, UTF-8, no NaN and no infinity, numbers as Python writes them. RFC 8785
+(`rfc8785.dumps`) replaced it, and is what everything else is hashed over. The two differ in floats
+alone (1e-05 here, 0.00001 there; 1.0 here, 1 there), in integers from 2⁵³ on, which the standard
+does not have, and in the order of keys beyond the Basic Multilingual Plane, which we do not have.
+So this one stays where stored bytes hold floats:
+
+* contracts of schema 1 (`presspool.common.contract.contract`);
+* ledger entries (`presspool.common.ledger.entries`), whose schema is still the first.
+
+Invariant: equal values have equal bytes on every machine, for ever.
 
 Example:
-    >>> canonical({"b": 0.1, "a": ["ä", None]}).decode()
-    '{"a":["ä",null],"b":0.1}'
+    >>> canonical_v1({"b": 1e-05, "a": ["ä", None]}).decode()
+    '{"a":["ä",null],"b":1e-05}'
 """
 
 from __future__ import annotations
@@ -14,7 +22,7 @@ import json
 from typing import Any
 
 
-def canonical(value: Any) -> bytes:
+def canonical_v1(value: Any) -> bytes:
     """The bytes of a JSON value.
 
     Raises:

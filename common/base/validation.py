@@ -44,10 +44,16 @@ def validate(
     except ValidationError as error:
         # An unknown key often makes a required one missing: report the cause, not the effect.
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explain(model, found[0], where, fault) from None
+        raise _explain(model, body, found[0], where, fault) from None
 
 
-def _explain(model: type[BaseModel], error: Any, where: str, fault: type[InputError]) -> InputError:
+def _explain(
+    model: type[BaseModel],
+    body: Mapping[str, Any],
+    error: Any,
+    where: str,
+    fault: type[InputError],
+) -> InputError:
     path = [str(part) for part in error["loc"]]
     place = (
         f"{where} [{'.'.join(path[:-1])}] {path[-1]}"
@@ -55,7 +61,7 @@ def _explain(model: type[BaseModel], error: Any, where: str, fault: type[InputEr
         else (f"{where} {path[0]}" if path else where)
     )
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model, path[:-1])
+        known = _known_keys(model, body, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return fault("unknown key", where=place, got=path[-1], advice=hint)
@@ -67,8 +73,8 @@ def _explain(model: type[BaseModel], error: Any, where: str, fault: type[InputEr
     return fault(error["msg"].removeprefix("Value error, "), where=place, got=got)
 
 
-def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Keys that the table at `path` of `model` may have."""
+def _known_keys(model: type[BaseModel], body: Any, path: list[str]) -> list[str]:
+    """Keys that the table at `path` of `model` may have; one of several kinds by its `body`."""
     for part in path:
         if part.isdigit():
             continue  # a place in a list of tables
@@ -79,5 +85,7 @@ def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
         inner = [a for a in parts if issubclass(a, BaseModel)]
         if not inner:
             return []
-        model = inner[0]
+        model, body = inner[0], body.get(part) if isinstance(body, Mapping) else None
+        if narrowed := getattr(model, "narrowed", None):
+            model = narrowed(body)
     return [f.alias or n for n, f in model.model_fields.items()]

@@ -1,7 +1,8 @@
 """The run contract: data, never code, that says everything a run may do to an outlet's readers.
 
 A contract is written as the body of `run.toml`, *frozen* once by the coordinator (noise solved,
-weight and tokenizer hashes filled in) and from then on known by the sha256 of its canonical JSON.
+weight and tokenizer hashes filled in) and from then on known by the sha256 of its canonical JSON,
+whose form its schema says (`presspool.common.contract.schema_versions`).
 Outlets receive that JSON, check the digest and recompute every number they care about.
 
 Invariants:
@@ -13,7 +14,7 @@ Invariants:
 Example:
     >>> contract = parse_contract(json.loads(EXAMPLE))
     >>> contract.plan.steps, contract.digest[:15]
-    (12, 'sha256:924e02db')
+    (12, 'sha256:38073223')
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from presspool.common.base.canonical_json import canonical
 from presspool.common.base.errors import ContractError
 from presspool.common.base.validation import validate
+from presspool.common.contract import schema_versions
 from presspool.common.contract.contract_schema import (
     Adapter,
+    AnyTask,
     Federation,
     Model,
     Name,
@@ -37,9 +39,12 @@ from presspool.common.contract.contract_schema import (
     Privacy,
     Server,
     Table,
-    Task,
 )
+from presspool.common.contract.doors import METHODS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
+
+if TYPE_CHECKING:
+    from presspool.common.methods.method import Method
 
 
 class Contract(Table):
@@ -50,17 +55,22 @@ class Contract(Table):
             `privacy.unit = "record"`. Public, nominal, never measured during a run.
     """
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
+    schema_: Literal[1, 2] = Field(default=schema_versions.CURRENT, alias="schema")
     name: Name
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     model: Model = Model()
-    task: Task
+    task: AnyTask
     adapter: Adapter = Adapter()
     federation: Federation
     outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     privacy: Privacy
     optimizer: Optimizer
     server: Server = Server()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, body: Any) -> Any:
+        return schema_versions.current(body) if isinstance(body, Mapping) else body
 
     @model_validator(mode="after")
     def _fits_together(self) -> Contract:
@@ -69,14 +79,14 @@ class Contract(Table):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
-        if self.adapter.aggregation == "head":
+        if len(trained := self.method.groups) == 1:
             for key, grouped in (
                 ("privacy.clip", self.privacy.clip),
                 ("optimizer.learning_rate", self.optimizer.learning_rate),
                 ("server.learning_rate", self.server.learning_rate),
             ):
                 if set(grouped) != {"all"}:
-                    raise ValueError(f"{key}: where only the head trains, give one number")
+                    raise ValueError(f"{key}: where only the {trained[0]} trains, give one number")
         largest = max(self.outlets, key=self.outlets.__getitem__)
         if self.privacy.delta >= 1 / self.outlets[largest]:
             raise ValueError(
@@ -84,6 +94,7 @@ class Contract(Table):
                 f"({1 / self.outlets[largest]:.3g} for {largest}): at that size δ would allow "
                 "publishing a random reader; lower delta"
             )
+        schema_versions.check_numbers(self.body())
         return self
 
     @property
@@ -120,18 +131,23 @@ class Contract(Table):
             steps=self.steps,
         )
 
+    @property
+    def method(self) -> Method:
+        """How its model is trained."""
+        return METHODS[self.adapter.method]()
+
     def weights(self) -> dict[str, float]:
         """Aggregation weight of each outlet: its declared share of all readers."""
         total = sum(self.outlets.values())
         return {name: population / total for name, population in self.outlets.items()}
 
     def body(self) -> dict[str, Any]:
-        """The contract as JSON values."""
-        return self.model_dump(mode="json", by_alias=True)
+        """The contract as JSON values, with the keys of its own schema."""
+        return schema_versions.written(self.model_dump(mode="json", by_alias=True))
 
     def canonical(self) -> bytes:
-        """The contract's bytes: canonical JSON."""
-        return canonical(self.body())
+        """The contract's bytes: canonical JSON in the form of its schema."""
+        return schema_versions.canonical(self.body())
 
     @property
     def digest(self) -> str:

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,15 +21,17 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializeAsAny,
     model_validator,
 )
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import AGGREGATORS
+from presspool.common.contract.doors import AGGREGATORS, METHODS, TASKS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
+DEFAULT_TASK = "classification"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -58,15 +60,6 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
-Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
-Epsilon = Annotated[
-    float | None,
-    Field(gt=0),
-    BeforeValidator(_epsilon_in),
-    PlainSerializer(_epsilon_out, when_used="json"),
-]
-
-
 def one_of(doors: Registry[Any]) -> AfterValidator:
     """A name that a closed registry must know."""
 
@@ -78,6 +71,17 @@ def one_of(doors: Registry[Any]) -> AfterValidator:
             raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
 
     return AfterValidator(known)
+
+
+MethodName = Annotated[str, one_of(METHODS)]
+Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
+Epsilon = Annotated[
+    float | None,
+    Field(gt=0),
+    BeforeValidator(_epsilon_in),
+    PlainSerializer(_epsilon_out, when_used="json"),
+]
+Kind = Annotated[str, one_of(TASKS)]
 
 
 class Table(BaseModel):
@@ -100,31 +104,46 @@ class Model(Table):
     tokenizer: Sha256 | None = None
 
 
-class Task(Table):
-    """What is learned.
+class TaskTable(Table):
+    """What is learned; what else it says hangs on the kind (`presspool.common.tasks`).
 
     Attributes:
-        kind: "classification" of one text into one label.
-        labels: public label names, in order.
+        kind: a name in `doors.TASKS`.
         max_length: tokens a record is truncated to.
-        head: where the head starts: "zero", or "names": what the base model makes of the labels'
-            names, which costs nothing because they are public.
     """
 
-    kind: Literal["classification"] = "classification"
-    labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
-    max_length: Annotated[int, Field(ge=4, le=4096)] = 48
-    head: Literal["zero", "names"] = "zero"
+    kind: str
+    if TYPE_CHECKING:
+        max_length: int  # a field of each task's own table, which has its own order of keys
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Task:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must be distinct")
-        return self
+    @classmethod
+    def narrowed(cls, body: Any) -> type[TaskTable]:
+        """The table that a body's kind asks for; the default one without.
+
+        Raises:
+            ValidationError: there is no such kind, or the body is no table.
+        """
+        return TASKS[TaskKind.model_validate(body).kind].Table
+
+
+class TaskKind(Table, extra="ignore"):
+    """The one key of [task] that says what the others are."""
+
+    kind: Kind = DEFAULT_TASK
+
+
+def _of_its_kind(value: object) -> object:
+    """The table of the task that is named, validated."""
+    if isinstance(value, TaskTable):
+        return value
+    return TaskTable.narrowed(value).model_validate(value)
+
+
+AnyTask = Annotated[SerializeAsAny[TaskTable], BeforeValidator(_of_its_kind)]
 
 
 class Adapter(Table):
-    """The trainable part: LoRA factors (Hu et al. 2021) and a linear head.
+    """The trainable part: what the method adds to the base model, and a head.
 
     Attributes:
         rank: r.
@@ -132,16 +151,15 @@ class Adapter(Table):
         targets: names of the linear layers that get LoRA.
         layers: LoRA in the last so many layers only, whose frozen part below is then computed
             once a record; None for all layers.
-        aggregation: "ffa" freezes A at its public values and averages B (FFA-LoRA, Sun et al.,
-            ICLR 2024); "fedit" averages A and B (FedIT, Zhang et al., ICASSP 2024); "head" trains
-            and averages the head alone, the branch stays zero.
+        method: what trains, a name of `doors.METHODS` (`presspool.common.methods`). The other keys
+            are LoRA's, and mean nothing to a method that has no use for them.
     """
 
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
     layers: Annotated[int, Field(ge=1)] | None = None
-    aggregation: Literal["ffa", "fedit", "head"] = "ffa"
+    method: MethodName = "ffa"
 
 
 class Federation(Table):

@@ -7,18 +7,23 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.registry import Registry
 
-TASKS: Registry[Any] = Registry(
+if TYPE_CHECKING:
+    from presspool.common.contract.contract import Contract
+    from presspool.common.methods.method import Method
+    from presspool.common.tasks.task import Task
+
+TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
         "classification": "presspool.common.tasks.classification:Classification",
     },
 )
 
-METHODS: Registry[Any] = Registry(
+METHODS: Registry[type[Method]] = Registry(
     "method",
     {
         "ffa": "presspool.common.methods.ffa:Ffa",
@@ -41,3 +46,8 @@ TRUST_MODELS: Registry[Any] = Registry(
         "local": "presspool.common.trust.local:Local",
     },
 )
+
+
+def task_of(contract: Contract) -> Task[Any]:
+    """The task that a contract names."""
+    return TASKS[contract.task.kind](contract.task, contract.model)

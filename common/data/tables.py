@@ -1,7 +1,7 @@
 """Reads named columns of a table file in a stream, and says in words what is wrong with the file.
 
 A table is a CSV, JSON lines or Parquet file, each also gzipped. `batches` yields its columns some
-thousand rows at a time, as text; `read_table` and `read_labelled` read a whole file strictly.
+thousand rows at a time, as text; `read_table` and `read_records` read a whole file strictly.
 
 Invariants:
     * The file is decoded in a stream, needed columns only; a row never becomes a Python object
@@ -17,34 +17,39 @@ Parquet. It also knows no nulls: an empty cell is an empty text.
 
 Example:
     >>> import os, tempfile
-    >>> rows, known = ["id,title,topic", "1,Vote,news", "2,Gold,sport"], ["news", "sport"]
+    >>> rows = ["id,title", "1,Vote", "2,Gold"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "held_out.csv")
     ...     _ = path.write_text(os.linesep.join(rows))
-    ...     texts, index = read_labelled(path, text="title", label="topic", labels=known)
-    >>> texts, index.tolist()
-    (['Vote', 'Gold'], [0, 1])
+    ...     read_table(path, {"text": "title"}).to_pydict()
+    {'text': ['Vote', 'Gold']}
 """
+
+from __future__ import annotations
 
 import codecs
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from presspool.common.base.errors import DataError
+from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
 from presspool.common.data.decoders import UNREADABLE, Tally
 
+if TYPE_CHECKING:
+    from presspool.common.tasks.task import Task
+
 NOT_UTF8 = "not UTF-8"
-UNKNOWN_LABEL = "unknown label"
 
 LISTED = 20  # names quoted in one message
 
@@ -52,32 +57,66 @@ Mask = NDArray[np.bool_]
 Column = tuple[pa.Array, Mask]
 
 
-class Columns(BaseModel):
-    """Which of a file's columns holds what; the `[columns]` table of a user's file.
+class Mapped(BaseModel):
+    """Which of a user's file's columns holds what; a column that is not mapped has its own name.
 
     Attributes:
-        reader: column of reader ids.
         text: column of texts.
-        label: column of labels.
+        label: column of labels. Other columns of tasks are extra keys.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, str] = Field(init=False)
 
-    reader: str = "reader"
     text: str = "text"
     label: str = "label"
 
-    @property
-    def names(self) -> tuple[str, str, str]:
-        """The file's names of reader, text and label, in this order."""
-        return self.reader, self.text, self.label
+    def of(self, names: Sequence[str]) -> dict[str, str]:
+        """Each of a task's columns, and the file's column that holds it."""
+        said = dict(self)
+        return {name: said.get(name, name) for name in names}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, body: Any) -> Any:
+        """Refuses what is no task's column, as pydantic refuses an unknown key."""
+        extra = set(body) - set(cls.model_fields) if isinstance(body, Mapping) else set()
+        known = {column for kind in TASKS.names for column in TASKS[kind].columns} if extra else ()
+        if unknown := sorted(extra.difference(known)):
+            details = InitErrorDetails(
+                type="extra_forbidden", loc=(unknown[0],), input=body[unknown[0]]
+            )
+            raise ValidationError.from_exception_data(cls.__name__, [details])
+        return body
+
+
+class Columns(Mapped):
+    """The `[columns]` table of a user's file: also where the reader stands.
+
+    Attributes:
+        reader: column of reader ids.
+    """
+
+    reader: str = "reader"
+
+    def present(self, path: Path) -> tuple[str, ...]:
+        """The file's columns of reader, which must be there, and of anything else that is mapped.
+
+        Raises:
+            DataError: the file is missing or unreadable; the reader's column is not there.
+        """
+        require_columns(path, [self.reader])
+        there = _column_names(path)
+        others = {name for key, name in self if key != "reader" and there.count(name) == 1}
+        return self.reader, *sorted(others - {self.reader})
 
     @model_validator(mode="after")
     def _different(self) -> Self:
-        if not all(self.names) or len(set(self.names)) < len(self.names):
+        names = self.reader, self.text, self.label
+        if not all(dict(self).values()) or len(set(names)) < len(names):
             raise ValueError(
                 "column mapping: give three different, non-empty names for reader, text and "
-                f"label, not {quoted(self.names)}"
+                f"label, not {quoted(names)}"
             )
         return self
 
@@ -118,33 +157,36 @@ def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
     return pa.table({key: table[name] for key, name in names.items()})
 
 
-def read_labelled(
-    path: Path, *, text: str, label: str, labels: Sequence[str]
-) -> tuple[list[str], NDArray[np.int64]]:
+def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
     """Reads a public held-out file strictly.
 
     Args:
         path: the file, as for `read_table`.
-        text: its text column.
-        label: its label column.
-        labels: the known labels; a record's label becomes its index here.
+        task: says which columns a record has.
+        columns: how the file calls them.
 
     Returns:
-        The texts, and their labels' indices, int64 (records,), in the file's order.
+        The task's columns as its `parse` leaves them, in the file's order.
 
     Raises:
-        DataError: as `read_table`; a label is unknown.
+        DataError: as `read_table`; a value is none that the task knows.
     """
-    table = read_table(path, {"text": text, "label": label})
-    found = table["label"].combine_chunks()
-    index = pc.index_in(found, value_set=pa.array(labels, pa.large_string()))
-    tally, unknown = Tally(), as_mask(pc.is_null(index))
-    tally.drop(UNKNOWN_LABEL, unknown)
-    if tally.dropped:
-        tally.seen = len(unknown)
-        raise unknown_label(path, label, labels, count_values(found, unknown), tally)
-    texts: list[str] = table["text"].to_pylist()
-    return texts, index.to_numpy().astype(np.int64)
+    names = columns.of(task.columns)
+    table = read_table(path, names)
+    rows = {name: table[name].combine_chunks() for name in names}
+    parsed = task.parse(rows)
+    for name, values in parsed.items():
+        tally, bad = Tally(), as_mask(pc.is_null(values))
+        tally.drop(unknown(name), bad)
+        if tally.dropped:
+            tally.seen = len(bad)
+            raise refused(path, task, names, name, count_values(rows[name], bad), tally)
+    return pa.table(dict(parsed))
+
+
+def unknown(name: str) -> str:
+    """The reason to leave out a record in whose column the task does not know the value."""
+    return f"unknown {name}"
 
 
 def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Column, ...]]:
@@ -270,20 +312,25 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
         raise DataError("wrong encoding", where=str(path), expected="UTF-8", got=got, advice=advice)
 
 
-def unknown_label(
-    path: Path, column: str, labels: Sequence[str], unknown: Counter[str], tally: Tally
+def refused(
+    path: Path,
+    task: Task[Any],
+    names: Mapping[str, str],
+    name: str,
+    values: Counter[str],
+    tally: Tally,
 ) -> DataError:
-    """The error for labels that are not among the known ones; `unknown` says how often each is."""
-    common = unknown.most_common(LISTED)
-    near = get_close_matches(common[0][0], labels, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
+    """The error for values that the task does not know; `values` says how often each is."""
+    common = values.most_common(LISTED)
+    expected, near = task.wanted(name, common[0][0])
+    guess = f"did you mean {near!r}? " if near else ""
     return DataError(
-        UNKNOWN_LABEL,
-        where=f"{path}, column {column!r}",
-        expected=f"one of {quoted(labels)}",
-        got=", ".join(f"{label!r} ({times} times)" for label, times in common)
-        + f"; {tally.extent(UNKNOWN_LABEL)}",
-        advice=guess + "rename these labels, or add them to the run's",
+        unknown(name),
+        where=f"{path}, column {names[name]!r}",
+        expected=expected,
+        got=", ".join(f"{value!r} ({times} times)" for value, times in common)
+        + f"; {tally.extent(unknown(name))}",
+        advice=f"{guess}rename these {name}s, or add them to the run's",
     )
 
 

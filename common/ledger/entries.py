@@ -1,7 +1,9 @@
 """What a ledger entry can say: a closed list of kinds, each a frozen record in canonical JSON.
 
 An entry's bytes are a leaf of the ledger's Merkle tree, so they must never be spelled two ways:
-sorted keys, no white space, UTF-8, shortest round-trip numbers, as contracts are.
+sorted keys, no white space, UTF-8, shortest round-trip numbers. Entries hold floats (δ, σ, caps),
+which RFC 8785 spells otherwise, so they keep our first form (`canonical_v1`) until their own schema
+moves: what old logs hold verifies for ever.
 
 Invariants:
     * `parse_entry(e.canonical()) == e`, and any other bytes that say the same are refused.
@@ -27,7 +29,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import PORTFOLIO, Caps
-from presspool.common.base.canonical_json import canonical
+from presspool.common.base.canonical_json import canonical_v1
 from presspool.common.base.errors import EvidenceError, LedgerError
 
 LONGEST_ENTRY = 1 << 14  # bytes; 64 phases need about 10 kB
@@ -104,8 +106,8 @@ class _Entry(BaseModel):
     day: Day
 
     def canonical(self) -> bytes:
-        """The entry's bytes: canonical JSON."""
-        return canonical(self.model_dump(mode="json"))
+        """The entry's bytes: canonical JSON, version 1."""
+        return canonical_v1(self.model_dump(mode="json"))
 
 
 class _Capped(_Entry):

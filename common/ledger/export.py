@@ -29,9 +29,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import LedgerError
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import merkle, notes
@@ -66,20 +67,20 @@ def export(
     known = {(key.name, key.id): key for key in witnesses}
     kept = [note for note in ledger.checkpoints() if _size(note) <= newest.size]
     used = {(s.name, s.key_id) for note in kept for s in note.signatures} & known.keys()
-    header = {
+    header: dict[str, Any] = {
         "entries": newest.size,
         "format": FORMAT,
         "origin": newest.origin,
         "witnesses": sorted(known[name].text for name in used),
     }
-    stream.write(canonical(header) + b"\n")
+    stream.write(rfc8785.dumps(header) + b"\n")
     done = 0
     for note in kept:
         for body in ledger.bodies(done, _size(note)):
             stream.write(leaf_text(body) + b" " + body + b"\n")
         done = _size(note)
         signed = {"checkpoint": _only(note, used).encode().decode()}
-        stream.write(canonical(signed) + b"\n")
+        stream.write(rfc8785.dumps(signed) + b"\n")
     return newest
 
 

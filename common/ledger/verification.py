@@ -27,7 +27,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import FORMAT, leaf_text
@@ -240,7 +241,7 @@ def _json(line: bytes, where: str, expected: str) -> dict[str, Any]:
     """A JSON object in canonical spelling."""
     try:
         value = json.loads(line)
-        same = isinstance(value, dict) and canonical(value) == line
+        same = isinstance(value, dict) and rfc8785.dumps(value) == line
     except (ValueError, RecursionError):  # not JSON, not UTF-8, lone surrogates, or too deep
         same = False
     if not same:

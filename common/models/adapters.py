@@ -19,6 +19,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -26,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from torch import nn
 
 State = Mapping[str, NDArray[np.float32]]
+WEIGHTS = "adapter_model.safetensors"
+_WRAPPERS = ("base_model", "model")  # what PEFT puts before the names of the model that it wraps
 FaultKind = Literal["names", "shapes", "finite", "norm"]
 
 
@@ -54,8 +56,16 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def group_of(name: str) -> str:
-    """The parameter group, "head" or "adapter", that clip norms and rates speak of."""
-    return "head" if ".modules_to_save." in name else "adapter"
+    """The parameter group, "head" or "adapter", that clip norms and rates speak of.
+
+    The head is the task's own module, whatever a method wrapped around the whole; all else that
+    trains is the method's.
+
+    >>> group_of("base_model.model.head.modules_to_save.default.weight"), group_of("head.bias")
+    ('head', 'head')
+    """
+    own = dropwhile(_WRAPPERS.__contains__, name.split("."))
+    return "head" if next(own, "") == "head" else "adapter"
 
 
 def read(model: nn.Module) -> dict[str, NDArray[np.float32]]:
@@ -134,10 +144,20 @@ def fault(state: State, *, shapes: Mapping[str, tuple[int, ...]], largest: float
     return None
 
 
-def save(model: PeftModel, folder: Path) -> str:
-    """Write the adapter in PEFT's own format; returns the hex sha256 of its weights file."""
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    # PEFT's template of a model card says where the base model lies here, and else nothing.
-    (folder / "README.md").unlink(missing_ok=True)
-    with (folder / "adapter_model.safetensors").open("rb") as stream:
+def save(model: nn.Module, folder: Path) -> str:
+    """Write the adapter; returns the hex sha256 of its weights file.
+
+    PEFT's models are written in its own format, others as their state.
+    """
+    from peft import PeftModel
+    from safetensors.numpy import save_file
+
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+        # PEFT's template of a model card says where the base model lies here, and else nothing.
+        (folder / "README.md").unlink(missing_ok=True)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(read(model), folder / WEIGHTS, metadata={"format": "pt"})
+    with (folder / WEIGHTS).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,16 +1,18 @@
 """The frozen lower part of a model, run once for each record instead of once for each step.
 
 Below the first layer that trains, a record's activations never change. `FrozenTrunk` cuts the model
-there: `run` gives what the frozen part makes of a text, `logits` goes on from that, differentiably.
+there: `run` gives what the frozen part makes of a text, `outputs` goes on from that to what the
+task's head says, differentiably.
 With LoRA on the last two of six layers two thirds of the work are done once; where only the head
 trains, everything but a matrix product is. `ActivationCache` keeps what `run` gave.
 
 Invariants:
-    * `logits(run(texts))` are the whole model's logits, up to the order of float additions.
+    * `outputs(run(texts))` are the whole model's outputs, up to the order of float additions.
     * A record's activations do not depend on the records that it was run with.
     * Activations are readers' data: they stay in memory, bounded in bytes, and are never written.
 
-Example: `trunk.logits(cache.get(trunk, ["Cup final", "Vote"]))` are (2, labels) logits.
+Example: `trunk.outputs(cache.get(trunk, ["Cup final", "Vote"]))` are a classifier's (2, labels)
+logits.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
-from presspool.common.models.models import encode
+from presspool.common.contract.doors import task_of
+from presspool.common.models.models import headed_of
 
 # Encoders whose layers take and return hidden states and know nothing of each other. T5's do: its
 # first layer makes the position bias of all.
@@ -49,13 +51,14 @@ class FrozenTrunk:
         contract: the contract.
 
     Attributes:
+        task: the contract's.
         depth: frozen layers below the cut; None where only the head trains.
     """
 
-    def __init__(self, model: PeftModel, contract: Contract) -> None:
-        self._model, self._contract = model, contract
-        self._classifier: Any = model.get_base_model()
-        encoder = self._classifier.encoder
+    def __init__(self, model: nn.Module, contract: Contract) -> None:
+        self._model, self._contract, self.task = model, contract, task_of(contract)
+        self._headed = headed_of(model)
+        encoder = self._headed.encoder
         path = _LAYERS.get(encoder.config.model_type, "")
         parent, _, self._name = path.rpartition(".")
         self._owner = encoder.get_submodule(parent)
@@ -65,38 +68,46 @@ class FrozenTrunk:
     @property
     def key(self) -> Hashable:
         """Equal for trunks that give equal activations."""
-        return self._contract.model, self._contract.task.max_length, self.depth, self._half
+        task = self._contract.task
+        return self._contract.model, task.kind, task.max_length, self.depth, self._half
 
     @torch.no_grad()
     def run(self, texts: list[str]) -> list[Tensor]:
         """What the frozen part makes of each text.
 
         Returns:
-            For each text (hidden,) features where only the head trains, (tokens,) int64 ids where
+            For each text its features where only the head trains, (tokens,) int64 ids where
             nothing is frozen, else (tokens, hidden) states; padding left out.
         """
-        batch = encode(self._contract, texts, same_width=self._half)
+        batch = self.task.encode(texts, same_width=self._half)
         ids, mask = batch["input_ids"].to(self._device), batch["attention_mask"].to(self._device)
         if self.depth is None:
-            rows = list(self._classifier.features(ids, mask))
+            found = self._headed.features(ids, mask)
         elif self.depth == 0:
-            rows = [row[real.bool()] for row, real in zip(ids, mask, strict=True)]
+            found = ids
         else:
             seen = _Passing()
             with self._layers_replaced([*self._layers[: self.depth], seen]):
-                self._classifier.features(ids, mask)
-            rows = [row[real.bool()] for row, real in zip(seen.states, mask, strict=True)]
-        return [row.clone() for row in rows]
+                self._headed.features(ids, mask)
+            found = seen.states
+        if self.depth is None and found.dim() == 2:  # pooled: there are no tokens any more
+            return [row.clone() for row in found]
+        return [row[real.bool()].clone() for row, real in zip(found, mask, strict=True)]
 
-    def logits(self, activations: Sequence[Tensor]) -> Tensor:
-        """The model's (records, labels) float32 logits, differentiable in what trains."""
+    def outputs(self, activations: Sequence[Tensor]) -> Tensor:
+        """What the head says, float32, differentiable in what trains.
+
+        Returns:
+            (records, ...); of a per-token head (records, tokens, ...), padded on the right.
+        """
         rows = [row.to(self._device) for row in activations]
-        if self.depth is None:
-            logits: Tensor = self._classifier.head(torch.stack(rows)).float()
-            return logits
+        if self.depth is None and rows[0].dim() == 1:
+            return self._headed.head(torch.stack(rows)).float()  # type: ignore[no-any-return]
         lengths = [len(row) for row in rows]
         width = self._contract.task.max_length if self._half else max(lengths)
         states = torch.stack([_padded(row, width) for row in rows])
+        if self.depth is None:
+            return self._headed.head(states).float()  # type: ignore[no-any-return]
         places = torch.arange(width, device=self._device)
         mask = (places < torch.tensor(lengths, device=self._device)[:, None]).long()
         if self.depth == 0:
@@ -107,7 +118,7 @@ class FrozenTrunk:
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = next(self._classifier.parameters()).device
+        device: torch.device = next(self._headed.parameters()).device
         return device
 
     @property

@@ -1,14 +1,11 @@
-"""The model every outlet trains: a frozen base, LoRA through PEFT, and a linear head.
+"""The model every outlet trains: a frozen base, what the contract's method adds, the task's head.
 
-A text is encoded by the base model, its last hidden states are averaged over the real tokens and
-scaled to length one (the pooling that sentence encoders are trained with), and a linear head gives
-one logit a label. The head is a plain `nn.Linear` in PEFT's `modules_to_save`, so the whole
-trainable part is one ordinary PEFT adapter.
+A text is encoded by the base model; the task (`presspool.common.tasks`) says what its head reads of
+the last hidden states, and the method (`presspool.common.methods`) what trains besides the head.
 
 Invariants:
-    * Everything trainable starts at public values: B at zero, the head at zero or at what the base
-      makes of the labels' names, A from the contract's seed by SHAKE-256, which is the same on
-      every machine and in every version of torch.
+    * Everything trainable starts at public values: the head where its task puts it, the rest where
+      its method does.
     * Records never mix: no batch statistics, attention masked, pooling over a record's own tokens.
 
 Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "run/adapter")`.
@@ -16,66 +13,67 @@ Example: `model = build(contract)`; `PeftModel.from_pretrained(base(contract), "
 
 from __future__ import annotations
 
-import hashlib
-import math
-import warnings
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
+from safetensors.numpy import load_file
 from torch import Tensor, nn
 
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
+from presspool.common.contract.doors import task_of
+from presspool.common.models.adapters import WEIGHTS, load
 from presspool.common.models.base_model import resolve
 
-# A head from names starts this sure of itself: its logits lie within ± this.
-NAME_SCALE = 5.0
+if TYPE_CHECKING:
+    from presspool.common.tasks.task import Task
 
 
-class TextClassifier(nn.Module):
-    """A text encoder, mean pooling over tokens, length normalisation, and a linear head.
+class HeadedModel(nn.Module):
+    """An encoder, what a task makes of its last states, and the task's head.
+
+    Args:
+        encoder: any transformers model with `last_hidden_state`.
+        task: gives pooling and head.
 
     Attributes:
-        encoder: any transformers model with `last_hidden_state`.
-        head: `nn.Linear(hidden_size, labels)`.
+        encoder: as given.
+        head: the module that reads `features`.
         config: the encoder's configuration, which PEFT asks for.
     """
 
-    def __init__(self, encoder: Any, labels: int) -> None:
+    def __init__(self, encoder: Any, task: Task[Any]) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self._pool = encoder, task.pool
         self.config: Any = encoder.config
-        self.head = nn.Linear(self.config.hidden_size, labels)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        self.head = task.head(encoder)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits of a batch of records.
+        """What the head says of a batch of records.
 
         Args:
             input_ids: (records, tokens) int64.
             attention_mask: (records, tokens) int64, 1 for real tokens.
 
         Returns:
-            (records, labels) float32.
+            (records, ...) float32, of a per-token head (records, tokens, ...).
         """
-        logits: Tensor = self.head(self.features(input_ids, attention_mask))
-        return logits.float()
+        outputs: Tensor = self.head(self.features(input_ids, attention_mask))
+        return outputs.float()
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads: (records, hidden) mean states of length one; arguments as above."""
+        """What the head reads: `Task.pool` of the last states; arguments as above."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        mask = attention_mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return nn.functional.normalize(pooled, dim=-1)
+        return self._pool(states, attention_mask)
 
 
-def base(contract: Contract) -> TextClassifier:
+def base(contract: Contract) -> HeadedModel:
     """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
 
     Raises:
@@ -94,42 +92,46 @@ def base(contract: Contract) -> TextClassifier:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     _check_length(encoder.config, contract.task.max_length)
-    return TextClassifier(encoder.eval(), len(contract.task.labels))
+    return HeadedModel(encoder.eval(), task_of(contract))
 
 
-def build(contract: Contract) -> PeftModel:
-    """The PEFT model of a contract at its public initial values; only what trains needs gradients.
+def build(contract: Contract) -> nn.Module:
+    """The model of a contract at its public initial values; only what trains needs gradients.
 
     Raises:
-        ContractError: the adapter's targets do not exist in the base model, or records are longer
-            than it can read.
+        ContractError: what trains does not fit the base model, or records are longer than it can
+            read.
         ModelError: the base model is missing or is not the pinned one.
     """
-    spec, spec_id = contract.adapter, contract.model.id
-    classifier = base(contract)
-    _check_targets(classifier, spec.targets)
-    config = LoraConfig(
-        r=spec.rank,
-        lora_alpha=spec.alpha,
-        lora_dropout=0.0,
-        bias="none",
-        target_modules=list(spec.targets),
-        modules_to_save=["head"],
-        layers_to_transform=_last_layers(classifier.config, spec.layers),
-    )
-    if contract.task.head == "names":
-        _name_head(classifier, contract)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper; it is set below
-        model = get_peft_model(classifier, config)
-    model.peft_config["default"].base_model_name_or_path = spec_id
-    for name, parameter in model.named_parameters():
-        if "lora_A" in name:
-            parameter.data = public_factor(contract.seed, name, tuple(parameter.shape))
-            parameter.requires_grad_(spec.aggregation == "fedit")
-        if "lora_B" in name:
-            parameter.requires_grad_(spec.aggregation != "head")
+    headed = base(contract)
+    task_of(contract).start(headed)
+    return contract.method.attach(headed, contract)
+
+
+def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
+    """The model of an adapter that `adapters.save` wrote.
+
+    Args:
+        fresh: the contract's `base`, which is used up.
+        contract: the run's.
+        folder: where the adapter is.
+
+    Raises:
+        ValueError: another method's adapter.
+    """
+    if (folder / "adapter_config.json").exists():
+        loaded: nn.Module = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
+        return loaded
+    model = contract.method.attach(fresh, contract)
+    load(model, load_file(folder / WEIGHTS))
     return model
+
+
+def headed_of(model: nn.Module) -> HeadedModel:
+    """What a method was attached to."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    found: HeadedModel = inner
+    return found
 
 
 @lru_cache(maxsize=2)
@@ -144,54 +146,10 @@ def tokenizer(spec: Model) -> Any:
     return loaded
 
 
-def encode(contract: Contract, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
-    """Token ids and mask of a batch of texts: two (records, tokens) int64 tensors.
-
-    Longer texts are truncated to the contract's `max_length`; shorter ones are padded to the
-    longest of the batch, or with `same_width` always to `max_length`.
-    """
-    batch = tokenizer(contract.model)(
-        texts,
-        truncation=True,
-        max_length=contract.task.max_length,
-        return_tensors="pt",
-        padding="max_length" if same_width else "longest",
-    )
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-
-
 def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
     """Untruncated length of each text in tokens, special ones included; shape (texts,)."""
     ids = tokenizer(spec)(texts, truncation=False, verbose=False)["input_ids"]
     return np.array([len(row) for row in ids], np.int64)
-
-
-def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
-    """A frozen or initial LoRA factor that anybody can derive from the contract's seed.
-
-    Uniform in ±1/√fan_in, the range of PEFT's own Kaiming initialisation (a = √5), from a SHAKE-256
-    stream over seed and parameter name.
-
-    Args:
-        seed: the contract's public seed.
-        name: the parameter's name.
-        shape: (rank, fan_in).
-
-    Returns:
-        float32 tensor of `shape`.
-    """
-    stream = hashlib.shake_256(b"presspool/public-init/v1\0" + f"{seed}\0{name}".encode())
-    words = np.frombuffer(stream.digest(4 * math.prod(shape)), dtype="<u4")
-    bound = 1 / math.sqrt(shape[-1])
-    values = (words.astype(np.float64) / 2**31 - 1) * bound
-    return torch.from_numpy(values.astype(np.float32).reshape(shape))
-
-
-@torch.no_grad()
-def _name_head(classifier: TextClassifier, contract: Contract) -> None:
-    """A head whose logits say how near a text is to each label's name (cosine, scaled)."""
-    names = encode(contract, list(contract.task.labels))
-    classifier.head.weight.copy_(NAME_SCALE * classifier.features(**names))
 
 
 def _check_length(config: Any, max_length: int) -> None:
@@ -204,34 +162,3 @@ def _check_length(config: Any, max_length: int) -> None:
             expected=f"at most {positions} tokens",
             got=max_length,
         )
-
-
-def _last_layers(config: Any, count: int | None) -> list[int] | None:
-    """Indices of the last `count` layers; None for all."""
-    total: int = config.num_hidden_layers
-    if count is None:
-        return None
-    if count > total:
-        raise ContractError(
-            "more layers than the base model has",
-            where="[adapter] layers",
-            expected=f"at most {total}",
-            got=count,
-        )
-    return list(range(total - count, total))
-
-
-def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
-    if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
-        names = sorted({name.rpartition(".")[2] for name in layers})
-        raise ContractError(
-            "LoRA targets that this base model does not have",
-            where="[adapter] targets",
-            expected=f"names among {', '.join(names)}",
-            got=", ".join(missing),
-        )
-
-
-def _linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -41,7 +41,7 @@ def recipe(*, trained: Trained = "head") -> dict[str, dict[str, Any]]:
     if trained == "head":
         return {
             "task": {"head": "names"},
-            "adapter": {"layers": 1, "aggregation": "head"},
+            "adapter": {"layers": 1, "method": "head"},
             "federation": {"rounds": 16, "local_steps": 1},
             "privacy": {
                 "delta": _DELTA,

@@ -21,17 +21,24 @@ Example: `read_run_file(Path("run.toml")).contract`.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.validation import validate
+from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.data.tables import Columns
+from presspool.common.contract.doors import task_of
+from presspool.common.data.tables import Columns, Mapped, read_records
 from presspool.common.models.base_model import resolve
+from presspool.common.runs.run_folder import Setup
+
+log = logging.getLogger(__name__)
 
 
 def _concentrated(partition: str) -> str:
@@ -64,20 +71,29 @@ class Simulation(BaseModel):
     workers: Annotated[int, Field(ge=1, le=256)] = 2
 
 
-class EvaluationData(BaseModel):
-    """A public held-out file at the coordinator.
+class EvaluationData(Mapped):
+    """A public held-out file at the coordinator, and how it calls its columns.
 
     Attributes:
         data: the file.
-        text: its text column.
-        label: its label column.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     data: Path
-    text: str = "text"
-    label: str = "label"
+
+    def setup(self, *, deterministic: int | None = None) -> Setup:
+        """What a run folder keeps of it."""
+        names = {key: str(name) for key, name in self if key != "data"}
+        return Setup(
+            evaluation=str(self.data.resolve()), columns=names, deterministic=deterministic
+        )
+
+    def records(self, contract: Contract) -> pa.Table:
+        """What it holds for a contract's task, read strictly.
+
+        Raises:
+            DataError: missing or empty file, a column that is not there, an unknown value.
+        """
+        return read_records(self.data, task_of(contract), self)
 
 
 class RunFile(BaseModel):
@@ -113,6 +129,9 @@ class RunFile(BaseModel):
 def read_run_file(path: Path) -> RunFile:
     """Read a `run.toml`; relative data paths are taken from the file's own folder.
 
+    One that says `schema = 1`, or `[adapter] aggregation`, is a contract of schema 1 and has the
+    digest that it always had; the operator is told in one line what to write instead.
+
     Raises:
         ContractError: missing, not TOML, or something in it is wrong: file, key, expected, got.
     """
@@ -129,7 +148,10 @@ def read_run_file(path: Path) -> RunFile:
         for key, model in (("simulation", Simulation), ("evaluation", EvaluationData))
         if key in body
     }
-    return RunFile(contract=parse_contract(body, where=str(path)), **tables)  # type: ignore[arg-type]
+    contract = parse_contract(body, where=str(path))
+    if old := schema_versions.advice(body):
+        log.warning("%s: %s", path, old)
+    return RunFile(contract=contract, **tables)  # type: ignore[arg-type]
 
 
 def freeze(contract: Contract) -> Contract:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,30 @@ class Setup:
 
     Attributes:
         evaluation: public held-out file, or None.
-        text: its text column.
-        label: its label column.
+        columns: column of a task's record to what the file calls it.
         deterministic: seed of reproducible noise in a simulation (nothing is private then).
     """
 
     evaluation: str | None = None
-    text: str = "text"
-    label: str = "label"
+    columns: Mapping[str, str] = field(default_factory=lambda: {"text": "text", "label": "label"})
     deterministic: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat: columns stand beside the other keys, as in `[evaluation]`."""
+        return {
+            "evaluation": self.evaluation,
+            **self.columns,
+            "deterministic": self.deterministic,
+        }
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any]) -> Setup:
+        """The inverse; raises `TypeError` where a column has no name."""
+        body = cls().to_json() | dict(said)
+        own = {key: body.pop(key) for key in ("evaluation", "deterministic")}
+        if not all(isinstance(name, str) for name in body.values()):
+            raise TypeError(f"columns {body}")
+        return cls(**own, columns=body)
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ class RunFolder:
             with self._writing():
                 self.path.mkdir(parents=True, exist_ok=True)
                 yield
-                replace_file(self.setup_file, json.dumps(setup.__dict__, indent=1).encode())
+                replace_file(self.setup_file, json.dumps(setup.to_json(), indent=1).encode())
                 replace_file(self.contract_file, contract.canonical())
         except BaseException:
             self._clear(made)
@@ -182,7 +197,7 @@ class RunFolder:
         """
         try:
             body: dict[str, Any] = json.loads(self.setup_file.read_bytes())
-            return Setup(**body)
+            return Setup.of_json(body)
         except (OSError, ValueError, TypeError) as error:
             raise FolderError(
                 "not a run folder",

@@ -1,8 +1,8 @@
 """What the coordinator's consortium log says: each run's cohort, and the adapter after each round.
 
 One entry for each whole round of each run; round 0 is the run's start. Entries are canonical JSON
-and leaves of an RFC 6962 tree. An outlet trains round r + 1 only from the adapter that the entry of
-round r names, so what all outlets see in the log is what all of them train from.
+(RFC 8785) and leaves of an RFC 6962 tree. An outlet trains round r + 1 only from the adapter that
+the entry of round r names, so what all outlets see in the log is what all of them train from.
 
 A Merkle tree alone does not stop its owner from appending two entries for one round and showing
 each to somebody else. So every witness of this log reads all entries, and one that contradicts
@@ -31,9 +31,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+import rfc8785
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from presspool.common.base.canonical_json import canonical
 from presspool.common.base.errors import EvidenceError
 from presspool.common.contract.contract_schema import Name, Sha256
 
@@ -72,7 +72,7 @@ class Entry(BaseModel):
 
     def canonical(self) -> bytes:
         """The entry's bytes, a leaf of the tree."""
-        return canonical(self.model_dump(mode="json"))
+        return rfc8785.dumps(self.model_dump(mode="json"))
 
 
 _ENTRY = TypeAdapter(Entry)

@@ -22,7 +22,7 @@ Example:
     ...     text = Checkpoint(origin=log.key.name, size=len(leaves), root=Tree(leaves).root()).text
     ...     return notes.Note(text=text).signed(log.sign(text)).encode().decode()
     >>> kept, other = [bytes(32)], [b"x" * 32, b"y" * 32]
-    >>> data = canonical({"format": FORMAT, "what": "", "heads": [head(*kept), head(*other)],
+    >>> data = rfc8785.dumps({"format": FORMAT, "what": "", "heads": [head(*kept), head(*other)],
     ...                   "leaves": [leaf.hex() for leaf in other]})
     >>> verify_contradiction(data, log=log.key)
     'example.org/pool signed a head of 1 entry and a head of 2 entries that does not continue it.'
@@ -34,7 +34,8 @@ import json
 import re
 from typing import Any, Final
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import (
@@ -53,7 +54,7 @@ _LEAF = re.compile("[0-9a-f]{64}")
 
 def contradiction(what: str, **evidence: Any) -> bytes:
     """The file's bytes: what was found, in the finder's words, and what proves it."""
-    return canonical({"format": FORMAT, "what": what, **evidence}) + b"\n"
+    return rfc8785.dumps({"format": FORMAT, "what": what, **evidence}) + b"\n"
 
 
 def is_contradiction(data: bytes) -> bool:

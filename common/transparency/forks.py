@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import json
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint, open_checkpoint
@@ -41,7 +42,7 @@ def fork_proof(one: notes.Note, other: notes.Note, *, log: notes.VerifierKey) ->
     """
     _contradict(*(open_checkpoint(note, log=log)[0] for note in (one, other)))
     first, second = sorted(_own(note, log).encode().decode() for note in (one, other))
-    return canonical({"first": first, "format": FORMAT, "second": second}) + b"\n"
+    return rfc8785.dumps({"first": first, "format": FORMAT, "second": second}) + b"\n"
 
 
 def verify_fork(data: bytes, *, log: notes.VerifierKey) -> tuple[Checkpoint, Checkpoint]:

@@ -16,7 +16,8 @@ import json
 from dataclasses import dataclass
 from datetime import date
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.runs.results import shows_safely
 
 LONGEST = 4096  # bytes of a file
@@ -39,7 +40,7 @@ class Approval:
 
     def encode(self) -> bytes:
         """The file's content."""
-        return canonical({"by": self.by, "day": self.day}) + b"\n"
+        return rfc8785.dumps({"by": self.by, "day": self.day}) + b"\n"
 
     @classmethod
     def decode(cls, run: str, data: bytes) -> Approval:

@@ -17,7 +17,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError
 from presspool.common.pki.certificates import requested_key
 from presspool.common.pki.keys import KEY_BYTES, SigningKey, fingerprint, verify
@@ -68,7 +69,7 @@ class PublicKeys:
             "log": self.log.hex(),
             "witness": self.witness.hex(),
         }
-        return fingerprint("presspool/fingerprint/v1", canonical(body))
+        return fingerprint("presspool/fingerprint/v1", rfc8785.dumps(body))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +134,11 @@ def check_proofs(invitation: str, proofs: Proofs) -> PublicKeys:
 
 def renewal_body(serial: str, request: bytes) -> bytes:
     """What the update key signs, under `RENEWAL`, to renew the certificate of that serial."""
-    return canonical({"serial": serial, "request": hashlib.sha256(request).hexdigest()})
+    return rfc8785.dumps({"serial": serial, "request": hashlib.sha256(request).hexdigest()})
 
 
 def _body(invitation: str, request: bytes, update: bytes, log: bytes, witness: bytes) -> bytes:
-    return canonical(
+    return rfc8785.dumps(
         {
             "invitation": invitation,
             "request": hashlib.sha256(request).hexdigest(),

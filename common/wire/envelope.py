@@ -1,8 +1,8 @@
 """Signed headers: what the coordinator says of a task and an outlet of its update.
 
-A header is canonical JSON. Its exact bytes travel and are signed under a tag of their own; the
-receiver verifies those bytes first and parses them afterwards, strictly. The body (a message's
-content, `presspool.common.wire.flower.to_bytes`) is bound by its digest and length.
+A header is canonical JSON (RFC 8785). Its exact bytes travel and are signed under a tag of their
+own; the receiver verifies those bytes first and parses them afterwards, strictly. The body (a
+message's content, `presspool.common.wire.flower.to_bytes`) is bound by its digest and length.
 
 Invariants:
     * A header names outlet, key, run, contract, round, task, base adapter, body and a nonce, so
@@ -29,7 +29,8 @@ import secrets
 from dataclasses import asdict, dataclass, fields
 from typing import TypeVar
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError
 from presspool.common.pki.keys import SigningKey, key_id, verify
 from presspool.common.wire.update import FAILURES
@@ -81,7 +82,7 @@ _RANGES = {
     "round": (1, 10_000),
     "bytes": (0, _MOST_BYTES),
     "allowance": (0, _MOST_BYTES),
-    "reserve": (0, 2**53),
+    "reserve": (0, 2**53 - 1),  # the largest that RFC 8785 has
 }
 
 
@@ -220,7 +221,7 @@ def read_header(kind: type[H], body: bytes) -> H:
     """
     try:
         found = json.loads(body)
-        exact = isinstance(found, dict) and canonical(found) == body
+        exact = isinstance(found, dict) and rfc8785.dumps(found) == body
     except (ValueError, RecursionError):
         exact = False
     if not exact or set(found) != {field.name for field in fields(kind)}:
@@ -229,7 +230,7 @@ def read_header(kind: type[H], body: bytes) -> H:
 
 
 def _sign(tag: str, header: _Header, key: SigningKey) -> Signed:
-    body = canonical(asdict(header))
+    body = rfc8785.dumps(asdict(header))
     return Signed(body, key.sign(tag, body))
 
 

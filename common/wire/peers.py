@@ -15,7 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from presspool.common.base.canonical_json import canonical
+import rfc8785
+
 from presspool.common.base.errors import EvidenceError
 from presspool.common.pki.keys import fingerprint
 from presspool.common.transparency import notes
@@ -73,4 +74,4 @@ class PeerKeys:
     def fingerprint(self) -> str:
         """What two outlets' operators compare."""
         body = {"outlet": self.outlet, "witness": self.witness.text, "log": self.log.text}
-        return fingerprint("presspool/peer/v1", canonical(body))
+        return fingerprint("presspool/peer/v1", rfc8785.dumps(body))

@@ -20,9 +20,9 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self
 
+import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from presspool.common.base.canonical_json import canonical
 from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
@@ -92,7 +92,7 @@ class Token:
     def encode(self) -> str:
         """The token as one line, without a newline."""
         certificate, key = to_der(self.credential)
-        body = canonical(
+        body = rfc8785.dumps(
             {
                 "version": 1,
                 "pool": self.pool,

@@ -67,7 +67,7 @@ def _adapter_noise(contract: Contract) -> float | None:
     from presspool.common.models.adapters import group_of, trainable
     from presspool.common.models.models import build
 
-    if contract.adapter.aggregation == "head":
+    if "adapter" not in contract.method.groups:
         return None
     sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
     return noise_share(contract.plan, contract.outlets, sum(sizes))
@@ -113,7 +113,7 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
         console.print(
             f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
             f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
-            'set [adapter] aggregation = "head" to train the head alone, or find more readers or '
+            'set [adapter] method = "head" to train the head alone, or find more readers or '
             "a larger ε",
             style="bold yellow",
             markup=False,

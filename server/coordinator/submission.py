@@ -13,7 +13,6 @@ from pathlib import Path
 
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
-from presspool.common.data.tables import read_labelled
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import freeze, read_run_file
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -58,18 +57,9 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     run = read_run_file(file)
     contract, evaluation = freeze(run.contract), run.evaluation
     if evaluation:
-        read_labelled(
-            evaluation.data,
-            text=evaluation.text,
-            label=evaluation.label,
-            labels=contract.task.labels,
-        )
+        evaluation.records(contract)
     build(contract)  # what the run would only meet later
-    setup = Setup(
-        evaluation=str(evaluation.data.resolve()) if evaluation else None,
-        text=evaluation.text if evaluation else "text",
-        label=evaluation.label if evaluation else "label",
-    )
+    setup = evaluation.setup() if evaluation else Setup()
     database = Database.open(home.database)
     try:
         runs, name = Runs(database), _run_id(contract)

@@ -31,18 +31,19 @@ from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.errors import StorageError
 from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.contract.statement import accountant, statement
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
-from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.result_file import write_result
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
+from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterStrategy
 
@@ -97,7 +98,7 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
 def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
     began = time.monotonic()
     state = RecordState(array_record(adapters.read(build(contract))))
-    metrics = _metrics(scores(0, state))
+    metrics = _metrics(contract, scores(0, state))
     first = RoundResult(
         round=0,
         metrics=metrics,
@@ -119,7 +120,7 @@ def _one_round(
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     state, traffic = RecordState(arrays), strategy.traffic
-    metrics = _metrics(scores(number, state))
+    metrics = _metrics(contract, scores(number, state))
     plan = contract.plan
     done = RoundResult(
         round=number,
@@ -140,9 +141,9 @@ def _one_round(
     )
 
 
-def _metrics(scores: Scores) -> dict[str, float | None]:
+def _metrics(contract: Contract, scores: Scores) -> dict[str, float | None]:
     """A value, or None, for each metric of the task."""
-    return {metric.name: scores.metrics.get(metric.name) for metric in METRICS}
+    return {metric.name: scores.metrics.get(metric.name) for metric in task_of(contract).metrics}
 
 
 def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) -> None:
@@ -153,7 +154,7 @@ def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) ->
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:
-    primary = shown(METRICS, [done.metrics])[0]
+    primary = shown(task_of(contract).metrics, [done.metrics])[0]
     epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
     log.info(
         "round %d of %d: %s, %s, %d updates%s, %.1f s",
@@ -170,10 +171,8 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
 def _scorer(contract: Contract, setup: Setup) -> Scorer:
     if setup.evaluation is None:
         return lambda _number, _state: NOT_MEASURED
-    held_out = HeldOut.read(
-        Path(setup.evaluation), text=setup.text, label=setup.label, labels=contract.task.labels
-    )
-    evaluation, last = Evaluation(contract, held_out), contract.federation.rounds
+    data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
+    evaluation, last = Evaluation(contract, data.records(contract)), contract.federation.rounds
     return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
 
@@ -227,7 +226,7 @@ def _result(
         contract_digest=contract.digest,
         status="running" if adapter is None else "complete",
         deterministic=reproducible,
-        measures=METRICS,
+        measures=task_of(contract).metrics,
         rounds=point.rounds,
         outlets=outlets,
         adapter_sha256=adapter,

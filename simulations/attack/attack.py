@@ -32,6 +32,7 @@ from presspool.common.base.errors import ContractError, FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.tasks.classification import labels_of
 from presspool.simulations.attack import claims, scores, spans
 from presspool.simulations.attack.attacked_outlet import (
     Audience,
@@ -186,7 +187,7 @@ class _Bench:
     def arm(self, who: str, scale: float, on_round: Callable[[], None]) -> Transcript:
         folder = self.options.out / f"{who}-{'control' if scale == 0 else 'noise'}"
         folder.mkdir(parents=True, exist_ok=True)
-        labels, members = self.contract.task.labels, self.audience.members
+        labels, members = labels_of(self.contract), self.audience.members
         silent = who == "malicious"
         records = [
             under_label(members, labels[0]) if silent else members,
@@ -239,7 +240,7 @@ class _Bench:
             random = SecureRandom.deterministic(self.options.deterministic, "spans")
         out, seed = self.options.out, self.options.deterministic
         records = pa.concat_tables(
-            [self.audience.members, self.canaries.table(self.contract.task.labels)]
+            [self.audience.members, self.canaries.table(labels_of(self.contract))]
         )
         return (
             spans.positive_control(

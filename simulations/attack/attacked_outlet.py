@@ -23,6 +23,7 @@ from presspool.client.identity.settings import read_settings
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.data.tables import read_table
+from presspool.common.tasks.classification import labels_of
 from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom
 
 MOST_READERS = 2000  # a larger outlet's population stays in the plan; only so many are made
@@ -51,7 +52,7 @@ def made_readers(contract: Contract, outlet: str, random: SecureRandom) -> Audie
     more = max(1, int(HELD_OUT * count))
     seed = int(random.words(1)[0] >> np.uint64(2))
     (table,) = make_newsroom(outlets=1, readers=count + more, seed=seed).tables.values()
-    labels = contract.task.labels
+    labels = labels_of(contract)
     of_topic = {topic: labels[i % len(labels)] for i, topic in enumerate(TOPICS)}
     written = pa.array([of_topic[topic] for topic in table["label"].to_pylist()], pa.string())
     return _split(table.set_column(2, "label", written), random, more)
@@ -64,7 +65,7 @@ def own_readers(settings: Path, random: SecureRandom) -> Audience:
         DataError: they cannot be read.
     """
     outlet = read_settings(settings)
-    names = {key: getattr(outlet.columns, key) for key in COLUMNS}
+    names = {"reader": outlet.columns.reader, **outlet.columns.of(COLUMNS[1:])}
     plain = pa.schema([(name, pa.string()) for name in COLUMNS])
     table = read_table(outlet.data, names).select(list(COLUMNS)).cast(plain)
     readers = len(pc.unique(table["reader"]))

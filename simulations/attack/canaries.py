@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.contract.contract import Contract
 from presspool.common.models.models import tokenizer
+from presspool.common.tasks.classification import labels_of
 
 WORDS = 5
 # A canary's reader id; a reader of this name at the outlet would only be one more reader.
@@ -70,7 +71,7 @@ def plant(contract: Contract, count: int, random: SecureRandom) -> Canaries:
     return Canaries(
         texts=tuple(" ".join(words[i] for i in row) for row in picks),
         # Never label 0, which a malicious coordinator's adapter gives to everybody.
-        labels=1 + (random.uniform(count) * (len(contract.task.labels) - 1)).astype(np.int64),
+        labels=1 + (random.uniform(count) * (len(labels_of(contract)) - 1)).astype(np.int64),
         included=random.bernoulli(count, 0.5),
     )
 

@@ -3,18 +3,19 @@
 The attacker knows the contract, the adapter that was sent out and the canaries, so they compute
 what the outlet computes, with the outlet's own engine.
 
-Example: `Probe(model=model, …).clipped(texts, labels)` is (records, coordinates) float32.
+Example: `Probe(model=model, …).clipped(records)` is (records, coordinates) float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from peft import PeftModel
+from torch import nn
 
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.training import record_losses
@@ -36,22 +37,21 @@ class Probe:
         cache: activations of the frozen layers.
     """
 
-    model: PeftModel
+    model: nn.Module
     contract: Contract
     state: State
     cache: ActivationCache
 
-    def clipped(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Vectors:
+    def clipped(self, records: pa.Table) -> Vectors:
         """Each record's clipped gradient, as if it were one reader's only record.
 
         Args:
-            texts: records.
-            labels: (records,) int64.
+            records: as the contract's task parses them.
 
         Returns:
             (records, coordinates) float32, coordinates in the order of `flat`.
         """
-        rows, found = [], self._losses(self._trunk(), texts, labels)
+        rows, found = [], self._losses(self._trunk(), records)
         with ReaderGradients(self.model) as engine:
             for losses in found:
                 engine.backward(losses, torch.arange(len(losses)), len(losses))
@@ -62,9 +62,9 @@ class Probe:
                 rows.append(_clip(gradients, self.contract))
         return np.concatenate(rows)
 
-    def losses(self, texts: Sequence[str], labels: NDArray[np.int64]) -> Vectors:
+    def losses(self, records: pa.Table) -> Vectors:
         """Each record's loss: (records,) float32; arguments as for `clipped`."""
-        found = self._losses(self._trunk(), texts, labels)
+        found = self._losses(self._trunk(), records)
         with torch.no_grad():
             return np.concatenate([losses.numpy() for losses in found])
 
@@ -72,13 +72,11 @@ class Probe:
         load(self.model.eval(), self.state)
         return FrozenTrunk(self.model, self.contract)
 
-    def _losses(
-        self, trunk: FrozenTrunk, texts: Sequence[str], labels: NDArray[np.int64]
-    ) -> Iterator[torch.Tensor]:
-        for start in range(0, len(texts), BATCH):
-            part = list(texts[start : start + BATCH])
-            truth = torch.from_numpy(labels[start : start + BATCH])
-            yield record_losses(trunk, self.cache.get(trunk, part), truth)
+    def _losses(self, trunk: FrozenTrunk, records: pa.Table) -> Iterator[torch.Tensor]:
+        for start in range(0, len(records), BATCH):
+            part = records.slice(start, BATCH)
+            texts = trunk.task.texts(part).to_pylist()
+            yield record_losses(trunk, self.cache.get(trunk, texts), part)
 
 
 def flat(state: State, factors: dict[str, float]) -> Vectors:

@@ -27,6 +27,7 @@ from presspool.client.engine.training import rate_factor
 from presspool.common.models.adapters import State, digest
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
+from presspool.common.tasks.classification import labelled, labels_of
 from presspool.simulations.attack import gradients
 from presspool.simulations.attack.attacked_outlet import Audience
 from presspool.simulations.attack.canaries import Canaries
@@ -44,12 +45,11 @@ def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
     The loss under the canary's label, centred: minus its mean over all labels (which says how
     unusual the text is) and minus the label's mean over all canaries (how common the label).
     """
-    contract = transcript.contract
     probe = _probe(transcript, -1)
     table = np.stack(
         [
-            probe.losses(canaries.texts, np.full(len(canaries), y))
-            for y in range(len(contract.task.labels))
+            probe.losses(labelled(canaries.texts, np.full(len(canaries), y)))
+            for y in range(len(labels_of(transcript.contract)))
         ],
         axis=1,
     ).astype(np.float64)
@@ -63,10 +63,9 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
     contract, probe = transcript.contract, _probe(transcript, -1)
 
     def score(table: pa.Table) -> Scores:
-        number = {name: i for i, name in enumerate(contract.task.labels)}
-        labels = np.array([number[label] for label in table["label"].to_pylist()], np.int64)
-        texts = table["text"].to_pylist()
-        losses = probe.losses(texts, labels)
+        number = {name: i for i, name in enumerate(labels_of(contract))}
+        labels = [number[label] for label in table["label"].to_pylist()]
+        losses = probe.losses(labelled(table["text"].to_pylist(), labels))
         reader = table["reader"].combine_chunks().dictionary_encode().indices.to_numpy()
         sums: Scores = np.bincount(reader, losses) / np.bincount(reader)
         return -sums
@@ -77,12 +76,13 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
 def from_updates(transcript: Transcript, canaries: Canaries) -> Scores:
     """Log likelihood ratios from all released updates; (canaries,) float64."""
     probe = _probe(transcript, 0)
+    records = labelled(canaries.texts, canaries.labels)
     total, known = np.zeros(len(canaries)), ""
     for number, update in enumerate(transcript.updates):
         state = transcript.states[number]
         if digest(state) != known:  # a malicious coordinator sends the same one in every round
             known = digest(state)
-            rows = replace(probe, state=state).clipped(canaries.texts, canaries.labels)
+            rows = replace(probe, state=state).clipped(records)
             canary_filter = _Filter.of(rows)
         total += canary_filter.score(_Round.of(transcript, number), update)
     return total

@@ -31,6 +31,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build, tokenizer
+from presspool.common.tasks.classification import labels_of
 from presspool.simulations.attack.attacked_outlet import write_outlet
 from presspool.simulations.attack.canaries import Canaries
 from presspool.simulations.attack.transcript import listen
@@ -70,7 +71,7 @@ def positive_control(
     alone = np.arange(len(canaries)) == 0
     one = Canaries(texts=canaries.texts, labels=canaries.labels, included=alone)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = write_outlet(folder, outlet, one.table(contract.task.labels))
+    settings = write_outlet(folder, outlet, one.table(labels_of(contract)))
     return _check(bare, one, settings, random)
 
 
@@ -94,7 +95,7 @@ def under_plan(
 def _one_round(contract: Contract, *, rank: int) -> Contract:
     sigma = contract.plan.noise_multiplier
     return contract.replace(
-        adapter={"aggregation": "fedit", "layers": None, "rank": rank},
+        adapter={"method": "fedit", "layers": None, "rank": rank},
         privacy={"epsilon": None, "noise_multiplier": sigma},
         federation={"rounds": 1},
     )

@@ -42,7 +42,8 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.common.base.errors import ModelError
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models.base_model import DEFAULT_ID, resolve
-from presspool.common.models.models import TextClassifier
+from presspool.common.models.models import HeadedModel
+from presspool.common.tasks.classification import Classification, ClassificationTable
 
 LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
 
@@ -153,7 +154,8 @@ def make_task(row: Row, device: str) -> BenchTask:
         exclude_modules=["head"],
         target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
     )
-    model = get_peft_model(TextClassifier(_ENCODERS[row.model](), LABELS), lora)
+    task = Classification(ClassificationTable(labels=tuple(map(str, range(LABELS)))))
+    model = get_peft_model(HeadedModel(_ENCODERS[row.model](), task), lora)
     on_cuda = device == "cuda"
     model.to(device).train()
     for parameter in model.parameters():

@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import rfc8785
 
 from presspool.common.accounting import events, pld
 from presspool.common.accounting.filter import Caps
-from presspool.common.base.canonical_json import canonical
 from presspool.common.ledger import entries, recompute, verification
 from presspool.common.ledger.export import FORMAT, export, leaf_text
 from presspool.common.ledger.ledger_state import LedgerState
@@ -238,15 +238,15 @@ def _write_export(
     stream: BinaryIO, signer: notes.Signer, size: int, first: bytes, rest: Iterator[bytes]
 ) -> None:
     """What `audit export` writes of such a ledger, without a database in between."""
-    header = {"entries": size, "format": FORMAT, "origin": ORIGIN, "witnesses": []}
-    stream.write(canonical(header) + b"\n")
+    header: dict[str, Any] = {"entries": size, "format": FORMAT, "origin": ORIGIN, "witnesses": []}
+    stream.write(rfc8785.dumps(header) + b"\n")
     edge = merkle.Frontier()
     for body in chain((first,), rest):
         edge.append(merkle.leaf_hash(body))
         stream.write(leaf_text(body) + b" " + body + b"\n")
     text = Checkpoint(origin=ORIGIN, size=size, root=edge.root()).text
     head = notes.Note(text=text).signed(signer.sign(text))
-    stream.write(canonical({"checkpoint": head.encode().decode()}) + b"\n")
+    stream.write(rfc8785.dumps({"checkpoint": head.encode().decode()}) + b"\n")
 
 
 def _recompute(

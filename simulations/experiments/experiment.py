@@ -88,8 +88,8 @@ def jobs_of(trials: Sequence[Trial]) -> list[Job]:
     jobs = [(trial.seed, job) for trial in trials for job in trial.jobs.values()]
 
     def order(pair: tuple[int, Job]) -> tuple[int, bool, str]:
-        adapter = pair[1].run.contract.adapter
-        return pair[0], adapter.aggregation != "head", str(adapter)
+        contract = pair[1].run.contract
+        return pair[0], "adapter" in contract.method.groups, str(contract.adapter)
 
     return [job for _, job in sorted(jobs, key=order)]
 

@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
-from presspool.common.runs.run_file import RunFile, freeze
+from presspool.common.runs.run_file import EvaluationData, RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
+from presspool.common.tasks.classification import labels_of
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
 from presspool.simulations.simulate import SimulateOptions, prepare
@@ -34,7 +36,6 @@ from presspool.simulations.simulate import SimulateOptions, prepare
 if TYPE_CHECKING:
     from presspool.common.models.adapters import State
     from presspool.common.models.frozen_trunk import ActivationCache
-    from presspool.server.rounds.evaluation import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +141,11 @@ def _start(job: Job) -> tuple[Contract, State]:
 def _judge(contract: Contract, state: State, test: Path) -> NDArray[np.bool_]:
     from presspool.server.rounds.evaluation import Evaluation
 
-    held_out = _held_out(test, contract.task.labels)
-    return Evaluation(contract, held_out, _activations()).correct(state)
+    labels, held_out = labels_of(contract), _held_out(test, contract)
+    said = Evaluation(contract, held_out, _activations()).predictions(state)
+    truth = np.array(labels)[held_out["label"].to_numpy()]
+    correct: NDArray[np.bool_] = np.array(said) == truth
+    return correct
 
 
 # The jobs of one process share what the frozen layers make of the test records.
@@ -153,10 +157,8 @@ def _activations() -> ActivationCache:
 
 
 @cache
-def _held_out(test: Path, labels: tuple[str, ...]) -> HeldOut:
-    from presspool.server.rounds.evaluation import HeldOut
-
-    return HeldOut.read(test, text="text", label="label", labels=labels)
+def _held_out(test: Path, contract: Contract) -> pa.Table:
+    return EvaluationData(data=test).records(contract)
 
 
 def _start_worker() -> None:

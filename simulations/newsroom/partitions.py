@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from presspool.client.data.check_data import require_population
 from presspool.client.data.readers import read_readers
 from presspool.client.identity.settings import read_settings
-from presspool.common.base.errors import DataError
+from presspool.common.base.errors import DataError, InputError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import FORMATS
 from presspool.common.data.tables import Columns, read_table
 from presspool.common.runs.run_file import Simulation
 from presspool.common.runs.run_folder import RunFolder
 
 # A person in two outlets of a simulation is two readers, so ids need no outlet in them.
-COLUMNS = ("reader", "text", "label")
 
 
 def write_outlets(
@@ -70,7 +70,8 @@ def write_outlets(
         check_population(contract, name, file, columns)
     return [
         replace_file(
-            folder.outlets / f"{name}.toml", _settings(name, file, columns, deterministic).encode()
+            folder.outlets / f"{name}.toml",
+            _settings(contract, name, file, columns, deterministic).encode(),
         )
         for name, file in files.items()
     ]
@@ -96,7 +97,7 @@ def check_population(contract: Contract, name: str, file: Path, columns: Columns
     Raises:
         DataError: bad data, or fewer readers (or records) than declared.
     """
-    readers = read_readers(file, columns=columns, labels=contract.task.labels, strict=True)
+    readers = read_readers(file, columns=columns, task=task_of(contract), strict=True)
     require_population(
         readers, contract.outlets[name], unit=contract.privacy.unit, where=f"{name}: {file}"
     )
@@ -170,7 +171,9 @@ def _shares(populations: Mapping[str, int]) -> NDArray[np.float64]:
 
 
 def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) -> dict[str, Path]:
-    names = {key: getattr(simulation.columns, key) for key in COLUMNS}
+    own = task_of(contract).columns
+    _require_labels(simulation, own)
+    names = {"reader": simulation.columns.reader, **simulation.columns.of(own)}
     if simulation.partition.startswith("column:"):
         names["outlet"] = simulation.partition.partition(":")[2]
     table = read_table(simulation.data, names)
@@ -178,9 +181,19 @@ def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) 
     files = {name: folder.outlets / f"{name}.parquet" for name in parts}
     for name, part in parts.items():
         sink = pa.BufferOutputStream()
-        pq.write_table(part.select(list(COLUMNS)), sink)
+        pq.write_table(part.select(["reader", *own]), sink)
         replace_file(files[name], sink.getvalue().to_pybytes())
     return files
+
+
+def _require_labels(simulation: Simulation, columns: Sequence[str]) -> None:
+    if simulation.partition.startswith("dirichlet:") and "label" not in columns:
+        raise InputError(
+            "this task has no labels to deal readers by",
+            where="[simulation] partition",
+            got=simulation.partition,
+            advice='choose "files", "column:NAME" or "iid"',
+        )
 
 
 def _own_file(folder: Path, name: str) -> Path:
@@ -200,11 +213,14 @@ def _own_file(folder: Path, name: str) -> Path:
     return found[0]
 
 
-def _settings(name: str, file: Path, columns: Columns, deterministic: int | None) -> str:
+def _settings(
+    contract: Contract, name: str, file: Path, columns: Columns, deterministic: int | None
+) -> str:
+    mapped = {"reader": columns.reader, **columns.of(task_of(contract).columns)}
     lines = [f'name = "{name}"', f"data = {_quoted(str(file.resolve()))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
-    lines += ["", "[columns]", *(f"{key} = {_quoted(getattr(columns, key))}" for key in COLUMNS)]
+    lines += ["", "[columns]", *(f"{key} = {_quoted(column)}" for key, column in mapped.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ from presspool.common.models.models import build
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_file import read_run_file
+from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
@@ -81,6 +82,18 @@ def one_worker(run_toml: Path) -> Path:
 # --- The same bytes -----------------------------------------------------------------------------
 
 
+def test_a_contract_of_schema_1_trains_the_same_adapter(
+    contract_body: Body, tmp_path: Path, one_worker: Path
+) -> None:
+    old = in_this_process(write_run(tmp_path, contract_body | {"schema": 1}), "old")
+    assert adapter(old) == adapter(one_worker)
+    contracts = [RunFolder(run).read_contract() for run in (old, one_worker)]
+    assert [contract.schema_ for contract in contracts] == [1, 2]
+    assert [read_result(run).contract_digest for run in (old, one_worker)] == [
+        contract.digest for contract in contracts
+    ]
+
+
 def test_two_workers_make_the_same_bytes_as_one(run_toml: Path, one_worker: Path) -> None:
     two = with_workers(run_toml, "two-workers", 2)
     assert adapter(two) == adapter(one_worker)
@@ -137,18 +150,18 @@ def test_real_noise_is_never_the_same_twice_and_is_private(run_toml: Path) -> No
     assert "NOT private" not in results[0].statement
 
 
-@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
 def test_a_is_released_as_it_began_with_ffa_and_trained_with_fedit(
-    contract_body: Body, tmp_path: Path, aggregation: str
+    contract_body: Body, tmp_path: Path, method: str
 ) -> None:
-    body = contract_body | {"adapter": contract_body["adapter"] | {"aggregation": aggregation}}
+    body = contract_body | {"adapter": contract_body["adapter"] | {"method": method}}
     folder = in_this_process(write_run(tmp_path, body), "run")
     released = load_file(folder / "adapter" / "adapter_model.safetensors")
     began = dict(build(parse_contract(body)).named_parameters())
     for name, parameter in began.items():
         if "lora_A" in name:
             same = np.array_equal(released[name.replace(".default", "")], parameter.detach())
-            assert same == (aggregation == "ffa")
+            assert same == (method == "ffa")
 
 
 # --- Going on -----------------------------------------------------------------------------------

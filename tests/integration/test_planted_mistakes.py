@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from flwr.app import Error, Message, MetricRecord, RecordDict
@@ -94,9 +95,9 @@ def a_loss_averaged_over_the_batchs_tokens(patch: pytest.MonkeyPatch) -> None:
 
     real = training.record_losses
 
-    def losses(trunk: FrozenTrunk, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def losses(trunk: FrozenTrunk, activations: Sequence[Tensor], records: pa.Table) -> Tensor:
         tokens = torch.tensor([len(row) for row in activations])
-        return real(trunk, activations, labels) * tokens * len(tokens) / tokens.sum()
+        return real(trunk, activations, records) * tokens * len(tokens) / tokens.sum()
 
     patch.setattr(training, "record_losses", losses)
 

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from presspool.client.data.readers import Readers, read_readers
 from presspool.common.data import decoders
 from presspool.common.data.tables import Columns
+from presspool.common.tasks.classification import Classification, ClassificationTable
 
 LABELS = ["news", "sport", 'a "b",\nc', "政治"]
+TASK = Classification(ClassificationTable(labels=tuple(LABELS)))
 NAMES = ("reader", "text", "label")
 SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]
 
@@ -52,11 +54,13 @@ def read(data: bytes, suffix: str, *, strict: bool) -> Readers:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"data{suffix}")
         path.write_bytes(data)
-        return read_readers(path, columns=Columns(), labels=LABELS, strict=strict)
+        return read_readers(path, columns=Columns(), task=TASK, strict=strict)
 
 
 def content(readers: Readers) -> list[list[tuple[str, int]]]:
-    pairs = list(zip(readers.text.to_pylist(), readers.label.tolist(), strict=True))
+    pairs = list(
+        zip(readers.table["text"].to_pylist(), readers.table["label"].to_pylist(), strict=True)
+    )
     ends = readers.offsets.tolist()
     return [pairs[start:end] for start, end in pairwise(ends)]
 
@@ -193,6 +197,6 @@ def test_damaged_files_never_stop_an_admitted_run(suffix: str, examples: int) ->
             whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
         del whole[data.draw(st.integers(1, len(whole))) :]
         readers = read(bytes(whole), suffix, strict=False)
-        assert readers.records == len(readers.text) == readers.offsets[-1]
+        assert readers.records == readers.table.num_rows == readers.offsets[-1]
 
     holds()

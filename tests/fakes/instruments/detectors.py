@@ -43,6 +43,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models.adapters import State, digest, read
 from presspool.common.models.models import build
+from presspool.common.tasks.classification import labelled, labels_of
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.update import FAILURES, TrainTask, array_record, pack_task
 
@@ -82,7 +83,7 @@ class Bench:
             name: array + random.normal(0, 0.3, array.shape).astype(np.float32)
             for name, array in read(model).items()
         }
-        readers = made_readers(12, labels=len(contract.task.labels))
+        readers = made_readers(12, labels=len(labels_of(contract)))
         return cls(contract=contract, model=model, state=state, readers=readers, folder=folder)
 
     def work(self, round: int = 1, random: SecureRandom | None = None) -> RoundWork:
@@ -100,8 +101,7 @@ def made_readers(count: int, *, labels: int = 3, seed: int = 0) -> Readers:
     records = random.integers(1, 5, count)
     texts = [" ".join(random.choice(WORDS, random.integers(1, 10))) for _ in range(records.sum())]
     return Readers(
-        text=pa.array(texts, pa.large_string()),
-        label=random.integers(0, labels, len(texts)),
+        table=labelled(texts, random.integers(0, labels, len(texts))),
         offsets=np.concatenate([[0], np.cumsum(records)]),
     )
 
@@ -111,8 +111,7 @@ def subset(readers: Readers, chosen: Sequence[int]) -> Readers:
     spans = [np.arange(readers.offsets[i], readers.offsets[i + 1]) for i in chosen]
     index = np.concatenate([np.empty(0, np.int64), *spans])
     return Readers(
-        text=readers.text.take(pa.array(index, pa.int64())),
-        label=readers.label[index],
+        table=readers.take(index),
         offsets=np.concatenate([[0], np.cumsum([len(span) for span in spans])]).astype(np.int64),
     )
 
@@ -224,8 +223,8 @@ def each_reader_adds_its_own_clipped_gradient(bench: Bench) -> None:
 
 def every_tensor_learns(bench: Bench) -> None:
     """Every trainable tensor moves without any noise: no adapter silently stays as it was."""
-    for aggregation in ("ffa", "fedit"):
-        contract = everyone(bench.contract).replace(adapter={"aggregation": aggregation})
+    for method in ("ffa", "fedit"):
+        contract = everyone(bench.contract).replace(adapter={"method": method})
         own = Bench.of(contract, bench.folder)
         moved = train(own, own.readers, contract=contract)
         assert any("lora_B" in name for name in moved)
@@ -427,12 +426,12 @@ def write_outlet(bench: Bench, data: Path, name: str = OUTLET) -> Path:
 
 def write_data(bench: Bench, readers: Readers, name: str = "good.parquet") -> Path:
     """An outlet's Parquet file."""
-    labels = bench.contract.task.labels
+    labels = labels_of(bench.contract)
     owners = np.repeat(np.arange(readers.readers), np.diff(readers.offsets))
     rows = {
         "reader": [f"r{i}" for i in owners],
-        "text": readers.text,
-        "label": [labels[i] for i in readers.label],
+        "text": readers.table["text"],
+        "label": [labels[i] for i in readers.table["label"].to_pylist()],
     }
     path = bench.folder / name
     pq.write_table(pa.table(rows), path)

@@ -8,25 +8,22 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import pytest
 from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.tasks.classification import labelled
 from presspool.common.tasks.metric import Metric
-from presspool.server.rounds.evaluation import HeldOut
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
 
 
 @pytest.fixture
-def public() -> HeldOut:
+def public() -> pa.Table:
     rows = made_rows("archive", 120)
-    return HeldOut(
-        texts=[row["text"] for row in rows],
-        labels=np.array([LABELS.index(row["label"]) for row in rows]),
-    )
+    return labelled([row["text"] for row in rows], [LABELS.index(row["label"]) for row in rows])
 
 
 @pytest.fixture
@@ -44,12 +41,12 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_trial_is_made_once_and_a_second_start_makes_none(
-    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contract: Contract, public: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks: list[int] = []
     trials = tune(contract, public, tmp_path, on_trial=lambda: ticks.append(1))
     assert len(ticks) == trials_of(contract) >= len(trials) > 5
-    assert trials[0].metrics["accuracy"] == max(trial.merit for trial in trials)
+    assert trials[0].metrics["accuracy"] == max(trial.metrics["accuracy"] or 0 for trial in trials)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert len({json.loads(line)["contract"] for line in lines}) == len(lines) == len(trials)
     monkeypatch.setattr(tuning, "train_round", None)  # whoever trains now fails
@@ -57,7 +54,7 @@ def test_every_trial_is_made_once_and_a_second_start_makes_none(
 
 
 def test_trials_of_an_older_version_are_not_repeated(
-    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contract: Contract, public: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials, file = tune(contract, public, tmp_path), tmp_path / "trials.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -68,12 +65,12 @@ def test_trials_of_an_older_version_are_not_repeated(
 
 
 def test_the_best_trial_is_best_in_the_primary_metrics_direction(
-    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    contract: Contract, public: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A made task: its perplexity has to be small, and one candidate diverges."""
     perplexity = Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True)
     values = iter([9.0, 9.0, None, 8.0, *[7.0] * 2, *[7.5] * 100])
-    monkeypatch.setattr(tuning, "_PRIMARY", perplexity)
+    monkeypatch.setattr(tuning, "_primary", lambda _: perplexity)
     monkeypatch.setattr(tuning._Bench, "_value", lambda *_: next(values))
     trials = tune(contract, public, tmp_path)
     assert [trials[0].metrics["perplexity"], trials[-1].metrics["perplexity"]] == [7.0, None]
@@ -82,10 +79,10 @@ def test_the_best_trial_is_best_in_the_primary_metrics_direction(
 
 
 def test_the_proposal_is_a_part_of_a_run_file(
-    contract: Contract, public: HeldOut, tmp_path: Path
+    contract: Contract, public: pa.Table, tmp_path: Path
 ) -> None:
     trials = tune(contract, public, tmp_path)
-    text = proposal(contract, trials, Path("archive.csv"), len(public.labels))
+    text = proposal(contract, trials, Path("archive.csv"), len(public))
     tables = tomllib.loads(text)
     best = contract.replace(privacy={"epsilon": None, "noise_multiplier": 1.0})
     merged = {
@@ -97,7 +94,7 @@ def test_the_proposal_is_a_part_of_a_run_file(
     assert "archive.csv" in text
 
 
-def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: HeldOut) -> None:
+def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: pa.Table) -> None:
     """Standard deviation of the noise on the mean gradient, in both."""
     bench = tuning._Bench(contract, public, Path("unused"))
     contract = contract.with_noise()
@@ -115,7 +112,7 @@ def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: HeldOut
 
 
 def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
-    contract: Contract, public: HeldOut, tmp_path: Path
+    contract: Contract, public: pa.Table, tmp_path: Path
 ) -> None:
     """Adam divides the outlets' own rate out; to move that would move nothing."""
     adam = contract.replace(
@@ -129,7 +126,7 @@ def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
 
 
 def test_too_few_public_rows_are_refused(contract: Contract, tmp_path: Path) -> None:
-    few = HeldOut(texts=["a"] * 20, labels=np.zeros(20, np.int64))
+    few = labelled(["a"] * 20, [0] * 20)
     with pytest.raises(DataError, match="too few public rows"):
         tune(contract, few, tmp_path)
     assert not (tmp_path / "trials.jsonl").exists()

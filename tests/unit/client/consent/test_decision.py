@@ -19,8 +19,9 @@ from presspool.common.base.errors import EvidenceError, GuardError, NotNowError,
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.ledger.entries import GUARD_REASONS, REASONS, Refusal, parse_entry
 from presspool.common.ledger.entries import build as build_entry
+from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import read, trainable
-from presspool.common.models.models import build, public_factor
+from presspool.common.models.models import build
 from presspool.common.wire.update import FAILURES
 
 PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
@@ -61,6 +62,7 @@ def code_of(contract: Contract, policy: Policy) -> str | None:
         ("policy-sampling-rate", "max_sampling_rate", 0.1, {}, {"privacy": {"sampling_rate": 0.2}}),
         ("policy-noise", "min_noise_multiplier", 2.0, {}, {"privacy": {"noise_multiplier": 1.999}}),
         ("policy-delta", "max_delta", 1e-5, {}, {"privacy": {"delta": 1.01e-5}}),
+        ("policy-targets", "methods", ["ffa"], {}, {"adapter": {"method": "fedit"}}),
         ("policy-targets", "lora_targets", ["query"], {}, {"adapter": {"targets": ["q_proj"]}}),
         ("policy-cohort", "min_outlets", 2, {}, {"outlets": {"north-post": 900}}),
     ],
@@ -107,8 +109,18 @@ def test_an_unprotected_run_is_never_taken() -> None:
     assert code_of(contract, policy) == "policy-noise"
 
 
+def test_a_policy_says_the_same_of_both_schemas() -> None:
+    for changes in ({}, {"adapter": {"method": "fedit", "targets": ["other"]}}):
+        new = offered(**changes)
+        old = new.replace(schema=1)
+        assert old.digest != new.digest
+        for policy in (allowing(), allowing(methods=["ffa"])):
+            found = list(decision.findings(old, policy))
+            assert found == list(decision.findings(new, policy))
+
+
 def test_targets_of_a_branch_that_stays_zero_do_not_matter() -> None:
-    head = offered(adapter={"aggregation": "head", "targets": ["anything"]})
+    head = offered(adapter={"method": "head", "targets": ["anything"]})
     assert code_of(head, allowing(lora_targets=[])) is None
 
 
@@ -249,7 +261,7 @@ def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: C
 
 
 def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) -> None:
-    fedit = contract.replace(adapter={"aggregation": "fedit"})
+    fedit = contract.replace(adapter={"method": "fedit"})
     model = build(fedit)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

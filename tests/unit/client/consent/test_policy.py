@@ -21,6 +21,7 @@ from presspool.client.consent.policy import (
 from presspool.common.accounting import events
 from presspool.common.base.errors import InputError, ModelError
 from presspool.common.contract.contract import parse_contract
+from presspool.common.contract.doors import METHODS
 from presspool.common.ledger import entries
 from presspool.common.models.base_model import DEFAULT_ID, resolve
 from presspool.common.runs.recipe import Trained, recipe
@@ -46,6 +47,13 @@ def test_the_examples_commented_parts_are_right_too() -> None:
     assert policy.max_epsilon_per_period == 6.0
     assert policy.quiet_hours is not None
     assert (policy.quiet_hours.start, policy.quiet_hours.end) == (time(18), time(6))
+
+
+def test_methods_are_those_of_the_registry_unless_the_outlet_says_fewer() -> None:
+    assert Policy().methods == METHODS.names
+    assert parse_policy({"methods": ["head"]}).methods == ("head",)
+    with pytest.raises(InputError, match=r"unknown method.*ffa, fedit, head"):
+        parse_policy({"methods": ["dora"]})
 
 
 @pytest.mark.parametrize("trained", ["head", "adapter"])

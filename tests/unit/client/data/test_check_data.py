@@ -15,10 +15,10 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from presspool.client.data import check_data as module
-from presspool.client.data.check_data import FOOTER, DataReport, Spread, check, render
-from presspool.client.data.readers import NULL_LABEL, NULL_TEXT
+from presspool.client.data.check_data import FOOTER, DataReport, Spread, check, guessed, render
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.data.tables import Columns
+from presspool.common.tasks.classification import Classification, ClassificationTable
 
 DATA = Path(
     os.environ.get("PRESSPOOL_DATA", Path(__file__).resolve().parents[5] / "shared" / "data")
@@ -49,6 +49,10 @@ def word_lengths(texts: list[str]) -> NDArray[np.int64]:
     return np.array([len(encoding) for encoding in tokenizer.encode_batch(texts)])
 
 
+def task_for(labels: list[str]) -> Classification:
+    return Classification(ClassificationTable(labels=tuple(labels)))
+
+
 def report_on(
     path: Path,
     *,
@@ -62,8 +66,7 @@ def report_on(
     return check(
         path,
         columns=Columns(),
-        task=task,
-        labels=labels,
+        task=guessed(path, task, Columns()) if labels is None else task_for(labels),
         records_per_reader=records_per_reader,
         max_length=max_length,
         token_lengths=word_lengths if tokens else None,
@@ -96,7 +99,7 @@ def test_the_whole_report(path: Path) -> None:
         records_cut=1,
         max_length=2,
         records_truncated=3,
-        dropped={NULL_TEXT: 1, NULL_LABEL: 1},
+        dropped={"null or empty text": 1, "null label": 1},
     )
 
 
@@ -221,8 +224,7 @@ def test_real_comments_counted_twice() -> None:
     report = check(
         path,
         columns=columns,
-        task="classification",
-        labels=None,
+        task=guessed(path, "classification", columns),
         records_per_reader=16,
         max_length=None,
         population=1000,

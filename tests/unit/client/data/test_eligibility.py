@@ -17,6 +17,7 @@ from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.contract.contract import Contract
+from presspool.common.tasks.classification import labels_of
 
 NAMES = [f"reader-{number}" for number in range(9)]
 CANARY = NAMES[4]
@@ -30,7 +31,7 @@ def register(tmp_path: Path) -> SuppressionList:
 
 @pytest.fixture
 def settings(tmp_path: Path, contract: Contract) -> OutletSettings:
-    label = contract.task.labels[0]
+    label = labels_of(contract)[0]
     rows = [f"{name},text of {name},{label}\n" for name in NAMES]
     data = tmp_path / "readers.csv"
     data.write_text("reader,text,label\n" + "".join(rows))
@@ -38,7 +39,7 @@ def settings(tmp_path: Path, contract: Contract) -> OutletSettings:
 
 
 def texts(readers: Readers) -> list[str]:
-    found: list[str] = readers.text.to_pylist()
+    found: list[str] = readers.table["text"].to_pylist()
     return [text.removeprefix("text of ") for text in found]
 
 

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from presspool.client.data import readers as module
-from presspool.client.data.readers import Readers, read_labels, read_readers
+from presspool.client.data.readers import Readers, distinct, read_readers
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.data import decoders, tables
 from presspool.common.data.tables import Columns
+from presspool.common.tasks.classification import Classification, ClassificationTable, labelled
 
 LABELS = ["news", "sport"]
 NAMES = ("reader", "text", "label")
@@ -48,13 +49,19 @@ def write(path: Path, rows: Sequence[Sequence[object]], names: Sequence[str] = N
     return path
 
 
+def task_for(labels: Sequence[str]) -> Classification:
+    return Classification(ClassificationTable.model_construct(labels=tuple(labels)))
+
+
 def read(path: Path, *, strict: bool = True, labels: Sequence[str] = LABELS) -> Readers:
-    return read_readers(path, columns=Columns(), labels=labels, strict=strict)
+    return read_readers(path, columns=Columns(), task=task_for(labels), strict=strict)
 
 
 def content(readers: Readers) -> list[list[tuple[str, int]]]:
     """Each reader's (text, label) pairs."""
-    pairs = list(zip(readers.text.to_pylist(), readers.label.tolist(), strict=True))
+    pairs = list(
+        zip(readers.table["text"].to_pylist(), readers.table["label"].to_pylist(), strict=True)
+    )
     ends = readers.offsets.tolist()
     return [pairs[start:end] for start, end in pairwise(ends)]
 
@@ -77,7 +84,7 @@ def test_every_format_gives_readers_in_order_of_appearance(suffix: str, tmp_path
         [('A "quiet"\nvote', 0)],
     ]
     assert (readers.readers, readers.records, readers.dropped) == (2, 3, {})
-    assert readers.texts(np.array([2, 0])) == ['A "quiet"\nvote', "Cup, final"]
+    assert readers.take(np.array([2, 0]))["text"].to_pylist() == ['A "quiet"\nvote', "Cup, final"]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -93,7 +100,7 @@ def test_columns_are_mapped_and_others_ignored(suffix: str, tmp_path: Path) -> N
     rows = [("news", "2024-05-01", "2024-05-01", "a"), ("sport", "x", "2024-05-01 00:00:00", "b")]
     path = write(tmp_path / f"data{suffix}", rows, names)
     columns = Columns(reader="user", text="title", label="topic")
-    readers = read_readers(path, columns=columns, labels=LABELS, strict=True)
+    readers = read_readers(path, columns=columns, task=task_for(LABELS), strict=True)
     assert content(readers) == [[("a", 0)], [("b", 1)]]  # ids that look like dates stay apart
 
 
@@ -116,7 +123,7 @@ def test_blank_texts_and_labels_are_left_out_and_counted(suffix: str, tmp_path: 
     rows = [("a", "x", "news"), ("b", " \t\u3000", "news"), ("c", "", "news"), ("d", "y", "")]
     readers = read(write(tmp_path / f"data{suffix}", rows))
     assert content(readers) == [[("x", 0)]]
-    assert readers.dropped == {module.NULL_TEXT: 2, module.NULL_LABEL: 1}
+    assert readers.dropped == {"null or empty text": 2, "null label": 1}
 
 
 @pytest.mark.parametrize("count", [40_000, pytest.param(200_000, marks=pytest.mark.soak)])
@@ -135,27 +142,26 @@ def test_many_records_cost_no_python_object_each(suffix: str, count: int, tmp_pa
     # One row as three Python strings takes 170 bytes and more; the numpy arrays here about 40.
     assert peak < 80 * count
     assert (readers.readers, readers.records) == (5003, count)
-    first = readers.texts(np.arange(readers.offsets[1]))
+    first = readers.take(np.arange(readers.offsets[1]))["text"].to_pylist()
     assert first == [f"text number {i}" for i in range(0, count, 5003)]
 
 
 def test_labels_that_occur_are_listed_sorted(tmp_path: Path) -> None:
     path = write(tmp_path / "data.csv", [("a", "x", "b"), ("a", "", "a"), ("b", "z", "")])
-    assert read_labels(path, columns=Columns()) == ["a", "b"]
+    assert distinct(path, "label") == ["a", "b"]
 
 
 def test_readers_arrays_cannot_be_written(tmp_path: Path) -> None:
     readers = read(write(tmp_path / "data.csv", ROWS))
     with pytest.raises(ValueError, match="read-only"):
-        readers.label[0] = 1
+        readers.offsets[0] = 1
 
 
 @pytest.mark.parametrize("offsets", [[0, 1], [1, 2], [0, 2, 1, 2], [0, 0, 2], []])
 def test_readers_refuse_offsets_that_do_not_fit(offsets: list[int]) -> None:
     with pytest.raises(DataError):
         Readers(
-            text=pa.array(["a", "b"], pa.large_string()),
-            label=np.array([0, 1]),
+            table=labelled(["a", "b"], [0, 1]),
             offsets=np.array(offsets, dtype=np.int64),
         )
 
@@ -212,9 +218,9 @@ def test_labels_that_are_free_text(tmp_path: Path) -> None:
     rows = [("a", "x", f"label {i}") for i in range(module.MAX_LABELS + 1)]
     path = write(tmp_path / "data.csv", rows)
     with pytest.raises(DataError, match="does not look like labels"):
-        read_labels(path, columns=Columns())
+        distinct(path, "label")
     with pytest.raises(DataError, match="no labels"):
-        read_labels(write(path, [("a", "x", "")]), columns=Columns())
+        distinct(write(path, [("a", "x", "")]), "label")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -312,7 +318,7 @@ def test_lenient_reading_gives_no_readers(
     path = write(tmp_path / f"data{suffix}", ROWS)
     spoil(path)
     readers = read(path, strict=False)
-    assert (readers.readers, readers.records, len(readers.text)) == (0, 0, 0)
+    assert (readers.readers, readers.records, readers.table.num_rows) == (0, 0, 0)
     assert sum(readers.dropped.values()) > 0
 
 
@@ -330,9 +336,9 @@ def test_lenient_reading_drops_and_counts_each_reason(suffix: str, tmp_path: Pat
     assert content(readers) == content(read(write(tmp_path / "good.csv", ROWS)))
     assert readers.dropped == {
         module.NULL_READER: 2,
-        module.NULL_TEXT: 1,
-        module.NULL_LABEL: 1,
-        tables.UNKNOWN_LABEL: 1,
+        "null or empty text": 1,
+        "null label": 1,
+        "unknown label": 1,
     }
 
 

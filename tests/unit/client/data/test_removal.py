@@ -22,8 +22,11 @@ from presspool.client.data import removal
 from presspool.client.data.readers import read_readers
 from presspool.client.data.removal import DRAFTS, Removal, remove
 from presspool.common.data.tables import Columns
+from presspool.common.tasks.classification import Classification, ClassificationTable
 
+TASK = Classification(ClassificationTable(labels=("news", "sport")))
 NAMES = Columns(reader="user id", text="title", label="topic")
+COLUMNS = ("user id", "title", "topic")
 ROWS = [
     ("ann", "Cup final", "sport"),
     ("bob", 'He said "no", twice', "news"),
@@ -40,21 +43,21 @@ KEPT = [row for row in ROWS if row[0] != "ann"]
 def csv_of(rows: Sequence[tuple[str, ...]], end: str = "\r\n") -> bytes:
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=end)
-    writer.writerow(["n", *NAMES.names])
+    writer.writerow(["n", *COLUMNS])
     writer.writerows([[number, *row] for number, row in enumerate(rows) if row])
     return stream.getvalue().encode()
 
 
 def json_of(rows: Sequence[tuple[str, ...]]) -> bytes:
     lines = [
-        json.dumps({"more": [1, {"x": None}], **dict(zip(NAMES.names, row, strict=True))})
+        json.dumps({"more": [1, {"x": None}], **dict(zip(COLUMNS, row, strict=True))})
         for row in rows
     ]
     return ("\n".join(lines) + "\n\n").encode()
 
 
 def parquet_of(rows: Sequence[tuple[str, ...]]) -> bytes:
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(NAMES.names)}
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
     table = pa.table(columns | {"more": [[1, i] for i in range(len(rows))]})
     out = io.BytesIO()
     with_notes = table.replace_schema_metadata({b"made by": b"the export"})
@@ -130,7 +133,7 @@ def test_a_reader_who_is_everybody_leaves_an_empty_table(tmp_path: Path) -> None
         path = tmp_path / f"one{ending}"
         path.write_bytes(MAKERS[ending]([ROWS[0], ROWS[3]]))
         assert remove(path, columns=NAMES, reader="ann") == Removal(records=2, removed=True)
-        left = read_readers(path, columns=NAMES, labels=["news", "sport"], strict=False)
+        left = read_readers(path, columns=NAMES, task=TASK, strict=False)
         assert left.records == 0
 
 

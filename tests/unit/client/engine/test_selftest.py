@@ -20,12 +20,12 @@ from presspool.client.round import Round
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
-from presspool.common.models.models import TextClassifier, build
+from presspool.common.models.models import HeadedModel, build
 from presspool.common.wire.update import TrainTask
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "clip"),
+    ("method", "clip"),
     [
         ("ffa", 1.0),
         ("ffa", {"adapter": 0.3, "head": 2.0}),
@@ -35,11 +35,9 @@ from presspool.common.wire.update import TrainTask
     ],
 )
 @pytest.mark.parametrize("sigma", [0.8, 0.0])
-def test_a_right_engine_passes(
-    contract: Contract, aggregation: str, clip: object, sigma: float
-) -> None:
+def test_a_right_engine_passes(contract: Contract, method: str, clip: object, sigma: float) -> None:
     chosen = contract.replace(
-        adapter={"aggregation": aggregation}, privacy={"clip": clip, "noise_multiplier": sigma}
+        adapter={"method": method}, privacy={"clip": clip, "noise_multiplier": sigma}
     )
     prove(build(chosen), chosen)
 
@@ -84,13 +82,13 @@ def _uncounted_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _mixed_frozen_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that are centred over the batch, as a batch norm would."""
-    right = TextClassifier.features
+    right = HeadedModel.features
 
-    def features(self: TextClassifier, *arguments: Any) -> torch.Tensor:
+    def features(self: HeadedModel, *arguments: Any) -> torch.Tensor:
         own = right(self, *arguments)
         return own - own.mean(0)
 
-    monkeypatch.setattr(TextClassifier, "features", features)
+    monkeypatch.setattr(HeadedModel, "features", features)
 
 
 def _lossy_saving(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +138,7 @@ def test_records_that_mix_below_the_trained_layers_stop_the_outlet(
     contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine's own proof follows gradients, which do not reach the frozen layers."""
-    head = contract.replace(adapter={"aggregation": "head"})
+    head = contract.replace(adapter={"method": "head"})
     model = build(head)
     _mixed_frozen_layers(monkeypatch)
     with pytest.raises(SelfTestError, match="mixed in the frozen layers"):

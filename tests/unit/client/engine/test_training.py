@@ -34,9 +34,11 @@ from presspool.client.engine.training import Compute, private_optimizer, rate_fa
 from presspool.common.base.errors import PlanError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.contract_schema import Optimizer
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
-from presspool.common.models.models import build, encode
+from presspool.common.models.models import build
+from presspool.common.tasks.classification import labelled
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def by_hand(bench: Bench, contract: Contract, texts: Sequence[str], labels: Tens
     load(bench.model, bench.state)
     bench.model.eval().zero_grad()
     logits = [
-        bench.model(**encode(contract, [text])) for text in texts
+        bench.model(**task_of(contract).encode([text])) for text in texts
     ]  # one record at a time, without padding
     nn.functional.cross_entropy(torch.cat(logits), labels).backward()  # type: ignore[no-untyped-call]
     parameters = trainable(bench.model).values()
@@ -90,8 +92,8 @@ def test_a_step_is_the_mechanism_of_the_plan(bench: Bench) -> None:
     total = torch.zeros(sum(array.size for array in bench.state.values()))
     for reader in range(bench.readers.readers):
         own = np.arange(bench.readers.offsets[reader], bench.readers.offsets[reader + 1])
-        labels = torch.from_numpy(bench.readers.label[own])
-        gradient = by_hand(bench, contract, bench.readers.texts(own), labels)
+        labels = torch.tensor(bench.readers.take(own)["label"].to_pylist())
+        gradient = by_hand(bench, contract, bench.readers.take(own)["text"].to_pylist(), labels)
         total += gradient * min(1.0, 0.5 / float(gradient.norm()))
     delta = train(bench, bench.readers, contract=contract)
     got = np.concatenate([delta[name].ravel() for name in sorted(delta)])
@@ -106,8 +108,8 @@ def test_at_most_k_records_make_up_a_readers_gradient(bench: Bench) -> None:
     got = clipped_sum(bench, subset(bench.readers, [reader]), contract)
     alone = []
     for record in range(first, last):
-        labels = torch.from_numpy(bench.readers.label[[record]])
-        texts = bench.readers.texts(np.array([record]))
+        labels = torch.tensor(bench.readers.take(np.array([record]))["label"].to_pylist())
+        texts = bench.readers.take(np.array([record]))["text"].to_pylist()
         alone.append(by_hand(bench, contract, texts, labels).numpy())
     order = sorted(bench.state)
     with watching() as seen:
@@ -137,8 +139,7 @@ def test_records_are_the_units_where_the_contract_says_so(bench: Bench) -> None:
     alone = []
     for record in range(records):
         one = Readers(
-            text=bench.readers.text.slice(record, 1),
-            label=bench.readers.label[[record]],
+            table=bench.readers.table.slice(record, 1),
             offsets=np.array([0, 1]),
         )
         alone.append(clipped_sum(bench, one, everyone(bench.contract, clip=0.2)))
@@ -216,7 +217,9 @@ def test_running_out_of_memory_halves_the_batch_and_remembers(bench: Bench) -> N
 def test_a_reader_who_cannot_be_computed_is_left_out(bench: Bench, error: Exception) -> None:
     """And nobody else changes: the same as a data set without that reader."""
     contract = everyone(bench.contract)
-    marked = bench.readers.texts(np.arange(bench.readers.offsets[4], bench.readers.offsets[5]))
+    marked = bench.readers.take(np.arange(bench.readers.offsets[4], bench.readers.offsets[5]))[
+        "text"
+    ].to_pylist()
     run = FrozenTrunk.run
 
     def failing(trunk: FrozenTrunk, texts: list[str]) -> list[Tensor]:
@@ -311,12 +314,12 @@ def test_a_state_that_does_not_fit_is_refused(bench: Bench) -> None:
 
 def losses_of(bench: Bench, texts: list[str], labels: Tensor) -> Tensor:
     trunk = FrozenTrunk(bench.model, bench.contract)
-    return record_losses(trunk, trunk.run(texts), labels)
+    return record_losses(trunk, trunk.run(texts), labelled(texts, labels.tolist()))
 
 
 def test_a_records_loss_does_not_depend_on_its_batch(bench: Bench) -> None:
-    texts = bench.readers.texts(np.arange(bench.readers.records))
-    labels = torch.from_numpy(bench.readers.label.copy())
+    texts = bench.readers.take(np.arange(bench.readers.records))["text"].to_pylist()
+    labels = torch.tensor(bench.readers.table["label"].to_pylist())
     together = losses_of(bench, texts, labels)
     assert together.shape == (len(texts),)
     for i in range(len(texts)):
@@ -399,9 +402,9 @@ def test_half_precision_does_not_let_a_long_text_move_the_others(contract: Contr
 
     def gradients(batch: list[str]) -> torch.Tensor:
         with ReaderGradients(model) as engine, torch.autocast("cpu", dtype=torch.bfloat16):
-            labels = torch.zeros(len(batch), dtype=torch.int64)
+            records = labelled(batch, [0] * len(batch))
             trunk = FrozenTrunk(model, contract)
-            losses = record_losses(trunk, trunk.run(batch), labels)
+            losses = record_losses(trunk, trunk.run(batch), records)
             engine.backward(losses, torch.arange(len(batch)), len(batch))
             rows: list[Any] = [getattr(p, "grad_sample") for p in trainable(model).values()]  # noqa: B009
             return torch.cat([row.flatten(1) for row in rows], dim=1)[: len(texts)]

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,8 +16,9 @@ from presspool.common.base.errors import ContractError, DataError, InputError
 from presspool.common.base.validation import validate
 from presspool.common.data import decoders
 from presspool.common.data.decoders import Tally
-from presspool.common.data.tables import Columns, batches, read_labelled, read_table
+from presspool.common.data.tables import Columns, Mapped, batches, read_records, read_table
 from presspool.common.runs.run_file import Simulation
+from presspool.common.tasks.classification import Classification, ClassificationTable
 
 NAMES = ("reader", "text", "label")
 SUFFIXES = [f"{suffix}{gz}" for suffix in decoders.FORMATS for gz in ("", ".gz")]
@@ -302,9 +302,12 @@ def test_no_records(tmp_path: Path) -> None:
 # --- A public held-out file -----------------------------------------------------------------------
 
 
+TASK = Classification(ClassificationTable(labels=("news", "sport")))
+
+
 def held_out(path: Path, *, text: str = "text", label: str = "label") -> str:
     with pytest.raises(DataError) as caught:
-        read_labelled(path, text=text, label=label, labels=["news", "sport"])
+        read_records(path, TASK, Mapped(text=text, label=label))
     assert caught.value.exit_code == 2
     return str(caught.value)
 
@@ -312,10 +315,11 @@ def held_out(path: Path, *, text: str = "text", label: str = "label") -> str:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_texts_and_the_indices_of_their_labels(suffix: str, tmp_path: Path) -> None:
     path = write(tmp_path / f"data{suffix}", ROWS, ("who", "title", "topic"))
-    texts, index = read_labelled(path, text="title", label="topic", labels=["x", "sport", "news"])
-    assert texts == [text for _, text, _ in ROWS]
-    assert index.tolist() == [1, 2, 2]
-    assert index.dtype == np.int64
+    task = Classification(ClassificationTable(labels=("x", "sport", "news")))
+    found = read_records(path, task, Mapped(text="title", label="topic"))
+    assert found["text"].to_pylist() == [text for _, text, _ in ROWS]
+    assert found["label"].to_pylist() == [1, 2, 2]
+    assert found["label"].type == pa.int64()
 
 
 def test_unknown_labels_say_which_how_often_and_what_is_known(tmp_path: Path) -> None:

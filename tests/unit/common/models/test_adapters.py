@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import (
     digest,
     fault,
@@ -24,7 +25,7 @@ from presspool.common.models.adapters import (
     save,
     trainable,
 )
-from presspool.common.models.models import base, build, encode
+from presspool.common.models.models import base, build
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_a_state_is_what_trains_and_nothing_else(model: PeftModel, contract: Con
     assert names == sorted(names)
     assert names == list(trainable(model))
     assert all("lora_B" in name or "modules_to_save" in name for name in names)  # FFA: A is frozen
-    fedit = build(contract.replace(adapter={"aggregation": "fedit"}))
+    fedit = build(contract.replace(adapter={"method": "fedit"}))
     assert {name for name in read(fedit) if "lora_A" in name}
     assert {group_of(name) for name in names} == {"adapter", "head"}
     assert all((group_of(name) == "head") == ("head" in name) for name in names)
@@ -108,9 +109,9 @@ def test_norm_is_taken_over_everything_in_double_precision() -> None:
     assert np.isnan(norm({"a": np.array([np.nan], np.float32)}))
 
 
-@pytest.mark.parametrize("aggregation", ["ffa", "fedit"])
-def test_peft_loads_what_was_saved(aggregation: str, contract: Contract, tmp_path: Path) -> None:
-    contract = contract.replace(adapter={"aggregation": aggregation})
+@pytest.mark.parametrize("method", ["ffa", "fedit"])
+def test_peft_loads_what_was_saved(method: str, contract: Contract, tmp_path: Path) -> None:
+    contract = contract.replace(adapter={"method": method})
     model = build(contract)
     load(model, made(model))
     first = save(model, tmp_path)
@@ -118,7 +119,7 @@ def test_peft_loads_what_was_saved(aggregation: str, contract: Contract, tmp_pat
     files = sorted(path.name for path in (tmp_path / "again").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
     again = PeftModel.from_pretrained(base(contract), str(tmp_path)).eval()
-    batch = encode(contract, ["goal match", "a treaty"])
+    batch = task_of(contract).encode(["goal match", "a treaty"])
     with torch.no_grad():
         expected = model.eval()(**batch)
         torch.testing.assert_close(again(**batch), expected, rtol=0, atol=0)

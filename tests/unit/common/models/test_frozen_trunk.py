@@ -26,10 +26,11 @@ from transformers import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, trainable
 from presspool.common.models.base_model import resolve
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
-from presspool.common.models.models import build, encode
+from presspool.common.models.models import build
 
 TEXTS = ["goal", "the minister says a new treaty", "bank", "shares of the bank after talks"]
 LAYERS = 3
@@ -88,7 +89,7 @@ def trained(contract: Contract, **adapter: Any) -> tuple[Any, FrozenTrunk]:
     return model, FrozenTrunk(model, contract)
 
 
-CUTS = [{"layers": None}, {"layers": 2}, {"layers": 1}, {"aggregation": "head"}]
+CUTS = [{"layers": None}, {"layers": 2}, {"layers": 1}, {"method": "head"}]
 
 
 @pytest.mark.parametrize("adapter", CUTS, ids=str)
@@ -96,8 +97,8 @@ def test_the_cut_model_gives_the_whole_models_logits_and_gradients(
     family: Contract, adapter: dict[str, Any]
 ) -> None:
     model, trunk = trained(family, **adapter)
-    whole = model(**encode(family, TEXTS))
-    cut = trunk.logits(trunk.run(TEXTS))
+    whole = model(**task_of(family).encode(TEXTS))
+    cut = trunk.outputs(trunk.run(TEXTS))
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-5)
     parameters = list(trainable(model).values())
     expected, got = (torch.autograd.grad(y.square().sum(), parameters) for y in (whole, cut))
@@ -111,7 +112,7 @@ def test_the_cut_model_gives_the_whole_models_logits_and_gradients(
         ({"layers": None}, 0),
         ({"layers": 3}, 0),
         ({"layers": 1}, 2),
-        ({"aggregation": "head"}, None),
+        ({"method": "head"}, None),
     ],
     ids=str,
 )
@@ -126,11 +127,11 @@ def test_as_many_layers_are_cut_off_as_are_frozen(
 
 def test_the_model_is_whole_again_after_a_cut_run(contract: Contract) -> None:
     model, trunk = trained(contract, layers=1)
-    before = model(**encode(contract, TEXTS))
+    before = model(**task_of(contract).encode(TEXTS))
     names = [name for name, _ in model.named_parameters()]
-    trunk.logits(trunk.run(TEXTS))
+    trunk.outputs(trunk.run(TEXTS))
     assert [name for name, _ in model.named_parameters()] == names
-    assert torch.equal(model(**encode(contract, TEXTS)), before)
+    assert torch.equal(model(**task_of(contract).encode(TEXTS)), before)
 
 
 def test_activations_do_not_depend_on_the_batch(contract: Contract) -> None:
@@ -185,7 +186,7 @@ def test_beyond_its_capacity_texts_are_run_anew(contract: Contract, ran: list[st
 
 def test_another_model_does_not_get_what_the_first_one_made(contract: Contract) -> None:
     _, trunk = trained(contract, layers=1)
-    _, head = trained(contract, aggregation="head")
+    _, head = trained(contract, method="head")
     cache = ActivationCache()
     cache.get(trunk, WORD_LIST[:2])
     assert [row.dim() for row in cache.get(head, WORD_LIST[:2])] == [1, 1]

@@ -14,15 +14,17 @@ from peft import PeftModel
 
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
+from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import load, read
-from presspool.common.models.models import base, build, encode, public_factor, token_lengths
+from presspool.common.models.models import base, build, token_lengths
 
 TEXTS = ["goal match", "treaty", "the minister says a vote of the summit", "unheard words"]
 
 
 def logits(model: PeftModel, contract: Contract, texts: list[str]) -> torch.Tensor:
     with torch.no_grad():
-        result: torch.Tensor = model.eval()(**encode(contract, texts))
+        result: torch.Tensor = model.eval()(**task_of(contract).encode(texts))
     return result
 
 
@@ -48,11 +50,9 @@ def test_b_and_the_head_start_at_zero(contract: Contract) -> None:
     assert not logits(model, contract, TEXTS).any()
 
 
-@pytest.mark.parametrize(("aggregation", "trains"), [("ffa", False), ("fedit", True)])
-def test_only_what_the_contract_says_trains(
-    aggregation: str, trains: bool, contract: Contract
-) -> None:
-    model = build(contract.replace(adapter={"aggregation": aggregation}))
+@pytest.mark.parametrize(("method", "trains"), [("ffa", False), ("fedit", True)])
+def test_only_what_the_contract_says_trains(method: str, trains: bool, contract: Contract) -> None:
+    model = build(contract.replace(adapter={"method": method}))
     for name, parameter in model.named_parameters():
         expected = "lora_B" in name or "modules_to_save" in name or ("lora_A" in name and trains)
         assert parameter.requires_grad == expected, name
@@ -101,7 +101,7 @@ def test_a_text_of_nothing_known_is_a_finite_record(contract: Contract) -> None:
 
 
 def test_encoding_cuts_at_the_contracts_length(contract: Contract) -> None:
-    batch = encode(contract, ["goal " * 100, "goal"])
+    batch = task_of(contract).encode(["goal " * 100, "goal"])
     assert batch["input_ids"].shape == (2, contract.task.max_length)
     assert batch["attention_mask"].sum(1).tolist() == [12, 3]
     assert token_lengths(contract.model, ["goal " * 100, "goal"]).tolist() == [102, 3]

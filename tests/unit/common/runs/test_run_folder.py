@@ -12,7 +12,12 @@ from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_folder import RunFolder, Setup
 
-SETUP = Setup(evaluation="/data/held_out.parquet", text="title", label="topic", deterministic=7)
+NAMED = {"text": "title", "label": "topic"}
+SETUP = Setup(
+    evaluation="/data/held_out.parquet",
+    columns=NAMED,
+    deterministic=7,
+)
 
 
 def claim(path: Path, contract: Contract, setup: Setup = SETUP, *, resume: bool = False) -> None:
@@ -190,9 +195,17 @@ def test_another_contract_does_not_continue_the_run(tmp_path: Path, contract: Co
     "other",
     [
         Setup(),
-        Setup(evaluation="/data/held_out.parquet", text="title", label="topic"),
-        Setup(evaluation="/data/held_out.parquet", text="title", label="topic", deterministic=8),
-        Setup(evaluation="/data/other.parquet", text="title", label="topic", deterministic=7),
+        Setup(evaluation="/data/held_out.parquet", columns=NAMED),
+        Setup(
+            evaluation="/data/held_out.parquet",
+            columns=NAMED,
+            deterministic=8,
+        ),
+        Setup(
+            evaluation="/data/other.parquet",
+            columns=NAMED,
+            deterministic=7,
+        ),
     ],
 )
 def test_another_setup_does_not_continue_the_run(

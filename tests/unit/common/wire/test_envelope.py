@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
+import rfc8785
 from tests.fakes.made_pool import CONTRACT_KEY, made_outlet, made_task, signed_update, task_body
 
-from presspool.common.base.canonical_json import canonical
+from presspool.common.base.canonical_json import canonical_v1
 from presspool.common.base.errors import EvidenceError
 from presspool.common.pki.keys import SigningKey
 from presspool.common.wire.envelope import (
@@ -94,7 +95,7 @@ GOOD: dict[str, Any] = json.loads(SIGNED_UPDATE.body)
 
 @pytest.mark.parametrize("field", sorted(GOOD))
 def test_a_missing_field_is_refused(field: str) -> None:
-    body = canonical({name: value for name, value in GOOD.items() if name != field})
+    body = rfc8785.dumps({name: value for name, value in GOOD.items() if name != field})
     with pytest.raises(EvidenceError, match="not a header"):
         open_update(resigned(UPDATE_TAG, OUTLET.update, body), OUTLET.update_key)
 
@@ -133,7 +134,7 @@ def test_a_missing_field_is_refused(field: str) -> None:
     ],
 )
 def test_a_wrong_value_is_refused(field: str, value: object) -> None:
-    body = canonical(GOOD | {field: value})
+    body = canonical_v1(GOOD | {field: value})  # which tells 1.0 from 1
     with pytest.raises(EvidenceError):
         open_update(resigned(UPDATE_TAG, OUTLET.update, body), OUTLET.update_key)
 
@@ -141,14 +142,14 @@ def test_a_wrong_value_is_refused(field: str, value: object) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        canonical(GOOD | {"more": 1}),
+        rfc8785.dumps(GOOD | {"more": 1}),
         json.dumps(GOOD).encode(),
         b"",
         b"[]",
         b"null",
         b"\xff",
         b"[" * 5000,
-        canonical(GOOD | {"outlet": "x" * 5000}),
+        rfc8785.dumps(GOOD | {"outlet": "x" * 5000}),
         SIGNED_UPDATE.body[:-1] + b',"bytes":4}',
         b'{"round":NaN}',
     ],

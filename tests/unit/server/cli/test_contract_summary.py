@@ -25,15 +25,15 @@ def test_the_cost_is_the_plans(contract: Contract) -> None:
 
 
 @pytest.mark.parametrize(
-    ("readers", "aggregation", "warned"),
+    ("readers", "method", "warned"),
     [(40, "ffa", True), (40_000, "ffa", False), (40, "head", False)],
 )
 def test_an_adapter_that_would_learn_noise_is_warned_of(
-    contract: Contract, readers: int, aggregation: str, warned: bool
+    contract: Contract, readers: int, method: str, warned: bool
 ) -> None:
     contract = contract.replace(
-        outlets={"north-post": readers, "south-echo": readers}, adapter={"aggregation": aggregation}
+        outlets={"north-post": readers, "south-echo": readers}, adapter={"method": method}
     )
     summary = summarise(contract)
     assert summary["adapter_pays"] == (not warned)
-    assert ('aggregation = "head"' in page(summary)) == warned
+    assert ('method = "head"' in page(summary)) == warned

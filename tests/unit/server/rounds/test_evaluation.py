@@ -15,11 +15,13 @@ from tests.fakes.made_runs import Arrays
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
 from presspool.common.models.frozen_trunk import BATCH
-from presspool.common.models.models import build, encode
+from presspool.common.models.models import build
+from presspool.common.runs.run_file import EvaluationData
 from presspool.server.rounds import evaluation
-from presspool.server.rounds.evaluation import Evaluation, HeldOut
+from presspool.server.rounds.evaluation import Evaluation, spread
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -27,8 +29,8 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def read(contract: Contract, path: Path, *, text: str = "text", label: str = "label") -> HeldOut:
-    return HeldOut.read(path, text=text, label=label, labels=contract.task.labels)
+def read(contract: Contract, path: Path, *, text: str = "text", label: str = "label") -> pa.Table:
+    return EvaluationData(data=path, text=text, label=label).records(contract)
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def slow_logits(contract: Contract, state: Arrays, rows: list[dict[str, str]]) -
     adapters.load(model, state)
     model.eval()
     with torch.inference_mode():
-        parts = [model(**encode(contract, [row["text"]])) for row in rows]
+        parts = [model(**task_of(contract).encode([row["text"]])) for row in rows]
     return torch.cat(parts).double()
 
 
@@ -117,8 +119,8 @@ def test_between_rounds_a_part_of_a_large_file_stands_for_it(
     monkeypatch.setattr(evaluation, "BETWEEN", 2)
     rows = [{"text": f"goal {i}", "label": "world" if i % 3 else "sport"} for i in range(6)]
     held_out = read(contract, write(tmp_path / "many.parquet", rows))
-    part = held_out.between()
-    assert list(part.texts) == ["goal 0", "goal 3"]
+    part = spread(held_out)
+    assert part["text"].to_pylist() == ["goal 0", "goal 3"]
     state = adapters.read(build(contract))
     bias = next(name for name in state if name.endswith(".default.bias"))
     sure = {**state, bias: np.array([0, 9, 0], np.float32)}
@@ -143,7 +145,7 @@ def test_other_columns_can_be_named(tmp_path: Path, contract: Contract) -> None:
     rows = [{"title": "goal match", "topic": "sport", "text": "", "label": "nobody knows"}]
     path = write(tmp_path / "named.parquet", rows)
     held_out = read(contract, path, text="title", label="topic")
-    assert held_out.labels.tolist() == [1]
+    assert held_out["label"].to_pylist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ from tests.fakes.made_results import measured
 
 from presspool.common.base.errors import FolderError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
-from presspool.common.models.models import base, build, encode
+from presspool.common.models.models import base, build
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -170,7 +171,7 @@ def test_the_adapter_is_peft_s_and_gives_the_logits_of_the_trained_model(
     trained = build(contract)
     adapters.load(trained, point.state)
     loaded = PeftModel.from_pretrained(base(contract), str(folder.adapter))
-    batch = encode(contract, [row["text"] for row in made_rows("texts", 10)])
+    batch = task_of(contract).encode([row["text"] for row in made_rows("texts", 10)])
     with torch.inference_mode():
         logits, again = trained.eval()(**batch), loaded.eval()(**batch)
         untrained = build(contract).eval()(**batch)

@@ -166,8 +166,8 @@ def test_outlets_that_agree_are_not_changed_by_averaging(
 
 @pytest.fixture(params=["ffa", "fedit"])
 def either(request: pytest.FixtureRequest, contract_body: dict[str, Any]) -> Contract:
-    """The test contract with either aggregation."""
-    adapter = {**contract_body["adapter"], "aggregation": request.param}
+    """The test contract with either method."""
+    adapter = {**contract_body["adapter"], "method": request.param}
     return parse_contract({**contract_body, "adapter": adapter})
 
 
@@ -188,8 +188,8 @@ def test_a_round_moves_every_trained_array_by_the_populations_mean(either: Contr
 def test_fedit_averages_both_factors_and_ffa_only_b_and_the_head(
     contract_body: dict[str, Any],
 ) -> None:
-    def names(aggregation: str) -> set[str]:
-        adapter = {**contract_body["adapter"], "aggregation": aggregation}
+    def names(method: str) -> set[str]:
+        adapter = {**contract_body["adapter"], "method": method}
         return set(read(build(parse_contract({**contract_body, "adapter": adapter}))))
 
     fedit, ffa = names("fedit"), names("ffa")

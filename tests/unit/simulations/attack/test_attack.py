@@ -20,6 +20,7 @@ from presspool.common.base.errors import ContractError, FolderError, InputError,
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.base_model import resolve
 from presspool.common.runs.run_file import freeze, read_run_file
+from presspool.common.tasks.classification import labels_of
 from presspool.simulations.attack import attack as audits
 from presspool.simulations.attack import attack_page, attack_report, scores
 from presspool.simulations.attack.attack import Options, attack
@@ -329,14 +330,14 @@ def test_scores_that_tie_make_the_curve_straight() -> None:
 def test_coins_are_fair_and_only_included_canaries_are_in_the_records(contract: Contract) -> None:
     canaries = plant(contract, 4000, SecureRandom.deterministic(9))
     assert abs(int(canaries.included.sum()) - 2000) < 6.2 * np.sqrt(1000)
-    table = canaries.table(contract.task.labels)
+    table = canaries.table(labels_of(contract))
     assert len(table) == canaries.included.sum()
     assert len(set(canaries.texts)) > 3990
 
 
 def test_scores_never_look_at_the_coins(contract: Contract, outlet: str, tmp_path: Path) -> None:
     canaries = plant(contract, 30, SecureRandom.deterministic(2))
-    settings = write_outlet(tmp_path, outlet, canaries.table(contract.task.labels), deterministic=1)
+    settings = write_outlet(tmp_path, outlet, canaries.table(labels_of(contract)), deterministic=1)
     transcript = listen(contract, settings, tmp_path / "rounds.npz", sent=bait(contract))
     turned = dataclasses.replace(canaries, included=~canaries.included)
     for score in (scores.from_updates, scores.from_losses):
@@ -348,7 +349,7 @@ def test_scores_are_not_told_how_much_noise_was_drawn(
 ) -> None:
     """A defect of the noise is nothing that an attacker, or an auditor, knows beforehand."""
     canaries = plant(contract, 300, SecureRandom.deterministic(2))
-    settings = write_outlet(tmp_path, outlet, canaries.table(contract.task.labels), deterministic=1)
+    settings = write_outlet(tmp_path, outlet, canaries.table(labels_of(contract)), deterministic=1)
     weak = scaled_noise(contract, 0.03)
     transcript = listen(weak, settings, tmp_path / "rounds.npz", sent=bait(contract))
     untold = scores.from_updates(dataclasses.replace(transcript, contract=contract), canaries)

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
+from presspool.common.contract.doors import task_of
 from presspool.simulations.doc_sections import put_section, write_section
 from presspool.simulations.experiments import agnews, arms, outlets, reader_unit, sweep, tidy
 from presspool.simulations.experiments.arms import Arm, Trial
@@ -132,7 +133,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     """From the released adapter alone, loaded the way that a user would."""
     from peft import PeftModel
 
-    from presspool.common.models.models import base, encode
+    from presspool.common.models.models import base
     from presspool.common.runs.run_folder import RunFolder
 
     trial = next(t for t in trials_of(small, tmp_path) if t.arm.name == "federated")
@@ -142,7 +143,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     contract = folder.read_contract()
     model = PeftModel.from_pretrained(base(contract), folder.adapter).eval()
     test = pq.read_table(pool.test).to_pylist()
-    said = model(**encode(contract, [row["text"] for row in test])).argmax(1).tolist()
+    said = model(**task_of(contract).encode([row["text"] for row in test])).argmax(1).tolist()
     right = [LABELS[number] == row["label"] for number, row in zip(said, test, strict=True)]
     assert job.correct(tmp_path / "jobs").tolist() == right
 

@@ -1,0 +1,133 @@
+"""Low-rank adapters (LoRA: Hu et al. 2021) through PEFT, and the head: what all kinds of it share.
+
+A frozen linear layer W gets a branch α/r · B A, with B at zero and A at values that anybody can
+derive from the contract's seed by SHAKE-256: the same on every machine and in every version of
+torch. The kinds differ in which of the factors train. The head is in PEFT's `modules_to_save`, so
+the whole trainable part is one ordinary PEFT adapter.
+
+Invariant: a factor A that does not train is never received from anybody; it is a public constant.
+
+Example: ``model = Ffa().attach(base(contract), contract)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from presspool.common.base.errors import ContractError
+from presspool.common.methods.method import Method
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from presspool.common.contract.contract import Contract
+
+A, B = "lora_A", "lora_B"
+
+
+class Lora(Method):
+    """LoRA on the contract's targets.
+
+    Attributes:
+        factors: which of the two train.
+    """
+
+    factors: ClassVar[tuple[str, ...]]
+
+    def attach(self, model: nn.Module, contract: Contract) -> nn.Module:
+        """As `Method.attach`: a `PeftModel`."""
+        from peft import LoraConfig, get_peft_model
+
+        spec = contract.adapter
+        _check_targets(model, spec.targets)
+        config = LoraConfig(
+            r=spec.rank,
+            lora_alpha=spec.alpha,
+            lora_dropout=0.0,
+            bias="none",
+            target_modules=list(spec.targets),
+            modules_to_save=["head"],
+            layers_to_transform=_last_layers(model.config, spec.layers),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper: set below
+            adapted = get_peft_model(model, config)
+        adapted.peft_config["default"].base_model_name_or_path = contract.model.id
+        for name, parameter in adapted.named_parameters():
+            if A in name:
+                parameter.data = public_factor(contract.seed, name, tuple(parameter.shape))
+            if A in name or B in name:
+                parameter.requires_grad_(any(factor in name for factor in self.factors))
+        attached: nn.Module = adapted
+        return attached
+
+    def targets(self, contract: Contract) -> tuple[str, ...]:
+        """The contract's."""
+        return contract.adapter.targets
+
+    def constants(self, model: nn.Module, contract: Contract) -> Iterator[tuple[str, Tensor]]:
+        """Every A that does not train."""
+        for name, parameter in model.named_parameters():
+            if A in name and A not in self.factors:
+                yield name, public_factor(contract.seed, name, tuple(parameter.shape))
+
+
+def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A frozen or initial LoRA factor that anybody can derive from the contract's seed.
+
+    Uniform in ±1/√fan_in, the range of PEFT's own Kaiming initialisation (a = √5), from a SHAKE-256
+    stream over seed and parameter name.
+
+    Args:
+        seed: the contract's public seed.
+        name: the parameter's name.
+        shape: (rank, fan_in).
+
+    Returns:
+        float32 tensor of `shape`.
+    """
+    import numpy as np
+    import torch
+
+    stream = hashlib.shake_256(b"presspool/public-init/v1\0" + f"{seed}\0{name}".encode())
+    words = np.frombuffer(stream.digest(4 * math.prod(shape)), dtype="<u4")
+    bound = 1 / math.sqrt(shape[-1])
+    values = (words.astype(np.float64) / 2**31 - 1) * bound
+    return torch.from_numpy(values.astype(np.float32).reshape(shape))
+
+
+def _last_layers(config: Any, count: int | None) -> list[int] | None:
+    """Indices of the last `count` layers; None for all."""
+    total: int = config.num_hidden_layers
+    if count is None:
+        return None
+    if count > total:
+        raise ContractError(
+            "more layers than the base model has",
+            where="[adapter] layers",
+            expected=f"at most {total}",
+            got=count,
+        )
+    return list(range(total - count, total))
+
+
+def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
+    layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
+    if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
+        names = sorted({name.rpartition(".")[2] for name in layers})
+        raise ContractError(
+            "LoRA targets that this base model does not have",
+            where="[adapter] targets",
+            expected=f"names among {', '.join(names)}",
+            got=", ".join(missing),
+        )
+
+
+def _linear(module: nn.Module) -> bool:
+    from torch import nn
+
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

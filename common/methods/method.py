@@ -1,0 +1,75 @@
+"""What every PEFT method says of itself: what trains, and which tensors are public constants.
+
+A method is given the base model with its untrained head and makes of it what outlets train. All it
+needs is one file and one line in `presspool.common.contract.doors`; nobody else knows it by name.
+
+What is not a method's to say:
+
+* Whether its gradients are exact. The engine looks at what trains, and takes it only where it has
+  an exact per-reader formula (`presspool.client.engine`); anything else is refused by name.
+* What is the head: the task's own module, wherever it lies (`adapters.group_of`). All else that
+  trains is the method's, and counts as the group "adapter".
+* How an adapter is saved: PEFT's models in PEFT's format, other modules as the state that trains.
+
+Invariants:
+    * A method's file imports neither torch nor peft before `attach`: auditors read contracts too.
+    * What trains starts at public values, and no random generator is drawn from.
+
+Example:
+    >>> from presspool.common.contract.doors import METHODS
+    >>> METHODS["head"].groups
+    ('head',)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from presspool.common.contract.contract_schema import GROUPS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from presspool.common.contract.contract import Contract
+
+
+class Method(ABC):
+    """One way to train a model.
+
+    Attributes:
+        groups: parameter groups in which something trains.
+    """
+
+    groups: ClassVar[tuple[str, ...]] = GROUPS
+
+    @abstractmethod
+    def attach(self, model: nn.Module, contract: Contract) -> nn.Module:
+        """The model in which exactly what trains needs gradients, everything at public values.
+
+        Args:
+            model: the base with its head (`presspool.common.models.models.base`), which is used up.
+            contract: the run's.
+
+        Returns:
+            A `PeftModel`, or the module itself.
+
+        Raises:
+            ContractError: the contract does not fit the base model.
+        """
+
+    def targets(self, contract: Contract) -> tuple[str, ...]:  # noqa: ARG002
+        """The layers that get trained weights of their own, for policies' `lora_targets`."""
+        return ()
+
+    def constants(
+        self,
+        model: nn.Module,  # noqa: ARG002
+        contract: Contract,  # noqa: ARG002
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Frozen parameters that the contract's seed gives: each one's name and right value.
+
+        Everything else that is frozen is the base model's, whose hash the contract pins.
+        """
+        yield from ()

@@ -1,0 +1,197 @@
+"""What every task says of itself; `classification` beside this file is the first.
+
+A task knows its table of the contract and the base model's tokenizer, and nothing of readers,
+rounds or privacy. All it needs is one file and one line in `presspool.common.contract.doors`.
+
+Invariants:
+    * A task's file imports neither torch nor transformers nor pyarrow before a method needs them:
+      an auditor reads contracts without.
+    * Records never mix: losses and judgements are a record's own, (records, ...), never reduced.
+    * What a task makes of a record depends on that record and the contract alone.
+
+A table of records (`pyarrow.Table`) has the task's `columns`, as its `parse` left them.
+
+Example:
+    >>> from presspool.common.contract.doors import TASKS
+    >>> TASKS["classification"].columns
+    ('text', 'label')
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
+
+from pydantic import Field
+
+from presspool.common.base.errors import InputError
+from presspool.common.contract.contract_schema import Model, TaskTable
+from presspool.common.tasks.metric import Metric
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+__all__ = ["Judged", "MaxLength", "Metric", "Task", "TaskTable", "linear"]
+
+MaxLength = Annotated[int, Field(ge=4, le=4096)]
+"""Tokens that a record is truncated to."""
+
+T = TypeVar("T", bound=TaskTable)
+Judged = Mapping[str, "NDArray[Any]"]
+"""What metrics need of each record of a file: name to (records, ...), in the file's order."""
+
+
+def linear(encoder: Any, outputs: int) -> nn.Module:
+    """The plainest head: `nn.Linear(hidden, outputs)` at zero."""
+    from torch import nn
+
+    head = nn.Linear(encoder.config.hidden_size, outputs)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class Task(ABC, Generic[T]):
+    """One kind of task under one contract's table.
+
+    Args:
+        table: the contract's [task].
+        model: the base model, for its tokenizer.
+
+    Attributes:
+        Table: what [task] may say; `kind` must be the task's name in the registry.
+        columns: of a record, without the reader; named so in files, unless they are mapped.
+        inputs: which of them the model reads; the others are what it should say.
+        metrics: how an adapter is judged, in the order of plots; one is primary.
+    """
+
+    Table: ClassVar[type[TaskTable]]
+    columns: ClassVar[tuple[str, ...]]
+    inputs: ClassVar[tuple[str, ...]] = ("text",)
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def __init__(self, table: T, model: Model | None = None) -> None:
+        self.table, self.model = table, model or Model()
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that a run is judged by."""
+        return next(metric for metric in self.metrics if metric.primary)
+
+    # --- Records ---------------------------------------------------------------------------------
+
+    @classmethod
+    def guess(cls, distinct: Callable[[str], list[str]]) -> Task[Any]:
+        """The task of a file that is looked at without a run.
+
+        Args:
+            distinct: from a column to its different values, sorted.
+
+        Raises:
+            InputError: a file alone does not say enough, as long as this is not overridden.
+        """
+        raise InputError(
+            "this task's data is checked against a run",
+            where="--task",
+            got=cls.Table.model_fields["kind"].default,
+            advice="add --run",
+        )
+
+    def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
+        """The columns as they are kept, null where a value is none that the task knows.
+
+        Args:
+            rows: each of `columns` as `large_string`, (rows,); may hold nulls.
+        """
+        return rows
+
+    def wanted(self, column: str, value: str) -> tuple[str, str]:
+        """What is expected of a column in which `value` is unknown, and a guess, or ""."""
+        return f"values of {column!r} that the task knows", ""
+
+    def counts(self, records: pa.Table) -> Mapping[str, int]:
+        """How often each thing that is to be said occurs; for an operator's own screen."""
+        return {}
+
+    @abstractmethod
+    def made(self, words: Sequence[int]) -> pa.Table:
+        """Made records of about so many words each, no two neighbours with one answer."""
+
+    # --- Model -----------------------------------------------------------------------------------
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base model's, with a padding token."""
+        from presspool.common.models.models import tokenizer
+
+        return tokenizer(self.model)
+
+    def texts(self, records: pa.Table) -> pa.Array:
+        """What the model reads of each record, `large_string` (records,); equal ones run once."""
+        return records[self.inputs[0]].combine_chunks()
+
+    def encode(self, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask` of a batch of `texts`, (records, tokens) int64 each.
+
+        Longer texts are truncated to the table's `max_length`; shorter ones are padded on the right
+        to the longest of the batch, or with `same_width` always to `max_length`.
+        """
+        batch = self.tokenizer(
+            texts,
+            truncation=True,
+            max_length=self.table.max_length,
+            return_tensors="pt",
+            padding="max_length" if same_width else "longest",
+        )
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    @abstractmethod
+    def head(self, encoder: Any) -> nn.Module:
+        """The trained module on top of an encoder, at its public start."""
+
+    def pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """What the head reads: the states of all tokens, if not overridden.
+
+        Args:
+            states: the encoder's last, (records, tokens, hidden).
+            mask: (records, tokens), 1 for real tokens.
+
+        Returns:
+            (records, tokens, ...) or, one vector a record, (records, features).
+        """
+        return states
+
+    def start(self, model: Any) -> None:
+        """Put another public start into a fresh `HeadedModel`'s head, if the table asks for it."""
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, records: pa.Table) -> Tensor:
+        """Each record's own loss, (records,) float32; never a mean over the batch.
+
+        Args:
+            outputs: the head's, float32, (records, ...); of per-token heads right-padded.
+            records: as many.
+        """
+
+    # --- Judgement -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
+        """What the metrics need of each record of a batch: name to (records, ...) without padding.
+
+        Arguments as for `losses`.
+        """
+
+    def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
+        """The metrics by name, of a whole file; None where one cannot be computed.
+
+        If not overridden, each is the mean over records of what `judge` calls by its name.
+        """
+        return {metric.name: float(judged[metric.name].mean()) for metric in self.metrics}
+
+    @abstractmethod
+    def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
+        """The answer to each record of a batch; only `inputs` are there."""

@@ -1,0 +1,84 @@
+"""A second kind of method is one file and one line: BitFit, in a copy of the house.
+
+BitFit (Ben Zaken et al., ACL 2022) trains the biases of the base model; here with the head, and
+without those of the keys, which softmax cancels.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from tests.fakes.made_house import made_house
+from tests.fakes.made_runs import write_run
+
+from presspool.common.models.adapters import digest
+
+BITFIT = '''
+"""BitFit: biases and the head train."""
+
+from presspool.common.methods.method import Method
+
+
+class BitFit(Method):
+    """Every bias of the encoder but the keys', and the head."""
+
+    def attach(self, model, contract):
+        """As `Method.attach`."""
+        for name, parameter in model.named_parameters():
+            bias = name.endswith(".bias") and ".key." not in name
+            parameter.requires_grad_(bias or name.startswith("head."))
+        return model
+'''
+RESTORED = """
+import sys
+from pathlib import Path
+from presspool.common.models.adapters import digest, read
+from presspool.common.models.models import base, restored
+from presspool.common.runs.run_folder import RunFolder
+
+folder = RunFolder(Path(sys.argv[1]))
+contract = folder.read_contract()
+print(digest(read(restored(base(contract), contract, folder.adapter))))
+"""
+
+
+def test_bitfit_is_one_file_and_one_line(contract_body: dict[str, Any], tmp_path: Path) -> None:
+    adapter = {"method": "bitfit"}
+    clip = contract_body["privacy"] | {"clip": {"adapter": 0.5, "head": 1.0}}
+    run = write_run(tmp_path, contract_body | {"adapter": adapter, "privacy": clip})
+    house = made_house(tmp_path)
+    refused = house.presspool("contract", "check", run)
+    assert (refused.returncode, "unknown method" in refused.stderr) == (2, True)
+
+    house.add("common/methods/bitfit.py", BITFIT)
+    house.register("method", '"bitfit": "presspool.common.methods.bitfit:BitFit",')
+    checked = house.presspool("contract", "check", run, "--json")
+    assert checked.returncode == 0, checked.stderr
+    assert json.loads(checked.stdout)["adapter_noise_share"] > 0
+
+    # Every round begins with the engine's self-test, which saves and restores an adapter.
+    out = tmp_path / "run"
+    done = house.presspool("simulate", run, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    state = load_file(out / "adapter" / "adapter_model.safetensors")
+    assert {name.rpartition(".")[2] for name in state} == {"bias", "weight"}
+    assert [name for name in state if name.endswith(".weight")] == ["head.weight"]
+    assert len(state) > 10
+    assert all(np.abs(array).max() > 0 for array in state.values())
+    assert len(json.loads((out / "result.json").read_text())["rounds"]) == 3
+
+    again = house.python("-c", RESTORED, out)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.split() == [digest(state)]
+
+    policy = tmp_path / "home"
+    policy.mkdir()
+    (policy / "outlet.toml").write_text(f'name = "north-post"\ndata = "{tmp_path}"\n')
+    (policy / "policy.toml").write_text('methods = ["ffa"]\n')
+    answer = house.presspool("outlet", "policy", "check", run, "--home", policy)
+    assert answer.returncode == 1
+    assert "[adapter] method" in answer.stdout + answer.stderr
