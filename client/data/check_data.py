@@ -42,7 +42,8 @@ from rich.text import Text
 from presspool.client.data.readers import Readers, distinct, read_readers
 from presspool.common.base.errors import ContractError, DataError, InputError
 from presspool.common.contract.doors import TASKS
-from presspool.common.data.tables import Columns, require_columns
+from presspool.common.data.table_refusals import require_columns
+from presspool.common.data.tables import Columns
 from presspool.common.tasks.task import Task
 
 FOOTER = (

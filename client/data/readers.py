@@ -45,20 +45,15 @@ from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
 from presspool.common.data.decoders import Tally
-from presspool.common.data.tables import (
+from presspool.common.data.table_refusals import (
     NOT_UTF8,
-    Column,
-    Columns,
-    Mask,
-    as_mask,
-    batches,
-    count_values,
     quoted,
     refuse_undecodable,
     refused,
     require_columns,
     unknown,
 )
+from presspool.common.data.tables import Column, Columns, Mask, as_mask, batches, count_values
 from presspool.common.tasks.task import Task
 
 NULL_READER = "null reader"

@@ -27,10 +27,8 @@ Example:
 
 from __future__ import annotations
 
-import codecs
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,14 +42,23 @@ from pydantic_core import InitErrorDetails
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
-from presspool.common.data.decoders import UNREADABLE, Tally
+from presspool.common.data.decoders import Tally
+from presspool.common.data.table_refusals import (
+    NOT_UTF8,
+    broken,
+    column_names,
+    null_in,
+    quoted,
+    refuse_nulls,
+    refuse_undecodable,
+    refused,
+    require_columns,
+    unknown,
+)
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
 
-NOT_UTF8 = "not UTF-8"
-
-LISTED = 20  # names quoted in one message
 
 Mask = NDArray[np.bool_]
 Column = tuple[pa.Array, Mask]
@@ -106,7 +113,7 @@ class Columns(Mapped):
             DataError: the file is missing or unreadable; the reader's column is not there.
         """
         require_columns(path, [self.reader])
-        there = _column_names(path)
+        there = column_names(path)
         others = {name for key, name in self if key != "reader" and there.count(name) == 1}
         return self.reader, *sorted(others - {self.reader})
 
@@ -141,10 +148,10 @@ def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
     for batch in batches(path, wanted, tally):
         tally.drop(NOT_UTF8, np.logical_or.reduce([undecodable for _, undecodable in batch]))
         for name, (values, undecodable) in zip(wanted, batch, strict=True):
-            tally.drop(_null_in(name), as_mask(pc.is_null(values)) & ~undecodable)
+            tally.drop(null_in(name), as_mask(pc.is_null(values)) & ~undecodable)
         parts.append(pa.table([values for values, _ in batch], names=wanted))
     refuse_undecodable(path, tally)
-    _refuse_nulls(path, wanted, tally)
+    refuse_nulls(path, wanted, tally)
     if not tally.seen:
         raise DataError(
             "no records",
@@ -184,11 +191,6 @@ def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
     return pa.table(dict(parsed))
 
 
-def unknown(name: str) -> str:
-    """The reason to leave out a record in whose column the task does not know the value."""
-    return f"unknown {name}"
-
-
 def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Column, ...]]:
     """The named columns, some thousand rows at a time.
 
@@ -211,7 +213,7 @@ def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Co
                 yield tuple(map(strings, columns))
                 tally.seen += len(columns[0])
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(path, error) from error
+        raise broken(path, error) from error
 
 
 # --- Text -----------------------------------------------------------------------------------------
@@ -255,133 +257,3 @@ def count_values(values: pa.Array, hit: Mask) -> Counter[str]:
     """How often each value occurs where `hit` is set."""
     counts = pc.value_counts(values.filter(pa.array(hit))).to_pylist()
     return Counter({entry["values"]: entry["counts"] for entry in counts})
-
-
-# --- What is refused, and in which words ----------------------------------------------------------
-
-
-def require_columns(path: Path, names: Sequence[str]) -> None:
-    """Raises `DataError` unless each name stands exactly once among the file's columns."""
-    there = _column_names(path)
-    for name in names:
-        if there.count(name) == 1:
-            continue
-        near = get_close_matches(
-            name.lower(), [column.lower() for column in there], n=1, cutoff=0.5
-        )
-        guess = next((column for column in there if [column.lower()] == near), None)
-        advice = "name a column that the file has"
-        if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
-            advice = "separate the columns by commas"
-        elif guess and guess != name:
-            advice = f"did you mean {guess!r}?"
-        raise DataError(
-            f"column {name!r} is there {there.count(name)} times"
-            if name in there
-            else f"missing column {name!r}",
-            where=str(path),
-            expected=f"a column named {name!r}",
-            got=f"the columns {quoted(there)}",
-            advice=advice,
-        )
-
-
-def _column_names(path: Path) -> list[str]:
-    try:
-        return decoders.column_names(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _broken(path, error) from error
-
-
-def refuse_undecodable(path: Path, tally: Tally) -> None:
-    """Raises `DataError` if `batches` met a record that is unreadable or not UTF-8."""
-    if UNREADABLE in tally.dropped:
-        raise DataError(
-            UNREADABLE,
-            where=str(path),
-            got=tally.extent(UNREADABLE),
-            expected="in every record what the header says, or one JSON object a line",
-            advice="quote texts that hold commas, quotes or newlines, and write the file again",
-        )
-    if NOT_UTF8 in tally.dropped:
-        got = tally.extent(NOT_UTF8)
-        if decoders.file_format(path)[0] != ".parquet" and (found := _first_bad_byte(path)):
-            offset, line, byte = found
-            got += f"; the first bad byte is 0x{byte:02x} at offset {offset}, line {line}"
-        advice = "save the file as UTF-8, for instance with `iconv -f WINDOWS-1252 -t UTF-8`"
-        raise DataError("wrong encoding", where=str(path), expected="UTF-8", got=got, advice=advice)
-
-
-def refused(
-    path: Path,
-    task: Task[Any],
-    names: Mapping[str, str],
-    name: str,
-    values: Counter[str],
-    tally: Tally,
-) -> DataError:
-    """The error for values that the task does not know; `values` says how often each is."""
-    common = values.most_common(LISTED)
-    expected, near = task.wanted(name, common[0][0])
-    guess = f"did you mean {near!r}? " if near else ""
-    return DataError(
-        unknown(name),
-        where=f"{path}, column {names[name]!r}",
-        expected=expected,
-        got=", ".join(f"{value!r} ({times} times)" for value, times in common)
-        + f"; {tally.extent(unknown(name))}",
-        advice=f"{guess}rename these {name}s, or add them to the run's",
-    )
-
-
-def quoted(names: Sequence[str]) -> str:
-    """Up to `LISTED` names in quotes, escapes shown, and how many more there are."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(repr(name) for name in names[:LISTED]) + more
-
-
-def _null_in(name: str) -> str:
-    return f"null in column {name!r}"
-
-
-def _refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
-    for reason in map(_null_in, names):
-        if reason in tally.dropped:
-            raise DataError(
-                reason,
-                where=str(path),
-                expected="a value in every record",
-                got=tally.extent(reason),
-                advice="fill the values in, or leave these records out",
-            )
-
-
-def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
-    """Where UTF-8 ends in a file: offset from 0 (decompressed), line from 1, the byte itself."""
-    offset, line, rest = 0, 1, b""
-    with decoders.open_file(path) as stream:
-        while True:
-            piece = stream.read(decoders.BLOCK_BYTES)
-            data: bytes = rest + piece
-            try:
-                _, used = codecs.utf_8_decode(data, "strict", not piece)
-            except UnicodeDecodeError as error:
-                line += data.count(b"\n", 0, error.start)
-                return offset + error.start, line, data[error.start]
-            if not piece:
-                return None
-            offset, line, rest = offset + used, line + data.count(b"\n", 0, used), data[used:]
-
-
-def _broken(path: Path, error: Exception) -> DataError:
-    """What a decoder said about the file as a whole, in our words where they are known."""
-    suffix, _ = decoders.file_format(path)
-    if "Empty CSV file" in str(error):
-        return DataError("empty file", where=str(path), expected="records", got="none")
-    advice = "write the file again"
-    if suffix == ".csv":
-        advice = f"close every quote; a record may have at most {decoders.BLOCK_BYTES >> 20} MiB"
-    expected = f"a whole, readable {suffix} file"
-    return DataError(
-        "unreadable file", where=str(path), expected=expected, got=error, advice=advice
-    )

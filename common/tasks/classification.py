@@ -118,7 +118,7 @@ class Classification(Task[ClassificationTable]):
 
     def wanted(self, column: str, value: str) -> tuple[str, str]:
         """One of the labels; the nearest is suggested."""
-        from presspool.common.data.tables import quoted
+        from presspool.common.data.table_refusals import quoted
 
         near = get_close_matches(value, self.table.labels, n=1)
         return f"one of {quoted(self.table.labels)}", near[0] if near else ""

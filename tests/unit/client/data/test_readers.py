@@ -17,7 +17,7 @@ import pytest
 from presspool.client.data import readers as module
 from presspool.client.data.readers import Readers, distinct, read_readers
 from presspool.common.base.errors import DataError, InputError
-from presspool.common.data import decoders, tables
+from presspool.common.data import decoders, table_refusals
 from presspool.common.data.tables import Columns
 from presspool.common.tasks.classification import Classification, ClassificationTable, labelled
 
@@ -358,4 +358,4 @@ def test_a_bad_byte_costs_its_own_record_only(suffix: str, tmp_path: Path) -> No
             path.write_bytes(data.replace(b"caf#", b"caf\xe9"))
     readers = read(path, strict=False)
     assert content(readers) == content(read(write(tmp_path / "good.csv", good)))
-    assert readers.dropped == {tables.NOT_UTF8: 1}
+    assert readers.dropped == {table_refusals.NOT_UTF8: 1}
