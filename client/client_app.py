@@ -13,6 +13,8 @@ of a task, and why each stands where it stands:
 2. Guard: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
    witnesses have seen the adapter that the round starts from. First because it is cheap and final;
    nothing has been loaded for a run that is refused.
+   A phase that does not train ends here: the trust model's words leave, made without model, budget
+   or readers (`presspool.common.trust`).
 3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
    must cost nobody anything. Its outcome hangs on no reader's record.
 4. The adapter that came in, against the model's own names and shapes: needs the model, and still
@@ -59,7 +61,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
-from presspool.client.release.release import release, release_failure
+from presspool.client.release.release import release, release_failure, release_words
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.data.tables import Columns
@@ -82,15 +84,18 @@ def train(message: Message, context: Context) -> Message:
         settings, kept = settings_of(context), kept_reply.file_of(context)
         with opened(settings) as gate:
             try:
-                gate.admit(contract, number=task.round, adapter=digest(task.state))
+                gate.admit(
+                    contract, number=task.round, phase=task.phase, adapter=digest(task.state)
+                )
             except GuardError as refused:
                 bound = gate.bound(contract, number=task.round)
                 return _again(refused, kept_reply.handed_out_before(kept, bound), message)
+            if not contract.trust.releases(task.phase):
+                return release_words(task, contract, outlet=settings.name, reply_to=message)
             model = _model(task.contract, task.digest)
             with gate.round(task, contract, model) as meter:
                 update = answer(task, contract, settings, before_step=meter.step)
-                cap = contract.federation.update_norm_cap
-                reply = release(update, norm_cap=cap, reply_to=message)
+                reply = release(update, contract=contract, reply_to=message)
                 return kept_reply.hand_out(reply, meter.bind, kept)
     except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
@@ -161,6 +166,7 @@ def answer(
     return AdapterUpdate(
         outlet=settings.name,
         round=task.round,
+        phase=task.phase,
         contract=task.digest,
         base=digest(task.state),
         delta=delta,

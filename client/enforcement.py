@@ -52,12 +52,13 @@ class Counted(Protocol):
 class Gate(Protocol):
     """What every task passes."""
 
-    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
-        """Return if this round of the contract may be trained now; raises `GuardError`.
+    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:
+        """Return if this phase of the contract may be answered now; raises `GuardError`.
 
         Args:
             contract: the run's.
             number: the round, from 1.
+            phase: of the round, from 1.
             adapter: digest of the adapter that it starts from.
         """
 
@@ -80,9 +81,9 @@ class Unmetered:
 
     name: str
 
-    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:  # noqa: ARG002
-        """Return if this round was agreed."""
-        decision.check_round(contract, name=self.name, number=number)
+    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:  # noqa: ARG002
+        """Return if this phase was agreed."""
+        decision.check_round(contract, name=self.name, number=number, phase=phase)
 
     def bound(self, contract: Contract, *, number: int) -> str:  # noqa: ARG002
         """Nothing is written down."""
@@ -124,12 +125,15 @@ class RealGate:
     witnesses: WitnessRule | None
     clock: Callable[[], datetime]
 
-    def admit(self, contract: Contract, *, number: int, adapter: str) -> None:
+    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         with self._recorded(contract):
-            decision.check_round(contract, name=self.name, number=number)
+            decision.check_round(contract, name=self.name, number=number, phase=phase)
             decision.check_policy(contract, self.policy)
-        self.budget.check(contract.digest, number=number)
+        if contract.trust.follows(phase):
+            self.budget.check_released(contract.digest, number=number)
+        else:
+            self.budget.check(contract.digest, number=number)
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
             with suppress(StorageError):  # the run waits all the same

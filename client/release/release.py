@@ -1,7 +1,8 @@
-"""The one exit: everything that leaves an outlet in a training round passes through here.
+"""The one exit: everything that leaves an outlet in any phase of a round passes through here.
 
-The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, contract
-digest, digest of the adapter it started from, and the privatised change of the adapter. Reader
+The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, phase,
+contract digest, digest of the adapter it started from, and either the privatised change of the
+adapter, sealed by the trust model, or the trust model's own words, made without readers. Reader
 counts, losses, accuracies, error texts, file names and timings are not on it. A failure leaves as
 one number of the fixed list `presspool.common.wire.update.FAILURES`, and no text.
 
@@ -10,6 +11,8 @@ public constants (post-processing), so it costs no privacy.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import Error, Message
@@ -26,26 +29,45 @@ from presspool.common.base.errors import (
     ModelError,
     SelfTestError,
 )
-from presspool.common.models.adapters import State, norm
-from presspool.common.wire.update import FAILURES, AdapterUpdate, pack_update
+from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import State, digest, norm
+from presspool.common.wire.update import FAILURES, AdapterUpdate, TrainTask, pack_update
 
 
-def release(update: AdapterUpdate, *, norm_cap: float, reply_to: Message) -> Message:
+def release(update: AdapterUpdate, *, contract: Contract, reply_to: Message) -> Message:
     """The reply that carries an update, scaled down to the contract's norm cap if it is above.
 
     Args:
         update: the privatised update.
-        norm_cap: the contract's `update_norm_cap`.
+        contract: the run's; its trust model seals what is left of the change.
         reply_to: the task's message.
     """
-    capped = AdapterUpdate(
-        outlet=update.outlet,
-        round=update.round,
-        contract=update.contract,
-        base=update.base,
-        delta=_capped(update.delta, norm_cap),
+    delta = _capped(update.delta, contract.federation.update_norm_cap)
+    sealed = replace(update, delta=contract.trust.seal(contract, delta), said=b"")
+    return Message(pack_update(sealed), reply_to=reply_to)
+
+
+def release_words(
+    task: TrainTask, contract: Contract, *, outlet: str, reply_to: Message
+) -> Message:
+    """The reply in a phase that does not train: the trust model's words, and no array.
+
+    Args:
+        task: the phase's; all that the words are made of, with the contract.
+        contract: the run's.
+        outlet: who answers.
+        reply_to: the task's message.
+    """
+    said = AdapterUpdate(
+        outlet=outlet,
+        round=task.round,
+        phase=task.phase,
+        contract=task.digest,
+        base=digest(task.state),
+        delta={},
+        said=contract.trust.answer(contract, task),
     )
-    return Message(pack_update(capped), reply_to=reply_to)
+    return Message(pack_update(said), reply_to=reply_to)
 
 
 def release_failure(error: Exception, *, reply_to: Message) -> Message:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,11 @@ from presspool.common.contract.contract_schema import (
     Table,
     Task,
 )
+from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
+
+if TYPE_CHECKING:
+    from presspool.common.trust.trust_model import TrustModel
 
 
 class Contract(Table):
@@ -119,6 +123,11 @@ class Contract(Table):
             records_per_reader=p.records_per_reader,
             steps=self.steps,
         )
+
+    @property
+    def trust(self) -> TrustModel:
+        """What its trust model makes of a round."""
+        return TRUST_MODELS[self.federation.trust]()
 
     def weights(self) -> dict[str, float]:
         """Aggregation weight of each outlet: its declared share of all readers."""

@@ -12,7 +12,7 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from presspool.common.base.errors import ContractError
+from presspool.common.base.registry import Registry
+from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -55,6 +58,20 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
+def _named_in(registry: Registry[Any]) -> AfterValidator:
+    """A name of a registry; the nearest one is suggested for another."""
+
+    def check(name: str) -> str:
+        try:
+            return registry.check(name)
+        except ContractError as error:
+            advice = f"; {error.advice}" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{advice}") from None
+
+    return AfterValidator(check)
+
+
+TrustName = Annotated[str, _named_in(TRUST_MODELS)]
 Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
 Epsilon = Annotated[
     float | None,
@@ -132,14 +149,14 @@ class Federation(Table):
     """How outlets work together.
 
     Attributes:
-        trust: "local": each outlet's transcript is private whatever the others do.
+        trust: whom ε holds against (`presspool.common.trust`); "local": whatever the others do.
         rounds: aggregations.
         local_steps: private steps an outlet takes in a round.
         quorum: fewest admitted updates for a round to count.
         update_norm_cap: L2 norm above which an update is refused (outlets clip to it).
     """
 
-    trust: Literal["local"] = "local"
+    trust: TrustName = "local"
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     local_steps: Annotated[int, Field(ge=1, le=10_000)]
     quorum: Annotated[int, Field(ge=1)] = 1

@@ -7,9 +7,12 @@ Example:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.registry import Registry
+
+if TYPE_CHECKING:
+    from presspool.common.trust.trust_model import TrustModel
 
 TASKS: Registry[Any] = Registry(
     "task",
@@ -35,7 +38,7 @@ AGGREGATORS: Registry[Any] = Registry(
     },
 )
 
-TRUST_MODELS: Registry[Any] = Registry(
+TRUST_MODELS: Registry[type[TrustModel]] = Registry(
     "trust model",
     {
         "local": "presspool.common.trust.local:Local",

@@ -6,6 +6,9 @@ a server optimiser, that average is its gradient (`presspool.server.rounds.serve
 (Zhang et al., ICASSP 2024) averages both LoRA factors this way; with FFA-LoRA (Sun et al., ICLR
 2024) A is frozen at its public value, so that averaging B is averaging the product BA exactly.
 
+A round's phases are sent and aggregated one after the other; what is averaged, and by which
+weights, is what the contract's trust model makes of their answers (`presspool.common.trust`).
+
 Invariants:
     * The sum runs in outlet order in float64, so its bytes do not depend on who answered first.
     * It runs array by array: over the wire a round needs no more memory with more outlets.
@@ -45,7 +48,7 @@ class RoundTraffic:
     Attributes:
         bytes_down: array bytes sent to outlets.
         bytes_up: array bytes received from outlets.
-        admitted: the admitted updates and the refusals.
+        admitted: the admitted updates of the phase that trains, and the refusals of all phases.
     """
 
     bytes_down: int = 0
@@ -67,15 +70,19 @@ class AdapterAveraging(Strategy):
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
         self._sent: State = {}
+        self._answers: list[Mapping[str, AdapterUpdate]] = []  # of this round's phases so far
 
     def configure_train(
         self,
         server_round: int,
         arrays: ArrayRecord,
-        config: ConfigRecord,  # noqa: ARG002
+        config: ConfigRecord,
         grid: Grid,
     ) -> Iterable[Message]:
-        """One task for every connected outlet; `config` is not used, the contract says it all."""
+        """One task for every connected outlet; `config` says the `phase`, the contract the rest."""
+        phase = int(str(config.get("phase", 1)))
+        if phase == 1:
+            self._answers, self.traffic = [], RoundTraffic()
         self._sent = RecordState(arrays)
         content = pack_task(
             TrainTask(
@@ -83,24 +90,44 @@ class AdapterAveraging(Strategy):
                 digest=self.contract.digest,
                 round=server_round,
                 state=self._sent,
+                phase=phase,
+                said=self.contract.trust.brief(phase, self._answers),
             )
         )
         nodes = sorted(grid.get_node_ids())
-        self.traffic = RoundTraffic(bytes_down=payload_bytes(content) * len(nodes))
+        self.traffic.bytes_down += payload_bytes(content) * len(nodes)
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """The new adapter.
+    ) -> tuple[ArrayRecord | None, MetricRecord]:
+        """The new adapter; none before the round's last phase.
 
         Raises:
             QuorumError: too few updates were admitted.
         """
-        replies = list(replies)
-        self.traffic.bytes_up = sum(payload_bytes(r.content) for r in replies if r.has_content())
-        self.traffic.admitted = admit(replies, self._expected(server_round))
-        averaged = Average(self.traffic.admitted.updates, self.contract.weights())
+        self._admit(server_round, list(replies))
+        record = self._averaged(server_round) if self._round_is_over() else None
+        return record, MetricRecord({"admitted": len(self._answers[-1])})
+
+    def _admit(self, server_round: int, replies: list[Message]) -> None:
+        """Take the answers to the phase that was sent last."""
+        phase, traffic = len(self._answers) + 1, self.traffic
+        traffic.bytes_up += sum(payload_bytes(r.content) for r in replies if r.has_content())
+        found = admit(replies, self._expected(server_round, phase))
+        self._answers.append(found.updates)
+        traffic.admitted = Admitted(
+            updates=found.updates
+            if self.contract.trust.releases(phase)
+            else traffic.admitted.updates,
+            refused={**traffic.admitted.refused, **found.refused},
+        )
+
+    def _round_is_over(self) -> bool:
+        return len(self._answers) == len(self.contract.trust.phases)
+
+    def _averaged(self, server_round: int) -> ArrayRecord:
+        averaged = Average(*self.contract.trust.open(self.contract, self._answers))
         state, self.moments = step(
             self.contract.server,
             self._sent,
@@ -112,7 +139,7 @@ class AdapterAveraging(Strategy):
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
-        return record, MetricRecord({"admitted": len(self.traffic.admitted.updates)})
+        return record
 
     def configure_evaluate(
         self,
@@ -130,14 +157,15 @@ class AdapterAveraging(Strategy):
     def summary(self) -> None:
         """Nothing: the run's own log says what is run."""
 
-    def _expected(self, server_round: int) -> Expected:
-        federation = self.contract.federation
+    def _expected(self, server_round: int, phase: int) -> Expected:
+        federation, trains = self.contract.federation, self.contract.trust.releases(phase)
         return Expected(
             outlets=frozenset(self.contract.outlets),
             round=server_round,
             contract=self.contract.digest,
             base=digest(self._sent),
-            shapes={name: array.shape for name, array in self._sent.items()},
+            phase=phase,
+            shapes={name: a.shape for name, a in self._sent.items()} if trains else {},
             norm_cap=federation.update_norm_cap,
             quorum=federation.quorum,
             nodes={node_of(name): name for name in self.contract.outlets},

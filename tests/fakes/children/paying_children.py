@@ -141,7 +141,7 @@ def _answer(
     with opened(settings) as gate:
         assert isinstance(gate, RealGate)
         try:
-            gate.admit(contract, number=task.round, adapter=start)
+            gate.admit(contract, number=task.round, phase=1, adapter=start)
         except GuardError as refused:
             bound = gate.bound(contract, number=task.round)
             known = kept_reply.handed_out_before(kept, bound)
@@ -161,8 +161,7 @@ def _answer(
                 base=start,
                 delta=_fresh_noise(),
             )
-            cap = contract.federation.update_norm_cap
-            reply = release(update, norm_cap=cap, reply_to=message)
+            reply = release(update, contract=contract, reply_to=message)
             return kept_reply.hand_out(reply, meter.bind, kept)
 
 

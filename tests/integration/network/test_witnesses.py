@@ -211,7 +211,7 @@ def admit(outlet: Outlet, contract: Contract, number: int, state: str) -> None:
         )
     )
     with opened(read_settings(outlet.home / "outlet.toml")) as gate:
-        gate.admit(contract, number=number, adapter=adapter(state))
+        gate.admit(contract, number=number, phase=1, adapter=adapter(state))
 
 
 def test_the_gate_asks_the_witnesses_before_anything_is_charged(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
@@ -21,6 +23,7 @@ from presspool.common.base.errors import (
     SelfTestError,
     StorageError,
 )
+from presspool.common.contract.contract import EXAMPLE, Contract, parse_contract
 from presspool.common.models.adapters import norm
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
@@ -30,6 +33,11 @@ from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 def task() -> Message:
     become_server(run_id=1)
     return stamp(Message(RecordDict(), 2, "train", group_id="1"), "1-1")
+
+
+def capped(norm_cap: float) -> Contract:
+    contract = parse_contract(json.loads(EXAMPLE))
+    return contract.replace(federation={"update_norm_cap": norm_cap})
 
 
 def update(scale: float = 1.0) -> AdapterUpdate:
@@ -45,7 +53,7 @@ def update(scale: float = 1.0) -> AdapterUpdate:
 
 def test_what_goes_in_below_the_cap_comes_out(task: Message) -> None:
     sent = update(0.9)
-    got = unpack_update(release(sent, norm_cap=1.0, reply_to=task).content)
+    got = unpack_update(release(sent, contract=capped(1.0), reply_to=task).content)
     assert (got.outlet, got.round, got.contract, got.base) == (
         "north-post",
         2,
@@ -60,7 +68,7 @@ def test_what_goes_in_below_the_cap_comes_out(task: Message) -> None:
 @pytest.mark.parametrize("cap", [1.0, 0.037, 100.0])
 def test_an_update_above_the_cap_is_scaled_into_it(scale: float, cap: float, task: Message) -> None:
     sent = update(scale * cap)
-    got = unpack_update(release(sent, norm_cap=cap, reply_to=task).content).delta
+    got = unpack_update(release(sent, contract=capped(cap), reply_to=task).content).delta
     assert cap * (1 - 1e-5) <= norm(got) <= cap
     for name in got:  # same direction
         np.testing.assert_allclose(got[name] / cap, sent.delta[name] / norm(sent.delta), rtol=1e-5)
@@ -68,14 +76,14 @@ def test_an_update_above_the_cap_is_scaled_into_it(scale: float, cap: float, tas
 
 def test_a_zero_update_stays_zero(task: Message) -> None:
     zero = update(0.0)
-    got = unpack_update(release(zero, norm_cap=1.0, reply_to=task).content).delta
+    got = unpack_update(release(zero, contract=capped(1.0), reply_to=task).content).delta
     assert norm(got) == 0.0
 
 
 def test_releasing_leaves_the_update_itself_alone(task: Message) -> None:
     sent = update(50.0)
     before = {name: array.copy() for name, array in sent.delta.items()}
-    release(sent, norm_cap=1.0, reply_to=task)
+    release(sent, contract=capped(1.0), reply_to=task)
     assert all(np.array_equal(before[name], sent.delta[name]) for name in before)
 
 
