@@ -62,12 +62,13 @@ from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
 from presspool.client.release.release import release, release_failure, release_words
+from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.data.tables import Columns
-from presspool.common.models.adapters import digest
 from presspool.common.models.models import build
-from presspool.common.wire.update import AdapterUpdate, TrainTask, unpack_task
+from presspool.common.wire.flower import from_bytes
+from presspool.common.wire.update import AdapterUpdate
 
 log = logging.getLogger(__name__)
 
@@ -79,43 +80,52 @@ _compute = Compute()
 def train(message: Message, context: Context) -> Message:
     """Train one round on this outlet's readers and release the update."""
     try:
-        task = unpack_task(message.content)
-        contract = read_canonical(task.contract, digest=task.digest)
-        settings, kept = settings_of(context), kept_reply.file_of(context)
-        with opened(settings) as gate:
-            try:
-                gate.admit(
-                    contract, number=task.round, phase=task.phase, adapter=digest(task.state)
-                )
-            except GuardError as refused:
-                bound = gate.bound(contract, number=task.round)
-                return _again(refused, kept_reply.handed_out_before(kept, bound), message)
-            if not contract.trust.releases(task.phase):
-                return release_words(task, contract, outlet=settings.name, reply_to=message)
-            model = _model(task.contract, task.digest)
-            with gate.round(task, contract, model) as meter:
-                update = answer(task, contract, settings, before_step=meter.step)
-                reply = release(update, contract=contract, reply_to=message)
-                return kept_reply.hand_out(reply, meter.bind, kept)
+        data = work(Round.of(message.content), settings_of(context))
+        return Message(from_bytes(data), reply_to=message)
     except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
         return release_failure(error, reply_to=message)
 
 
-def _again(refused: GuardError, known: RecordDict | None, message: Message) -> Message:
-    """The answer that is bound already; raises the refusal where that is of anything else."""
+def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) -> bytes:
+    """The exact bytes of this outlet's answer to a phase; whoever carries it sends these.
+
+    Args:
+        asked: the round.
+        settings: the outlet's.
+        kept: where the bytes are kept for the time of a kill.
+
+    Raises:
+        PressPoolError: it may not, or could not, train; `release_failure` says what leaves of that.
+    """
+    contract = asked.contract
+    with opened(settings) as gate:
+        try:
+            gate.admit(asked)
+        except GuardError as refused:
+            return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
+        if not contract.trust.releases(asked.phase):
+            return release_words(asked.task, contract, outlet=settings.name, base=asked.base)
+        with gate.round(asked, _model(asked)) as meter:
+            update = answer(asked, settings, before_step=meter.step)
+            data = release(update, contract)
+            kept_reply.keep_and_bind(data, meter.bind, kept)
+            return data
+
+
+def _again(refused: GuardError, known: bytes | None) -> bytes:
+    """The bytes that are bound already; raises the refusal where that is of anything else."""
     if known is None or refused.code not in ("round-released", "run-over"):
         raise refused
-    return Message(known, reply_to=message)
+    return known
 
 
-def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Message:
+def serve(message: Message, settings: Path) -> Message:
     """What the app answers where no runtime of Flower's carries its messages.
 
     Args:
         message: a task.
         settings: the outlet's `outlet.toml`.
-        kept: where the answer's bytes are kept for the time of a kill.
     """
     context = Context(
         run_id=message.metadata.run_id,
@@ -124,24 +134,20 @@ def serve(message: Message, settings: Path, *, kept: Path | None = None) -> Mess
         state=RecordDict(),
         run_config={},
     )
-    if kept is not None:
-        context.node_config[kept_reply.ANSWER_FILE] = str(kept)
     reply: Message = app(message, context)
     return reply
 
 
 def answer(
-    task: TrainTask,
-    contract: Contract,
+    asked: Round,
     settings: OutletSettings,
     *,
     before_step: Callable[[int], None] = lambda _: None,
 ) -> AdapterUpdate:
-    """The privatised update of this outlet for one task that passed the gate.
+    """The privatised update of this outlet for one round that passed the gate.
 
     Args:
-        task: the round.
-        contract: its contract.
+        asked: the round.
         settings: the outlet's.
         before_step: told each step of the run before it is taken.
 
@@ -149,26 +155,22 @@ def answer(
         ModelError: the base model is missing or is not the pinned one.
         EngineError: the model cannot be trained with exact per-reader gradients.
     """
+    contract = asked.contract
     work = RoundWork(
-        round=task.round,
+        round=asked.number,
         population=contract.outlets[settings.name],
-        random=_random(settings, task.round),
+        random=_random(settings, asked.number),
         before_step=before_step,
     )
     delta = train_round(
-        _model(task.contract, task.digest),
-        task.state,
-        _readers(settings, contract),
-        contract,
-        work,
-        _compute,
+        _model(asked), asked.state, _readers(settings, contract), contract, work, _compute
     )
     return AdapterUpdate(
         outlet=settings.name,
-        round=task.round,
-        phase=task.phase,
-        contract=task.digest,
-        base=digest(task.state),
+        round=asked.number,
+        phase=asked.phase,
+        contract=contract.digest,
+        base=asked.base,
         delta=delta,
     )
 
@@ -201,10 +203,14 @@ def _random(settings: OutletSettings, round: int) -> SecureRandom:
     return SecureRandom.deterministic(settings.deterministic, settings.name, round)
 
 
+def _model(asked: Round) -> PeftModel:
+    return _proved(asked.task.contract, asked.task.digest)
+
+
 # A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
 # nothing between tasks: every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
-def _model(contract: str, digest: str) -> PeftModel:
+def _proved(contract: str, digest: str) -> PeftModel:
     checked = read_canonical(contract, digest=digest)
     model = build(checked)
     prove(model, checked)

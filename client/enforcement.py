@@ -9,7 +9,7 @@ Invariants:
       data plays no part.
     * A refusal is written into the ledger before it is told to anybody.
 
-Example: ``with opened(settings) as gate: gate.admit(contract, number=1, adapter=digest)``.
+Example: ``with opened(settings) as gate: gate.admit(asked)``.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy, read_policy
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
+from presspool.client.round import Round
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
 from presspool.common.base.errors import GuardError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GUARD_REASONS
-from presspool.common.models.adapters import digest, trainable
-from presspool.common.wire.update import TrainTask
+from presspool.common.models.adapters import trainable
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -52,22 +52,13 @@ class Counted(Protocol):
 class Gate(Protocol):
     """What every task passes."""
 
-    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:
-        """Return if this phase of the contract may be answered now; raises `GuardError`.
+    def admit(self, asked: Round) -> None:
+        """Return if this phase may be answered now; raises `GuardError`."""
 
-        Args:
-            contract: the run's.
-            number: the round, from 1.
-            phase: of the round, from 1.
-            adapter: digest of the adapter that it starts from.
-        """
-
-    def bound(self, contract: Contract, *, number: int) -> str:
+    def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
-    def round(
-        self, task: TrainTask, contract: Contract, model: PeftModel
-    ) -> AbstractContextManager[Counted]:
+    def round(self, asked: Round, model: PeftModel) -> AbstractContextManager[Counted]:
         """Check the adapter, pay for the run, and count the round that follows."""
 
 
@@ -81,20 +72,18 @@ class Unmetered:
 
     name: str
 
-    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:  # noqa: ARG002
+    def admit(self, asked: Round) -> None:
         """Return if this phase was agreed."""
-        decision.check_round(contract, name=self.name, number=number, phase=phase)
+        decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
 
-    def bound(self, contract: Contract, *, number: int) -> str:  # noqa: ARG002
+    def bound(self, asked: Round) -> str:  # noqa: ARG002
         """Nothing is written down."""
         return ""
 
-    def round(
-        self, task: TrainTask, contract: Contract, model: PeftModel
-    ) -> AbstractContextManager[Counted]:
+    def round(self, asked: Round, model: PeftModel) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
-        decision.check_adapter(task.state, shapes=_shapes(model))
-        decision.check_frozen(model, contract)
+        decision.check_adapter(asked.state, shapes=_shapes(model))
+        decision.check_frozen(model, asked.contract)
         return nullcontext(self)
 
     def step(self, count: int) -> None:
@@ -125,15 +114,16 @@ class RealGate:
     witnesses: WitnessRule | None
     clock: Callable[[], datetime]
 
-    def admit(self, contract: Contract, *, number: int, phase: int, adapter: str) -> None:
+    def admit(self, asked: Round) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
+        contract = asked.contract
         with self._recorded(contract):
-            decision.check_round(contract, name=self.name, number=number, phase=phase)
+            decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
             decision.check_policy(contract, self.policy)
-        if contract.trust.follows(phase):
-            self.budget.check_released(contract.digest, number=number)
-        else:
-            self.budget.check(contract.digest, number=number)
+        follows = contract.trust.follows(asked.phase)
+        (self.budget.check_released if follows else self.budget.check)(
+            contract.digest, number=asked.number
+        )
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
             with suppress(StorageError):  # the run waits all the same
@@ -142,20 +132,20 @@ class RealGate:
         decision.check_time(self.policy, self.clock())
         if self.witnesses is not None:
             with self._recorded(contract):
-                self.witnesses.check(contract.digest, number=number, adapter=adapter)
+                self.witnesses.check(contract.digest, number=asked.number, adapter=asked.base)
 
-    def bound(self, contract: Contract, *, number: int) -> str:
+    def bound(self, asked: Round) -> str:
         """As the ledger has it."""
-        return self.budget.bound(contract.digest, number=number)
+        return self.budget.bound(asked.contract.digest, number=asked.number)
 
     @contextmanager
-    def round(self, task: TrainTask, contract: Contract, model: PeftModel) -> Iterator[Counted]:
+    def round(self, asked: Round, model: PeftModel) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
-        largest = self.policy.max_adapter_norm
+        contract, largest = asked.contract, self.policy.max_adapter_norm
         with self._recorded(contract):
-            decision.check_adapter(task.state, shapes=_shapes(model), largest=largest)
+            decision.check_adapter(asked.state, shapes=_shapes(model), largest=largest)
         decision.check_frozen(model, contract)
-        with self.budget.round(contract, number=task.round, adapter=digest(task.state)) as meter:
+        with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
             yield meter
 
     @contextmanager

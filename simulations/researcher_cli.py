@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from presspool.common.runs.run_file import RunFile
     from presspool.simulations.simulate import SimulateOptions
 
-bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
 Deterministic = Annotated[
@@ -158,12 +156,6 @@ def tune(
         out.print(proposal(contract, trials, used.data, len(rows.labels)), markup=False)
 
 
-@bench.callback()
-def _bench() -> None:
-    """Measure this machine."""
-
-
-@bench.command(name="engine")
 def bench_engine(
     rows: Annotated[
         list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")
@@ -202,7 +194,6 @@ def bench_engine(
     )
 
 
-@bench.command(name="transport")
 def bench_transport(
     outlets: Annotated[int, typer.Option(min=1, help="Outlets of the small rounds.")] = 8,
     megabytes: Annotated[
@@ -230,7 +221,6 @@ def bench_transport(
     )
 
 
-@bench.command(name="ledger")
 def bench_ledger(
     entries: Annotated[
         int, typer.Option(min=2, help="Entries of the ledger that runs are reserved in.")

@@ -33,10 +33,10 @@ from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import NOISE_STEP
-from presspool.common.models.adapters import read
+from presspool.common.models.adapters import State, read
 from presspool.common.models.models import build
+from presspool.server.rounds.aggregators.aggregator import aggregator_of
 from presspool.server.rounds.evaluation import Evaluation, HeldOut
-from presspool.server.rounds.server_optimizer import step
 
 VALIDATION_SHARE = 0.25
 FEWEST_ROWS = 100
@@ -181,19 +181,14 @@ class _Bench:
 
     def _accuracy(self, contract: Contract, draw: int) -> float:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
-        small, state, moments = self._small(contract), self._start, dict[str, Any]()
+        small, state = self._small(contract), self._start
+        moments: State = {}
         random = SecureRandom.deterministic("tune", draw)
         for number in range(1, small.federation.rounds + 1):
             work = RoundWork(round=number, population=self._readers.readers, random=random)
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
-            state, moments = step(
-                small.server,
-                state,
-                {n: d.astype(np.float64) for n, d in delta.items()},
-                moments,
-                number=number,
-                done=(number - 1) / small.federation.rounds,
-            )
+            change = {n: d.astype(np.float64) for n, d in delta.items()}
+            state, moments = aggregator_of(small).step(state, change, moments, number=number)
         accuracy = self._evaluation.scores(state).accuracy
         assert accuracy is not None
         return accuracy
@@ -232,7 +227,7 @@ def _samplings(start: Contract) -> list[Contract]:
 
 def _rated(contract: Contract) -> str:
     """The table whose learning rates count: Adam does not see how long the outlets' steps are."""
-    return "server" if contract.server.name == "adam" else "optimizer"
+    return aggregator_of(contract).rated
 
 
 def _rates_of(contract: Contract) -> Mapping[str, float]:

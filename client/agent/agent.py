@@ -24,13 +24,13 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
-
-from flwr.app import Message, RecordDict
 
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
-from presspool.client.release.release import release_failure
+from presspool.client.release.release import INTERNAL, failure_code
+from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
     ContractError,
@@ -40,7 +40,6 @@ from presspool.common.base.errors import (
     StorageError,
 )
 from presspool.common.base.stopping import until_signalled
-from presspool.common.models.adapters import digest
 from presspool.common.pki.keys import SigningKey, key_id
 from presspool.common.wire.envelope import (
     Signed,
@@ -49,15 +48,16 @@ from presspool.common.wire.envelope import (
     open_task,
     sign_update,
 )
-from presspool.common.wire.flower import arrived, from_bytes, to_bytes
-from presspool.common.wire.update import FAILURES, unpack_task
+from presspool.common.wire.flower import from_bytes
+from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
 
-_NODE = 2  # an outlet knows of no other
-_INTERNAL = 5  # of FAILURES
 _AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
+
+
+Trainer = Callable[[Round, Path], bytes]
 
 
 class Signer(Protocol):
@@ -100,7 +100,8 @@ class Agent:
         identity: who this outlet is.
         spool: its unfinished work.
         link: to the coordinator.
-        trainer: makes a reply of a task's message; the outlet's ClientApp.
+        trainer: makes the exact bytes of a round's answer and keeps them in the file that it is
+            given before they are bound (`presspool.client.client_app.work`).
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
         backoff: between failures.
@@ -112,7 +113,7 @@ class Agent:
         identity: Signer,
         spool: Spool,
         link: CoordinatorClient,
-        trainer: Callable[[Message], Message],
+        trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
         backoff: Backoff | None = None,
     ) -> None:
@@ -248,13 +249,7 @@ class Agent:
 
     def _train(self, task: SpooledTask) -> None:
         log.info("round %d of run %s: training", task.header.round, task.header.run)
-        reply = self._reply(task)
-        failure, body = _outcome(reply)
-        if failure in _NOT_NOW:
-            self._put_off = task.header.task
-            raise NotNowError(
-                FAILURES[failure], "put off", where=f"run {task.header.run}", got=FAILURES[failure]
-            )
+        body, failure = self._answer(task)
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
@@ -275,13 +270,25 @@ class Agent:
         )
         self._spool.seal(task, sign_update(sealed, key), body)
 
-    def _reply(self, task: SpooledTask) -> Message:
-        """What the trainer answers; of an exception nothing but a code."""
+    def _answer(self, task: SpooledTask) -> tuple[bytes, int | None]:
+        """The trainer's bytes; or none, and all that leaves of its exception: a code.
+
+        Raises:
+            NotNowError: the outlet's own rules put the task off.
+        """
         try:
-            return self._trainer(_message(task, _content(task, self._spool.body(task))))
+            asked = _asked(task, self._spool.body(task))
+            body = self._trainer(asked, self._spool.answer(task.header.task))
         except Exception as error:  # its text may hold readers' data
+            failure = failure_code(error)
+            if failure in _NOT_NOW:
+                self._put_off, code = task.header.task, FAILURES[failure]
+                raise NotNowError(
+                    code, "put off", where=f"run {task.header.run}", got=code
+                ) from error
             log.exception("this outlet could not train; only a code is sent to the coordinator")
-            return release_failure(error, reply_to=_message(task, RecordDict()))
+            return b"", failure
+        return body, None if body else INTERNAL
 
     # --- Deliver --------------------------------------------------------------------------------
 
@@ -298,20 +305,19 @@ class Agent:
         log.info("%s: delivered", where)
 
 
-def _content(task: SpooledTask, body: bytes) -> RecordDict:
-    """The content of a task, if it is what the signed header says.
+def _asked(task: SpooledTask, body: bytes) -> Round:
+    """The round that a task asks for, if it is what the signed header says.
 
     Raises:
         ContractError: it is not.
     """
     try:
-        content = from_bytes(body)
-        said = unpack_task(content)
+        asked = Round.of(from_bytes(body))
     except ValueError:
         raise ContractError("not a training task", where=f"task {task.header.task}") from None
     header = task.header
     expected = (header.contract, *header.place, header.base)
-    found = (said.digest, said.round, said.phase, digest(said.state))
+    found = (asked.task.digest, asked.number, asked.phase, asked.base)
     if found != expected:
         raise ContractError(
             "the task is another than its signed header says",
@@ -319,16 +325,4 @@ def _content(task: SpooledTask, body: bytes) -> RecordDict:
             expected=expected,
             got=found,
         )
-    return content
-
-
-def _message(task: SpooledTask, content: RecordDict) -> Message:
-    return arrived(content, message_id=task.header.task, node=_NODE, round=task.header.round)
-
-
-def _outcome(reply: Message) -> tuple[int | None, bytes]:
-    """The failure, or the body, of a reply; of an error nothing but a code of the fixed list."""
-    if reply.has_content() and (body := to_bytes(reply.content)):
-        return None, body
-    code = reply.error.code if reply.has_error() else _INTERNAL
-    return (code if code in FAILURES else _INTERNAL), b""
+    return asked

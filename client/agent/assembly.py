@@ -17,20 +17,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-from flwr.app import Message
 
 from presspool.client.agent import home as homes
-from presspool.client.agent.agent import Agent
+from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.consent.budget import position
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
+from presspool.client.identity.settings import read_settings
+from presspool.client.round import Round
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_watch import WitnessWatch
-from presspool.common.base.errors import InputError, LedgerError, LinkError, NotNowError
+from presspool.common.base.errors import GuardError, InputError, LedgerError, LinkError, NotNowError
 from presspool.common.pki.tls import channel, split_address
-from presspool.common.wire.update import FAILURES, unpack_task
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def agent(home: Path) -> Iterator[Agent]:
             identity=identity,
             spool=spool,
             link=CoordinatorClient(identity.address, dial),
-            trainer=_witnessed(_trainer(home, spool), watch, home),
+            trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
         )
         with watch:
@@ -128,37 +128,35 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
     return dial
 
 
-def _trainer(home: Path, spool: Spool) -> Callable[[Message], Message]:
-    def train(message: Message) -> Message:
-        from presspool.client.client_app import serve
+def _trainer(home: Path) -> Trainer:
+    def train(asked: Round, kept: Path) -> bytes:
+        from presspool.client.client_app import work
 
-        kept = spool.answer(message.metadata.message_id)
-        return serve(message, home / homes.SETTINGS, kept=kept)
+        return work(asked, read_settings(home / homes.SETTINGS), kept=kept)
 
     return train
 
 
-def _witnessed(
-    train: Callable[[Message], Message], watch: WitnessWatch, home: Path
-) -> Callable[[Message], Message]:
+def _witnessed(train: Trainer, watch: WitnessWatch, home: Path) -> Trainer:
     """Training that tells the witness what it waits for.
 
     Where witnesses are required, nothing is trained before the pool was asked which head of this
     ledger it has: a home that was restored as a whole finds only there that it is old.
     """
 
-    def trainer(message: Message) -> Message:
+    def trainer(asked: Round, kept: Path) -> bytes:
         if not watch.ready.is_set() and homes.policy_in(home).witnesses.required:
             raise NotNowError(
                 "not-now-witnesses",
                 "the pool was not yet asked for the head of this ledger",
                 advice="nothing: it is tried again",
             )
-        reply = train(message)
-        if reply.has_error() and FAILURES.get(reply.error.code) == "not-now-witnesses":
-            task = unpack_task(message.content)
-            watch.want(task.digest, task.round - 1)
-        return reply
+        try:
+            return train(asked, kept)
+        except GuardError as error:
+            if error.code == "not-now-witnesses":
+                watch.want(asked.task.digest, asked.number - 1)
+            raise
 
     return trainer
 

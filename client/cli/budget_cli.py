@@ -13,15 +13,12 @@ import typer
 from presspool.common.base.console import out, print_json
 from presspool.common.base.numbers import bound
 
-budget = typer.Typer(invoke_without_command=True)
-
 Home = Annotated[Path, typer.Option(help="The outlet's folder, with outlet.toml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Delta = Annotated[float, typer.Option(help="δ of the ledger, for its lifetime.")]
 HERE = Path()
 
 
-@budget.callback()
 def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
     """Show how much of the outlet's lifetime budget is used, and what still fits.
 
@@ -55,7 +52,6 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         out.print(f"{found['more_like_the_last']} more runs like the last one fit")
 
 
-@budget.command(name="init")
 def init(
     home: Home = HERE,
     epsilon_max: Annotated[float, typer.Option(help="ε of everything the outlet ever does.")] = 8.0,
@@ -110,7 +106,6 @@ def init(
         out.print(f"add to outlet.toml, above any table: {line}", markup=False)
 
 
-@budget.command(name="plan")
 def plan(
     runs: Annotated[list[Path], typer.Argument(help="run.toml files that you expect.")],
     times: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 1,

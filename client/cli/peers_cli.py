@@ -16,12 +16,9 @@ if TYPE_CHECKING:
     from presspool.client.identity.identity import Identity
     from presspool.common.wire.peers import PeerKeys
 
-peers = typer.Typer(invoke_without_command=True)
-
 Name = Annotated[str, typer.Argument(help="The peer's name in the pool.")]
 
 
-@peers.callback()
 def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
     """List the pool's outlets, the keys that the coordinator offers, and whom you approved.
 
@@ -47,7 +44,6 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         out.print("nobody but you is in the pool yet")
 
 
-@peers.command(name="me")
 def me(home: Home = HERE, as_json: Json = False) -> None:
     """Show this outlet's own keys and the fingerprint to read to your peers' operators.
 
@@ -64,7 +60,6 @@ def me(home: Home = HERE, as_json: Json = False) -> None:
     out.print(f"  presspool outlet peers approve {own.outlet} {own.fingerprint}", soft_wrap=True)
 
 
-@peers.command(name="approve")
 def approve(
     name: Name,
     fingerprint: Annotated[str, typer.Argument(help="What the peer's operator reads to you.")],
@@ -99,7 +94,6 @@ def approve(
         )
 
 
-@peers.command(name="withdraw")
 def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
     """Let a peer's cosignatures count no more, from the next round on.
 

@@ -16,10 +16,7 @@ from presspool.common.base.console import out, print_json
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
 
-policy = typer.Typer(invoke_without_command=True)
 
-
-@policy.callback()
 def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
     """Check the outlet's policy.toml and show what it says, defaults included.
 
@@ -37,7 +34,6 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         out.print(f"{key}: {value}", markup=False, soft_wrap=True)
 
 
-@policy.command(name="example")
 def example(
     out_file: Annotated[
         Path | None, typer.Option("--out", help="New file to write; the screen if not given.")
@@ -59,7 +55,6 @@ def example(
     replace_file(out_file, EXAMPLE.encode())
 
 
-@policy.command(name="check")
 def check(
     run: Annotated[Path, typer.Argument(help="A run.toml, or a contract kept under approvals/.")],
     home: Home = HERE,

@@ -12,8 +12,6 @@ public constants (post-processing), so it costs no privacy.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from flwr.app import Error, Message
 from numpy.typing import NDArray
@@ -30,44 +28,49 @@ from presspool.common.base.errors import (
     SelfTestError,
 )
 from presspool.common.contract.contract import Contract
-from presspool.common.models.adapters import State, digest, norm
+from presspool.common.models.adapters import State, norm
+from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import FAILURES, AdapterUpdate, TrainTask, pack_update
 
 
-def release(update: AdapterUpdate, *, contract: Contract, reply_to: Message) -> Message:
-    """The reply that carries an update, scaled down to the contract's norm cap if it is above.
+def release(update: AdapterUpdate, contract: Contract) -> bytes:
+    """The exact bytes of an update, scaled down to the contract's norm cap if it is above.
 
     Args:
         update: the privatised update.
-        contract: the run's; its trust model seals what is left of the change.
-        reply_to: the task's message.
+        contract: the run's; its trust model seals the change.
     """
-    delta = _capped(update.delta, contract.federation.update_norm_cap)
-    sealed = replace(update, delta=contract.trust.seal(contract, delta), said=b"")
-    return Message(pack_update(sealed), reply_to=reply_to)
+    capped = _capped(update.delta, contract.federation.update_norm_cap)
+    sealed = AdapterUpdate(
+        outlet=update.outlet,
+        round=update.round,
+        phase=update.phase,
+        contract=update.contract,
+        base=update.base,
+        delta=contract.trust.seal(contract, capped),
+    )
+    return to_bytes(pack_update(sealed))
 
 
-def release_words(
-    task: TrainTask, contract: Contract, *, outlet: str, reply_to: Message
-) -> Message:
-    """The reply in a phase that does not train: the trust model's words, and no array.
+def release_words(task: TrainTask, contract: Contract, *, outlet: str, base: str) -> bytes:
+    """The exact bytes of an answer in a phase that does not train: words, and no array.
 
     Args:
-        task: the phase's; all that the words are made of, with the contract.
+        task: the phase's; the words are made of it and of the contract alone.
         contract: the run's.
         outlet: who answers.
-        reply_to: the task's message.
+        base: digest of the adapter that the round starts from.
     """
     said = AdapterUpdate(
         outlet=outlet,
         round=task.round,
         phase=task.phase,
         contract=task.digest,
-        base=digest(task.state),
+        base=base,
         delta={},
         said=contract.trust.answer(contract, task),
     )
-    return Message(pack_update(said), reply_to=reply_to)
+    return to_bytes(pack_update(said))
 
 
 def release_failure(error: Exception, *, reply_to: Message) -> Message:
@@ -77,13 +80,18 @@ def release_failure(error: Exception, *, reply_to: Message) -> Message:
         error: what happened; it has been shown to the outlet's own operator.
         reply_to: the task's message.
     """
-    if isinstance(error, GuardError) and error.code in _NUMBERS:
-        code = _NUMBERS[error.code]
-    else:
-        code = next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), 5)
+    code = failure_code(error)
     return Message(Error(code=code, reason=FAILURES[code]), reply_to=reply_to)
 
 
+def failure_code(error: Exception) -> int:
+    """All that leaves of an error: its number in `FAILURES`."""
+    if isinstance(error, GuardError) and error.code in _NUMBERS:
+        return _NUMBERS[error.code]
+    return next((code for code, kinds in _CODES.items() if isinstance(error, kinds)), INTERNAL)
+
+
+INTERNAL = 5
 _CODES: dict[int, tuple[type[Exception], ...]] = {
     1: (ContractError,),
     2: (ModelError,),

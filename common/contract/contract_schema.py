@@ -26,7 +26,7 @@ from pydantic import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import TRUST_MODELS
+from presspool.common.contract.doors import AGGREGATORS, TRUST_MODELS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -58,20 +58,6 @@ def _epsilon_out(value: float | None) -> float | str | None:
     return "inf" if value is not None and math.isinf(value) else value
 
 
-def _named_in(registry: Registry[Any]) -> AfterValidator:
-    """A name of a registry; the nearest one is suggested for another."""
-
-    def check(name: str) -> str:
-        try:
-            return registry.check(name)
-        except ContractError as error:
-            advice = f"; {error.advice}" if error.advice else ""
-            raise ValueError(f"{error.what}: expected {error.expected}{advice}") from None
-
-    return AfterValidator(check)
-
-
-TrustName = Annotated[str, _named_in(TRUST_MODELS)]
 Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
 Epsilon = Annotated[
     float | None,
@@ -79,6 +65,22 @@ Epsilon = Annotated[
     BeforeValidator(_epsilon_in),
     PlainSerializer(_epsilon_out, when_used="json"),
 ]
+
+
+def one_of(doors: Registry[Any]) -> AfterValidator:
+    """A name that a closed registry must know."""
+
+    def known(name: str) -> str:
+        try:
+            return doors.check(name)
+        except ContractError as error:
+            hint = f" ({error.advice})" if error.advice else ""
+            raise ValueError(f"{error.what}: expected {error.expected}{hint}") from None
+
+    return AfterValidator(known)
+
+
+TrustName = Annotated[str, one_of(TRUST_MODELS)]
 
 
 class Table(BaseModel):
@@ -223,7 +225,7 @@ class Server(Table):
         schedule: "constant" or "cosine" (to zero) over the rounds.
     """
 
-    name: Literal["average", "adam"] = "average"
+    name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,

@@ -1,9 +1,9 @@
-"""The four places where we touch Flower's private parts, so that moving its pin is one file.
+"""The three places where we touch Flower's private parts, so that moving its pin is one file.
 
 Flower builds a message from process-wide task identity (`TaskIdentity`) and leaves the message id
 to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids;
-what it sends and signs are the bytes of a message's content; and an outlet makes the message anew
-from them. A contract test holds all four against the pinned version.
+what it sends and signs are the bytes of a message's content, from which an outlet reads them. A
+contract test holds all three against the pinned version.
 
 Those bytes are Flower's protobuf `RecordDict`s one after the other, each behind its length: one for
 every array, one for every other record. So an adapter can be written and read array by array.
@@ -19,12 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from flwr.app import DEFAULT_TTL, Array, ArrayRecord, Message, Metadata, RecordDict
-from flwr.app.message import make_message
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.task_identity import TaskIdentity
@@ -148,22 +146,6 @@ def _put(content: RecordDict, piece: ProtoRecordDict, keep: Callable[[Array], Ar
     if not isinstance(there, ArrayRecord) or array.key in there:
         raise ValueError("an array comes twice")
     there[array.key] = keep(record[array.key])
-
-
-def arrived(content: RecordDict, *, message_id: str, node: int, round: int) -> Message:
-    """A training task from the coordinator, as Flower would hand it to this node's app."""
-    metadata = Metadata(
-        run_id=1,
-        message_id=message_id,
-        src_node_id=SERVER_NODE,
-        dst_node_id=node,
-        reply_to_message_id="",
-        group_id=str(round),
-        created_at=time.time(),
-        ttl=DEFAULT_TTL,
-        message_type="train",
-    )
-    return make_message(metadata, content)
 
 
 def node_of(outlet: str) -> int:

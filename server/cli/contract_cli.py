@@ -9,15 +9,7 @@ import typer
 
 from presspool.common.base.console import out, print_json
 
-contract = typer.Typer(help="Run contracts.", no_args_is_help=True)
 
-
-@contract.callback()
-def _group() -> None:
-    """Run contracts."""
-
-
-@contract.command(name="check")
 def check(
     run: Annotated[Path, typer.Argument(help="The run.toml.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.database import Database
 
-coordinator = typer.Typer(help="Commands of a coordinator's operator.", no_args_is_help=True)
-
 Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Outlet = Annotated[str, typer.Argument(metavar="NAME", help="The outlet, as contracts call it.")]
@@ -29,12 +27,6 @@ _SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
 _LONGEST_REASON = 500
 
 
-@coordinator.callback()
-def _group() -> None:
-    """Commands of a coordinator's operator."""
-
-
-@coordinator.command(name="init")
 def init(
     name: Annotated[str, typer.Option(help="The pool's name: small letters, digits, dashes.")],
     address: Annotated[str, typer.Option(help="HOST:PORT, where outlets will dial in.")],
@@ -72,7 +64,6 @@ def init(
     err.print("keep a copy of the folder offline: who has its keys is the pool", soft_wrap=True)
 
 
-@coordinator.command(name="invite")
 def invite(
     name: Outlet,
     ttl: Annotated[str, typer.Option(help="How long the token may be used: 90m, 24h, 7d.")] = "24h",
@@ -115,7 +106,6 @@ def invite(
     )
 
 
-@coordinator.command(name="admit")
 def admit(
     name: Outlet,
     fingerprint: Annotated[str, typer.Argument(help="What the outlet's operator reads to you.")],
@@ -136,7 +126,6 @@ def admit(
         out.print(f"{name} is a member; certificate until {_date(facts.ends)}", soft_wrap=True)
 
 
-@coordinator.command(name="revoke")
 def revoke(
     name: Outlet,
     reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
@@ -165,7 +154,6 @@ def revoke(
         out.print(f"{name} is revoked", soft_wrap=True)
 
 
-@coordinator.command(name="members")
 def members(home: Home = _HOME, as_json: Json = False) -> None:
     """List who is in, who waits to be admitted, and who was cut off.
 
@@ -197,7 +185,6 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
 
 
-@coordinator.command(name="viewer")
 def viewer(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A person or program.")],
     file: Annotated[

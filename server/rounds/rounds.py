@@ -40,7 +40,7 @@ from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
-from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.rounds.strategy import AdapterStrategy
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def _one_round(
     grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
-    strategy = AdapterAveraging(contract, point.moments)
+    strategy = AdapterStrategy(contract, point.moments)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     after = scores(number, state)
     plan = contract.plan
@@ -139,7 +139,7 @@ def _one_round(
 
 
 def _phases(
-    grid: Grid, strategy: AdapterAveraging, number: int, adapter: ArrayRecord
+    grid: Grid, strategy: AdapterStrategy, number: int, adapter: ArrayRecord
 ) -> RecordState:
     """The adapter after a round: each phase is answered before the next is sent."""
     arrays: ArrayRecord | None = None

@@ -1,30 +1,23 @@
-"""The Flower `Strategy`: send the adapter to every outlet, admit the answers, average them.
+"""The Flower `Strategy`: send the adapter to every outlet, admit the answers, aggregate them.
 
-The new adapter is the old one plus Σ w_j Δ_j / Σ w_j over the admitted outlets, with the weights
-that the contract's declared populations give; private counts play no part. Where the contract names
-a server optimiser, that average is its gradient (`presspool.server.rounds.server_optimizer`). FedIT
-(Zhang et al., ICASSP 2024) averages both LoRA factors this way; with FFA-LoRA (Sun et al., ICLR
-2024) A is frozen at its public value, so that averaging B is averaging the product BA exactly.
+What is made of the admitted updates is the aggregator's (`presspool.server.rounds.aggregators`),
+with the weights that the contract's declared populations give; private counts play no part.
 
-A round's phases are sent and aggregated one after the other; what is averaged, and by which
-weights, is what the contract's trust model makes of their answers (`presspool.common.trust`).
+A round's phases are sent and aggregated one after the other; what is aggregated, and by
+which weights, is what the trust model makes of their answers (`presspool.common.trust`).
 
 Invariants:
-    * The sum runs in outlet order in float64, so its bytes do not depend on who answered first.
-    * It runs array by array: over the wire a round needs no more memory with more outlets.
     * Outlets are never asked to evaluate: a metric on readers' data would be a free release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
-from numpy.typing import NDArray
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, digest
@@ -38,7 +31,7 @@ from presspool.common.wire.update import (
     payload_bytes,
 )
 from presspool.server.rounds.admission import Admitted, Expected, admit
-from presspool.server.rounds.server_optimizer import step
+from presspool.server.rounds.aggregators.aggregator import aggregator_of
 
 
 @dataclass
@@ -56,12 +49,12 @@ class RoundTraffic:
     admitted: Admitted = field(default_factory=lambda: Admitted(updates={}, refused={}))
 
 
-class AdapterAveraging(Strategy):
-    """Weighted averaging of admitted adapter updates.
+class AdapterStrategy(Strategy):
+    """What a run does in a round, as Flower's strategies say it.
 
     Attributes:
         contract: the frozen contract.
-        moments: what the server's optimiser remembers.
+        moments: what the aggregator remembers.
         traffic: the last round's traffic and admissions.
     """
 
@@ -107,7 +100,7 @@ class AdapterAveraging(Strategy):
             QuorumError: too few updates were admitted.
         """
         self._admit(server_round, list(replies))
-        record = self._averaged(server_round) if self._round_is_over() else None
+        record = self._aggregated(server_round) if self._round_is_over() else None
         return record, MetricRecord({"admitted": len(self._answers[-1])})
 
     def _admit(self, server_round: int, replies: list[Message]) -> None:
@@ -126,16 +119,10 @@ class AdapterAveraging(Strategy):
     def _round_is_over(self) -> bool:
         return len(self._answers) == len(self.contract.trust.phases)
 
-    def _averaged(self, server_round: int) -> ArrayRecord:
-        averaged = Average(*self.contract.trust.open(self.contract, self._answers))
-        state, self.moments = step(
-            self.contract.server,
-            self._sent,
-            averaged,
-            self.moments,
-            number=server_round,
-            done=(server_round - 1) / self.contract.federation.rounds,
-        )
+    def _aggregated(self, server_round: int) -> ArrayRecord:
+        aggregator = aggregator_of(self.contract)
+        change = aggregator.combine(*self.contract.trust.open(self.contract, self._answers))
+        state, self.moments = aggregator.step(self._sent, change, self.moments, number=server_round)
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
@@ -170,29 +157,3 @@ class AdapterAveraging(Strategy):
             quorum=federation.quorum,
             nodes={node_of(name): name for name in self.contract.outlets},
         )
-
-
-class Average(Mapping[str, NDArray[np.float64]]):
-    """Σ w_j Δ_j / Σ w_j over updates, each array summed in outlet order when it is asked for.
-
-    Args:
-        updates: outlet to admitted update, at least one.
-        weights: outlet to weight.
-    """
-
-    def __init__(self, updates: Mapping[str, AdapterUpdate], weights: Mapping[str, float]) -> None:
-        total = sum(weights[outlet] for outlet in sorted(updates))
-        self._parts = [(weights[o] / total, updates[o].delta) for o in sorted(updates)]
-
-    def __getitem__(self, name: str) -> NDArray[np.float64]:
-        (share, delta), *others = self._parts
-        result = share * delta[name].astype(np.float64)
-        for share, delta in others:
-            result += share * delta[name].astype(np.float64)
-        return result
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts[0][1])
-
-    def __len__(self) -> int:
-        return len(self._parts[0][1])

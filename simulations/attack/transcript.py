@@ -29,7 +29,7 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.wire.update import TrainTask, pack_task, unpack_update
-from presspool.server.rounds.server_optimizer import step
+from presspool.server.rounds.aggregators.aggregator import aggregator_of
 from presspool.simulations.grids.local_grid import LocalGrid
 
 # A logit that no round's steps come near.
@@ -145,8 +145,7 @@ def _next(
 ) -> tuple[State, State]:
     """The coordinator's own step; the average of one outlet's answers is its answer."""
     averaged = {name: array.astype(np.float64) for name, array in delta.items()}
-    done = (number - 1) / contract.federation.rounds
-    return step(contract.server, state, averaged, moments, number=number, done=done)
+    return aggregator_of(contract).step(state, averaged, moments, number=number)
 
 
 def _write(path: Path, states: list[State], updates: list[State]) -> None:

@@ -46,7 +46,7 @@ from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.wire.flower import node_of
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.database import Database
-from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.rounds.strategy import AdapterStrategy
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
@@ -170,7 +170,7 @@ class _Pool:
         self._round += 1
         with _watched(self._note):
             began = time.monotonic()
-            strategy = AdapterAveraging(self._contract)
+            strategy = AdapterStrategy(self._contract)
             record = array_record(self._state)
             messages = strategy.configure_train(self._round, record, ConfigRecord(), self._grid)
             replies = self._grid.send_and_receive(messages)

@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Message
 
 from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
-from presspool.common.models.adapters import digest
+from presspool.client.round import Round
 from presspool.common.pki.certificates import Credential
 from presspool.common.pki.keys import SigningKey
 from presspool.common.pki.tls import channel
-from presspool.common.wire.update import AdapterUpdate, pack_update, unpack_task
+from presspool.common.wire.flower import to_bytes
+from presspool.common.wire.update import AdapterUpdate, pack_update
 
 READY = "ready"  # holds when the newest answer was ready
 
@@ -45,24 +45,23 @@ def work(home: Path, address: str) -> None:
             identity=_Identity(home),
             spool=spool,
             link=link,
-            trainer=lambda message: _zeros(home, message),
+            trainer=lambda asked, _: _zeros(home, asked),
             position=lambda _: (0, "0" * 64),
             backoff=Backoff(first=0.1, most=1.0),
         ).run()
 
 
-def _zeros(home: Path, message: Message) -> Message:
-    task = unpack_task(message.content)
+def _zeros(home: Path, asked: Round) -> bytes:
     update = AdapterUpdate(
         outlet=home.name,
-        round=task.round,
-        contract=task.digest,
-        base=digest(task.state),
-        delta={name: np.zeros_like(array) for name, array in task.state.items()},
+        round=asked.number,
+        contract=asked.task.digest,
+        base=asked.base,
+        delta={name: np.zeros_like(array) for name, array in asked.state.items()},
     )
-    reply = Message(pack_update(update), reply_to=message)
+    data = to_bytes(pack_update(update))
     (home / READY).write_text(str(time.monotonic()))
-    return reply
+    return data
 
 
 if __name__ == "__main__":

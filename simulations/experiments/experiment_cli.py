@@ -6,6 +6,7 @@ section of the results page. Stopping it in any way loses at most the round in p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,8 +18,6 @@ from presspool.common.base.console import out, print_json, progress, start_loggi
 if TYPE_CHECKING:
     from presspool.simulations.experiments.experiment import Experiment
     from presspool.simulations.experiments.tidy import Judged
-
-app = typer.Typer(help="Declared experiments on real data.", no_args_is_help=True)
 
 Data = Annotated[Path, typer.Option(envvar="PRESSPOOL_DATA", help="Folder of the real data sets.")]
 Out = Annotated[
@@ -38,7 +37,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON
 _DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
 
 
-@app.command()
 def agnews(
     data: Data = _DATA,
     search: Annotated[
@@ -60,8 +58,8 @@ def agnews(
     _run(SEARCH if search else AGNEWS, data, out_folder, page, seeds, workers, as_json=as_json)
 
 
-def _declare(name: str, says: str, page: Path = _PAGE) -> None:
-    """Add the command of the experiment `NAME` that the module `name` declares."""
+def _declared(name: str, says: str, *, module: str, page: Path = _PAGE) -> Callable[..., None]:
+    """The command of an experiment that a module declares."""
 
     def command(
         data: Data = _DATA,
@@ -71,24 +69,29 @@ def _declare(name: str, says: str, page: Path = _PAGE) -> None:
         workers: Workers = 2,
         as_json: Json = False,
     ) -> None:
-        module = import_module(f"presspool.simulations.experiments.{name}")
-        experiment: Experiment = getattr(module, name.upper())
+        found = import_module(f"presspool.simulations.experiments.{module}")
+        experiment: Experiment = getattr(found, name.upper())
         _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
-    help_text = f"{says}\n\nExample: presspool experiment {name} --data ../shared/data"
-    app.command(name, help=help_text)(command)
+    command.__doc__ = f"{says}\n\nExample: presspool experiment {name} --data ../shared/data"
+    return command
 
 
-_declare(
-    "outlets", "Eight real outlets, each alone against all together, with and without privacy."
+outlets = _declared(
+    "outlets",
+    "Eight real outlets, each alone against all together, with and without privacy.",
+    module="outlets",
 )
-_declare(
-    "readers", "Real heavy-tailed readers: reader against record as unit, and the effect of k."
+readers = _declared(
+    "readers",
+    "Real heavy-tailed readers: reader against record as unit, and the effect of k.",
+    module="reader_unit",
 )
-_declare(
+sweep = _declared(
     "sweep",
     "Accuracy against ε against number of readers: the page for choosing a budget.",
-    Path("docs/guides/choosing-a-budget.md"),
+    module="sweep",
+    page=Path("docs/guides/choosing-a-budget.md"),
 )
 
 

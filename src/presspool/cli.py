@@ -1,48 +1,94 @@
-"""The `presspool` command: puts the parts together, importing each only when it is asked for."""
+"""The `presspool` command: every command is registered here, and nowhere else.
+
+A command is a function of a `*_cli` module. Those modules import only what reads a command line;
+whatever is heavy (torch, Flower, transformers) is imported inside the function that needs it.
+
+Example: `presspool outlet budget init` is `init` of `presspool.client.cli.budget_cli`.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
 
 from presspool import __version__
-from presspool.client.cli.agent_cli import run
-from presspool.client.cli.doctor_cli import doctor
-from presspool.client.cli.join_cli import join
-from presspool.client.cli.outlet_cli import outlet
-from presspool.common.audit.cli.audit_cli import audit
-from presspool.common.base.console import guarded
-from presspool.server.cli.contract_cli import contract
-from presspool.server.cli.coordinator_cli import coordinator
-from presspool.server.cli.run_cli import start, status, stop, submit
-from presspool.simulations.attack.attack_cli import attack
-from presspool.simulations.experiments.experiment_cli import app as experiment
-from presspool.simulations.researcher_cli import bench, compare, demo, simulate, tune
-
-app = typer.Typer(
-    name="presspool",
-    help="Media outlets fine-tune one language model together; readers' data never leaves them.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    add_completion=False,
+from presspool.client.cli import (
+    agent_cli,
+    budget_cli,
+    check_data_cli,
+    doctor_cli,
+    erase_cli,
+    join_cli,
+    peers_cli,
+    policy_cli,
 )
-app.add_typer(outlet, name="outlet")
-outlet.command()(join)
-outlet.command()(run)
-outlet.command()(doctor)
-app.add_typer(coordinator, name="coordinator")
-for action in (start, submit, status, stop):
-    coordinator.command()(action)
-app.add_typer(contract, name="contract")
-app.add_typer(audit, name="audit")
-audit.command()(attack)
-app.add_typer(bench, name="bench")
-app.add_typer(experiment, name="experiment")
-for command in (demo, simulate, compare, tune):
-    app.command()(command)
+from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
+from presspool.common.base.console import guarded
+from presspool.server.cli import contract_cli, coordinator_cli, run_cli
+from presspool.simulations import researcher_cli
+from presspool.simulations.attack import attack_cli
+from presspool.simulations.experiments import experiment_cli
+
+Commands = Mapping[str, Callable[..., None]]
+
+HELP = "Media outlets fine-tune one language model together; readers' data never leaves them."
+
+OUTLET: Commands = {
+    "approve": policy_cli.approve,
+    "runs": budget_cli.runs,
+    "erase": erase_cli.erase,
+    "check-data": check_data_cli.check_data,
+    "join": join_cli.join,
+    "run": agent_cli.run,
+    "doctor": doctor_cli.doctor,
+}
+BUDGET: Commands = {"init": budget_cli.init, "plan": budget_cli.plan}
+POLICY: Commands = {"example": policy_cli.example, "check": policy_cli.check}
+PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
+COORDINATOR: Commands = {
+    "init": coordinator_cli.init,
+    "invite": coordinator_cli.invite,
+    "admit": coordinator_cli.admit,
+    "revoke": coordinator_cli.revoke,
+    "members": coordinator_cli.members,
+    "viewer": coordinator_cli.viewer,
+    "start": run_cli.start,
+    "submit": run_cli.submit,
+    "status": run_cli.status,
+    "stop": run_cli.stop,
+}
+CONTRACT: Commands = {"check": contract_cli.check}
+AUDIT: Commands = {
+    "report": report_cli.report,
+    "card": report_cli.card,
+    "fields": report_cli.fields,
+    "ui": ui_cli.ui,
+    "verify": audit_cli.verify,
+    "recompute": audit_cli.recompute,
+    "export": audit_cli.export_ledger,
+    "fork": audit_cli.fork,
+    "attack": attack_cli.attack,
+}
+BENCH: Commands = {
+    "engine": researcher_cli.bench_engine,
+    "transport": researcher_cli.bench_transport,
+    "ledger": researcher_cli.bench_ledger,
+}
+EXPERIMENT: Commands = {
+    "agnews": experiment_cli.agnews,
+    "outlets": experiment_cli.outlets,
+    "readers": experiment_cli.readers,
+    "sweep": experiment_cli.sweep,
+}
+RESEARCHER: Commands = {
+    "demo": researcher_cli.demo,
+    "simulate": researcher_cli.simulate,
+    "compare": researcher_cli.compare,
+    "tune": researcher_cli.tune,
+}
 
 
 def _version(asked: bool) -> None:
@@ -51,13 +97,55 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Media outlets fine-tune one language model together; readers' data never leaves them."""
+
+
+def group(commands: Commands, says: str) -> typer.Typer:
+    """A group that only holds commands."""
+    made = typer.Typer(help=says, no_args_is_help=True)
+    made.callback()(lambda: None)
+    return register(made, commands)
+
+
+def shown(show: Callable[..., None], commands: Commands) -> typer.Typer:
+    """A group that shows something where no command is named."""
+    made = typer.Typer(invoke_without_command=True)
+    made.callback()(show)
+    return register(made, commands)
+
+
+def register(made: typer.Typer, commands: Commands) -> typer.Typer:
+    """Add commands under their names."""
+    for name, command in commands.items():
+        made.command(name)(command)
+    return made
+
+
+app = typer.Typer(
+    name="presspool",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.callback()(root)
+register(app, RESEARCHER)
+outlet = group(OUTLET, "Commands of an outlet's operator.")
+outlet.add_typer(shown(budget_cli.show, BUDGET), name="budget")
+outlet.add_typer(shown(policy_cli.show, POLICY), name="policy")
+outlet.add_typer(shown(peers_cli.show, PEERS), name="peers")
+app.add_typer(outlet, name="outlet")
+app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
+app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
+app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
+app.add_typer(group(BENCH, "Measure this machine."), name="bench")
+app.add_typer(group(EXPERIMENT, "Declared experiments on real data."), name="experiment")
 
 
 def main() -> None:

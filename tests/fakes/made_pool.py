@@ -21,9 +21,10 @@ from flwr.app import Message
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_runs import CONTRACT, STATE, Arrays
 
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.round import Round
 from presspool.common.base.errors import AdmissionError
 from presspool.common.models.adapters import digest
 from presspool.common.pki.keys import SigningKey, key_id
@@ -45,7 +46,6 @@ from presspool.common.wire.update import (
     TrainTask,
     pack_task,
     pack_update,
-    unpack_task,
 )
 from presspool.server.database import Database
 from presspool.server.transport.call_limits import Limits
@@ -167,20 +167,19 @@ def change_of(outlet: str, round: int) -> Arrays:
 
 def adds(
     outlet: str, spoil: Callable[[AdapterUpdate], AdapterUpdate] = lambda update: update
-) -> Callable[[Message], Message]:
+) -> Trainer:
     """A trainer without torch."""
 
-    def train(message: Message) -> Message:
-        task = unpack_task(message.content)
+    def train(asked: Round, _: Path) -> bytes:
         update = AdapterUpdate(
             outlet=outlet,
-            round=task.round,
-            phase=task.phase,
-            contract=task.digest,
-            base=digest(task.state),
-            delta=change_of(outlet, task.round),
+            round=asked.number,
+            phase=asked.phase,
+            contract=asked.task.digest,
+            base=asked.base,
+            delta=change_of(outlet, asked.number),
         )
-        return Message(pack_update(spoil(update)), reply_to=message)
+        return to_bytes(pack_update(spoil(update)))
 
     return train
 
@@ -220,9 +219,7 @@ class Pool:
         )
 
     @contextmanager
-    def node(
-        self, outlet: str, trainer: Callable[[Message], Message] | None = None, **more: Any
-    ) -> Iterator[Agent]:
+    def node(self, outlet: str, trainer: Trainer | None = None, **more: Any) -> Iterator[Agent]:
         with Spool.open(self.folder / f"work of {outlet}") as spool:
             link = self.link(outlet, more.pop("address", None))
             yield Agent(

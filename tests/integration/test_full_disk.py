@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Message
 from tests.fakes.children import pool_children
 from tests.fakes.instruments.loopback import free_port
 from tests.fakes.made_certificates import Certificates
@@ -19,6 +18,7 @@ from tests.fakes.made_pool import POSITION, adds, made_outlet, spoiled
 from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.round import Round
 from presspool.common.base.errors import LinkError
 from presspool.common.wire.envelope import CHUNK_BYTES, body_digest
 
@@ -71,12 +71,12 @@ def test_a_full_disk_at_the_coordinator_refuses_uploads_whole_until_there_is_roo
     made.write(tmp_path)
     address = f"localhost:{(port := free_port())}"
     coordinator = pool_children.start(pool_children.keeper, tmp_path, port, OUTLET, SIZE)
-    database, trained = tmp_path / "coordinator.db", list[Message]()
+    database, trained = tmp_path / "coordinator.db", list[Round]()
 
-    def train(message: Message) -> Message:
-        trained.append(message)
+    def train(asked: Round, kept: Path) -> bytes:
+        trained.append(asked)
         delta = np.random.default_rng(1).random(SIZE // 4, np.float32)
-        return adds(OUTLET, spoiled(delta={"w": delta}))(message)
+        return adds(OUTLET, spoiled(delta={"w": delta}))(asked, kept)
 
     link = Deliveries(address, lambda: made.dial(address, OUTLET))
     with Spool.open(tmp_path / "work") as spool:

@@ -18,13 +18,7 @@ from typing import Annotated
 
 import typer
 
-from presspool.common.audit.cli.report_cli import card, fields, report
-from presspool.common.audit.cli.ui_cli import ui
 from presspool.common.base.console import out, print_json, start_logging
-
-audit = typer.Typer(help="Check outlets' budget ledgers, and report on them.", no_args_is_help=True)
-for action in (report, card, fields, ui):
-    audit.command()(action)
 
 Export = Annotated[Path, typer.Argument(help="A ledger's exported file.")]
 Key = Annotated[
@@ -38,12 +32,6 @@ Heads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@audit.callback()
-def _group() -> None:
-    """Check outlets' budget ledgers, and report on them."""
-
-
-@audit.command(name="verify")
 def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = False) -> None:
     """Check an export: structure, hashes, rules, signatures and cosignatures.
 
@@ -66,7 +54,6 @@ def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = 
         audit_console.show_verified(found, out)
 
 
-@audit.command(name="recompute")
 def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json = False) -> None:
     """Check an export, then compute every ε in it again, by two accountants.
 
@@ -90,7 +77,6 @@ def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json
     audit_console.require_agreement(found)
 
 
-@audit.command(name="export")
 def export_ledger(
     ledger: Annotated[Path, typer.Argument(help="The outlet's ledger.")],
     out_file: Annotated[Path, typer.Option("--out", help="New file to write.")],
@@ -129,7 +115,6 @@ def export_ledger(
         audit_console.show_exported(out_file, head, left_out, out)
 
 
-@audit.command(name="fork")
 def fork(
     proof: Annotated[Path, typer.Argument(help="A fork proof, or an outlet's contradiction.json.")],
     key: Annotated[

@@ -15,12 +15,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Message
 from tests.fakes.children.pool_children import PAUSE, _append, _log
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_outlets import new_ledger, policy_body
@@ -29,18 +28,19 @@ from tests.fakes.made_runs import STATE, Arrays, toml
 
 from presspool.client.agent import assembly
 from presspool.client.agent import home as homes
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
+from presspool.client.consent.budget import Meter
 from presspool.client.enforcement import RealGate, opened
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.release import kept_reply
-from presspool.client.release.release import release, release_failure
+from presspool.client.release.release import release
+from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, LinkError
-from presspool.common.contract.contract import Contract, read_canonical
-from presspool.common.models.adapters import digest
+from presspool.common.contract.contract import Contract
 from presspool.common.wire.envelope import Signed, UpdateHeader, read_header
-from presspool.common.wire.update import AdapterUpdate, unpack_task
+from presspool.common.wire.update import AdapterUpdate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
             identity=made_outlet(name),
             spool=spool,
             link=_UnluckyLink(folder, name, address, mishaps, made),
-            trainer=_trainer(folder, settings, spool, mishaps),
+            trainer=_trainer(folder, settings, mishaps),
             position=assembly._position(home),
             backoff=Backoff(first=0.05, most=0.5),
         ).run()
@@ -119,50 +119,50 @@ class _UnluckyLink(CoordinatorClient):
             raise LinkError("the receipt is lost")
 
 
-def _trainer(
-    folder: Path, settings: OutletSettings, spool: Spool, mishaps: Mishaps
-) -> Callable[[Message], Message]:
-    def train(message: Message) -> Message:
-        try:
-            return _answer(message, folder, settings, spool, mishaps)
-        except Exception as error:  # noqa: BLE001  as the app
-            return release_failure(error, reply_to=message)
+def _trainer(folder: Path, settings: OutletSettings, mishaps: Mishaps) -> Trainer:
+    """The steps of `presspool.client.client_app.work`, but for the model's."""
+
+    def train(asked: Round, kept: Path) -> bytes:
+        with opened(settings) as gate:
+            assert isinstance(gate, RealGate)
+            try:
+                gate.admit(asked)
+            except GuardError as refused:
+                known = kept_reply.handed_out_before(kept, gate.bound(asked))
+                if known is None or refused.code not in ("round-released", "run-over"):
+                    raise
+                return known
+            with gate.budget.round(
+                asked.contract, number=asked.number, adapter=asked.base
+            ) as meter:
+                return _answer(asked, folder, settings, mishaps, meter, kept)
 
     return train
 
 
 def _answer(
-    message: Message, folder: Path, settings: OutletSettings, spool: Spool, mishaps: Mishaps
-) -> Message:
-    """The steps of `presspool.client.client_app.train`, but for the model's."""
-    task = unpack_task(message.content)
-    contract = read_canonical(task.contract, digest=task.digest)
-    kept, start = spool.answer(message.metadata.message_id), digest(task.state)
-    with opened(settings) as gate:
-        assert isinstance(gate, RealGate)
-        try:
-            gate.admit(contract, number=task.round, phase=1, adapter=start)
-        except GuardError as refused:
-            bound = gate.bound(contract, number=task.round)
-            known = kept_reply.handed_out_before(kept, bound)
-            if known is None or refused.code not in ("round-released", "run-over"):
-                raise
-            return Message(known, reply_to=message)
-        with gate.budget.round(contract, number=task.round, adapter=start) as meter:
-            for count in range(meter.taken + 1, meter.last + 1):
-                meter.step(count)
-                _append(folder / f"{settings.name}.trained", f"step {task.round} {count}")
-            late = mishaps.happens("late", settings.name, task.round)
-            time.sleep(mishaps.late_seconds if late else PAUSE)
-            update = AdapterUpdate(
-                outlet=settings.name,
-                round=task.round,
-                contract=task.digest,
-                base=start,
-                delta=_fresh_noise(),
-            )
-            reply = release(update, contract=contract, reply_to=message)
-            return kept_reply.hand_out(reply, meter.bind, kept)
+    asked: Round,
+    folder: Path,
+    settings: OutletSettings,
+    mishaps: Mishaps,
+    meter: Meter,
+    kept: Path,
+) -> bytes:
+    for count in range(meter.taken + 1, meter.last + 1):
+        meter.step(count)
+        _append(folder / f"{settings.name}.trained", f"step {asked.number} {count}")
+    late = mishaps.happens("late", settings.name, asked.number)
+    time.sleep(mishaps.late_seconds if late else PAUSE)
+    update = AdapterUpdate(
+        outlet=settings.name,
+        round=asked.number,
+        contract=asked.contract.digest,
+        base=asked.base,
+        delta=_fresh_noise(),
+    )
+    data = release(update, asked.contract)
+    kept_reply.keep_and_bind(data, meter.bind, kept)
+    return data
 
 
 def _fresh_noise() -> Arrays:

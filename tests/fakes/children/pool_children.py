@@ -21,9 +21,10 @@ from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
 from tests.fakes.made_runs import CONTRACT, STATE
 
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.round import Round
 from presspool.common.base.errors import QuorumError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.runs.results import RoundResult
@@ -32,7 +33,7 @@ from presspool.common.wire.flower import become_server, node_of, to_bytes
 from presspool.common.wire.update import RecordState, TrainTask, array_record, pack_task
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
-from presspool.server.rounds.strategy import AdapterAveraging
+from presspool.server.rounds.strategy import AdapterStrategy
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
@@ -125,7 +126,7 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
 def one_round(grid: GrpcGrid, contract: Contract, point: RoundCheckpoint) -> RoundCheckpoint:
     """As `presspool.server.rounds.rounds` does it, without evaluation."""
     number = len(point.rounds)
-    strategy = AdapterAveraging(contract, point.moments)
+    strategy = AdapterStrategy(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
     assert arrays is not None
@@ -152,14 +153,14 @@ def outlet(folder: Path, name: str, address: str) -> None:
         ).run()
 
 
-def _written_down(file: Path, train: Callable[[Message], Message]) -> Callable[[Message], Message]:
-    def trainer(message: Message) -> Message:
-        task = message.metadata.message_id
+def _written_down(file: Path, train: Trainer) -> Trainer:
+    def trainer(asked: Round, kept: Path) -> bytes:
+        task = kept.stem
         _append(file, f"begin {task}")
         time.sleep(PAUSE)
-        reply = train(message)
+        answer = train(asked, kept)
         _append(file, f"end {task}")
-        return reply
+        return answer
 
     return trainer
 

@@ -92,7 +92,7 @@ def test_a_clock_that_is_years_off_is_named(tmp_path: Path) -> None:
     with child("coordinator", tmp_path / "coordinator", "") as coordinator:
         token = line_of(coordinator, "presspool-invitation-.*")[0]
         code = (
-            "from presspool.client import join_cli; from presspool.cli import main; "
+            "from presspool.client.cli import join_cli; from presspool.cli import main; "
             "join_cli._PATIENCE = 0; main()"
         )
         command = [sys.executable, "-c", code]

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Message
 from tests.conftest import made_rows
 from tests.fakes.children import pool_children
 from tests.fakes.children.pool_children import contract_of, one_round
@@ -40,9 +40,11 @@ from tests.fakes.made_pool import (
 )
 from tests.fakes.made_runs import STATE, Arrays
 
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.identity.settings import read_settings
+from presspool.client.round import Round
 from presspool.common.base.errors import AdmissionError
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -50,9 +52,9 @@ from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, open
 from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import AdapterUpdate, unpack_update
 from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.aggregators.aggregator import WeightedMean
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.rounds import run
-from presspool.server.rounds.strategy import Average
 from presspool.simulations.grids.local_grid import LocalGrid
 
 OUTLETS = ["east-sun", "north-post", "south-echo", "west-wind"]
@@ -145,7 +147,7 @@ def expected_state(rounds: int, outlets: Sequence[str] = OUTLETS) -> Arrays:
             )
             for name in outlets
         }
-        mean = Average(updates, contract.weights())
+        mean = WeightedMean(updates, contract.weights())
         state = {name: (a + mean[name]).astype(np.float32) for name, a in state.items()}
     return state
 
@@ -225,11 +227,11 @@ def test_a_link_that_is_cut_in_mid_upload_delivers_when_it_is_back(
     tmp_path: Path, seconds: float
 ) -> None:
     state = {"w": np.zeros(2 * CHUNK_BYTES, np.float32)}  # 8 MiB
-    trained: list[Message] = []
+    trained: list[bytes] = []
 
-    def train(message: Message) -> Message:
-        trained.append(message)
-        return adds("north-post", spoiled(delta={"w": state["w"] + 1}))(message)
+    def train(asked: Round, kept: Path) -> bytes:
+        trained.append(adds("north-post", spoiled(delta={"w": state["w"] + 1}))(asked, kept))
+        return trained[-1]
 
     with open_pool(tmp_path, ["north-post"]) as pool, BreakingProxy(pool.port) as proxy:
         grid, address = pool.grid(phase=WAIT), f"localhost:{proxy.port}"
@@ -245,10 +247,7 @@ def test_a_link_that_is_cut_in_mid_upload_delivers_when_it_is_back(
             proxy.mend()
             waiting.join(WAIT)
         (reply,) = done
-        assert len(trained) == 1
-        assert to_bytes(reply.content) == to_bytes(
-            adds("north-post", spoiled(delta={"w": state["w"] + 1}))(trained[0]).content
-        )
+        assert [to_bytes(reply.content)] == trained
         assert pool.desk.refusals() == []
 
 
@@ -269,8 +268,8 @@ def honest_answer(pool: Pool, outlet: str) -> tuple[TaskHeader, bytes]:
     found = pool.desk.next_task(outlet)
     assert found is not None
     header, _ = found
-    message = tasks_of(pool, header.round)[0]
-    return header, to_bytes(adds(outlet)(message).content)
+    asked = Round.of(tasks_of(pool, header.round)[0].content)
+    return header, adds(outlet)(asked, Path())
 
 
 Attack = Callable[[Pool, CoordinatorClient, TaskHeader, bytes], None]
@@ -424,12 +423,12 @@ def test_two_agents_with_one_identity_count_as_one(tmp_path: Path) -> None:
     """On two machines, that is with two spools; each would send another update."""
     sums: list[int] = []
 
-    def different(number: int) -> Callable[[Message], Message]:
+    def different(number: int) -> Trainer:
         delta = {name: array + number for name, array in STATE.items()}
 
-        def train(message: Message) -> Message:
+        def train(asked: Round, kept: Path) -> bytes:
             sums.append(number)
-            return adds("north-post", spoiled(delta=delta))(message)
+            return adds("north-post", spoiled(delta=delta))(asked, kept)
 
         return train
 
@@ -465,7 +464,7 @@ def test_a_real_run_over_the_wire_gives_the_bytes_of_the_same_run_on_one_machine
 ) -> None:
     import torch
 
-    from presspool.client.client_app import app
+    from presspool.client.client_app import work
 
     caplog.set_level(logging.WARNING, "presspool")
     torch.set_num_threads(1)
@@ -476,22 +475,15 @@ def test_a_real_run_over_the_wire_gives_the_bytes_of_the_same_run_on_one_machine
         run(local, here := new_run(tmp_path / "here", contract))
     one_at_a_time = threading.Lock()  # the app's model is the process's
 
-    def client_app(name: str) -> Callable[[Message], Message]:
-        def train(message: Message) -> Message:
-            context = Context(
-                run_id=1,
-                node_id=2,
-                node_config={"outlet-config": str(settings[name])},
-                state=RecordDict(),
-                run_config={},
-            )
+    def trainer(name: str) -> Trainer:
+        def train(asked: Round, kept: Path) -> bytes:
             with one_at_a_time:
-                return app(message, context)
+                return work(asked, read_settings(settings[name]), kept=kept)
 
         return train
 
     with open_pool(tmp_path, list(contract.outlets)) as pool, ExitStack() as stack:
-        nodes = [stack.enter_context(pool.node(n, client_app(n))) for n in contract.outlets]
+        nodes = [stack.enter_context(pool.node(n, trainer(n))) for n in contract.outlets]
         with at_work(*nodes):
             result = run(pool.grid(phase=WAIT), there := new_run(tmp_path / "there", contract))
     assert result.status == "complete"

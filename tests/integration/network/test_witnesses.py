@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 from presspool.cli import app
 from presspool.client.enforcement import opened
 from presspool.client.identity.settings import read_settings
+from presspool.client.round import Round
 from presspool.client.witnessing import trusted_peers
 from presspool.common.base.errors import (
     AdmissionError,
@@ -47,6 +48,7 @@ from presspool.common.transparency.checkpoints import Checkpoint, parse_proof
 from presspool.common.transparency.consortium_entries import parse_entry
 from presspool.common.transparency.forks import verify_fork
 from presspool.common.transparency.witness import OK, Reply
+from presspool.common.wire.update import TrainTask
 from presspool.server.witnessing.cosignatures import CosignatureStore
 from presspool.server.witnessing.witness_service import WitnessService
 
@@ -211,7 +213,16 @@ def admit(outlet: Outlet, contract: Contract, number: int, state: str) -> None:
         )
     )
     with opened(read_settings(outlet.home / "outlet.toml")) as gate:
-        gate.admit(contract, number=number, phase=1, adapter=adapter(state))
+        asked = Round(
+            TrainTask(
+                contract=contract.canonical().decode(),
+                digest=contract.digest,
+                round=number,
+                state={},
+            )
+        )
+        vars(asked)["base"] = adapter(state)  # the round's adapter is a name here
+        gate.admit(asked)
 
 
 def test_the_gate_asks_the_witnesses_before_anything_is_charged(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import json
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Message, RecordDict
+from flwr.app import Message
 from tests.fakes.instruments import detectors
 from tests.fakes.instruments.detectors import (
     OUTLET,
@@ -36,7 +37,6 @@ from tests.fakes.made_runs import write_run
 from presspool.client import client_app
 from presspool.client.consent.budget import Budget, Meter
 from presspool.client.release import kept_reply
-from presspool.client.release.kept_reply import ANSWER_FILE
 from presspool.common.accounting import events
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.ledger import entries
@@ -47,7 +47,7 @@ from presspool.common.ledger.verification import verify
 from presspool.common.models.adapters import digest
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.wire.envelope import body_digest
-from presspool.common.wire.flower import from_bytes, to_bytes
+from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import TrainTask, pack_task
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import LocalGrid
@@ -174,8 +174,11 @@ class Killed(BaseException):
 
 def asked(real: RealOutlet, task: TrainTask) -> Message:
     """The answer of an outlet that keeps its answers."""
-    kept = {ANSWER_FILE: str(real.ledger.with_name("kept.answer"))}
-    return ask(real.settings, pack_task(task), **kept)
+    kept = real.ledger.with_name("kept.answer")
+    keeping = partial(client_app.work, kept=kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_app, "work", keeping)
+        return ask(real.settings, pack_task(task))
 
 
 def bound_digest(real: RealOutlet) -> str:
@@ -263,26 +266,19 @@ def fewer_steps_reserved(patch: pytest.MonkeyPatch) -> None:
 
 
 def kept_after_it_was_bound(patch: pytest.MonkeyPatch) -> None:
-    def late(reply: Message, bind: Callable[[bytes], str], file: Path) -> Message:
-        data = to_bytes(reply.content)
+    def late(data: bytes, bind: Callable[[bytes], str], file: Path) -> None:
         bind(data)
         file.write_bytes(data)
-        return reply
 
-    patch.setattr(kept_reply, "hand_out", late)
+    patch.setattr(kept_reply, "keep_and_bind", late)
 
 
 def whatever_was_kept_is_handed_out(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        kept_reply, "handed_out_before", lambda file, _: from_bytes(Path(file).read_bytes())
-    )
+    patch.setattr(kept_reply, "handed_out_before", lambda file, _: Path(file).read_bytes())
 
 
 def policy_is_not_asked_about_kept_bytes(patch: pytest.MonkeyPatch) -> None:
-    def out(_: object, known: RecordDict, message: Message) -> Message:
-        return Message(known, reply_to=message)
-
-    patch.setattr(client_app, "_again", out)
+    patch.setattr(client_app, "_again", lambda _, known: known)
 
 
 def a_bound_round_is_asked_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ def test_a_bug_that_quotes_readers_stays_at_the_outlet(
     def broken(*_: Any, **__: Any) -> Any:
         raise KeyError(f"reader {CANARY}")
 
-    for place in ("train_round", "release", "unpack_task", "read_settings"):
+    for place in ("train_round", "release", "from_bytes", "read_settings"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(client_app, place, broken)
             reply = ask(outlet, pack_task(task_of(bench)))

@@ -7,12 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from flwr.app import Error, Message, RecordDict
 from tests.fakes.made_pool import (
     CONTRACT_KEY,
     POSITION,
@@ -30,13 +29,16 @@ from tests.fakes.made_pool import (
 from tests.fakes.made_runs import STATE
 from tests.fakes.made_witnesses import eventually
 
-from presspool.client.agent.agent import Agent, Backoff
+from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
+from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
     BudgetError,
     EvidenceError,
+    GuardError,
     LinkError,
+    ModelError,
     NotNowError,
 )
 from presspool.common.models.adapters import digest
@@ -58,11 +60,11 @@ class Counting:
     """A trainer that counts what it is asked."""
 
     def __init__(self) -> None:
-        self.train, self.messages = adds(NORTH), list[Message]()
+        self.train, self.asked = adds(NORTH), list[Round]()
 
-    def __call__(self, message: Message) -> Message:
-        self.messages.append(message)
-        return self.train(message)
+    def __call__(self, asked: Round, kept: Path) -> bytes:
+        self.asked.append(asked)
+        return self.train(asked, kept)
 
 
 class Patient(Counting):
@@ -72,13 +74,12 @@ class Patient(Counting):
         super().__init__()
         self.times = times
 
-    def __call__(self, message: Message) -> Message:
+    def __call__(self, asked: Round, kept: Path) -> bytes:
         if self.times:
             self.times -= 1
-            self.messages.append(message)
-            code = next(c for c, word in FAILURES.items() if word == "not-now-quiet-hours")
-            return Message(Error(code=code, reason=FAILURES[code]), reply_to=message)
-        return super().__call__(message)
+            self.asked.append(asked)
+            raise NotNowError("not-now-quiet-hours", "these are quiet hours")
+        return super().__call__(asked, kept)
 
 
 def hand_out(pool: Pool, round: int = 1, outlet: str = NORTH) -> str:
@@ -103,14 +104,14 @@ def test_a_task_is_fetched_trained_and_delivered(pool: Pool) -> None:
     assert (update.outlet, update.round, update.base) == (NORTH, 1, digest(STATE))
     assert digest(update.delta) == digest(change_of(NORTH, 1))
     assert (header.reserve, header.root) == POSITION
-    (message,) = trainer.messages
-    assert (message.metadata.message_type, message.metadata.group_id) == ("train", "1")
+    (asked,) = trainer.asked
+    assert (asked.number, asked.base) == (1, digest(STATE))
 
 
 def test_without_a_task_it_waits_and_asks_again(pool: Pool) -> None:
     with pool.node(NORTH, trainer := Counting()) as node:
         assert node.step()
-    assert trainer.messages == []
+    assert trainer.asked == []
 
 
 def test_what_is_sent_again_after_a_restart_is_the_very_same_reply(pool: Pool) -> None:
@@ -125,7 +126,7 @@ def test_what_is_sent_again_after_a_restart_is_the_very_same_reply(pool: Pool) -
     header, body = delivered(pool, task)
     assert sealed.endswith(body)
     assert header.body == body_digest(body)
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 def test_a_task_that_comes_twice_trains_once(pool: Pool) -> None:
@@ -141,7 +142,7 @@ def test_a_task_that_comes_twice_trains_once(pool: Pool) -> None:
             session.connection().exec_driver_sql("UPDATE tasks SET closed = false")
         assert node.step() is False  # the same task again: no progress, so it will wait
         assert node.step()
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
     assert delivered(pool, task)[0].round == 1
     assert [refusal.code for refusal in pool.desk.refusals()] == ["late"]
 
@@ -156,14 +157,14 @@ def test_it_trains_while_the_link_is_down_and_delivers_when_it_is_back(
         certificates, port = pool.certificates, pool.port
     with pool.node(NORTH, trainer := Counting()) as node:
         node.step()
-        assert len(trainer.messages) == 1
+        assert len(trainer.asked) == 1
         for _ in range(2):
             with pytest.raises(LinkError):
                 node.step()
         with open_pool(tmp_path, [NORTH], certificates=certificates, port=port) as pool:
             node.step()
             assert pool.desk.answered([task]) == {task}
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 # --- What it does not train ---------------------------------------------------------------------
@@ -188,7 +189,7 @@ def test_a_task_that_the_contract_key_did_not_sign_is_refused(pool: Pool) -> Non
     header, _ = made_task(NORTH, body)
     pool.desk.hand_out([(header, sign_task(header, seeded_key("thief")))], body)
     refuses(pool, trainer := Counting(), "does not verify")
-    assert trainer.messages == []
+    assert trainer.asked == []
 
 
 def test_another_outlet_s_task_is_refused(pool: Pool) -> None:
@@ -197,7 +198,7 @@ def test_another_outlet_s_task_is_refused(pool: Pool) -> None:
     with pool.desk._writing() as session:  # a coordinator that mixes up its outlets
         session.connection().exec_driver_sql(f"UPDATE tasks SET outlet = '{NORTH}'")
     refuses(pool, trainer := Counting(), "another outlet")
-    assert trainer.messages == []
+    assert trainer.asked == []
 
 
 def test_an_earlier_round_s_task_is_refused(pool: Pool) -> None:
@@ -208,7 +209,7 @@ def test_an_earlier_round_s_task_is_refused(pool: Pool) -> None:
     body = task_body(1)
     pool.desk.hand_out([made_task(NORTH, body)], body)
     refuses(pool, trainer, "earlier round")
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 def test_phases_are_done_in_their_order_and_an_earlier_one_is_refused(pool: Pool) -> None:
@@ -229,7 +230,7 @@ def test_phases_are_done_in_their_order_and_an_earlier_one_is_refused(pool: Pool
         else:
             pool.desk.hand_out([(task, signed)], body)
     refuses(pool, trainer, "earlier round or phase")
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 def test_a_round_s_task_that_changed_is_refused(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_a_round_s_task_that_changed_is_refused(tmp_path: Path) -> None:
     with open_pool(tmp_path, [NORTH]) as pool:
         hand_out(pool)
         refuses(pool, trainer, "has changed")
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 def test_a_run_whose_contract_changed_is_refused(pool: Pool) -> None:
@@ -256,7 +257,7 @@ def test_a_run_whose_contract_changed_is_refused(pool: Pool) -> None:
     body = task_body(2)
     pool.desk.hand_out([made_task(NORTH, body, round=2, contract="sha256:" + "d" * 64)], body)
     refuses(pool, trainer, "another contract")
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,7 @@ def test_a_body_that_is_not_what_the_header_says_is_not_trained(
     with pool.node(NORTH, trainer) as node:
         for _ in range(3):
             node.step()
-    assert trainer.messages == []
+    assert trainer.asked == []
     (task,) = pool.desk.answered([made_task(NORTH, b"")[0].task])
     assert delivered(pool, task)[0].failure == 1
 
@@ -283,22 +284,18 @@ def test_another_round_s_or_no_body_is_not_trained(pool: Pool) -> None:
         with pool.node(NORTH, trainer := Counting()) as node:
             for _ in range(3):
                 node.step()
-        assert trainer.messages == []
+        assert trainer.asked == []
         assert delivered(pool, task[0].task)[0].failure == 1
 
 
 # --- Failures and the end -----------------------------------------------------------------------
 
 
-def raising(error: Exception) -> Callable[[Message], Message]:
-    def train(message: Message) -> Message:
+def raising(error: Exception) -> Trainer:
+    def train(asked: Round, kept: Path) -> bytes:
         raise error
 
     return train
-
-
-def saying(error: Error | RecordDict) -> Callable[[Message], Message]:
-    return lambda message: Message(error, reply_to=message)
 
 
 @pytest.mark.parametrize(
@@ -307,13 +304,13 @@ def saying(error: Error | RecordDict) -> Callable[[Message], Message]:
         (raising(ValueError(CANARY)), 5),
         (raising(MemoryError(CANARY)), 5),
         (raising(BudgetError(CANARY, reason="total", charge=2, free=1)), 8),
-        (saying(Error(code=2, reason=CANARY)), 2),
-        (saying(Error(code=77, reason=CANARY)), 5),
-        (saying(RecordDict()), 5),
+        (raising(ModelError(CANARY)), 2),
+        (raising(GuardError("no-such-code", CANARY)), 5),
+        (lambda *_: b"", 5),
     ],
 )
 def test_of_a_failure_only_a_code_leaves(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, trainer: Callable[[Message], Message], failure: int
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, trainer: Trainer, failure: int
 ) -> None:
     """Every message that the outlet hands to gRPC is captured, before TLS."""
     from presspool.client.identity import coordinator_client
@@ -372,7 +369,7 @@ def test_a_signal_ends_even_a_training_and_leaves_the_task_unfinished(
 ) -> None:
     hand_out(pool)
 
-    def train(message: Message) -> Message:
+    def train(asked: Round, kept: Path) -> bytes:
         os.kill(os.getpid(), kind)
         time.sleep(60)
         raise AssertionError("the signal did not end this")
@@ -384,7 +381,7 @@ def test_a_signal_ends_even_a_training_and_leaves_the_task_unfinished(
     with pool.node(NORTH, trainer := Counting()) as node:
         node.step()
         node.step()
-    assert len(trainer.messages) == 1
+    assert len(trainer.asked) == 1
     assert pool.desk.refusals() == []
 
 
@@ -409,7 +406,7 @@ def test_a_task_that_is_put_off_waits_and_is_trained_once_it_may_be(pool: Pool) 
         node.step()
     header, _ = delivered(pool, task)
     assert header.failure is None
-    assert len(trainer.messages) == 3
+    assert len(trainer.asked) == 3
 
 
 def test_a_task_that_was_put_off_until_its_round_was_over_is_never_trained(pool: Pool) -> None:
@@ -421,12 +418,12 @@ def test_a_task_that_was_put_off_until_its_round_was_over_is_never_trained(pool:
             node.step()
         pool.desk.close([task])
         node.step()
-        assert len(trainer.messages) == 1
+        assert len(trainer.asked) == 1
         newer = hand_out(pool, round=2)
         for _ in range(3):
             node.step()
     assert pool.desk.answered([task, newer]) == {newer}
-    assert [message.metadata.group_id for message in trainer.messages] == ["1", "2"]
+    assert [asked.number for asked in trainer.asked] == [1, 2]
 
 
 def test_several_runs_are_served_one_after_the_other(pool: Pool) -> None:
@@ -438,7 +435,7 @@ def test_several_runs_are_served_one_after_the_other(pool: Pool) -> None:
     with pool.node(NORTH, trainer := Counting()) as node:
         for _ in range(9):
             node.step()
-    assert len(trainer.messages) == 3
+    assert len(trainer.asked) == 3
     assert len(pool.desk.answered(task[0].task for task in tasks)) == 3
 
 
@@ -471,9 +468,9 @@ def test_a_task_that_was_put_off_is_trained_as_soon_as_what_it_waits_for_is_ther
         )
         working = threading.Thread(target=node.run)
         working.start()
-        eventually(lambda: len(trainer.messages) == 1)
+        eventually(lambda: len(trainer.asked) == 1)
         node.nudge()  # else it would wait for an hour
-        eventually(lambda: len(trainer.messages) == 2)
+        eventually(lambda: len(trainer.asked) == 2)
         eventually(lambda: pool.desk.answered([task]) == {task})
         node.stop()
         working.join(60)

@@ -16,6 +16,7 @@ from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.selftest import prove
 from presspool.client.identity.settings import OutletSettings
+from presspool.client.round import Round
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
@@ -159,10 +160,10 @@ def test_a_model_that_cannot_be_trained_is_refused_before_any_reader_is_read(
 
     monkeypatch.setattr(ReaderGradients, "_check_complete", silent)
     monkeypatch.setattr(client_app, "_readers", read)
-    client_app._model.cache_clear()
+    client_app._proved.cache_clear()
     state = adapters.read(build(contract))
     text = contract.canonical().decode()
     task = TrainTask(contract=text, digest=contract.digest, round=1, state=state)
     settings = OutletSettings(name="north-post", data=Path("nowhere.parquet"))
     with pytest.raises(EngineError):
-        client_app.answer(task, contract, settings)
+        client_app.answer(Round(task), settings)

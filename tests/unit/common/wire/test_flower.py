@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 
 from presspool.common.wire.flower import (
     SERVER_NODE,
-    arrived,
     become_server,
     data_bytes,
     from_bytes,
@@ -210,23 +209,3 @@ def test_spoiled_bytes_are_refused_or_read_the_same_from_memory_and_from_the_des
         else:
             there = from_stored(stored)
             assert to_bytes(there) == to_bytes(here)
-
-
-ARRIVED = """
-from flwr.app import Message, RecordDict
-from presspool.common.wire.flower import arrived
-task = arrived(RecordDict(), message_id="t-1", node=2, round=3)
-print(task.metadata.message_type, task.metadata.group_id, task.metadata.dst_node_id)
-print(Message(RecordDict(), reply_to=task).metadata.reply_to_message_id)
-"""
-
-
-def test_a_task_that_arrived_needs_no_identity_and_can_be_answered() -> None:
-    """At an outlet no process is the run's server."""
-    said = subprocess.run(
-        [sys.executable, "-c", ARRIVED], check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    assert said == ["train 3 2", "t-1"]
-    assert (
-        arrived(RecordDict(), message_id="t", node=5, round=1).metadata.src_node_id == SERVER_NODE
-    )

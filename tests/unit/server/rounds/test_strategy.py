@@ -31,7 +31,8 @@ from presspool.common.wire.update import (
     pack_update,
     unpack_task,
 )
-from presspool.server.rounds.strategy import AdapterAveraging, Average
+from presspool.server.rounds.aggregators.aggregator import WeightedMean
+from presspool.server.rounds.strategy import AdapterStrategy
 
 OUTLETS = {"north-post": 30, "south-echo": 20}
 
@@ -72,10 +73,10 @@ def update_of(contract: Contract, outlet: str, state: Arrays, delta: Arrays) -> 
 
 def run_round(
     contract: Contract, state: Arrays, replies: Iterable[Message]
-) -> tuple[Arrays, AdapterAveraging]:
+) -> tuple[Arrays, AdapterStrategy]:
     """One round of the strategy; returns the new adapter and the strategy."""
     become_server(run_id=1)
-    strategy = AdapterAveraging(contract)
+    strategy = AdapterStrategy(contract)
     list(strategy.configure_train(1, array_record(state), ConfigRecord(), GRID))
     arrays, _ = strategy.aggregate_train(1, replies)
     assert arrays is not None
@@ -86,7 +87,7 @@ def test_the_mean_is_the_slow_oracles() -> None:
     sizes = {"a": 7, "b": 1000, "c": 3}
     said = {outlet: deltas(seed) for seed, outlet in enumerate(sizes)}
     weights = {outlet: size / sum(sizes.values()) for outlet, size in sizes.items()}
-    mean = Average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
+    mean = WeightedMean({o: made_update(o, delta=d) for o, d in said.items()}, weights)
     for name, exact in slow_mean(said, sizes).items():
         np.testing.assert_allclose(mean[name], exact, rtol=1e-6)
         assert mean[name].dtype == np.float64
@@ -95,13 +96,13 @@ def test_the_mean_is_the_slow_oracles() -> None:
 def test_weights_are_renormalised_over_the_outlets_that_were_admitted() -> None:
     weights = {"a": 0.5, "b": 0.3, "c": 0.2}
     said = {outlet: deltas(seed) for seed, outlet in enumerate("ac")}
-    mean = Average({o: made_update(o, delta=d) for o, d in said.items()}, weights)
+    mean = WeightedMean({o: made_update(o, delta=d) for o, d in said.items()}, weights)
     for name, exact in slow_mean(said, {"a": 5, "c": 2}).items():
         np.testing.assert_allclose(mean[name], exact, rtol=1e-6)
 
 
 def test_one_admitted_outlet_is_its_own_mean_whatever_it_weighs() -> None:
-    mean = Average({"b": made_update("b", delta=deltas(1))}, {"a": 0.999, "b": 0.001})
+    mean = WeightedMean({"b": made_update("b", delta=deltas(1))}, {"a": 0.999, "b": 0.001})
     for name, array in deltas(1).items():
         assert np.array_equal(mean[name], array)
 
@@ -110,7 +111,7 @@ def test_the_order_of_the_updates_does_not_change_a_byte() -> None:
     said = {outlet: made_update(outlet, delta=deltas(ord(outlet))) for outlet in "abcde"}
     weights = {outlet: (ord(outlet) - 90) / 10 for outlet in said}
     orders = itertools.permutations(said.items())
-    sums = {Average(dict(order), weights)["a"].tobytes() for order in orders}
+    sums = {WeightedMean(dict(order), weights)["a"].tobytes() for order in orders}
     assert len(sums) == 1
 
 
@@ -119,7 +120,7 @@ def test_a_small_outlet_is_not_lost_beside_a_large_one() -> None:
     one = {"a": np.ones(1, np.float32)}
     large = {"a": np.full(1, 2.0**24, np.float32)}
     said = {"a": made_update("a", delta=large), "b": made_update("b", delta=one)}
-    mean = Average(said, {"a": 0.5, "b": 0.5})
+    mean = WeightedMean(said, {"a": 0.5, "b": 0.5})
     assert mean["a"].tolist() == [(2.0**24 + 1) / 2]
 
 
@@ -137,7 +138,7 @@ def test_the_mean_is_linear_in_the_updates(
 
     def mean(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         said = {"a": made_update("a", delta={"w": a}), "b": made_update("b", delta={"w": b})}
-        return Average(said, weights)["w"]
+        return WeightedMean(said, weights)["w"]
 
     # A power of two or a small integer scales float32 exactly here, so only the sum may round.
     scaled = mean(
@@ -157,7 +158,7 @@ def test_outlets_that_agree_are_not_changed_by_averaging(
 ) -> None:
     said = {f"o{i}": made_update(f"o{i}", delta={"w": values}) for i in range(len(shares))}
     weights = {f"o{i}": share / sum(shares) for i, share in enumerate(shares)}
-    mean = Average(said, weights)["w"].astype(np.float32)
+    mean = WeightedMean(said, weights)["w"].astype(np.float32)
     np.testing.assert_array_equal(mean, values)
 
 
@@ -230,7 +231,7 @@ def test_the_order_of_the_replies_does_not_change_a_byte(contract: Contract) -> 
 def test_every_node_gets_the_same_whole_task(contract: Contract) -> None:
     become_server(run_id=1)
     state = read(build(contract))
-    strategy = AdapterAveraging(contract)
+    strategy = AdapterStrategy(contract)
     messages = list(strategy.configure_train(2, array_record(state), ConfigRecord(), GRID))
     assert [message.metadata.dst_node_id for message in messages] == [2, 3, 4]
     for message in messages:
@@ -328,7 +329,7 @@ def test_updates_that_lie_stored_are_averaged_to_the_same_bytes_in_the_room_of_o
 
 
 def test_outlets_are_never_asked_to_evaluate(contract: Contract) -> None:
-    strategy: Strategy = AdapterAveraging(contract)
+    strategy: Strategy = AdapterStrategy(contract)
     nothing = strategy.configure_evaluate(1, array_record(STATE), ConfigRecord(), GRID)
     assert list(nothing) == []
     assert strategy.aggregate_evaluate(1, []) is None

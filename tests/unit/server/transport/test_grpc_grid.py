@@ -25,12 +25,12 @@ from tests.fakes.made_pool import (
 )
 from tests.fakes.made_runs import CONTRACT, STATE
 
+from presspool.client.round import Round
 from presspool.common.base.errors import PressPoolError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.envelope import open_task
 from presspool.common.wire.flower import (
     SERVER_NODE,
-    arrived,
     become_server,
     from_bytes,
     node_of,
@@ -75,9 +75,8 @@ def answer(
         return False
     header, signed = found
     assert open_task(signed, CONTRACT_KEY.public) == header
-    content = from_bytes(b"".join(desk.task_body(header)))
-    message = arrived(content, message_id=header.task, node=2, round=header.round)
-    said = to_bytes(adds(outlet)(message).content) if body is None else body
+    asked = Round.of(from_bytes(b"".join(desk.task_body(header))))
+    said = adds(outlet)(asked, Path()) if body is None else body
     update = signed_update(header, said, failure=failure)
     upload = desk.receive(outlet, made_outlet(outlet).update_key, update)
     assert upload is not None

@@ -1,4 +1,4 @@
-"""`presspool outlet …`: what an outlet's operator types."""
+"""`presspool outlet check-data`: an outlet's data, before it joins a run."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from presspool.client.cli.budget_cli import budget, runs
-from presspool.client.cli.erase_cli import erase
-from presspool.client.cli.peers_cli import peers
-from presspool.client.cli.policy_cli import approve, policy
 from presspool.common.base.console import out, print_json
 
-outlet = typer.Typer(help="Commands of an outlet's operator.", no_args_is_help=True)
-outlet.add_typer(budget, name="budget")
-outlet.add_typer(policy, name="policy")
-outlet.add_typer(peers, name="peers")
-outlet.command(name="approve")(approve)
-outlet.command(name="runs")(runs)
-outlet.command(name="erase")(erase)
 
-
-@outlet.callback()
-def _group() -> None:
-    """Commands of an outlet's operator."""
-
-
-@outlet.command(name="check-data")
 def check_data(
     file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, also gzipped.")],
     task: Annotated[str, typer.Option(help="What the data is for.")] = "classification",

@@ -1,0 +1,67 @@
+"""One round of a run on its way through the outlet: what was asked, read once and passed on.
+
+Agent, app, enforcement and budget all speak of the same round. What it says is unpacked once, its
+contract is parsed once, and the adapter that it starts from is hashed once.
+
+Example: `asked = Round.of(message.content)`; `asked.contract.plan`, `asked.number`, `asked.base`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from flwr.app import RecordDict
+
+from presspool.common.contract.contract import Contract, read_canonical
+from presspool.common.models.adapters import State, digest
+from presspool.common.wire.update import TrainTask, unpack_task
+
+
+@dataclass(frozen=True)
+class Round:
+    """A coordinator's task, as this outlet reads it.
+
+    Attributes:
+        task: what came over the wire, every field of the right type.
+    """
+
+    task: TrainTask
+
+    @classmethod
+    def of(cls, content: RecordDict) -> Round:
+        """The round that a message's content asks for.
+
+        Raises:
+            ValueError: a field is missing or of the wrong type, or an array is not what it says.
+        """
+        return cls(unpack_task(content))
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return self.task.round
+
+    @property
+    def phase(self) -> int:
+        """Of the round, from 1."""
+        return self.task.phase
+
+    @property
+    def state(self) -> State:
+        """The adapter that it starts from."""
+        return self.task.state
+
+    @cached_property
+    def contract(self) -> Contract:
+        """The run's contract.
+
+        Raises:
+            ContractError: not a contract, not frozen, or not the one with the task's digest.
+        """
+        return read_canonical(self.task.contract, digest=self.task.digest)
+
+    @cached_property
+    def base(self) -> str:
+        """Digest of the adapter that it starts from."""
+        return digest(self.task.state)
