@@ -139,6 +139,8 @@ class Agent:
                 except _AGAIN as error:
                     if isinstance(error, AdmissionError) and error.code == "revoked":
                         raise
+                    if self._stopping.is_set():
+                        break  # it is the stop that ended the waiting
                     failures += 1
                     wait = self._backoff.seconds(failures)
                     log.warning("%s; trying again in %.1f s", error, wait)
@@ -148,8 +150,9 @@ class Agent:
         log.info("stopped; unfinished work stays on disk")
 
     def stop(self) -> None:
-        """End `run` when the step that it is in is over."""
+        """End `run` when the step that it is in is over; nothing is waited for. From any thread."""
         self._stopping.set()
+        self._link.close()
         self.nudge()
 
     def nudge(self) -> None:

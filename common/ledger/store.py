@@ -24,7 +24,6 @@ Example:
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from datetime import date
 from pathlib import Path
@@ -215,22 +214,6 @@ class Ledger(Log):
         return self._write(
             lambda: self._next(entries.Refusal, run=run, reason=reason, charge=0, free=0)
         )
-
-    def close_period(self, period: str) -> entries.PeriodClosed:
-        """No more runs in a period; raises `LedgerError` while one of its runs is open."""
-
-        def close() -> entries.PeriodClosed:
-            charge = self.book.charged(period=period)
-            return self._next(entries.PeriodClosed, period=period, charge=charge)
-
-        return self._write(close)
-
-    def rotate_key(self, old: notes.Signer, new: notes.VerifierKey) -> entries.KeyRotated:
-        """Let `new` sign from here on; raises `EvidenceError` unless `old` signs until now."""
-        message = entries.rotation_message(self.book.opened.origin, new.text)
-        signature = base64.b64encode(old.sign(message).value).decode()
-        parts = {"key": new.text, "signature": signature}
-        return self._write(lambda: self._next(entries.KeyRotated, **parts))
 
 
 def _fields(caps: Caps) -> dict[str, float | None]:

@@ -16,7 +16,7 @@ Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from contextlib import suppress
 
 from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
@@ -48,6 +48,10 @@ class _GivenUpError(Exception):
     """The operator gave the run up."""
 
 
+class _StoppedError(Exception):
+    """The coordinator is to end; the run goes on at its next start."""
+
+
 class Coordinator:
     """A running coordinator.
 
@@ -63,7 +67,7 @@ class Coordinator:
         self._folder = folder
         self._database = Database.open(folder.database)
         self._desk, self._members = Mailbox(self._database), Members(self._database)
-        self._runs = Runs(self._database)
+        self._runs, self._stopping = Runs(self._database), threading.Event()
         self._pool = PoolService(
             self._desk, member=lambda context: self._members.member(caller(context))
         )
@@ -88,11 +92,11 @@ class Coordinator:
         """Work until SIGTERM or SIGINT; what is going on is continued at the next start."""
         self._desk.sweep()
         try:
-            with until_signalled():
-                while True:
+            with until_signalled() as self._stopping, suppress(_StoppedError):
+                while not self._stopping.is_set():
                     run = self._runs.next()
                     if run is None:
-                        time.sleep(IDLE_SECONDS)
+                        self._stopping.wait(IDLE_SECONDS)
                     else:
                         self._work(run)
         finally:
@@ -106,12 +110,14 @@ class Coordinator:
         try:
             self._runs.mark(run.id, "running", run.note)
             self._finish(run)
+        except _StoppedError:
+            raise
         except _GivenUpError:
             self._desk.finish(run.id)
             log.info("run %s: given up", run.id)
         except StorageError as error:
             log.error("run %s: %s; trying again", run.id, error)
-            time.sleep(AGAIN_SECONDS)
+            self._stopping.wait(AGAIN_SECONDS)
         except PressPoolError as error:
             log.error("run %s has failed: %s", run.id, error)
             self._fail(run, str(error))
@@ -155,7 +161,9 @@ class Coordinator:
         log.info("run %s: complete", run.id)
 
     def _present(self, run: Submitted) -> frozenset[str]:
-        """Who is a member now; raises where the run was given up meanwhile."""
+        """Who is a member now; raises where the run was given up, or the coordinator stops."""
+        if self._stopping.is_set():
+            raise _StoppedError
         if self._runs.get(run.id).state == "stopped":
             raise _GivenUpError
         return self._members.names()

@@ -123,11 +123,6 @@ class GrpcGrid(RunGrid):
             self._sent.pop(task, None)
         return replies
 
-    def waiting_for(self) -> list[str]:
-        """Outlets whose answer is still out."""
-        answered = self._desk.answered(self._sent)
-        return sorted(self._name(task) for task in self._sent if task not in answered)
-
     def _header(self, content: RecordDict) -> dict[str, Any]:
         """What the headers of all outlets have in common, but for the body."""
         task = unpack_task(content)

@@ -77,21 +77,6 @@ class RefusedCall:
     round: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Standing:
-    """Where a run's newest round stands, in its newest phase.
-
-    Attributes:
-        round: its number; 0 before the first.
-        answered: outlets whose update is there.
-        waiting: each other outlet, and why there is none.
-    """
-
-    round: int
-    answered: tuple[str, ...]
-    waiting: Mapping[str, str]
-
-
 class Mailbox:
     """Tasks and updates of all runs; any number of threads may use it.
 
@@ -215,24 +200,6 @@ class Mailbox:
             sizes = chunk_sizes(session, row.upload)
         header = read_header(UpdateHeader, row.header)
         return header, StoredBody(sizes, lambda number: self._chunk(row.upload, number))
-
-    def standing(self, run: str) -> Standing:
-        """Where a run's newest round stands."""
-        with self._database.reading() as session:
-            last, phase = last_place(session, run)
-            wanted = select(TaskRow.outlet, UpdateRow.task).outerjoin(UpdateRow)
-            newest = (TaskRow.run == run, TaskRow.round == last, TaskRow.phase == phase)
-            rows = session.execute(wanted.where(*newest)).all()
-        refused = {r.outlet: r.code for r in self.refusals() if (r.run, r.round) == (run, last)}
-        return Standing(
-            round=last,
-            answered=tuple(sorted(name for name, task in rows if task)),
-            waiting={
-                name: refused.get(name, "no answer yet")
-                for name, task in sorted(rows, key=lambda row: row[0])
-                if not task
-            },
-        )
 
     # --- Refusals -------------------------------------------------------------------------------
 

@@ -77,10 +77,11 @@ def _misplaced(session: Session, outlet: str, header: UpdateHeader) -> str | Non
 
 def _unknown_place(session: Session, header: UpdateHeader) -> str:
     """What is wrong with a header that names no task."""
-    places = select(TaskRow.round).where(TaskRow.run == header.run)
-    if session.scalar(places.where(TaskRow.round == header.round).limit(1)):
+    asked = select(TaskRow.round).where(TaskRow.run == header.run).limit(1)
+    of_round = asked.where(TaskRow.round == header.round, TaskRow.outlet == header.outlet)
+    if session.scalar(of_round):
         return "wrong-phase"
-    return "wrong-round" if session.scalar(places.limit(1)) else "wrong-run"
+    return "wrong-round" if session.scalar(asked) else "wrong-run"
 
 
 def last_place(session: Session, run: str) -> Place:

@@ -10,7 +10,7 @@ Two bounds:
   2305.08846), theorem 5.2 with the bound of appendix D:
   P[W >= v] <= β + 2mδ·max_i P[v > W' >= v-i]/i where W' is binomial(r, 1/(1+e^-ε)) and
   β = P[W' >= v].
-* `refutes` and `epsilon_lower_gaussian`: any mechanism with a symmetric trade-off function f.
+* `refutes`: any mechanism with a symmetric trade-off function f.
   Mahloujifar, Melis & Chaudhuri 2024 (arXiv 2410.22235), algorithm "audit_rh_with_cap". With p_i
   the chance of i right guesses, h_i = Σ_{j>=i} p_j (r-j)/m and r_i = Σ_{j>=i} p_j j/m, f-DP of each
   coin gives r_{i+1} <= 1 - f(h_i), hence h_i >= f(1 - r_{i+1}); if that adds up to more than r/m,
@@ -30,12 +30,11 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, ndtr, ndtri
+from scipy.special import expit
 from scipy.stats import binom
 
 from presspool.common.base.errors import InputError
@@ -119,40 +118,6 @@ def refutes(guesses: Guesses, tradeoff: TradeOff, *, p: float) -> bool:
         if reached + missed > made / m:
             return True
     return False
-
-
-def tail_under(guesses: Guesses, tradeoff: TradeOff) -> float:
-    """The smallest p (to 1e-6) at which the claimed f is refuted: a p-value; 1 where it is not."""
-    low, high = 0.0, 1.0
-    if not refutes(guesses, tradeoff, p=1 - TOLERANCE):
-        return 1.0
-    while high - low > TOLERANCE:
-        middle = (low + high) / 2
-        low, high = (low, middle) if refutes(guesses, tradeoff, p=middle) else (middle, high)
-    return high
-
-
-def gaussian(mu: float) -> TradeOff:
-    """F of μ-GDP: Φ(Φ⁻¹(1 - α) - μ) (Dong, Roth & Su 2022, definition 3)."""
-    return lambda alpha: float(ndtr(ndtri(1 - alpha) - mu))
-
-
-def mu_of(epsilon: float, delta: float) -> float:
-    """The μ whose μ-GDP is just (ε, δ)-DP (Dong, Roth & Su 2022, corollary 1)."""
-    return _largest(lambda mu: _gaussian_delta(mu, epsilon) < delta)
-
-
-def epsilon_lower_gaussian(guesses: Guesses, *, delta: float, p: float) -> float:
-    """The largest ε, at δ, of a Gaussian mechanism that is refuted at significance p; else 0."""
-    return _largest(
-        lambda epsilon: refutes(guesses, gaussian(mu_of(epsilon, delta)), p=p), tolerance=1e-4
-    )
-
-
-def _gaussian_delta(mu: float, epsilon: float) -> float:
-    if mu == 0:
-        return 0.0
-    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon) * ndtr(-mu / 2 - epsilon / mu))
 
 
 def _largest(holds: Callable[[float], bool], *, tolerance: float = TOLERANCE) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
 from presspool.common.ledger.ledger_state import LedgerState
+from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import notes
 
 ORIGIN = "example.org/outlet"
@@ -73,3 +74,17 @@ def rotation(book: LedgerState, signer: notes.Signer, new: notes.Signer) -> entr
         book, entries.KeyRotated, key=new.key.text, signature=signature
     )
     return made
+
+
+def close_period(ledger: Ledger, period: str) -> None:
+    """No more runs in a period. Nobody types this yet; ledgers that say it are read."""
+    charge = ledger.refresh().charged(period=period)
+    ledger._write(lambda: ledger._next(entries.PeriodClosed, period=period, charge=charge))
+
+
+def rotate_key(ledger: Ledger, old: notes.Signer, new: notes.VerifierKey) -> None:
+    """Let `new` sign from here on. Nobody types this yet; ledgers that say it are read."""
+    message = entries.rotation_message(ledger.book.opened.origin, new.text)
+    signature = base64.b64encode(old.sign(message).value).decode()
+    parts = {"key": new.text, "signature": signature}
+    ledger._write(lambda: ledger._next(entries.KeyRotated, **parts))

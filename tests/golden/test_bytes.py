@@ -40,6 +40,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 from tests.conftest import REPOSITORY
+from tests.fakes.made_ledgers import close_period, rotate_key
 
 import presspool
 from presspool.common.accounting import events
@@ -297,10 +298,10 @@ def live(path: Path) -> None:
         if outlet == "south-echo":  # north-post crashed, and stays charged
             ledger.give_back(first.reservation, kept=30)
             ledger.settle(first.reservation)
-            ledger.close_period("2026-Q1")
+            close_period(ledger, "2026-Q1")
         ledger.refuse(run="sha256:" + "e" * 64, reason="policy-noise")
         ledger.checkpoint(old)
-        ledger.rotate_key(old, new.key)
+        rotate_key(ledger, old, new.key)
         plan = contract.plan
         paid = ledger.reserve(
             run=contract.digest,

@@ -59,7 +59,10 @@ def ui(
             kind = EvidenceError if fault.evidence else InputError
             raise kind(fault.words)
         reader.require_used(brought, {found.origin: found for found in look.evidence.outlets})
-        with until_signalled(), Serving(create_app(desk, hosts=hosts), listener) as serving:
+        with (
+            Serving(create_app(desk, hosts=hosts), listener) as serving,
+            until_signalled(serving.stop),
+        ):
             _announce(f"http://{LOOPBACK}:{serving.port}/", as_json, browser)
             serving.wait()
     finally:

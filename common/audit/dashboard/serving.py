@@ -107,8 +107,12 @@ class Serving:
         return number
 
     def wait(self) -> None:
-        """Until the server ends, or a signal does."""
+        """Until the server ends."""
         self._thread.join()
+
+    def stop(self) -> None:
+        """Let the server end. From any thread."""
+        self._server.should_exit = True
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -122,7 +126,7 @@ class Serving:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.should_exit = True
+        self.stop()
         self._thread.join()
         self._listener.close()
 

@@ -40,6 +40,7 @@ from presspool.server.transport.listener import open_port
 from presspool.server.transport.pool_service import PoolService
 
 PAUSE = 0.05  # seconds of a training
+ASLEEP = "asleep"  # file of an outlet that trains
 _SERVER = multiprocessing.get_context("forkserver")
 
 
@@ -150,6 +151,27 @@ def outlet(folder: Path, name: str, address: str) -> None:
             trainer=_written_down(folder / f"{name}.trained", adds(name)),
             position=lambda _: POSITION,
             backoff=Backoff(first=0.05, most=0.5),
+        ).run()
+
+
+def sleeper(folder: Path, port: int, name: str) -> None:
+    """An outlet that is in the middle of a training for a minute, and says so."""
+    made = Certificates.read(folder)
+
+    def train(asked: Round, kept: Path) -> bytes:
+        (folder / ASLEEP).touch()
+        time.sleep(60)
+        raise AssertionError("the signal did not end this")
+
+    with Spool.open(folder / "work") as spool:
+        Agent(
+            identity=made_outlet(name),
+            spool=spool,
+            link=CoordinatorClient(
+                f"localhost:{port}", lambda: made.dial(f"localhost:{port}", name)
+            ),
+            trainer=train,
+            position=lambda _: POSITION,
         ).run()
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fakes.children import pool_children
 from tests.fakes.made_pool import (
     CONTRACT_KEY,
     POSITION,
@@ -368,21 +369,26 @@ def test_a_signal_ends_even_a_training_and_leaves_the_task_unfinished(
     pool: Pool, kind: signal.Signals
 ) -> None:
     hand_out(pool)
+    pool.certificates.write(pool.folder)
+    child = pool_children.start(pool_children.sleeper, pool.folder, pool.port, NORTH)
+    eventually((pool.folder / pool_children.ASLEEP).exists)
+    assert child.pid is not None
+    os.kill(child.pid, kind)
+    child.join(30)
+    assert child.exitcode == 0
+    with Spool.open(pool.folder / "work") as spool:
+        assert spool.undelivered() is None
+        assert spool.unfinished() is not None
+    assert pool.desk.refusals() == []
 
-    def train(asked: Round, kept: Path) -> bytes:
-        os.kill(os.getpid(), kind)
-        time.sleep(60)
-        raise AssertionError("the signal did not end this")
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_waiting_for_a_task(pool: Pool, kind: signal.Signals) -> None:
     before = signal.getsignal(kind)
-    with pool.node(NORTH, train) as node:
+    with pool.node(NORTH) as node:
+        threading.Timer(0.2, os.kill, (os.getpid(), kind)).start()
         node.run()
     assert signal.getsignal(kind) is before
-    with pool.node(NORTH, trainer := Counting()) as node:
-        node.step()
-        node.step()
-    assert len(trainer.asked) == 1
-    assert pool.desk.refusals() == []
 
 
 def test_waits_grow_and_are_random_and_bounded() -> None:

@@ -18,7 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.conftest import REPOSITORY
-from tests.fakes.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
+from tests.fakes.made_ledgers import (
+    DIGEST,
+    JOB,
+    ORIGIN,
+    RUN,
+    SIGNER,
+    WITNESSES,
+    identity,
+    rotate_key,
+)
 
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
@@ -272,7 +281,7 @@ def test_heads_are_checked_with_the_key_of_their_time(tmp_path: Path) -> None:
     with create(tmp_path / "ledger.db") as ledger:
         job(ledger)
         cosigned(ledger)
-        ledger.rotate_key(SIGNER, new.key)
+        rotate_key(ledger, SIGNER, new.key)
         with pytest.raises(LedgerError, match="signing key"):
             ledger.checkpoint(SIGNER)
         cosigned(ledger, signer=new)

@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 from tests.conftest import REPOSITORY
 from tests.fakes.instruments.full_disk import full_disk
-from tests.fakes.made_ledgers import DIGEST, JOB, ORIGIN, RUN, SIGNER, WITNESSES, identity
+from tests.fakes.made_ledgers import (
+    DIGEST,
+    JOB,
+    ORIGIN,
+    RUN,
+    SIGNER,
+    WITNESSES,
+    close_period,
+    identity,
+    rotate_key,
+)
 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
@@ -73,10 +83,10 @@ def test_a_life_of_a_ledger_survives_reopening(path: Path, ledger: Ledger) -> No
     ledger.give_back(run.reservation, kept=50)
     ledger.receive(run=RUN, round_number=0, digest=DIGEST)
     ledger.settle(run.reservation)
-    ledger.close_period("2026")
+    close_period(ledger, "2026")
     ledger.change_policy(Caps(epsilon_max=6.0, period=4.0))
     new = notes.Signer.generate(ORIGIN, kind=notes.NOTE)
-    ledger.rotate_key(SIGNER, new.key)
+    rotate_key(ledger, SIGNER, new.key)
     with Ledger(path) as again:
         assert again.book.size == 9
         assert again.book.spent == events.charge(JOB.first(50), order=4)
@@ -137,8 +147,8 @@ def test_a_write_that_was_refused_changes_nothing(ledger: Ledger) -> None:
         lambda: ledger.give_back(run.reservation, kept=200),
         lambda: ledger.give_back(identity(5), kept=1),
         lambda: ledger.change_policy(Caps(epsilon_max=3.0)),
-        lambda: ledger.close_period("2026"),
-        lambda: ledger.rotate_key(notes.Signer.generate(ORIGIN, kind=notes.NOTE), SIGNER.key),
+        lambda: close_period(ledger, "2026"),
+        lambda: rotate_key(ledger, notes.Signer.generate(ORIGIN, kind=notes.NOTE), SIGNER.key),
         lambda: ledger.receive(run="a reader's name", round_number=0, digest=DIGEST),
         lambda: reserve(ledger, datasets=[]),
     ):

@@ -20,14 +20,13 @@ from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.simulations.attack import bounds, claims
 from presspool.simulations.attack.attack import refuted
 from presspool.simulations.attack.bounds import (
+    TOLERANCE,
     Guesses,
+    TradeOff,
+    _largest,
     epsilon_lower,
-    epsilon_lower_gaussian,
-    gaussian,
-    mu_of,
     refutes,
     tail,
-    tail_under,
 )
 
 GOLDEN = [(1000, 100, 75, 1e-4, 0.673), (100_000, 1510, 1439, 1e-5, 2.676)]
@@ -40,6 +39,43 @@ PLAN = PrivacyPlan(
     steps=10,
     delta=1e-5,
 )
+
+
+# --- A Gaussian mechanism, for which the truth is known ---
+
+
+def tail_under(guesses: Guesses, tradeoff: TradeOff) -> float:
+    """The smallest p (to 1e-6) at which the claimed f is refuted: a p-value; 1 where it is not."""
+    low, high = 0.0, 1.0
+    if not refutes(guesses, tradeoff, p=1 - TOLERANCE):
+        return 1.0
+    while high - low > TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if refutes(guesses, tradeoff, p=middle) else (middle, high)
+    return high
+
+
+def gaussian(mu: float) -> TradeOff:
+    """F of μ-GDP: Φ(Φ⁻¹(1 - α) - μ) (Dong, Roth & Su 2022, definition 3)."""
+    return lambda alpha: float(ndtr(ndtri(1 - alpha) - mu))
+
+
+def mu_of(epsilon: float, delta: float) -> float:
+    """The μ whose μ-GDP is just (ε, δ)-DP (Dong, Roth & Su 2022, corollary 1)."""
+    return _largest(lambda mu: _gaussian_delta(mu, epsilon) < delta)
+
+
+def epsilon_lower_gaussian(guesses: Guesses, *, delta: float, p: float) -> float:
+    """The largest ε, at δ, of a Gaussian mechanism that is refuted at significance p; else 0."""
+    return _largest(
+        lambda epsilon: refutes(guesses, gaussian(mu_of(epsilon, delta)), p=p), tolerance=1e-4
+    )
+
+
+def _gaussian_delta(mu: float, epsilon: float) -> float:
+    if mu == 0:
+        return 0.0
+    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon) * ndtr(-mu / 2 - epsilon / mu))
 
 
 def guessed(canaries: int, made: int, right: int) -> Guesses:
