@@ -1,13 +1,15 @@
 # Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`.
 PYTHON ?= python3
 VENV := .venv
+OLDEST := .venv-flower-oldest
+PINS := constraints.txt
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(PINS)
 # Tests never ask a hub or phone home, and one thread a process keeps results comparable.
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-.PHONY: demo test check proto soak fuzz coverage screenshots clean
+.PHONY: demo test check proto soak fuzz coverage flower-oldest screenshots clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
@@ -41,11 +43,20 @@ coverage: $(VENV)/installed-dev    ## every branch of ledger, logs, accounting, 
 		tests/unit/client/cli/test_budget_cli.py
 	$(BIN)/coverage report
 
+# constraints.txt pins the newest; the oldest asks for another uv.
+flower-oldest:                     ## what touches Flower, on the oldest flwr that pyproject.toml allows
+	mkdir -p $(OLDEST)
+	sed -E 's/^flwr==.*/flwr==1.41.0/; /^uv==/d' constraints.txt > $(OLDEST)/pins.txt
+	$(MAKE) VENV=$(OLDEST) PINS=$(OLDEST)/pins.txt $(OLDEST)/installed-dev
+	$(QUIET) $(OLDEST)/bin/pytest -n auto -m "not soak and not fuzz" tests/unit/common/wire \
+		tests/unit/server tests/unit/client/test_client_app.py tests/unit/simulations/grids \
+		tests/integration/test_flower_run.py tests/integration/network/test_stock_flower.py
+
 screenshots: $(VENV)/installed-dev  ## train the demo and take pictures of the dashboard's pages
 	$(QUIET) $(BIN)/python -m presspool.simulations.pictures runs/pictures docs/pictures
 
 clean:
-	rm -rf $(VENV) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # torch first and alone: asked for by its pin it is the CPU build where only that one is at hand.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -57,5 +68,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev,pdf,postgres,ray,serve]'
+	$(PIP) --editable '.[dev,pdf,plots,postgres,serve,tensorboard]'
 	touch $@

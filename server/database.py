@@ -29,6 +29,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from presspool.common.base.errors import InputError, StorageError
+from presspool.common.base.extras import install
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITING = {"presspool_writing": True}
@@ -62,7 +63,7 @@ class Database:
                 "database URL",
                 got=str(error),
                 expected="sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME",
-                advice="for PostgreSQL install presspool[postgres]",
+                advice=f"for PostgreSQL: {install('postgres')}",
             ) from None
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _durable)

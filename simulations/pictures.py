@@ -36,7 +36,7 @@ from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import RESULT_FILE
+from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.runs.run_file import read_run_file
 from presspool.simulations import simulated_ledgers
 from presspool.simulations.attack import attack_report

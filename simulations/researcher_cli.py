@@ -173,6 +173,8 @@ def bench_engine(
 ) -> None:
     """Compare the private training step with Opacus and with non-private PEFT, interleaved.
 
+    Its plot needs the extra `plots`.
+
     Example: presspool bench engine --repeats 20 --page docs/performance.md
     """
     from presspool.simulations.bench import engine_bench, engine_report
@@ -266,9 +268,12 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
 
 
 def _show(result: RunResult, folder: Path) -> None:
-    final = result.rounds[-1]
-    if final.accuracy is not None:
-        out.print(f"accuracy {final.accuracy:.3f}, macro-F1 {final.macro_f1:.3f} on held-out data")
+    from presspool.common.runs.shown_metrics import shown_of
+
+    metrics, found = shown_of(result), result.final.metrics
+    if found[metrics[0].name] is not None:
+        said = ", ".join(metric.said(found[metric.name]) for metric in metrics)
+        out.print(f"{said} on held-out data", markup=False)
     out.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
     style = "" if result.private else "bold red"
     out.print(result.statement, style=style, markup=False, soft_wrap=True)

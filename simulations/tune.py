@@ -31,13 +31,17 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
+from presspool.common.base.numbers import decimal_text
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import NOISE_STEP
 from presspool.common.models.adapters import State, read
 from presspool.common.models.models import build
+from presspool.common.runs.old_results import METRICS
+from presspool.common.runs.shown_metrics import merit, shown
 from presspool.server.rounds.aggregators.aggregator import aggregator_of
 from presspool.server.rounds.evaluation import Evaluation, HeldOut
 
+_PRIMARY = next(metric for metric in METRICS if metric.primary)
 VALIDATION_SHARE = 0.25
 FEWEST_ROWS = 100
 NOISE_DRAWS = 2  # a candidate is trained this often
@@ -54,11 +58,17 @@ class TuneTrial:
         tables: what was moved: [privacy] sampling rate, clip norms and the σ of the pool,
             [federation] rounds, and learning rates of [optimizer], or of [server] where the
             coordinator's optimiser takes the steps.
-        accuracy: mean validation accuracy over noise draws.
+        metrics: the task's primary metric on validation rows, mean over noise draws; None: a draw
+            diverged.
     """
 
     tables: Mapping[str, Mapping[str, Any]]
-    accuracy: float
+    metrics: Mapping[str, float | None]
+
+    @property
+    def merit(self) -> float:
+        """Greater is better."""
+        return merit(_PRIMARY, self.metrics[_PRIMARY.name])
 
 
 def tune(
@@ -89,9 +99,9 @@ def tune(
     for candidates in (_samplings, _rates("head"), _rates("adapter"), _clips):
         for candidate in candidates(_applied(contract, best)):
             found = bench.try_(candidate)
-            best = max(best, found, key=lambda trial: trial.accuracy)
+            best = max(best, found, key=lambda trial: trial.merit)
             on_trial()
-    return sorted(bench.trials, key=lambda trial: trial.accuracy, reverse=True)
+    return sorted(bench.trials, key=lambda trial: trial.merit, reverse=True)
 
 
 def trials_of(contract: Contract) -> int:
@@ -104,12 +114,14 @@ def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: 
     """The best trial as lines for a run.toml, and what it was found with."""
     best, rated = trials[0], _rated(contract)
     privacy, federation = best.tables["privacy"], best.tables["federation"]
+    metric = shown([_PRIMARY], [trial.metrics for trial in trials])[0]
+    said, worst = (trial.metrics[metric.name] for trial in (best, trials[-1]))
     readers, rate = sum(contract.outlets.values()), privacy["sampling_rate"]
     batch = ", ".join(f"{name} {rate * n:g}" for name, n in contract.outlets.items())
     return "\n".join(
         [
-            f"# best of {len(trials)} trials: accuracy {best.accuracy:.3f} on validation rows",
-            f"# (worst {trials[-1].accuracy:.3f}); ε = {contract.privacy.epsilon:g}, "
+            f"# best of {len(trials)} trials: {metric.said(said)} on validation rows",
+            f"# (worst {decimal_text(worst)}); ε = {contract.privacy.epsilon:g}, "
             f"{len(contract.outlets)} outlets, {readers:,} readers declared",
             f"# used: {data} ({rows:,} public rows, a quarter of them for validation);",
             "# noise as in the whole pool; no reader's record was read",
@@ -169,9 +181,8 @@ class _Bench:
         contract = contract.replace(privacy={"noise_multiplier": None}).with_noise()
         key = contract.digest
         if key not in self._known:
-            accuracy = float(np.mean([self._accuracy(contract, i) for i in range(NOISE_DRAWS)]))
-            self._known[key] = accuracy
-            lines = [json.dumps({"contract": k, "accuracy": a}) for k, a in self._known.items()]
+            self._known[key] = self._mean(contract)
+            lines = [json.dumps({"contract": k, "metrics": m}) for k, m in self._known.items()]
             self._file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._file, ("\n".join(lines) + "\n").encode())
         trial = _trial(contract, self._known[key])
@@ -179,7 +190,13 @@ class _Bench:
             self.trials.append(trial)
         return trial
 
-    def _accuracy(self, contract: Contract, draw: int) -> float:
+    def _mean(self, contract: Contract) -> dict[str, float | None]:
+        found = [self._value(contract, draw) for draw in range(NOISE_DRAWS)]
+        values = [value for value in found if value is not None]
+        whole = len(values) == len(found)
+        return {_PRIMARY.name: float(np.mean(values)) if whole else None}
+
+    def _value(self, contract: Contract, draw: int) -> float | None:
         """Train one made outlet whose mean gradient has the pool's noise, and validate."""
         small, state = self._small(contract), self._start
         moments: State = {}
@@ -189,9 +206,7 @@ class _Bench:
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             change = {n: d.astype(np.float64) for n, d in delta.items()}
             state, moments = aggregator_of(small).step(state, change, moments, number=number)
-        accuracy = self._evaluation.scores(state).accuracy
-        assert accuracy is not None
-        return accuracy
+        return self._evaluation.scores(state).metrics[_PRIMARY.name]
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
@@ -265,7 +280,7 @@ def _clips(start: Contract) -> list[Contract]:
     ]
 
 
-def _trial(contract: Contract, accuracy: float) -> TuneTrial:
+def _trial(contract: Contract, metrics: Mapping[str, float | None]) -> TuneTrial:
     privacy, federation = contract.privacy, contract.federation
     tables: dict[str, dict[str, Any]] = {
         "privacy": {
@@ -276,15 +291,18 @@ def _trial(contract: Contract, accuracy: float) -> TuneTrial:
         "federation": {"rounds": federation.rounds, "local_steps": federation.local_steps},
         _rated(contract): {"learning_rate": dict(_rates_of(contract))},
     }
-    return TuneTrial(tables=tables, accuracy=accuracy)
+    return TuneTrial(tables=tables, metrics=metrics)
 
 
 def _applied(contract: Contract, trial: TuneTrial) -> Contract:
     return contract.replace(**trial.tables).replace(privacy={"noise_multiplier": None})
 
 
-def _read_trials(file: Path) -> dict[str, float]:
+def _read_trials(file: Path) -> dict[str, Mapping[str, float | None]]:
     if not file.exists():
         return {}
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    return {line["contract"]: line["accuracy"] for line in lines}
+    # Folders of before results' schema 2 say an accuracy alone.
+    return {
+        line["contract"]: line.get("metrics") or {"accuracy": line["accuracy"]} for line in lines
+    }

@@ -34,7 +34,6 @@ from presspool.common.pki.tls import channel, split_address
 
 log = logging.getLogger(__name__)
 
-WORK = "work"
 NO_ROOT = "0" * 64
 
 
@@ -49,7 +48,7 @@ def agent(home: Path) -> Iterator[Agent]:
     identity = Identity.read(home)
     check_home(home, identity)
     dial = _dialler(home)
-    with Spool.open(home / WORK) as spool:
+    with Spool.open(home / homes.WORK) as spool:
         watch = WitnessWatch(
             identity,
             ledger=homes.ledger_path(home),

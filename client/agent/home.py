@@ -25,6 +25,7 @@ from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.ledger.store import Ledger
 
 SETTINGS, POLICY, LEDGER, LOG_KEY = "outlet.toml", "policy.toml", "ledger.db", "identity/log.key"
+WORK = "work"
 
 
 def settings_in(home: Path) -> OutletSettings:
@@ -73,6 +74,35 @@ def ledger_in(home: Path) -> Iterator[Ledger]:
         ) from None
     with ledger:
         yield ledger
+
+
+def contract_of(home: Path, run: str) -> Contract:
+    """The contract of a run that this outlet takes part in.
+
+    Args:
+        home: the outlet's.
+        run: its digest, or a file as `contract_in` reads it.
+
+    Raises:
+        InputError: no task of a run with this digest is here.
+    """
+    if not run.startswith("sha256:"):
+        return contract_in(Path(run))
+    from presspool.client.agent.spool import Spool
+    from presspool.client.round import Round
+    from presspool.common.wire.flower import from_bytes
+
+    spool = Spool(home / WORK)
+    task = next((task for task in spool.tasks() if task.header.contract == run), None)
+    if task is None:
+        raise InputError(
+            "no task of this run is here",
+            where=str(home / WORK),
+            expected="the digest of a run that this outlet trained",
+            got=run,
+            advice="name its run.toml or its contract instead",
+        )
+    return Round.of(from_bytes(spool.body(task))).contract
 
 
 def contract_in(path: Path) -> Contract:

@@ -150,6 +150,35 @@ def plan(
         )
 
 
+def end(
+    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Say that a run is over here, and take back the budget of rounds that were never begun.
+
+    No round of it is trained afterwards. Decide by what everybody may know, such as a run that its
+    coordinator stopped; never by what it did on your own readers' data.
+
+    Example: presspool outlet end sha256:924e02db...
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.consent.budget import Budget
+    from presspool.common.accounting.events import UNIT
+
+    contract = homes.contract_of(home, run)
+    with Budget.open(homes.ledger_path(home), policy=homes.policy_in(home)) as budget:
+        freed = budget.end(contract)
+        share = freed / budget.book.room(budget.book.caps.epsilon_max)
+    if as_json:
+        print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
+    else:
+        out.print(
+            f"ended {contract.digest}; {share:.1%} of the lifetime budget is free again",
+            soft_wrap=True,
+        )
+
+
 def runs(home: Home = HERE, as_json: Json = False) -> None:
     """List the runs this outlet took part in, refused, or has not approved yet.
 

@@ -210,7 +210,7 @@ class Budget:
             self._ledger.refuse(run=run, reason=reason)
 
     def end(self, contract: Contract) -> int:
-        """The coordinator ended the run early, by its signature: free what was never begun.
+        """The run is over here before its last round: free what was never begun.
 
         A round that was begun counts as executed, whether or not its bytes were ever bound.
 

@@ -1,31 +1,29 @@
-"""`result.json`: what a run did, in figures; read by the report, the comparison and by scripts.
+"""What a run did, in figures: the schema of `result.json`.
 
 Invariants:
     * A value of these classes is valid: every field is checked on construction, whether it comes
       from a running federation or from a file that somebody edited.
-    * Reading back what was written gives an equal value. JSON's missing NaN and Infinity are never
-      needed: null stands for "not measured" and, for an ε, for "unprotected".
+    * JSON's missing NaN and Infinity are never needed: null stands for "not measured" and, for an
+      ε, for "unprotected".
+    * What was measured is described once a run, and every round has a value for each description.
     * ε never falls from round to round: what was spent stays spent.
     * A result is private only if nothing speaks against it: `RunResult.cautions` lists what does,
       and whoever prints a result prints them.
-    * The file is replaced as a whole or not at all.
 
 Example:
+    >>> hits = Metric(name="hits", title="Hits", higher_is_better=True, primary=True)
     >>> outlet = OutletResult(name="north", population=120, weight=1.0, epsilon=3.0, delta=1e-5,
     ...                       unit="record", steps=40)
-    >>> start = RoundResult(round=0, accuracy=0.25, macro_f1=0.1, loss=1.4, bytes_up=0,
-    ...                     bytes_down=0, seconds=0.5, epsilon=0.0, outlets=(), refused={})
+    >>> start = RoundResult(round=0, metrics={"hits": 0.25}, bytes_up=0, bytes_down=0,
+    ...                     seconds=0.5, epsilon=0.0, outlets=(), refused={})
     >>> run = RunResult(name="demo", contract_digest="sha256:" + "0" * 64, status="running",
-    ...                 deterministic=False, rounds=(start,), outlets=(outlet,),
+    ...                 deterministic=False, measures=(hits,), rounds=(start,), outlets=(outlet,),
     ...                 adapter_sha256=None, statement="not finished", trust="local",
     ...                 accountant="dp_accounting PLD 0.6", seconds=0.5, versions={}, contract={})
     >>> run.private, [str(caution) for caution in run.cautions]
     (False, ['record level: weaker than reader level'])
-    >>> RunResult.from_json(run.to_json()) == run
-    True
 """
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -33,29 +31,16 @@ import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic_core import ErrorDetails
 
-from presspool.common.base.errors import FolderError, InputError
-from presspool.common.base.files import replace_file
+from presspool.common.base.errors import InputError
+from presspool.common.tasks.metric import Metric
 
-RESULT_FILE = "result.json"
-_MAX_BYTES = 64 * 2**20  # 30 outlets and 10 000 rounds stay below; a larger file is not ours
 _EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_ADVICE = "give a run folder that PressPool wrote, or run it again"
 _CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -77,12 +62,24 @@ def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _described(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    _distinct(tuple(metric.name for metric in metrics))
+    for metric in metrics:
+        if not metric.name.isidentifier() or not metric.title:
+            raise ValueError("a metric's name as an identifier, and a title")
+        for text in (metric.name, metric.title, metric.unit):
+            _showable(text)
+    if sum(metric.primary for metric in metrics) != 1:
+        raise ValueError("one primary metric")
+    return metrics
+
+
 Count = Annotated[int, Field(ge=0, le=_EXACT)]
 Amount = Annotated[float, Field(ge=0, le=1e300)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
 Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_distinct)]
+Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]
 
 
 class Caution(StrEnum):
@@ -99,10 +96,8 @@ class RoundResult:
 
     Attributes:
         round: 0 is the state before training.
-        accuracy: share of the public held-out records that are right, of a large file on some of
-            its records between the first and the last round; None: not measured.
-        macro_f1: mean of the classes' F1 scores on the same records.
-        loss: mean cross-entropy on the same records, in nats; None also where it is not finite.
+        metrics: name to value on the public held-out records, of a large file on some of its
+            records between the first and the last round; None: not measured, or not finite.
         bytes_up: bytes that all outlets sent in this round.
         bytes_down: bytes that all outlets received in this round.
         seconds: wall-clock time of this round.
@@ -115,9 +110,7 @@ class RoundResult:
     """
 
     round: Count
-    accuracy: Share | None
-    macro_f1: Share | None
-    loss: float | None
+    metrics: Mapping[Name, float | None]
     bytes_up: Count
     bytes_down: Count
     seconds: Amount
@@ -174,6 +167,7 @@ class RunResult:
         contract_digest: sha256 of the contract that every outlet agreed to.
         status: "running" until the last round's result is written.
         deterministic: noise and sampling could be reproduced, so nothing here is private.
+        measures: what the task measures; one of them is primary.
         rounds: from round 0 on, without gaps.
         outlets: one or more, in contract order.
         adapter_sha256: of the final adapter file, in hex; None while there is none.
@@ -188,11 +182,12 @@ class RunResult:
         pydantic.ValidationError: a field holds something else, or two contradict each other.
     """
 
-    schema: Literal[1] = 1
+    schema: Literal[2] = 2
     name: Name
     contract_digest: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
     status: Literal["running", "complete"]
     deterministic: bool
+    measures: Measures
     rounds: tuple[RoundResult, ...]
     outlets: Annotated[tuple[OutletResult, ...], Field(min_length=1)]
     adapter_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
@@ -213,6 +208,9 @@ class RunResult:
             raise ValueError("rounds 0, 1, 2, … in order")
         if self.status == "complete" and not self.rounds:
             raise ValueError("at least round 0 in a complete run")
+        measured = {metric.name for metric in self.measures}
+        if any(measured != set(entry.metrics) for entry in self.rounds):
+            raise ValueError("each described metric in each round, and no other")
         names = {outlet.name for outlet in self.outlets}
         if not all(names.issuperset(entry.outlets) for entry in self.rounds):
             raise ValueError("only outlets of this run in its rounds")
@@ -294,117 +292,3 @@ class RunResult:
     def to_json(self) -> str:
         """The text of `result.json`."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> "RunResult":
-        """The result that this text describes.
-
-        Raises:
-            InputError: not JSON, an unknown schema or key, a missing key, or a wrong value.
-        """
-        body = _decode(text)
-        schema = body.get("schema") if isinstance(body, dict) else 1
-        if type(schema) is not int or schema != 1:
-            raise InputError(
-                "unknown schema",
-                where="schema",
-                expected=1,
-                got=_short(schema),
-                advice="read it with the PressPool version that wrote it",
-            )
-        try:
-            return _RUN.validate_json(text)
-        except ValidationError as error:
-            raise _told(error.errors(include_url=False)[0]) from None
-
-
-_RUN = TypeAdapter(RunResult)
-_PLAINER = {
-    "json_invalid": "text that UTF-8 can hold, nested less deeply",
-    "missing": "this key",
-    "too_short": "one or more",
-    "unexpected_keyword_argument": "no key of this name",
-}
-
-
-def _short(value: object) -> str:
-    shown = ascii(value)  # a file may hold anything, and this goes to a terminal
-    return shown if len(shown) <= 80 else f"{shown[:77]}..."
-
-
-def _step(part: int | str) -> str:
-    return f".{part}" if str(part).isidentifier() else f"[{_short(part)}]"  # a key may be foreign
-
-
-def _told(fault: ErrorDetails) -> InputError:
-    where = "".join(map(_step, fault["loc"])).lstrip(".")
-    said = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = _PLAINER.get(fault["type"], said)
-    got = None if fault["type"] == "missing" else _short(fault["input"])
-    return InputError("not a valid result", where=where, expected=expected, got=got, advice=_ADVICE)
-
-
-def _decode(text: str | bytes) -> Any:
-    """Strict JSON: no key twice (readers differ in which they keep), no NaN, no endless nesting."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(items)) < len(items):
-            raise ValueError("a key stands twice in one object")
-        return dict(items)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        got = _short(str(error) or "too deeply nested")
-        raise InputError(
-            "broken JSON", expected="one JSON object", got=got, advice=_ADVICE
-        ) from None
-
-
-def read_result(folder: Path) -> RunResult:
-    """The result of the run in this folder.
-
-    Raises:
-        FolderError: no such folder, or no readable result.json in it.
-        InputError: a result.json that is not a valid result; names file and key.
-    """
-    path = folder / RESULT_FILE
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise FolderError(
-            "not a run folder",
-            where=str(folder),
-            expected=f"a folder with a {RESULT_FILE}",
-            got=error.strerror,
-            advice=_ADVICE,
-        ) from None
-    if len(text) > _MAX_BYTES:
-        raise InputError(
-            "too large", where=str(path), expected=f"{_MAX_BYTES} bytes or fewer", advice=_ADVICE
-        )
-    try:
-        return RunResult.from_json(text)
-    except InputError as error:
-        raise InputError(
-            error.what,
-            where=f"{path} {error.where}".rstrip(),
-            expected=error.expected,
-            got=error.got,
-            advice=error.advice,
-        ) from None
-
-
-def write_result(folder: Path, result: RunResult) -> Path:
-    """Write or replace the folder's result.json as a whole; returns its path.
-
-    Raises:
-        StorageError: the disk refused; an earlier result.json is still there and whole.
-    """
-    with contextlib.suppress(OSError):  # what is wrong, the writing will tell
-        folder.mkdir(parents=True, exist_ok=True)
-    return replace_file(folder / RESULT_FILE, result.to_json().encode())

@@ -3,7 +3,8 @@
 Flower builds a message from process-wide task identity (`TaskIdentity`) and leaves the message id
 to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids;
 what it sends and signs are the bytes of a message's content, from which an outlet reads them. A
-contract test holds all three against the pinned version.
+contract test holds all three against the pinned version (`make test`) and the oldest allowed one
+(`make flower-oldest`).
 
 Those bytes are Flower's protobuf `RecordDict`s one after the other, each behind its length: one for
 every array, one for every other record. So an adapter can be written and read array by array.

@@ -39,7 +39,7 @@ from presspool.common.base.errors import StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.certificates import COORDINATOR, OUTLET, read_certificate
 from presspool.common.pki.tls import split_address
-from presspool.common.runs.results import RESULT_FILE
+from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import Runs, Submitted

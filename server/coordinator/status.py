@@ -9,6 +9,7 @@ Example: `report(folder, database)` is what `presspool coordinator status --json
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from presspool.common.base.errors import FolderError, InputError
-from presspool.common.runs.results import RunResult, read_result
+from presspool.common.runs.result_file import read_result
+from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder
+from presspool.common.runs.shown_metrics import shown
+from presspool.common.tasks.metric import Metric
 from presspool.common.wire.envelope import task_id
 from presspool.common.wire.update import FAILURES
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
@@ -50,7 +54,7 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
     contract = folder.read_contract()
     result = _result(folder)
     done = rounds_done(folder)
-    last = result.rounds[-1] if result else None
+    last = result.final if result and result.rounds else None
     said: dict[str, Any] = {
         "run": run.id,
         "contract": run.contract,
@@ -60,7 +64,8 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "ended": run.ended and _date(run.ended),
         "rounds_done": done,
         "rounds": contract.federation.rounds,
-        "accuracy": last.accuracy if last else None,
+        "measures": [asdict(metric) for metric in result.measures] if result and last else [],
+        "metrics": dict(last.metrics) if last else {},
         "epsilon": last.epsilon if last else None,
         "folder": str(folder.path),
     }
@@ -132,8 +137,10 @@ def render(found: dict[str, Any], out: Console) -> None:
 
 
 def _figures(run: dict[str, Any]) -> str:
-    accuracy, epsilon = run["accuracy"], run["epsilon"]
-    return (f", accuracy {accuracy:.3f}" if accuracy is not None else "") + (
+    values, epsilon = run["metrics"], run["epsilon"]
+    metrics = shown([Metric(**one) for one in run["measures"]], [values])
+    measured = bool(metrics) and values[metrics[0].name] is not None
+    return (f", {metrics[0].said(values[metrics[0].name])}" if measured else "") + (
         f", ε {epsilon:.2f}" if epsilon is not None else ""
     )
 

@@ -10,7 +10,7 @@ Example: `Evaluation(contract, HeldOut.read(path, text="text", label="label", la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,21 +28,17 @@ from presspool.common.models.models import build
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """How well an adapter does on the held-out file; None where nothing was measured.
+    """How well an adapter does on the held-out file.
 
     Attributes:
-        accuracy: share of records that are right.
-        macro_f1: mean F1 over the contract's labels.
-        loss: mean cross-entropy in nats.
+        metrics: name to value; None, or no entry, where nothing was measured.
     """
 
-    accuracy: float | None
-    macro_f1: float | None
-    loss: float | None
+    metrics: Mapping[str, float | None]
 
 
 BETWEEN = 1000
-NOT_MEASURED = Scores(accuracy=None, macro_f1=None, loss=None)
+NOT_MEASURED = Scores(metrics={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +101,13 @@ class Evaluation:
         predicted = logits.argmax(axis=1)
         finite = bool(np.isfinite(logits).all())
         chances = torch.softmax(torch.from_numpy(logits).double(), dim=1).numpy()
+        f1 = f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
         return Scores(
-            accuracy=float(accuracy_score(labels, predicted)),
-            macro_f1=float(
-                f1_score(labels, predicted, labels=classes, average="macro", zero_division=0)
-            ),
-            loss=float(log_loss(labels, chances, labels=classes)) if finite else None,
+            metrics={
+                "accuracy": float(accuracy_score(labels, predicted)),
+                "macro_f1": float(f1),
+                "loss": float(log_loss(labels, chances, labels=classes)) if finite else None,
+            }
         )
 
     def correct(self, state: State) -> NDArray[np.bool_]:

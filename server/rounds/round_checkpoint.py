@@ -12,6 +12,7 @@ Example: `save(path, RoundCheckpoint(...))`; `load(path, digest=contract.digest)
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from presspool.common.base.errors import FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
+from presspool.common.runs.old_results import upgraded_round
 from presspool.common.runs.results import RoundResult
 from presspool.common.wire.update import RecordState, array_record
 
@@ -80,9 +82,9 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
         with safe_open(str(path), framework="np") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        rounds = _ROUNDS.validate_json(metadata["rounds"])
         if metadata["checksum"] != _checksum(metadata, tensors):
             raise ValueError("not what was saved")
+        rounds = _rounds(metadata["rounds"])
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
             "damaged checkpoint",
@@ -103,6 +105,11 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
         state=RecordState(array_record(_part(tensors, _STATE))),
         moments=_part(tensors, _MOMENTS),
     )
+
+
+def _rounds(text: str) -> tuple[RoundResult, ...]:
+    """The rounds as they were written, by this version or by one before it."""
+    return _ROUNDS.validate_json(json.dumps([upgraded_round(one) for one in json.loads(text)]))
 
 
 def _part(tensors: adapters.State, prefix: str) -> dict[str, NDArray[np.float32]]:

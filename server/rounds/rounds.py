@@ -29,13 +29,17 @@ from safetensors import SafetensorError
 
 from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.errors import StorageError
+from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.statement import accountant, statement
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.old_results import METRICS
+from presspool.common.runs.result_file import write_result
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.common.runs.shown_metrics import shown
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, HeldOut, Scores
@@ -93,12 +97,10 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
 def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
     began = time.monotonic()
     state = RecordState(array_record(adapters.read(build(contract))))
-    before = scores(0, state)
+    metrics = _metrics(scores(0, state))
     first = RoundResult(
         round=0,
-        accuracy=before.accuracy,
-        macro_f1=before.macro_f1,
-        loss=before.loss,
+        metrics=metrics,
         bytes_up=0,
         bytes_down=0,
         seconds=time.monotonic() - began,
@@ -115,13 +117,11 @@ def _one_round(
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterStrategy(contract, point.moments)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
-    after = scores(number, state)
+    metrics = _metrics(scores(number, state))
     plan = contract.plan
     done = RoundResult(
         round=number,
-        accuracy=after.accuracy,
-        macro_f1=after.macro_f1,
-        loss=after.loss,
+        metrics=metrics,
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
@@ -151,6 +151,11 @@ def _phases(
     return RecordState(arrays)
 
 
+def _metrics(scores: Scores) -> dict[str, float | None]:
+    """A value, or None, for each metric of the task."""
+    return {metric.name: scores.metrics.get(metric.name) for metric in METRICS}
+
+
 def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) -> None:
     """Say what the last whole round came to; of the start, who may take part."""
     done = point.rounds[-1]
@@ -159,13 +164,13 @@ def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) ->
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:
-    accuracy = "not measured" if done.accuracy is None else f"{done.accuracy:.3f}"
+    primary = shown(METRICS, [done.metrics])[0]
     epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
     log.info(
-        "round %d of %d: accuracy %s, %s, %d updates%s, %.1f s",
+        "round %d of %d: %s, %s, %d updates%s, %.1f s",
         done.round,
         contract.federation.rounds,
-        accuracy,
+        primary.said(done.metrics[primary.name]),
         epsilon,
         len(done.outlets),
         f", refused {dict(done.refused)}" if done.refused else "",
@@ -233,6 +238,7 @@ def _result(
         contract_digest=contract.digest,
         status="running" if adapter is None else "complete",
         deterministic=reproducible,
+        measures=METRICS,
         rounds=point.rounds,
         outlets=outlets,
         adapter_sha256=adapter,
@@ -259,15 +265,18 @@ def _versions() -> dict[str, str]:
 
 def _write_events(folder: Path, result: RunResult) -> None:
     """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
-    from torch.utils.tensorboard import SummaryWriter
+    try:
+        import tensorboard  # noqa: F401
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        log.info("no TensorBoard here, so no %s/: %s", folder.name, install("tensorboard"))
+        return
 
     shutil.rmtree(folder, ignore_errors=True)
     with _storage(folder), SummaryWriter(str(folder)) as writer:
         for done in result.rounds:
             for tag, value in {
-                "held-out/accuracy": done.accuracy,
-                "held-out/macro_f1": done.macro_f1,
-                "held-out/loss": done.loss,
+                **{f"held-out/{name}": value for name, value in done.metrics.items()},
                 "privacy/epsilon": done.epsilon,
                 "traffic/bytes_up": done.bytes_up,
                 "traffic/bytes_down": done.bytes_down,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from presspool.common.audit.pages import charts
 from presspool.common.audit.pages.charts import Drawing, Series
-from presspool.common.audit.pages.run_report import Chart, Panel, environment
+from presspool.common.audit.pages.panels import Chart, Panel
+from presspool.common.audit.pages.run_report import environment
 from presspool.common.base.numbers import percent, percent_tick
 from presspool.simulations.attack.findings import Attack, Found
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation

@@ -31,6 +31,7 @@ from presspool.simulations.bench.engine_report import draw, section
 from presspool.simulations.bench.engine_results import EngineBench, EngineMeasurement, Timing
 from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS
 from presspool.simulations.doc_sections import write_section
+from presspool.simulations.plots import require_plots
 
 __all__ = ["bench_engine", "section", "units_of_work"]
 
@@ -64,9 +65,10 @@ def bench_engine(
         advance: called after each contestant's measurement of memory and each turn.
 
     Raises:
-        InputError: an unknown row, no turns, no such device.
+        InputError: an unknown row, no turns, no such device; no Matplotlib.
     """
     chosen = _checked(rows, repeats, device)
+    require_plots()
     measured = {
         row: _measure(row, repeats, device=device, threads=threads, advance=advance)
         for row in chosen

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from presspool.simulations.bench.engine_results import BASELINE, EngineBench, EngineMeasurement
 from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER, ROWS, Row
+from presspool.simulations.plots import new_figure, save
 
 TITLES = {
     "peft": "PEFT, non-private",
@@ -21,9 +22,7 @@ _COLOURS = ("#9aa0a6", "#c8b273", "#7aa6c2", "#35627f", "#a3c28f", "#2f7d3b")
 
 def draw(bench: EngineBench, path: Path) -> None:
     """Bars of each contestant's time by that of non-private PEFT, with quartiles, as SVG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    figure = new_figure(9, 4.5)
     axes = figure.subplots()
     width = 0.8 / len(CONTESTANTS)
     for place, name in enumerate(CONTESTANTS):
@@ -40,7 +39,7 @@ def draw(bench: EngineBench, path: Path) -> None:
     axes.set_xticks(range(len(bench.measured)), [ROWS[row].title for row in bench.measured])
     axes.set_ylabel("seconds a step ÷ non-private PEFT")
     axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def section(bench: EngineBench) -> str:

@@ -1,7 +1,8 @@
 """`presspool experiment agnews | outlets | readers | sweep`: the declared experiments.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
-section of the results page. Stopping it in any way loses at most the round in progress.
+section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
+most the round in progress.
 """
 
 from __future__ import annotations
@@ -108,8 +109,10 @@ def _run(
     from presspool.simulations.experiments.cost import seconds
     from presspool.simulations.experiments.experiment import jobs_of, run_experiment
     from presspool.simulations.experiments.results_page import write_page
+    from presspool.simulations.plots import require_plots
 
     start_logging(quiet=True)
+    require_plots()
     folder = folder or Path("runs/experiments") / experiment.name
     trials = experiment.trials(data, folder, seeds=seeds)
     jobs = jobs_of(trials)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds.server_app import serve

@@ -14,6 +14,7 @@ from typing import Any
 from presspool.simulations.doc_sections import commit, write_section
 from presspool.simulations.experiments.experiment import Experiment, Runs
 from presspool.simulations.experiments.tidy import FIGURES, Estimate, Judged, difference, estimate
+from presspool.simulations.plots import new_figure, save
 
 _COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
 
@@ -118,11 +119,9 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     Over ε there is one panel for each pool and one line for each arm; over readers one panel for
     each arm and one line for each ε.
     """
-    from matplotlib.figure import Figure
-
     points = _points(experiment, judged)
     panels = list(dict.fromkeys(point.panel for point in points))
-    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
+    figure = new_figure(1 + 4.2 * len(panels), 4.2)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         _panel(axis, [point for point in points if point.panel == panel])
@@ -131,7 +130,7 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
         axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
     axes[0].set_ylabel("accuracy on test records")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
+    save(figure, path)
 
 
 def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[PlotPoint]:

@@ -39,6 +39,7 @@ HELP = "Media outlets fine-tune one language model together; readers' data never
 OUTLET: Commands = {
     "approve": policy_cli.approve,
     "runs": budget_cli.runs,
+    "end": budget_cli.end,
     "erase": erase_cli.erase,
     "check-data": check_data_cli.check_data,
     "join": join_cli.join,
@@ -145,7 +146,10 @@ app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name=
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
 app.add_typer(group(BENCH, "Measure this machine."), name="bench")
-app.add_typer(group(EXPERIMENT, "Declared experiments on real data."), name="experiment")
+app.add_typer(
+    group(EXPERIMENT, "Declared experiments on real data; plots need the extra `plots`."),
+    name="experiment",
+)
 
 
 def main() -> None:

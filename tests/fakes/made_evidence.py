@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.fakes.made_ledgers import WITNESSES
+from tests.fakes.made_results import measured
 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
@@ -23,7 +24,9 @@ from presspool.common.contract.statement import accountant, statement
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import export
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.old_results import METRICS
+from presspool.common.runs.result_file import parse_result, write_result
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.transparency import notes
 
@@ -214,9 +217,7 @@ def write_run(desk: Desk, **setup: Any) -> None:
     rounds = [
         RoundResult(
             round=number,
-            accuracy=None,
-            macro_f1=None,
-            loss=None,
+            metrics=measured(),
             bytes_up=8 * (number > 0),
             bytes_down=8 * (number > 0),
             seconds=1.0,
@@ -233,6 +234,7 @@ def write_run(desk: Desk, **setup: Any) -> None:
             contract_digest=contract.digest,
             status="complete",
             deterministic=made.deterministic is not None,
+            measures=METRICS,
             rounds=tuple(rounds),
             outlets=tuple(
                 OutletResult(
@@ -262,7 +264,7 @@ def write_run(desk: Desk, **setup: Any) -> None:
 def change_result(desk: Desk, **changes: Any) -> None:
     """Write another result into the run's folder, one that is valid by itself."""
     path = desk.run / "result.json"
-    write_result(desk.run, replace(RunResult.from_json(path.read_bytes()), **changes))
+    write_result(desk.run, replace(parse_result(path.read_bytes()), **changes))
 
 
 @contextmanager

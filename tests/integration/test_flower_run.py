@@ -11,7 +11,7 @@ import torch
 from tests.fakes.instruments.superlink import APP, LOOPBACK, SIMULATION, SuperLink
 from tests.fakes.made_runs import write_run
 
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import LocalGrid
@@ -22,7 +22,7 @@ ENGINE = "num-supernodes=2 client-resources-num-cpus=1 init-args-num-cpus=1"
 
 @pytest.fixture
 def superlink(tmp_path: Path) -> Iterator[SuperLink]:
-    pytest.importorskip("ray", reason="Flower's engine needs Ray: pip install 'presspool[ray]'")
+    pytest.importorskip("ray", reason="Flower's engine needs Ray: pip install 'flwr[simulation]'")
     link = SuperLink(tmp_path / "flower", SIMULATION)
     try:
         yield link
@@ -58,8 +58,8 @@ def test_flwr_run_makes_the_bytes_of_the_local_grid(
     assert result.statement == expected.statement
     for one, other in zip(result.rounds, expected.rounds, strict=True):
         assert (one.outlets, one.refused) == (other.outlets, other.refused)
-        assert (one.accuracy, one.bytes_up, one.bytes_down) == (
-            other.accuracy,
+        assert (one.metrics, one.bytes_up, one.bytes_down) == (
+            other.metrics,
             other.bytes_up,
             other.bytes_down,
         )

@@ -153,7 +153,7 @@ def card(
 
 
 def _is_adapter(path: Path) -> bool:
-    from presspool.common.runs.results import RESULT_FILE
+    from presspool.common.runs.result_file import RESULT_FILE
 
     return path.name == "adapter" and not (path / RESULT_FILE).exists()
 

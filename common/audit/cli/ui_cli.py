@@ -13,8 +13,6 @@ import typer
 from presspool.common.audit.cli.report_cli import Heads, Keys, Sources
 from presspool.common.base.console import err, out, print_json, start_logging
 
-INSTALL = "pip install 'presspool[serve]'"
-
 
 def ui(
     sources: Sources,
@@ -71,19 +69,15 @@ def ui(
 
 def require_extra() -> None:
     """Raise `InputError` where the extra `serve` is not installed."""
-    from presspool.common.base.errors import InputError
+    from presspool.common.base.extras import not_here
 
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "the dashboard's packages are not here",
-            expected="the extra `serve`",
-            got=str(error),
-            advice=INSTALL,
-        ) from None
+        raise not_here("serve", error, "the dashboard's packages are not here") from None
 
 
 def _announce(address: str, as_json: bool, browser: bool) -> None:

@@ -42,7 +42,7 @@ from presspool.common.base.errors import (
     RollbackError,
 )
 from presspool.common.pki.certificates import OUTLET, read_certificate
-from presspool.common.runs.results import RESULT_FILE
+from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.transparency.checkpoints import Checkpoint
 from presspool.common.wire.approval import Approval
 

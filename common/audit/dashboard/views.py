@@ -28,11 +28,12 @@ from presspool.common.audit.dashboard.followed_ledgers import Proven
 from presspool.common.audit.dashboard.snapshot import PoolRun, Snapshot
 from presspool.common.audit.evidence.evidence import RunReading, WorstCaseSum
 from presspool.common.audit.evidence.ledger_view import OutletReading
+from presspool.common.audit.pages import panels
 from presspool.common.audit.pages import report_page as audit_page
-from presspool.common.audit.pages import run_report
 from presspool.common.audit.pages.report_json import Document, outlet_document, sentence
 from presspool.common.base.errors import CardError, EvidenceError, PressPoolError
 from presspool.common.base.numbers import bound
+from presspool.common.runs.shown_metrics import ShownMetric, shown_of
 from presspool.common.transparency import merkle
 
 NEWEST = 20  # runs and refusals of a list that is cut
@@ -73,6 +74,11 @@ class RunLine:
     def live(self) -> bool:
         """Whether it goes on."""
         return self.state in ("queued", "running")
+
+    @property
+    def primary(self) -> ShownMetric | None:
+        """What its task is after; None before the first round."""
+        return shown_of(self.folder.result)[0] if self.folder else None
 
 
 def run_lines(look: Snapshot) -> list[RunLine]:
@@ -177,7 +183,7 @@ def prove(look: Snapshot, part: str, index: int) -> Proven:
 
 
 def run(look: Snapshot, digest: str) -> dict[str, Any]:
-    """A run: rounds, accuracy, bytes, who took part, refusals, and what it costs."""
+    """A run: rounds, what it measured, bytes, who took part, refusals, and what it costs."""
     line = next((line for line in run_lines(look) if line.digest == digest), None)
     kept = [
         _kept(at, outlet, index)
@@ -188,14 +194,16 @@ def run(look: Snapshot, digest: str) -> dict[str, Any]:
     if line is None and not kept:
         raise NotThereError("no such run", got=digest)
     result = line.folder.result if line and line.folder else None
-    case = look.evidence.worst_case(digest)
+    case, metrics = look.evidence.worst_case(digest), shown_of(result) if result else ()
     return {
         "digest": digest,
         "line": line,
         "result": result,
         "contract": line.folder.contract if line and line.folder else None,
-        "accuracy": run_report.accuracy_panel(result) if result else None,
-        "traffic": run_report.traffic_panel(result) if result else None,
+        "metrics": metrics,
+        "columns": [f"#{metric.title}" for metric in metrics],
+        "measured": panels.measured_panel(result) if result else None,
+        "traffic": panels.traffic_panel(result) if result else None,
         "kept": kept,
         "worst": _worst(case),
         "adapter": line.folder.adapter if line and line.folder else None,

@@ -33,7 +33,7 @@ from presspool.common.audit.evidence.ledger_view import Head, OutletReading
 from presspool.common.audit.evidence.projection import UNSIGNED, Replay
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
 from presspool.common.ledger import entries, verification
-from presspool.common.runs.results import RESULT_FILE, read_result
+from presspool.common.runs.result_file import RESULT_FILE, read_result
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint

@@ -28,8 +28,11 @@ from rich.table import Table
 from rich.text import Text
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.numbers import bound, byte_text, decimal_text, duration, percent
-from presspool.common.runs.results import Caution, RunResult, read_result, shows_safely
+from presspool.common.base.numbers import bound, byte_text, duration
+from presspool.common.runs.result_file import read_result
+from presspool.common.runs.results import Caution, RunResult, shows_safely
+from presspool.common.runs.shown_metrics import ShownMetric, listed, shown
+from presspool.common.tasks.metric import Metric
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # TOML 1.0, "Keys"
 
@@ -68,7 +71,8 @@ class ComparisonRow:
         folder: the run folder's name, or its path where two have the same name.
         status: "running" or "complete".
         rounds: rounds of training so far.
-        accuracy, macro_f1, loss: after the last round, on the run's public held-out set.
+        metrics: name to value after the last round, on the run's public held-out set; empty before
+            the first.
         epsilon: the largest ε of one outlet; None: unprotected.
         delta: the δ beside it.
         unit: what one ε covers.
@@ -81,9 +85,7 @@ class ComparisonRow:
     folder: str
     status: Literal["running", "complete"]
     rounds: int
-    accuracy: float | None
-    macro_f1: float | None
-    loss: float | None
+    metrics: Mapping[str, float | None]
     epsilon: float | None
     delta: float | None
     unit: Literal["reader", "record"]
@@ -98,20 +100,22 @@ class Comparison:
     """Runs side by side.
 
     Attributes:
+        measures: what the rows' metrics are; of runs of several tasks, all of them.
         rows: one a run, in the order given.
         differs: dotted contract key to the value in each run's folder; a run whose contract lacks
             the key is left out of the inner mapping.
         notes: what must be known to read the figures rightly.
     """
 
+    measures: tuple[Metric, ...]
     rows: tuple[ComparisonRow, ...]
     differs: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
 
     def to_json(self) -> str:
         """The same for machines; null ε means unprotected."""
-        body = {"schema": 1, "runs": [asdict(row) for row in self.rows]}
-        body |= {"differs": self.differs, "notes": self.notes}
+        body = {"schema": 2, **asdict(self)}
+        body["runs"] = body.pop("rows")
         return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=2)
 
     def render(self, console: Console) -> None:
@@ -126,13 +130,14 @@ class Comparison:
 
     def _runs(self) -> Table:
         table = _table("Runs", "run")
-        for heading in ("accuracy", "macro-F1", "loss"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        metrics = _shown(self.measures, self.rows)
+        for metric in metrics:
+            table.add_column(_plain(metric.word), justify="right", no_wrap=True)
         table.add_column("privacy", no_wrap=True)  # the claim is never cut; names fold instead
         for heading in ("bytes", "time"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
-            table.add_row(*_cells(row))
+            table.add_row(*_cells(row, metrics))
         return table
 
     def _differences(self) -> Table:
@@ -165,11 +170,15 @@ def _plain(text: str) -> Text:
     return Text("".join(c if shows_safely(c) else f"\\u{ord(c):04x}" for c in text))
 
 
-def _cells(row: ComparisonRow) -> list[Text]:
+def _shown(measures: Sequence[Metric], rows: Sequence[ComparisonRow]) -> tuple[ShownMetric, ...]:
+    return shown(measures, [row.metrics for row in rows])
+
+
+def _cells(row: ComparisonRow, metrics: Sequence[ShownMetric]) -> list[Text]:
     name = _plain(row.folder)
     if row.status == "running":
         name.append(f"\nround {row.rounds}, running", style="dim")
-    figures = [percent(row.accuracy), percent(row.macro_f1), decimal_text(row.loss)]
+    figures = [metric.cell(row.metrics.get(metric.name)) for metric in metrics]
     spent = [byte_text(row.bytes_total), duration(row.seconds)]
     return [name, *map(Text, figures), _claim(row), *map(Text, spent)]
 
@@ -203,7 +212,14 @@ def compare(folders: Sequence[Path]) -> Comparison:
         )
     runs = dict(zip(_labels(folders), map(read_result, folders), strict=True))
     rows = tuple(_row(label, result) for label, result in runs.items())
-    return Comparison(rows=rows, differs=_differs(runs), notes=_notes(rows))
+    every = {metric.name: metric for run in runs.values() for metric in run.measures}
+    measures = tuple(every.values())
+    return Comparison(
+        measures=measures,
+        rows=rows,
+        differs=_differs(runs),
+        notes=_notes(rows, _shown(measures, rows)),
+    )
 
 
 def _labels(folders: Sequence[Path]) -> list[str]:
@@ -219,9 +235,7 @@ def _row(label: str, result: RunResult) -> ComparisonRow:
         folder=label,
         status=result.status,
         rounds=last.round if last else 0,
-        accuracy=last.accuracy if last else None,
-        macro_f1=last.macro_f1 if last else None,
-        loss=last.loss if last else None,
+        metrics=last.metrics if last else {},
         epsilon=result.epsilon,
         delta=result.delta,
         unit=result.unit,
@@ -244,9 +258,11 @@ def _differs(runs: Mapping[str, RunResult]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _notes(rows: Sequence[ComparisonRow]) -> tuple[str, ...]:
+def _notes(rows: Sequence[ComparisonRow], metrics: Sequence[ShownMetric]) -> tuple[str, ...]:
     protected = [row for row in rows if row.epsilon is not None]
-    notes = ["Accuracy, macro-F1 and loss: last round, each on its own run's public held-out set."]
+    notes = [f"{listed(metrics)}: last round, each on its own run's public held-out set."]
+    if lower := [metric for metric in metrics if not metric.metric.higher_is_better]:
+        notes.append(f"{listed(lower)}: lower is better.")
     if len(protected) < len(rows):
         notes.append("unprotected: no noise was added; no bound holds for any reader.")
     if any(row.unit == "record" for row in protected):

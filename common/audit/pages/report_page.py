@@ -31,12 +31,12 @@ from markupsafe import Markup
 
 from presspool.common.audit.pages import charts, phrases, run_report
 from presspool.common.audit.pages.charts import Drawing, Series
+from presspool.common.audit.pages.panels import Chart, Panel
 from presspool.common.audit.pages.report_json import Document
-from presspool.common.audit.pages.run_report import Chart, Panel
 from presspool.common.base.errors import InputError
+from presspool.common.base.extras import not_here
 from presspool.common.base.numbers import bound, percent, percent_tick
 
-INSTALL = "pip install 'presspool[pdf]'"
 log = logging.getLogger(__name__)
 
 
@@ -56,12 +56,12 @@ def pdf(page: str) -> bytes:
     try:
         import weasyprint
     except ImportError as error:
-        raise InputError(
+        raise not_here(
+            "pdf",
+            error,
             "no WeasyPrint here",
             where="--format pdf",
-            expected="the extra `pdf`",
-            got=str(error),
-            advice=f"{INSTALL}, or print the HTML page",
+            otherwise="print the HTML page",
         ) from None
     except OSError as error:  # its C libraries
         raise InputError(

@@ -42,7 +42,7 @@ def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> 
         place, name = _PLACES[step]
         setattr(place, name, _dying_after(getattr(place, name), occurrence))
     made, settings = Certificates.read(folder), read_settings(home / homes.SETTINGS)
-    with Spool.open(home / assembly.WORK) as spool:
+    with Spool.open(home / homes.WORK) as spool:
         Agent(
             identity=made_outlet(settings.name),
             spool=spool,

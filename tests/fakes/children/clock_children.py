@@ -19,6 +19,7 @@ from tests.fakes.made_pool import POSITION, RUN, adds
 from tests.fakes.made_runs import CONTRACT, STATE
 
 from presspool.client.agent import assembly
+from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
@@ -68,7 +69,7 @@ def coordinator(home: Path) -> None:
 
 def outlet(home: Path) -> None:
     identity = Identity.read(home)
-    with Spool.open(home / assembly.WORK) as spool:
+    with Spool.open(home / homes.WORK) as spool:
         Agent(
             identity=identity,
             spool=spool,

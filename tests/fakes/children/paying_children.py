@@ -85,7 +85,7 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
     _log(folder / f"{name}.log")
     made, home = Certificates.read(folder), folder / name
     settings = homes.settings_in(home)
-    with Spool.open(home / assembly.WORK) as spool:
+    with Spool.open(home / homes.WORK) as spool:
         Agent(
             identity=made_outlet(name),
             spool=spool,

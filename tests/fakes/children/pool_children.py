@@ -19,6 +19,7 @@ import numpy as np
 from flwr.app import ConfigRecord, Message
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import CONTRACT_KEY, POSITION, RUN, Members, adds, made_outlet, open_desk
+from tests.fakes.made_results import measured
 from tests.fakes.made_runs import CONTRACT, STATE
 
 from presspool.client.agent.agent import Agent, Backoff, Trainer
@@ -199,9 +200,7 @@ def _round(
 ) -> RoundResult:
     return RoundResult(
         round=number,
-        accuracy=None,
-        macro_f1=None,
-        loss=None,
+        metrics=measured(),
         bytes_up=0,
         bytes_down=0,
         seconds=0.0,

@@ -15,7 +15,7 @@ from tests.fakes.made_runs import toml, write_run
 
 from presspool.common.audit.cards import card as cards
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.simulations.simulate import SimulateOptions, simulate
 from presspool.simulations.simulated_ledgers import EXPORTS

@@ -12,10 +12,11 @@ from tests.fakes.instruments.browser import chromium
 from tests.fakes.made_dashboard import At, serving
 from tests.fakes.made_evidence import ADAPTER, FIELDS, OTHER_RUN, Desk, change_result, make_desk
 from tests.fakes.made_looks import made_pool
+from tests.fakes.made_results import measured
 
 from presspool.common.audit.cards import card_making, model_card
 from presspool.common.audit.evidence import governance, sources
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -37,7 +38,9 @@ def browser() -> Iterator[Browser]:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     made = make_desk(tmp_path_factory.mktemp("desk"))
     rounds = [
-        dataclasses.replace(entry, accuracy=0.3 + 0.1 * entry.round, macro_f1=0.2, loss=1.0)
+        dataclasses.replace(
+            entry, metrics=measured(accuracy=0.3 + 0.1 * entry.round, macro_f1=0.2, loss=1.0)
+        )
         for entry in read_result(made.run).rounds
     ]
     rounds[2] = dataclasses.replace(

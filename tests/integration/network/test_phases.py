@@ -11,7 +11,7 @@ from tests.fakes.children.paired_children import SEED
 from tests.fakes.made_house import House, made_house
 from tests.fakes.made_runs import write_run
 
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 
 # A hello, which costs nothing, and then exactly what "local" does.
 PAIRED = '''"""Trust model "paired"."""

@@ -20,7 +20,7 @@ from presspool.client.identity.identity import Identity
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 from presspool.common.models.adapters import digest
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.transparency import consortium_entries
 from presspool.common.transparency.checkpoints import parse_proof

@@ -24,7 +24,7 @@ from tests.fakes.instruments.loopback import free_port
 from tests.fakes.instruments.superlink import LOOPBACK, Security, SuperLink
 from tests.fakes.made_runs import write_run
 
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.grids.local_grid import LocalGrid

@@ -14,6 +14,7 @@ from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.tasks.metric import Metric
 from presspool.server.rounds.evaluation import HeldOut
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
@@ -48,11 +49,36 @@ def test_every_trial_is_made_once_and_a_second_start_makes_none(
     ticks: list[int] = []
     trials = tune(contract, public, tmp_path, on_trial=lambda: ticks.append(1))
     assert len(ticks) == trials_of(contract) >= len(trials) > 5
-    assert trials[0].accuracy == max(trial.accuracy for trial in trials)
+    assert trials[0].metrics["accuracy"] == max(trial.merit for trial in trials)
     lines = (tmp_path / "trials.jsonl").read_text().splitlines()
     assert len({json.loads(line)["contract"] for line in lines}) == len(lines) == len(trials)
     monkeypatch.setattr(tuning, "train_round", None)  # whoever trains now fails
     assert tune(contract, public, tmp_path) == trials
+
+
+def test_trials_of_an_older_version_are_not_repeated(
+    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, file = tune(contract, public, tmp_path), tmp_path / "trials.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    old = [{"contract": one["contract"], **one["metrics"]} for one in lines]
+    file.write_text("".join(json.dumps(one) + "\n" for one in old))
+    monkeypatch.setattr(tuning, "train_round", None)  # whoever trains now fails
+    assert tune(contract, public, tmp_path) == trials
+
+
+def test_the_best_trial_is_best_in_the_primary_metrics_direction(
+    contract: Contract, public: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A made task: its perplexity has to be small, and one candidate diverges."""
+    perplexity = Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True)
+    values = iter([9.0, 9.0, None, 8.0, *[7.0] * 2, *[7.5] * 100])
+    monkeypatch.setattr(tuning, "_PRIMARY", perplexity)
+    monkeypatch.setattr(tuning._Bench, "_value", lambda *_: next(values))
+    trials = tune(contract, public, tmp_path)
+    assert [trials[0].metrics["perplexity"], trials[-1].metrics["perplexity"]] == [7.0, None]
+    text = proposal(contract, trials, Path("archive.csv"), 120)
+    assert "perplexity 7.000 on validation rows\n# (worst –)" in text
 
 
 def test_the_proposal_is_a_part_of_a_run_file(

@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.conftest import REPOSITORY
 from tests.fakes.children.budget_children import ADAPTER
+from tests.fakes.made_pool import made_task
 from tests.fakes.made_runs import toml
 
 from presspool.cli import app
+from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import EXAMPLE, Policy, parse_policy, read_policy
 from presspool.common.base.console import guarded
+from presspool.common.base.errors import GuardError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.keys import SigningKey
 from presspool.common.transparency import notes
+from presspool.common.wire.flower import to_bytes
+from presspool.common.wire.update import TrainTask, pack_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,6 +259,49 @@ def test_runs_says_what_was_refused_ended_and_waits(
     assert outlet("policy", "check", kept, "--home", home).code == 0
     assert outlet("approve", kept, "--home", home).code == 0
     assert outlet("runs", "--home", home, "--json").json["waiting_for_approval"] == []
+
+
+def test_end_gives_back_what_was_never_begun_and_ends_the_run_for_good(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any], tmp_path: Path
+) -> None:
+    made(outlet, home, "--epsilon-max", 60, "--order", 4)
+    join_toml(home, policy_body)
+    longer = contract.replace(federation={"rounds": contract.federation.rounds + 3})
+    spend(home, longer)
+    file = tmp_path / "contract.json"
+    file.write_bytes(longer.canonical())
+    before = outlet("budget", "--home", home, "--json").json["share"]
+    ended = outlet("end", file, "--home", home, "--json").json
+    after = outlet("budget", "--home", home, "--json").json["share"]
+    assert ended["ended"] == longer.digest
+    assert ended["freed_share"] == pytest.approx(before - after)
+    assert 0 < after < before
+    assert outlet("end", file, "--home", home).code == 1  # over is over
+    with (
+        Budget.open(home / "ledger.db", policy=parse_policy(policy_body)) as budget,
+        pytest.raises(GuardError) as refused,
+    ):
+        budget.check(longer.digest, number=contract.federation.rounds + 1)
+    assert refused.value.code == "run-over"
+
+
+def test_end_knows_a_run_by_the_digest_of_its_task(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
+) -> None:
+    made(outlet, home, "--epsilon-max", 60, "--order", 4)
+    join_toml(home, policy_body)
+    spend(home, contract)
+    unknown = outlet("end", contract.digest, "--home", home)
+    assert unknown.code == 2
+    assert "no task of this run is here" in unknown.err
+    state = {"w": np.zeros(1, np.float32)}
+    text = contract.canonical().decode()
+    task = TrainTask(contract=text, digest=contract.digest, round=1, state=state)
+    body = to_bytes(pack_task(task))
+    header, signed = made_task("north-post", body, contract=contract.digest)
+    with Spool.open(home / "work") as spool:
+        spool.accept(SpooledTask(header, signed), [body])
+    assert outlet("end", contract.digest, "--home", home, "--json").json["freed_nats"] >= 0
 
 
 def test_policy_check_says_every_rule_and_the_price(

@@ -38,8 +38,8 @@ from presspool.common.wire.update import TrainTask, pack_task, unpack_task
 from presspool.server.transport.mailbox_body import StoredBody
 
 
-def test_flower_is_the_version_that_these_tests_were_written_for() -> None:
-    assert metadata.version("flwr").rsplit(".", 1)[0] == "1.41"
+def test_flower_is_a_version_that_these_tests_have_passed_on() -> None:
+    assert metadata.version("flwr").rsplit(".", 1)[0] in {"1.41", "1.42"}
 
 
 ALONE = """

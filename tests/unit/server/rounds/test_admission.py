@@ -284,8 +284,8 @@ def test_every_refusal_has_its_test() -> None:
     }
 
 
-# --- Why not Flower's own averaging: what flwr 1.41 does with the same replies. If one of these
-# fails after moving the pin, Flower has changed its mind, and so may we. --------------------------
+# --- Why not Flower's own averaging: what flwr 1.41 and 1.42 do with the same replies. If one of
+# these fails after moving the pin, Flower has changed its mind, and so may we. --------------------
 
 
 def flower_reply(arrays: dict[str, Any], *, node: int) -> Message:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from tests.fakes.instruments.full_disk import full_disk
+from tests.fakes.made_results import measured
 from tests.fakes.made_runs import CONTRACT, Arrays
 
 from presspool.common.base.errors import FolderError, StorageError
@@ -27,9 +28,7 @@ from presspool.server.rounds.round_checkpoint import RoundCheckpoint, load, save
 def made_round(number: int) -> RoundResult:
     return RoundResult(
         round=number,
-        accuracy=1 / 3,
-        macro_f1=0.1 + number / 7,
-        loss=None if number else 1.1,
+        metrics=measured(accuracy=1 / 3, macro_f1=0.1 + number / 7, loss=None if number else 1.1),
         bytes_up=number * 40,
         bytes_down=number * 80,
         seconds=0.1,
@@ -138,6 +137,7 @@ def rewrite(path: Path, **changes: str | None) -> None:
         {"rounds": None},
         {"rounds": "[]x"},
         {"rounds": "{}"},
+        {"rounds": "5"},
         {"rounds": json.dumps([{"round": 0}])},
         {"contract": None},
         {"contract": "sha256:" + "0" * 64},

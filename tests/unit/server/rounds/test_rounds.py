@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,17 +21,17 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.numpy import load_file
-from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
-    EventAccumulator,
-)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import made_rows
 from tests.fakes.instruments.full_disk import full_disk
+from tests.fakes.made_results import measured
 
 from presspool.common.base.errors import FolderError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
 from presspool.common.models.models import base, build, encode
-from presspool.common.runs.results import RunResult, read_result
+from presspool.common.runs.result_file import read_result
+from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.rounds import Committed, run, uncommitted
@@ -119,11 +121,11 @@ def test_a_run_writes_what_it_did_in_every_round(
         assert done.bytes_up == done.bytes_down == trained * 2 * 4 * floats
         assert done.refused == {}
         assert done.epsilon == pytest.approx(contract.plan.epsilon(2 * done.round))
-        assert done.accuracy is not None
-        assert done.macro_f1 is not None
-        assert done.loss is not None
-    assert result.rounds[0].loss == pytest.approx(np.log(3))  # the untrained head is undecided
-    assert result.rounds[1].loss != result.rounds[2].loss
+        assert list(done.metrics) == ["accuracy", "macro_f1", "loss"]
+        assert None not in done.metrics.values()
+    losses = [done.metrics["loss"] for done in result.rounds]
+    assert losses[0] == pytest.approx(np.log(3))  # the untrained head is undecided
+    assert losses[1] != losses[2]
 
 
 def test_the_result_is_complete_and_says_what_it_is(
@@ -144,7 +146,7 @@ def test_the_result_is_complete_and_says_what_it_is(
     assert all(o.epsilon == pytest.approx(contract.plan.epsilon()) for o in result.outlets)
     assert all(o.delta == contract.privacy.delta for o in result.outlets)
     assert {"python", "torch", "flwr", "opacus", "peft"} <= set(result.versions)
-    assert all(done.accuracy is None for done in result.rounds)  # there was no held-out file
+    assert all(done.metrics == measured() for done in result.rounds)  # there was no held-out file
     assert folder.report.read_text().startswith("<!doctype html>")
 
 
@@ -196,7 +198,25 @@ def test_tensorboard_reads_every_rounds_events(
     accuracies = events.Scalars("held-out/accuracy")
     assert [event.step for event in accuracies] == [0, 1, 2]
     for event, done in zip(accuracies, result.rounds, strict=True):
-        assert event.value == pytest.approx(done.accuracy)
+        assert event.value == pytest.approx(done.metrics["accuracy"])
+
+
+def test_without_tensorboard_a_run_completes_and_one_line_says_what_is_not_there(
+    tmp_path: Path,
+    contract: Contract,
+    outlets: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)  # as Python says "not installed"
+    monkeypatch.setattr(logging.getLogger("presspool"), "propagate", True)  # a command ends it
+    folder = new_folder(tmp_path / "run", contract)
+    with caplog.at_level(logging.INFO, logger="presspool"):
+        assert serve(folder, outlets).status == "complete"
+    said = [line for line in caplog.messages if "TensorBoard" in line]
+    assert said == ["no TensorBoard here, so no events/: pip install 'presspool[tensorboard]'"]
+    assert not folder.events.exists()
+    assert folder.adapter.exists()
 
 
 # --- Stopping and going on ----------------------------------------------------------------------
@@ -238,7 +258,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_same_adapter(
     assert adapter_bytes(folder) == adapter_bytes(whole)
     assert result.adapter_sha256 == expected.adapter_sha256
     for one, other in zip(result.rounds, expected.rounds, strict=True):
-        assert (one.accuracy, one.loss, one.epsilon) == (other.accuracy, other.loss, other.epsilon)
+        assert (one.metrics, one.epsilon) == (other.metrics, other.epsilon)
 
 
 def test_a_finished_run_that_is_continued_trains_nothing(

@@ -12,7 +12,7 @@ from flwr.app import Context, RecordDict
 from tests.fakes.made_runs import write_run
 
 from presspool.common.base.errors import InputError, QuorumError
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.server.rounds import server_app
 from presspool.simulations.grids.local_grid import LocalGrid

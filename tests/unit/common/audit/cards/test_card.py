@@ -36,7 +36,7 @@ from presspool.common.audit.cards.code_digest import SUFFIXES, code_digest
 from presspool.common.audit.evidence import governance, sources
 from presspool.common.base.errors import CardError
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 
 SCHEMA_FILE = REPOSITORY / "docs" / "privacy-card.schema.json"
 Body = dict[str, Any]

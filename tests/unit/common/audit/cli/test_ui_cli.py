@@ -75,7 +75,7 @@ def test_a_key_of_no_ledger_here_is_refused(ui: Command, desk: Desk) -> None:
     assert "another ledger" in said
 
 
-@pytest.mark.parametrize("package", ["fastapi", "uvicorn", "prometheus_client"])
+@pytest.mark.parametrize("package", ["fastapi", "prometheus_client", "starlette", "uvicorn"])
 def test_a_missing_package_is_named_with_what_to_install(
     ui: Command, desk: Desk, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:

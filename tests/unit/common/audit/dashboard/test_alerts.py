@@ -16,7 +16,7 @@ from presspool.common.audit.evidence import sources
 from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.ledger_view import OutletReading, Room
 from presspool.common.pki.certificates import DAY
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.fakes.made_looks import made_pool
 from presspool.common.accounting import events
 from presspool.common.audit.dashboard import metrics
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import read_result
+from presspool.common.runs.result_file import read_result
 
 DEPLOY = REPOSITORY / "docs" / "deploy"
 LABELS = {

@@ -21,6 +21,7 @@ from tests.fakes.made_evidence import (
     change_result,
     make_desk,
 )
+from tests.fakes.made_results import measured
 
 from presspool.common.audit.cards import card_making, model_card
 from presspool.common.audit.evidence import governance, sources
@@ -28,7 +29,9 @@ from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.pages.report_json import document
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import RoundResult, read_result
+from presspool.common.runs.result_file import read_result
+from presspool.common.runs.results import RoundResult
+from presspool.common.tasks.metric import Metric
 from presspool.common.transparency import checkpoints, merkle, notes
 
 ORIGINS = [f"presspool/{name}" for name in OUTLETS]
@@ -38,22 +41,24 @@ PARTS = [f"presspool~{name}" for name in OUTLETS]
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     made = make_desk(tmp_path_factory.mktemp("desk"))
-    measured = [
+    rounds = [
         dataclasses.replace(
             entry,
-            accuracy=0.25 + 0.125 * entry.round,
-            macro_f1=0.2 + 0.1 * entry.round,
-            loss=1.0,
+            metrics=measured(
+                accuracy=0.25 + 0.125 * entry.round,
+                macro_f1=0.2 + 0.1 * entry.round,
+                loss=1.0,
+            ),
             bytes_up=1234 * entry.round,
             bytes_down=4321 * entry.round,
             seconds=1.5 + entry.round,
         )
         for entry in read_result(made.run).rounds
     ]
-    measured[2] = dataclasses.replace(
-        measured[2], outlets=("north-post",), refused={"south-echo": "norm-cap"}
+    rounds[2] = dataclasses.replace(
+        rounds[2], outlets=("north-post",), refused={"south-echo": "norm-cap"}
     )
-    change_result(made, rounds=tuple(measured))
+    change_result(made, rounds=tuple(rounds))
     run = sources.read_run(made.run)
     ledgers = [sources.read_outlet(path) for path in made.exports]
     card = card_making.make(run, ledgers, governance.parse(FIELDS), covers=())
@@ -181,8 +186,26 @@ def test_a_number_is_shown_as_what_it_is(at: At, desk: Desk) -> None:
     assert shown["outlets.0.filter.epsilon"] == "9"
     run = read_page(get(at, f"/runs/{desk.contract.digest[7:]}").body)
     shown = {of: text for of, _, text in run.numbers}
-    assert shown[f"results.{desk.contract.digest}.rounds.2.accuracy"] == "50.0%"
+    assert shown[f"results.{desk.contract.digest}.rounds.2.metrics.accuracy"] == "50.0%"
     assert shown[f"results.{desk.contract.digest}.rounds.2.seconds"] == "3.5 s"
+
+
+def test_a_run_of_another_task_is_shown_by_its_own_metrics(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    perplexity = Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True)
+    rounds = read_result(desk.run).rounds
+    words = tuple(
+        dataclasses.replace(entry, metrics={"perplexity": 54.5 - entry.round}) for entry in rounds
+    )
+    change_result(desk, measures=(perplexity,), rounds=words)
+    with serving([*desk.exports, desk.run]) as found:
+        for path in ("/", "/runs", f"/runs/{desk.contract.digest[7:]}"):
+            page = get(found, path).body
+            shown = {of: text for of, _, text in read_page(page).numbers}
+            assert shown[f"results.{desk.contract.digest}.rounds.-1.metrics.perplexity"] == "52.500"
+            assert "Perplexity" in page
+            assert "Accuracy" not in page
+        assert "Perplexity fell from 54.500 before training to 52.500 on" in page
 
 
 def test_links_lead_somewhere(at: At, desk: Desk) -> None:
@@ -322,9 +345,7 @@ def test_new_entries_and_rounds_appear_by_themselves(tmp_path: Path) -> None:
             size = ledger.book.size
         fresh = RoundResult(
             round=2,
-            accuracy=None,
-            macro_f1=None,
-            loss=None,
+            metrics=measured(),
             bytes_up=5,
             bytes_down=5,
             seconds=1.0,

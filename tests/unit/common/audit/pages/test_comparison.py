@@ -1,5 +1,6 @@
 """Comparing runs: each figure with its privacy, and exactly the settings that differ."""
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -7,10 +8,14 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.fakes.made_results import measured
 
 from presspool.common.audit.pages.comparison import Comparison, compare, dotted_keys
 from presspool.common.base.errors import FolderError, InputError
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, write_result
+from presspool.common.runs.old_results import METRICS
+from presspool.common.runs.result_file import write_result
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.tasks.metric import Metric
 
 
 def a_run(
@@ -25,9 +30,7 @@ def a_run(
     rounds = tuple(
         RoundResult(
             round=number,
-            accuracy=accuracy,
-            macro_f1=0.25,
-            loss=1.125,
+            metrics=measured(accuracy=accuracy, macro_f1=0.25, loss=1.125),
             bytes_up=1000 * number,
             bytes_down=500 * number,
             seconds=1.0,
@@ -45,6 +48,7 @@ def a_run(
         "contract_digest": "sha256:" + "0a" * 32,
         "status": "complete",
         "deterministic": False,
+        "measures": METRICS,
         "rounds": rounds,
         "outlets": (outlet,),
         "adapter_sha256": None,
@@ -78,10 +82,11 @@ def printed(comparison: Comparison, width: int = 80, colour: bool = False) -> st
 def test_rows_carry_the_last_figures_in_the_order_given(root: Path) -> None:
     rows = compare([root / "open", root / "private", root / "begun"]).rows
     assert [row.folder for row in rows] == ["open", "private", "begun"]
-    assert [row.accuracy for row in rows] == [0.75, 0.5, None]
+    assert [row.metrics.get("accuracy") for row in rows] == [0.75, 0.5, None]
     assert [row.epsilon for row in rows] == [None, 3.0, 3.0]
     private = rows[1]
-    assert (private.macro_f1, private.loss, private.delta) == (0.25, 1.125, 1e-5)
+    assert private.metrics == {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.125}
+    assert private.delta == 1e-5
     assert (private.bytes_total, private.seconds, private.rounds) == (4500, 42.0, 2)
     assert private.cautions == ()
 
@@ -99,6 +104,29 @@ def test_what_is_weaker_is_said_whole_even_on_a_narrow_terminal(root: Path) -> N
 def test_unprotected_is_red(root: Path) -> None:
     text = printed(compare([root / "private", root / "open"]), colour=True)
     assert "\x1b[1;31munprotected" in text
+
+
+def test_runs_of_several_tasks_stand_side_by_side_each_with_what_it_measured(
+    root: Path, tmp_path: Path
+) -> None:
+    perplexity = Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True)
+    run = a_run(status="running")
+    start = dataclasses.replace(run.rounds[0], metrics={"perplexity": 54.5})
+    write_result(
+        tmp_path / "words", dataclasses.replace(run, measures=(perplexity,), rounds=(start,))
+    )
+    comparison = compare([root / "private", tmp_path / "words"])
+    text = " ".join(printed(comparison, width=120).split())
+    assert "run accuracy perplexity macro-F1 cross-entropy privacy" in text
+    assert "private 50.0% – 25.0% 1.125" in text
+    assert "words – 54.500 – –" in text
+    assert "Perplexity and cross-entropy: lower is better." in text
+    body = json.loads(comparison.to_json())
+    assert [one["name"] for one in body["measures"]] == [*run.rounds[1].metrics, "perplexity"]
+    assert [one["metrics"] for one in body["runs"]] == [
+        {"accuracy": 0.5, "macro_f1": 0.25, "loss": 1.125},
+        {"perplexity": 54.5},
+    ]
 
 
 def test_notes_say_only_what_applies(root: Path, tmp_path: Path) -> None:

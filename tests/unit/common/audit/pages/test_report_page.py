@@ -24,7 +24,7 @@ from presspool.common.audit.pages.report_json import document
 from presspool.common.base.errors import BudgetError
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
-from presspool.common.runs.results import RunResult, read_result
+from presspool.common.runs.result_file import parse_result, read_result
 from presspool.common.wire.approval import Approval
 
 
@@ -519,7 +519,7 @@ def test_a_run_folder_of_two_runs_is_refused(audit: Command, tmp_path: Path) -> 
     body = json.loads(path.read_text())
     body["contract_digest"] = "sha256:" + "0" * 64
     path.write_text(json.dumps(body))
-    RunResult.from_json(path.read_bytes())  # valid by itself
+    parse_result(path.read_bytes())  # valid by itself
     found = audit("report", desk.run)
     assert (found.code, "two runs in one folder" in found.err) == (2, True)
 

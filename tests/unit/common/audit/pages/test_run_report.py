@@ -13,15 +13,24 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fakes import made_results
 
 from presspool.common.audit.pages import charts
 from presspool.common.audit.pages.charts import nice_axis, round_axis
 from presspool.common.audit.pages.run_report import render_report, write_report
 from presspool.common.base.numbers import bound, byte_text, duration
+from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.tasks.metric import Metric
 
 VOID = {"meta", "path", "circle", "br"}
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'&amp;{{ 7*7 }}"
+
+
+def metrics(number: int) -> dict[str, float | None]:
+    """What round `number` of `a_run` measured."""
+    accuracy, macro_f1 = min(0.9, 0.2 + number / 10), min(0.8, 0.1 + number / 10)
+    return made_results.measured(accuracy=accuracy, macro_f1=macro_f1, loss=1.0)
 
 
 def a_run(
@@ -40,12 +49,11 @@ def a_run(
         "contract_digest": "sha256:" + "0a" * 32,
         "status": "complete",
         "deterministic": False,
+        "measures": METRICS,
         "rounds": tuple(
             RoundResult(
                 round=number,
-                accuracy=min(0.9, 0.2 + number / 10) if measured else None,
-                macro_f1=min(0.8, 0.1 + number / 10) if measured else None,
-                loss=1.0,
+                metrics=metrics(number) if measured else made_results.measured(),
                 bytes_up=1_000_000 if number else 0,
                 bytes_down=2_000_000 if number else 0,
                 seconds=2.0,
@@ -254,6 +262,47 @@ def test_the_contract_is_shown_key_by_key() -> None:
         assert shown in words
 
 
+PERPLEXITY = (
+    Metric(name="loss", title="Loss", higher_is_better=False, unit="nats"),
+    Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True),
+    Metric(name="hits", title="Token accuracy", higher_is_better=True),
+)
+
+
+def perplexity_page(values: list[float]) -> Page:
+    """A run of another task, which measured these perplexities."""
+    run = a_run(rounds=len(values) - 1)
+    rounds = tuple(
+        replace(entry, metrics={"loss": 4.5, "perplexity": value, "hits": 0.25})
+        for entry, value in zip(run.rounds, values, strict=True)
+    )
+    page = Page(render_report(replace(run, measures=PERPLEXITY, rounds=rounds)))
+    assert page.open == []
+    return page
+
+
+def test_another_task_is_told_by_its_own_metrics_the_primary_one_first() -> None:
+    page = perplexity_page([120.0, 80.5, 60.25])
+    for said in (
+        "Perplexity fell from 120.000 before training to 60.250 on the public held-out records "
+        "after round 2; lower is better.",
+        "The run reached perplexity 60.250 for ε = 3.00",
+        "Perplexity 60.250after round 2 Loss 4.500 natstoken accuracy 25.0%",
+        "Round Perplexity Loss, nats Token accuracy ε spent",
+        "Perplexity, loss and token accuracy are measured on public held-out data",
+        "Perplexity per round",
+        "Perplexity against ε",
+    ):
+        assert said in page.words
+    assert "Accuracy" not in page.words
+    assert "macro" not in page.words.lower()
+
+
+@given(st.lists(st.floats(0, 1e12), min_size=2, max_size=6))
+def test_an_axis_without_shares_covers_whatever_was_measured(values: list[float]) -> None:
+    _inside(perplexity_page(values))
+
+
 # --- charts -----------------------------------------------------------------------------------
 
 BOX = re.compile(r"-?\d+(?:\.\d+)?")
@@ -299,9 +348,7 @@ def test_any_result_gives_a_whole_page(
     rounds = tuple(
         RoundResult(
             round=number,
-            accuracy=share,
-            macro_f1=share,
-            loss=None,
+            metrics=made_results.measured(accuracy=share, macro_f1=share),
             seconds=0.0,
             refused={},
             bytes_up=size if number else 0,
