@@ -13,6 +13,8 @@ of a task, and why each stands where it stands:
 2. Guard: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
    witnesses have seen the adapter that the round starts from. First because it is cheap and final;
    nothing has been loaded for a run that is refused.
+   A phase that does not train ends here: the trust model's words leave, made without model, budget
+   or readers (`presspool.common.trust`).
 3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
    must cost nobody anything. Its outcome hangs on no reader's record.
 4. The adapter that came in, against the model's own names and shapes: needs the model, and still
@@ -59,7 +61,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.training import Compute, RoundWork, train_round
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
-from presspool.client.release.release import release, release_failure
+from presspool.client.release.release import release, release_failure, release_words
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract, read_canonical
@@ -88,7 +90,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) -> bytes:
-    """The exact bytes of this outlet's answer to a round; whoever carries it sends these.
+    """The exact bytes of this outlet's answer to a phase; whoever carries it sends these.
 
     Args:
         asked: the round.
@@ -104,9 +106,11 @@ def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) ->
             gate.admit(asked)
         except GuardError as refused:
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
+        if not contract.trust.releases(asked.phase):
+            return release_words(asked.task, contract, outlet=settings.name, base=asked.base)
         with gate.round(asked, _model(asked)) as meter:
             update = answer(asked, settings, before_step=meter.step)
-            data = release(update, norm_cap=contract.federation.update_norm_cap)
+            data = release(update, contract)
             kept_reply.keep_and_bind(data, meter.bind, kept)
             return data
 
@@ -166,6 +170,7 @@ def answer(
     return AdapterUpdate(
         outlet=settings.name,
         round=asked.number,
+        phase=asked.phase,
         contract=contract.digest,
         base=asked.base,
         delta=delta,

@@ -53,7 +53,7 @@ class Gate(Protocol):
     """What every task passes."""
 
     def admit(self, asked: Round) -> None:
-        """Return if this round may be trained now; raises `GuardError`."""
+        """Return if this phase may be answered now; raises `GuardError`."""
 
     def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
@@ -73,8 +73,8 @@ class Unmetered:
     name: str
 
     def admit(self, asked: Round) -> None:
-        """Return if this round was agreed."""
-        decision.check_round(asked.contract, name=self.name, number=asked.number)
+        """Return if this phase was agreed."""
+        decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
 
     def bound(self, asked: Round) -> str:  # noqa: ARG002
         """Nothing is written down."""
@@ -118,9 +118,12 @@ class RealGate:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         contract = asked.contract
         with self._recorded(contract):
-            decision.check_round(contract, name=self.name, number=asked.number)
+            decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
             decision.check_policy(contract, self.policy)
-        self.budget.check(contract.digest, number=asked.number)
+        follows = contract.trust.follows(asked.phase)
+        (self.budget.check_released if follows else self.budget.check)(
+            contract.digest, number=asked.number
+        )
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
             with suppress(StorageError):  # the run waits all the same

@@ -43,6 +43,11 @@ class Round:
         return self.task.round
 
     @property
+    def phase(self) -> int:
+        """Of the round, from 1."""
+        return self.task.phase
+
+    @property
     def state(self) -> State:
         """The adapter that it starts from."""
         return self.task.state

@@ -38,6 +38,7 @@ max_delta = {delta!r}
 min_noise_multiplier = {sigma!r}
 max_steps = {steps}
 max_rounds = {rounds}
+trust = ["{trust}"]
 min_outlets = {outlets}
 lora_targets = {targets}
 
@@ -94,7 +95,7 @@ def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
 
 def _ledger(contract: Contract, home: Path) -> None:
     plan = contract.plan
-    found = propose([events.from_dp(plan.event())] * RUNS, delta=plan.delta)
+    found = propose([events.from_dp(contract.trust.event(contract))] * RUNS, delta=plan.delta)
     Ledger.create(
         home / LEDGER,
         signer=signer_in(home),
@@ -119,6 +120,7 @@ def _policy(contract: Contract) -> str:
         sigma=plan.noise_multiplier,
         steps=plan.steps,
         rounds=contract.federation.rounds,
+        trust=contract.federation.trust,
         outlets=min(2, len(contract.outlets)),
         targets=json.dumps(list(contract.adapter.targets)),
         model=json.dumps(model.id),

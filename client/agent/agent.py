@@ -232,14 +232,14 @@ class Agent:
                 expected=newest.header.contract,
                 got=header.contract,
             )
-        if header.round < newest.header.round:
+        if header.place < newest.header.place:
             raise EvidenceError(
-                "a task of an earlier round",
+                "a task of an earlier round or phase",
                 where=f"run {header.run}",
-                expected=f"after round {newest.header.round}",
-                got=f"round {header.round}",
+                expected="after round {}, phase {}".format(*newest.header.place),
+                got="round {}, phase {}".format(*header.place),
             )
-        if header.round == newest.header.round and signed.body != newest.signed.body:
+        if header.place == newest.header.place and signed.body != newest.signed.body:
             raise EvidenceError(
                 "this round's task has changed",
                 where=f"run {header.run}",
@@ -261,6 +261,7 @@ class Agent:
             run=header.run,
             contract=header.contract,
             round=header.round,
+            phase=header.phase,
             task=header.task,
             base=header.base,
             body=body_digest(body),
@@ -317,12 +318,14 @@ def _asked(task: SpooledTask, body: bytes) -> Round:
         asked = Round.of(from_bytes(body))
     except ValueError:
         raise ContractError("not a training task", where=f"task {task.header.task}") from None
-    found = (asked.task.digest, asked.number, asked.base)
-    if found != (task.header.contract, task.header.round, task.header.base):
+    header = task.header
+    expected = (header.contract, *header.place, header.base)
+    found = (asked.task.digest, asked.number, asked.phase, asked.base)
+    if found != expected:
         raise ContractError(
             "the task is another than its signed header says",
             where=f"task {task.header.task}",
-            expected=(task.header.contract, task.header.round, task.header.base),
+            expected=expected,
             got=found,
         )
     return asked

@@ -133,5 +133,7 @@ def event_in(path: Path) -> events.SelfComposed | events.Composed:
     from presspool.common.runs.run_file import read_run_file
 
     if path.suffix == ".json":
-        return events.from_dp(contract_in(path).plan.event())
-    return events.from_dp(read_run_file(path).contract.with_noise().plan.event())
+        contract = contract_in(path)
+    else:
+        contract = read_run_file(path).contract.with_noise()
+    return events.from_dp(contract.trust.event(contract))

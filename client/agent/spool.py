@@ -11,6 +11,8 @@
 Invariants:
     * A file is there whole, fsynced, or not at all. A reply is sealed before it is sent and never
       changed; a task whose reply is sealed is never trained again.
+    * Work of before rounds had phases is thrown away when the folder is opened: its headers
+      can be neither checked nor sent any more, and the coordinator asks for the round anew.
     * Of each run one task is kept, its newest, so that an older one is known as such.
       Its reply is kept as long, because a coordinator that was killed may ask for it again.
 
@@ -20,6 +22,7 @@ Example: `with Spool.open(Path("work")) as spool: spool.unfinished()`.
 from __future__ import annotations
 
 import hashlib
+import logging
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,8 +39,11 @@ from presspool.common.wire.envelope import (
     HEADER_BYTES,
     Signed,
     TaskHeader,
+    is_task_of_before_phases,
     read_header,
 )
+
+log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct(">I")
 _KINDS = ("answer", "reply", "done", "task")  # last the one by which the others are found
@@ -85,12 +91,13 @@ class Spool:
             for draft in folder.glob(".*.tmp"):
                 draft.unlink()  # what a kill left half written
             self = cls(folder)
+            self._drop_older_version()
             self._tidy()
             yield self
 
     def tasks(self) -> list[SpooledTask]:
         """The newest task of each run."""
-        found = sorted(self._all(), key=lambda task: task.header.round)
+        found = sorted(self._all(), key=lambda task: task.header.place)
         return list({task.header.run: task for task in found}.values())
 
     def newest(self, run: str) -> SpooledTask | None:
@@ -160,6 +167,21 @@ class Spool:
     def want_again(self, task: SpooledTask) -> None:
         """The coordinator asks for a reply once more."""
         self._path(task, "done").unlink(missing_ok=True)
+
+    def _drop_older_version(self) -> None:
+        for path in self._folder.glob("*.task"):
+            with path.open("rb") as stream:
+                older = is_task_of_before_phases(_read_signed(stream, path).body)
+            if not older:
+                continue
+            log.warning(
+                "%s is of an older version of PressPool and is thrown away: the coordinator asks "
+                "for its round anew; where its answer was paid for already, this outlet misses "
+                "that round, and is not charged again",
+                path.name,
+            )
+            for kind in _KINDS:
+                path.with_suffix(f".{kind}").unlink(missing_ok=True)
 
     def _tidy(self) -> None:
         """Remove what newer tasks have replaced."""

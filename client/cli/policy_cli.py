@@ -135,7 +135,7 @@ def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
     if not homes.ledger_path(home).exists():
         return None
     with homes.ledger_in(home) as ledger:
-        fits = budget_report.fitting(ledger, [events.from_dp(contract.plan.event())])
+        fits = budget_report.fitting(ledger, [events.from_dp(contract.trust.event(contract))])
     return {"fits": fits["fits"][0], "share_after": fits["share_after"]}
 
 

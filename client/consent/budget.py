@@ -5,8 +5,8 @@ for its whole plan; a round of it is begun, its steps are counted as they are ta
 of the exact bytes of its answer is written down before anybody is handed those bytes.
 
 Invariants:
-    * The event that is charged is the one of the contract's `PrivacyPlan`, which is what the code
-      runs: separately clipped groups share one draw of noise scaled to their joint sensitivity.
+    * The event that is charged is the contract's trust model's, of the plan that the code runs:
+      separately clipped groups share one draw of noise scaled to their joint sensitivity.
     * A run is reserved once in the ledger's lifetime; a run that is over is never trained again.
     * A round whose bytes are bound is never trained again: only those bytes may be sent.
     * A kill between any two writes leaves more charged than was spent, or as much, never less.
@@ -161,6 +161,21 @@ class Budget:
                 advice="send the bytes again that were bound; no round is trained twice",
             )
 
+    def check_released(self, run: str, *, number: int) -> None:
+        """Return if this outlet's bytes of a round are bound: only then it says more on it.
+
+        Raises:
+            GuardError: they are not.
+        """
+        if not self.bound(run, number=number):
+            raise GuardError(
+                "round-not-agreed",
+                "a phase after the training of a round in which this outlet released nothing",
+                where=f"round {number} of {run}",
+                expected="a round whose bytes are bound",
+                advice="nothing: the next round asks again",
+            )
+
     @contextmanager
     def round(self, contract: Contract, *, number: int, adapter: str) -> Iterator[Meter]:
         """Begin a round: its run is reserved and its adapter written down when this is entered.
@@ -286,7 +301,7 @@ class Budget:
     def _event(self, contract: Contract) -> events.SelfComposed | events.Composed:
         """The composed event of the whole plan, if this ledger can price it."""
         try:
-            event = events.from_dp(contract.plan.event())
+            event = events.from_dp(contract.trust.event(contract))
             events.charge(event, order=self._ledger.book.opened.order)
         except LedgerError as error:
             self.refuse(contract.digest, "event-not-priceable")

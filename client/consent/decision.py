@@ -100,20 +100,21 @@ def findings(contract: Contract, policy: Policy) -> Iterator[Finding]:
         yield _epsilon(contract, policy)
 
 
-def check_round(contract: Contract, *, name: str, number: int) -> None:
-    """Return if this is one of the rounds that the contract agrees with this outlet.
+def check_round(contract: Contract, *, name: str, number: int, phase: int = 1) -> None:
+    """Return if this is a phase of one of the rounds that the contract agrees with this outlet.
 
     Raises:
         GuardError: it is not.
     """
-    if name not in contract.outlets or not 1 <= number <= contract.federation.rounds:
+    rounds, phases = contract.federation.rounds, len(contract.trust.phases)
+    if name not in contract.outlets or not (1 <= number <= rounds and 1 <= phase <= phases):
         raise GuardError(
             "round-not-agreed",
             "this outlet refuses a round that nobody agreed on",
             where="contract [federation] rounds, [outlets]",
-            expected=f"rounds 1 to {contract.federation.rounds}, of outlets "
+            expected=f"rounds 1 to {rounds}, each with phases 1 to {phases}, of outlets "
             + ", ".join(contract.outlets),
-            got=f"round {number} of {name}",
+            got=f"round {number}, phase {phase} of {name}",
             advice="ask the coordinator for a new contract",
         )
 
@@ -204,6 +205,15 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         allowed=f"one of {', '.join(policy.tasks)}",
         holds=task.kind in policy.tasks,
         change="another task",
+    )
+    yield Finding(
+        code="policy-trust",
+        key="trust",
+        field="[federation] trust",
+        asked=federation.trust,
+        allowed=f"one of {', '.join(policy.trust)}",
+        holds=federation.trust in policy.trust,
+        change="another trust model",
     )
     yield _base_model(contract, policy)
     yield _at_most(

@@ -29,7 +29,13 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
-from presspool.common.contract.contract_schema import DEFAULT_TASK, Kind, MethodName, Sha256
+from presspool.common.contract.contract_schema import (
+    DEFAULT_TASK,
+    Kind,
+    MethodName,
+    Sha256,
+    TrustName,
+)
 from presspool.common.contract.doors import METHODS
 from presspool.common.models.base_model import DEFAULT_ID
 
@@ -123,6 +129,7 @@ class Policy(_Part):
         methods: what may train (`presspool.common.methods`); all that this version knows.
         lora_targets: layers that may get LoRA.
         min_outlets: fewest outlets in a contract, this one included.
+        trust: trust models that may be relied on; a new one needs the operator's own word.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
@@ -142,6 +149,7 @@ class Policy(_Part):
     methods: tuple[MethodName, ...] = METHODS.names
     lora_targets: tuple[str, ...] = ("query", "key", "value", "dense")
     min_outlets: Count = 2
+    trust: tuple[TrustName, ...] = ("local",)
     max_adapter_norm: Positive = 1_000.0
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
@@ -212,6 +220,9 @@ lora_targets = ["query", "key", "value", "dense"]
 
 # With whom: fewest outlets in a contract, this one included.
 min_outlets = 2
+
+# Whom readers' protection may rest on: "local" is on this outlet alone.
+trust = ["local"]
 
 # An adapter that comes in may be no larger (L2 norm over all its numbers).
 max_adapter_norm = 1000.0

@@ -42,6 +42,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         groups: parameters of each of the plan's clip groups.
         population: declared population of this outlet.
         random: the outlet's secret stream.
+        noise_share: of the plan's noise that this outlet adds (its trust model's).
         steps_before: steps of the plan that earlier rounds have taken.
 
     Raises:
@@ -56,6 +57,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         groups: Mapping[str, Sequence[Any]],
         population: int,
         random: SecureRandom,
+        noise_share: float = 1.0,
         steps_before: int = 0,
     ) -> None:
         super().__init__(
@@ -66,6 +68,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self.plan, self.groups, self.random = plan, groups, random
+        self.noise_share = noise_share
         self._check_groups()
         self.steps_before = steps_before
         self.accountant = RDPAccountant()
@@ -112,7 +115,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         """Put the noised sum of all parameters, drawn as one vector, into `p.grad`."""
         noisy = add_noise(
             [p.summed_grad for p in self.params],
-            noise_multiplier=self.plan.noise_multiplier,
+            noise_multiplier=self.plan.noise_multiplier * self.noise_share,
             sensitivity=self.plan.sensitivity,
             random=self.random,
         )

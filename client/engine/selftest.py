@@ -132,10 +132,11 @@ def _prove_noise(optimizer: ReaderOptimizer, contract: Contract) -> None:
     optimizer.finish_step()
     values = np.concatenate(gradients) * plan.expected_batch(POPULATION)
     got, slack = float(np.sqrt(np.mean(values**2))), DEVIATIONS / math.sqrt(2 * len(values))
-    if not plan.noise_std * (1 - slack) <= got <= plan.noise_std * (1 + slack):
+    right = plan.noise_std * optimizer.noise_share
+    if not right * (1 - slack) <= got <= right * (1 + slack):
         raise SelfTestError(
             "noise is not of the plan's scale",
-            expected=f"{plan.noise_std:g}",
+            expected=f"{right:g}",
             got=f"{got:g}",
             where=f"{len(values)} coordinates",
         )

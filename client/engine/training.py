@@ -175,6 +175,7 @@ def private_optimizer(
         },
         population=work.population,
         random=work.random,
+        noise_share=contract.trust.noise_share(contract),
         steps_before=steps_before,
     )
 

@@ -1,7 +1,8 @@
-"""The one exit: everything that leaves an outlet in a training round passes through here.
+"""The one exit: everything that leaves an outlet in any phase of a round passes through here.
 
-The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, contract
-digest, digest of the adapter it started from, and the privatised change of the adapter. Reader
+The complete list of what may leave is the fields of `AdapterUpdate`: outlet name, round, phase,
+contract digest, digest of the adapter it started from, and either the privatised change of the
+adapter, sealed by the trust model, or the trust model's own words, made without readers. Reader
 counts, losses, accuracies, error texts, file names and timings are not on it. A failure leaves as
 one number of the fixed list `presspool.common.wire.update.FAILURES`, and no text.
 
@@ -26,26 +27,50 @@ from presspool.common.base.errors import (
     ModelError,
     SelfTestError,
 )
+from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, norm
 from presspool.common.wire.flower import to_bytes
-from presspool.common.wire.update import FAILURES, AdapterUpdate, pack_update
+from presspool.common.wire.update import FAILURES, AdapterUpdate, TrainTask, pack_update
 
 
-def release(update: AdapterUpdate, *, norm_cap: float) -> bytes:
+def release(update: AdapterUpdate, contract: Contract) -> bytes:
     """The exact bytes of an update, scaled down to the contract's norm cap if it is above.
 
     Args:
         update: the privatised update.
-        norm_cap: the contract's `update_norm_cap`.
+        contract: the run's; its trust model seals the change.
     """
-    capped = AdapterUpdate(
+    capped = _capped(update.delta, contract.federation.update_norm_cap)
+    sealed = AdapterUpdate(
         outlet=update.outlet,
         round=update.round,
+        phase=update.phase,
         contract=update.contract,
         base=update.base,
-        delta=_capped(update.delta, norm_cap),
+        delta=contract.trust.seal(contract, capped),
     )
-    return to_bytes(pack_update(capped))
+    return to_bytes(pack_update(sealed))
+
+
+def release_words(task: TrainTask, contract: Contract, *, outlet: str, base: str) -> bytes:
+    """The exact bytes of an answer in a phase that does not train: words, and no array.
+
+    Args:
+        task: the phase's; the words are made of it and of the contract alone.
+        contract: the run's.
+        outlet: who answers.
+        base: digest of the adapter that the round starts from.
+    """
+    said = AdapterUpdate(
+        outlet=outlet,
+        round=task.round,
+        phase=task.phase,
+        contract=task.digest,
+        base=base,
+        delta={},
+        said=contract.trust.answer(contract, task),
+    )
+    return to_bytes(pack_update(said))
 
 
 def release_failure(error: Exception, *, reply_to: Message) -> Message:

@@ -40,11 +40,12 @@ from presspool.common.contract.contract_schema import (
     Server,
     Table,
 )
-from presspool.common.contract.doors import METHODS
+from presspool.common.contract.doors import METHODS, TRUST_MODELS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
 
 if TYPE_CHECKING:
     from presspool.common.methods.method import Method
+    from presspool.common.trust.trust_model import TrustModel
 
 
 class Contract(Table):
@@ -135,6 +136,11 @@ class Contract(Table):
     def method(self) -> Method:
         """How its model is trained."""
         return METHODS[self.adapter.method]()
+
+    @property
+    def trust(self) -> TrustModel:
+        """What its trust model makes of a round."""
+        return TRUST_MODELS[self.federation.trust]()
 
     def weights(self) -> dict[str, float]:
         """Aggregation weight of each outlet: its declared share of all readers."""

@@ -27,7 +27,7 @@ from pydantic import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import AGGREGATORS, METHODS, TASKS
+from presspool.common.contract.doors import AGGREGATORS, METHODS, TASKS, TRUST_MODELS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -82,6 +82,7 @@ Epsilon = Annotated[
     PlainSerializer(_epsilon_out, when_used="json"),
 ]
 Kind = Annotated[str, one_of(TASKS)]
+TrustName = Annotated[str, one_of(TRUST_MODELS)]
 
 
 class Table(BaseModel):
@@ -166,14 +167,14 @@ class Federation(Table):
     """How outlets work together.
 
     Attributes:
-        trust: "local": each outlet's transcript is private whatever the others do.
+        trust: whom ε holds against (`presspool.common.trust`); "local": whatever the others do.
         rounds: aggregations.
         local_steps: private steps an outlet takes in a round.
         quorum: fewest admitted updates for a round to count.
         update_norm_cap: L2 norm above which an update is refused (outlets clip to it).
     """
 
-    trust: Literal["local"] = "local"
+    trust: TrustName = "local"
     rounds: Annotated[int, Field(ge=1, le=10_000)]
     local_steps: Annotated[int, Field(ge=1, le=10_000)]
     quorum: Annotated[int, Field(ge=1)] = 1

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
     from presspool.common.methods.method import Method
     from presspool.common.tasks.task import Task
+    from presspool.common.trust.trust_model import TrustModel
 
 TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
@@ -40,7 +41,7 @@ AGGREGATORS: Registry[Any] = Registry(
     },
 )
 
-TRUST_MODELS: Registry[Any] = Registry(
+TRUST_MODELS: Registry[type[TrustModel]] = Registry(
     "trust model",
     {
         "local": "presspool.common.trust.local:Local",

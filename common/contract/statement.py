@@ -42,8 +42,7 @@ def statement(
     epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
         f"(ε = {epsilon:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
-        f"covering {all_of(plan.unit)} at {where}, against an "
-        "adversary who sees every update of that outlet and every adapter of the run; 1 run "
+        f"covering {all_of(plan.unit)} at {where}, against {contract.trust.words.adversary}; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
         f"and rotated reader ids; computed by {accountant()}"
     )

@@ -55,6 +55,7 @@ GuardReason = Literal[
     "adapter-norm",
     "witnesses-too-few",
     "split-view",
+    "policy-trust",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

@@ -5,16 +5,23 @@ own; the receiver verifies those bytes first and parses them afterwards, strictl
 message's content, `presspool.common.wire.flower.to_bytes`) is bound by its digest and length.
 
 Invariants:
-    * A header names outlet, key, run, contract, round, task, base adapter, body and a nonce, so
-      that no part of one exchange is of any use in another.
+    * A header names outlet, key, run, contract, round, phase, task, base adapter, body and a nonce,
+      so that no part of one exchange is of any use in another.
     * Unknown, missing and wrong-typed fields, and bytes that are not canonical, are refused.
-    * A task's id is a function of run, round and outlet: sending a round again finds its tasks.
+    * A task's id is a function of run, round, phase and outlet: sending a phase again finds its
+      tasks.
+
+Versions: the fields of a version are fixed and its tag names it; version 2 brought the phase. What
+was signed under another version is refused by that name ("wrong-version"), never taken for damage.
+A pool changes version between rounds, its coordinator first: an outlet of the older version waits
+until it is upgraded too. Tasks that were open in the older version are closed and handed out anew;
+an outlet whose answer to one was already paid for misses that round, and nobody pays twice.
 
 Example:
     >>> key = SigningKey.generate()
     >>> header = TaskHeader(
     ...     outlet="north-post", key=key_id(key.public), run="r1", contract="sha256:" + "0" * 64,
-    ...     round=1, task=task_id("r1", 1, "north-post"), base="sha256:" + "1" * 64,
+    ...     round=1, phase=1, task=task_id("r1", 1, 1, "north-post"), base="sha256:" + "1" * 64,
     ...     body=body_digest(b"..."), bytes=3, nonce=new_nonce(), allowance=1027)
     >>> open_task(sign_task(header, key), key.public) == header
     True
@@ -33,9 +40,12 @@ import rfc8785
 
 from presspool.common.base.errors import EvidenceError
 from presspool.common.pki.keys import SigningKey, key_id, verify
+from presspool.common.trust.trust_model import MOST_PHASES
 from presspool.common.wire.update import FAILURES
 
-TASK_TAG, UPDATE_TAG = "presspool/task/v1", "presspool/update/v1"
+VERSION = 2
+TASK_TAG, UPDATE_TAG = f"presspool/task/v{VERSION}", f"presspool/update/v{VERSION}"
+_MOST_VERSIONS = 9  # that a signature is tried with, to say what is wrong with it
 HEADER_BYTES = 4096
 CHUNK_BYTES = 2**20
 EXTRA_BYTES = 1024  # what an update may be larger than its task: its fields are fewer and shorter
@@ -48,9 +58,11 @@ CALL_REFUSALS = (
     "malformed",
     "bad-signature",
     "wrong-outlet",
+    "wrong-version",
     "wrong-run",
     "wrong-contract",
     "wrong-round",
+    "wrong-phase",
     "wrong-base",
     "wrong-nonce",
     "too-large",
@@ -80,6 +92,7 @@ _PATTERNS = {
 }
 _RANGES = {
     "round": (1, 10_000),
+    "phase": (1, MOST_PHASES),
     "bytes": (0, _MOST_BYTES),
     "allowance": (0, _MOST_BYTES),
     "reserve": (0, 2**53 - 1),  # the largest that RFC 8785 has
@@ -96,7 +109,8 @@ class _Header:
         run: the run's id at the coordinator.
         contract: digest of the run's contract.
         round: from 1.
-        task: `task_id` of run, round and outlet.
+        phase: of the round, from 1.
+        task: `task_id` of run, round, phase and outlet.
         base: digest of the adapter that training starts from.
         body: digest of the body.
         bytes: length of the body.
@@ -108,6 +122,7 @@ class _Header:
     run: str
     contract: str
     round: int
+    phase: int
     task: str
     base: str
     body: str
@@ -118,13 +133,20 @@ class _Header:
         for field in fields(self):
             if not _valid(field.name, getattr(self, field.name)):
                 raise EvidenceError("not a valid value", where=f"header: {field.name}")
-        if self.task != task_id(self.run, self.round, self.outlet):
-            raise EvidenceError("not the task of this run, round and outlet", where="header: task")
+        if self.task != task_id(self.run, self.round, self.phase, self.outlet):
+            raise EvidenceError(
+                "not the task of this run, round, phase and outlet", where="header: task"
+            )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Round and phase: later tasks of a run have a greater one."""
+        return self.round, self.phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskHeader(_Header):
-    """What the coordinator signs of one outlet's work for one round.
+    """What the coordinator signs of one outlet's work in one phase.
 
     Attributes:
         allowance: most bytes that the update's body may have.
@@ -169,9 +191,9 @@ class Signed:
     signature: bytes
 
 
-def task_id(run: str, round: int, outlet: str) -> str:
+def task_id(run: str, round: int, phase: int, outlet: str) -> str:
     """The id of an outlet's task, in 32 hexadecimal digits."""
-    named = f"presspool/task-id/v1\0{run}\0{round}\0{outlet}"
+    named = f"presspool/task-id/v{VERSION}\0{run}\0{round}\0{phase}\0{outlet}"
     return hashlib.sha256(named.encode()).hexdigest()[:32]
 
 
@@ -229,6 +251,16 @@ def read_header(kind: type[H], body: bytes) -> H:
     return kind(**found)
 
 
+def is_task_of_before_phases(body: bytes) -> bool:
+    """Whether a stored header is a task's of version 1, which lacks nothing but the phase."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    older = {field.name for field in fields(TaskHeader)} - {"phase"}
+    return isinstance(found, dict) and set(found) == older
+
+
 def _sign(tag: str, header: _Header, key: SigningKey) -> Signed:
     body = rfc8785.dumps(asdict(header))
     return Signed(body, key.sign(tag, body))
@@ -237,11 +269,31 @@ def _sign(tag: str, header: _Header, key: SigningKey) -> Signed:
 def _open(tag: str, kind: type[H], signed: Signed, public: bytes) -> H:
     if len(signed.body) > HEADER_BYTES:
         raise EvidenceError("too long", where="header", expected=f"at most {HEADER_BYTES} bytes")
-    verify(public, tag, signed.body, signed.signature)
+    try:
+        verify(public, tag, signed.body, signed.signature)
+    except EvidenceError:
+        _refuse_version(tag, signed, public)
+        raise
     header = read_header(kind, signed.body)
     if header.key != key_id(public):
         raise EvidenceError("names another key than signed it", where="header: key")
     return header
+
+
+def _refuse_version(tag: str, signed: Signed, public: bytes) -> None:
+    """Raise if what does not bear our tag is rightly signed under that of another version."""
+    for version in set(range(1, _MOST_VERSIONS + 1)) - {VERSION}:
+        try:
+            verify(public, f"{tag.rpartition('v')[0]}v{version}", signed.body, signed.signature)
+        except EvidenceError:
+            continue
+        raise EvidenceError(
+            "of another version of PressPool",
+            where="header: version",
+            expected=f"version {VERSION}",
+            got=f"version {version}",
+            advice="upgrade the older side; a pool's coordinator comes first",
+        )
 
 
 def _valid(name: str, value: object) -> bool:

@@ -4,8 +4,11 @@ Both are Flower messages whose content is one `ArrayRecord` ("adapter") and one 
 ("task" or "update"). Arrays are raw little-endian float32 with an explicit shape: nothing is
 unpickled or guessed from a header.
 
+A round's first phase, and a phase that says nothing but arrays, travel without the fields `phase`
+and `said`, as in rounds of one phase; so there is one encoding of every message.
+
 Invariants:
-    * An `AdapterUpdate` holds every field that ever leaves an outlet in a training round.
+    * An `AdapterUpdate` holds every field that ever leaves an outlet in a round.
     * What was unpacked is read-only, and is not copied: an array is made of its bytes, or read from
       where they are stored, when it is asked for.
 
@@ -32,6 +35,7 @@ from presspool.common.models.adapters import State
 from presspool.common.wire.flower import data_bytes
 
 ENCODING = "presspool.float32le"
+_USUAL: dict[str, Any] = {"phase": 1, "said": b""}
 
 # The only words an outlet ever says about a failure; texts and traces stay with its operator.
 # None of them depends on readers' data. The "not-now" ones may be asked again.
@@ -54,19 +58,23 @@ FAILURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTask:
-    """One outlet's work for one round.
+    """One outlet's work for one phase of a round.
 
     Attributes:
         contract: canonical JSON of the frozen contract.
         digest: its sha256.
         round: from 1.
-        state: the adapter to start from.
+        state: the adapter that the round starts from.
+        phase: of the round, from 1.
+        said: what the trust model passes on from earlier phases.
     """
 
     contract: str
     digest: str
     round: int
     state: State
+    phase: int = 1
+    said: bytes = b""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +86,10 @@ class AdapterUpdate:
         round: from 1.
         contract: digest of the contract it was trained under.
         base: digest of the adapter state it started from.
-        delta: name to float32 array, the privatised change of the adapter.
+        delta: name to float32 array, the privatised change of the adapter; none in a phase that
+            does not train.
+        phase: of the round, from 1.
+        said: what the trust model says in a phase that does not train.
     """
 
     outlet: str
@@ -86,6 +97,8 @@ class AdapterUpdate:
     contract: str
     base: str
     delta: State
+    phase: int = 1
+    said: bytes = b""
 
 
 class RecordState(Mapping[str, NDArray[np.float32]]):
@@ -121,6 +134,7 @@ def pack_task(task: TrainTask) -> RecordDict:
         "contract": task.contract,
         "digest": task.digest,
         "round": task.round,
+        **_of_phase(task),
     }
     return RecordDict({"adapter": array_record(task.state), "task": ConfigRecord(fields)})
 
@@ -142,6 +156,7 @@ def pack_update(update: AdapterUpdate) -> RecordDict:
         "round": update.round,
         "contract": update.contract,
         "base": update.base,
+        **_of_phase(update),
     }
     return RecordDict({"adapter": array_record(update.delta), "update": ConfigRecord(fields)})
 
@@ -172,6 +187,11 @@ def array_record(state: State) -> ArrayRecord:
     return ArrayRecord(arrays)
 
 
+def _of_phase(said: TrainTask | AdapterUpdate) -> dict[str, Any]:
+    fields = {name: getattr(said, name) for name in _USUAL}
+    return {name: value for name, value in fields.items() if value != _USUAL[name]}
+
+
 def _unpack(content: RecordDict) -> RecordState:
     if set(content.array_records) != {"adapter"}:
         raise ValueError(
@@ -193,9 +213,12 @@ def _fields(content: RecordDict, record: str, kinds: Mapping[str, type]) -> dict
     if set(content.config_records) != {record} or content.metric_records:
         raise ValueError(f"expected one config record {record!r} and no metrics")
     fields = cast(Mapping[str, Any], content.config_records[record])
-    if set(fields) != set(kinds):
+    optional = {name: type(usual) for name, usual in _USUAL.items() if name in fields}
+    if set(fields) - set(optional) != set(kinds):
         raise ValueError(f"expected fields {sorted(kinds)}, got {sorted(fields)}")
-    for name, kind in kinds.items():
+    for name, kind in {**kinds, **optional}.items():
         if type(fields[name]) is not kind:
             raise ValueError(f"{name}: expected {kind.__name__}, got {type(fields[name]).__name__}")
+    if any(fields[name] == usual for name, usual in _USUAL.items() if name in fields):
+        raise ValueError("a field that is left out where it says nothing")
     return dict(fields)

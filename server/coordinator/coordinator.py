@@ -169,11 +169,12 @@ class Coordinator:
         return self._members.names()
 
     def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
-        """Whether every outlet that was asked in the open round has answered."""
+        """Whether every outlet that was asked in the open phase has answered."""
         point = checkpoints.load(folder.checkpoint, digest=contract.digest)
         number = len(point.rounds) if point else 1
         present = self._members.names() & set(contract.outlets)
-        tasks = [task_id(run.id, number, name) for name in present]
+        phase = self._desk.phase(run.id, number)
+        tasks = [task_id(run.id, number, phase, name) for name in present]
         enough = len(present) >= contract.federation.quorum
         return enough and len(self._desk.answered(tasks)) == len(tasks)
 

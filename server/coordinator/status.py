@@ -80,7 +80,8 @@ def open_round(
     if run.state not in OPEN:
         return []
     desk, present = Mailbox(database), Members(database).names()
-    tasks = {name: task_id(run.id, number, name) for name in names}
+    phase = desk.phase(run.id, number)
+    tasks = {name: task_id(run.id, number, phase, name) for name in names}
     answered = desk.answered(tasks.values())
     refused = {r.outlet: r.code for r in desk.refusals() if (r.run, r.round) == (run.id, number)}
     return [

@@ -29,6 +29,7 @@ UPDATE_REFUSALS = (
     "duplicate",
     "wrong-contract",
     "wrong-round",
+    "wrong-phase",
     "wrong-base",
     "wrong-names",
     "wrong-shape",
@@ -45,16 +46,17 @@ _ARRAY_WORDS: Mapping[adapters.FaultKind, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What an update of this round must be.
+    """What an answer to this phase of a round must be.
 
     Attributes:
         outlets: names in the contract.
         round: from 1.
         contract: digest of the contract.
         base: digest of the adapter that was sent out.
-        shapes: name to shape of every trained array.
+        shapes: name to shape of every trained array; none in a phase that does not train.
         norm_cap: largest L2 norm.
         quorum: fewest admitted updates.
+        phase: of the round, from 1.
         nodes: node id to outlet, where a Grid gives outlets ids of their own.
     """
 
@@ -65,6 +67,7 @@ class Expected:
     shapes: Mapping[str, tuple[int, ...]]
     norm_cap: float
     quorum: int
+    phase: int = 1
     nodes: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -148,6 +151,8 @@ def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> s
         return "wrong-contract"
     if update.round != expected.round:
         return "wrong-round"
+    if update.phase != expected.phase:
+        return "wrong-phase"
     if update.base != expected.base:
         return "wrong-base"
     fault = adapters.fault(update.delta, shapes=expected.shapes, largest=expected.norm_cap)

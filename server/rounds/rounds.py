@@ -1,4 +1,4 @@
-"""The rounds of a run: send, admit, average, evaluate, checkpoint; or go on where it stopped.
+"""A run's rounds, phase by phase: send, admit, average, evaluate, checkpoint; or go on again.
 
 Flower's `Strategy.start` keeps its state in memory and hides a failed round; this loop calls the
 same Strategy methods on the same Grid, and writes a checkpoint after every whole round.
@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from safetensors import SafetensorError
 
@@ -117,9 +117,7 @@ def _one_round(
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterStrategy(contract, point.moments)
-    messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
-    arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
-    state, traffic = RecordState(arrays), strategy.traffic
+    state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     metrics = _metrics(contract, scores(number, state))
     plan = contract.plan
     done = RoundResult(
@@ -139,6 +137,19 @@ def _one_round(
         state=state,
         moments=dict(strategy.moments),
     )
+
+
+def _phases(
+    grid: Grid, strategy: AdapterStrategy, number: int, adapter: ArrayRecord
+) -> RecordState:
+    """The adapter after a round: each phase is answered before the next is sent."""
+    arrays: ArrayRecord | None = None
+    for phase in range(1, len(strategy.contract.trust.phases) + 1):
+        config = ConfigRecord({"phase": phase})
+        messages = strategy.configure_train(number, adapter, config, grid)
+        arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    assert arrays is not None  # the last phase ends the round
+    return RecordState(arrays)
 
 
 def _metrics(contract: Contract, scores: Scores) -> dict[str, float | None]:

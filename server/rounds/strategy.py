@@ -3,13 +3,16 @@
 What is made of the admitted updates is the aggregator's (`presspool.server.rounds.aggregators`),
 with the weights that the contract's declared populations give; private counts play no part.
 
+A round's phases are sent and aggregated one after the other; what is aggregated, and by
+which weights, is what the trust model makes of their answers (`presspool.common.trust`).
+
 Invariants:
     * Outlets are never asked to evaluate: a metric on readers' data would be a free release.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -20,6 +23,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, digest
 from presspool.common.wire.flower import node_of
 from presspool.common.wire.update import (
+    AdapterUpdate,
     RecordState,
     TrainTask,
     array_record,
@@ -37,7 +41,7 @@ class RoundTraffic:
     Attributes:
         bytes_down: array bytes sent to outlets.
         bytes_up: array bytes received from outlets.
-        admitted: the admitted updates and the refusals.
+        admitted: the admitted updates of the phase that trains, and the refusals of all phases.
     """
 
     bytes_down: int = 0
@@ -59,15 +63,19 @@ class AdapterStrategy(Strategy):
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
         self._sent: State = {}
+        self._answers: list[Mapping[str, AdapterUpdate]] = []  # of this round's phases so far
 
     def configure_train(
         self,
         server_round: int,
         arrays: ArrayRecord,
-        config: ConfigRecord,  # noqa: ARG002
+        config: ConfigRecord,
         grid: Grid,
     ) -> Iterable[Message]:
-        """One task for every connected outlet; `config` is not used, the contract says it all."""
+        """One task for every connected outlet; `config` says the `phase`, the contract the rest."""
+        phase = int(str(config.get("phase", 1)))
+        if phase == 1:
+            self._answers, self.traffic = [], RoundTraffic()
         self._sent = RecordState(arrays)
         content = pack_task(
             TrainTask(
@@ -75,30 +83,50 @@ class AdapterStrategy(Strategy):
                 digest=self.contract.digest,
                 round=server_round,
                 state=self._sent,
+                phase=phase,
+                said=self.contract.trust.brief(phase, self._answers),
             )
         )
         nodes = sorted(grid.get_node_ids())
-        self.traffic = RoundTraffic(bytes_down=payload_bytes(content) * len(nodes))
+        self.traffic.bytes_down += payload_bytes(content) * len(nodes)
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord, MetricRecord]:
-        """The new adapter.
+    ) -> tuple[ArrayRecord | None, MetricRecord]:
+        """The new adapter; none before the round's last phase.
 
         Raises:
             QuorumError: too few updates were admitted.
         """
-        replies = list(replies)
-        self.traffic.bytes_up = sum(payload_bytes(r.content) for r in replies if r.has_content())
-        self.traffic.admitted = admit(replies, self._expected(server_round))
+        self._admit(server_round, list(replies))
+        record = self._aggregated(server_round) if self._round_is_over() else None
+        return record, MetricRecord({"admitted": len(self._answers[-1])})
+
+    def _admit(self, server_round: int, replies: list[Message]) -> None:
+        """Take the answers to the phase that was sent last."""
+        phase, traffic = len(self._answers) + 1, self.traffic
+        traffic.bytes_up += sum(payload_bytes(r.content) for r in replies if r.has_content())
+        found = admit(replies, self._expected(server_round, phase))
+        self._answers.append(found.updates)
+        traffic.admitted = Admitted(
+            updates=found.updates
+            if self.contract.trust.releases(phase)
+            else traffic.admitted.updates,
+            refused={**traffic.admitted.refused, **found.refused},
+        )
+
+    def _round_is_over(self) -> bool:
+        return len(self._answers) == len(self.contract.trust.phases)
+
+    def _aggregated(self, server_round: int) -> ArrayRecord:
         aggregator = aggregator_of(self.contract)
-        change = aggregator.combine(self.traffic.admitted.updates, self.contract.weights())
+        change = aggregator.combine(*self.contract.trust.open(self.contract, self._answers))
         state, self.moments = aggregator.step(self._sent, change, self.moments, number=server_round)
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
-        return record, MetricRecord({"admitted": len(self.traffic.admitted.updates)})
+        return record
 
     def configure_evaluate(
         self,
@@ -116,14 +144,15 @@ class AdapterStrategy(Strategy):
     def summary(self) -> None:
         """Nothing: the run's own log says what is run."""
 
-    def _expected(self, server_round: int) -> Expected:
-        federation = self.contract.federation
+    def _expected(self, server_round: int, phase: int) -> Expected:
+        federation, trains = self.contract.federation, self.contract.trust.releases(phase)
         return Expected(
             outlets=frozenset(self.contract.outlets),
             round=server_round,
             contract=self.contract.digest,
             base=digest(self._sent),
-            shapes={name: array.shape for name, array in self._sent.items()},
+            phase=phase,
+            shapes={name: a.shape for name, a in self._sent.items()} if trains else {},
             norm_cap=federation.update_norm_cap,
             quorum=federation.quorum,
             nodes={node_of(name): name for name in self.contract.outlets},

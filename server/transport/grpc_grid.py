@@ -3,8 +3,8 @@
 Invariants:
     * What is sent and what came back lies on the desk before it is acted on: a coordinator that was
       killed sends the round's messages again and finds tasks and updates where they were.
-    * A phase ends when every outlet that is still a member has answered, or at its deadline; who
-      has not answered by then is left out of the round and asked again in the next.
+    * A phase of a round ends when every outlet that is still a member has answered, or at its
+      deadline; who has not answered by then is left out of the phase and asked again in the next.
     * Replies come in the order of the messages, whoever answered first; their arrays stay on the
       desk and are read when they are asked for, so that a round needs no more memory with more
       outlets.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from flwr.app import Error, Message, RecordDict
 
@@ -50,7 +51,7 @@ class GrpcGrid(RunGrid):
         key: the coordinator's contract key.
         outlets: the contract's outlets.
         members: names of all outlets that are members now.
-        phase: seconds that outlets have for a round.
+        phase: seconds that outlets have for each phase of a round.
         on_reply: called after each reply, for progress.
     """
 
@@ -77,11 +78,11 @@ class GrpcGrid(RunGrid):
         return [node for node, name in self._nodes.items() if name in present]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Put one round's training messages on the desk; returns their tasks' ids.
+        """Put one phase's messages on the desk; returns their tasks' ids.
 
         Raises:
             ValueError: a message is no training task.
-            PressPoolError: the round was handed out before with another adapter.
+            PressPoolError: the phase was handed out before with another body.
         """
         messages = list(messages)
         if not messages:
@@ -111,7 +112,7 @@ class GrpcGrid(RunGrid):
         """Hand out messages and wait for the replies, returned in the order of the messages.
 
         Args:
-            messages: of one round.
+            messages: of one phase.
             timeout: seconds; None for the phase that the run was given.
         """
         ids = list(self.push_messages(messages))
@@ -122,7 +123,7 @@ class GrpcGrid(RunGrid):
             self._sent.pop(task, None)
         return replies
 
-    def _header(self, content: RecordDict) -> dict[str, object]:
+    def _header(self, content: RecordDict) -> dict[str, Any]:
         """What the headers of all outlets have in common, but for the body."""
         task = unpack_task(content)
         return {
@@ -130,29 +131,26 @@ class GrpcGrid(RunGrid):
             "run": self._id,
             "contract": task.digest,
             "round": task.round,
+            "phase": task.phase,
             "base": digest(task.state),
         }
 
-    def _task(self, message: Message, said: dict[str, object]) -> tuple[TaskHeader, Signed]:
+    def _task(self, message: Message, said: dict[str, Any]) -> tuple[TaskHeader, Signed]:
         name = self._nodes[message.metadata.dst_node_id]
-        fields: dict[str, object] = said | {
-            "outlet": name,
-            "nonce": new_nonce(),
-            "task": task_id(self._id, int(str(said["round"])), name),
-        }
-        header = TaskHeader(**fields)  # type: ignore[arg-type]
+        task = task_id(self._id, said["round"], said["phase"], name)
+        header = TaskHeader(**said, outlet=name, nonce=new_nonce(), task=task)
         return header, sign_task(header, self._key)
 
     def _wait(self, tasks: Sequence[str], seconds: float) -> None:
         until, told = time.monotonic() + seconds, 0
         while True:
             seen = self._desk.updates_changed.count
-            answered = self._desk.answered(tasks)
+            answered, waiting = self._desk.answered(tasks), self._desk.waiting(tasks)
             for _ in range(len(answered) - told):
                 self._on_reply()
             told = len(answered)
             present = self._members()
-            missing = [t for t in tasks if t not in answered and self._name(t) in present]
+            missing = [t for t in tasks if t in waiting and self._name(t) in present]
             left = until - time.monotonic()
             if not missing or left <= 0:
                 break

@@ -2,7 +2,7 @@
 
 It is all in the database, so that a coordinator that is killed and started again finds it. A round
 that is handed out again finds its tasks, and the updates that have arrived meanwhile, because a
-task's id is a function of run, round and outlet.
+task's id is a function of run, round, phase and outlet.
 
 Invariants:
     * A task has at most one update: the first whole one whose signature, place and digest hold.
@@ -41,10 +41,12 @@ from presspool.server.transport.mailbox_rows import (
     add_chunks,
     body_owner,
     chunk_sizes,
+    close_before,
     forget,
     has_update,
     judge,
-    last_round,
+    last_phase,
+    last_place,
     opened,
     require_same_body,
     store,
@@ -92,15 +94,16 @@ class Mailbox:
     # --- Tasks ----------------------------------------------------------------------------------
 
     def hand_out(self, tasks: Sequence[tuple[TaskHeader, Signed]], body: bytes) -> None:
-        """Open tasks of one run and round that share a body; those that are there stay the same.
+        """Open tasks of one run and phase that share a body; those that are there stay the same.
 
-        The run's earlier rounds are closed, and their bodies thrown away.
+        The run's earlier phases are closed, its earlier rounds' bodies thrown away. A phase after
+        which another was handed out stays closed: that one was made of the answers that there were.
 
         Raises:
-            PressPoolError: the round was handed out before with another body.
+            PressPoolError: the phase was handed out before with another body.
             StorageError: the database refuses.
         """
-        run, round = tasks[0][0].run, tasks[0][0].round
+        run, place = tasks[0][0].run, tasks[0][0].place
         with self._writing() as session:
             require_same_body(session, tasks)
             for header, signed in tasks:
@@ -109,22 +112,24 @@ class Mailbox:
                     session.add(task_row(header, signed, at=self._now()))
                 else:
                     row.closed = False
-            forget(session, run, before=round)
-            store(session, body_owner(run, round), body)
+            close_before(session, run, (place[0], last_phase(session, run, place[0])))
+            forget(session, run, place[0] - 1)
+            store(session, body_owner(run, place), body)
         self.tasks_changed.raise_()
 
     def finish(self, run: str) -> None:
         """The run is over: close its tasks and throw away their bodies and its updates'."""
         with self._writing() as session:
-            last = last_round(session, run)
-            forget(session, run, before=last + 1)
+            last, _ = last_place(session, run)
+            close_before(session, run, (last + 1, 1))
+            forget(session, run, last)
 
     def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
         """The outlet's oldest task that is open and has no update."""
         wanted = (
             select(TaskRow)
             .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update())
-            .order_by(TaskRow.handed_out, TaskRow.round)
+            .order_by(TaskRow.handed_out, TaskRow.round, TaskRow.phase)
             .limit(1)
         )
         with self._database.reading() as session:
@@ -133,6 +138,11 @@ class Mailbox:
             return None
         return read_header(TaskHeader, row.header), Signed(row.header, row.signature)
 
+    def phase(self, run: str, round: int) -> int:
+        """The newest phase of a round that was handed out; 1 before any was."""
+        with self._database.reading() as session:
+            return last_phase(session, run, round) or 1
+
     def close(self, tasks: Iterable[str]) -> None:
         """The phase is over: updates of these tasks that are not there yet are late."""
         with self._writing() as session:
@@ -140,7 +150,7 @@ class Mailbox:
 
     def task_body(self, header: TaskHeader) -> Iterator[bytes]:
         """The chunks of a task's body, as far as they are still there."""
-        yield from self._chunks(body_owner(header.run, header.round), header.bytes)
+        yield from self._chunks(body_owner(header.run, header.place), header.bytes)
 
     # --- Updates --------------------------------------------------------------------------------
 
@@ -176,6 +186,12 @@ class Mailbox:
         wanted = select(UpdateRow.task).where(UpdateRow.task.in_(list(tasks)))
         with self._database.reading() as session:
             return set(session.scalars(wanted))
+
+    def waiting(self, tasks: Iterable[str]) -> set[str]:
+        """Those of these tasks that are open and have no update."""
+        open_ = (TaskRow.id.in_(list(tasks)), TaskRow.closed.is_(False), ~has_update())
+        with self._database.reading() as session:
+            return set(session.scalars(select(TaskRow.id).where(*open_)))
 
     def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
         """A task's update: its header, and its body, which stays on the desk."""

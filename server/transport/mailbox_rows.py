@@ -23,10 +23,12 @@ from presspool.common.wire.envelope import (
 )
 from presspool.server.transport.mailbox_schema import ChunkRow, TaskRow, UpdateRow
 
+Place = tuple[int, int]  # round and phase
 
-def body_owner(run: str, round: int) -> str:
-    """The owner of the chunks of the body that all tasks of a round share."""
-    return f"{run}/{round}"
+
+def body_owner(run: str, place: Place) -> str:
+    """The owner of the chunks of the body that all tasks of a phase share."""
+    return f"{run}/{place[0]}/{place[1]}"
 
 
 def opened(signed: Signed, update_key: bytes) -> UpdateHeader:
@@ -34,8 +36,8 @@ def opened(signed: Signed, update_key: bytes) -> UpdateHeader:
     try:
         return open_update(signed, update_key)
     except EvidenceError as error:
-        code = "bad-signature" if error.where == "signature" else "malformed"
-        raise AdmissionError(code, "refused") from None
+        codes = {"signature": "bad-signature", "header: version": "wrong-version"}
+        raise AdmissionError(codes.get(error.where, "malformed"), "refused") from None
 
 
 def judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -> bool:
@@ -50,8 +52,8 @@ def judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -
     there = session.get(UpdateRow, header.task)
     if there is not None and there.header != signed.body:
         raise AdmissionError("duplicate", "there is another update", where=outlet)
-    if there is not None and row.round < last_round(session, row.run):
-        raise AdmissionError("replayed", "of an earlier round", where=outlet)
+    if there is not None and (row.round, row.phase) < last_place(session, row.run):
+        raise AdmissionError("replayed", "of an earlier phase", where=outlet)
     if there is not None:
         return True  # its receipt was lost
     if row.closed:
@@ -65,7 +67,7 @@ def _misplaced(session: Session, outlet: str, header: UpdateHeader) -> str | Non
         return "wrong-outlet"
     row = session.get(TaskRow, header.task)
     if row is None:
-        return "wrong-round" if last_round(session, header.run) else "wrong-run"
+        return _unknown_place(session, header)
     task = read_header(TaskHeader, row.header)
     for field in ("contract", "base", "nonce"):
         if getattr(header, field) != getattr(task, field):
@@ -73,9 +75,32 @@ def _misplaced(session: Session, outlet: str, header: UpdateHeader) -> str | Non
     return "too-large" if header.bytes > task.allowance else None
 
 
-def last_round(session: Session, run: str) -> int:
-    """The newest round of a run, or 0 where there is none."""
-    return session.scalar(select(func.max(TaskRow.round)).where(TaskRow.run == run)) or 0
+def _unknown_place(session: Session, header: UpdateHeader) -> str:
+    """What is wrong with a header that names no task."""
+    asked = select(TaskRow.round).where(TaskRow.run == header.run).limit(1)
+    of_round = asked.where(TaskRow.round == header.round, TaskRow.outlet == header.outlet)
+    if session.scalar(of_round):
+        return "wrong-phase"
+    return "wrong-round" if session.scalar(asked) else "wrong-run"
+
+
+def last_place(session: Session, run: str) -> Place:
+    """The newest round of a run and its newest phase; zeros where there is none."""
+    places = select(TaskRow.round, TaskRow.phase).where(TaskRow.run == run)
+    newest = places.order_by(TaskRow.round.desc(), TaskRow.phase.desc()).limit(1)
+    return (0, 0) if (row := session.execute(newest).first()) is None else (row.round, row.phase)
+
+
+def last_phase(session: Session, run: str, round: int) -> int:
+    """The newest phase of a round, or 0 where there is none."""
+    wanted = select(func.max(TaskRow.phase)).where(TaskRow.run == run, TaskRow.round == round)
+    return session.scalar(wanted) or 0
+
+
+def before(place: Place) -> ColumnElement[bool]:
+    """Whether a task of a query is of an earlier round, or an earlier phase of the round."""
+    earlier = (TaskRow.round == place[0]) & (TaskRow.phase < place[1])
+    return (TaskRow.round < place[0]) | earlier
 
 
 def has_update() -> ColumnElement[bool]:
@@ -84,27 +109,36 @@ def has_update() -> ColumnElement[bool]:
 
 
 def require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed]]) -> None:
-    """All tasks of a round share a body; raises `PressPoolError` where one does not."""
+    """All tasks of a phase share a body; raises `PressPoolError` where one does not."""
     header = tasks[0][0]
-    wanted = select(TaskRow.body).where(TaskRow.run == header.run, TaskRow.round == header.round)
+    wanted = select(TaskRow.body).where(
+        TaskRow.run == header.run, TaskRow.round == header.round, TaskRow.phase == header.phase
+    )
     found = set(session.scalars(wanted)) | {header.body for header, _ in tasks}
     if len(found) > 1:
         raise PressPoolError(
             f"round {header.round} was handed out with another adapter",
-            where=f"run {header.run}",
-            expected="one body for all tasks of a round",
+            where=f"run {header.run}, phase {header.phase}",
+            expected="one body for all tasks of a phase",
             got=", ".join(sorted(found)),
             advice="continue the run from the checkpoint that it stopped at",
         )
 
 
-def forget(session: Session, run: str, *, before: int) -> None:
-    """Close earlier rounds; of the one before, the only one that has any, drop the bodies."""
-    old = (TaskRow.run == run, TaskRow.round < before)
-    session.execute(update(TaskRow).where(*old, TaskRow.closed.is_(False)).values(closed=True))
-    uploads = select(UpdateRow.upload).join(TaskRow).where(*old, TaskRow.round == before - 1)
+def close_before(session: Session, run: str, place: Place) -> None:
+    """Close the tasks of earlier rounds and phases."""
+    old = (TaskRow.run == run, before(place), TaskRow.closed.is_(False))
+    session.execute(update(TaskRow).where(*old).values(closed=True))
+
+
+def forget(session: Session, run: str, round: int) -> None:
+    """Drop the bodies of a round that is over; its last phase may have needed them all."""
+    old = (TaskRow.run == run, TaskRow.round == round)
+    uploads = select(UpdateRow.upload).join(TaskRow).where(*old)
     session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(uploads)))
-    session.execute(delete(ChunkRow).where(ChunkRow.owner == body_owner(run, before - 1)))
+    phases = session.scalars(select(TaskRow.phase).where(*old).distinct()).all()
+    bodies = [body_owner(run, (round, phase)) for phase in phases]
+    session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(bodies)))
 
 
 def store(session: Session, owner: str, body: bytes) -> None:
@@ -133,6 +167,7 @@ def task_row(header: TaskHeader, signed: Signed, *, at: float) -> TaskRow:
         id=header.task,
         run=header.run,
         round=header.round,
+        phase=header.phase,
         outlet=header.outlet,
         header=signed.body,
         signature=signed.signature,

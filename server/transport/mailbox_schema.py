@@ -20,6 +20,7 @@ class TaskRow(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     run: Mapped[str] = mapped_column(String(64))
     round: Mapped[int]
+    phase: Mapped[int]
     outlet: Mapped[str] = mapped_column(String(63))
     header: Mapped[bytes] = mapped_column(LargeBinary)
     signature: Mapped[bytes] = mapped_column(LargeBinary)
@@ -41,11 +42,11 @@ class UpdateRow(Base):
 
 
 class ChunkRow(Base):
-    """A piece of a body: of a task by its digest, of an update by its upload."""
+    """A piece of a body: of a phase's tasks, or of an update by its upload."""
 
     __tablename__ = "chunks"
 
-    owner: Mapped[str] = mapped_column(String(71), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(80), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
 

@@ -103,15 +103,14 @@ class Members:
         return self.outlets[name]
 
 
-def task_body(round: int, state: Mapping[str, Any] = STATE) -> bytes:
+def task_body(round: int, state: Mapping[str, Any] = STATE, **more: Any) -> bytes:
     """The bytes of a training task."""
-    return to_bytes(
-        pack_task(TrainTask(contract="{}", digest=CONTRACT, round=round, state=dict(state)))
-    )
+    task = TrainTask(contract="{}", digest=CONTRACT, round=round, state=dict(state), **more)
+    return to_bytes(pack_task(task))
 
 
 def made_task(
-    outlet: str, body: bytes, *, round: int = 1, run: str = RUN, **changes: Any
+    outlet: str, body: bytes, *, round: int = 1, phase: int = 1, run: str = RUN, **changes: Any
 ) -> tuple[TaskHeader, Signed]:
     """A signed task on `STATE`, unless `changes` spoil it."""
     fields: dict[str, Any] = {
@@ -120,7 +119,8 @@ def made_task(
         "run": run,
         "contract": CONTRACT,
         "round": round,
-        "task": task_id(run, round, outlet),
+        "phase": phase,
+        "task": task_id(run, round, phase, outlet),
         "base": digest(STATE),
         "body": body_digest(body),
         "bytes": len(body),
@@ -140,6 +140,7 @@ def update_header(task: TaskHeader, body: bytes, **changes: Any) -> UpdateHeader
         "run": task.run,
         "contract": task.contract,
         "round": task.round,
+        "phase": task.phase,
         "base": task.base,
         "body": body_digest(body),
         "bytes": len(body),
@@ -149,7 +150,7 @@ def update_header(task: TaskHeader, body: bytes, **changes: Any) -> UpdateHeader
         "failure": None,
     }
     fields |= changes
-    fields.setdefault("task", task_id(fields["run"], fields["round"], outlet))
+    fields.setdefault("task", task_id(fields["run"], fields["round"], fields["phase"], outlet))
     return UpdateHeader(**fields)
 
 
@@ -173,6 +174,7 @@ def adds(
         update = AdapterUpdate(
             outlet=outlet,
             round=asked.number,
+            phase=asked.phase,
             contract=asked.task.digest,
             base=asked.base,
             delta=change_of(outlet, asked.number),

@@ -96,7 +96,7 @@ def require_agreement(
     ledger: OutletReading, found: ReservedRun, contract: Contract, epsilon: float
 ) -> None:
     """Raise `EvidenceError` unless the ledger reserved what the contract says."""
-    planned = events.from_dp(contract.plan.event())
+    planned = events.from_dp(contract.trust.event(contract))
     if found.event != planned or ledger.unit != contract.privacy.unit:
         raise EvidenceError(
             "the ledger reserved something else than the contract says",

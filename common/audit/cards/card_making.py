@@ -165,11 +165,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
         },
         "deployment_model": {
             "model_name": "Federated",
-            "model_name_details": f"Trust model {model.trust}: the outlet is the curator of its "
-            "readers' records and adds the noise itself, before anything leaves it.",
-            "actors": "Outlets hold their readers' records and are trusted by their own readers "
-            "only. The coordinator averages what they send and is not trusted. Other outlets and "
-            "whoever gets the adapter are not trusted and may work together.",
+            "model_name_details": f"Trust model {model.trust}: {contract.trust.words.curator}",
+            "actors": contract.trust.words.actors,
             "release_type": "Many releases" if model.rounds > 1 else "One release",
             "release_type_details": _both(
                 f"One adapter after each of {model.rounds} rounds, all under this ε.",
@@ -212,7 +209,7 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
 
 def _training(contract: Contract, covered: list[str]) -> Part:
     plan, model = contract.plan, contract.federation
-    others = len(contract.outlets) - 1
+    trust = contract.trust
     return {
         "accesses_covered": f"Every private step on readers' records in the run's {model.rounds} "
         "rounds; a round that was trained again after a crash draws new noise and sends one "
@@ -244,12 +241,10 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "accountant_version": metadata.version("dp-accounting"),
         "random_generator": "ChaCha20 (RFC 8439), keyed with 256 bits from the operating system "
         "at the outlet, for noise and sampling; never the contract's seed",
-        "noise_added_by": "Each outlet, to its own sums, before anything leaves it",
-        "collusion_threshold": others,
-        "collusion_details": f"Trust model {model.trust}: the claim holds even if the coordinator "
-        "and all other outlets work together.",
-        "dropout_threshold": others,
-        "dropout_details": f"Trust model {model.trust}: each outlet's noise is enough for its own "
-        "readers, so any number of other outlets may drop out; a round needs "
+        "noise_added_by": trust.words.noise_added_by,
+        "collusion_threshold": trust.colluding(contract),
+        "collusion_details": f"Trust model {model.trust}: {trust.words.collusion}",
+        "dropout_threshold": trust.dropping(contract),
+        "dropout_details": f"Trust model {model.trust}: {trust.words.dropout}; a round needs "
         f"{model.quorum} answers to count.",
     }

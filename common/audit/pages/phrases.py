@@ -36,20 +36,7 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "adapter-norm": "the adapter sent was larger than the outlet's policy allows",
     "witnesses-too-few": "the outlet's operator approved too few witnesses for any quorum",
     "split-view": "the coordinator has contradicted itself",
-}
-
-TRUST: Final[Mapping[str, tuple[str, str]]] = {
-    "local": (
-        "Each outlet adds the noise itself, with its own generator, before anything leaves it. Its "
-        "readers are protected whatever the coordinator and all other outlets do together.",
-        "Assumed: the outlet runs the program that the contract describes, its generator is secret "
-        "and good, and its operator does not publish the readers' data by another way.",
-    ),
-    "pooled": (
-        "Outlets add shares of the noise and only their sum is opened, under secure aggregation.",
-        "Assumed: no more outlets collude or drop out than the contract states; with more, each "
-        "outlet's share alone protects its readers less than is claimed.",
-    ),
+    "policy-trust": "it rests on a trust model that the outlet's policy does not name",
 }
 
 UNIT: Final[Mapping[str, str]] = {

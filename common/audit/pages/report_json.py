@@ -30,6 +30,7 @@ from presspool.common.audit.evidence.ledger_view import (
 )
 from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
+from presspool.common.contract.doors import TRUST_MODELS
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]
@@ -293,9 +294,13 @@ def _trust(evidence: Evidence) -> Document:
     units = sorted({outlet.unit for outlet in evidence.outlets}) or ["reader"]
     return {
         "models": [
-            {"name": name, "words": phrases.TRUST[name][0], "assumption": phrases.TRUST[name][1]}
+            {
+                "name": name,
+                "words": TRUST_MODELS[name].words.how,
+                "assumption": TRUST_MODELS[name].words.assumption,
+            }
             for name in models
-            if name in phrases.TRUST
+            if name in TRUST_MODELS.names
         ],
         "units": [phrases.UNIT[unit] for unit in units],
         "meaning": phrases.MEANING,

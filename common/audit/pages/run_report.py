@@ -42,20 +42,11 @@ from presspool.common.base.numbers import (
     percent,
     plain,
 )
+from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.runs.results import Caution, RunResult
 from presspool.common.runs.shown_metrics import listed, shown_of
 
 REPORT_FILE = "report.html"
-_TRUST = {
-    "local": (
-        "Trust model local: each outlet adds its own noise, so its figure holds whatever the "
-        "coordinator and the other outlets do."
-    ),
-    "pooled": (
-        "Trust model pooled: outlets share the noise under secure aggregation, so the figures "
-        "hold only while no more outlets collude or drop out than the contract assumes."
-    ),
-}
 
 
 def render_report(result: RunResult) -> str:
@@ -98,8 +89,8 @@ def _budget_sentences(result: RunResult) -> list[str]:
         texts[0] += " That is weaker than reader level: a reader with many records pays more."
     if result.deterministic:
         texts.append(f"Not private: {Caution.SIMULATION}. The figures are what secret noise costs.")
-    elif result.trust in _TRUST:
-        texts.append(_TRUST[result.trust])
+    elif result.trust in TRUST_MODELS.names:
+        texts.append(TRUST_MODELS[result.trust].words.claim)
     return [*texts, _several_outlets(result)]
 
 

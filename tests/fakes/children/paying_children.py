@@ -160,7 +160,7 @@ def _answer(
         base=asked.base,
         delta=_fresh_noise(),
     )
-    data = release(update, norm_cap=asked.contract.federation.update_norm_cap)
+    data = release(update, asked.contract)
     kept_reply.keep_and_bind(data, meter.bind, kept)
     return data
 

@@ -96,7 +96,7 @@ def coordinator(
         try:
             point = one_round(grid, contract, point)
         except QuorumError as error:
-            tasks = {task_id(RUN, len(point.rounds), name) for name in outlets}
+            tasks = {task_id(RUN, len(point.rounds), 1, name) for name in outlets}
             if desk.answered(tasks) == tasks:  # else the round stays open, and is asked for again
                 (folder / "failed").write_text(str(error))
                 break
@@ -131,6 +131,7 @@ def one_round(grid: GrpcGrid, contract: Contract, point: RoundCheckpoint) -> Rou
     strategy = AdapterStrategy(contract, point.moments)
     messages = strategy.configure_train(number, array_record(point.state), ConfigRecord(), grid)
     arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))
+    assert arrays is not None
     admitted = strategy.traffic.admitted
     done = _round(number, tuple(admitted.updates), dict(admitted.refused))
     return RoundCheckpoint(

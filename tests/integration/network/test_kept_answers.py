@@ -92,7 +92,7 @@ def everything_paid_for_arrives(
                 message = asking(contract, state, number)
                 (reply,) = pool.grid(phase=WAIT).send_and_receive([message])
                 assert reply.has_content(), f"round {number} is lost: {reply}"
-                header, body = pool.desk.update(task_id(RUN, number, OUTLET))
+                header, body = pool.desk.update(task_id(RUN, number, 1, OUTLET))
                 bound = {
                     e.round: e.digest
                     for e in real.entries()

@@ -179,7 +179,7 @@ def check_every_update_counted_once(pool: Processes, point: RoundCheckpoint) -> 
         np.testing.assert_array_equal(array, expected[name])
     for outlet in OUTLETS:
         found = trainings(pool.folder, outlet)
-        ids = {task_id(RUN, number, outlet) for number in range(1, pool.rounds + 1)}
+        ids = {task_id(RUN, number, 1, outlet) for number in range(1, pool.rounds + 1)}
         assert set(found) == ids
         assert min(ended for _, ended in found.values()) >= 1
         # A kill costs at most the training that was going on; nothing else is trained twice.
@@ -397,7 +397,7 @@ def test_a_replayed_update_changes_nothing_and_one_of_an_earlier_round_is_record
         with at_work(*nodes):
             for number in (1, 2):
                 point = one_round(pool.grid(), contract, point)
-                task = task_id(RUN, number, "north-post")
+                task = task_id(RUN, number, 1, "north-post")
                 header, body = pool.desk.update(task)
                 taped.append((signed_again(pool, task), body.read(header.bytes)))
                 assert header.round == number

@@ -213,6 +213,27 @@ def test_an_earlier_round_s_task_is_refused(pool: Pool) -> None:
     assert len(trainer.asked) == 1
 
 
+def test_phases_are_done_in_their_order_and_an_earlier_one_is_refused(pool: Pool) -> None:
+    trainer = Counting()
+    for phase in (2, 1):
+        body = task_body(1, phase=phase)
+        task, signed = made_task(NORTH, body, phase=phase)
+        if phase == 2:
+            pool.desk.hand_out([(task, signed)], body)
+            with pool.node(NORTH, trainer) as node:
+                for _ in range(3):
+                    node.step()
+            header, said = delivered(pool, task.task)
+            assert (header.phase, unpack_update(from_bytes(said)).phase) == (2, 2)
+            with pool.desk._writing() as session:  # a coordinator that forgot it
+                session.connection().exec_driver_sql("DELETE FROM updates")
+                session.connection().exec_driver_sql("DELETE FROM tasks")
+        else:
+            pool.desk.hand_out([(task, signed)], body)
+    refuses(pool, trainer, "earlier round or phase")
+    assert len(trainer.asked) == 1
+
+
 def test_a_round_s_task_that_changed_is_refused(tmp_path: Path) -> None:
     """A coordinator that lost its database, or wants a second training of the same round."""
     trainer = Counting()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import rfc8785
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_pool import made_task, signed_update, task_body
 
@@ -58,6 +61,33 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
     with Spool.open(tmp_path) as spool:
         signed, parts = spool.reply(task)
         assert signed.body + signed.signature + b"".join(parts) == before
+
+
+def test_the_newest_task_of_a_run_is_that_of_its_newest_phase(tmp_path: Path) -> None:
+    with Spool.open(tmp_path) as spool:
+        for phase in (1, 2):
+            body = task_body(1, phase=phase)
+            task = SpooledTask(*made_task("north-post", body, phase=phase))
+            spool.accept(task, [body])
+            assert spool.tasks() == [task]
+            sealed(spool, task)
+        assert spool.undelivered() == task
+
+
+def test_work_of_an_older_version_is_thrown_away_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Spool.open(tmp_path) as spool:
+        old, other = accept(spool), accept(spool, run="run-2")
+        sealed(spool, old)
+    path = tmp_path / f"{old.header.task}.task"
+    header = {name: value for name, value in asdict(old.header).items() if name != "phase"}
+    said = rfc8785.dumps(header)
+    path.write_bytes(len(said).to_bytes(4, "big") + said + old.signed.signature + BODY)
+    with caplog.at_level(logging.WARNING), Spool.open(tmp_path) as spool:
+        assert spool.tasks() == [other]
+    assert "older version" in caplog.text
+    assert not list(tmp_path.glob(f"{old.header.task}.*"))
 
 
 def test_a_newer_task_replaces_the_run_s_older_one_and_no_other_run_s(tmp_path: Path) -> None:

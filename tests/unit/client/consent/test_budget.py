@@ -405,6 +405,20 @@ def test_the_digest_that_binds_a_round_is_found_also_when_its_run_is_over(budget
     assert budget.bound(contract.digest, number=2) == second != first
 
 
+def test_only_who_released_in_a_round_is_asked_for_more_of_it(budget: Budget) -> None:
+    """A phase after the one that trains: also when the run is over, and never before."""
+    contract = offered()
+    with pytest.raises(GuardError) as caught:
+        budget.check_released(contract.digest, number=1)
+    assert caught.value.code == "round-not-agreed"
+    do_round(budget, contract, 1)
+    budget.check_released(contract.digest, number=1)
+    with pytest.raises(GuardError):
+        budget.check_released(contract.digest, number=2)
+    do_round(budget, contract, 2)  # settles the run
+    budget.check_released(contract.digest, number=2)
+
+
 def test_a_ledger_restored_from_a_backup_reserves_nothing(path: Path, tmp_path: Path) -> None:
     backup = path.read_bytes()
     with Budget.open(path, policy=POLICY) as budget:

@@ -103,6 +103,19 @@ def test_a_base_model_is_a_pair_of_hashes_and_never_a_name() -> None:
     assert code_of(offered(), allowing(base_models=crossed)) == "policy-base-model"
 
 
+def test_a_trust_model_that_the_policy_does_not_name_is_refused() -> None:
+    assert code_of(offered(), allowing(trust=["local"])) is None
+    assert code_of(offered(), allowing(trust=[])) == "policy-trust"
+
+
+@pytest.mark.parametrize(("number", "phase"), [(0, 1), (3, 1), (1, 0), (1, 2)])
+def test_only_phases_of_the_rounds_that_were_agreed(number: int, phase: int) -> None:
+    decision.check_round(offered(), name="north-post", number=1, phase=1)
+    with pytest.raises(GuardError) as caught:
+        decision.check_round(offered(), name="north-post", number=number, phase=phase)
+    assert caught.value.code == "round-not-agreed"
+
+
 def test_an_unprotected_run_is_never_taken() -> None:
     policy = allowing(min_noise_multiplier=1e-9, max_epsilon_per_run=1e9)
     contract = offered(privacy={"noise_multiplier": 0.0})

@@ -48,6 +48,7 @@ def test_old_entries_of_a_consortium_log_verify(**fields: Any) -> None:
     run=RUN,
     contract=SHA,
     round=st.integers(1, 10_000),
+    phase=st.integers(1, 16),
     base=SHA,
     body=SHA,
     bytes=st.integers(1, 2**31 - 1),
@@ -59,7 +60,7 @@ def test_old_headers_verify(**fields: Any) -> None:
         key="0" * 16,
         nonce="0" * 32,
         failure=None,
-        task=envelope.task_id(fields["run"], fields["round"], fields["outlet"]),
+        task=envelope.task_id(fields["run"], fields["round"], fields["phase"], fields["outlet"]),
         **fields,
     )
     old = canonical_v1(asdict(header))

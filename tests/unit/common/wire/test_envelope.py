@@ -43,23 +43,25 @@ def test_a_header_that_was_signed_is_read_back() -> None:
 
 def test_a_header_binds_all_that_an_exchange_consists_of() -> None:
     common = {"outlet", "key", "run", "contract", "round", "task", "base", "body", "bytes", "nonce"}
+    common |= {"phase"}
     assert {field.name for field in fields(TaskHeader)} == common | {"allowance"}
     assert {field.name for field in fields(UpdateHeader)} == common | {"reserve", "root", "failure"}
 
 
-def test_a_task_id_depends_on_run_round_and_outlet_and_on_nothing_else() -> None:
-    assert task_id("r", 1, "a") == task_id("r", 1, "a")
+def test_a_task_id_depends_on_run_round_phase_and_outlet_and_on_nothing_else() -> None:
+    assert task_id("r", 1, 1, "a") == task_id("r", 1, 1, "a")
     assert (
         len(
             {
-                task_id("r", 1, "a"),
-                task_id("r", 2, "a"),
-                task_id("r", 1, "b"),
-                task_id("s", 1, "a"),
-                task_id("r1", 1, "a"),
+                task_id("r", 1, 1, "a"),
+                task_id("r", 2, 1, "a"),
+                task_id("r", 1, 2, "a"),
+                task_id("r", 1, 1, "b"),
+                task_id("s", 1, 1, "a"),
+                task_id("r1", 1, 1, "a"),
             }
         )
-        == 5
+        == 6
     )
 
 
@@ -80,6 +82,18 @@ def test_a_task_s_signature_is_none_of_an_update_and_the_reverse() -> None:
     as_task = resigned(UPDATE_TAG, CONTRACT_KEY, SIGNED_TASK.body)
     with pytest.raises(EvidenceError, match="does not verify"):
         open_task(as_task, CONTRACT_KEY.public)
+
+
+def test_a_header_of_another_version_is_refused_by_name() -> None:
+    older = {name: value for name, value in GOOD.items() if name != "phase"}
+    for version, said in ((1, older), (3, GOOD | {"more": 1})):
+        tag = UPDATE_TAG.replace("v2", f"v{version}")
+        with pytest.raises(EvidenceError) as caught:
+            open_update(resigned(tag, OUTLET.update, rfc8785.dumps(said)), OUTLET.update_key)
+        assert (caught.value.where, caught.value.got) == ("header: version", f"version {version}")
+        stranger = resigned(tag, SigningKey.generate(), rfc8785.dumps(said))
+        with pytest.raises(EvidenceError, match="does not verify"):
+            open_update(stranger, OUTLET.update_key)
 
 
 def test_another_outlet_s_key_signs_nothing_for_this_one() -> None:
@@ -116,6 +130,9 @@ def test_a_missing_field_is_refused(field: str) -> None:
         ("round", 1.0),
         ("round", True),
         ("round", 10_001),
+        ("phase", 0),
+        ("phase", 17),
+        ("phase", True),
         ("task", "0" * 32),
         ("base", None),
         ("body", "sha256:" + "A" * 64),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,24 @@ def test_an_update_comes_back_bit_by_bit() -> None:
     assert same(got.delta, STATE)
     with pytest.raises(ValueError, match="read-only"):
         got.delta["b"][0] = 1.0
+
+
+def test_the_first_phase_travels_as_a_round_of_one_phase() -> None:
+    """So the bytes that ledgers have bound stay what they are."""
+    assert set(pack_task(TASK).config_records["task"]) == {"contract", "digest", "round"}
+    fields = {"outlet", "round", "contract", "base"}
+    assert set(pack_update(update()).config_records["update"]) == fields
+    assert (unpack_task(pack_task(TASK)).phase, unpack_update(pack_update(update())).said) == (
+        1,
+        b"",
+    )
+
+
+def test_phase_and_words_come_back() -> None:
+    task = replace(TASK, phase=2, said=b"names")
+    assert (unpack_task(pack_task(task)).phase, unpack_task(pack_task(task)).said) == (2, b"names")
+    got = unpack_update(pack_update(update(phase=3, said=b"\x00", delta={})))
+    assert (got.phase, got.said, dict(got.delta)) == (3, b"\x00", {})
 
 
 def test_it_survives_flowers_wire_format() -> None:

@@ -255,6 +255,18 @@ def test_a_round_without_any_answer_fails() -> None:
         admit([], expected())
 
 
+def test_an_answer_to_another_phase_is_refused() -> None:
+    assert refusal(pack_update(made_update("north", phase=2))).code == "wrong-phase"
+
+
+def test_a_phase_that_does_not_train_takes_words_and_no_array() -> None:
+    hello = expected(phase=2, shapes={})
+    said = reply(made_update("north", phase=2, delta={}, said=b"hello"))
+    found = admit([said, reply(made_update("south", phase=2), node=3)], hello)
+    assert found.updates["north"].said == b"hello"
+    assert found.refused == {"south": "wrong-names"}
+
+
 def test_every_refusal_has_its_test() -> None:
     """The words above, once more: a new one needs a test of its own."""
     assert set(UPDATE_REFUSALS) == {
@@ -263,6 +275,7 @@ def test_every_refusal_has_its_test() -> None:
         "duplicate",
         "wrong-contract",
         "wrong-round",
+        "wrong-phase",
         "wrong-base",
         "wrong-names",
         "wrong-shape",

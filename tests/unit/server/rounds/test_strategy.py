@@ -79,6 +79,7 @@ def run_round(
     strategy = AdapterStrategy(contract)
     list(strategy.configure_train(1, array_record(state), ConfigRecord(), GRID))
     arrays, _ = strategy.aggregate_train(1, replies)
+    assert arrays is not None
     return dict(RecordState(arrays)), strategy
 
 

@@ -59,9 +59,12 @@ def grid_on(desk: Mailbox, *, members: set[str] | None = None, **more: Any) -> G
     return GrpcGrid(desk, key=CONTRACT_KEY, **fields)
 
 
-def messages(round: int = 1, outlets: list[str] | None = None, state: Any = STATE) -> list[Message]:
+def messages(
+    round: int = 1, outlets: list[str] | None = None, state: Any = STATE, phase: int = 1
+) -> list[Message]:
     become_server(run_id=1)
-    content = pack_task(TrainTask(contract="{}", digest=CONTRACT, round=round, state=state))
+    task = TrainTask(contract="{}", digest=CONTRACT, round=round, state=state, phase=phase)
+    content = pack_task(task)
     names = OUTLETS if outlets is None else outlets
     return [Message(content, node_of(name), "train", group_id=str(round)) for name in names]
 
@@ -208,6 +211,22 @@ def test_a_coordinator_that_was_killed_after_the_phase_gets_the_same_replies(
     assert [to_bytes(reply.content) for reply in again] == [
         to_bytes(reply.content) for reply in first
     ]
+
+
+def test_a_phase_that_another_followed_is_read_again_and_waits_for_nobody(tmp_path: Path) -> None:
+    """A coordinator that was killed in a round's second phase begins again with its first."""
+    desk = open_desk(tmp_path)
+    grid = grid_on(desk)
+    list(grid.push_messages(messages()))
+    answer(desk, "south-echo")
+    assert outlets_of(list(grid.send_and_receive(messages(), timeout=0.1))) == ["south-echo"]
+    list(grid.push_messages(messages(phase=2)))
+    again = grid_on(open_desk(tmp_path), phase=600.0)
+    assert outlets_of(list(again.send_and_receive(messages()))) == ["south-echo"]
+    with outlets_at_work(desk, OUTLETS):
+        second = list(again.send_and_receive(messages(phase=2)))
+    assert outlets_of(second) == OUTLETS
+    assert {unpack_update(reply.content).phase for reply in second} == {2}
 
 
 def test_a_round_that_is_sent_again_with_another_adapter_is_refused(desk: Mailbox) -> None:

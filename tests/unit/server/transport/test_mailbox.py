@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, text
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_pool import (
     RUN,
@@ -20,13 +23,21 @@ from tests.fakes.made_pool import (
 )
 
 from presspool.common.base.errors import AdmissionError, PressPoolError, StorageError
-from presspool.common.wire.envelope import CHUNK_BYTES, Signed, TaskHeader, sign_update
+from presspool.common.wire.envelope import (
+    CHUNK_BYTES,
+    UPDATE_TAG,
+    Signed,
+    TaskHeader,
+    sign_update,
+)
+from presspool.server.database import _MIGRATIONS as MIGRATIONS
 from presspool.server.database import Database
 from presspool.server.transport.mailbox import BATCH_BYTES, Mailbox
 from presspool.server.transport.mailbox_rows import chunk_sizes
-from presspool.server.transport.mailbox_schema import UpdateRow
+from presspool.server.transport.mailbox_schema import TaskRow, UpdateRow
 
 NORTH, SOUTH = "north-post", "south-echo"
+OLDER_TAG = UPDATE_TAG.replace("v2", "v1")
 BODY = task_body(1)
 UPDATE = b"an update's body"
 
@@ -170,7 +181,8 @@ def test_a_copy_of_another_outlet_s_update_is_refused(desk: Mailbox) -> None:
 def test_a_header_that_is_none_is_refused(desk: Mailbox) -> None:
     hand_out(desk)
     key = made_outlet(NORTH).update
-    assert refused(desk, Signed(b"{}", key.sign("presspool/update/v1", b"{}"))) == "malformed"
+    assert refused(desk, Signed(b"{}", key.sign(UPDATE_TAG, b"{}"))) == "malformed"
+    assert refused(desk, Signed(b"{}", key.sign(OLDER_TAG, b"{}"))) == "wrong-version"
     assert refused(desk, Signed(b"{}", bytes(64))) == "bad-signature"
 
 
@@ -340,6 +352,84 @@ def test_a_round_cannot_be_handed_out_with_another_adapter(desk: Mailbox) -> Non
         desk.hand_out([made_task(NORTH, other)], other)
     assert desk.next_task(NORTH) is not None
     assert b"".join(desk.task_body(tasks[NORTH])) == BODY
+
+
+# --- Phases of a round --------------------------------------------------------------------------
+
+
+def hand_out_phase(desk: Mailbox, phase: int, round: int = 1) -> dict[str, TaskHeader]:
+    body = task_body(round, phase=phase)
+    tasks = [made_task(name, body, round=round, phase=phase) for name in (NORTH, SOUTH)]
+    desk.hand_out(tasks, body)
+    found = {name: desk.next_task(name) for name in (NORTH, SOUTH)}
+    return {name: task[0] for name, task in found.items() if task}
+
+
+def test_a_phase_has_tasks_and_a_body_of_its_own(desk: Mailbox) -> None:
+    first = hand_out_phase(desk, 1)
+    deliver(desk, signed_update(first[NORTH], UPDATE))
+    second = hand_out_phase(desk, 2)
+    assert {header.phase for header in second.values()} == {2}
+    assert first[NORTH].task != second[NORTH].task
+    assert b"".join(desk.task_body(second[NORTH])) == task_body(1, phase=2)
+    assert desk.phase(RUN, 1) == 2
+    assert stored(desk, first[NORTH]) == UPDATE  # the round's last phase may need it
+    assert refused(desk, signed_update(first[SOUTH], UPDATE), outlet=SOUTH) == "late"
+    assert refused(desk, signed_update(first[NORTH], UPDATE)) == "replayed"
+    deliver(desk, signed_update(second[NORTH], UPDATE))
+    hand_out_phase(desk, 1, round=2)
+    assert chunks(desk) == 1  # the new body; nothing is left of the round before
+
+
+def test_a_phase_that_was_not_handed_out_is_named(desk: Mailbox) -> None:
+    tasks = hand_out_phase(desk, 1)
+    task, _ = made_task(NORTH, BODY, phase=2)
+    assert refused(desk, signed_update(task, UPDATE, nonce=tasks[NORTH].nonce)) == "wrong-phase"
+    task, _ = made_task(NORTH, BODY, round=2)
+    assert refused(desk, signed_update(task, UPDATE)) == "wrong-round"
+
+
+def test_a_phase_that_another_followed_is_not_opened_again(desk: Mailbox) -> None:
+    """The later phase was made of the answers that there were; a late one may not change them."""
+    first = hand_out_phase(desk, 1)
+    deliver(desk, signed_update(first[NORTH], UPDATE))
+    second = hand_out_phase(desk, 2)
+    assert hand_out_phase(desk, 1) == second  # sent again after a kill: only phase 2 is asked for
+    ids = [header.task for header in first.values()]
+    assert desk.answered(ids) == {first[NORTH].task}
+    assert desk.waiting(ids) == set()
+    assert desk.waiting(h.task for h in second.values()) == {h.task for h in second.values()}
+
+
+def test_tasks_of_before_the_phases_are_phase_one_and_closed(database_url: str) -> None:
+    """A run in flight at the upgrade: its open task is closed, and its round handed out anew."""
+    migrated(database_url, "0004")
+    with create_engine(database_url).begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO tasks (id, run, round, outlet, header, signature, body, handed_out, "
+                "closed) VALUES (:id, :run, 1, :outlet, :header, :header, :body, 0, false)"
+            ),
+            {"id": "0" * 32, "run": RUN, "outlet": NORTH, "header": b"{}", "body": "x"},
+        )
+        connection.execute(
+            text("INSERT INTO chunks (owner, number, data) VALUES (:owner, 0, :data)"),
+            {"owner": f"{RUN}/1", "data": BODY},
+        )
+    with opened(database_url) as desk:
+        assert desk.next_task(NORTH) is None
+        assert (desk.phase(RUN, 1), chunks(desk)) == (1, 0)
+        with desk._database.reading() as session:
+            assert session.get_one(TaskRow, "0" * 32).header == b"{}"
+
+
+def migrated(url: str, revision: str) -> None:
+    """A database as an older coordinator left it."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with create_engine(url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 # --- Restarts and disks -------------------------------------------------------------------------
