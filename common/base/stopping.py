@@ -82,7 +82,10 @@ def _watch(
         if stopping.is_set() or not set(numbers) & set(_ENDING):
             continue
         stopping.set()
-        on_signal()
+        try:
+            on_signal()
+        except Exception:
+            log.exception("what is waited for could not be ended")
         if not left.wait(GRACE_SECONDS):
             log.info("ended in the middle of work; all that must survive is on disk")
             logging.shutdown()

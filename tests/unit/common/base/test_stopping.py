@@ -41,7 +41,7 @@ BUSY = """
 import sys, time
 from presspool.common.base import stopping
 stopping.GRACE_SECONDS = 0.3
-with stopping.until_signalled():
+with stopping.until_signalled(*map(eval, sys.argv[1:])):
     print("busy", flush=True)
     time.sleep(60)
 print("left")
@@ -79,6 +79,20 @@ def test_work_that_does_not_end_by_itself_is_ended(kind: signal.Signals) -> None
         child.send_signal(kind)
         assert child.wait(30) == 0
         assert child.stdout.read() == ""
+
+
+def test_work_is_ended_also_where_ending_the_waiting_fails() -> None:
+    command = [sys.executable, "-c", BUSY, "lambda: 1 / 0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "busy\n"
+        child.send_signal(signal.SIGTERM)
+        try:
+            assert child.wait(20) == 0
+        finally:
+            child.kill()
 
 
 def test_handlers_are_put_back() -> None:
