@@ -52,7 +52,7 @@ flower-oldest:                     ## what touches Flower, on the oldest flwr th
 	mkdir -p $(OLDEST)
 	sed -E 's/^flwr==.*/flwr==1.41.0/; /^uv==/d' constraints.txt > $(OLDEST)/pins.txt
 	$(MAKE) VENV=$(OLDEST) PINS=$(OLDEST)/pins.txt $(OLDEST)/installed-dev
-	$(QUIET) $(OLDEST)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not soak and not fuzz" tests/unit/common/wire \
+	$(QUIET) $(OLDEST)/bin/pytest -n auto -m "not soak and not fuzz" tests/unit/common/wire \
 		tests/unit/server tests/unit/client/test_client_app.py tests/unit/simulations/grids \
 		tests/integration/test_flower_run.py tests/integration/network/test_stock_flower.py
 
