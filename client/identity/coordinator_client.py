@@ -32,9 +32,7 @@ LIFETIME_SECONDS = 3600.0
 
 
 class Line:
-    """A connection to one coordinator, made anew where it failed or is old.
-
-    It is one thread's; any other may hang up.
+    """A connection to one coordinator, made anew where it failed or is old; of one thread.
 
     Args:
         address: its host and port, for messages.
@@ -48,9 +46,9 @@ class Line:
 
     def close(self) -> None:
         """Hang up."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.close()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     @contextmanager
     def calling(self) -> Iterator[grpc.Channel]:
@@ -62,21 +60,15 @@ class Line:
         """
         if time.monotonic() - self._dialled > LIFETIME_SECONDS:
             self.close()
-        if (channel := self._channel) is None:
-            channel = self._channel = self._dial()
-            self._dialled = time.monotonic()
+        if self._channel is None:
+            self._channel, self._dialled = self._dial(), time.monotonic()
         try:
-            yield channel
+            yield self._channel
         except grpc.RpcError as error:
             self.close()
             raise _translated(error, self.address) from None
-        except BaseException as error:
-            hung_up = (
-                self._channel is not channel
-            )  # by another thread: gRPC calls that a ValueError
+        except BaseException:
             self.close()
-            if hung_up and isinstance(error, ValueError):
-                raise LinkError("hung up", where=self.address) from None
             raise
 
 
