@@ -103,7 +103,7 @@ def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) ->
     contract = asked.contract
     with opened(settings) as gate:
         try:
-            gate.admit(asked)
+            gate.allow(asked)
         except GuardError as refused:
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
         if not contract.trust.releases(asked.phase):

@@ -9,7 +9,7 @@ Invariants:
       data plays no part.
     * A refusal is written into the ledger before it is told to anybody.
 
-Example: ``with opened(settings) as gate: gate.admit(asked)``.
+Example: ``with opened(settings) as gate: gate.allow(asked)``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Counted(Protocol):
 class Gate(Protocol):
     """What every task passes."""
 
-    def admit(self, asked: Round) -> None:
+    def allow(self, asked: Round) -> None:
         """Return if this phase may be answered now; raises `GuardError`."""
 
     def bound(self, asked: Round) -> str:
@@ -72,7 +72,7 @@ class Unmetered:
 
     name: str
 
-    def admit(self, asked: Round) -> None:
+    def allow(self, asked: Round) -> None:
         """Return if this phase was agreed."""
         decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
 
@@ -114,7 +114,7 @@ class RealGate:
     witnesses: WitnessRule | None
     clock: Callable[[], datetime]
 
-    def admit(self, asked: Round) -> None:
+    def allow(self, asked: Round) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         contract = asked.contract
         with self._recorded(contract):

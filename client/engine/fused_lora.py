@@ -144,7 +144,7 @@ class _FusedLora(torch.autograd.Function):
         x, u, weight, a, b = ctx.saved_tensors
         fused: FusedLora = ctx.fused
         needs_x, _, needs_a, needs_b, needs_bias, needs_b_bias, _ = ctx.needs_input_grad
-        sums = fused.inbox.admit(fused.name, g)
+        sums = fused.inbox.take(fused.name, g)
         tokens = g.reshape(-1, g.shape[-1])
         dx = None
         if needs_x or needs_a:

@@ -131,5 +131,5 @@ class _Tapped(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         tap: Tap = ctx.tap
-        tap.formula(tap.layer, x, gradient, tap.inbox.admit(tap.name, gradient))
+        tap.formula(tap.layer, x, gradient, tap.inbox.take(tap.name, gradient))
         return (gradient, *[None] * (ctx.inputs - 1))

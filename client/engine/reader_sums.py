@@ -72,7 +72,7 @@ class ReaderSums:
         self._runs = _runs(counts)
         self._sums: dict[Tensor, Tensor] = {}
 
-    def admit(self, where: str, gradient: Tensor) -> None:
+    def take(self, where: str, gradient: Tensor) -> None:
         """Refuses a layer output whose first dimension cannot be the records.
 
         Args:
@@ -140,13 +140,13 @@ class IsolationProof(ReaderSums):
     another reader's clipped gradient, and the clipping norm would bound nothing.
     """
 
-    def admit(self, where: str, gradient: Tensor) -> None:
+    def take(self, where: str, gradient: Tensor) -> None:
         """As `ReaderSums.admit`, and the gradient of every second record must be exactly zero.
 
         Raises:
             EngineError: a record's gradient depends on another record.
         """
-        super().admit(where, gradient)
+        super().take(where, gradient)
         # Not-a-number is no proof of mixing: zero times a record's own infinity makes one too.
         if gradient[1::2].nan_to_num(0.0, 0.0, 0.0).any():
             raise EngineError(
@@ -178,7 +178,7 @@ class Inbox:
         finally:
             self._sums = None
 
-    def admit(self, where: str, gradient: Tensor) -> ReaderSums:
+    def take(self, where: str, gradient: Tensor) -> ReaderSums:
         """The sums to write to, once they have admitted the layer's gradient.
 
         Raises:
@@ -192,5 +192,5 @@ class Inbox:
                 got="a tensor's own backward()",
                 advice="close the engine before training without per-reader gradients",
             )
-        self._sums.admit(where, gradient)
+        self._sums.take(where, gradient)
         return self._sums

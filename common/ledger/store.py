@@ -117,7 +117,7 @@ class Ledger(Log):
         """
         refused: list[BudgetError] = []
 
-        def admit() -> entries.Reserve | entries.Refusal:
+        def decide() -> entries.Reserve | entries.Refusal:
             if head is not None:
                 self._compare(head)
             if once and self.book.reserved(run) is not None:
@@ -141,7 +141,7 @@ class Ledger(Log):
                 return self._next(entries.Refusal, run=run, **parts)
             return entry
 
-        entry = self._write(admit)
+        entry = self._write(decide)
         if isinstance(entry, entries.Refusal):
             raise refused[0]
         return entry

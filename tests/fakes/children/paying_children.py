@@ -126,7 +126,7 @@ def _trainer(folder: Path, settings: OutletSettings, mishaps: Mishaps) -> Traine
         with opened(settings) as gate:
             assert isinstance(gate, RealGate)
             try:
-                gate.admit(asked)
+                gate.allow(asked)
             except GuardError as refused:
                 known = kept_reply.handed_out_before(kept, gate.bound(asked))
                 if known is None or refused.code not in ("round-released", "run-over"):

@@ -84,25 +84,25 @@ def test_half_precision_is_summed_in_float32() -> None:
 @pytest.mark.parametrize("shape", [(2, 4), (4,), (6, 2, 4)])
 def test_a_gradient_without_the_records_in_front_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(EngineError, match=r"encoder\.query"):
-        ReaderSums([2, 1]).admit("encoder.query", torch.zeros(shape))
+        ReaderSums([2, 1]).take("encoder.query", torch.zeros(shape))
 
 
 def test_the_proof_of_isolation_wants_every_second_record_silent() -> None:
     proof = IsolationProof([1, 1, 1, 1])
     gradient = torch.zeros(4, 5)
     gradient[[0, 2]] = 1.0
-    proof.admit("layer", gradient)
+    proof.take("layer", gradient)
     gradient[3, 0] = float("nan")  # zero times a record's own infinity: no proof of mixing
-    proof.admit("layer", gradient)
+    proof.take("layer", gradient)
     gradient[3, 4] = 1e-30
     with pytest.raises(EngineError, match="mixed"):
-        proof.admit("layer", gradient)
+        proof.take("layer", gradient)
 
 
 def test_an_inbox_is_closed_again_after_an_error() -> None:
     inbox, sums = Inbox(), ReaderSums([1])
     with contextlib.suppress(ZeroDivisionError), inbox.receiving(sums):
-        assert inbox.admit("layer", torch.zeros(1, 1)) is sums
+        assert inbox.take("layer", torch.zeros(1, 1)) is sums
         raise ZeroDivisionError
     with pytest.raises(EngineError, match="outside the engine"):
-        inbox.admit("layer", torch.zeros(1, 1))
+        inbox.take("layer", torch.zeros(1, 1))
