@@ -60,7 +60,7 @@ _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now"
 Trainer = Callable[[Round, Path], bytes]
 
 
-class Signer(Protocol):
+class OutletKeys(Protocol):
     """Who this outlet is, and whom it trusts."""
 
     @property
@@ -110,7 +110,7 @@ class Agent:
     def __init__(
         self,
         *,
-        identity: Signer,
+        identity: OutletKeys,
         spool: Spool,
         link: CoordinatorClient,
         trainer: Trainer,

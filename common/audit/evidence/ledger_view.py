@@ -197,7 +197,7 @@ class KeyChange:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Head:
+class HeadReading:
     """The head that the reading ends with.
 
     Attributes:
@@ -259,7 +259,7 @@ class OutletReading:
     keys: tuple[KeyChange, ...]
     points: tuple[SpendPoint, ...]
     approvals: tuple[Approval, ...]
-    head: Head
+    head: HeadReading
 
     @property
     def name(self) -> str:

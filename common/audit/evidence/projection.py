@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 from presspool.common.audit.evidence.ledger_view import (
     CapsChange,
-    Head,
+    HeadReading,
     KeyChange,
     OutletReading,
     PeriodReading,
@@ -34,7 +34,7 @@ from presspool.common.ledger.history import History
 from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.wire.approval import Approval
 
-UNSIGNED = Head(size=0, root="", cosigned={}, signed_heads=0)
+UNSIGNED = HeadReading(size=0, root="", cosigned={}, signed_heads=0)
 
 
 def reading(
@@ -42,7 +42,7 @@ def reading(
     *,
     source: str,
     verified: bool,
-    head: Head = UNSIGNED,
+    head: HeadReading = UNSIGNED,
     approvals: Iterable[Approval] = (),
 ) -> OutletReading:
     """Everything so far.

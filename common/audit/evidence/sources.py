@@ -29,7 +29,7 @@ from pathlib import Path
 
 from presspool.common.audit.evidence import audit_console, projection
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
-from presspool.common.audit.evidence.ledger_view import Head, OutletReading
+from presspool.common.audit.evidence.ledger_view import HeadReading, OutletReading
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
@@ -174,7 +174,7 @@ def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletR
                 got=error.got,
                 advice=error.advice,
             ) from None
-    head = Head(
+    head = HeadReading(
         size=found.head.size,
         root=found.head.root.hex(),
         cosigned=dict(found.cosigned),
@@ -211,12 +211,12 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
     )
 
 
-def own_head(newest: notes.Note | None, count: int) -> Head:
+def own_head(newest: notes.Note | None, count: int) -> HeadReading:
     """The head that a ledger's own file shows: the newest of so many that it signed."""
     if newest is None:
         return projection.UNSIGNED
     head = Checkpoint.parse(newest.text)
-    return Head(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
+    return HeadReading(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
 
 
 def is_ledger(path: Path) -> bool:
