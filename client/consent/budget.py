@@ -257,10 +257,7 @@ class Budget:
             raise GuardError(
                 "event-not-priceable",
                 "no budget can pay for this run",
-                where="[privacy]",
-                expected=error.expected,
-                got=error.got,
-                advice=error.advice,
+                **error.parts | {"where": "[privacy]"},
             ) from None
         return event
 

@@ -57,6 +57,14 @@ class Brought:
     keys: tuple[notes.VerifierKey, ...] = ()
     heads: tuple[Checkpoint, ...] = ()
 
+    @classmethod
+    def of(cls, keys: Sequence[str] | None, heads: Sequence[Path] | None) -> Brought:
+        """The values of `--key` and `--head`; raises `InputError` for what is none."""
+        return cls(
+            keys=tuple(map(audit_console.ledger_key, keys or [])),
+            heads=tuple(map(audit_console.kept_head, heads or [])),
+        )
+
     @property
     def origins(self) -> list[str]:
         """The ledgers that they are of."""
@@ -166,14 +174,8 @@ def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletR
         try:
             found = verification.verify(stream, key=key, heads=heads, book=history)
         except EvidenceError as error:  # of which of the files that were given
-            raise EvidenceError(
-                error.what,
-                where=f"{path.name}, {error.where}" if error.where else path.name,
-                entry=error.entry,
-                expected=error.expected,
-                got=error.got,
-                advice=error.advice,
-            ) from None
+            parts = error.parts | {"where": ", ".join(filter(None, (path.name, error.where)))}
+            raise EvidenceError(error.what, entry=error.entry, **parts) from None
     head = HeadReading(
         size=found.head.size,
         root=found.head.root.hex(),
