@@ -9,13 +9,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
+# Most tests wait for a process, a server or a disk, so there are twice as many at work as cores.
+WORKERS := $(shell echo $$((2 * $$(nproc))))
+
 .PHONY: demo test check proto soak fuzz coverage flower-oldest screenshots clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
 
 test: $(VENV)/installed-dev        ## run the tests
-	$(QUIET) $(BIN)/pytest -n auto -m "not soak and not fuzz"
+	$(QUIET) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-m "not soak and not fuzz"
 
 check: $(VENV)/installed-dev       ## format, lint, types, import directions, wheel content
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, freeze
 from presspool.common.runs.run_folder import RunFolder, Setup
-from presspool.simulations.grids.local_grid import LocalGrid
+from presspool.simulations.grids import GRIDS
 from presspool.simulations.newsroom.partitions import outlets_of, write_outlets
 from presspool.simulations.simulated_ledgers import EXPORTS, export_ledgers, give_ledgers
 
@@ -75,9 +75,11 @@ def simulate(
     """
     from presspool.server.rounds.server_app import serve
 
+    simulation = _simulation(run)
+    made = GRIDS[simulation.grid]  # an unknown one is refused before anything is written
     prepared = prepare(run, options)
-    workers = options.workers or _simulation(run).workers
-    with LocalGrid(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
+    workers = options.workers or simulation.workers
+    with made(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
         result = serve(grid, prepared.folder)
     if options.ledgers:
         export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)

@@ -176,7 +176,7 @@ class _Bench:
         self._compute, self._model = Compute(), build(contract)
         self._start = read(self._model)
         self._evaluation = Evaluation(
-            contract, public.take(order[:kept]), self._compute.activations
+            contract, public.take(order[:kept]), self._compute.activations, model=self._model
         )
 
     def try_(self, contract: Contract) -> TuneTrial:

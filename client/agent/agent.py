@@ -39,7 +39,6 @@ from presspool.common.base.errors import (
     NotNowError,
     StorageError,
 )
-from presspool.common.base.stopping import until_signalled
 from presspool.common.pki.keys import SigningKey, key_id
 from presspool.common.wire.envelope import (
     Signed,
@@ -124,35 +123,34 @@ class Agent:
         self._put_off: str | None = None  # the task that was not to be trained just now
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT (in the main thread) or `stop`.
+        """Work until `stop`.
 
         Raises:
             AdmissionError: the coordinator has revoked this outlet.
             FolderError: the spool is damaged.
         """
         failures = 0
-        with until_signalled(self.stop):
-            while not self._stopping.is_set():
-                try:
-                    if self.step():
-                        failures = 0
-                except _AGAIN as error:
-                    if isinstance(error, AdmissionError) and error.code == "revoked":
-                        raise
-                    if self._stopping.is_set():
-                        break  # it is the stop that ended the waiting
-                    failures += 1
-                    wait = self._backoff.seconds(failures)
-                    log.warning("%s; trying again in %.1f s", error, wait)
-                    self._wake.wait(wait)
-                    self._wake.clear()
+        while not self._stopping.is_set():
+            try:
+                if self.step():
+                    failures = 0
+            except _AGAIN as error:
+                if isinstance(error, AdmissionError) and error.code == "revoked":
+                    raise
+                if self._stopping.is_set():
+                    break  # it is the stop that ended the waiting
+                failures += 1
+                wait = self._backoff.seconds(failures)
+                log.warning("%s; trying again in %.1f s", error, wait)
+                self._wake.wait(wait)
+                self._wake.clear()
         self._link.close()
         log.info("stopped; unfinished work stays on disk")
 
     def stop(self) -> None:
         """End `run` when the step that it is in is over; nothing is waited for. From any thread."""
         self._stopping.set()
-        self._link.close()
+        self._link.hurry()
         self.nudge()
 
     def nudge(self) -> None:

@@ -30,6 +30,7 @@ from presspool.client.round import Round
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_watch import WitnessWatch
 from presspool.common.base.errors import GuardError, InputError, LedgerError, LinkError, NotNowError
+from presspool.common.base.stopping import until_signalled
 from presspool.common.pki.tls import channel, split_address
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ NO_ROOT = "0" * 64
 
 @contextmanager
 def agent(home: Path) -> Iterator[Agent]:
-    """The agent of the outlet at a home.
+    """The agent of the outlet at a home; SIGTERM or SIGINT stops it, and ends the block.
 
     Raises:
         InputError: not joined, or settings, policy or ledger that are missing or wrong.
@@ -48,7 +49,7 @@ def agent(home: Path) -> Iterator[Agent]:
     identity = Identity.read(home)
     check_home(home, identity)
     dial = _dialler(home)
-    with Spool.open(home / homes.WORK) as spool:
+    with until_signalled() as signalled, Spool.open(home / homes.WORK) as spool:
         watch = WitnessWatch(
             identity,
             ledger=homes.ledger_path(home),
@@ -63,6 +64,7 @@ def agent(home: Path) -> Iterator[Agent]:
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
         )
+        signalled.then(node.stop)
         with watch:
             yield node
 

@@ -157,8 +157,9 @@ def end(
 ) -> None:
     """Say that a run is over here, and take back the budget of rounds that were never begun.
 
-    No round of it is trained afterwards. Decide by what everybody may know, such as a run that its
-    coordinator stopped; never by what it did on your own readers' data.
+    No round of it is trained afterwards, whatever its coordinator sends. Decide by what everybody
+    may know, such as a run that its coordinator stopped; never by what it did on your own readers'
+    data.
 
     Example: presspool outlet end sha256:924e02db...
     """

@@ -161,19 +161,32 @@ class Budget:
     def end(self, contract: Contract) -> int:
         """The run is over here before its last round: free what was never begun.
 
-        A round that was begun counts as executed, whether or not its bytes were ever bound.
+        A round that was begun counts as executed, whether or not its bytes were ever bound. After
+        a kill in the middle the same call goes on; no round is trained in between either.
 
         Returns:
             What was freed, in `events.UNIT`s.
+
+        Raises:
+            GuardError: the run is over already.
+            InputError: nothing of it was ever charged, so that its rounds could still be trained.
+            LedgerError: a round begins at this very moment.
         """
         held = self._held(contract.digest)
         if held is None:
-            return 0
-        begun = max([*held.released, *held.received], default=0)
-        kept = max(held.executed, begun * contract.federation.local_steps)
+            raise InputError(
+                "nothing of this run is charged here",
+                where=contract.digest,
+                expected="a run of which a round has begun",
+                advice="the policy and its approvals keep a run out; there is nothing to end",
+            )
+        begun = max(held.received, default=0)
+        newest = max([begun, *held.released])
+        kept = max(held.executed, newest * contract.federation.local_steps)
         before, after = held.charge, held.charge
         if kept < held.steps:
-            after = self._ledger.give_back(held.entry.reservation, kept=kept).charge
+            reservation = held.entry.reservation
+            after = self._ledger.give_back(reservation, kept=kept, begun=begun).charge
         self._ledger.settle(held.entry.reservation)
         return before - after
 
@@ -196,15 +209,13 @@ class Budget:
     def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
         steps, reservation = contract.federation.local_steps, held.entry.reservation
         first, last = (number - 1) * steps, number * steps
-        if last > held.steps:
-            raise PlanError(
-                "steps that were not reserved",
-                where=f"round {number}",
-                expected=f"at most {held.steps}",
-                got=last,
-            )
+        _require_reserved(held, number, last)
         if held.received.get(number) != adapter:
             self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
+            # Only a round that stands in the ledger before the run's end was counted there.
+            now = self._held(contract.digest)
+            assert now is not None  # it was reserved
+            _require_reserved(now, number, last)
 
         def bind(data: bytes) -> str:
             digest = "sha256:" + hashlib.sha256(data).hexdigest()
@@ -308,6 +319,16 @@ class Budget:
             self._ledger.settle(reservation)
         except (LedgerError, StorageError) as error:
             log.warning("a run could not be settled yet: %s", error)
+
+
+def _require_reserved(held: Reservation, number: int, last: int) -> None:
+    if last > held.steps:
+        raise PlanError(
+            "steps that were not reserved",
+            where=f"round {number}",
+            expected=f"at most {held.steps}",
+            got=last,
+        )
 
 
 def position(ledger: Ledger, run: str) -> tuple[int, str]:

@@ -14,6 +14,7 @@ Example: `with link.next_task() as found: ...`; `link.deliver(signed, chunks)`.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -81,6 +82,9 @@ class CoordinatorClient:
 
     def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
         self._line = Line(address, dial)
+        self._lock = threading.Lock()
+        self._waiting: grpc.Call | None = None
+        self._hurried = False
 
     @contextmanager
     def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
@@ -91,9 +95,12 @@ class CoordinatorClient:
             AdmissionError: the coordinator refuses this outlet.
         """
         with self._calling() as stub:
-            call = stub.NextTask(NextTaskRequest())
+            with self._lock:
+                self._waiting = call = stub.NextTask(NextTaskRequest())
+                if self._hurried:
+                    call.cancel()
             try:
-                first = next(call, None)
+                first = self._first(call)
                 if first is None:
                     yield None
                 elif first.WhichOneof("part") != "header":
@@ -102,7 +109,16 @@ class CoordinatorClient:
                     signed = Signed(first.header.body, first.header.signature)
                     yield signed, (part.chunk for part in call)
             finally:
+                with self._lock:
+                    self._waiting = None
                 call.cancel()
+
+    def hurry(self) -> None:
+        """End a wait that is going on, and all later ones at once; from any thread."""
+        with self._lock:
+            self._hurried = True
+            if self._waiting is not None:
+                self._waiting.cancel()
 
     def deliver(self, signed: Signed, chunks: Iterable[bytes]) -> None:
         """Send an update's very bytes; returns when the coordinator has them safely.
@@ -117,6 +133,15 @@ class CoordinatorClient:
     def close(self) -> None:
         """Hang up."""
         self._line.close()
+
+    def _first(self, call: Iterator[Part]) -> Part | None:
+        """What a wait brings, or None where it ended without."""
+        try:
+            return next(call, None)
+        except grpc.RpcError:
+            if self._hurried:
+                return None
+            raise
 
     @contextmanager
     def _calling(self) -> Iterator[PoolStub]:

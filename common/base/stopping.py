@@ -1,104 +1,192 @@
-"""How a long-running process ends by a signal: soon, in whatever it is, with nothing half written.
+"""How a process ends by a signal: soon, with nothing half written, and whatever it is doing.
 
-The signal handler itself does nothing: Python writes the signal's number into a pipe, a thread
-reads it there, and only that thread sets events and calls back. Whatever a handler did (take a
-lock, set an event, raise) would happen in the middle of whatever the main thread is doing, which
-may hold the very lock: 34 of 60 processes hung when an event was set in a handler.
+A service (agent, coordinator, pages) is told of the signal by a thread, never from within the
+signal's handler. The interpreter writes the signal's number into a pipe, in C, even while the main
+thread sits in a long call; a watcher reads it and runs the stops that were registered. Work that
+looks ends in order; work that does not look is ended after `GRACE_SECONDS` with the process, which
+is as harmless as a kill: all that must survive is on disk at any moment.
 
-All that must survive is on disk at any moment, because a kill must lose nothing either. So work
-that does not end by itself within some seconds (a training step, an evaluation) is ended by ending
-the process.
+Invariants:
+    * No handler takes a lock, and for a service none raises: either could meet the main thread
+      with a lock half taken, and the end would wait for it for ever.
+    * That the process ends hangs on no lock which the work, a log or a stop may hold.
+    * A second signal changes nothing.
 
-Signals reach the main thread only; in another thread both blocks do nothing.
+Signals reach the main thread only; in another thread the blocks do nothing.
 
-Example: `with until_signalled(node.nudge) as stopping: …`; in it `while not stopping.is_set()`.
+Example: `with until_signalled() as signalled: signalled.then(server.stop); server.serve()`.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-log = logging.getLogger(__name__)
+GRACE_SECONDS = 2.0
+_ONE_WISH_SECONDS = 1.0  # a closing terminal and a service manager send two signals in a row
+_LEFT = 0  # no signal's number
 
-GRACE_SECONDS = 3.0  # for the block to be left; then the process ends
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+Handler = Callable[[int, FrameType | None], object]
+
+
+class Signalled:
+    """What happens once a signal came: each stop is called once, in no handler."""
+
+    def __init__(self) -> None:
+        self._lock, self._came = threading.Lock(), False
+        self._stops: list[Callable[[], None]] = []
+
+    def then(self, stop: Callable[[], None]) -> None:
+        """Call `stop`, from another thread, when a signal comes; at once where one came before."""
+        with self._lock:
+            if not self._came:
+                self._stops.append(stop)
+                return
+        stop()
+
+    def tell(self) -> None:
+        """A signal came."""
+        with self._lock:
+            self._came, stops = True, self._stops
+        for stop in stops:
+            stop()
 
 
 @contextmanager
-def until_signalled(on_signal: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
-    """A block that is to be left when the event that it is given is set: SIGTERM or SIGINT came.
+def until_signalled(*, grace: float = GRACE_SECONDS) -> Iterator[Signalled]:
+    """Let SIGTERM and SIGINT end the block by the stops that it registers.
+
+    Where the block is not left in time, the process ends with exit code 0; so whatever has to be
+    tidied up belongs into the block.
 
     Args:
-        on_signal: called then, from another thread, to end what the block waits for.
+        grace: seconds from the signal to the end of the block.
     """
-    stopping, left = threading.Event(), threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
+    signalled = Signalled()
+    if not _in_main_thread():
+        yield signalled
         return
-    told, tells = os.pipe()
-    os.set_blocking(tells, False)
-    watcher = threading.Thread(
-        target=_watch, args=(told, stopping, left, on_signal), name="signals", daemon=True
-    )
-    watcher.start()
-    outer = signal.set_wakeup_fd(tells, warn_on_full_buffer=False)
-    try:
-        with _handled(_pass, *_ENDING):
-            yield stopping
-    finally:
-        signal.set_wakeup_fd(outer, warn_on_full_buffer=False)
-        left.set()
-        os.close(tells)
-        watcher.join()
-        os.close(told)
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    with _watched(kinds, signalled, grace), _handled(_nothing, kinds):
+        yield signalled
 
 
 @contextmanager
 def interrupted() -> Iterator[None]:
     """Let SIGTERM and SIGHUP interrupt the block as Ctrl-C does: it cleans up, and its caller ends.
 
+    What must be cleaned up whatever comes stands in `undisturbed`.
+
     Raises:
         KeyboardInterrupt: a signal came.
     """
-    with _handled(signal.default_int_handler, signal.SIGTERM, signal.SIGHUP):
+    if not _in_main_thread():
         yield
+        return
+    last = float("-inf")
 
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > _ONE_WISH_SECONDS:  # else the second would break into the clean-up
+            signal.default_int_handler(number, frame)
 
-def _pass(number: int, frame: FrameType | None) -> None:
-    """Python has written the signal's number into the pipe already."""
-
-
-def _watch(
-    told: int, stopping: threading.Event, left: threading.Event, on_signal: Callable[[], None]
-) -> None:
-    """Read signals' numbers until the pipe is closed; after the first that ends, see to the end."""
-    while numbers := os.read(told, 64):
-        if stopping.is_set() or not set(numbers) & set(_ENDING):
-            continue
-        stopping.set()
-        on_signal()
-        if not left.wait(GRACE_SECONDS):
-            log.info("ended in the middle of work; all that must survive is on disk")
-            logging.shutdown()
-            os._exit(0)
+    with _handled(interrupt, _interrupting()):
+        yield
 
 
 @contextmanager
-def _handled(
-    handler: Callable[[int, FrameType | None], object], *kinds: signal.Signals
-) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
+def undisturbed() -> Iterator[None]:
+    """Keep SIGTERM, SIGINT and SIGHUP out of a short clean-up: there they do nothing."""
+    if not _in_main_thread():
         yield
         return
+    with _handled(_nothing, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+        yield
+
+
+def _interrupting() -> Collection[signal.Signals]:
+    """SIGINT only where it interrupts already: a job in the background ignores Ctrl-C."""
+    typed = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return (signal.SIGTERM, signal.SIGHUP, *([signal.SIGINT] if typed else []))
+
+
+@contextmanager
+def _watched(
+    kinds: Collection[signal.Signals], signalled: Signalled, grace: float
+) -> Iterator[None]:
+    """Watch for signals of these kinds that have a handler."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    left = threading.Event()
+    watcher = threading.Thread(
+        target=_watch, args=(reads, frozenset(kinds), signalled, left, grace), daemon=True
+    )
+    watcher.start()
+    before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        left.set()
+        with suppress(BlockingIOError):  # it is full of signals, and any of them wakes the watcher
+            os.write(writes, bytes([_LEFT]))
+        watcher.join()
+        os.close(reads)
+        os.close(writes)
+
+
+def _watch(
+    reads: int, kinds: frozenset[int], signalled: Signalled, left: threading.Event, grace: float
+) -> None:
+    numbers = os.read(reads, 64)
+    while not left.is_set() and kinds.isdisjoint(numbers):
+        numbers = os.read(reads, 64)
+    if left.is_set():
+        return
+    # In a thread of its own: a stop may wait for a lock that stuck work holds.
+    threading.Thread(target=signalled.tell, name="stop", daemon=True).start()
+    if not left.wait(grace):
+        os._exit(0)
+
+
+@contextmanager
+def _handled(handler: Handler, kinds: Collection[signal.Signals]) -> Iterator[None]:
     before = {kind: signal.signal(kind, handler) for kind in kinds}
+    _taken.append(kinds)
     try:
         yield
     finally:
         for kind, old in before.items():
             signal.signal(kind, old)
+        _taken.remove(kinds)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """A handler; its being there lets the interpreter write into the pipe."""
+
+
+_taken: list[Collection[signal.Signals]] = []
+
+
+def _in_a_child() -> None:
+    """A forked child ends by a signal as any process does, and tells its parent's watcher nothing.
+
+    Else no `Process.terminate` would end it, and each would end the parent.
+    """
+    if _taken:
+        signal.set_wakeup_fd(-1)
+    for kind in {kind for kinds in _taken for kind in kinds}:
+        signal.signal(kind, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_in_a_child)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

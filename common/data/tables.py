@@ -37,7 +37,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import TASKS
@@ -90,10 +89,10 @@ class Mapped(BaseModel):
         extra = set(body) - set(cls.model_fields) if isinstance(body, Mapping) else set()
         known = {column for kind in TASKS.names for column in TASKS[kind].columns} if extra else ()
         if unknown := sorted(extra.difference(known)):
-            details = InitErrorDetails(
-                type="extra_forbidden", loc=(unknown[0],), input=body[unknown[0]]
+            name = unknown[0]
+            raise ValidationError.from_exception_data(
+                cls.__name__, [{"type": "extra_forbidden", "loc": (name,), "input": body[name]}]
             )
-            raise ValidationError.from_exception_data(cls.__name__, [details])
         return body
 
 

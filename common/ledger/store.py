@@ -177,18 +177,30 @@ class Ledger(Log):
             lambda: self._next(entries.ReleaseIntent, reservation=reservation, **parts)
         )
 
-    def give_back(self, reservation: str, *, kept: int) -> entries.GiveBack:
+    def give_back(
+        self, reservation: str, *, kept: int, begun: int | None = None
+    ) -> entries.GiveBack:
         """Free the cost of all steps after the first `kept`, none of which was ever executed.
 
         The ledger refuses steps that a release declared; steps executed since are the caller's to
         count, those of an interrupted round included.
 
+        Args:
+            reservation: of the run.
+            kept: the steps that stay charged.
+            begun: the newest round that had begun when the caller counted them; None where nobody
+                else can begin one.
+
         Raises:
-            LedgerError: such steps, or nothing to give back.
+            LedgerError: such steps, nothing to give back, or another round has begun since.
         """
 
         def lower() -> entries.GiveBack:
             held, charge = self.book.dangling.get(reservation), 0
+            if held and begun not in (None, newest := max(held.received, default=0)):
+                raise LedgerError(
+                    "a round has begun meanwhile", expected=begun, got=newest, advice="say it again"
+                )
             if held and 0 < kept < held.steps:
                 event = held.entry.event.first(kept)
                 charge = min(held.charge, events.charge(event, order=self.book.opened.order))

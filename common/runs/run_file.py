@@ -58,6 +58,7 @@ class Simulation(BaseModel):
         partition: "files", "column:NAME", "iid" or "dirichlet:ALPHA"; readers are never split.
         outlets: use only the contract's first so many outlets; None for all.
         workers: worker processes.
+        grid: what carries messages between coordinator and outlets (`simulations/grids`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +70,7 @@ class Simulation(BaseModel):
     ] = "files"
     outlets: Annotated[int, Field(ge=1)] | None = None
     workers: Annotated[int, Field(ge=1, le=256)] = 2
+    grid: str = "local"
 
 
 class EvaluationData(Mapped):

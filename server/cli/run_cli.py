@@ -46,6 +46,7 @@ def start(
 
     Example: presspool coordinator start --home /var/lib/presspool
     """
+    from presspool.common.base.stopping import until_signalled
     from presspool.common.pki.tls import split_address
     from presspool.server.coordinator.coordinator import Coordinator
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
@@ -54,8 +55,9 @@ def start(
     start_logging(quiet=False)
     folder = CoordinatorFolder.read(home)
     _, port = split_address(listen or folder.address, where="--listen")
-    with alone(home), _pages(folder, dashboard):
+    with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=listen or f"0.0.0.0:{port}")
+        signalled.then(coordinator.stop)
         err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
         coordinator.serve()
 
@@ -168,7 +170,7 @@ def _end(home: Path) -> None:
             raise PressPoolError(
                 "the coordinator does not end",
                 where=f"process {pid}",
-                advice="it may be evaluating; ask again",
+                advice="kill it: nothing is lost, its runs go on at the next start",
             )
         time.sleep(0.1)
 

@@ -20,7 +20,6 @@ import threading
 from contextlib import suppress
 
 from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
-from presspool.common.base.stopping import until_signalled
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.runs.run_folder import RunFolder
@@ -89,10 +88,10 @@ class Coordinator:
         )
 
     def serve(self) -> None:
-        """Work until SIGTERM or SIGINT; what is going on is continued at the next start."""
+        """Work until `stop`; what is going on is continued at the next start."""
         self._desk.sweep()
         try:
-            with until_signalled() as self._stopping, suppress(_StoppedError):
+            with suppress(_StoppedError):
                 while not self._stopping.is_set():
                     run = self._runs.next()
                     if run is None:
@@ -104,6 +103,11 @@ class Coordinator:
             self._witnesses.close()
             self._server.stop(grace=1.0).wait()
             self._database.close()
+
+    def stop(self) -> None:
+        """End `serve`, also while it waits for outlets. From any thread."""
+        self._stopping.set()
+        self._desk.updates_changed.raise_()
 
     def _work(self, run: Submitted) -> None:
         """Bring a run further; what ends it is written down."""

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
@@ -54,12 +54,18 @@ class Evaluation:
         contract: says model and task.
         held_out: the file's records, as the task parses them.
         activations: kept from earlier evaluations, if any.
+        model: the contract's, where one is built already; holds other states afterwards.
     """
 
     def __init__(
-        self, contract: Contract, held_out: pa.Table, activations: ActivationCache | None = None
+        self,
+        contract: Contract,
+        held_out: pa.Table,
+        activations: ActivationCache | None = None,
+        *,
+        model: nn.Module | None = None,
     ) -> None:
-        self._model = build(contract)
+        self._model = build(contract) if model is None else model
         self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._trunk, self._held_out = FrozenTrunk(self._model, contract), held_out
         self._activations = ActivationCache() if activations is None else activations

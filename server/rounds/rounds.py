@@ -26,6 +26,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from safetensors import SafetensorError
+from torch import nn
 
 from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.errors import StorageError
@@ -73,10 +74,12 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
         ModelError: the base model is missing or is not the pinned one.
     """
     contract, setup = folder.read_contract(), folder.read_setup()
-    scores = _scorer(contract, setup)
+    model = build(contract)
+    start = RecordState(array_record(adapters.read(model)))
+    scores = _scorer(contract, setup, model)
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     if point is None:
-        point = _start(contract, scores)
+        point = _start(contract, start, scores)
         checkpoints.save(folder.checkpoint, point)  # so that round 0 is the same after a kill
     else:
         log.info(
@@ -88,16 +91,15 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
         checkpoints.save(folder.checkpoint, point)
         _commit(committed, contract, point)
         _publish(folder, _result(contract, setup, point, adapter=None))
-    digest = _save_adapter(folder, contract, point.state)
+    digest = _save_adapter(folder, model, point.state)
     result = _result(contract, setup, point, adapter=digest)
     _publish(folder, result)
     _write_events(folder.events, result)
     return result
 
 
-def _start(contract: Contract, scores: Scorer) -> RoundCheckpoint:
+def _start(contract: Contract, state: State, scores: Scorer) -> RoundCheckpoint:
     began = time.monotonic()
-    state = RecordState(array_record(adapters.read(build(contract))))
     metrics = _metrics(contract, scores(0, state))
     first = RoundResult(
         round=0,
@@ -179,17 +181,17 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
     )
 
 
-def _scorer(contract: Contract, setup: Setup) -> Scorer:
+def _scorer(contract: Contract, setup: Setup, model: nn.Module) -> Scorer:
     if setup.evaluation is None:
         return lambda _number, _state: NOT_MEASURED
     data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
-    evaluation, last = Evaluation(contract, data.records(contract)), contract.federation.rounds
+    evaluation = Evaluation(contract, data.records(contract), model=model)
+    last = contract.federation.rounds
     return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
 
-def _save_adapter(folder: RunFolder, contract: Contract, state: State) -> str:
+def _save_adapter(folder: RunFolder, model: nn.Module, state: State) -> str:
     """Write the adapter folder aside and rename it, so that it is never half there."""
-    model = build(contract)
     adapters.load(model, state)
     draft = folder.path / ".adapter.tmp"
     shutil.rmtree(draft, ignore_errors=True)

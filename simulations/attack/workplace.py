@@ -9,7 +9,8 @@
 Invariants:
     * A folder that holds anything else is never touched.
     * What an attack on real readers wrote is removed however it ends: result, error, Ctrl-C,
-      SIGTERM or SIGHUP. After SIGKILL or a power cut the next attack in the folder removes it.
+      SIGTERM or SIGHUP, also several. After SIGKILL or a power cut the next attack in the folder
+      removes it.
 
 Example: `with at_work(Path("runs/attack"), own=False): ...`.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 from presspool.common.base.errors import FolderError
 from presspool.common.base.files import private_folder
 from presspool.common.base.locks import locked
-from presspool.common.base.stopping import interrupted
+from presspool.common.base.stopping import interrupted, undisturbed
 
 ABOUT, LOCK = "audit.json", "lock"
 
@@ -56,7 +57,8 @@ def at_work(folder: Path, *, own: bool) -> Iterator[None]:
             yield
         finally:
             if own:
-                shutil.rmtree(folder)
+                with undisturbed():
+                    shutil.rmtree(folder)
 
 
 def _require_ours(folder: Path) -> None:

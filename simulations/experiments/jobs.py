@@ -156,7 +156,6 @@ def _activations() -> ActivationCache:
     return ActivationCache()
 
 
-@cache
 def _held_out(test: Path, contract: Contract) -> pa.Table:
     return EvaluationData(data=test).records(contract)
 

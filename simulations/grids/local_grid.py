@@ -24,44 +24,28 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Self
 
 from flwr.app import Message
 
 from presspool.common.base.errors import PressPoolError
-from presspool.common.wire.flower import SERVER_NODE, stamp
-from presspool.common.wire.run_grid import RUN_ID, RunGrid
+from presspool.common.wire.flower import stamp
+from presspool.common.wire.run_grid import RUN_ID
+from presspool.simulations.grids.simulation_grid import SimulationGrid
 
 # More threads a worker would make results depend on how many workers there are.
 THREADS_PER_WORKER = 1
 
 
-class LocalGrid(RunGrid):
-    """Worker processes behind Flower's Grid.
-
-    Args:
-        outlets: one `outlet.toml` for each outlet.
-        workers: processes; 0 serves every outlet in this process, one after the other.
-        on_reply: called after each reply, for progress.
-    """
+class LocalGrid(SimulationGrid):
+    """Worker processes behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
     def __init__(
-        self,
-        outlets: Sequence[Path],
-        *,
-        workers: int,
-        on_reply: Callable[[], None] = lambda: None,
+        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
     ) -> None:
-        super().__init__()
-        self._nodes = {SERVER_NODE + 1 + i: path for i, path in enumerate(outlets)}
-        self._on_reply = on_reply
+        super().__init__(outlets, workers=workers, on_reply=on_reply)
         self._count = 0
         self._pending: dict[str, Future[Message]] = {}
-        self._pool = _pool(min(workers, len(outlets)))
-
-    def get_node_ids(self) -> Iterable[int]:
-        """One node for each outlet."""
-        return list(self._nodes)
+        self._pool = _pool(self._workers)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the workers; returns their ids."""
@@ -110,12 +94,6 @@ class LocalGrid(RunGrid):
         self._pool.shutdown(wait=True, cancel_futures=True)
         for process in processes:
             process.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class _ThisProcess(Executor):

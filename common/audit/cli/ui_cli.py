@@ -53,10 +53,9 @@ def ui(
             kind = EvidenceError if fault.evidence else InputError
             raise kind(fault.words)
         reader.require_used(brought, {found.origin: found for found in look.evidence.outlets})
-        with (
-            Serving(create_app(desk, hosts=hosts), listener) as serving,
-            until_signalled(serving.stop),
-        ):
+        app = create_app(desk, hosts=hosts)
+        with until_signalled() as signalled, Serving(app, listener) as serving:
+            signalled.then(serving.stop)
             _announce(f"http://{LOOPBACK}:{serving.port}/", as_json, browser)
             serving.wait()
     finally:

@@ -27,6 +27,7 @@ from presspool.client.agent.spool import Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.round import Round
 from presspool.common.base.errors import QuorumError
+from presspool.common.base.stopping import until_signalled
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.runs.results import RoundResult
 from presspool.common.wire.envelope import body_digest, task_id
@@ -164,16 +165,17 @@ def sleeper(folder: Path, port: int, name: str) -> None:
         time.sleep(60)
         raise AssertionError("the signal did not end this")
 
-    with Spool.open(folder / "work") as spool:
-        Agent(
+    address = f"localhost:{port}"
+    with until_signalled() as signalled, Spool.open(folder / "work") as spool:
+        node = Agent(
             identity=made_outlet(name),
             spool=spool,
-            link=CoordinatorClient(
-                f"localhost:{port}", lambda: made.dial(f"localhost:{port}", name)
-            ),
+            link=CoordinatorClient(address, lambda: made.dial(address, name)),
             trainer=train,
             position=lambda _: POSITION,
-        ).run()
+        )
+        signalled.then(node.stop)
+        node.run()
 
 
 def _written_down(file: Path, train: Trainer) -> Trainer:

@@ -31,12 +31,13 @@ from tests.fakes.instruments.detectors import (
     write_outlet,
 )
 from tests.fakes.made_ledgers import SIGNER
-from tests.fakes.made_outlets import RealOutlet, make_real, policy_body
+from tests.fakes.made_outlets import ORDER, RealOutlet, make_real, policy_body
 from tests.fakes.made_runs import write_run
 
 from presspool.client import client_app
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.meter import Meter
+from presspool.client.consent.policy import read_policy
 from presspool.client.release import kept_reply
 from presspool.common.accounting import events
 from presspool.common.contract.contract import Contract, parse_contract
@@ -341,6 +342,27 @@ def test_an_optimizer_that_takes_a_step_more_is_stopped(bench: Bench, outlet: Re
     assert len(seen.noised) == 2
     assert "release-intent" not in outlet.kinds()
     assert outlet.kinds()[-1] == "settle"  # charged in full, and over
+
+
+def test_a_coordinator_that_goes_on_with_a_run_that_is_over_trains_nothing(
+    bench: Bench, outlet: RealOutlet
+) -> None:
+    """It says that the run ended, the outlet takes its budget back, and then come more rounds."""
+    contract, policy = bench.contract, read_policy(outlet.policy)
+    assert ask(outlet.settings, pack_task(task_of(bench))).has_content()
+    with Budget.open(outlet.ledger, policy=policy) as budget:
+        assert budget.end(contract) > 0
+        spent = budget.book.spent
+    whole, steps = events.from_dp(contract.plan.event()), contract.federation.local_steps
+    assert spent == events.charge(whole.first(steps), order=ORDER)
+    size = len(outlet.entries())
+    with during_training(lambda: None) as trained, detectors.watching() as seen:
+        for number in (1, 2, 2):
+            task = pack_task(task_of(bench, round=number))
+            check_failure(ask(outlet.settings, task), "run-over")
+    assert not trained
+    assert not seen.noised
+    assert len(outlet.entries()) == size
 
 
 # --- A bad coordinator: refused, nothing trained, nothing charged --------------------------------

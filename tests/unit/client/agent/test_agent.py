@@ -42,10 +42,12 @@ from presspool.common.base.errors import (
     ModelError,
     NotNowError,
 )
+from presspool.common.base.stopping import until_signalled
 from presspool.common.models.adapters import digest
 from presspool.common.wire.envelope import UpdateHeader, body_digest, sign_task
 from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import FAILURES, unpack_update
+from presspool.server.transport.call_limits import Limits
 
 NORTH = "north-post"
 CANARY = "reader-4711 wrote: vive la canary"
@@ -383,12 +385,23 @@ def test_a_signal_ends_even_a_training_and_leaves_the_task_unfinished(
 
 
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_waiting_for_a_task(pool: Pool, kind: signal.Signals) -> None:
-    before = signal.getsignal(kind)
-    with pool.node(NORTH) as node:
-        threading.Timer(0.2, os.kill, (os.getpid(), kind)).start()
+def test_a_signal_ends_the_waiting_for_a_task(tmp_path: Path, kind: signal.Signals) -> None:
+    """The grace is longer than the test may last: here nothing but the stop ends the waiting."""
+
+    def end() -> None:
+        eventually(lambda: bool(slow.service_streams()))
+        os.kill(os.getpid(), kind)
+
+    with (
+        open_pool(tmp_path, [NORTH], limits=Limits(poll=600.0)) as slow,
+        until_signalled(grace=600.0) as signalled,
+        slow.node(NORTH) as node,
+    ):
+        signalled.then(node.stop)
+        ending = threading.Thread(target=end)
+        ending.start()
         node.run()
-    assert signal.getsignal(kind) is before
+        ending.join()
 
 
 def test_waits_grow_and_are_random_and_bounded() -> None:

@@ -366,11 +366,85 @@ def test_a_signed_end_gives_back_what_was_never_begun(budget: Budget) -> None:
     assert freed == events.charge(whole, order=ORDER) - kept
     assert code_of(lambda: do_round(budget, contract, 3)) == "run-over"
     assert code_of(lambda: budget.end(contract)) == "run-over"
-    assert budget.end(offered("never")) == 0
     full = offered("full")
     with budget.round(full, number=2, adapter=ADAPTER):
         pass
     assert budget.end(full) == 0
+
+
+def test_a_run_that_never_began_is_not_called_over(budget: Budget) -> None:
+    """Nothing in the ledger would keep its rounds from being trained."""
+    with pytest.raises(InputError, match="nothing of this run"):
+        budget.end(offered())
+    do_round(budget, offered(), 1)
+
+
+def test_an_end_that_was_killed_halfway_is_an_end(path: Path) -> None:
+    contract = offered(federation={"rounds": 3})
+    kept = events.charge(events.from_dp(contract.plan.event()).first(2), order=ORDER)
+    writes = 0
+
+    def step(name: str) -> None:
+        nonlocal writes
+        writes += name == "begin"
+        if writes == 5:  # reserve, adapter, intent and give-back are written, settle is not
+            raise KeyboardInterrupt
+
+    with Budget.open(path, policy=POLICY, step=step) as budget:
+        do_round(budget, contract, 1)
+        with pytest.raises(KeyboardInterrupt):
+            budget.end(contract)
+    assert written(path)[-1].kind == "give-back"
+    with Budget.open(path, policy=POLICY) as budget:
+        with pytest.raises(PlanError):
+            do_round(budget, contract, 2)  # the coordinator goes on: that settles it
+        assert code_of(lambda: budget.end(contract)) == "run-over"
+        assert budget.book.spent == kept
+    assert written(path)[-1].kind == "settle"
+
+
+def test_a_round_that_begins_while_its_run_is_ended_is_charged(
+    path: Path, budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = offered(federation={"rounds": 4})
+    do_round(budget, contract, 1)
+    with Budget.open(path, policy=POLICY) as operator:
+        give_back = operator._ledger.give_back
+
+        def too_late(*given: Any, **said: Any) -> entries.GiveBack:
+            do_round(budget, contract, 2)
+            return give_back(*given, **said)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(operator._ledger, "give_back", too_late)
+            with pytest.raises(LedgerError, match="meanwhile"):
+                operator.end(contract)
+        operator.end(contract)
+        whole = events.from_dp(contract.plan.event())
+        assert operator.book.spent == events.charge(whole.first(4), order=ORDER)
+
+
+def test_a_run_that_is_ended_just_before_a_round_begins_is_not_trained(
+    path: Path, budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = offered(federation={"rounds": 4})
+    do_round(budget, contract, 1)
+    receive = budget._ledger.receive
+
+    def ended(**said: Any) -> entries.AdapterReceived:
+        with Budget.open(path, policy=POLICY) as operator:
+            operator.end(contract)
+        return receive(**said)
+
+    monkeypatch.setattr(budget._ledger, "receive", ended)
+    stepped: list[int] = []
+
+    def begin() -> None:
+        with budget.round(contract, number=2, adapter=ADAPTER):
+            stepped.append(1)
+
+    assert code_of(begin) == "run-over"
+    assert not stepped
 
 
 # --- What others are told ------------------------------------------------------------------------
