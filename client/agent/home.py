@@ -84,7 +84,7 @@ def contract_of(home: Path, run: str) -> Contract:
         run: its digest, or a file as `contract_in` reads it.
 
     Raises:
-        InputError: no task of a run with this digest is here.
+        InputError: no task of a run with this digest is here, or it is another run's.
     """
     if not run.startswith("sha256:"):
         return contract_in(Path(run))
@@ -102,7 +102,16 @@ def contract_of(home: Path, run: str) -> Contract:
             got=run,
             advice="name its run.toml or its contract instead",
         )
-    return Round.of(from_bytes(spool.body(task))).contract
+    contract = Round.of(from_bytes(spool.body(task))).contract
+    if contract.digest != run:  # the header that the coordinator signed says one, its body another
+        raise InputError(
+            "the task is another run's than its header says",
+            where=str(home / WORK),
+            expected=run,
+            got=contract.digest,
+            advice="name the run's own run.toml or contract instead",
+        )
+    return contract
 
 
 def contract_in(path: Path) -> Contract:

@@ -165,10 +165,13 @@ def end(
     """
     from presspool.client.agent import home as homes
     from presspool.client.consent.budget import Budget
+    from presspool.client.witnessing.witness_folder import WitnessFolder
     from presspool.common.accounting.events import UNIT
 
-    contract = homes.contract_of(home, run)
-    with Budget.open(homes.ledger_path(home), policy=homes.policy_in(home)) as budget:
+    contract, kept = homes.contract_of(home, run), WitnessFolder.at(home)
+    with Budget.open(
+        homes.ledger_path(home), policy=homes.policy_in(home), head=kept.own_head
+    ) as budget:
         freed = budget.end(contract)
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
     if as_json:

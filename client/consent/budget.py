@@ -143,8 +143,7 @@ class Budget:
             StorageError: the disk refuses.
             PlanError: more steps than were reserved; the run is over then, and stays charged.
         """
-        if (head := self._head()) is not None:
-            self._ledger.compare(head)
+        self._require_newest()
         self.check(contract.digest, number=number)
         held = self._held(contract.digest) or self._reserve(contract)
         try:
@@ -171,7 +170,10 @@ class Budget:
             GuardError: the run is over already.
             InputError: nothing of it was ever charged, so that its rounds could still be trained.
             LedgerError: a round begins at this very moment.
+            RollbackError: the file is older than a head that it once had: it may know nothing of
+                rounds that were released.
         """
+        self._require_newest()
         held = self._held(contract.digest)
         if held is None:
             raise InputError(
@@ -205,6 +207,11 @@ class Budget:
     def book(self) -> LedgerState:
         """The state of the ledger as it is now."""
         return self._ledger.refresh()
+
+    def _require_newest(self) -> None:
+        """Raise `RollbackError` if this file is older than a head that it once had."""
+        if (head := self._head()) is not None:
+            self._ledger.compare(head)
 
     def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
         steps, reservation = contract.federation.local_steps, held.entry.reservation

@@ -6,6 +6,7 @@ an update is refused unless it is exactly what the contract's model and this rou
 Invariants:
     * A refusal is one word of `UPDATE_REFUSALS`, the outlet's own word of `FAILURES`, or "failed"
       where the node could not even say that; never a text that quotes the update.
+    * Where a Grid knows which outlet a node is, nobody answers in another's name.
     * The first admitted update of an outlet counts, any further one is refused.
     * Too few admitted updates fail the round; nothing is averaged then.
 
@@ -26,6 +27,7 @@ from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 UPDATE_REFUSALS = (
     "malformed",
     "unknown-outlet",
+    "wrong-outlet",
     "duplicate",
     "wrong-contract",
     "wrong-round",
@@ -132,6 +134,8 @@ def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUp
         raise AdmissionError("malformed", "not an update", where=node) from None
     if update.outlet not in expected.outlets:
         raise AdmissionError("unknown-outlet", "not in the contract", where=node)
+    if expected.nodes.get(number, update.outlet) != update.outlet:
+        raise AdmissionError("wrong-outlet", "in the name of another outlet", where=node)
     if refusal := _fault(update, expected, seen):
         raise AdmissionError(refusal, "refused", where=update.outlet)
     return update

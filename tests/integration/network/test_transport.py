@@ -368,6 +368,7 @@ def starting(pool: Pool) -> tuple[Contract, RoundCheckpoint]:
         ({"round": 2}, "wrong-round"),
         ({"contract": "sha256:" + "0" * 64}, "wrong-contract"),
         ({"base": "sha256:" + "0" * 64}, "wrong-base"),
+        ({"outlet": "east-sun"}, "wrong-outlet"),
     ],
 )
 def test_a_spoiled_update_in_a_rightly_signed_envelope_is_refused_by_admission(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.conftest import REPOSITORY
 from tests.fakes.children.budget_children import ADAPTER
+from tests.fakes.made_ledgers import SIGNER
 from tests.fakes.made_pool import made_task
 from tests.fakes.made_runs import toml
 
@@ -20,6 +21,7 @@ from presspool.cli import app
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import EXAMPLE, Policy, parse_policy, read_policy
+from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.base.console import guarded
 from presspool.common.base.errors import GuardError
 from presspool.common.contract.contract import Contract
@@ -167,14 +169,14 @@ def join_toml(home: Path, policy_body: dict[str, Any]) -> None:
     settings.write_text('policy = "policy.toml"\nledger = "ledger.db"\n' + settings.read_text())
 
 
-def spend(home: Path, contract: Contract) -> None:
+def spend(home: Path, contract: Contract, *, number: int = 1) -> None:
     policy = read_policy(home / "policy.toml")
     with (
         Budget.open(home / "ledger.db", policy=policy) as budget,
-        budget.round(contract, number=1, adapter=ADAPTER) as meter,
+        budget.round(contract, number=number, adapter=ADAPTER) as meter,
     ):
-        meter.step(1)
-        meter.step(2)
+        meter.step(2 * number - 1)
+        meter.step(2 * number)
         meter.bind(b"answer")
 
 
@@ -302,6 +304,51 @@ def test_end_knows_a_run_by_the_digest_of_its_task(
     with Spool.open(home / "work") as spool:
         spool.accept(SpooledTask(header, signed), [body])
     assert outlet("end", contract.digest, "--home", home, "--json").json["freed_nats"] >= 0
+
+
+def test_end_does_not_end_another_run_than_its_operator_named(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
+) -> None:
+    """A coordinator that signs one run's digest over another run's task decides nothing here."""
+    made(outlet, home, "--epsilon-max", 60, "--order", 4)
+    join_toml(home, policy_body)
+    spend(home, contract)
+    text, named = contract.canonical().decode(), contract.replace(name="other").digest
+    state = {"w": np.zeros(1, np.float32)}
+    body = to_bytes(
+        pack_task(TrainTask(contract=text, digest=contract.digest, round=1, state=state))
+    )
+    header, signed = made_task("north-post", body, contract=named)
+    with Spool.open(home / "work") as spool:
+        spool.accept(SpooledTask(header, signed), [body])
+    said = outlet("end", named, "--home", home)
+    assert said.code == 2
+    assert contract.digest in said.err
+    with Budget.open(home / "ledger.db", policy=parse_policy(policy_body)) as budget:
+        budget.check(contract.digest, number=2)
+
+
+def test_end_frees_nothing_in_a_ledger_that_was_restored_from_a_backup(
+    outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
+) -> None:
+    """What the copy knows nothing of may have been released since."""
+    made(outlet, home, "--epsilon-max", 60, "--order", 4)
+    join_toml(home, policy_body)
+    ledger, longer = home / "ledger.db", contract.replace(federation={"rounds": 5})
+    spend(home, longer, number=1)
+    backup = ledger.read_bytes()
+    spend(home, longer, number=2)
+    with Ledger(ledger) as opened:
+        text = opened.head().text
+    WitnessFolder.at(home).keep_own(notes.Note(text=text, signatures=(SIGNER.sign(text),)))
+    ledger.write_bytes(backup)
+    kept = home / "contract.json"
+    kept.write_bytes(longer.canonical())
+    before = outlet("budget", "--home", home, "--json").json["share"]
+    said = outlet("end", kept, "--home", home)
+    assert said.code != 0
+    assert "older than a head" in said.err
+    assert outlet("budget", "--home", home, "--json").json["share"] == before
 
 
 def test_policy_check_says_every_rule_and_the_price(

@@ -231,6 +231,15 @@ def test_a_round_with_its_quorum_goes_on_and_records_who_was_refused() -> None:
     assert admitted.refused == {"south": "not-finite"}
 
 
+def test_who_answers_in_the_name_of_another_is_refused_and_the_other_s_own_answer_counts() -> None:
+    nodes = {2: "north", 3: "south"}
+    forged = made_update("south", delta={name: 9 * array for name, array in ONES.items()})
+    replies = [reply(forged, node=2), reply(made_update("south"), node=3)]
+    admitted = admit(replies, expected(nodes=nodes, norm_cap=100.0))
+    assert admitted.refused == {"north": "wrong-outlet"}
+    assert np.array_equal(admitted.updates["south"].delta["a"], ONES["a"])
+
+
 def test_updates_come_sorted_by_outlet_whoever_answered_first() -> None:
     replies = [reply(made_update("south"), node=3), reply(made_update("north"))]
     for order in (replies, replies[::-1]):
@@ -272,6 +281,7 @@ def test_every_refusal_has_its_test() -> None:
     assert set(UPDATE_REFUSALS) == {
         "malformed",
         "unknown-outlet",
+        "wrong-outlet",
         "duplicate",
         "wrong-contract",
         "wrong-round",
