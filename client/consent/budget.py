@@ -338,18 +338,6 @@ def _require_reserved(held: Reservation, number: int, last: int) -> None:
         )
 
 
-def position(ledger: Ledger, run: str) -> tuple[int, str]:
-    """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
-
-    Raises:
-        LedgerError: the run was never reserved.
-    """
-    known = ledger.refresh().reserved(run)
-    if known is None:
-        raise LedgerError("the run has no reservation", where=run)
-    return known[0], ledger.root(known[0] + 1).hex()
-
-
 def _only_dataset(ledger: Ledger) -> str:
     """The id of a ledger's only data set: as random as the ledger's own key."""
     first = next(ledger.bodies(0, 1))
