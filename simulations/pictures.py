@@ -20,14 +20,13 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
 from presspool.client.agent.home import LEDGER
 from presspool.common.accounting import events
-from presspool.common.accounting.filter import Caps, propose
 from presspool.common.audit.cards import card_making, model_card
 from presspool.common.audit.dashboard.views import key
 from presspool.common.audit.evidence import governance, sources
@@ -35,7 +34,6 @@ from presspool.common.base.console import err, start_logging
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
-from presspool.common.ledger.store import Ledger
 from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.runs.run_file import read_run_file
 from presspool.simulations import simulated_ledgers
@@ -123,17 +121,8 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
     """Begin the outlet's ledger anew, with runs on days long ago."""
     (home / LEDGER).unlink()
     plan, event = contract.plan, events.from_dp(contract.plan.event())
-    found = propose([event] * RUNS, delta=plan.delta)
     day = datetime.now(UTC).date() - timedelta(days=300)
-    with Ledger.create(
-        home / LEDGER,
-        signer=simulated_ledgers.signer_in(home),
-        unit=plan.unit,
-        order=found.order,
-        delta=plan.delta,
-        caps=Caps(epsilon_max=found.epsilon),
-        today=lambda: day,
-    ) as ledger:
+    with simulated_ledgers.new_ledger(contract, home, today=lambda: day) as ledger:
         dataset = entries.new_id()
         for number in range(runs):
             day += timedelta(days=40)
@@ -141,7 +130,7 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
             kept = ledger.reserve(
                 run=digest,
                 unit=plan.unit,
-                period=_period(day),
+                period=str(day.year),
                 datasets=[dataset],
                 event=event,
                 head=None,
@@ -154,10 +143,6 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
                 ledger.settle(kept.reservation)
             if number == 1:
                 ledger.refuse(run=f"sha256:{'e' * 64}", reason="policy-epsilon")
-
-
-def _period(day: date) -> str:
-    return str(day.year)
 
 
 def take(folder: Path, out: Path) -> list[Path]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from presspool.simulations.simulate import SimulateOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Page = Annotated[
+    Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
+]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
 Deterministic = Annotated[
     int | None,
@@ -165,9 +168,7 @@ def bench_engine(
     out_folder: Annotated[Path, typer.Option("--out", help="Folder for JSON and plot.")] = Path(
         "runs/bench"
     ),
-    page: Annotated[
-        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
-    ] = None,
+    page: Page = None,
     as_json: Json = False,
 ) -> None:
     """Compare the private training step with Opacus and with non-private PEFT, interleaved.
@@ -201,9 +202,7 @@ def bench_transport(
         int, typer.Option(min=1, help="Update of each outlet in the large rounds.")
     ] = 100,
     turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 4,
-    page: Annotated[
-        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
-    ] = None,
+    page: Page = None,
     as_json: Json = False,
 ) -> None:
     """Measure a round on the wire with nothing trained, in turns with stock Flower's SuperLink.
@@ -231,9 +230,7 @@ def bench_ledger(
         int, typer.Option(min=2, help="Entries of the export that is verified.")
     ] = 1_000_000,
     runs: Annotated[int, typer.Option(min=1, help="Different runs that are recomputed.")] = 1_000,
-    page: Annotated[
-        Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
-    ] = None,
+    page: Page = None,
     as_json: Json = False,
 ) -> None:
     """Measure the budget ledger: reserving, verifying, recomputing, and the auditor's first look.

@@ -12,7 +12,8 @@ Example: ``give_ledgers(contract, prepared.outlets)`` before a run, `export_ledg
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 
 from presspool.client.agent.home import LEDGER, LOG_KEY, POLICY
@@ -23,6 +24,7 @@ from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file, replacing
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.export import export
+from presspool.common.ledger.log import utc_today
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.keys import SigningKey
 from presspool.common.transparency import notes
@@ -76,7 +78,7 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
         Approvals(home / FOLDER).approve(contract.digest, by=APPROVER)
         private_folder((home / LOG_KEY).parent)
         SigningKey.generate().write(home / LOG_KEY)
-        _ledger(contract, home)
+        new_ledger(contract, home).close()
         lines = f'policy = "{home.name}/{POLICY}"\nledger = "{home.name}/{LEDGER}"\n'
         replace_file(settings, lines.encode() + settings.read_bytes())
 
@@ -93,17 +95,19 @@ def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
     return made
 
 
-def _ledger(contract: Contract, home: Path) -> None:
+def new_ledger(contract: Contract, home: Path, *, today: Callable[[], date] = utc_today) -> Ledger:
+    """An outlet's ledger with room for `RUNS` runs of a contract."""
     plan = contract.plan
     found = propose([events.from_dp(contract.trust.event(contract))] * RUNS, delta=plan.delta)
-    Ledger.create(
+    return Ledger.create(
         home / LEDGER,
         signer=signer_in(home),
         unit=plan.unit,
         order=found.order,
         delta=plan.delta,
         caps=Caps(epsilon_max=found.epsilon),
-    ).close()
+        today=today,
+    )
 
 
 def signer_in(home: Path) -> notes.Signer:

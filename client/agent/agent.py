@@ -59,7 +59,7 @@ _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now"
 Trainer = Callable[[Round, Path], bytes]
 
 
-class Signer(Protocol):
+class OutletKeys(Protocol):
     """Who this outlet is, and whom it trusts."""
 
     @property
@@ -109,7 +109,7 @@ class Agent:
     def __init__(
         self,
         *,
-        identity: Signer,
+        identity: OutletKeys,
         spool: Spool,
         link: CoordinatorClient,
         trainer: Trainer,

@@ -21,7 +21,6 @@ import grpc
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.spool import Spool
-from presspool.client.consent.budget import position
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
@@ -166,7 +165,7 @@ def _position(home: Path) -> Callable[[str], tuple[int, str]]:
     def of(run: str) -> tuple[int, str]:
         with homes.ledger_in(home) as ledger:
             try:
-                return position(ledger, run)
+                return ledger.position(run)
             except LedgerError:  # refused: nothing was reserved
                 return 0, NO_ROOT
 

@@ -67,11 +67,8 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         InputError: no outlet.toml, or no signing key and none is wanted.
         LedgerError: there is a ledger already, or a cap has no capacity.
     """
-    settings, policy_file, path = (
-        homes.settings_in(home),
-        homes.policy_path(home),
-        homes.ledger_path(home),
-    )
+    settings = homes.settings_in(home)
+    policy_file, path = homes.policy_path(home), homes.ledger_path(home)
     wrote_policy = not policy_file.exists()
     if wrote_policy:
         replace_file(policy_file, EXAMPLE.encode())

@@ -23,11 +23,11 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import Policy, period_of
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
@@ -49,57 +49,6 @@ from presspool.common.transparency.checkpoints import Checkpoint
 from presspool.common.transparency.log_database import go_on
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(kw_only=True)
-class Meter:
-    """One begun round: how many steps it may take, and the bytes it ends in.
-
-    Attributes:
-        taken: steps of the run when the round's newest step is done, as Opacus counts them.
-        last: step of the run with which the round ends.
-    """
-
-    taken: int
-    last: int
-    _bind: Callable[[bytes], str]
-
-    def step(self, count: int) -> None:
-        """Say that step `count` of the run (from 1) is about to be taken.
-
-        Raises:
-            PlanError: it was not reserved for this round, or is out of order.
-        """
-        if count != self.taken + 1 or count > self.last:
-            raise PlanError(
-                "private steps",
-                where="budget",
-                expected=f"step {self.taken + 1} of the run, "
-                f"with {self.last} reserved up to this round",
-                got=f"step {count}",
-                advice="the run is over here; report this, the program is at fault",
-            )
-        self.taken = count
-
-    def bind(self, data: bytes) -> str:
-        """Write down the digest of the round's bytes; only after this may they be handed out.
-
-        Returns:
-            `sha256:` and the digest.
-
-        Raises:
-            PlanError: the round did not take exactly its steps.
-            GuardError: another process has bound other bytes to this round.
-            StorageError: the disk refuses; the bytes may not be handed out.
-        """
-        if self.taken != self.last:
-            raise PlanError(
-                "private steps of the round",
-                where="budget",
-                expected=f"up to step {self.last}",
-                got=self.taken,
-            )
-        return self._bind(data)
 
 
 class Budget:
@@ -326,10 +275,7 @@ class Budget:
             raise GuardError(
                 "event-not-priceable",
                 "no budget can pay for this run",
-                where="[privacy]",
-                expected=error.expected,
-                got=error.got,
-                advice=error.advice,
+                **error.parts | {"where": "[privacy]"},
             ) from None
         return event
 
@@ -390,18 +336,6 @@ def _require_reserved(held: Reservation, number: int, last: int) -> None:
             expected=f"at most {held.steps}",
             got=last,
         )
-
-
-def position(ledger: Ledger, run: str) -> tuple[int, str]:
-    """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
-
-    Raises:
-        LedgerError: the run was never reserved.
-    """
-    known = ledger.refresh().reserved(run)
-    if known is None:
-        raise LedgerError("the run has no reservation", where=run)
-    return known[0], ledger.root(known[0] + 1).hex()
 
 
 def _only_dataset(ledger: Ledger) -> str:

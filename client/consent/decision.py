@@ -23,7 +23,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -48,7 +48,7 @@ _ADAPTER_WORDS: Mapping[adapters.FaultKind, GuardReason] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """One rule held against one contract.
 
@@ -197,23 +197,14 @@ def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> Non
 
 def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     task, federation, privacy = contract.task, contract.federation, contract.privacy
-    yield Finding(
-        code="policy-task",
-        key="tasks",
-        field="[task] kind",
-        asked=task.kind,
-        allowed=f"one of {', '.join(policy.tasks)}",
-        holds=task.kind in policy.tasks,
-        change="another task",
-    )
-    yield Finding(
-        code="policy-trust",
-        key="trust",
-        field="[federation] trust",
-        asked=federation.trust,
-        allowed=f"one of {', '.join(policy.trust)}",
-        holds=federation.trust in policy.trust,
-        change="another trust model",
+    yield _one_of("policy-task", "tasks", "[task] kind", task.kind, policy.tasks, "another task")
+    yield _one_of(
+        "policy-trust",
+        "trust",
+        "[federation] trust",
+        federation.trust,
+        policy.trust,
+        "another trust model",
     )
     yield _base_model(contract, policy)
     yield _at_most(
@@ -256,14 +247,13 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_delta,
         "a smaller δ",
     )
-    yield Finding(
-        code="policy-targets",
-        key="methods",
-        field="[adapter] method",
-        asked=contract.adapter.method,
-        allowed=f"one of {', '.join(policy.methods)}",
-        holds=contract.adapter.method in policy.methods,
-        change="another method",
+    yield _one_of(
+        "policy-targets",
+        "methods",
+        "[adapter] method",
+        contract.adapter.method,
+        policy.methods,
+        "another method",
     )
     yield _targets(contract, policy)
     yield _at_least(
@@ -319,18 +309,17 @@ def _targets(contract: Contract, policy: Policy) -> Finding:
     )
 
 
+def _one_of(
+    code: GuardReason, key: str, field: str, asked: str, names: Sequence[str], change: str
+) -> Finding:
+    allowed, holds = f"one of {', '.join(names)}", asked in names
+    return Finding(code, key, field, asked, allowed, holds, change)
+
+
 def _at_most(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
 ) -> Finding:
-    return Finding(
-        code=code,
-        key=key,
-        field=field,
-        asked=asked,
-        allowed=f"at most {bound:g}",
-        holds=asked <= bound,
-        change=change,
-    )
+    return Finding(code, key, field, asked, f"at most {bound:g}", asked <= bound, change)
 
 
 def _at_least(

@@ -37,6 +37,8 @@ Example:
       to do    lower it
 """
 
+from typing import Any
+
 
 class PressPoolError(Exception):
     """Base of all errors that PressPool raises on purpose.
@@ -60,17 +62,17 @@ class PressPoolError(Exception):
         got: object = None,
         advice: str = "",
     ) -> None:
-        self.what, self.where, self.expected, self.got, self.advice = (
-            what,
-            where,
-            expected,
-            got,
-            advice,
-        )
+        self.what, self.where, self.advice = what, where, advice
+        self.expected, self.got = expected, got
         rows = [("expected", expected), ("got", got), ("to do", advice or None)]
         lines = [f"  {name:<8} {value}" for name, value in rows if value is not None]
         head = f"{where}: {what}" if where else what
         super().__init__("\n".join([head + (":" if lines else ""), *lines]))
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """Everything but what happened, for an error that says it in its own words."""
+        return {name: getattr(self, name) for name in ("where", "expected", "got", "advice")}
 
 
 class InputError(PressPoolError):

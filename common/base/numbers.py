@@ -22,9 +22,9 @@ def percent_tick(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
-def decimal_text(value: float | None, digits: int = 3) -> str:
+def decimal_text(value: float | None) -> str:
     """A plain measured number; an en dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "–" if value is None else f"{value:.3f}"
 
 
 def bound(value: float | Decimal) -> str:

@@ -84,6 +84,17 @@ class Ledger(Log):
             raise
         return self
 
+    def position(self, run: str) -> tuple[int, str]:
+        """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
+
+        Raises:
+            LedgerError: the run was never reserved.
+        """
+        known = self.refresh().reserved(run)
+        if known is None:
+            raise LedgerError("the run has no reservation", where=run)
+        return known[0], self.root(known[0] + 1).hex()
+
     def reserve(
         self,
         *,

@@ -117,13 +117,8 @@ def read_result(folder: Path) -> RunResult:
     try:
         return parse_result(text)
     except InputError as error:
-        raise InputError(
-            error.what,
-            where=f"{path} {error.where}".rstrip(),
-            expected=error.expected,
-            got=error.got,
-            advice=error.advice,
-        ) from None
+        where = f"{path} {error.where}".rstrip()
+        raise InputError(error.what, **error.parts | {"where": where}) from None
 
 
 def write_result(folder: Path, result: RunResult) -> Path:

@@ -25,26 +25,14 @@ Values = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownMetric:
+class ShownMetric(Metric):
     """A metric beside its values.
 
     Attributes:
-        metric: its description.
         share: whether its values are shares of a whole.
     """
 
-    metric: Metric
     share: bool
-
-    @property
-    def name(self) -> str:
-        """The key of its values."""
-        return self.metric.name
-
-    @property
-    def title(self) -> str:
-        """Its name for people."""
-        return self.metric.title
 
     @property
     def word(self) -> str:
@@ -55,7 +43,7 @@ class ShownMetric:
     @property
     def heading(self) -> str:
         """The title over a column of values."""
-        return f"{self.title}, {self.metric.unit}" if self.metric.unit else self.title
+        return f"{self.title}, {self.unit}" if self.unit else self.title
 
     def cell(self, value: float | None) -> str:
         """A value under the heading; an en dash where nothing was measured."""
@@ -63,7 +51,7 @@ class ShownMetric:
 
     def figure(self, value: float | None) -> str:
         """A value with its unit."""
-        unit = "" if value is None or not self.metric.unit else f" {self.metric.unit}"
+        unit = "" if value is None or not self.unit else f" {self.unit}"
         return self.cell(value) + unit
 
     def short(self, value: float) -> str:
@@ -74,7 +62,7 @@ class ShownMetric:
         """Word and value on a line of a terminal or a log."""
         if value is None:
             return f"{self.word} not measured"
-        return f"{self.word} {value:.3f} {self.metric.unit}".rstrip()
+        return f"{self.word} {value:.3f} {self.unit}".rstrip()
 
     def tick(self, value: float) -> str:
         """A value on an axis."""
@@ -82,7 +70,7 @@ class ShownMetric:
 
     def same_scale(self, other: "ShownMetric") -> bool:
         """Whether both can be drawn on one axis."""
-        return self.share == other.share and (self.share or self.metric.unit == other.metric.unit)
+        return self.share == other.share and (self.share or self.unit == other.unit)
 
 
 def shown(measures: Sequence[Metric], values: Sequence[Values]) -> tuple[ShownMetric, ...]:
@@ -96,7 +84,7 @@ def shown(measures: Sequence[Metric], values: Sequence[Values]) -> tuple[ShownMe
     for metric in sorted(measures, key=lambda metric: not metric.primary):
         numbers = [n for each in values if (n := each.get(metric.name)) is not None]
         share = not metric.unit and all(0 <= n <= 1 for n in numbers)
-        found.append(ShownMetric(metric=metric, share=share))
+        found.append(ShownMetric(**vars(metric), share=share))
     return tuple(found)
 
 

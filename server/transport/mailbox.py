@@ -16,8 +16,6 @@ Example: `desk.hand_out(tasks, body)`; `upload = desk.receive("north-post", key,
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,13 +26,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from presspool.common.base.errors import AdmissionError, StorageError
-from presspool.common.wire.envelope import (
-    CHUNK_BYTES,
-    Signed,
-    TaskHeader,
-    UpdateHeader,
-    read_header,
-)
+from presspool.common.wire.envelope import Signed, TaskHeader, UpdateHeader, read_header
 from presspool.server.database import Database
 from presspool.server.transport.mailbox_body import StoredBody
 from presspool.server.transport.mailbox_rows import (
@@ -54,8 +46,7 @@ from presspool.server.transport.mailbox_rows import (
     update_row,
 )
 from presspool.server.transport.mailbox_schema import ChunkRow, RefusalRow, TaskRow, UpdateRow
-
-BATCH_BYTES = 8 * CHUNK_BYTES  # staged in one transaction, and the most that an upload holds
+from presspool.server.transport.upload import Upload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +231,12 @@ class Mailbox:
         with self._database.reading() as session:
             return session.scalar(wanted) or b""
 
-    def _stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
+    def stage(self, upload: str, chunks: Mapping[int, bytes]) -> None:
+        """Keep chunks of an upload that is not whole yet."""
         with self._writing() as session:
             add_chunks(session, upload, chunks)
 
-    def _complete(self, upload: Upload, rest: Mapping[int, bytes]) -> None:
+    def complete(self, upload: Upload, rest: Mapping[int, bytes]) -> None:
         """Make an update of what is staged, if its task is still waiting for it."""
         header = upload.header
         try:
@@ -262,7 +254,8 @@ class Mailbox:
             with suppress(StorageError):
                 self._discard_given_up()
 
-    def _discard(self, upload: str) -> None:
+    def discard(self, upload: str) -> None:
+        """Throw away what an upload staged; tried again later where the disk refuses."""
         self._given_up.add(upload)
         self._discard_given_up()
 
@@ -278,68 +271,6 @@ class Mailbox:
             kept = select(UpdateRow.upload)
             staged = ~ChunkRow.owner.contains("/") & ChunkRow.owner.not_in(kept)
             session.execute(delete(ChunkRow).where(staged))
-
-
-class Upload:
-    """One update on its way in; to be closed whatever happens.
-
-    Attributes:
-        header: what the outlet declared.
-        signed: the header's exact bytes.
-        id: owner of its chunks.
-        kept: whether it has become the task's update.
-    """
-
-    def __init__(self, desk: Mailbox, header: UpdateHeader, signed: Signed) -> None:
-        self.header, self.signed, self.id = header, signed, secrets.token_hex(16)
-        self.kept = False
-        self._desk, self._hash = desk, hashlib.sha256()
-        self._batch: dict[int, bytes] = {}
-        self._chunks = self._bytes = self._held = 0
-
-    def add(self, chunk: bytes) -> None:
-        """Take the next chunk.
-
-        Raises:
-            AdmissionError: no chunk, or more than was declared.
-        """
-        if not 0 < len(chunk) <= CHUNK_BYTES:
-            self._refuse("malformed")
-        if self._bytes + len(chunk) > self.header.bytes:
-            self._refuse("too-large")
-        self._hash.update(chunk)
-        self._batch[self._chunks] = chunk
-        self._chunks, self._bytes = self._chunks + 1, self._bytes + len(chunk)
-        self._held += len(chunk)
-        if self._held >= BATCH_BYTES:
-            self._desk._stage(self.id, self._batch)
-            self._batch, self._held = {}, 0
-
-    @property
-    def whole(self) -> bool:
-        """Whether as much has come as was declared."""
-        return self._bytes == self.header.bytes
-
-    def finish(self) -> None:
-        """The body is over: keep the update, durably.
-
-        Raises:
-            AdmissionError: it is not what was declared, or the task no longer waits for it.
-        """
-        if not self.whole:
-            self._refuse("truncated")
-        if "sha256:" + self._hash.hexdigest() != self.header.body:
-            self._refuse("wrong-digest")
-        self._desk._complete(self, self._batch)
-
-    def close(self) -> None:
-        """Throw away what was staged, unless it has become an update."""
-        if not self.kept and self._chunks:
-            self._desk._discard(self.id)
-
-    def _refuse(self, code: str) -> None:
-        self._desk.refuse(self.header.outlet, code, self.header)
-        raise AdmissionError(code, "refused", where=self.header.outlet)
 
 
 class Signal:

@@ -20,12 +20,13 @@ from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Recei
 from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
 from presspool.common.wire.envelope import HEADER_BYTES, Signed, TaskHeader
 from presspool.server.transport.call_limits import Calls, Limits, Stream
-from presspool.server.transport.mailbox import Mailbox, Upload
+from presspool.server.transport.mailbox import Mailbox
+from presspool.server.transport.upload import Upload
 
 _CUT_SECONDS = 1.0
 
 
-class Caller(Protocol):
+class PoolCaller(Protocol):
     """Who calls."""
 
     @property
@@ -50,7 +51,7 @@ class PoolService(PoolServicer):
         self,
         desk: Mailbox,
         *,
-        member: Callable[[grpc.ServicerContext], Caller],
+        member: Callable[[grpc.ServicerContext], PoolCaller],
         limits: Limits | None = None,
     ) -> None:
         self._desk, self._limits = desk, limits or Limits()
@@ -92,7 +93,7 @@ class PoolService(PoolServicer):
             return Receipt()
 
     def _wait(
-        self, context: grpc.ServicerContext, stream: Stream[Caller]
+        self, context: grpc.ServicerContext, stream: Stream[PoolCaller]
     ) -> tuple[TaskHeader, Signed] | None:
         """The caller's next task, or None after a while."""
         until = time.monotonic() + self._limits.poll
@@ -106,7 +107,7 @@ class PoolService(PoolServicer):
             stream.moved()
             self.calls.member(context)
 
-    def _header(self, request: Iterator[Part], stream: Stream[Caller]) -> Signed:
+    def _header(self, request: Iterator[Part], stream: Stream[PoolCaller]) -> Signed:
         part = next(request, Part())
         header = part.header
         if part.WhichOneof("part") is None and _gone(stream.context):
@@ -121,7 +122,7 @@ class PoolService(PoolServicer):
         stream.moved()
         return Signed(header.body, header.signature)
 
-    def _fill(self, upload: Upload, request: Iterator[Part], stream: Stream[Caller]) -> None:
+    def _fill(self, upload: Upload, request: Iterator[Part], stream: Stream[PoolCaller]) -> None:
         for part in request:
             stream.moved()
             self.calls.count(stream)

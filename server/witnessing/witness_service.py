@@ -48,7 +48,7 @@ PART_BYTES = 512 << 10
 ANSWER_BYTES = 4096
 
 
-class Caller(Protocol):
+class WitnessCaller(Protocol):
     """Who calls."""
 
     @property
@@ -81,14 +81,14 @@ class WitnessService(WitnessingServicer):
         signer: notes.Signer,
         *,
         peers: Callable[[], list[PeerKeys]],
-        member: Callable[[grpc.ServicerContext], Caller],
+        member: Callable[[grpc.ServicerContext], WitnessCaller],
         record: Callable[[str, str], None],
         limits: Limits | None = None,
     ) -> None:
         self.consortium = Consortium(database, signer)
         self._heads, self._cosignatures = LedgerHeads(database), CosignatureStore(database)
         self._peers, self._record, self._limits = peers, record, limits or Limits()
-        self.calls: Calls[Caller] = Calls(member, record=record, limits=self._limits)
+        self.calls: Calls[WitnessCaller] = Calls(member, record=record, limits=self._limits)
         self._anything = Signal()  # a head, a cosignature
         self._change = secrets.randbits(40)  # of the consortium log; differs after a restart
         # By log and outlet: the sizes held and asked for in the newest request, and in the newest
@@ -298,7 +298,9 @@ class WitnessService(WitnessingServicer):
         self._anything.raise_()
 
     @contextmanager
-    def _call(self, context: grpc.ServicerContext) -> Iterator[tuple[Stream[Caller], PeerKeys]]:
+    def _call(
+        self, context: grpc.ServicerContext
+    ) -> Iterator[tuple[Stream[WitnessCaller], PeerKeys]]:
         """A member's call; what is malformed in it is refused with that word."""
         with self.calls.refusing(context), self.calls.open(context) as stream:
             own = stream.member.peer

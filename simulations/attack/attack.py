@@ -33,7 +33,7 @@ from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.tasks.classification import labels_of
-from presspool.simulations.attack import claims, scores, spans
+from presspool.simulations.attack import plan_tradeoff, scores, spans
 from presspool.simulations.attack.attacked_outlet import (
     Audience,
     made_readers,
@@ -93,7 +93,7 @@ def guesses_made(contract: Contract, canaries: int) -> int:
 def refuted(guesses: Guesses, plan: PrivacyPlan) -> bool:
     """Whether so many right guesses refute the plan's own claim, by either bound."""
     return tail(guesses, epsilon=plan.epsilon(), delta=plan.delta) < SIGNIFICANCE or refutes(
-        guesses, claims.tradeoff(plan), p=SIGNIFICANCE
+        guesses, plan_tradeoff.tradeoff(plan), p=SIGNIFICANCE
     )
 
 
@@ -217,10 +217,10 @@ class _Bench:
         return Found(
             guesses=guesses,
             any_mechanism=epsilon_lower(guesses, delta=plan.delta, p=SIGNIFICANCE),
-            this_mechanism=claims.epsilon_lower(guesses, plan, p=SIGNIFICANCE),
+            this_mechanism=plan_tradeoff.epsilon_lower(guesses, plan, p=SIGNIFICANCE),
             ceiling=max(
                 epsilon_lower(best, delta=plan.delta, p=SIGNIFICANCE),
-                claims.epsilon_lower(best, plan, p=SIGNIFICANCE),
+                plan_tradeoff.epsilon_lower(best, plan, p=SIGNIFICANCE),
             ),
             separation=separation(noisy[inside], noisy[~inside]),
             control=control,

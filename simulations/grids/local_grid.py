@@ -40,11 +40,7 @@ class LocalGrid(SimulationGrid):
     """Worker processes behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
     def __init__(
-        self,
-        outlets: Sequence[Path],
-        *,
-        workers: int,
-        on_reply: Callable[[], None] = lambda: None,
+        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
     ) -> None:
         super().__init__(outlets, workers=workers, on_reply=on_reply)
         self._count = 0

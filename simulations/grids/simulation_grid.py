@@ -29,11 +29,7 @@ class SimulationGrid(RunGrid):
     """
 
     def __init__(
-        self,
-        outlets: Sequence[Path],
-        *,
-        workers: int,
-        on_reply: Callable[[], None] = lambda: None,
+        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
     ) -> None:
         super().__init__()
         self._nodes = {SERVER_NODE + 1 + i: path for i, path in enumerate(outlets)}

@@ -61,7 +61,7 @@ QUICK = Limits(poll=1.0, check=0.1, silence=5.0)
 
 @dataclass(frozen=True)
 class Outlet:
-    """An outlet's keys, as `presspool.client.agent.agent.Signer` and as a member."""
+    """An outlet's keys, as `presspool.client.agent.agent.OutletKeys` and as a member."""
 
     name: str
     update: SigningKey

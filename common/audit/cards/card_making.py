@@ -109,14 +109,8 @@ def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> Card
     steps = [f"fill in [card] of the --fields file: {', '.join(blank)}"] if blank else []
     if missing:
         steps.append(f"give --ledger of {', '.join(missing)}, or leave them out with --outlet")
-    return CardError(
-        error.what,
-        where=error.where,
-        expected=error.expected,
-        got=error.got,
-        fields=error.fields,
-        advice="; ".join(steps) or "correct what is named",
-    )
+    advice = "; ".join(steps) or "correct what is named"
+    return CardError(error.what, fields=error.fields, **error.parts | {"advice": advice})
 
 
 def _where(covered: Sequence[str], said: CardFields) -> str:
@@ -130,7 +124,6 @@ def _both(*texts: str) -> str:
 
 
 def _registry(contract: Contract, epsilon: float, said: CardFields, covered: list[str]) -> Part:
-    unit, model = contract.privacy.unit, contract.federation
     dates = _both(said.records_since, "to", said.records_until)
     return {
         "basic": {
@@ -143,6 +136,39 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "publication_date": said.publication_date,
             "data_product_sector": said.sector,
         },
+        **_protected(contract, epsilon, dates, covered),
+        "deployment_model": _deployment(contract, said, dates),
+        "accounting": {
+            "post_processing": "Averaging over outlets, the coordinator's optimizer, and a cap on "
+            f"an update's norm ({contract.federation.update_norm_cap:g}) work on noisy values "
+            "only.",
+            "composition": f"{contract.steps} steps composed sequentially by privacy loss "
+            "distributions. Runs of one outlet compose in its ledger by a Rényi filter of fixed "
+            "order, whatever earlier runs showed. Several outlets compose sequentially.",
+        },
+        "implementation": {
+            "preprocessing_and_hyperparameter_tuning": _both(
+                said.preprocessing, said.hyperparameters
+            ),
+            "mechanisms": "Poisson-sampled Gaussian mechanism on clipped per-"
+            f"{contract.privacy.unit} gradients, PressPool {metadata.version('presspool')} with "
+            "Opacus' optimizer and accounting by dp_accounting. Sums and noise lie on a grid of "
+            "2^-30 of the noise against floating-point attacks. The time that an outlet takes is "
+            "not protected. Records stay at the outlet; between machines, updates travel signed "
+            "over mutual TLS 1.3.",
+            "justification": said.justification,
+        },
+        "administrative": {
+            "sources": said.sources,
+            "notes": said.notes,
+            "registry_authors": said.registry_authors,
+        },
+    }
+
+
+def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:
+    unit = contract.privacy.unit
+    return {
         "dp_variant": {
             "variant_name": "Approximate DP",
             "data_domain": dates
@@ -163,47 +189,26 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "reader of several outlets pays the sum (governance.reader_of_every_outlet); all that "
             "an outlet ever released is under its ledger's own claim (governance.outlets).",
         },
-        "deployment_model": {
-            "model_name": "Federated",
-            "model_name_details": f"Trust model {model.trust}: {contract.trust.words.curator}",
-            "actors": contract.trust.words.actors,
-            "release_type": "Many releases" if model.rounds > 1 else "One release",
-            "release_type_details": _both(
-                f"One adapter after each of {model.rounds} rounds, all under this ε.",
-                said.releases,
-            ),
-            "data_source_type": said.data_source,
-            "data_source_type_details": dates
-            and f"Records from {dates}. The ledger's lifetime "
-            "filter never resets: new records of a reader use the same budget.",
-            "access_type": "Non-interactive",
-            "access_type_details": "Nobody queries the records; the adapter is used as it is.",
-        },
-        "accounting": {
-            "post_processing": "Averaging over outlets, the coordinator's optimizer, and a cap on "
-            f"an update's norm ({contract.federation.update_norm_cap:g}) work on noisy values "
-            "only.",
-            "composition": f"{contract.steps} steps composed sequentially by privacy loss "
-            "distributions. Runs of one outlet compose in its ledger by a Rényi filter of fixed "
-            "order, whatever earlier runs showed. Several outlets compose sequentially.",
-        },
-        "implementation": {
-            "preprocessing_and_hyperparameter_tuning": _both(
-                said.preprocessing, said.hyperparameters
-            ),
-            "mechanisms": "Poisson-sampled Gaussian mechanism on clipped per-"
-            f"{unit} gradients, PressPool {metadata.version('presspool')} with Opacus' optimizer "
-            "and accounting by dp_accounting. Sums and noise lie on a grid of 2^-30 of the noise "
-            "against floating-point attacks. The time that an outlet takes is not protected. "
-            "Records stay at the outlet; between machines, updates travel signed over mutual "
-            "TLS 1.3.",
-            "justification": said.justification,
-        },
-        "administrative": {
-            "sources": said.sources,
-            "notes": said.notes,
-            "registry_authors": said.registry_authors,
-        },
+    }
+
+
+def _deployment(contract: Contract, said: CardFields, dates: str) -> Part:
+    model, words = contract.federation, contract.trust.words
+    return {
+        "model_name": "Federated",
+        "model_name_details": f"Trust model {model.trust}: {words.curator}",
+        "actors": words.actors,
+        "release_type": "Many releases" if model.rounds > 1 else "One release",
+        "release_type_details": _both(
+            f"One adapter after each of {model.rounds} rounds, all under this ε.",
+            said.releases,
+        ),
+        "data_source_type": said.data_source,
+        "data_source_type_details": dates
+        and f"Records from {dates}. The ledger's lifetime "
+        "filter never resets: new records of a reader use the same budget.",
+        "access_type": "Non-interactive",
+        "access_type_details": "Nobody queries the records; the adapter is used as it is.",
     }
 
 

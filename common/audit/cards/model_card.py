@@ -72,8 +72,7 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
 
 
 def _body(card: Card, base: str | None, rounds: int) -> str:
-    basic, governance, training = card.registry.basic, card.governance, card.training
-    hashes, reader = governance.hashes, governance.reader_of_every_outlet
+    basic, governance, hashes = card.registry.basic, card.governance, card.governance.hashes
     lines = [
         f"# {_plain(basic.name)}",
         "",
@@ -89,28 +88,7 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        *(
-            f"| {what} | {_plain(value)} |"
-            for what, value in (
-                ("Unit", card.registry.privacy_loss.privacy_unit),
-                (
-                    "ε, δ of this run",
-                    f"{bound(card.registry.privacy_loss.privacy_parameters.epsilon)}, "
-                    f"{bound(card.registry.privacy_loss.privacy_parameters.delta)}",
-                ),
-                (
-                    "ε, δ of a reader of every outlet",
-                    f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}",
-                ),
-                ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
-                ("Sampling rate q", f"{training.sampling_rate:g}"),
-                ("Steps", f"{training.steps:,} in {rounds} rounds"),
-                ("Clip norms", ", ".join(f"{k} {v:g}" for k, v in training.clip.items())),
-                ("Noise added by", training.noise_added_by),
-                ("Accountant", f"{training.accountant} {training.accountant_version}"),
-                ("Measured by attack", _empirical(card)),
-            )
-        ),
+        *(f"| {what} | {_plain(value)} |" for what, value in _figures(card, rounds)),
         "",
         "| outlet | ledger | entry | budget used | claim (ε, δ) |",
         "| --- | --- | ---: | ---: | --- |",
@@ -134,6 +112,24 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _figures(card: Card, rounds: int) -> list[tuple[str, str]]:
+    training, spent = card.training, card.registry.privacy_loss.privacy_parameters
+    reader = card.governance.reader_of_every_outlet
+    everywhere = f"{bound(Decimal(reader.epsilon))}, {bound(Decimal(reader.delta))}"
+    return [
+        ("Unit", card.registry.privacy_loss.privacy_unit),
+        ("ε, δ of this run", f"{bound(spent.epsilon)}, {bound(spent.delta)}"),
+        ("ε, δ of a reader of every outlet", everywhere),
+        ("Noise multiplier σ", f"{training.noise_multiplier:g}"),
+        ("Sampling rate q", f"{training.sampling_rate:g}"),
+        ("Steps", f"{training.steps:,} in {rounds} rounds"),
+        ("Clip norms", ", ".join(f"{k} {v:g}" for k, v in training.clip.items())),
+        ("Noise added by", training.noise_added_by),
+        ("Accountant", f"{training.accountant} {training.accountant_version}"),
+        ("Measured by attack", _empirical(card)),
+    ]
 
 
 def _empirical(card: Card) -> str:

@@ -77,10 +77,7 @@ def report(
     if output is not None:
         audit_console.require_new(output, "--output")
     said = governance.read(fields)
-    brought = reader.Brought(
-        keys=tuple(map(audit_console.ledger_key, key or [])),
-        heads=tuple(map(audit_console.kept_head, head or [])),
-    )
+    brought = reader.Brought.of(key, head)
     with audit_console.percents("reading") as moved:
         evidence = reader.read(sources, brought=brought, moved=moved)
     _write(document(evidence, said), form, output)
@@ -132,10 +129,7 @@ def card(
     start_logging(quiet=as_json)
     run = reader.read_run(adapter.resolve().parent if _is_adapter(adapter) else adapter)
     said = governance.read(fields)
-    brought = reader.Brought(
-        keys=tuple(map(audit_console.ledger_key, key or [])),
-        heads=tuple(map(audit_console.kept_head, head or [])),
-    )
+    brought = reader.Brought.of(key, head)
     with audit_console.percents("reading") as moved:
         ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
     made = card_making.make(run, ledgers, said, covers=outlet or [])

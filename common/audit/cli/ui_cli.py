@@ -33,7 +33,6 @@ def ui(
     Example: presspool audit ui outlet.export runs/first
     """
     from presspool.common.audit.dashboard.source_watch import SourceWatch
-    from presspool.common.audit.evidence import audit_console
     from presspool.common.audit.evidence import sources as reader
 
     require_extra()
@@ -43,10 +42,7 @@ def ui(
     from presspool.common.base.stopping import until_signalled
 
     start_logging(quiet=as_json)
-    brought = reader.Brought(
-        keys=tuple(map(audit_console.ledger_key, key or [])),
-        heads=tuple(map(audit_console.kept_head, head or [])),
-    )
+    brought = reader.Brought.of(key, head)
     listener = taken(LOOPBACK, port)
     desk = Dashboard(SourceWatch(lambda: sources, brought=brought))
     hosts = names(listener.getsockname()[1], LOOPBACK, "localhost")

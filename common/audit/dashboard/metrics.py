@@ -17,7 +17,7 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import (
@@ -39,6 +39,37 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LIFETIME = "lifetime"
 """The value of label `period` for the whole filter."""
 SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0)
+
+
+# One figure an outlet: name, what it is, value.
+PRIVACY: tuple[tuple[str, str, Callable[[OutletReading], float]], ...] = (
+    (
+        "privacy_filter_reserved_ratio",
+        "Part of the filter that open reservations hold; it is in the used part.",
+        lambda outlet: outlet.reserved / outlet.lifetime.room,
+    ),
+    (
+        "privacy_filter_free_nats",
+        "What still fits under the filter, as Rényi divergence at the ledger's order.",
+        lambda outlet: outlet.lifetime.free * events.UNIT,
+    ),
+    (
+        "privacy_epsilon_limit",
+        "ε of the lifetime cap in force.",
+        lambda outlet: outlet.lifetime.cap,
+    ),
+    (
+        "privacy_epsilon_claimed",
+        "ε that the ledger claims: the highest cap that was ever in force.",
+        lambda outlet: outlet.claim,
+    ),
+    ("privacy_delta", "δ of the ledger.", lambda outlet: outlet.delta),
+    (
+        "privacy_dangling_reservations",
+        "Open reservations that a later run has overtaken.",
+        lambda outlet: len(outlet.dangling),
+    ),
+)
 
 
 def exposition(look: Snapshot) -> bytes:
@@ -79,42 +110,18 @@ def _privacy(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:
         "outlet",
         "period",
     )
-    reserved = _gauge(
-        "privacy_filter_reserved_ratio",
-        "Part of the filter that open reservations hold; it is in the used part.",
-        "outlet",
-    )
-    free = _gauge(
-        "privacy_filter_free_nats",
-        "What still fits under the filter, as Rényi divergence at the ledger's order.",
-        "outlet",
-    )
-    limit = _gauge("privacy_epsilon_limit", "ε of the lifetime cap in force.", "outlet")
-    claim = _gauge(
-        "privacy_epsilon_claimed",
-        "ε that the ledger claims: the highest cap that was ever in force.",
-        "outlet",
-    )
-    delta = _gauge("privacy_delta", "δ of the ledger.", "outlet")
-    dangling = _gauge(
-        "privacy_dangling_reservations",
-        "Open reservations that a later run has overtaken.",
-        "outlet",
-    )
     for outlet in outlets:
-        name = [outlet.origin]
-        used.add_metric([*name, LIFETIME], outlet.lifetime.share)
-        reserved.add_metric(name, outlet.reserved / outlet.lifetime.room)
-        free.add_metric(name, outlet.lifetime.free * events.UNIT)
-        limit.add_metric(name, outlet.lifetime.cap)
-        claim.add_metric(name, outlet.claim)
-        delta.add_metric(name, outlet.delta)
-        dangling.add_metric(name, len(outlet.dangling))
+        used.add_metric([outlet.origin, LIFETIME], outlet.lifetime.share)
         for period in outlet.periods:
-            used.add_metric([*name, period.name], period.of_lifetime)
+            used.add_metric([outlet.origin, period.name], period.of_lifetime)
             if period.room is not None:
-                capped.add_metric([*name, period.name], period.room.share)
-    yield from (used, capped, reserved, free, limit, claim, delta, dangling)
+                capped.add_metric([outlet.origin, period.name], period.room.share)
+    yield from (used, capped)
+    for name, what, value in PRIVACY:
+        one = _gauge(name, what, "outlet")
+        for outlet in outlets:
+            one.add_metric([outlet.origin], value(outlet))
+        yield one
 
 
 def _ledgers(outlets: tuple[OutletReading, ...]) -> Iterator[Metric]:

@@ -113,7 +113,7 @@ class PoolLook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class SourceFault:
     """A source that cannot be shown now.
 
     Attributes:
@@ -148,5 +148,5 @@ class Snapshot:
     cards: Mapping[str, bytes] = field(default_factory=dict)
     certificates: tuple[CertificateLook, ...] = ()
     forks: tuple[str, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[SourceFault, ...] = ()
     pool: PoolLook | None = None

@@ -30,7 +30,12 @@ from presspool.common.audit.dashboard.followed_ledgers import (
     LedgerFile,
     stamp,
 )
-from presspool.common.audit.dashboard.snapshot import CertificateLook, Fault, PoolLook, Snapshot
+from presspool.common.audit.dashboard.snapshot import (
+    CertificateLook,
+    PoolLook,
+    Snapshot,
+    SourceFault,
+)
 from presspool.common.audit.evidence import audit_console, sources
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
 from presspool.common.audit.evidence.ledger_view import OutletReading
@@ -99,7 +104,7 @@ class SourceWatch:
             except Exception:  # one source must not hide the others, however it is damaged
                 log.exception("%s cannot be read", path)
                 self._forget(path)
-                found.faults.append(Fault(source=path.name, words=_BROKEN, evidence=True))
+                found.faults.append(SourceFault(source=path.name, words=_BROKEN, evidence=True))
         pool = self._ask_pool(found)
         for gone in {*self._runs, *self._exports, *self._ledgers} - found.used:
             self._forget(gone)
@@ -121,7 +126,7 @@ class SourceWatch:
         try:
             return self._pool() if self._pool else None
         except PressPoolError as error:
-            found.faults.append(Fault(source=error.where, words=str(error), evidence=False))
+            found.faults.append(SourceFault(source=error.where, words=str(error), evidence=False))
             return None
 
     def close(self) -> None:
@@ -198,7 +203,7 @@ class _Found:
         self.cards: dict[str, bytes] = {}
         self.certificates: list[CertificateLook] = []
         self.forks: list[str] = []
-        self.faults: list[Fault] = []
+        self.faults: list[SourceFault] = []
         self.used: set[Path] = set()
 
     def ledger(self, path: Path, ledger: Followed, reading: OutletReading) -> None:
@@ -235,8 +240,10 @@ def _ledger_of(home: Path) -> Path:
         return home
 
 
-def _fault(path: Path, error: PressPoolError) -> Fault:
+def _fault(path: Path, error: PressPoolError) -> SourceFault:
     false = isinstance(error, EvidenceError | RollbackError) or (
         isinstance(error, LedgerError) and "locked" not in error.what
     )
-    return Fault(source=path.name, words=str(error).replace(f"{path.parent}/", ""), evidence=false)
+    return SourceFault(
+        source=path.name, words=str(error).replace(f"{path.parent}/", ""), evidence=false
+    )

@@ -143,13 +143,8 @@ def opened(path: Path) -> Iterator[Ledger]:
     try:
         ledger = Ledger(path)
     except LedgerError as error:
-        raise InputError(
-            error.what,
-            where=error.where,
-            expected=error.expected,
-            got=error.got,
-            advice="name the file of an outlet's ledger",
-        ) from None
+        advice = "name the file of an outlet's ledger"
+        raise InputError(error.what, **error.parts | {"advice": advice}) from None
     with ledger:
         yield ledger
 

@@ -27,6 +27,7 @@ from typing import Literal
 
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
+from presspool.common.ledger.entries import KeyRotated, Opened, PolicyChanged, Refusal
 from presspool.common.ledger.history import SpendPoint
 from presspool.common.wire.approval import Approval
 
@@ -61,24 +62,6 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Release:
-    """One round whose exact bytes were bound before they were sent.
-
-    Attributes:
-        seq: its entry.
-        round: the round.
-        steps: private steps of the run that the outlet declared executed until then.
-        digest: of the bytes.
-    """
-
-    seq: int
-    day: str
-    round: int
-    steps: int
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class ReservedRun:
     """One run that the ledger admitted.
 
@@ -92,8 +75,8 @@ class ReservedRun:
         kept: steps that stay charged.
         executed: steps that the last release declared.
         stated: the contract's own ε, with accountant and version; None where none was stated.
-        releases: by round.
-        received: rounds for which an aggregated adapter arrived: (entry, round, its digest).
+        releases: the rounds whose exact bytes were bound before they were sent.
+        received: the rounds for which an aggregated adapter arrived.
         given_back: entry of the last give-back, or None.
         settled: entry that ended the run; None while the reservation is open.
         last: the newest entry about this run.
@@ -112,8 +95,8 @@ class ReservedRun:
     kept: int
     executed: int
     stated: entries.Stated | None
-    releases: tuple[Release, ...]
-    received: tuple[tuple[int, int, str], ...]
+    releases: tuple[entries.ReleaseIntent, ...]
+    received: tuple[entries.AdapterReceived, ...]
     given_back: int | None
     settled: int | None
     last: int
@@ -133,26 +116,6 @@ class ReservedRun:
     def phases(self) -> tuple[events.SelfComposed, ...]:
         """The event's phases, in their order."""
         return self.event.events if isinstance(self.event, events.Composed) else (self.event,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedRun:
-    """One refusal that the ledger holds.
-
-    Attributes:
-        seq: its entry.
-        run: digest of the contract.
-        reason: a word of `entries.REASONS`.
-        charge: what the run would have cost; 0 where rules refused before a price.
-        free: what the refusing cap had left; 0 where no cap was asked.
-    """
-
-    seq: int
-    day: str
-    run: str
-    reason: entries.Reason
-    charge: int
-    free: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,27 +140,7 @@ class PeriodReading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CapsChange:
-    """Caps from one entry on: the opening, or a policy that changed."""
-
-    seq: int
-    day: str
-    epsilon_max: float
-    period: float | None
-    dataset: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyChange:
-    """A key that signs heads from one entry on."""
-
-    seq: int
-    day: str
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
+class HeadReading:
     """The head that the reading ends with.
 
     Attributes:
@@ -234,6 +177,7 @@ class OutletReading:
         claim: the ε that the ledger claims: the highest lifetime cap that was ever in force.
         lifetime: the filter.
         datasets: data-set id to the room under the cap for data sets, or None without such a cap.
+        refusals: its entries, as the next two.
         caps: every change, the opening first.
         keys: every key, the first at entry 0.
         points: the budget over time.
@@ -254,12 +198,12 @@ class OutletReading:
     periods: tuple[PeriodReading, ...]
     datasets: Mapping[str, Room | None]
     runs: tuple[ReservedRun, ...]
-    refusals: tuple[RefusedRun, ...]
-    caps: tuple[CapsChange, ...]
-    keys: tuple[KeyChange, ...]
+    refusals: tuple[Refusal, ...]
+    caps: tuple[Opened | PolicyChanged, ...]
+    keys: tuple[Opened | KeyRotated, ...]
     points: tuple[SpendPoint, ...]
     approvals: tuple[Approval, ...]
-    head: Head
+    head: HeadReading
 
     @property
     def name(self) -> str:

@@ -5,6 +5,7 @@ Invariants:
     * It looks at the history as it is now; what it returns does not change with it.
 
 Example:
+    >>> from presspool.common.ledger import entries
     >>> from presspool.common.ledger.ledger_state import EXAMPLE_KEY
     >>> history = History()
     >>> history.apply(entries.build(entries.Opened, seq=0, day="2026-01-05", unit="reader", order=4,
@@ -19,22 +20,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from presspool.common.audit.evidence.ledger_view import (
-    CapsChange,
-    Head,
-    KeyChange,
+    HeadReading,
     OutletReading,
     PeriodReading,
-    RefusedRun,
-    Release,
     ReservedRun,
     Room,
 )
-from presspool.common.ledger import entries
 from presspool.common.ledger.history import History
 from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.wire.approval import Approval
 
-UNSIGNED = Head(size=0, root="", cosigned={}, signed_heads=0)
+UNSIGNED = HeadReading(size=0, root="", cosigned={}, signed_heads=0)
 
 
 def reading(
@@ -42,7 +38,7 @@ def reading(
     *,
     source: str,
     verified: bool,
-    head: Head = UNSIGNED,
+    head: HeadReading = UNSIGNED,
     approvals: Iterable[Approval] = (),
 ) -> OutletReading:
     """Everything so far.
@@ -75,9 +71,9 @@ def reading(
             name: _capped(history, caps.dataset, used) for name, used in history.datasets.items()
         },
         runs=tuple(_run(held, newest=name == last) for name, held in history.runs.items()),
-        refusals=tuple(map(_refused, history.refusals)),
-        caps=tuple(map(_caps, history.capped)),
-        keys=tuple(KeyChange(seq=e.seq, day=e.day, key=e.key) for e in history.keyed),
+        refusals=tuple(history.refusals),
+        caps=tuple(history.capped),
+        keys=tuple(history.keyed),
         points=tuple(history.points),
         approvals=tuple(approvals),
         head=head,
@@ -99,39 +95,12 @@ def _run(held: Reservation, *, newest: bool) -> ReservedRun:
         kept=held.steps,
         executed=held.executed,
         stated=entry.stated,
-        releases=tuple(map(_release, held.released.values())),
-        received=tuple((came.seq, came.round, came.digest) for came in held.arrivals),
+        releases=tuple(held.released.values()),
+        received=tuple(held.arrivals),
         given_back=held.given_back,
         settled=held.settled,
         last=held.last,
         superseded=held.settled is None and not newest,
-    )
-
-
-def _release(entry: entries.ReleaseIntent) -> Release:
-    return Release(
-        seq=entry.seq, day=entry.day, round=entry.round, steps=entry.steps, digest=entry.digest
-    )
-
-
-def _refused(entry: entries.Refusal) -> RefusedRun:
-    return RefusedRun(
-        seq=entry.seq,
-        day=entry.day,
-        run=entry.run,
-        reason=entry.reason,
-        charge=entry.charge,
-        free=entry.free,
-    )
-
-
-def _caps(entry: entries.Opened | entries.PolicyChanged) -> CapsChange:
-    return CapsChange(
-        seq=entry.seq,
-        day=entry.day,
-        epsilon_max=entry.epsilon_max,
-        period=entry.period_epsilon,
-        dataset=entry.dataset_epsilon,
     )
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from presspool.common.audit.evidence import audit_console, projection
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
-from presspool.common.audit.evidence.ledger_view import Head, OutletReading
+from presspool.common.audit.evidence.ledger_view import HeadReading, OutletReading
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
@@ -56,6 +56,14 @@ class Brought:
 
     keys: tuple[notes.VerifierKey, ...] = ()
     heads: tuple[Checkpoint, ...] = ()
+
+    @classmethod
+    def of(cls, keys: Sequence[str] | None, heads: Sequence[Path] | None) -> Brought:
+        """The values of `--key` and `--head`; raises `InputError` for what is none."""
+        return cls(
+            keys=tuple(map(audit_console.ledger_key, keys or [])),
+            heads=tuple(map(audit_console.kept_head, heads or [])),
+        )
 
     @property
     def origins(self) -> list[str]:
@@ -166,15 +174,9 @@ def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletR
         try:
             found = verification.verify(stream, key=key, heads=heads, book=history)
         except EvidenceError as error:  # of which of the files that were given
-            raise EvidenceError(
-                error.what,
-                where=f"{path.name}, {error.where}" if error.where else path.name,
-                entry=error.entry,
-                expected=error.expected,
-                got=error.got,
-                advice=error.advice,
-            ) from None
-    head = Head(
+            parts = error.parts | {"where": ", ".join(filter(None, (path.name, error.where)))}
+            raise EvidenceError(error.what, entry=error.entry, **parts) from None
+    head = HeadReading(
         size=found.head.size,
         root=found.head.root.hex(),
         cosigned=dict(found.cosigned),
@@ -211,12 +213,12 @@ def _ledger(path: Path, source: str, approvals: Sequence[Approval]) -> OutletRea
     )
 
 
-def own_head(newest: notes.Note | None, count: int) -> Head:
+def own_head(newest: notes.Note | None, count: int) -> HeadReading:
     """The head that a ledger's own file shows: the newest of so many that it signed."""
     if newest is None:
         return projection.UNSIGNED
     head = Checkpoint.parse(newest.text)
-    return Head(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
+    return HeadReading(size=head.size, root=head.root.hex(), cosigned={}, signed_heads=count)
 
 
 def is_ledger(path: Path) -> bool:

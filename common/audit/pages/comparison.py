@@ -261,7 +261,7 @@ def _differs(runs: Mapping[str, RunResult]) -> dict[str, dict[str, Any]]:
 def _notes(rows: Sequence[ComparisonRow], metrics: Sequence[ShownMetric]) -> tuple[str, ...]:
     protected = [row for row in rows if row.epsilon is not None]
     notes = [f"{listed(metrics)}: last round, each on its own run's public held-out set."]
-    if lower := [metric for metric in metrics if not metric.metric.higher_is_better]:
+    if lower := [metric for metric in metrics if not metric.higher_is_better]:
         notes.append(f"{listed(lower)}: lower is better.")
     if len(protected) < len(rows):
         notes.append("unprotected: no noise was added; no bound holds for any reader.")

@@ -78,7 +78,7 @@ def _measured_sentence(primary: ShownMetric, measured: Sequence[RoundResult]) ->
     return (
         f"{primary.title} {verb} from {primary.figure(was)} {before} to {primary.figure(now)} "
         f"{where} after round {last.round}"
-        + ("." if primary.metric.higher_is_better else "; lower is better.")
+        + ("." if primary.higher_is_better else "; lower is better.")
     )
 
 
@@ -214,7 +214,7 @@ def _value_axis(result: RunResult, lines: Sequence[Series]) -> Axis:
     if primary.share:
         low, high = max(0.0, low), min(1.0, high)
     words = " and ".join(line.name for line in lines)
-    unit = primary.metric.unit
+    unit = primary.unit
     title = f"{words}, {unit}" if unit else words
     return charts.nice_axis(low, high, count=4, label=primary.tick, title=title)
 

@@ -24,13 +24,13 @@ from presspool.common.audit.evidence.governance import Fields
 from presspool.common.audit.evidence.ledger_view import (
     OutletReading,
     PeriodReading,
-    RefusedRun,
     ReservedRun,
     Room,
 )
 from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
+from presspool.common.ledger import entries
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]
@@ -102,8 +102,8 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
                 "entry": c.seq,
                 "day": c.day,
                 "epsilon_max": c.epsilon_max,
-                "period_epsilon": c.period,
-                "dataset_epsilon": c.dataset,
+                "period_epsilon": c.period_epsilon,
+                "dataset_epsilon": c.dataset_epsilon,
             }
             for c in outlet.caps
         ],
@@ -212,8 +212,7 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
             for r in run.releases
         ],
         "received": [
-            {"entry": seq, "round": number, "digest": digest}
-            for seq, number, digest in run.received
+            {"entry": came.seq, "round": came.round, "digest": came.digest} for came in run.received
         ],
         "given_back_by": run.given_back,
         "settled_by": run.settled,
@@ -235,7 +234,7 @@ def _phase(phase: events.SelfComposed) -> Document:
     }
 
 
-def _refusal(refused: RefusedRun) -> Document:
+def _refusal(refused: entries.Refusal) -> Document:
     return {
         "entry": refused.seq,
         "day": refused.day,

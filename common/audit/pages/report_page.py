@@ -85,26 +85,9 @@ def budget_panel(outlet: Document) -> Panel:
     points: Sequence[Document] = outlet["points"]
     if len(points) < 2:
         return Panel(sentence="Nothing has been charged yet, so there is no curve to show.")
-    newest = {date.fromisoformat(p["day"]).toordinal(): p for p in points}  # a day's last
     last = date.fromisoformat(points[-1]["day"])
     eve = date.fromisoformat(points[0]["day"]) - timedelta(days=1)  # so that the first day is seen
-    line = Series(
-        style="main",
-        name="used",
-        stepped=True,
-        points=(
-            (eve.toordinal(), 0.0),
-            *((day, min(1.0, p["share"])) for day, p in newest.items()),
-        ),
-        texts=(
-            f"{eve}, before the ledger's first entry: nothing used",
-            *(
-                f"{p['day']}, entry {p['entry']}: {percent(p['share'])} used"
-                for p in newest.values()
-            ),
-        ),
-        end=percent(points[-1]["share"]),
-    )
+    line = _used(points, eve)
     y = charts.nice_axis(
         0, 1, count=5, label=percent_tick, title="share of the lifetime budget used"
     )
@@ -126,6 +109,20 @@ def budget_panel(outlet: Document) -> Panel:
         legend=(),
     )
     return Panel(sentence=sentence, chart=chart)
+
+
+def _used(points: Sequence[Document], eve: date) -> Series:
+    newest = {date.fromisoformat(p["day"]).toordinal(): p for p in points}  # a day's last
+    later = [(day, min(1.0, p["share"])) for day, p in newest.items()]
+    told = [f"{p['day']}, entry {p['entry']}: {percent(p['share'])} used" for p in newest.values()]
+    return Series(
+        style="main",
+        name="used",
+        stepped=True,
+        points=((eve.toordinal(), 0.0), *later),
+        texts=(f"{eve}, before the ledger's first entry: nothing used", *told),
+        end=percent(points[-1]["share"]),
+    )
 
 
 def _data(value: float | str | None, of: str, entry: int | None, shown: str) -> Markup:

@@ -20,7 +20,7 @@ from presspool.client.agent import assembly
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Backoff
 from presspool.client.agent.spool import Spool
-from presspool.client.consent.budget import Meter
+from presspool.client.consent.meter import Meter
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.settings import read_settings
 from presspool.client.release import kept_reply

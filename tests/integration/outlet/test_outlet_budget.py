@@ -35,7 +35,8 @@ from tests.fakes.made_outlets import ORDER, RealOutlet, make_real, policy_body
 from tests.fakes.made_runs import write_run
 
 from presspool.client import client_app
-from presspool.client.consent.budget import Budget, Meter
+from presspool.client.consent.budget import Budget
+from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import read_policy
 from presspool.client.release import kept_reply
 from presspool.common.accounting import events

@@ -27,7 +27,7 @@ from tests.fakes.children.budget_children import ADAPTER, LABELS
 from tests.fakes.made_ledgers import SIGNER
 from tests.fakes.made_outlets import DELTA, EPSILON, ORDER, new_ledger, policy_for
 
-from presspool.client.consent.budget import Budget, position
+from presspool.client.consent.budget import Budget
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import (
     BudgetError,
@@ -453,10 +453,10 @@ def test_a_run_that_is_ended_just_before_a_round_begins_is_not_trained(
 def test_the_position_is_the_same_however_often_it_is_asked(path: Path, budget: Budget) -> None:
     contract = offered()
     with Ledger(path) as ledger, pytest.raises(LedgerError, match="no reservation"):
-        position(ledger, contract.digest)
+        ledger.position(contract.digest)
     do_round(budget, contract, 1)
     with Ledger(path) as ledger:
-        index, root = position(ledger, contract.digest)
+        index, root = ledger.position(contract.digest)
         body = next(ledger.bodies(index, index + 1))
         entry = entries.parse_entry(body)
         assert isinstance(entry, entries.Reserve)
@@ -466,7 +466,7 @@ def test_the_position_is_the_same_however_often_it_is_asked(path: Path, budget: 
     do_round(budget, contract, 2)  # settles the run
     do_round(budget, offered("next"), 1)
     with Ledger(path) as ledger:
-        assert position(ledger, contract.digest) == (index, root)
+        assert ledger.position(contract.digest) == (index, root)
 
 
 def test_the_digest_that_binds_a_round_is_found_also_when_its_run_is_over(budget: Budget) -> None:

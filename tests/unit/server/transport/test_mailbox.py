@@ -32,9 +32,10 @@ from presspool.common.wire.envelope import (
 )
 from presspool.server.database import _MIGRATIONS as MIGRATIONS
 from presspool.server.database import Database
-from presspool.server.transport.mailbox import BATCH_BYTES, Mailbox
+from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.mailbox_rows import chunk_sizes
 from presspool.server.transport.mailbox_schema import TaskRow, UpdateRow
+from presspool.server.transport.upload import BATCH_BYTES
 
 NORTH, SOUTH = "north-post", "south-echo"
 OLDER_TAG = UPDATE_TAG.replace("v2", "v1")

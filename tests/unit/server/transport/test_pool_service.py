@@ -28,7 +28,7 @@ from presspool.common.proto.pool_pb2_grpc import PoolStub
 from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed, TaskHeader
 from presspool.server.transport.call_limits import Limits
 from presspool.server.transport.listener import open_port
-from presspool.server.transport.mailbox import Upload
+from presspool.server.transport.upload import Upload
 
 NORTH, SOUTH = "north-post", "south-echo"
 LARGE = 8 * CHUNK_BYTES

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from presspool.common.base.errors import InputError
 from presspool.common.contract.privacy_plan import PrivacyPlan
-from presspool.simulations.attack import bounds, claims
+from presspool.simulations.attack import bounds, plan_tradeoff
 from presspool.simulations.attack.attack import refuted
 from presspool.simulations.attack.bounds import (
     TOLERANCE,
@@ -132,7 +132,7 @@ def test_guesses_at_chance_refute_nothing() -> None:
     g = guessed(1000, 100, 50)
     assert epsilon_lower(g, delta=1e-5, p=0.05) == 0
     assert epsilon_lower_gaussian(g, delta=1e-5, p=0.05) == 0
-    assert claims.epsilon_lower(g, PLAN, p=0.05) == 0
+    assert plan_tradeoff.epsilon_lower(g, PLAN, p=0.05) == 0
     assert tail_under(g, gaussian(1.0)) == 1.0
 
 
@@ -283,7 +283,7 @@ def test_the_recursion_is_the_optimum_of_a_linear_programme(
 
 def test_one_gaussian_step_has_the_gaussians_tradeoff() -> None:
     whole = dataclasses.replace(PLAN, sampling_rate=1.0, steps=1, noise_multiplier=1.25)
-    f, exact = claims.tradeoff(whole), gaussian(1 / 1.25)
+    f, exact = plan_tradeoff.tradeoff(whole), gaussian(1 / 1.25)
     for alpha in (0.001, 0.05, 0.3, 0.5, 0.9):
         assert exact(alpha) - 2e-3 <= f(alpha) <= exact(alpha) + 1e-6
 
@@ -291,14 +291,16 @@ def test_one_gaussian_step_has_the_gaussians_tradeoff() -> None:
 def test_a_plan_stays_below_blind_guessing_and_falls_with_its_noise() -> None:
     little = dataclasses.replace(PLAN, noise_multiplier=0.5)
     for alpha in (0.01, 0.2, 0.5, 0.8):
-        assert claims.tradeoff(little)(alpha) < claims.tradeoff(PLAN)(alpha) <= 1 - alpha
+        assert (
+            plan_tradeoff.tradeoff(little)(alpha) < plan_tradeoff.tradeoff(PLAN)(alpha) <= 1 - alpha
+        )
 
 
 def test_the_plans_bound_passes_the_claim_exactly_when_the_claim_is_refuted() -> None:
     for right in (30, 45, 55, 60):
         g = guessed(600, 60, right)
-        refuted = refutes(g, claims.tradeoff(PLAN), p=0.05)
-        assert (claims.epsilon_lower(g, PLAN, p=0.05) > PLAN.epsilon()) == refuted
+        refuted = refutes(g, plan_tradeoff.tradeoff(PLAN), p=0.05)
+        assert (plan_tradeoff.epsilon_lower(g, PLAN, p=0.05) > PLAN.epsilon()) == refuted
 
 
 # --- Planted mistakes ----------------------------------------------------------------------------

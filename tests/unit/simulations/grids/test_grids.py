@@ -33,7 +33,8 @@ def named(folder: Path, body: dict[str, Any], grid: str) -> Path:
     """A run file whose simulation names a grid."""
     path = write_run(folder, body)
     text = path.read_text()
-    path.write_text(text.replace("[simulation]\n", f'[simulation]\ngrid = "{grid}"\n', 1))
+    assert "simulation = { " in text
+    path.write_text(text.replace("simulation = { ", f'simulation = {{ "grid" = "{grid}", ', 1))
     return path
 
 

@@ -11,7 +11,7 @@ from tests.fakes.made_evidence import Desk, change_result, make_desk
 from tests.fakes.made_looks import made_pool
 
 from presspool.common.audit.dashboard.alerts import KINDS, Alert, alerts
-from presspool.common.audit.dashboard.snapshot import CertificateLook, Fault, Snapshot
+from presspool.common.audit.dashboard.snapshot import CertificateLook, Snapshot, SourceFault
 from presspool.common.audit.evidence import sources
 from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.ledger_view import OutletReading, Room
@@ -124,7 +124,7 @@ def test_urgent_ones_come_first_then_their_kinds(desk: Desk) -> None:
             *(sources.read_outlet(path) for path in desk.exports),
             now=2_000_000_000.0,
             pool=made_pool(),
-            faults=(Fault(source="x", words="gone", evidence=False),),
+            faults=(SourceFault(source="x", words="gone", evidence=False),),
         )
     )
     order = [(not alert.urgent, KINDS.index(alert.kind)) for alert in found]

@@ -99,7 +99,7 @@ def test_a_whole_life_of_a_ledger() -> None:
     first, second, third = reading.runs
     assert (first.seq, first.settled, first.given_back, first.kept) == (1, 7, 6, 50)
     assert [(r.seq, r.round, r.steps, r.digest) for r in first.releases] == [(3, 1, 50, DIGEST)]
-    assert first.received == ((2, 1, DIGEST),)
+    assert [(r.seq, r.round, r.digest) for r in first.received] == [(2, 1, DIGEST)]
     assert (second.open, third.open) == (False, True)
     assert reading.dangling == ()  # the newest run may be running
     assert [(c.seq, c.epsilon_max) for c in reading.caps] == [(0, 8.0), (5, 9.0)]
