@@ -65,16 +65,16 @@ class Coordinator:
     def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
         self._folder = folder
         self._database = Database.open(folder.database)
-        self._desk, self._members = Mailbox(self._database), Members(self._database)
+        self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
         self._pool = PoolService(
-            self._desk, member=lambda context: self._members.member(caller(context))
+            self._mailbox, member=lambda context: self._members.member(caller(context))
         )
         self._witnesses = WitnessService(
             self._database,
             folder.log,
             peers=self._members.peers,
-            record=self._desk.refuse,
+            record=self._mailbox.refuse,
             member=lambda context: self._members.member(caller(context)),
         )
         self._server, self.port = open_port(
@@ -89,7 +89,7 @@ class Coordinator:
 
     def serve(self) -> None:
         """Work until `stop`; what is going on is continued at the next start."""
-        self._desk.sweep()
+        self._mailbox.sweep()
         try:
             with suppress(_StoppedError):
                 while not self._stopping.is_set():
@@ -107,7 +107,7 @@ class Coordinator:
     def stop(self) -> None:
         """End `serve`, also while it waits for outlets. From any thread."""
         self._stopping.set()
-        self._desk.updates_changed.raise_()
+        self._mailbox.updates_changed.raise_()
 
     def _work(self, run: Submitted) -> None:
         """Bring a run further; what ends it is written down."""
@@ -117,7 +117,7 @@ class Coordinator:
         except _StoppedError:
             raise
         except _GivenUpError:
-            self._desk.finish(run.id)
+            self._mailbox.finish(run.id)
             log.info("run %s: given up", run.id)
         except StorageError as error:
             log.error("run %s: %s; trying again", run.id, error)
@@ -133,7 +133,7 @@ class Coordinator:
         folder = RunFolder(self._folder.path / "runs" / run.id)
         contract = folder.read_contract()
         grid = GrpcGrid(
-            self._desk,
+            self._mailbox,
             run=run.id,
             key=self._folder.contract,
             outlets=contract.outlets,
@@ -161,7 +161,7 @@ class Coordinator:
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
             return
         self._runs.mark(run.id, "complete")
-        self._desk.finish(run.id)
+        self._mailbox.finish(run.id)
         log.info("run %s: complete", run.id)
 
     def _present(self, run: Submitted) -> frozenset[str]:
@@ -177,12 +177,12 @@ class Coordinator:
         point = checkpoints.load(folder.checkpoint, digest=contract.digest)
         number = len(point.rounds) if point else 1
         present = self._members.names() & set(contract.outlets)
-        phase = self._desk.phase(run.id, number)
+        phase = self._mailbox.phase(run.id, number)
         tasks = [task_id(run.id, number, phase, name) for name in present]
         enough = len(present) >= contract.federation.quorum
-        return enough and len(self._desk.answered(tasks)) == len(tasks)
+        return enough and len(self._mailbox.answered(tasks)) == len(tasks)
 
     def _fail(self, run: Submitted, note: str) -> None:
         with suppress(StorageError):
             self._runs.mark(run.id, "failed", note)
-            self._desk.finish(run.id)
+            self._mailbox.finish(run.id)

@@ -79,16 +79,16 @@ def open_round(
     """Each outlet in the open round: answered, late, or not there, and what was refused of it."""
     if run.state not in OPEN:
         return []
-    desk, present = Mailbox(database), Members(database).names()
-    phase = desk.phase(run.id, number)
+    mailbox, present = Mailbox(database), Members(database).names()
+    phase = mailbox.phase(run.id, number)
     tasks = {name: task_id(run.id, number, phase, name) for name in names}
-    answered = desk.answered(tasks.values())
-    refused = {r.outlet: r.code for r in desk.refusals() if (r.run, r.round) == (run.id, number)}
+    answered = mailbox.answered(tasks.values())
+    refused = {r.outlet: r.code for r in mailbox.refusals() if (r.run, r.round) == (run.id, number)}
     return [
         {
             "outlet": name,
             "refused": refused.get(name),
-            "state": _answer(desk, tasks[name])
+            "state": _answer(mailbox, tasks[name])
             if tasks[name] in answered
             else "no answer yet"
             if name in present
@@ -98,8 +98,8 @@ def open_round(
     ]
 
 
-def _answer(desk: Mailbox, task: str) -> str:
-    header, _ = desk.update(task)
+def _answer(mailbox: Mailbox, task: str) -> str:
+    header, _ = mailbox.update(task)
     return "answered" if header.failure is None else FAILURES[header.failure]
 
 

@@ -78,7 +78,7 @@ class Admitted:
     """A round's updates after admission.
 
     Attributes:
-        updates: outlet to update, sorted by outlet; over the wire their arrays stay on the desk.
+        updates: outlet to update, sorted by outlet; over the wire their arrays stay in the mailbox.
         refused: outlet (or node number, where nobody knows who it is) to refusal.
     """
 

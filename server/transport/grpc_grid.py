@@ -1,15 +1,15 @@
-"""A Flower `Grid` of outlets that dial in: messages become signed tasks on the coordinator's desk.
+"""A Flower `Grid` of outlets that dial in: messages become signed tasks in a mailbox.
 
 Invariants:
-    * What is sent and what came back lies on the desk before it is acted on: a coordinator that was
-      killed sends the round's messages again and finds tasks and updates where they were.
+    * What is sent and what came back lies in the mailbox before it is acted on: a coordinator that
+      was killed sends the round's messages again and finds tasks and updates where they were.
     * A phase of a round ends when every outlet that is still a member has answered, or at its
       deadline; who has not answered by then is left out of the phase and asked again in the next.
-    * Replies come in the order of the messages, whoever answered first; their arrays stay on the
-      desk and are read when they are asked for, so that a round needs no more memory with more
+    * Replies come in the order of the messages, whoever answered first; their arrays stay in the
+      mailbox and are read when they are asked for, so that a round needs no more memory with more
       outlets.
 
-Example: `with_grid = GrpcGrid(desk, ...)`; `presspool.server.rounds.rounds.run(with_grid, folder)`.
+Example: `grid = GrpcGrid(mailbox, …)`; `presspool.server.rounds.rounds.run(grid, folder)`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class GrpcGrid(RunGrid):
     """The outlets of one run behind Flower's Grid.
 
     Args:
-        desk: where tasks go and updates come in.
+        mailbox: where tasks go and updates come in.
         run: the run's id.
         key: the coordinator's contract key.
         outlets: the contract's outlets.
@@ -57,7 +57,7 @@ class GrpcGrid(RunGrid):
 
     def __init__(
         self,
-        desk: Mailbox,
+        mailbox: Mailbox,
         *,
         run: str,
         key: SigningKey,
@@ -67,7 +67,7 @@ class GrpcGrid(RunGrid):
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
-        self._desk, self._id, self._key = desk, run, key
+        self._mailbox, self._id, self._key = mailbox, run, key
         self._nodes = {node_of(name): name for name in outlets}
         self._members, self._phase, self._on_reply = members, phase, on_reply
         self._sent: dict[str, Message] = {}
@@ -78,7 +78,7 @@ class GrpcGrid(RunGrid):
         return [node for node, name in self._nodes.items() if name in present]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Put one phase's messages on the desk; returns their tasks' ids.
+        """Put one phase's messages in the mailbox; returns their tasks' ids.
 
         Raises:
             ValueError: a message is no training task.
@@ -95,7 +95,7 @@ class GrpcGrid(RunGrid):
             "allowance": len(body) + EXTRA_BYTES,
         }
         tasks = [self._task(message, said) for message in messages]
-        self._desk.hand_out(tasks, body)
+        self._mailbox.hand_out(tasks, body)
         for message, (header, _) in zip(messages, tasks, strict=True):
             self._sent[header.task] = stamp(message, header.task)
         return [header.task for header, _ in tasks]
@@ -103,7 +103,7 @@ class GrpcGrid(RunGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there, in the order of `message_ids`."""
         sent = {task: self._sent[task] for task in message_ids if task in self._sent}
-        answered = self._desk.answered(sent)
+        answered = self._mailbox.answered(sent)
         return (self._reply(task, sent[task]) for task in sent if task in answered)
 
     def send_and_receive(
@@ -117,7 +117,7 @@ class GrpcGrid(RunGrid):
         """
         ids = list(self.push_messages(messages))
         self._wait(ids, self._phase if timeout is None else timeout)
-        self._desk.close(ids)
+        self._mailbox.close(ids)
         replies = self.pull_messages(ids)
         for task in ids:
             self._sent.pop(task, None)
@@ -144,8 +144,8 @@ class GrpcGrid(RunGrid):
     def _wait(self, tasks: Sequence[str], seconds: float) -> None:
         until, told = time.monotonic() + seconds, 0
         while True:
-            seen = self._desk.updates_changed.count
-            answered, waiting = self._desk.answered(tasks), self._desk.waiting(tasks)
+            seen = self._mailbox.updates_changed.count
+            answered, waiting = self._mailbox.answered(tasks), self._mailbox.waiting(tasks)
             for _ in range(len(answered) - told):
                 self._on_reply()
             told = len(answered)
@@ -154,7 +154,7 @@ class GrpcGrid(RunGrid):
             left = until - time.monotonic()
             if not missing or left <= 0:
                 break
-            self._desk.updates_changed.wait(seen, min(left, LOOK_SECONDS))
+            self._mailbox.updates_changed.wait(seen, min(left, LOOK_SECONDS))
         if missing:
             log.info("the phase is over without %s", ", ".join(map(self._name, missing)))
 
@@ -164,13 +164,13 @@ class GrpcGrid(RunGrid):
     def _reply(self, task: str, sent: Message) -> Message:
         """An update as Flower's message, or the outlet's own word for why there is none."""
         said: RecordDict | Error
-        header, body = self._desk.update(task)
+        header, body = self._mailbox.update(task)
         if header.failure is not None:
             said = Error(code=header.failure, reason=FAILURES[header.failure])
         else:
             try:
                 said = from_stored(body)
             except ValueError:
-                self._desk.refuse(header.outlet, "malformed", header)
+                self._mailbox.refuse(header.outlet, "malformed", header)
                 said = Error(code=0, reason="malformed")
         return stamp(Message(said, reply_to=sent), f"{task}-reply")

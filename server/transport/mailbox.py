@@ -1,4 +1,4 @@
-"""The coordinator's desk: tasks that are handed out, updates that came in, calls that were refused.
+"""The coordinator's mailbox: tasks handed out, updates that came in, calls that were refused.
 
 It is all in the database, so that a coordinator that is killed and started again finds it. A round
 that is handed out again finds its tasks, and the updates that have arrived meanwhile, because a
@@ -11,7 +11,7 @@ Invariants:
     * Nothing of a body is read before its header was accepted, and never more than it declares.
     * Every refusal is a word of `presspool.common.wire.envelope.CALL_REFUSALS`.
 
-Example: `desk.hand_out(tasks, body)`; `upload = desk.receive("north-post", key, signed)`.
+Example: `mailbox.hand_out(tasks, body)`; `upload = mailbox.receive("north-post", key, signed)`.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Mailbox:
             return set(session.scalars(select(TaskRow.id).where(*open_)))
 
     def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
-        """A task's update: its header, and its body, which stays on the desk."""
+        """A task's update: its header, and its body, which stays in the mailbox."""
         with self._database.reading() as session:
             row = session.get_one(UpdateRow, task)
             sizes = chunk_sizes(session, row.upload)

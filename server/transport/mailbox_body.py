@@ -1,4 +1,4 @@
-"""An update's body where it lies on the desk: read from anywhere, and never held whole.
+"""An update's body where it lies in the mailbox: read from anywhere, and never held whole.
 
 Invariant: at most one chunk is kept, and no more than is asked for is read beside it.
 

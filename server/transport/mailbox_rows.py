@@ -1,4 +1,4 @@
-"""What the desk asks of its tables, and writes to them, within the transactions of its methods.
+"""What the mailbox asks of its tables, and writes to them, within the transactions of its methods.
 
 Invariant: whether an update may count is decided by `judge` alone, with what is there then.
 

@@ -2,7 +2,7 @@
 
 Who calls, and how often, is seen to by `presspool.server.transport.call_limits`.
 
-Example: `PoolService(desk, member=lambda context: members.member(caller(context)))`.
+Example: `PoolService(mailbox, member=lambda context: members.member(caller(context)))`.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ class PoolCaller(Protocol):
 
 
 class PoolService(PoolServicer):
-    """Serves the desk to members.
+    """Serves the mailbox to members.
 
     Args:
-        desk: tasks and updates.
+        mailbox: tasks and updates.
         member: whose call this is; raises `AdmissionError` for anybody but a member.
         limits: of each member.
     """
 
     def __init__(
         self,
-        desk: Mailbox,
+        mailbox: Mailbox,
         *,
         member: Callable[[grpc.ServicerContext], PoolCaller],
         limits: Limits | None = None,
     ) -> None:
-        self._desk, self._limits = desk, limits or Limits()
-        self.calls = Calls(member, record=desk.refuse, limits=self._limits)
+        self._mailbox, self._limits = mailbox, limits or Limits()
+        self.calls = Calls(member, record=mailbox.refuse, limits=self._limits)
 
     def register(self, server: grpc.Server) -> None:
         """Let a server serve this."""
@@ -64,7 +64,7 @@ class PoolService(PoolServicer):
     def close(self) -> None:
         """End all polls and the watch."""
         self.calls.close()
-        self._desk.tasks_changed.raise_()
+        self._mailbox.tasks_changed.raise_()
 
     def NextTask(self, request: NextTaskRequest, context: grpc.ServicerContext) -> Iterator[Part]:  # noqa: ARG002, N802
         """See pool.proto."""
@@ -74,7 +74,7 @@ class PoolService(PoolServicer):
                 return
             header, signed = found
             yield Part(header=Header(body=signed.body, signature=signed.signature))
-            for chunk in self._desk.task_body(header):
+            for chunk in self._mailbox.task_body(header):
                 stream.moved()
                 self.calls.count(stream)
                 yield Part(chunk=chunk)
@@ -83,7 +83,7 @@ class PoolService(PoolServicer):
         """See pool.proto."""
         with self.calls.refusing(context), self.calls.open(context) as stream:
             signed = self._header(request, stream)
-            upload = self._desk.receive(stream.member.name, stream.member.update_key, signed)
+            upload = self._mailbox.receive(stream.member.name, stream.member.update_key, signed)
             if upload is None:
                 return Receipt()
             try:
@@ -98,12 +98,12 @@ class PoolService(PoolServicer):
         """The caller's next task, or None after a while."""
         until = time.monotonic() + self._limits.poll
         while True:
-            seen = self._desk.tasks_changed.count
-            found = self._desk.next_task(stream.member.name)
+            seen = self._mailbox.tasks_changed.count
+            found = self._mailbox.next_task(stream.member.name)
             left = until - time.monotonic()
             if found or left <= 0 or self.calls.ended.is_set() or not context.is_active():
                 return found
-            self._desk.tasks_changed.wait(seen, min(left, self._limits.check))
+            self._mailbox.tasks_changed.wait(seen, min(left, self._limits.check))
             stream.moved()
             self.calls.member(context)
 
@@ -117,7 +117,7 @@ class PoolService(PoolServicer):
             or len(header.body) > HEADER_BYTES
             or len(header.signature) != SIGNATURE_BYTES
         ):
-            self._desk.refuse(stream.member.name, "malformed")
+            self._mailbox.refuse(stream.member.name, "malformed")
             raise AdmissionError("malformed", "no header")
         stream.moved()
         return Signed(header.body, header.signature)

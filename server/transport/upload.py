@@ -32,10 +32,10 @@ class Upload:
         kept: whether it has become the task's update.
     """
 
-    def __init__(self, desk: Mailbox, header: UpdateHeader, signed: Signed) -> None:
+    def __init__(self, mailbox: Mailbox, header: UpdateHeader, signed: Signed) -> None:
         self.header, self.signed, self.id = header, signed, secrets.token_hex(16)
         self.kept = False
-        self._desk, self._hash = desk, hashlib.sha256()
+        self._mailbox, self._hash = mailbox, hashlib.sha256()
         self._batch: dict[int, bytes] = {}
         self._chunks = self._bytes = self._held = 0
 
@@ -54,7 +54,7 @@ class Upload:
         self._chunks, self._bytes = self._chunks + 1, self._bytes + len(chunk)
         self._held += len(chunk)
         if self._held >= BATCH_BYTES:
-            self._desk.stage(self.id, self._batch)
+            self._mailbox.stage(self.id, self._batch)
             self._batch, self._held = {}, 0
 
     @property
@@ -72,13 +72,13 @@ class Upload:
             self._refuse("truncated")
         if "sha256:" + self._hash.hexdigest() != self.header.body:
             self._refuse("wrong-digest")
-        self._desk.complete(self, self._batch)
+        self._mailbox.complete(self, self._batch)
 
     def close(self) -> None:
         """Throw away what was staged, unless it has become an update."""
         if not self.kept and self._chunks:
-            self._desk.discard(self.id)
+            self._mailbox.discard(self.id)
 
     def _refuse(self, code: str) -> None:
-        self._desk.refuse(self.header.outlet, code, self.header)
+        self._mailbox.refuse(self.header.outlet, code, self.header)
         raise AdmissionError(code, "refused", where=self.header.outlet)

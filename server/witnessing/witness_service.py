@@ -8,7 +8,7 @@ Invariants:
     * An outlet publishes heads of its own ledger only, and cosigns with its own key only.
     * Nothing is asked again that the witness has refused, until there is something new.
 
-Example: `WitnessService(database, folder.log, members=members, member=…, record=desk.refuse)`.
+Example: `WitnessService(database, folder.log, members=members, member=…, record=mailbox.refuse)`.
 """
 
 from __future__ import annotations

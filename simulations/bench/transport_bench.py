@@ -1,8 +1,8 @@
 """`presspool bench transport`: what a round costs on the wire, with nothing trained.
 
-A coordinator with the real desk, service, Grid, admission and averaging runs in this process; every
-outlet is a process with the real agent, over mutual TLS on loopback, whose trainer answers with
-zeros. Stock Flower (`presspool.simulations.bench.transport_stock`) takes turns with it. Small
+A coordinator with the real mailbox, service, Grid, admission and averaging runs in this process;
+every outlet is a process with the real agent, over mutual TLS on loopback, whose trainer answers
+with zeros. Stock Flower (`presspool.simulations.bench.transport_stock`) takes turns with it. Small
 rounds show the cost of a round, large ones that of the bytes, through both sides' disks.
 
 Invariants:
@@ -197,8 +197,8 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
         return members[caller(context).name]
 
     database = Database.open(f"sqlite:///{folder / 'coordinator.db'}")
-    desk = Mailbox(database)
-    service = PoolService(desk, member=member)
+    mailbox = Mailbox(database)
+    service = PoolService(mailbox, member=member)
     port_credentials = issue_server(root, "localhost", now=time.time())
     credentials = server_credentials(port_credentials, root=root.certificate)
     server, port = open_port("localhost:0", credentials, [service.register])
@@ -209,7 +209,7 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
         for name in members:
             stack.enter_context(_agent(folder / name, port))
         grid = GrpcGrid(
-            desk,
+            mailbox,
             run="bench",
             key=key,
             outlets=list(members),

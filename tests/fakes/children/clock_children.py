@@ -50,7 +50,7 @@ def coordinator(home: Path) -> None:
     here._members.admit(NAME, fingerprint, folder.root)
     here._members._clock = time.time
     grid = GrpcGrid(
-        here._desk,
+        here._mailbox,
         run=RUN,
         key=folder.contract,
         outlets=[NAME],
