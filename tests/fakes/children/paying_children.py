@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tests.fakes.children.pool_children import PAUSE, _append, _log
+from tests.fakes.children.pool_children import PAUSE, _append, _log, run_until_signalled
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_outlets import new_ledger, policy_body
 from tests.fakes.made_pool import made_outlet
@@ -86,14 +86,16 @@ def outlet(folder: Path, name: str, address: str, mishaps: Mishaps) -> None:
     made, home = Certificates.read(folder), folder / name
     settings = homes.settings_in(home)
     with Spool.open(home / homes.WORK) as spool:
-        Agent(
-            identity=made_outlet(name),
-            spool=spool,
-            link=_UnluckyLink(folder, name, address, mishaps, made),
-            trainer=_trainer(folder, settings, mishaps),
-            position=assembly._position(home),
-            backoff=Backoff(first=0.05, most=0.5),
-        ).run()
+        run_until_signalled(
+            Agent(
+                identity=made_outlet(name),
+                spool=spool,
+                link=_UnluckyLink(folder, name, address, mishaps, made),
+                trainer=_trainer(folder, settings, mishaps),
+                position=assembly._position(home),
+                backoff=Backoff(first=0.05, most=0.5),
+            )
+        )
 
 
 class _UnluckyLink(CoordinatorClient):

@@ -146,14 +146,23 @@ def outlet(folder: Path, name: str, address: str) -> None:
     made = Certificates.read(folder)
     link = CoordinatorClient(address, lambda: made.dial(address, name))
     with Spool.open(folder / f"work of {name}") as spool:
-        Agent(
-            identity=made_outlet(name),
-            spool=spool,
-            link=link,
-            trainer=_written_down(folder / f"{name}.trained", adds(name)),
-            position=lambda _: POSITION,
-            backoff=Backoff(first=0.05, most=0.5),
-        ).run()
+        run_until_signalled(
+            Agent(
+                identity=made_outlet(name),
+                spool=spool,
+                link=link,
+                trainer=_written_down(folder / f"{name}.trained", adds(name)),
+                position=lambda _: POSITION,
+                backoff=Backoff(first=0.05, most=0.5),
+            )
+        )
+
+
+def run_until_signalled(node: Agent) -> None:
+    """As `presspool.client.agent.assembly` does it."""
+    with until_signalled() as signalled:
+        signalled.then(node.stop)
+        node.run()
 
 
 def sleeper(folder: Path, port: int, name: str) -> None:
@@ -166,16 +175,16 @@ def sleeper(folder: Path, port: int, name: str) -> None:
         raise AssertionError("the signal did not end this")
 
     address = f"localhost:{port}"
-    with until_signalled() as signalled, Spool.open(folder / "work") as spool:
-        node = Agent(
-            identity=made_outlet(name),
-            spool=spool,
-            link=CoordinatorClient(address, lambda: made.dial(address, name)),
-            trainer=train,
-            position=lambda _: POSITION,
+    with Spool.open(folder / "work") as spool:
+        run_until_signalled(
+            Agent(
+                identity=made_outlet(name),
+                spool=spool,
+                link=CoordinatorClient(address, lambda: made.dial(address, name)),
+                trainer=train,
+                position=lambda _: POSITION,
+            )
         )
-        signalled.then(node.stop)
-        node.run()
 
 
 def _written_down(file: Path, train: Trainer) -> Trainer:
