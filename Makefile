@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
-# Most tests wait for a process, a server or a disk, so there are twice as many at work as cores.
-WORKERS := $(shell echo $$((2 * $$(nproc))))
+# Most tests wait for a process, a server or a disk, so there are three at work for each core.
+WORKERS := $(shell echo $$((3 * $$(nproc))))
 
 .PHONY: demo test check proto soak fuzz coverage flower-oldest screenshots clean
 
