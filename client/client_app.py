@@ -5,12 +5,12 @@ database. Which outlet it is comes from its own `outlet.toml`, never from the co
 node's configuration names the file (`outlet-config`); on Flower's simulation engine, which knows
 only partition numbers, the run's `outlets-folder` lists the files.
 
-A real outlet names a policy and a ledger there; then guard and budget stand here, inside the app,
-so that whatever carries its messages (our own agent, stock Flower) cannot go round them. The steps
+A real outlet names a policy and a ledger there; decision and budget then stand here, in the app, so
+that whatever carries its messages (our own agent, stock Flower) cannot go round them. The steps
 of a task, and why each stands where it stands:
 
 1. The contract is parsed and compared with its digest: nothing is decided on half-read words.
-2. Guard: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
+2. Decision: policy, what the ledger knows of run and round, approval, quiet hours, and that enough
    witnesses have seen the adapter that the round starts from. First because it is cheap and final;
    nothing has been loaded for a run that is refused.
    A phase that does not train ends here: the trust model's words leave, made without model, budget

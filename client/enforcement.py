@@ -1,6 +1,6 @@
 """The way of a task into training and of its answer out, at a real outlet and in a simulation.
 
-A real outlet has a policy and a ledger (`outlet.toml`): its gate asks guard and budget. A
+A real outlet has a policy and a ledger (`outlet.toml`): its gate asks decision and budget. A
 simulation's outlet has neither: its gate asks only whether round and adapter are the contract's,
 and charges nothing, which the results of a simulation say.
 

@@ -201,13 +201,13 @@ def _serving(paths: Sequence[Path]) -> Iterator[str]:
     from presspool.common.audit.dashboard.source_watch import SourceWatch
 
     listener = taken(LOOPBACK, 0)
-    desk = Dashboard(SourceWatch(lambda: paths))
+    dashboard = Dashboard(SourceWatch(lambda: paths))
     port = listener.getsockname()[1]
     try:
-        with Serving(create_app(desk, hosts=names(port, LOOPBACK)), listener):
+        with Serving(create_app(dashboard, hosts=names(port, LOOPBACK)), listener):
             yield f"http://{LOOPBACK}:{port}"
     finally:
-        desk.close()
+        dashboard.close()
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
     as_json: Json = False,
 ) -> None:
-    """Set runs side by side: accuracy, ε, bytes, and what their contracts differ in.
+    """Set runs side by side: metrics, ε, bytes, and what their contracts differ in.
 
     Example: presspool compare runs/first runs/second
     """

@@ -76,10 +76,9 @@ def simulate(
     from presspool.server.rounds.server_app import serve
 
     simulation = _simulation(run)
-    made = GRIDS[simulation.grid]  # an unknown one is refused before anything is written
     prepared = prepare(run, options)
     workers = options.workers or simulation.workers
-    with made(prepared.outlets, workers=workers, on_reply=on_reply) as grid:
+    with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
         result = serve(grid, prepared.folder)
     if options.ledgers:
         export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
@@ -130,4 +129,9 @@ def _simulation(run: RunFile) -> Simulation:
             expected="a [simulation] table",
             advice="say where the data lies and how it is split over outlets",
         )
+    try:
+        GRIDS.check(run.simulation.grid)
+    except ContractError as error:
+        parts = error.parts | {"where": "run.toml [simulation] grid"}
+        raise ContractError(error.what, **parts) from None
     return run.simulation

@@ -3,7 +3,7 @@
 A real outlet has a policy and a ledger; without them its agent does not start, because a run would
 then be neither judged nor charged.
 
-Example: `with agent(Path("/var/lib/presspool")) as node: node.run()`.
+Example: `with agent(Path("/var/lib/presspool")) as working: working.run()`.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ def agent(home: Path) -> Iterator[Agent]:
             ledger=homes.ledger_path(home),
             policy=homes.policy_path(home),
             link=WitnessClient(identity.address, dial),
-            news=lambda: node.nudge(),  # noqa: PLW0108  there is no node yet
+            news=lambda: working.nudge(),  # noqa: PLW0108  there is no agent yet
         )
-        node = Agent(
+        working = Agent(
             identity=identity,
             spool=spool,
             link=CoordinatorClient(identity.address, dial),
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
         )
-        signalled.then(node.stop)
+        signalled.then(working.stop)
         with watch:
-            yield node
+            yield working
 
 
 def check_home(home: Path, identity: Identity) -> None:
@@ -97,7 +97,7 @@ def check_home(home: Path, identity: Identity) -> None:
             "no policy and no ledger",
             where=str(where),
             expected="policy and ledger",
-            advice="presspool outlet policy and presspool outlet budget init make them",
+            advice="presspool outlet budget init makes them, and says which two lines name them",
         )
     homes.policy_in(home)
     with homes.ledger_in(home):

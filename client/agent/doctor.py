@@ -219,7 +219,7 @@ def _ledger(path: Path, identity: Identity) -> Diagnosis:
 
 def _erased(home: Path) -> Diagnosis:
     """Erased readers can be told apart; if not, rounds are trained on nobody."""
-    count = len(homes.register_in(home).excluded())
+    count = len(homes.suppression_list_in(home).excluded())
     return Diagnosis(check="erased", state=OK, found=f"{count} readers are left out")
 
 

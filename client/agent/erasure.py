@@ -48,15 +48,15 @@ def erase(
         watch: called with the bytes of the data file done and their total.
 
     Raises:
-        InputError: no outlet, an empty id, or a register whose key is lost.
+        InputError: no outlet, an empty id, or a suppression list whose key is lost.
         StorageError: the disk refuses the exclusion; nothing was changed.
     """
     if not reader.strip():
         raise InputError("whom to erase", where="READER", expected="the id of a reader", got=reader)
-    settings, register = homes.settings_in(home), homes.register_in(home)
-    with nullcontext() if dry_run else register.locked():
-        new = None if dry_run else register.exclude(reader)
-        concerned, noted = register.runs_of(reader), register.noted()
+    settings, suppression = homes.settings_in(home), homes.suppression_list_in(home)
+    with nullcontext() if dry_run else suppression.locked():
+        new = None if dry_run else suppression.exclude(reader)
+        concerned, noted = suppression.runs_of(reader), suppression.noted()
         removal = remove(
             settings.data, columns=settings.columns, reader=reader, dry_run=dry_run, watch=watch
         )

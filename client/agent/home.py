@@ -53,7 +53,7 @@ def approvals_in(home: Path) -> Approvals:
     return Approvals(policy_path(home).parent / FOLDER)
 
 
-def register_in(home: Path) -> SuppressionList:
+def suppression_list_in(home: Path) -> SuppressionList:
     """Who was eligible in which run, and who was erased."""
     return SuppressionList(ledger_path(home).parent / PRIVATE)
 

@@ -22,6 +22,6 @@ def run(home: Home = Path()) -> None:
     from presspool.client.agent.assembly import agent
 
     start_logging(quiet=False)
-    with agent(home) as node:
+    with agent(home) as working:
         err.print("working; Ctrl-C stops", soft_wrap=True)
-        node.run()
+        working.run()

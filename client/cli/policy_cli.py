@@ -102,7 +102,7 @@ def approve(
     home: Home = HERE,
     as_json: Json = False,
 ) -> None:
-    """Approve a run, known by the digest of its contract: no other word may be in it.
+    """Approve a run by the digest of its contract; a contract with another word is another run.
 
     Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
     """
@@ -147,6 +147,8 @@ def _print(document: dict[str, Any]) -> None:
             markup=False,
             soft_wrap=True,
         )
+    if all(rule["rule"] != "max_epsilon_per_run" for rule in document["rules"]):
+        out.print("ε of the whole run is judged once all of these allow it")
     if document["budget"] is not None:
         fits, share = document["budget"]["fits"], document["budget"]["share_after"]
         out.print(

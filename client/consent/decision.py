@@ -1,4 +1,4 @@
-"""The outlet's guard: contract and adapter are held against the outlet's own policy, first of all.
+"""The outlet's decision: contract and adapter are held against its own policy, first of all.
 
 Pure decisions: nothing is read, written or trained here. A refusal names the field of the
 contract, what was asked, what is allowed and what to do, in words for the outlet's lawyer; only its

@@ -9,7 +9,7 @@ Invariants:
     * Nothing here stops a round or changes its budget. Each round does the same work, whoever is
       erased: all ids are hashed and all tags written.
 
-Example: `eligible(Register(folder), settings, contract).readers` is how many there are.
+Example: `eligible(SuppressionList(folder), settings, contract).readers` is how many there are.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from presspool.common.contract.doors import task_of
 log = logging.getLogger(__name__)
 
 
-def eligible(register: SuppressionList, settings: OutletSettings, contract: Contract) -> Readers:
+def eligible(suppression: SuppressionList, settings: OutletSettings, contract: Contract) -> Readers:
     """The readers whom a round may draw, read now and noted; never raises."""
     try:
-        excluded = register.excluded()
+        excluded = suppression.excluded()
         while True:  # again only where somebody is erased meanwhile
-            readers, tags = _read(register, settings, contract, excluded)
-            _note(register, contract.digest, tags)
-            before, excluded = excluded, register.excluded()
+            readers, tags = _read(suppression, settings, contract, excluded)
+            _note(suppression, contract.digest, tags)
+            before, excluded = excluded, suppression.excluded()
             if excluded == before:
                 return readers
     except Exception:  # nothing stops an admitted run
@@ -45,7 +45,7 @@ def eligible(register: SuppressionList, settings: OutletSettings, contract: Cont
 
 
 def _read(
-    register: SuppressionList,
+    suppression: SuppressionList,
     settings: OutletSettings,
     contract: Contract,
     excluded: frozenset[bytes],
@@ -54,7 +54,7 @@ def _read(
 
     def choose(ids: pa.Array) -> NDArray[np.bool_]:
         try:
-            tags = register.tags(ids.to_pylist())
+            tags = suppression.tags(ids.to_pylist())
         except Exception:
             if excluded:
                 raise
@@ -74,8 +74,8 @@ def _read(
     return readers, kept
 
 
-def _note(register: SuppressionList, run: str, tags: list[bytes]) -> None:
+def _note(suppression: SuppressionList, run: str, tags: list[bytes]) -> None:
     try:
-        register.note(run, tags)
+        suppression.note(run, tags)
     except Exception:
         log.exception("who is eligible cannot be noted; `outlet erase` will say so of this run")

@@ -15,10 +15,10 @@ Invariants:
 
 Example:
     >>> import tempfile
-    >>> register = SuppressionList(Path(tempfile.mkdtemp()) / "private")
-    >>> register.exclude("ann"), register.exclude("ann")
+    >>> erased = SuppressionList(Path(tempfile.mkdtemp()) / "private")
+    >>> erased.exclude("ann"), erased.exclude("ann")
     (True, False)
-    >>> [register.tag("ann") in register.excluded(), register.tag("bob") in register.excluded()]
+    >>> [erased.tag("ann") in erased.excluded(), erased.tag("bob") in erased.excluded()]
     [True, False]
 """
 

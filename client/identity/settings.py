@@ -1,4 +1,4 @@
-"""`outlet.toml`: what only the outlet itself decides about its node.
+"""`outlet.toml`: what only the outlet itself decides about itself.
 
 ::
 
@@ -79,7 +79,7 @@ def read_settings(path: Path) -> OutletSettings:
             "cannot read the outlet's settings",
             where=str(path),
             got=str(error),
-            advice="see `presspool outlet --help` for an example",
+            advice="write one; docs/guides/outlet.md shows an example",
         ) from None
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}

@@ -12,7 +12,7 @@ Invariants:
       training is told.
     * A coordinator that says nonsense, or nothing, costs this thread waiting and nothing more.
 
-Example: `with WitnessWatch.of(home, ledger=path, link=link, news=node.nudge) as watch: node.run()`.
+Example: `with WitnessWatch(identity, …, link=link, news=working.nudge): working.run()`.
 """
 
 from __future__ import annotations

@@ -113,8 +113,8 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
         console.print(
             f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
             f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
-            'set [adapter] method = "head" to train the head alone, or find more readers or '
-            "a larger ε",
+            'set [adapter] method = "head", with one number for clip and for learning_rate, to '
+            "train the head alone, or find more readers or a larger ε",
             style="bold yellow",
             markup=False,
             soft_wrap=True,

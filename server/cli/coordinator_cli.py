@@ -179,7 +179,12 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("outlet", "state", "since", "until", "note", box=box.SIMPLE)
+    table = Table(box=box.SIMPLE)
+    for name in ("outlet", "state"):
+        table.add_column(name, overflow="fold")
+    for moment in ("since", "until"):
+        table.add_column(moment, no_wrap=True)
+    table.add_column("note", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")

@@ -143,7 +143,7 @@ def stop(
 ) -> None:
     """Give up a run, or end the coordinator (its runs go on at the next start).
 
-    Example: presspool coordinator stop spring-20260105-101500
+    Example: presspool coordinator stop spring-0a1b2c3d4e5f
     """
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
@@ -153,7 +153,11 @@ def stop(
         out.print(f"{folder.name}: the coordinator has ended")
     else:
         _give_up(folder.database, run)
-        out.print(f"{run}: stopped; what outlets have spent on it stays spent", soft_wrap=True)
+        out.print(
+            f"{run}: stopped; what outlets have reserved for it stays spent until each types "
+            "presspool outlet end",
+            soft_wrap=True,
+        )
 
 
 def _end(home: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
+import typer.core
 
 from presspool import __version__
 from presspool.client.cli import (
@@ -31,6 +32,9 @@ from presspool.server.cli import contract_cli, coordinator_cli, run_cli
 from presspool.simulations import researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
+
+# Without rich markup, but with rich at hand, typer writes "\[default: 2]" into its helps.
+typer.core.HAS_RICH = False
 
 Commands = Mapping[str, Callable[..., None]]
 
@@ -108,14 +112,14 @@ def root(
 
 def group(commands: Commands, says: str) -> typer.Typer:
     """A group that only holds commands."""
-    made = typer.Typer(help=says, no_args_is_help=True)
+    made = typer.Typer(help=says, no_args_is_help=True, suggest_commands=False)
     made.callback()(lambda: None)
     return register(made, commands)
 
 
 def shown(show: Callable[..., None], commands: Commands) -> typer.Typer:
     """A group that shows something where no command is named."""
-    made = typer.Typer(invoke_without_command=True)
+    made = typer.Typer(invoke_without_command=True, suggest_commands=False)
     made.callback()(show)
     return register(made, commands)
 
@@ -134,6 +138,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    suggest_commands=False,  # click does
 )
 app.callback()(root)
 register(app, RESEARCHER)

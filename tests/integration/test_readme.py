@@ -14,6 +14,7 @@ from tests.conftest import REPOSITORY
 PAGES = [
     REPOSITORY / "README.md",
     REPOSITORY / "docs" / "ledger.md",
+    REPOSITORY / "docs" / "tour.md",
     *sorted((REPOSITORY / "docs" / "guides").glob("*.md")),
 ]
 
@@ -99,6 +100,17 @@ def test_every_command_has_an_example_in_its_help() -> None:
     assert len(found) >= 6
     for path, text in found:
         assert f"Example: {path}" in text, path
+
+
+def test_help_says_what_arguments_and_defaults_are() -> None:
+    found = help_of(["coordinator", "invite"])
+    assert "The outlet, as contracts call it.  [required]" in found
+    assert "[default: 24h]" in found
+    assert "\\[" not in found
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest_one() -> None:
+    assert presspool("outlet", "aprove").stderr.count("Did you mean 'approve'?") == 1
 
 
 def test_help_and_version_do_not_import_torch() -> None:

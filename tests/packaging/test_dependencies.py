@@ -23,8 +23,11 @@ USERS = {
     "simulations/pictures.py": "dev",
     "simulations/plots.py": "plots",
 }
-# Declared, and loaded by another package that does not require it.
-LOADED_BY_OTHERS = {"psycopg": "SQLAlchemy, from the database's URL"}
+# Declared, and loaded by another package that does not require it, or not this one.
+LOADED_BY_OTHERS = {
+    "click": "typer, which requires no newest one",
+    "psycopg": "SQLAlchemy, from the database's URL",
+}
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]

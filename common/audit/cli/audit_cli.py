@@ -95,7 +95,7 @@ def export_ledger(
 ) -> None:
     """Write one file with which a stranger can check the whole ledger.
 
-    Example: presspool audit export ledger.db --out outlet.export --signing-key ledger.pem
+    Example: presspool audit export ledger.db --out outlet.export --signing-key identity/log.key
     """
     from presspool.common.audit.evidence import audit_console, verdicts
     from presspool.common.base.files import replacing

@@ -44,22 +44,22 @@ def ui(
     start_logging(quiet=as_json)
     brought = reader.Brought.of(key, head)
     listener = taken(LOOPBACK, port)
-    desk = Dashboard(SourceWatch(lambda: sources, brought=brought))
+    dashboard = Dashboard(SourceWatch(lambda: sources, brought=brought))
     hosts = names(listener.getsockname()[1], LOOPBACK, "localhost")
     try:
         err.print("reading …")
-        look = desk.look()
+        look = dashboard.look()
         for fault in look.faults:
             kind = EvidenceError if fault.evidence else InputError
             raise kind(fault.words)
         reader.require_used(brought, {found.origin: found for found in look.evidence.outlets})
-        app = create_app(desk, hosts=hosts)
+        app = create_app(dashboard, hosts=hosts)
         with until_signalled() as signalled, Serving(app, listener) as serving:
             signalled.then(serving.stop)
             _announce(f"http://{LOOPBACK}:{serving.port}/", as_json, browser)
             serving.wait()
     finally:
-        desk.close()
+        dashboard.close()
 
 
 def require_extra() -> None:

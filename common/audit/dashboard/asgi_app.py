@@ -68,12 +68,12 @@ class Dashboard:
 
     def __init__(self, watch: SourceWatch) -> None:
         self._watch, self._pages = watch, Pages()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dashboard")
         self._look: Snapshot | None = None
         self._at = -FRESH_SECONDS
 
     async def ask(self, make: Callable[[Pages, Snapshot], Any]) -> Any:
-        """What `make` makes of a fresh look, in the desk's thread."""
+        """What `make` makes of a fresh look, in the dashboard's thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._do, make)
 
@@ -86,7 +86,7 @@ class Dashboard:
         self._thread.submit(self._watch.look)
 
     def look(self) -> Snapshot:
-        """Look now, in the desk's thread, and wait for it."""
+        """Look now, in the dashboard's thread, and wait for it."""
         found: Snapshot = self._thread.submit(self._do, lambda _pages, look: look).result()
         return found
 
@@ -102,11 +102,11 @@ class Dashboard:
         return make(self._pages, self._look)
 
 
-def create_app(desk: Dashboard, *, hosts: frozenset[str], close: bool = False) -> ASGIApp:
+def create_app(dashboard: Dashboard, *, hosts: frozenset[str], close: bool = False) -> ASGIApp:
     """The application.
 
     Args:
-        desk: what answers.
+        dashboard: what answers.
         hosts: values of the Host header that it answers to, in lower case.
         close: end the connection after each answer, so that who may look is asked each time.
     """
@@ -116,54 +116,54 @@ def create_app(desk: Dashboard, *, hosts: frozenset[str], close: bool = False) -
         openapi_url=None,
         redirect_slashes=False,
     )
-    _add_pages(app, desk)
-    _add_files(app, desk)
-    _add_errors(app, desk)
+    _add_pages(app, dashboard)
+    _add_files(app, dashboard)
+    _add_errors(app, dashboard)
     return _Guarded(app, hosts, {**HEADERS, **({"connection": "close"} if close else {})})
 
 
-def _add_pages(app: FastAPI, desk: Dashboard) -> None:
+def _add_pages(app: FastAPI, dashboard: Dashboard) -> None:
     def page(path: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return app.api_route(path, methods=list(METHODS), response_class=Response)
 
     @page("/")
     async def overview() -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.overview(look)))
+        return _html(await dashboard.ask(lambda pages, look: pages.overview(look)))
 
     @page("/runs")
     async def runs() -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.runs(look)))
+        return _html(await dashboard.ask(lambda pages, look: pages.runs(look)))
 
     @page("/alerts")
     async def alerts() -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.alerts(look)))
+        return _html(await dashboard.ask(lambda pages, look: pages.alerts(look)))
 
     @page("/outlets/{origin}")
     async def outlet(origin: Origin) -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.outlet(look, origin)))
+        return _html(await dashboard.ask(lambda pages, look: pages.outlet(look, origin)))
 
     @page("/ledgers/{origin}")
     async def ledger(origin: Origin, page: Page = 1) -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.ledger(look, origin, page)))
+        return _html(await dashboard.ask(lambda pages, look: pages.ledger(look, origin, page)))
 
     @page("/ledgers/{origin}/{index}")
     async def entry(origin: Origin, index: Index) -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.entry(look, origin, index)))
+        return _html(await dashboard.ask(lambda pages, look: pages.entry(look, origin, index)))
 
     @page("/runs/{digest}")
     async def run(digest: Hash) -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.run(look, digest)))
+        return _html(await dashboard.ask(lambda pages, look: pages.run(look, digest)))
 
     @page("/adapters/{sha}")
     async def adapter(sha: Hash) -> Response:
-        return _html(await desk.ask(lambda pages, look: pages.adapter(look, sha)))
+        return _html(await dashboard.ask(lambda pages, look: pages.adapter(look, sha)))
 
 
-def _add_files(app: FastAPI, desk: Dashboard) -> None:
+def _add_files(app: FastAPI, dashboard: Dashboard) -> None:
     @app.api_route("/ledgers/{origin}/{index}/proof", methods=list(METHODS))
     async def proof(origin: Origin, index: Index) -> Response:
         """The proof of an entry as a C2SP tlog-proof file."""
-        made = await desk.ask(lambda _, look: prove(look, origin, index).file)
+        made = await dashboard.ask(lambda _, look: prove(look, origin, index).file)
         if made is None:
             raise NotThereError("no head that covers this entry is signed yet", got=index)
         offered = {"content-disposition": f'attachment; filename="{origin}-{index}.tlog-proof"'}
@@ -171,7 +171,7 @@ def _add_files(app: FastAPI, desk: Dashboard) -> None:
 
     @app.api_route("/metrics", methods=list(METHODS))
     async def scrape() -> Response:
-        text = await desk.ask(lambda _, look: metrics.exposition(look))
+        text = await dashboard.ask(lambda _, look: metrics.exposition(look))
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
     @app.api_route("/assets/{name}", methods=list(METHODS))
@@ -183,9 +183,9 @@ def _add_files(app: FastAPI, desk: Dashboard) -> None:
         return Response(asset(name), media_type=f"{kinds[name]}; charset=utf-8", headers=keep)
 
 
-def _add_errors(app: FastAPI, desk: Dashboard) -> None:
+def _add_errors(app: FastAPI, dashboard: Dashboard) -> None:
     def answer(status: int, heading: str, sentence: str) -> Response:
-        return Response(desk.error(heading, sentence), status, media_type="text/html")
+        return Response(dashboard.error(heading, sentence), status, media_type="text/html")
 
     async def missing(_: Request, error: Exception) -> Response:
         sentence = "There is nothing at this address."

@@ -5,7 +5,7 @@ Invariants:
     * The port is taken before anything is said, so a used one is an error and not a log line.
     * Few connections, short waits, small headers: nobody's slowness keeps others out for long.
 
-Example: `with Serving(create_app(desk, hosts=hosts), free_port(8900)) as port: …`.
+Example: `with Serving(create_app(dashboard, hosts=hosts), free_port(8900)) as port: …`.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ class Comparison:
 
     def render(self, console: Console) -> None:
         """Print the runs, the contract's differences and the notes."""
-        console.print(self._runs())
+        console.print(_whole(self._runs(), console), crop=False)
         if self.differs:
             console.print(self._differences())
         else:
@@ -133,7 +133,7 @@ class Comparison:
         metrics = _shown(self.measures, self.rows)
         for metric in metrics:
             table.add_column(_plain(metric.word), justify="right", no_wrap=True)
-        table.add_column("privacy", no_wrap=True)  # the claim is never cut; names fold instead
+        table.add_column("privacy", no_wrap=True)
         for heading in ("bytes", "time"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
@@ -151,11 +151,23 @@ class Comparison:
 
 
 _ABSENT = object()
+_WIDEST, _FOLDED = 1000, 4
 
 
 def _table(title: str, first: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     table.add_column(first, overflow="fold")
+    return table
+
+
+def _whole(table: Table, console: Console) -> Table:
+    """The table, wider than the console if need be: its first column folds, nothing is cut."""
+    wide = console.options.update(max_width=_WIDEST)
+    for column in table.columns:
+        widest = max(console.measure(cell, options=wide).maximum for cell in column.cells)
+        column.min_width = widest if column.no_wrap else min(widest, _FOLDED)
+    least = console.measure(table, options=wide).minimum
+    table.width = least if least > console.width else None
     return table
 
 

@@ -145,7 +145,7 @@ def _nats(value: float) -> str:
 
 
 def environment(*packages: str) -> Environment:
-    """How every page of the desk is printed: as a run's report, and numbers can be checked."""
+    """How report and dashboard print a page: as a run's report, and numbers can be checked."""
     made = run_report.environment(*packages)
     made.globals["data"] = _data
     made.filters |= {

@@ -152,6 +152,21 @@ def test_a_continued_run_is_refused_where_its_data_is_gone(
     assert snapshot(folder.path) == before
 
 
+@pytest.mark.parametrize("words", [(), ("--prepare-only",)])
+def test_an_unknown_grid_is_refused_where_it_stands_and_the_nearest_suggested(
+    tmp_path: Path, contract_body: Body, presspool: Command, words: tuple[str, ...]
+) -> None:
+    path = write_run(tmp_path, contract_body)
+    path.write_text(
+        toml(contract_body | {"simulation": {"data": "data", "grid": "locl"}}), encoding="utf-8"
+    )
+    found = presspool("simulate", path, "--out", tmp_path / "new", *words)
+    assert found.code == 2
+    assert "run.toml [simulation] grid: unknown grid" in found.err
+    assert "did you mean 'local'?" in found.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_there_must_be_something_to_simulate(tmp_path: Path, contract_body: Body) -> None:
     path = tmp_path / "run.toml"
     path.write_text(toml(contract_body))

@@ -371,6 +371,7 @@ def test_policy_check_says_every_rule_and_the_price(
     assert strict.code == 1
     assert "REFUSED  [federation] rounds: 2 (at most 1)" in strict.out
     assert "REFUSED  [federation] rounds × local_steps: 4 (at most 3)" in strict.out
+    assert "ε of the whole run is judged once all of these allow it" in strict.out
     assert "policy.toml max_rounds: this outlet refuses the run" in strict.err
     document = json.loads(outlet("policy", "check", run_toml, "--home", home, "--json").out)
     assert document["admitted"] is False

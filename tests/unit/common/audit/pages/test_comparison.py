@@ -120,6 +120,9 @@ def test_runs_of_several_tasks_stand_side_by_side_each_with_what_it_measured(
     assert "run accuracy perplexity macro-F1 cross-entropy privacy" in text
     assert "private 50.0% – 25.0% 1.125" in text
     assert "words – 54.500 – –" in text
+    narrow = printed(comparison, width=60)
+    assert "…" not in narrow
+    assert [name in narrow for name in ("private", "words", "cross-entropy")] == [True] * 3
     assert "Perplexity and cross-entropy: lower is better." in text
     body = json.loads(comparison.to_json())
     assert [one["name"] for one in body["measures"]] == [*run.rounds[1].metrics, "perplexity"]
