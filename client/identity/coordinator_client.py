@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -72,6 +73,53 @@ class Line:
             raise
 
 
+class Call(Protocol):
+    """A call that can be given up."""
+
+    def cancel(self) -> bool:
+        """Give it up."""
+
+
+C = TypeVar("C", bound=Call)
+
+
+class Waiting:
+    """Calls that wait for news, one after the other; any thread may end the waiting.
+
+    Args:
+        for_good: whether hurrying once ends all later waits too, and not the next one alone.
+
+    Attributes:
+        hurried: whether the waiting is over before it begins.
+    """
+
+    def __init__(self, *, for_good: bool) -> None:
+        self._lock, self._for_good = threading.Lock(), for_good
+        self._call: Call | None = None
+        self.hurried = False
+
+    @contextmanager
+    def on(self, make: Callable[[], C]) -> Iterator[C]:
+        """A call, cancelled when somebody hurries, and in any case when the block is left."""
+        with self._lock:
+            self._call = call = make()
+            if self.hurried:
+                call.cancel()
+        try:
+            yield call
+        finally:
+            with self._lock:
+                self._call, self.hurried = None, self.hurried and self._for_good
+            call.cancel()
+
+    def hurry(self) -> None:
+        """End the wait that is going on, or else the next; from any thread."""
+        with self._lock:
+            self.hurried = True
+            if self._call is not None:
+                self._call.cancel()
+
+
 class CoordinatorClient:
     """Calls to one coordinator for tasks and updates.
 
@@ -81,10 +129,7 @@ class CoordinatorClient:
     """
 
     def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
-        self._line = Line(address, dial)
-        self._lock = threading.Lock()
-        self._waiting: grpc.Call | None = None
-        self._hurried = False
+        self._line, self._waiting = Line(address, dial), Waiting(for_good=True)
 
     @contextmanager
     def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
@@ -94,31 +139,22 @@ class CoordinatorClient:
             LinkError: also in the middle of the chunks.
             AdmissionError: the coordinator refuses this outlet.
         """
-        with self._calling() as stub:
-            with self._lock:
-                self._waiting = call = stub.NextTask(NextTaskRequest())
-                if self._hurried:
-                    call.cancel()
-            try:
-                first = self._first(call)
-                if first is None:
-                    yield None
-                elif first.WhichOneof("part") != "header":
-                    raise LinkError("not a task", where=self._line.address)
-                else:
-                    signed = Signed(first.header.body, first.header.signature)
-                    yield signed, (part.chunk for part in call)
-            finally:
-                with self._lock:
-                    self._waiting = None
-                call.cancel()
+        with (
+            self._calling() as stub,
+            self._waiting.on(lambda: stub.NextTask(NextTaskRequest())) as call,
+        ):
+            first = self._first(call)
+            if first is None:
+                yield None
+            elif first.WhichOneof("part") != "header":
+                raise LinkError("not a task", where=self._line.address)
+            else:
+                signed = Signed(first.header.body, first.header.signature)
+                yield signed, (part.chunk for part in call)
 
     def hurry(self) -> None:
         """End a wait that is going on, and all later ones at once; from any thread."""
-        with self._lock:
-            self._hurried = True
-            if self._waiting is not None:
-                self._waiting.cancel()
+        self._waiting.hurry()
 
     def deliver(self, signed: Signed, chunks: Iterable[bytes]) -> None:
         """Send an update's very bytes; returns when the coordinator has them safely.
@@ -139,7 +175,7 @@ class CoordinatorClient:
         try:
             return next(call, None)
         except grpc.RpcError:
-            if self._hurried:
+            if self._waiting.hurried:
                 return None
             raise
 

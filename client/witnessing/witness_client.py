@@ -10,14 +10,13 @@ Example: `requests, change = link.wait({"example.org/pool": 3}, seen=0)`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
-from presspool.client.identity.coordinator_client import Line
+from presspool.client.identity.coordinator_client import Line, Waiting
 from presspool.common.base.errors import EvidenceError
 from presspool.common.proto import witness_pb2 as messages
 from presspool.common.proto.witness_pb2_grpc import WitnessingStub
@@ -41,10 +40,7 @@ class WitnessClient:
     """
 
     def __init__(self, address: str, dial: Callable[[], grpc.Channel]) -> None:
-        self._line = Line(address, dial)
-        self._lock = threading.Lock()
-        self._waiting: grpc.Future | None = None
-        self._hurried = False
+        self._line, self._waiting = Line(address, dial), Waiting(for_good=False)
 
     def peers(self) -> list[PeerKeys]:
         """What the coordinator says are its members' keys; nothing vouches for them."""
@@ -65,27 +61,19 @@ class WitnessClient:
             held=[messages.Held(origin=origin, size=size) for origin, size in held.items()],
             seen=seen,
         )
-        with self._calling() as stub:
-            with self._lock:
-                if self._hurried:
-                    self._hurried = False
-                    return [], seen
-                self._waiting = stub.Wait.future(request, timeout=CALL_SECONDS)
+        with (
+            self._calling() as stub,
+            self._waiting.on(lambda: stub.Wait.future(request, timeout=CALL_SECONDS)) as call,
+        ):
             try:
-                reply = self._waiting.result()
+                reply = call.result()
             except grpc.FutureCancelledError:
                 return [], seen
-            finally:
-                with self._lock:
-                    self._waiting, self._hurried = None, False
         return list(reply.requests[:MOST_REQUESTS]), reply.change
 
     def hurry(self) -> None:
         """End a wait that is going on, or else the next one; from any thread."""
-        with self._lock:
-            self._hurried = True
-            if self._waiting is not None:
-                self._waiting.cancel()
+        self._waiting.hurry()
 
     def answer(self, origin: str, size: int, reply: Reply) -> None:
         """Say what the witness answered to a request for a head of so many entries."""
