@@ -28,7 +28,7 @@ class SimulateOptions:
 
     Attributes:
         out: the run folder.
-        workers: worker processes; None takes the run file's number.
+        workers: worker processes; None takes the run file's number, 0 serves all in this one.
         outlets: use only the contract's first so many outlets; None takes the run file's number.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
         resume: continue the folder's run, with the outlets that were written when it began.
@@ -77,7 +77,7 @@ def simulate(
 
     simulation = _simulation(run)
     prepared = prepare(run, options)
-    workers = options.workers or simulation.workers
+    workers = simulation.workers if options.workers is None else options.workers
     with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
         result = serve(grid, prepared.folder)
     if options.ledgers:

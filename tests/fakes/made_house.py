@@ -18,6 +18,18 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
+SIMULATE = """
+import sys
+from pathlib import Path
+import torch
+from presspool.common.runs.run_file import read_run_file
+from presspool.simulations.simulate import SimulateOptions, simulate
+
+torch.set_num_threads(1)  # as a worker
+for run, out in zip(sys.argv[2::2], sys.argv[3::2]):
+    options = SimulateOptions(out=Path(out), workers=0, deterministic=int(sys.argv[1]))
+    simulate(read_run_file(Path(run)), options)
+"""
 PACKAGES = ("client", "common", "server", "simulations")
 
 
@@ -47,6 +59,12 @@ class House:
     def presspool(self, *words: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """A command of the copy, in a process of its own."""
         return self.python("-m", "presspool.cli", *words, timeout=timeout)
+
+    def simulate(self, *runs: tuple[Path, Path], seed: int, timeout: float = 240) -> None:
+        """Simulate run files into folders, with reproducible noise, all in one process."""
+        words = [word for pair in runs for word in pair]
+        done = self.python("-c", SIMULATE, seed, *words, timeout=timeout)
+        assert done.returncode == 0, done.stderr
 
     def python(self, *words: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """The interpreter, with the copy as `presspool`."""

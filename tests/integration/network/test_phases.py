@@ -46,28 +46,28 @@ def run_toml(contract_body: dict[str, Any], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="module")
-def local(house: House, run_toml: Path) -> bytes:
-    """The adapter of the same run under "local"."""
+def paired(house: House, run_toml: Path) -> Path:
+    """The run's folder; that of the same run under "local" is `local` beside it."""
     path = run_toml.parent / "local.toml"
     path.write_text(run_toml.read_text().replace('"paired"', '"local"'))
-    return adapter(simulated(house, path))
-
-
-def simulated(house: House, run: Path) -> Path:
-    out = run.parent / f"of {run.stem}"
-    done = house.presspool("simulate", run, "--out", out, "--deterministic", SEED, timeout=WAIT)
-    assert done.returncode == 0, done.stderr
+    out = run_toml.parent / "paired"
+    house.simulate((path, out.with_name("local")), (run_toml, out), seed=SEED, timeout=WAIT)
     return out
+
+
+@pytest.fixture(scope="module")
+def local(paired: Path) -> bytes:
+    """The adapter of the same run under "local"."""
+    return adapter(paired.with_name("local"))
 
 
 def adapter(folder: Path) -> bytes:
     return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
 
-def test_a_simulation_makes_the_same_adapter(house: House, run_toml: Path, local: bytes) -> None:
-    out = simulated(house, run_toml)
-    assert adapter(out) == local
-    result = read_result(out)
+def test_a_simulation_makes_the_same_adapter(paired: Path, local: bytes) -> None:
+    assert adapter(paired) == local
+    result = read_result(paired)
     assert result.trust == "paired"
     assert all(done.outlets for done in result.rounds[1:])
 
