@@ -158,14 +158,14 @@ def answer(
         EngineError: the model cannot be trained with exact per-reader gradients.
     """
     contract = asked.contract
-    work = RoundWork(
+    this_round = RoundWork(
         round=asked.number,
         population=contract.outlets[settings.name],
         random=_random(settings, asked.number),
         before_step=before_step,
     )
     delta = train_round(
-        _model(asked), asked.state, _readers(settings, contract), contract, work, _compute
+        _model(asked), asked.state, _readers(settings, contract), contract, this_round, _compute
     )
     return AdapterUpdate(
         outlet=settings.name,

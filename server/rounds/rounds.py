@@ -75,11 +75,10 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
     """
     contract, setup = folder.read_contract(), folder.read_setup()
     model = build(contract)
-    start = RecordState(array_record(adapters.read(model)))
     scores = _scorer(contract, setup, model)
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     if point is None:
-        point = _start(contract, start, scores)
+        point = _start(contract, model, scores)
         checkpoints.save(folder.checkpoint, point)  # so that round 0 is the same after a kill
     else:
         log.info(
@@ -98,8 +97,9 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
     return result
 
 
-def _start(contract: Contract, state: State, scores: Scorer) -> RoundCheckpoint:
-    began = time.monotonic()
+def _start(contract: Contract, model: nn.Module, scores: Scorer) -> RoundCheckpoint:
+    """Round 0; the model still holds its public initial values."""
+    began, state = time.monotonic(), RecordState(array_record(adapters.read(model)))
     metrics = _metrics(contract, scores(0, state))
     first = RoundResult(
         round=0,
