@@ -8,6 +8,8 @@ any size is ever held whole for the database.
 Invariants:
     * What a `with database.writing() as session` block wrote is there whole or not at all, and is
       fsynced when the block is left.
+    * Once closed it stays closed: blocks under way end first, later ones are refused. A call of
+      gRPC's outlives its server, and would open a new connection to a file that is gone.
     * A database of a newer PressPool is refused, one of an older is brought up to date.
 
 Example: `database = Database.open("sqlite:///coordinator.db")`.
@@ -16,6 +18,7 @@ Example: `database = Database.open("sqlite:///coordinator.db")`.
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +50,8 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._writer = engine.execution_options(**_WRITING)
+        self._blocks, self._closed = 0, False
+        self._changed = threading.Condition()
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -83,7 +88,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session whose changes are thrown away."""
-        with Session(self._engine, expire_on_commit=False) as session:
+        with self._block(), Session(self._engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
@@ -94,7 +99,11 @@ class Database:
             StorageError: the database refuses: disk full, gone, or locked for too long.
         """
         try:
-            with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            with (
+                self._block(),
+                Session(self._writer, expire_on_commit=False) as session,
+                session.begin(),
+            ):
                 yield session
         except OperationalError as error:
             raise StorageError(
@@ -105,8 +114,28 @@ class Database:
             ) from None
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Give back all connections, when the blocks under way are over."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._blocks, timeout=WAIT_SECONDS)
         self._engine.dispose()
+
+    @contextmanager
+    def _block(self) -> Iterator[None]:
+        with self._changed:
+            if self._closed:
+                raise StorageError(
+                    "the database is closed",
+                    where=self._engine.url.render_as_string(),
+                    advice="the coordinator is stopping; ask again when it is back",
+                )
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._blocks -= 1
+                self._changed.notify_all()
 
 
 def _update(engine: Engine) -> None:

@@ -135,3 +135,37 @@ def test_a_disk_that_refuses_is_a_storage_error_and_loses_nothing(tmp_path: Path
     with pytest.raises(StorageError, match="full"):
         write_too_much()
     assert _count(database) == 1
+
+
+def test_a_closed_database_waits_for_blocks_under_way_and_lets_no_later_one_make_files(
+    tmp_path: Path,
+) -> None:
+    """A call of gRPC's outlives its server: it made a new journal beside files that were gone."""
+    folder = tmp_path / "coordinator"
+    folder.mkdir()
+    database = Database.open(f"sqlite:///{folder / 'c.db'}")
+    inside, leave, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        with database.reading() as session:
+            session.execute(text("select 1"))
+            inside.set()
+            leave.wait()
+
+    def close() -> None:
+        database.close()
+        closed.set()
+
+    threads = [threading.Thread(target=call), threading.Thread(target=close)]
+    threads[0].start()
+    inside.wait()
+    threads[1].start()
+    assert not closed.wait(0.1)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    left = sorted(path.name for path in folder.iterdir())
+    for block in (database.reading, database.writing):
+        with pytest.raises(StorageError, match="is closed"), block() as session:
+            session.execute(text("select 1"))
+    assert sorted(path.name for path in folder.iterdir()) == left == ["c.db"]
