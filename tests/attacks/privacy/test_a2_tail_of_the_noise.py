@@ -59,7 +59,6 @@ def outputs(seed: int, centre: float) -> NDArray[np.float64]:
     )
     parameter.grad_sample = torch.full((1, COUNT), centre)  # type: ignore[attr-defined]
     optimizer.accumulate()
-    parameter.grad = None
     optimizer.add_noise()
     assert parameter.grad is not None
     noised: NDArray[np.float64] = parameter.grad.double().numpy()
