@@ -51,7 +51,11 @@ OUTLET: Commands = {
     "doctor": doctor_cli.doctor,
 }
 BUDGET: Commands = {"init": budget_cli.init, "plan": budget_cli.plan}
-POLICY: Commands = {"example": policy_cli.example, "check": policy_cli.check}
+POLICY: Commands = {
+    "example": policy_cli.example,
+    "check": policy_cli.check,
+    "pin": policy_cli.pin,
+}
 PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
 COORDINATOR: Commands = {
     "init": coordinator_cli.init,
