@@ -5,6 +5,7 @@
     PressPoolError                 exit code 1: the work failed
     ├── InputError                 exit code 2: wrong usage or bad input
     │   ├── ContractError          run.toml or a contract
+    │   │   └── VersionError       a contract of a newer PressPool
     │   ├── DataError              readers' or evaluation data
     │   ├── ModelError             base model or tokenizer not to be had, or not the pinned one
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
@@ -88,6 +89,10 @@ class InputError(PressPoolError):
 
 class ContractError(InputError):
     """A run.toml or contract that says something impossible or unknown."""
+
+
+class VersionError(ContractError):
+    """A contract of a newer PressPool than this one."""
 
 
 class DataError(InputError):

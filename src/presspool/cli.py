@@ -28,7 +28,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
-from presspool.server.cli import contract_cli, coordinator_cli, run_cli
+from presspool.server.cli import contract_cli, coordinator_cli, migrate_cli, run_cli
 from presspool.simulations import researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
@@ -64,6 +64,7 @@ COORDINATOR: Commands = {
     "revoke": coordinator_cli.revoke,
     "members": coordinator_cli.members,
     "viewer": coordinator_cli.viewer,
+    "migrate": migrate_cli.migrate,
     "start": run_cli.start,
     "submit": run_cli.submit,
     "status": run_cli.status,
