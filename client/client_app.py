@@ -15,8 +15,8 @@ of a task, and why each stands where it stands:
    nothing has been loaded for a run that is refused.
    A phase that does not train ends here: the trust model's words leave, made without model, budget
    or readers (`presspool.common.trust`).
-3. Model and self-test, on made texts. Before any budget is taken: an engine that fails its proof
-   must cost nobody anything. Its outcome hangs on no reader's record.
+3. Model, from where the policy says, and self-test, on made texts. Before any budget is taken: an
+   engine that fails its proof must cost nobody anything. Its outcome hangs on no reader's record.
 4. The adapter that came in, against the model's own names and shapes: needs the model, and still
    costs nothing.
 5. Reserve: the run's whole cost is on disk before the first gradient of its first round, and which
@@ -108,7 +108,7 @@ def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) ->
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
         if not contract.trust.releases(asked.phase):
             return release_words(asked.task, contract, outlet=settings.name, base=asked.base)
-        with gate.round(asked, _model(asked)) as meter:
+        with gate.placed(asked), gate.round(asked, _model(asked)) as meter:
             update = answer(asked, settings, before_step=meter.step)
             data = release(update, contract)
             kept_reply.keep_and_bind(data, meter.bind, kept)

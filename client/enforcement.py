@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from presspool.client.consent import decision
 from presspool.client.consent.approvals import FOLDER, Approvals
+from presspool.client.consent.base_models import selected
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy, read_policy
 from presspool.client.identity.identity import Identity
@@ -55,6 +56,9 @@ class Gate(Protocol):
     def allow(self, asked: Round) -> None:
         """Return if this phase may be answered now; raises `GuardError`."""
 
+    def placed(self, asked: Round) -> AbstractContextManager[None]:
+        """Know where the base model of an allowed phase lies; raises `ModelError`."""
+
     def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
@@ -75,6 +79,10 @@ class Unmetered:
     def allow(self, asked: Round) -> None:
         """Return if this phase was agreed."""
         decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
+
+    def placed(self, asked: Round) -> AbstractContextManager[None]:  # noqa: ARG002
+        """It lies where the person who simulates says."""
+        return nullcontext()
 
     def bound(self, asked: Round) -> str:  # noqa: ARG002
         """Nothing is written down."""
@@ -133,6 +141,10 @@ class RealGate:
         if self.witnesses is not None:
             with self._recorded(contract):
                 self.witnesses.check(contract.digest, number=asked.number, adapter=asked.base)
+
+    def placed(self, asked: Round) -> AbstractContextManager[None]:
+        """Where the policy says; the name in the contract is no address."""
+        return selected(asked.contract.model, self.policy.base_models).placed()
 
     def bound(self, asked: Round) -> str:
         """As the ledger has it."""

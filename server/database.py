@@ -10,7 +10,8 @@ Invariants:
       fsynced when the block is left.
     * Once closed it stays closed: blocks under way end first, later ones are refused. A call of
       gRPC's outlives its server, and would open a new connection to a file that is gone.
-    * A database of a newer PressPool is refused, one of an older is brought up to date.
+    * A database of another PressPool is refused; one of an older is brought up to date by
+      `presspool coordinator migrate` alone, so that nobody loses the way back by a start.
 
 Example: `database = Database.open("sqlite:///coordinator.db")`.
 """
@@ -26,6 +27,8 @@ from typing import Self
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -54,11 +57,15 @@ class Database:
         self._changed = threading.Condition()
 
     @classmethod
-    def open(cls, url: str) -> Self:
-        """Open, create or update the database at a URL.
+    def open(cls, url: str, *, migrate: bool = False) -> Self:
+        """Open or create the database at a URL.
+
+        Args:
+            url: of the database.
+            migrate: bring an older PressPool's database up to date.
 
         Raises:
-            InputError: the URL is none, or its database cannot be reached or is a newer one.
+            InputError: the URL is none, or its database cannot be reached or is of another version.
         """
         try:
             engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=3 * CONNECTIONS)
@@ -74,7 +81,7 @@ class Database:
             event.listen(engine, "connect", _durable)
             event.listen(engine, "begin", _begin)
         try:
-            _update(engine)
+            _update(engine, migrate=migrate)
         except (OperationalError, CommandError) as error:
             cause = getattr(error, "orig", None) or error
             raise InputError(
@@ -138,12 +145,29 @@ class Database:
                 self._changed.notify_all()
 
 
-def _update(engine: Engine) -> None:
+def _update(engine: Engine, *, migrate: bool) -> None:
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.execution_options(**_WRITING).begin() as connection:
         config.attributes["connection"] = connection
+        if not migrate:
+            _require_current(engine, connection, ScriptDirectory.from_config(config))
         command.upgrade(config, "head")
+
+
+def _require_current(engine: Engine, connection: Connection, known: ScriptDirectory) -> None:
+    """Refuse an older PressPool's database; a new one, or a newer one, is not ours to judge."""
+    there = MigrationContext.configure(connection).get_current_revision()
+    older = {script.revision for script in known.walk_revisions()} - {known.get_current_head()}
+    if there in older:
+        raise InputError(
+            "an older PressPool's database",
+            where=engine.url.render_as_string(),
+            expected=f"migration {known.get_current_head()}",
+            got=there,
+            advice="make a copy of it, which is the only way back; then: "
+            "presspool coordinator migrate",
+        )
 
 
 def _durable(connection: sqlite3.Connection, _record: object) -> None:

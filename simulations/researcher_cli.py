@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from presspool.common.base.console import out, print_json, progress, start_logging
+from presspool.common.base.foreign_text import visible
 
 if TYPE_CHECKING:
     from presspool.common.runs.results import RunResult
@@ -117,7 +118,7 @@ def compare(
     from presspool.common.audit.pages.comparison import compare as compare_folders
 
     comparison = compare_folders(folders)
-    print(comparison.to_json()) if as_json else comparison.render(out)
+    print(visible(comparison.to_json())) if as_json else comparison.render(out)
 
 
 def tune(
@@ -147,7 +148,7 @@ def tune(
     used = EvaluationData(data=public, text=text, label=label) if public else file.evaluation
     if used is None:
         raise _no_public(run)
-    contract = freeze(file.contract)
+    contract = freeze(file.contract, fetch=True)
     rows = used.records(contract)
     folder = out_folder or Path("runs") / f"tune-{contract.name}"
     with progress("trials", total=trials_of(contract)) as advance:

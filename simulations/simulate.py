@@ -93,7 +93,7 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
     """
     simulation = _simulation(run)
     run = run.first_outlets(options.outlets or simulation.outlets)
-    contract, folder = freeze(run.contract), RunFolder(options.out)
+    contract, folder = freeze(run.contract, fetch=True), RunFolder(options.out)
     evaluation = run.evaluation
     _check(contract, evaluation)
     setup = (

@@ -26,6 +26,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.ledger.export import export
 from presspool.common.ledger.log import utc_today
 from presspool.common.ledger.store import Ledger
+from presspool.common.models.base_model_sources import located
 from presspool.common.pki.keys import SigningKey
 from presspool.common.transparency import notes
 
@@ -51,6 +52,8 @@ required = false  # nobody else is there
 name = {model}
 weights = "{weights}"
 tokenizer = "{tokenizer}"
+manifest = "{manifest}"
+folder = {folder}
 """
 
 
@@ -130,4 +133,6 @@ def _policy(contract: Contract) -> str:
         model=json.dumps(model.id),
         weights=model.weights,
         tokenizer=model.tokenizer,
+        manifest=model.manifest,
+        folder=json.dumps(str(located(model.id, fetch=False).resolve())),
     )

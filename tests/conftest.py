@@ -103,7 +103,7 @@ def contract_body(tiny_base: Path) -> dict[str, Any]:
     return {
         "name": "test",
         "seed": 3,
-        "model": {"id": str(tiny_base), "weights": found.weights, "tokenizer": found.tokenizer},
+        "model": {"id": str(tiny_base), **found.pins},
         "task": {"labels": list(LABELS), "max_length": 12},
         "adapter": {"rank": 2, "alpha": 4, "targets": ["query", "value"]},
         "federation": {"rounds": 2, "local_steps": 2, "quorum": 2},

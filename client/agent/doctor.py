@@ -20,6 +20,8 @@ from typing import Final
 
 from presspool import __version__
 from presspool.client.agent import home as homes
+from presspool.client.consent.base_models import selected
+from presspool.client.consent.policy import Policy
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
 from presspool.client.identity.settings import OutletSettings
@@ -98,7 +100,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
     yield _checked("data", lambda: _data(homes.settings_in(home), run))
     yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
-    yield _checked("engine", lambda: _engine(run))
+    yield _checked("engine", lambda: _engine(home, run))
 
 
 def _certificate(identity: Identity, now: float) -> Diagnosis:
@@ -276,12 +278,16 @@ def _disk(home: Path) -> Diagnosis:
     )
 
 
-def _engine(run: Path | None) -> Diagnosis:
+def _engine(home: Path, run: Path | None) -> Diagnosis:
     from presspool.client.engine.selftest import prove
     from presspool.common.models.models import build
 
-    contract = freeze(_contract(run))
-    prove(build(contract), contract)
+    contract = _contract(run)
+    there = homes.policy_path(home).exists()
+    pin = selected(contract.model, (homes.policy_in(home) if there else Policy()).base_models)
+    with pin.placed():
+        contract = freeze(contract.replace(model={"manifest": pin.manifest}))
+        prove(build(contract), contract)
     return Diagnosis(
         check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
     )

@@ -12,6 +12,7 @@ import typer
 
 from presspool.client.cli.budget_cli import HERE, Home, Json
 from presspool.common.base.console import out, print_json
+from presspool.common.base.foreign_text import one_line
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
@@ -53,6 +54,28 @@ def example(
     if out_file.exists():
         raise InputError("the file exists", where="--out", expected="a new file", got=out_file)
     replace_file(out_file, EXAMPLE.encode())
+
+
+def pin(
+    folder: Annotated[Path, typer.Argument(help="A base model's folder.")],
+    as_json: Json = False,
+) -> None:
+    """Print the entry of a policy that lets a base model be trained, by the hashes of its files.
+
+    Example: presspool outlet policy pin /srv/models/minilm >> policy.toml
+    """
+    import json
+
+    from presspool.common.models.base_model import examine
+
+    found = examine(folder.resolve())
+    entry = {"name": folder.name, **found.pins, "folder": str(found.path)}
+    if as_json:
+        print_json({**entry, "files": dict(found.files)})
+        return
+    typer.echo("\n[[base_models]]")
+    for key, value in entry.items():
+        typer.echo(f"{key} = {json.dumps(value)}")
 
 
 def check(
@@ -143,7 +166,7 @@ def _print(document: dict[str, Any]) -> None:
     for rule in document["rules"]:
         verdict = "allowed" if rule["holds"] else "REFUSED"
         out.print(
-            f"{verdict}  {rule['field']}: {rule['asked']} ({rule['allowed']})",
+            f"{verdict}  {rule['field']}: {one_line(rule['asked'])} ({rule['allowed']})",
             markup=False,
             soft_wrap=True,
         )

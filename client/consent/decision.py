@@ -283,15 +283,16 @@ def _epsilon(contract: Contract, policy: Policy) -> Finding:
 
 def _base_model(contract: Contract, policy: Policy) -> Finding:
     spec = contract.model
-    known = {(pin.weights, pin.tokenizer) for pin in policy.base_models}
     return Finding(
         code="policy-base-model",
         key="base_models",
-        field="[model] weights, tokenizer",
-        asked=f"{spec.id!r}: weights {spec.weights}, tokenizer {spec.tokenizer}",
+        field="[model] weights, tokenizer, manifest",
+        asked=f"{spec.id!r}: {spec.weights}, {spec.tokenizer}, {spec.manifest or 'no manifest'}",
         allowed="the hashes of " + " or ".join(pin.name for pin in policy.base_models),
-        holds=(spec.weights, spec.tokenizer) in known,
-        change="an allowed base model",
+        holds=any(pin.admits(spec) for pin in policy.base_models),
+        change="an allowed base model"
+        if spec.manifest
+        else "the run frozen anew: its contract does not pin the base model's configuration",
     )
 
 

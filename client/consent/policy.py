@@ -27,17 +27,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
+from presspool.client.consent.base_models import DEFAULT_MODEL, BaseModelPin
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import (
     DEFAULT_TASK,
     Kind,
     MethodName,
-    Sha256,
     TrustName,
 )
 from presspool.common.contract.doors import METHODS
-from presspool.common.models.base_model import DEFAULT_ID
 
 PeriodRule = Literal["year", "quarter", "month"]
 LARGEST_POLICY = 1 << 20  # bytes
@@ -49,20 +48,6 @@ Count = Annotated[int, Field(ge=1, strict=True)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BaseModelPin(_Part):
-    """One base model that may be trained, known by what it is and not by what it is called.
-
-    Attributes:
-        name: for people.
-        weights: sha256 of its weights.
-        tokenizer: sha256 of its tokenizer.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    weights: Sha256
-    tokenizer: Sha256
 
 
 class QuietHours(_Part):
@@ -105,13 +90,6 @@ class Witnesses(_Part):
     liars: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
-_DEFAULT_MODEL = BaseModelPin(
-    name=DEFAULT_ID,
-    weights="sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    tokenizer="sha256:be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-)
-
-
 class Policy(_Part):
     """An outlet's rules; a run is refused by the first that it breaks.
 
@@ -137,7 +115,7 @@ class Policy(_Part):
     """
 
     tasks: tuple[Kind, ...] = (DEFAULT_TASK,)
-    base_models: Annotated[tuple[BaseModelPin, ...], Field(min_length=1)] = (_DEFAULT_MODEL,)
+    base_models: Annotated[tuple[BaseModelPin, ...], Field(min_length=1)] = (DEFAULT_MODEL,)
     max_epsilon_per_run: Positive = 3.0
     max_epsilon_per_period: Positive | None = None
     period: PeriodRule = "year"
@@ -237,11 +215,17 @@ manual_approval = true
 required = true
 liars = 0
 
-# Base models that may be trained, by the hashes of their files. The name is for people.
+# Base models that may be trained, by the hashes of their files: presspool outlet policy pin FOLDER
+# prints an entry. What a contract calls its base model is never looked up. Without a folder the
+# installed package or the hub's cache has it under this name; fetch = true asks the hub for it.
 [[base_models]]
-name = "{_DEFAULT_MODEL.name}"
-weights = "{_DEFAULT_MODEL.weights}"
-tokenizer = "{_DEFAULT_MODEL.tokenizer}"
+name = "{DEFAULT_MODEL.name}"
+weights = "{DEFAULT_MODEL.weights}"
+tokenizer = "{DEFAULT_MODEL.tokenizer}"
+manifest = "{DEFAULT_MODEL.manifest}"
+# folder = "/srv/models/minilm"
+# fetch = true
+# max_bytes = 1073741824
 
 # No training in these hours; the coordinator is told to ask again. The zone says whose clock
 # counts: "local" (this machine's) or "utc".

@@ -26,6 +26,7 @@ from presspool.common.base.errors import (
     LedgerError,
     ModelError,
     SelfTestError,
+    VersionError,
 )
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, norm
@@ -93,6 +94,7 @@ def failure_code(error: Exception) -> int:
 
 INTERNAL = 5
 _CODES: dict[int, tuple[type[Exception], ...]] = {
+    13: (VersionError,),  # a `ContractError` too
     1: (ContractError,),
     2: (ModelError,),
     3: (EngineError, SelfTestError),

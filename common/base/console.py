@@ -1,6 +1,8 @@
 """How every command talks: figures to standard output, everything for people to standard error.
 
 * `--json` prints one JSON document on standard output and nothing else there.
+* Text of others cannot command the terminal: whatever is printed or logged goes through `visible`,
+  and no string is read as markup.
 * Long work shows a progress bar on a terminal and plain log lines elsewhere.
 * Errors are one clear message on standard error; the exit code says whose fault it was (0 fine,
   1 the work failed, 2 wrong usage, bad input, or stopped by the person or the disk with nothing
@@ -20,23 +22,59 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
 from presspool.common.base.errors import PressPoolError
+from presspool.common.base.foreign_text import indented, visible
 
 # Progress where there is no terminal.
 SECONDS_BETWEEN_LINES, SECONDS_WORTH_A_LINE = 10.0, 2.0
 INTERRUPTED = 130  # what typer makes of Ctrl-C: 128 + SIGINT
 
-out = Console(soft_wrap=False, highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Screen(Console):
+    """A console that shows what others wrote and obeys none of it."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Spelt out before it is laid out, so that columns stay columns."""
+        return super().render_str(visible(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The net below: whatever a renderable made of its texts."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else visible(text), style, control)
+
+
+class LogLines(logging.Formatter):
+    """One line of ours for each message: what others wrote is spelt out and moved in."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """As the base class, with the message made visible."""
+        return indented(visible(super().formatMessage(record)), 4)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """As the base class, with the quoted texts made visible."""
+        return indented(visible(super().formatException(ei)), 4)
+
+
+out = Screen(soft_wrap=False, highlight=False, markup=False, emoji=False)
+err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    sys.stdout.write(as_json_text(document))
+
+
+def as_json_text(document: Any) -> str:
+    """A JSON document for people and machines; what a terminal would obey is escaped."""
+    return visible(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def start_logging(*, quiet: bool) -> None:
@@ -44,8 +82,9 @@ def start_logging(*, quiet: bool) -> None:
     handler: logging.Handler = logging.StreamHandler()
     if err.is_terminal:
         handler = RichHandler(console=err, show_path=False, show_level=False, markup=False)
+        handler.setFormatter(LogLines("%(message)s"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(LogLines("%(asctime)s %(message)s", "%H:%M:%S"))
     root = logging.getLogger("presspool")
     root.handlers, root.propagate = [handler], False
     root.setLevel(logging.WARNING if quiet else logging.INFO)
@@ -68,7 +107,7 @@ def progress(what: str, *, total: int, done: int = 0) -> Iterator[Callable[[], N
         yield _lines(what, total=total, done=done)
         return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),

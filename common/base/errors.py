@@ -5,6 +5,7 @@
     PressPoolError                 exit code 1: the work failed
     ├── InputError                 exit code 2: wrong usage or bad input
     │   ├── ContractError          run.toml or a contract
+    │   │   └── VersionError       a contract of a newer PressPool
     │   ├── DataError              readers' or evaluation data
     │   ├── ModelError             base model or tokenizer not to be had, or not the pinned one
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
@@ -23,6 +24,9 @@
     ├── PlanError                  code asked for more than the privacy plan allows
     └── SelfTestError              the privacy engine failed its own proof; nothing was trained
 
+A value that quotes others cannot pass for a row of the message: its further lines are moved in.
+The screen and the log spell out what a terminal would obey (`presspool.common.base.console`).
+
 Texts of `DataError` and of Python's own exceptions may quote readers' data, so they stay at the
 outlet: only `AdmissionError.code` and the words in `presspool.common.wire.update` ever travel.
 
@@ -38,6 +42,8 @@ Example:
 """
 
 from typing import Any
+
+from presspool.common.base.foreign_text import indented
 
 
 class PressPoolError(Exception):
@@ -65,8 +71,8 @@ class PressPoolError(Exception):
         self.what, self.where, self.advice = what, where, advice
         self.expected, self.got = expected, got
         rows = [("expected", expected), ("got", got), ("to do", advice or None)]
-        lines = [f"  {name:<8} {value}" for name, value in rows if value is not None]
-        head = f"{where}: {what}" if where else what
+        lines = [f"  {name:<8} {indented(str(v), 11)}" for name, v in rows if v is not None]
+        head = indented(f"{where}: {what}" if where else what, 11)
         super().__init__("\n".join([head + (":" if lines else ""), *lines]))
 
     @property
@@ -83,6 +89,10 @@ class InputError(PressPoolError):
 
 class ContractError(InputError):
     """A run.toml or contract that says something impossible or unknown."""
+
+
+class VersionError(ContractError):
+    """A contract of a newer PressPool than this one."""
 
 
 class DataError(InputError):

@@ -47,6 +47,22 @@ def validate(
         raise _explain(model, body, found[0], where, fault) from None
 
 
+def unknown_keys(model: type[BaseModel], body: Mapping[str, Any]) -> list[str]:
+    """Every key of a body, as `table.key`, that the model does not know.
+
+    Example:
+        >>> from presspool.common.contract.contract_schema import Federation
+        >>> unknown_keys(Federation, {"rounds": 3, "local_steps": 4, "colour": 1})
+        ['colour']
+    """
+    try:
+        model.model_validate(dict(body))
+    except ValidationError as error:
+        found = [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
+        return [".".join(map(str, place)) for place in found]
+    return []
+
+
 def _explain(
     model: type[BaseModel],
     body: Mapping[str, Any],

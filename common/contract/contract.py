@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from presspool.common.base.errors import ContractError
-from presspool.common.base.validation import validate
+from presspool import __version__
+from presspool.common.base.errors import ContractError, VersionError
+from presspool.common.base.validation import unknown_keys, validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract_schema import (
     Adapter,
@@ -206,24 +207,54 @@ def parse_contract(body: Mapping[str, Any], *, where: str = "contract") -> Contr
 
 
 def read_canonical(text: bytes | str, *, digest: str) -> Contract:
-    """The contract that a coordinator sent as canonical JSON, verified against its digest.
+    """The contract that was stored or sent as canonical JSON, verified against its digest.
+
+    The digest is taken over the bytes as they came, before anything is made of them; and they must
+    be the bytes that this version writes, so that nothing in them is passed over.
 
     Raises:
         ContractError: not a contract, not frozen, or not the one with this digest.
+        VersionError: a newer PressPool made it.
     """
     try:
-        body = json.loads(text)
+        stored = text if isinstance(text, bytes) else text.encode()
+        got = "sha256:" + hashlib.sha256(stored).hexdigest()
+        if got != digest:
+            raise ContractError("contract digest", expected=digest, got=got)
+        body = json.loads(stored)
         json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
     except (ValueError, RecursionError) as error:
         raise ContractError("not JSON", where="contract", got=str(error)) from None
     if not isinstance(body, dict):
         raise ContractError("contract", expected="a JSON object", got=type(body).__name__)
+    _check_version(body)
     contract = parse_contract(body)
-    if contract.digest != digest:
-        raise ContractError("contract digest", expected=digest, got=contract.digest)
+    if contract.canonical() != stored:
+        raise ContractError(
+            "not the bytes of a contract",
+            where="contract",
+            expected="canonical JSON with every key",
+            advice="let the coordinator freeze the run anew",
+        )
     if not contract.frozen:
         raise ContractError("contract", expected="a frozen contract", got="missing σ or hashes")
     return contract
+
+
+def _check_version(body: Mapping[str, Any]) -> None:
+    """Name what only another version can have written: a coordinator sends no misspelt keys."""
+    strange = unknown_keys(Contract, body)
+    schema = body.get("schema")
+    if type(schema) is int and schema > schema_versions.CURRENT:
+        strange.insert(0, f"schema {schema}")
+    if strange:
+        raise VersionError(
+            "a newer PressPool made this contract",
+            where="contract",
+            expected=f"schema {schema_versions.CURRENT} as PressPool {__version__} has it",
+            got=", ".join(strange),
+            advice="update PressPool here, or ask for the run from a coordinator of this version",
+        )
 
 
 EXAMPLE = """{

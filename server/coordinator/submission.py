@@ -55,7 +55,7 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
         StorageError: the disk refuses.
     """
     run = read_run_file(file)
-    contract, evaluation = freeze(run.contract), run.evaluation
+    contract, evaluation = freeze(run.contract, fetch=True), run.evaluation
     if evaluation:
         evaluation.records(contract)
     build(contract)  # what the run would only meet later

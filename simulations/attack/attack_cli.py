@@ -108,7 +108,7 @@ def _contract(run: Path) -> Contract:
 
     if run.is_dir():
         return RunFolder(run).read_contract()
-    return freeze(read_run_file(run).contract)
+    return freeze(read_run_file(run).contract, fetch=True)
 
 
 def _show(found: Attack) -> None:

@@ -41,7 +41,8 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.common.base.errors import ModelError
 from presspool.common.contract.privacy_plan import PrivacyPlan
-from presspool.common.models.base_model import DEFAULT_ID, resolve
+from presspool.common.models.base_model import resolve
+from presspool.common.models.base_model_sources import DEFAULT_ID
 from presspool.common.models.models import HeadedModel
 from presspool.common.tasks.classification import Classification, ClassificationTable
 

@@ -75,7 +75,7 @@ def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
     contract = parse_contract(json.loads(canonical))
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS_PER_WORKER)
-    model = build(freeze(contract)).eval()
+    model = build(freeze(contract, fetch=True)).eval()
     trunk, one_each = FrozenTrunk(model, contract), torch.arange(ROWS)
     records = trunk.task.made([contract.task.max_length] * ROWS)
     texts = trunk.task.texts(records).to_pylist()

@@ -134,7 +134,7 @@ def _start(job: Job) -> tuple[Contract, State]:
     from presspool.common.models.adapters import read
     from presspool.common.models.models import build
 
-    contract = freeze(job.run.contract)
+    contract = freeze(job.run.contract, fetch=True)
     return contract, read(build(contract))
 
 

@@ -28,7 +28,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
-from presspool.server.cli import contract_cli, coordinator_cli, run_cli
+from presspool.server.cli import contract_cli, coordinator_cli, migrate_cli, run_cli
 from presspool.simulations import researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
@@ -51,7 +51,11 @@ OUTLET: Commands = {
     "doctor": doctor_cli.doctor,
 }
 BUDGET: Commands = {"init": budget_cli.init, "plan": budget_cli.plan}
-POLICY: Commands = {"example": policy_cli.example, "check": policy_cli.check}
+POLICY: Commands = {
+    "example": policy_cli.example,
+    "check": policy_cli.check,
+    "pin": policy_cli.pin,
+}
 PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
 COORDINATOR: Commands = {
     "init": coordinator_cli.init,
@@ -60,6 +64,7 @@ COORDINATOR: Commands = {
     "revoke": coordinator_cli.revoke,
     "members": coordinator_cli.members,
     "viewer": coordinator_cli.viewer,
+    "migrate": migrate_cli.migrate,
     "start": run_cli.start,
     "submit": run_cli.submit,
     "status": run_cli.status,

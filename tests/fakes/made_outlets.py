@@ -22,12 +22,17 @@ from presspool.common.transparency import notes
 EPSILON, DELTA, ORDER = 60.0, 1e-5, 4
 
 
+def pin_of(contract: Contract) -> dict[str, Any]:
+    """A contract's base model as an entry of a policy."""
+    pin = contract.model.model_dump(exclude={"id"})
+    folder = Path(contract.model.id)
+    return {"name": "tiny", **pin} | ({"folder": str(folder)} if folder.is_dir() else {})
+
+
 def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
     """A policy that admits a tiny contract, unless `changes` forbid it."""
-    spec = contract.model
-    pin = {"name": "tiny", "weights": spec.weights, "tokenizer": spec.tokenizer}
     return {
-        "base_models": [pin],
+        "base_models": [pin_of(contract)],
         "max_epsilon_per_run": 8.0,
         "min_noise_multiplier": 0.5,
         "manual_approval": False,

@@ -21,6 +21,7 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -218,8 +219,15 @@ def test_a_run_writes_the_same_result(folder: Path, printed: dict[str, str], nam
 def test_a_run_file_freezes_to_the_same_bytes(
     folder: Path, printed: dict[str, str], name: str
 ) -> None:
-    frozen = (folder / "out" / name / "contract.json").read_bytes()
-    assert frozen == (GIVEN / "contracts" / f"{name}.json").read_bytes()
+    """As they were before there were manifests, but for that one key."""
+    frozen = json.loads((folder / "out" / name / "contract.json").read_bytes())
+    manifest = frozen["model"].pop("manifest")
+    known = (GIVEN / "contracts" / f"{name}.json").read_bytes()
+    assert parse_contract(frozen).canonical() == known
+    if frozen["model"]["id"] == "base":
+        files = sorted((GIVEN / "base").iterdir())
+        sums = [f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files]
+        assert manifest == "sha256:" + hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
 # --- Contracts -----------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from presspool.common.base.console import err, out, print_json, start_logging
+from presspool.common.base.console import as_json_text, err, out, print_json, start_logging
+from presspool.common.base.foreign_text import visible
 
 if TYPE_CHECKING:
     from presspool.common.audit.pages.report_json import Document
@@ -84,18 +85,13 @@ def report(
 
 
 def _write(body: Document, form: Format, output: Path | None) -> None:
-    import json
-
     from presspool.common.audit.pages import report_page
     from presspool.common.base.files import replace_file
 
-    if form is Format.JSON:
-        text = json.dumps(body, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    else:
-        text = report_page.render(body)
+    text = as_json_text(body) if form is Format.JSON else report_page.render(body)
     data = report_page.pdf(text) if form is Format.PDF else text.encode()
     if output is None:
-        typer.echo(text, nl=False)
+        typer.echo(visible(text), nl=False)
         return
     replace_file(output, data)
     err.print(f"wrote {output}", markup=False, soft_wrap=True)

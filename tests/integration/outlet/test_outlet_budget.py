@@ -397,6 +397,7 @@ def offered(contract: Contract) -> dict[str, str]:
         ({"outlets": {OUTLET: 30}, "federation": {"quorum": 1}}, "policy-cohort"),
         ({"model": {"weights": "sha256:" + "0" * 64}}, "policy-base-model"),
         ({"model": {"tokenizer": "sha256:" + "0" * 64}}, "policy-base-model"),
+        ({"model": {"manifest": None}}, "policy-base-model"),
     ],
 )
 def test_a_contract_above_policy(change: Body, code: str, bench: Bench, outlet: RealOutlet) -> None:

@@ -6,9 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, inspect, select, text
+from tests.conftest import REPOSITORY
 
 from presspool.common.base.errors import InputError, StorageError
 from presspool.server.coordinator import coordinator  # noqa: F401 - brings every table
@@ -89,6 +92,22 @@ def test_a_database_of_a_newer_version_is_refused(database_url: str) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(InputError, match="newer version"):
         Database.open(database_url)
+
+
+def test_an_older_database_is_changed_by_nobody_who_was_not_told_to(database_url: str) -> None:
+    old = "0004"
+    config = Config()
+    config.set_main_option("script_location", str(REPOSITORY / "server" / "migrations"))
+    with create_engine(database_url).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, old)
+    with pytest.raises(InputError, match="presspool coordinator migrate") as caught:
+        Database.open(database_url)
+    assert caught.value.got == old
+    with create_engine(database_url).connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == old
+    Database.open(database_url, migrate=True).close()
+    Database.open(database_url).close()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.fakes.made_coordinator import Pool
+from tests.fakes.made_runs import toml
 
 from presspool import cli
 from presspool.client.agent.doctor import FAULT, OK, WARNING, Diagnosis, examine
@@ -17,6 +18,7 @@ from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting.filter import Caps
 from presspool.common.ledger.store import Ledger
+from presspool.common.models.base_model import resolve
 from presspool.common.pki.certificates import DAY
 from presspool.common.pki.keys import SigningKey
 from presspool.common.transparency import notes
@@ -51,14 +53,16 @@ def run(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def outlet(pool: Pool, tmp_path: Path) -> Identity:
+def outlet(pool: Pool, tiny_base: Path, tmp_path: Path) -> Identity:
     """An outlet that has joined, with data and a ledger."""
     home = tmp_path / "outlet"
     identity = pool.join(pool.invite(NAME), home)
     (home / "readers.csv").write_text("reader,text,label\nr1,a canary of a reader,a\n")
     (home / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "readers.csv"\n')
     _make_ledger(home, identity.keys.log)
-    (home / "policy.toml").write_text("")
+    pins = resolve(str(tiny_base), weights=None, tokenizer=None).pins
+    pin = {"name": str(tiny_base), **pins, "folder": str(tiny_base)}
+    (home / "policy.toml").write_text(toml({"base_models": [pin]}))
     peer = PeerKeys.made("evening-star", witness=b"w" * 32, log=b"l" * 32)
     trusted_peers.approve(home, peer, peer.fingerprint, own=identity.peer)
     return identity

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.fakes.children.budget_children import ADAPTER
 from tests.fakes.made_ledgers import SIGNER
+from tests.fakes.made_outlets import pin_of
 from tests.fakes.made_pool import made_task
 from tests.fakes.made_runs import toml
 
@@ -77,9 +78,11 @@ def run_toml(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def policy_body(contract: Contract) -> dict[str, Any]:
-    spec = contract.model
-    pin = {"name": "tiny", "weights": spec.weights, "tokenizer": spec.tokenizer}
-    return {"base_models": [pin], "max_epsilon_per_run": 8.0, "min_noise_multiplier": 0.5}
+    return {
+        "base_models": [pin_of(contract)],
+        "max_epsilon_per_run": 8.0,
+        "min_noise_multiplier": 0.5,
+    }
 
 
 def made(outlet: Command, home: Path, *more: object) -> Any:

@@ -24,7 +24,10 @@ from presspool.common.models.adapters import read, trainable
 from presspool.common.models.models import build
 from presspool.common.wire.update import FAILURES
 
-PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
+PIN = {
+    name: f"sha256:{str(digit) * 64}"
+    for digit, name in enumerate(("weights", "tokenizer", "manifest"), start=1)
+}
 
 
 def offered(**changes: Any) -> Contract:
@@ -92,9 +95,9 @@ def test_epsilon_is_that_of_the_whole_run_to_the_last_digit() -> None:
     assert code_of(rounds, allowing(max_epsilon_per_run=epsilon)) == "policy-epsilon"
 
 
-def test_a_base_model_is_a_pair_of_hashes_and_never_a_name() -> None:
-    other = "sha256:" + "3" * 64
-    for change in ({"weights": other}, {"tokenizer": other}, {"weights": None}):
+def test_a_base_model_is_its_hashes_and_never_a_name() -> None:
+    other = "sha256:" + "9" * 64
+    for change in (*({key: other} for key in PIN), *({key: None} for key in PIN)):
         contract = offered(model=change)
         assert code_of(contract, allowing()) == "policy-base-model"
     assert code_of(offered(model={"id": "renamed"}), allowing()) is None

@@ -23,7 +23,8 @@ from presspool.common.base.errors import InputError, ModelError
 from presspool.common.contract.contract import parse_contract
 from presspool.common.contract.doors import METHODS
 from presspool.common.ledger import entries
-from presspool.common.models.base_model import DEFAULT_ID, resolve
+from presspool.common.models.base_model import resolve
+from presspool.common.models.base_model_sources import DEFAULT_ID
 from presspool.common.runs.recipe import Trained, recipe
 
 
@@ -65,7 +66,7 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
     tables = recipe(trained=trained)
     tables["task"]["labels"] = ["world", "sport"]
     tables["privacy"]["epsilon"] = 3.0
-    tables["model"] = {"weights": found.weights, "tokenizer": found.tokenizer}
+    tables["model"] = found.pins
     body = {"name": "recipe", "outlets": {"a": 1500, "b": 1500}, **tables}
     decision.check_policy(parse_contract(body).with_noise(), Policy())
 
@@ -85,7 +86,7 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
         ({"base_models": []}, "policy.toml base_models"),
         (
             {"base_models": [{"name": "x", "weights": "sha256:1", "tokenizer": "sha256:2"}]},
-            "weights",
+            "outlet policy pin FOLDER",
         ),
         ({"base_models": [{"nam": "x"}]}, "did you mean 'name'"),
         ({"tasks": ["generation"]}, "classification"),

@@ -22,6 +22,7 @@ from presspool.common.base.errors import (
     PressPoolError,
     SelfTestError,
     StorageError,
+    VersionError,
 )
 from presspool.common.contract.contract import EXAMPLE, Contract, parse_contract
 from presspool.common.models.adapters import norm
@@ -107,6 +108,7 @@ def test_releasing_leaves_the_update_itself_alone() -> None:
     ("kind", "code"),
     [
         (ContractError, 1),
+        (VersionError, 13),
         (ModelError, 2),
         (EngineError, 3),
         (InputError, 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from typing import Any
 
@@ -10,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from presspool.common.base.errors import ContractError
+from presspool import __version__
+from presspool.common.base.errors import ContractError, VersionError
+from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import EXAMPLE, Contract, parse_contract, read_canonical
+
+
+def digest_of(stored: bytes) -> str:
+    return "sha256:" + hashlib.sha256(stored).hexdigest()
 
 
 def example(**tables: dict[str, Any] | Any) -> dict[str, Any]:
@@ -155,14 +162,15 @@ def test_reading_canonical_json_checks_the_digest(contract: Contract) -> None:
     assert read_canonical(text, digest=contract.digest) == contract
     with pytest.raises(ContractError, match="digest"):
         read_canonical(text.replace(b'"seed":3', b'"seed":4'), digest=contract.digest)
-    with pytest.raises(ContractError, match="not JSON"):
-        read_canonical(b"{", digest=contract.digest)
-    with pytest.raises(ContractError, match="JSON object"):
-        read_canonical(b"[]", digest=contract.digest)
-    for unreadable in (text.replace(b'"name":"', b'"name":"\\ud800'), b"[" * 100_000, b"\xff"):
-        assert unreadable != text
+    half = text.replace(b'"name":"', b'"name":"\\ud800')
+    assert half != text
+    for unreadable in (b"{", half, b"[" * 100_000, b"\xff"):
         with pytest.raises(ContractError, match="not JSON"):
-            read_canonical(unreadable, digest=contract.digest)
+            read_canonical(unreadable, digest=digest_of(unreadable))
+    with pytest.raises(ContractError, match="JSON object"):
+        read_canonical(b"[]", digest=digest_of(b"[]"))
+    with pytest.raises(ContractError, match="not JSON"):
+        read_canonical("\ud800", digest=contract.digest)
 
 
 def test_an_unfrozen_contract_is_not_accepted_from_the_wire() -> None:
@@ -180,3 +188,45 @@ def test_a_frozen_contract_cannot_be_changed(contract: Contract) -> None:
 
 def test_weights_are_declared_shares(contract: Contract) -> None:
     assert contract.weights() == {"north-post": 0.6, "south-echo": 0.4}
+
+
+def newer(contract: Contract, **tables: Any) -> tuple[bytes, str]:
+    """A contract as another version would freeze it, and its digest."""
+    body = contract.body()
+    for key, value in tables.items():
+        body[key] = {**body[key], **value} if isinstance(value, dict) and key in body else value
+    stored = schema_versions.canonical({**body, "schema": 2})
+    if "schema" in tables:
+        stored = stored.replace(b'"schema":2', b'"schema":%d' % tables["schema"])
+    return stored, digest_of(stored)
+
+
+@pytest.mark.parametrize(
+    ("tables", "named"),
+    [
+        ({"federation": {"colour": "red"}}, "federation.colour"),
+        ({"privacy": {"fold": 1}, "extra": {"a": 1}}, "extra"),
+        ({"schema": 3}, "schema 3"),
+    ],
+)
+def test_a_newer_versions_contract_is_refused_by_version(
+    tables: dict[str, Any], named: str, contract: Contract
+) -> None:
+    stored, digest = newer(contract, **tables)
+    with pytest.raises(VersionError, match="a newer PressPool made this contract") as caught:
+        read_canonical(stored, digest=digest)
+    assert named in str(caught.value.got)
+    assert __version__ in str(caught.value)
+    assert "update PressPool" in caught.value.advice
+
+
+def test_the_digest_is_that_of_the_bytes_that_came(contract: Contract) -> None:
+    stored = contract.canonical()
+    assert read_canonical(stored, digest=contract.digest) == contract
+    assert read_canonical(stored.decode(), digest=contract.digest) == contract
+    spaced = json.dumps(json.loads(stored)).encode()
+    assert parse_contract(json.loads(spaced)).digest == contract.digest
+    with pytest.raises(ContractError, match="contract digest"):
+        read_canonical(spaced, digest=contract.digest)
+    with pytest.raises(ContractError, match="not the bytes of a contract"):
+        read_canonical(spaced, digest=digest_of(spaced))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from presspool.common.base.errors import ModelError
-from presspool.common.models.base_model import DEFAULT_ID, INSTALL, resolve
+from presspool.common.models.base_model import resolve
+from presspool.common.models.base_model_sources import DEFAULT_ID, INSTALL
 
 # Published by the hub for sentence-transformers/all-MiniLM-L6-v2, model.safetensors.
 PUBLISHED = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -55,7 +56,7 @@ def test_where_no_model_can_be_had_the_error_names_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(
-        "presspool.common.models.base_model.DEFAULT_PACKAGE", "not-installed-anywhere"
+        "presspool.common.models.base_model_sources.DEFAULT_PACKAGE", "not-installed-anywhere"
     )
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError) as caught:

@@ -69,7 +69,7 @@ def family(
     torch.manual_seed(1)
     make().save_pretrained(tmp_path)
     found = resolve(str(tmp_path), weights=None, tokenizer=None)
-    model = {"id": str(tmp_path), "weights": found.weights, "tokenizer": found.tokenizer}
+    model = {"id": str(tmp_path), **found.pins}
     adapter = {"rank": 2, "alpha": 4, "targets": targets}
     return parse_contract({**contract_body, "model": model, "adapter": adapter})
 

@@ -240,7 +240,7 @@ def test_an_unprotected_run_freezes_without_noise(folder: Path, contract_body: B
     assert not contract.plan.protected
 
 
-@pytest.mark.parametrize("key", ["weights", "tokenizer"])
+@pytest.mark.parametrize("key", ["weights", "tokenizer", "manifest"])
 def test_another_model_than_the_pinned_one_is_refused(
     folder: Path, contract_body: Body, key: str
 ) -> None:

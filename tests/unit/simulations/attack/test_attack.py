@@ -42,7 +42,7 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     """ε = 3 on one wide, randomly initialised layer: much to see for little work."""
     base = wide_base(tmp_path_factory.mktemp("wide-base"))
     found = resolve(str(base), weights=None, tokenizer=None)
-    model = {"id": str(base), "weights": found.weights, "tokenizer": found.tokenizer}
+    model = {"id": str(base), **found.pins}
     return parse_contract(
         {
             "name": "attacked",
