@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from presspool.client.consent import decision
+from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy, read_policy
@@ -82,8 +82,8 @@ class Unmetered:
 
     def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
-        decision.check_adapter(asked.state, shapes=_shapes(model))
-        decision.check_frozen(model, asked.contract)
+        received_adapter.check_adapter(asked.state, shapes=_shapes(model))
+        received_adapter.check_frozen(model, asked.contract)
         return nullcontext(self)
 
     def step(self, count: int) -> None:
@@ -141,10 +141,12 @@ class RealGate:
     @contextmanager
     def round(self, asked: Round, model: nn.Module) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
-        contract, largest = asked.contract, self.policy.max_adapter_norm
+        contract, state, policy = asked.contract, asked.state, self.policy
+        largest, loudest = policy.max_adapter_norm, policy.max_branch_ratio
         with self._recorded(contract):
-            decision.check_adapter(asked.state, shapes=_shapes(model), largest=largest)
-        decision.check_frozen(model, contract)
+            received_adapter.check_adapter(state, shapes=_shapes(model), largest=largest)
+            received_adapter.check_branches(state, model, contract, largest=loudest)
+        received_adapter.check_frozen(model, contract)
         with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
             yield meter
 
@@ -183,7 +185,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         )
 
 
-def _shapes(model: nn.Module) -> decision.Shapes:
+def _shapes(model: nn.Module) -> received_adapter.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
 
 

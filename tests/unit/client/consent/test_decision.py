@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.made_outlets import policy_body
 
-from presspool.client.consent import decision
+from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.policy import Policy, parse_policy
 from presspool.common.base.errors import EvidenceError, GuardError, NotNowError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
@@ -64,6 +64,15 @@ def code_of(contract: Contract, policy: Policy) -> str | None:
         ("policy-delta", "max_delta", 1e-5, {}, {"privacy": {"delta": 1.01e-5}}),
         ("policy-targets", "methods", ["ffa"], {}, {"adapter": {"method": "fedit"}}),
         ("policy-targets", "lora_targets", ["query"], {}, {"adapter": {"targets": ["q_proj"]}}),
+        ("policy-adapter-scale", "max_adapter_scale", 2.0, {}, {"adapter": {"alpha": 16.001}}),
+        (
+            "policy-record-size",
+            "max_records_per_reader",
+            1,
+            {},
+            {"privacy": {"records_per_reader": 2}},
+        ),
+        ("policy-record-size", "max_record_length", 48, {}, {"task": {"max_length": 49}}),
         ("policy-cohort", "min_outlets", 2, {}, {"outlets": {"north-post": 900}}),
     ],
 )
@@ -241,22 +250,22 @@ SHAPES = {"a": (2, 3), "b": (4,)}
 )
 def test_an_adapter_is_exactly_what_trains(change: dict[str, Any], code: str | None) -> None:
     if code is None:
-        decision.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
+        received_adapter.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
     else:
         with pytest.raises(GuardError) as caught:
-            decision.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
+            received_adapter.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
         assert caught.value.code == code
 
 
 def test_a_missing_parameter_is_no_adapter() -> None:
     with pytest.raises(GuardError) as caught:
-        decision.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
+        received_adapter.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
     assert caught.value.code == "adapter-names"
 
 
 def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: Contract) -> None:
     model = build(contract)
-    decision.check_frozen(model, contract)
+    received_adapter.check_frozen(model, contract)
     frozen = {n: p for n, p in model.named_parameters() if "lora_A" in n}
     assert frozen
     shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
@@ -264,13 +273,13 @@ def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: C
         assert torch.equal(parameter, public_factor(contract.seed, name, tuple(parameter.shape)))
         poisoned = read(model) | {name: np.zeros(tuple(parameter.shape), np.float32)}
         with pytest.raises(GuardError) as caught:
-            decision.check_adapter(poisoned, shapes=shapes, largest=1e9)
+            received_adapter.check_adapter(poisoned, shapes=shapes, largest=1e9)
         assert caught.value.code == "adapter-names"
     first = next(iter(frozen.values()))
     with torch.no_grad():
         first[0, 0] += 1e-3
     with pytest.raises(SelfTestError, match="public seed"):
-        decision.check_frozen(model, contract)
+        received_adapter.check_frozen(model, contract)
 
 
 def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) -> None:
@@ -280,7 +289,7 @@ def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) ->
         for name, parameter in model.named_parameters():
             if "lora_A" in name:
                 parameter.zero_()
-    decision.check_frozen(model, fedit)
+    received_adapter.check_frozen(model, fedit)
 
 
 # --- Not now -------------------------------------------------------------------------------------
