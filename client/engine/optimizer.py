@@ -4,15 +4,17 @@
 batch and steps. Three of its parts are ours, because the plan demands them:
 
 * clipping by parameter group ("all", or "adapter" and "head"), a non-finite gradient counting as
-  zero: one reader's broken record must neither stop a run nor escape the clip;
-* noise from the outlet's own CSPRNG on a grid (`presspool.client.engine.noise`);
+  zero: one reader's broken record must neither stop a run nor escape the clip; what is clipped is
+  counted on a grid, so that sums are exact (`presspool.client.engine.clipping`);
+* noise from the outlet's own CSPRNG on that grid (`presspool.client.engine.noise`);
 * b = q·n from the declared population, never from a data loader's length.
 
 Every logical step is counted by Opacus's accountant; one step more than the plan allows is refused
 before its noise is drawn.
 
-Invariant: with gradients of shape (readers, …) in `p.grad_sample`, the sum over a step moves by at
-most `plan.sensitivity` (L2) when one reader is added or removed.
+Invariant: with gradients of shape (readers, …) in `p.grad_sample`, the step's sum, whole numbers in
+`p.summed_grad`, moves by at most `plan.sensitivity / grid` (L2, exactly) when one reader is added
+or removed.
 
 Example: `optimizer.accumulate()` after each micro-batch, `optimizer.finish_step()` once a step.
 """
@@ -25,12 +27,12 @@ from typing import Any
 import torch
 from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizer
-from torch import Tensor
 
+from presspool.client.engine.clipping import clip_factors, counted, grid_step
 from presspool.client.engine.noise import add_noise
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.base.errors import PlanError
-from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
 
 
 class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -46,7 +48,11 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         steps_before: steps of the plan that earlier rounds have taken.
 
     Raises:
-        PlanError: the groups are not the plan's, or do not cover the optimiser's parameters.
+        PlanError: the groups are not the plan's, or do not cover the optimiser's parameters; or a
+            run of so many numbers that the noise's law is not near enough (`LARGEST_RELEASE`).
+
+    Attributes:
+        grid: γ, the step that sums and noise are counted in.
     """
 
     def __init__(
@@ -68,8 +74,9 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self.plan, self.groups, self.random = plan, groups, random
-        self.noise_share = noise_share
+        self.noise_share, self.grid = noise_share, grid_step(plan.sensitivity)
         self._check_groups()
+        self._check_size()
         self.steps_before = steps_before
         self.accountant = RDPAccountant()
         self.attach_step_hook(self.accountant.get_optimizer_hook_fn(plan.sampling_rate))
@@ -103,13 +110,13 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         self.zero_grad(set_to_none=True)
 
     def clip_and_accumulate(self) -> None:
-        """Clip each reader's gradient to C_g in every group and add it to `p.summed_grad`."""
+        """Clip each reader's gradient to C_g in every group and count it into `p.summed_grad`."""
         for group, bound in self.plan.clip.items():
             parameters = self.groups[group]
-            factors = _clip_factors([p.grad_sample for p in parameters], bound)
+            factors = clip_factors([p.grad_sample for p in parameters], bound)
             for p in parameters:
-                clipped = torch.einsum("i,i...", factors, _finite(p.grad_sample))
-                p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
+                whole = counted(p.grad_sample, factors, self.grid)
+                p.summed_grad = whole if p.summed_grad is None else p.summed_grad + whole
 
     def add_noise(self) -> None:
         """Put the noised sum of all parameters, drawn as one vector, into `p.grad`."""
@@ -117,10 +124,21 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
             [p.summed_grad for p in self.params],
             noise_multiplier=self.plan.noise_multiplier * self.noise_share,
             sensitivity=self.plan.sensitivity,
+            grid=self.grid,
             random=self.random,
         )
         for p, total in zip(self.params, noisy, strict=True):
             p.grad = total.view_as(p).to(p.dtype)
+
+    def _check_size(self) -> None:
+        released = sum(p.numel() for p in self.params) * self.plan.steps
+        if released > LARGEST_RELEASE:
+            raise PlanError(
+                "numbers that one run releases, trained ones times steps",
+                expected=f"at most {LARGEST_RELEASE}",
+                got=released,
+                advice="fewer steps, or a smaller adapter",
+            )
 
     def _check_groups(self) -> None:
         grouped = {id(p) for parameters in self.groups.values() for p in parameters}
@@ -135,19 +153,3 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
                 expected=f"{sorted(self.plan.clip)}, each parameter in one",
                 got=f"{sorted(self.groups)}",
             )
-
-
-def _clip_factors(gradients: Sequence[Tensor], bound: float) -> Tensor:
-    """min(1, C/‖g‖) for each reader, 0 where ‖g‖ is not finite; shape (readers,), float32."""
-    if len(gradients[0]) == 0:
-        return gradients[0].new_zeros(0)
-    squares = [g.flatten(1).square().sum(1) for g in gradients]
-    norms = torch.stack(squares).sum(0).sqrt()
-    # 1e-6 as in Opacus: keeps 0/0 away and errs on the side of a smaller gradient.
-    factors = (bound / (norms + 1e-6)).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
-
-
-def _finite(gradients: Tensor) -> Tensor:
-    """The gradients with NaN and infinities, whose factor is 0, replaced so that 0 · x = 0."""
-    return gradients if bool(gradients.isfinite().all()) else gradients.nan_to_num(0, 0, 0)

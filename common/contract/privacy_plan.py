@@ -44,6 +44,9 @@ SMALLEST_NOISE_MULTIPLIER = 0.2
 # σ is solved to this step and rounded up, so that a contract's digest holds a short number; a
 # smaller σ than one step is not told apart from 0.
 NOISE_STEP = 1e-3
+# The grid that clipped gradients and noise are counted in is so many binary places finer than S.
+GRID_BITS = 40
+LARGEST_RELEASE = 1 << 40  # numbers in one run, coordinates times steps
 # Above this ε a privacy loss distribution takes gigabytes, to say that nobody is protected.
 LARGEST_PLD_EPSILON = 1000.0
 
@@ -146,6 +149,17 @@ class PrivacyPlan:
         count = self.steps if steps is None else steps
         self.event(count)  # the range check
         return _epsilon(self.noise_multiplier, self.sampling_rate, count, self.delta)
+
+    @property
+    def grid_delta(self) -> float:
+        """What δ grows by because the noise is the discrete Gaussian, for any adapter.
+
+        (1 + e^ε)·d·T/(40 s²) with s = σ·2⁴⁰ and d·T at most `LARGEST_RELEASE`; where that comes
+        from says `presspool.client.engine.noise`.
+        """
+        scale = self.noise_multiplier * 2.0**GRID_BITS
+        per_loss = LARGEST_RELEASE / (40 * scale * scale)
+        return min(1.0, per_loss * (1 + math.exp(min(self.epsilon(), 700.0))))
 
     def group_epsilon(self, units: int) -> float:
         """ε at `delta` for `units` units that are added or removed together, by PLD.

@@ -44,7 +44,8 @@ def statement(
         f"(ε = {epsilon:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
         f"covering {all_of(plan.unit)} at {where}, against {contract.trust.words.adversary}; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
-        f"and rotated reader ids; computed by {accountant()}"
+        f"and rotated reader ids; computed by {accountant()}, and at most {bound(plan.grid_delta)} "
+        "more in δ for the noise's grid"
     )
     if reproducible:
         return (

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from presspool.client import client_app
 from presspool.client.data.readers import Readers
 from presspool.client.engine import optimizer, training
+from presspool.client.engine.clipping import counted
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
@@ -49,9 +50,9 @@ def bench(contract_body: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 
 def no_clipping(patch: pytest.MonkeyPatch) -> None:
     def factors(gradients: list[Tensor], bound: float) -> Tensor:
-        return torch.ones(len(gradients[0]))
+        return torch.ones(len(gradients[0]), dtype=torch.float64)
 
-    patch.setattr(optimizer, "_clip_factors", factors)
+    patch.setattr(optimizer, "clip_factors", factors)
 
 
 def clipping_after_averaging(patch: pytest.MonkeyPatch) -> None:
@@ -61,7 +62,7 @@ def clipping_after_averaging(patch: pytest.MonkeyPatch) -> None:
         norm = torch.stack([mean.norm() for mean in means]).norm()
         factor = min(1.0, self.plan.sensitivity / max(float(norm), 1e-12))
         for p, mean in zip(self.params, means, strict=True):
-            whole = mean * factor * count
+            whole = (mean.double() * factor * count / self.grid).long()
             p.summed_grad = whole if p.summed_grad is None else p.summed_grad + whole
 
     patch.setattr(ReaderOptimizer, "clip_and_accumulate", clip_and_accumulate)
@@ -74,7 +75,7 @@ def each_tensor_clipped_by_itself_to_the_whole_bound(patch: pytest.MonkeyPatch) 
         for p in self.params:
             norms = p.grad_sample.flatten(1).norm(dim=1)
             factors = (self.plan.sensitivity / (norms + 1e-6)).clamp(max=1)
-            clipped = torch.einsum("i,i...", factors, p.grad_sample)
+            clipped = counted(p.grad_sample, factors.double(), self.grid)
             p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
 
     patch.setattr(ReaderOptimizer, "clip_and_accumulate", clip_and_accumulate)
@@ -138,7 +139,7 @@ def noise_on_some_parameters_only(patch: pytest.MonkeyPatch) -> None:
     real = current(optimizer, "add_noise")
 
     def add_noise(sums: list[Tensor], **rest: Any) -> list[Tensor]:
-        return [*real(sums, **rest)[:-1], sums[-1].double()]
+        return [*real(sums, **rest)[:-1], sums[-1].double() * rest["grid"]]
 
     patch.setattr(optimizer, "add_noise", add_noise)
 

@@ -39,12 +39,13 @@ class Trainer:
     def clipped_sum(self, parts: list[tuple[Batch, list[int]]], losses: Losses) -> Tensor:
         """The step's sum over micro-batches, each with the number of records of its readers."""
         for p in self.optimizer.params:
-            p.summed_grad = torch.zeros_like(p)
+            p.summed_grad = torch.zeros_like(p, dtype=torch.int64)
         for batch, counts in parts:
             reader_of = torch.repeat_interleave(torch.tensor(counts))
             self.engine.backward(losses(self.tiny, batch), reader_of, len(counts))
             self.optimizer.accumulate()
-        return torch.cat([p.summed_grad.flatten() for p in self.optimizer.params])
+        whole = torch.cat([p.summed_grad.flatten() for p in self.optimizer.params])
+        return whole.double() * self.optimizer.grid
 
 
 @functools.cache

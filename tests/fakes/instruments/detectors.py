@@ -158,7 +158,7 @@ def watching() -> Iterator[Watched]:
     def watched_noise(self: ReaderOptimizer) -> None:
         if self not in seen.optimizers:
             seen.optimizers.append(self)
-        seen.sums.append(_flat([p.summed_grad for p in self.params]))
+        seen.sums.append(_flat([p.summed_grad.double() * self.grid for p in self.params]))
         add_noise(self)
         seen.noised.append(_flat([p.grad for p in self.params]))
 

@@ -53,8 +53,8 @@ def _untrained_layer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _no_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    factors = lambda gradients, _: torch.ones(len(gradients[0]))  # noqa: E731
-    monkeypatch.setattr(optimizer_module, "_clip_factors", factors)
+    factors = lambda gradients, _: torch.ones(len(gradients[0]), dtype=torch.float64)  # noqa: E731
+    monkeypatch.setattr(optimizer_module, "clip_factors", factors)
 
 
 def _half_the_noise(monkeypatch: pytest.MonkeyPatch) -> None:
