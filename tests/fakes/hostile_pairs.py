@@ -90,7 +90,9 @@ class HostilePair:
             texts=texts,
             labels=[[dice.randrange(len(LABELS)) for _ in range(count)] for count in counts],
             # Half the time who wrote most: the longest text is the one that could widen a batch.
-            gone=dice.choice((max(readers, key=lambda r: len(str(texts[r]))), dice.choice(readers))),
+            gone=dice.choice(
+                (max(readers, key=lambda r: len(str(texts[r]))), dice.choice(readers))
+            ),
         )
 
 
@@ -105,9 +107,8 @@ def movement(pair: HostilePair) -> dict[str, Fraction]:
     )
     bounds, squares = pair.contract.plan.clip, dict[str, Fraction]()
     for group in bounds:
-        # Python's numbers: a float's square, or the sum of int64's, would round.
-        moved = (a - b for a, b in zip(whole[group], less[group], strict=True))
-        squares[group] = sum((Fraction(step) ** 2 for step in moved), Fraction()) * grid**2
+        moved = [a - b for a, b in zip(whole[group], less[group], strict=True)]
+        squares[group] = sum(step * step for step in moved) * grid**2
     found = {group: squares[group] / Fraction(bound) ** 2 for group, bound in bounds.items()}
     return found | {"sum": sum(squares.values()) / Fraction(pair.contract.plan.sensitivity) ** 2}
 
@@ -117,7 +118,9 @@ def excess(pair: HostilePair) -> Fraction:
     return max(movement(pair).values())
 
 
-def summed(pair: HostilePair, kept: Sequence[int]) -> tuple[dict[str, list[Any]], Fraction]:
+def summed(
+    pair: HostilePair, kept: Sequence[int]
+) -> tuple[dict[str, list[int | Fraction]], Fraction]:
     """What a step adds up over the kept readers, by clip group, and the size of one unit of it.
 
     The one place that knows how the engine is called.
@@ -132,20 +135,23 @@ def summed(pair: HostilePair, kept: Sequence[int]) -> tuple[dict[str, list[Any]]
     with ReaderGradients(model) as engine:
         trunk = FrozenTrunk(model, contract)
         training._accumulate(engine, optimizer, trunk, readers, sample, compute)
-    return _numbers(optimizer), Fraction(1)
+    return _numbers(optimizer), Fraction(optimizer.grid)
 
 
-def _numbers(optimizer: ReaderOptimizer) -> dict[str, list[Any]]:
+def _numbers(optimizer: ReaderOptimizer) -> dict[str, list[int | Fraction]]:
     return {
-        group: [number for p in parameters for number in _flat(p)]
+        group: [number for p in parameters for number in _exactly(p)]
         for group, parameters in optimizer.groups.items()
     }
 
 
-def _flat(parameter: Any) -> list[Any]:
-    total = parameter.summed_grad  # None where nobody was sampled
-    numbers: list[Any] = [0] * parameter.numel() if total is None else total.flatten().tolist()
-    return numbers
+def _exactly(parameter: Any) -> list[int | Fraction]:
+    """Python's numbers, of which nothing is lost in squares and sums; also a float's."""
+    total = parameter.summed_grad
+    if total is None:  # nobody was sampled
+        return [0] * int(parameter.numel())
+    numbers = total.flatten().tolist()
+    return [Fraction(number) for number in numbers] if total.is_floating_point() else numbers
 
 
 def _sampled(pair: HostilePair, kept: Sequence[int]) -> tuple[Sample, Readers]:
@@ -215,7 +221,9 @@ def _adapter(model: nn.Module, contract: Contract, policy: Policy, dice: random.
     room = policy.max_adapter_norm / 2
     for name in state:
         if adapters.group_of(name) == "head":
-            state[name] = _sized(state[name], room * 10.0 ** -dice.choice((0, 1, 2, 2, 3, 3, 4, 40)))
+            state[name] = _sized(
+                state[name], room * 10.0 ** -dice.choice((0, 1, 2, 2, 3, 3, 4, 40))
+            )
         elif dice.random() < 0.3:  # one factor enormous, the other as small as that demands
             state[name] = _sized(state[name], room / len(state))
     return _tamed(state, model, contract, policy)
@@ -227,8 +235,8 @@ def _tamed(state: State, model: nn.Module, contract: Contract, policy: Policy) -
     for layer, ratio in list(ratios(model, contract.method, state)):
         for name in state:
             if name.startswith(f"{layer}.lora_B") and ratio > 0:
-                factor = wanted / ratio
-                state[name] = (state[name].astype(np.float64) * factor).astype(np.float32)
+                louder = state[name].astype(np.float64) * (wanted / ratio)
+                state[name] = louder.clip(-1e30, 1e30).astype(np.float32)
     size = adapters.norm(state)
     if not size <= policy.max_adapter_norm:  # a bound on the whole: branches get softer with it
         share = 0.999 * policy.max_adapter_norm / size
