@@ -29,7 +29,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
@@ -90,7 +90,7 @@ def _blocks(words: Words, scale: float, bits: int, random: SecureRandom) -> Inte
     block = np.searchsorted(whole, words, side="right")
     # Equal to a threshold's first 64 bits: the threshold lies within this word's interval.
     for i in np.flatnonzero(whole[block - 1] == words):
-        block[i] = _exactly(int(words[i]), lambda n: [int(x * (1 << n)) for x in exact], random)
+        block[i] = _exactly(int(words[i]), _first_bits(exact), random)
     return block.astype(np.int64)
 
 
@@ -104,9 +104,13 @@ def _coins(
     for i in np.flatnonzero(np.abs(uniform - chance) < _DOUBT):
         with localcontext(Context(prec=_DIGITS)):
             threshold = Fraction((-exponent(int(i))).exp())
-        found = _exactly(int(words[i]), lambda n, x=threshold: [int(x * (1 << n))], random)
-        heads[i] = found == 0
+        heads[i] = _exactly(int(words[i]), _first_bits([threshold]), random) == 0
     return heads
+
+
+def _first_bits(thresholds: Sequence[Fraction]) -> Callable[[int], list[int]]:
+    """From n to the first n bits of each."""
+    return lambda n: [int(threshold * (1 << n)) for threshold in thresholds]
 
 
 def _exactly(word: int, thresholds: Callable[[int], list[int]], random: SecureRandom) -> int:

@@ -136,7 +136,7 @@ def _sent(model: PeftModel, random: SecureRandom) -> State:
 
 def _made(count: int, random: SecureRandom) -> NDArray[np.float64]:
     """Normal numbers, as fine as float32 tells apart: (count,)."""
-    return discrete_gaussian(count, 2.0**30, random) * 2.0**-30
+    return discrete_gaussian(count, 2.0**30, random).astype(np.float64) * 2.0**-30
 
 
 def _first(model: PeftModel) -> tuple[str, nn.Module]:

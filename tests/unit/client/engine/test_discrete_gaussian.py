@@ -199,5 +199,5 @@ def test_draws_reproduce_and_a_count_is_kept() -> None:
         draws = discrete_gaussian(count, 2.0**40, SecureRandom.deterministic(3))
         assert draws.shape == (count,)
         assert draws.dtype == np.int64
-    again = [discrete_gaussian(500, 2.0**40, SecureRandom.deterministic(4)) for _ in range(2)]
-    assert np.array_equal(*again)
+    one, two = (discrete_gaussian(500, 2.0**40, SecureRandom.deterministic(4)) for _ in range(2))
+    assert np.array_equal(one, two)
