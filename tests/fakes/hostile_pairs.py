@@ -6,23 +6,25 @@ enormous numbers, a head as large as is taken), and the readers' texts. What the
 the two neighbours is compared in whole numbers: Σ (q - q')² ≤ (C/γ)² in every clip group, without
 any tolerance.
 
-Example: `excess(HostilePair.drawn(base, seed=7)) <= 1`, where 1 is the stated sensitivity.
+Example: `excess(HostilePair.drawn(made_bases(folder), seed=7)) <= 1`: no more than is stated.
 """
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from presspool.client.engine.compute import Compute
+from presspool.client.engine.step_gradients import StepGradients
+from tests.fakes.tiny_models import plain
+from torch import nn
 
 from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.policy import Policy, parse_policy
@@ -35,15 +37,23 @@ from presspool.client.engine.sampling import Sample
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
-from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.classification import labelled
 
+Bases = tuple[tuple[str, str], ...]
 State = dict[str, NDArray[np.float32]]
 ALIKE = 16  # neighbouring seeds share a contract's model, which costs more than a step does
 LABELS, WORDS = ("world", "sport", "money"), ("goal", "vote", "the", "bank", "final", "xyzzy")
-SCALES = (1.0, 1e-3, 1e-30)  # of the policy's cap
+SCALES = (1.0, 1.0, 1e-3, 1e-30)  # of the policy's cap
+GIVEN = Path(__file__).parents[1] / "golden" / "files" / "given" / "base"
+TARGETS = {
+    "bert": ["query", "key", "value", "dense"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
+}
+# What an operator would have to write to let everything in; the sum must hold even then.
+OPENED = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e8}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +79,26 @@ class HostilePair:
     gone: int
 
     @classmethod
-    def drawn(cls, base: Path, *, seed: int) -> HostilePair:
-        """The pair of a seed; raises `GuardError` where the policy does not admit it."""
-        policy, contract, model = _run(base, seed // ALIKE)
+    def drawn(cls, bases: Bases, *, seed: int, loudness: float = 0.999999) -> HostilePair:
+        """The pair of a seed.
+
+        Args:
+            bases: folders of base models (`made_bases`).
+            seed: decides everything.
+            loudness: of each branch, in units of the policy's cap.
+
+        Raises:
+            GuardError: the policy does not admit contract or adapter.
+        """
+        policy, contract, model = run_of(bases, seed // ALIKE)
         dice = random.Random(seed)
         contract = contract.replace(privacy={"clip": _clip(contract, dice)})
-        state = _adapter(model, contract, policy, dice)
+        state = _adapter(model, contract, policy, dice, loudness)
         shapes = {name: tuple(p.shape) for name, p in adapters.trainable(model).items()}
         received_adapter.check_adapter(state, shapes=shapes, largest=policy.max_adapter_norm)
         received_adapter.check_branches(state, model, contract, largest=policy.max_branch_ratio)
         k = contract.privacy.records_per_reader
-        counts = [dice.randint(1, k) for _ in range(dice.choice((1, 2, 4, 8, 12)))]
+        counts = [dice.randint(1, k) for _ in range(max(2, dice.choice((1, 4, 12, 32)) // k))]
         texts = [[_text(dice) for _ in range(count)] for count in counts]
         readers = range(len(counts))
         return cls(
@@ -127,14 +146,14 @@ def summed(
     """
     sample, readers = _sampled(pair, kept)
     model, contract = pair.model, pair.contract
-    compute = training.Compute(device="cpu")
+    compute = Compute(device="cpu")
     adapters.load(model, pair.state)
     compute.prepare(model)
     work = training.RoundWork(round=1, population=100, random=SecureRandom())
     optimizer = training.private_optimizer(model, contract, work, steps_before=0)
     with ReaderGradients(model) as engine:
-        trunk = FrozenTrunk(model, contract)
-        training._accumulate(engine, optimizer, trunk, readers, sample, compute)
+        trunk = compute.trunk(model, contract)
+        StepGradients(engine, optimizer, trunk, readers, contract, compute).add(sample)
     return _numbers(optimizer), Fraction(optimizer.grid)
 
 
@@ -167,26 +186,39 @@ def _sampled(pair: HostilePair, kept: Sequence[int]) -> tuple[Sample, Readers]:
     return sample, Readers(table=labelled(texts, labels).combine_chunks(), offsets=offsets)
 
 
+def made_bases(folder: Path) -> Bases:
+    """Tiny base models of three families, with one tokenizer: a folder's path for each."""
+    made = {"bert": str(GIVEN)}
+    for family in ("gpt2", "llama"):
+        made[family] = str(folder / family)
+        plain(family).save_pretrained(made[family])  # type: ignore[operator]
+        for file in GIVEN.glob("tokenizer*"):
+            (folder / family / file.name).write_bytes(file.read_bytes())
+    return tuple(sorted(made.items()))
+
+
 @functools.lru_cache(maxsize=2)
-def _run(base: Path, number: int) -> tuple[Policy, Contract, nn.Module]:
+def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     """The policy, contract and model that some neighbouring seeds share."""
-    dice, found = random.Random(-1 - number), resolve(str(base), weights=None, tokenizer=None)
+    dice = random.Random(-1 - number)
+    family, base = dice.choice(bases)
+    found = resolve(base, weights=None, tokenizer=None)
     pin = {"name": "tiny", "weights": found.weights, "tokenizer": found.tokenizer}
-    opened = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e6}
-    body: dict[str, Any] = {"base_models": [pin], "max_epsilon_per_run": 100.0}
-    policy = parse_policy(body | (opened if dice.random() < 0.25 else {}))
+    body: dict[str, Any] = {"base_models": [pin], "lora_targets": TARGETS[family]}
+    opened = OPENED if dice.random() < 0.5 else {}
+    policy = parse_policy(body | {"max_epsilon_per_run": 100.0} | opened)
     rank = dice.randint(1, 8)
     contract = parse_contract(
         {
             "name": "hostile",
             "seed": dice.randrange(2**32),
-            "model": {"id": str(base), "weights": found.weights, "tokenizer": found.tokenizer},
+            "model": {"id": base, "weights": found.weights, "tokenizer": found.tokenizer},
             "task": {"labels": list(LABELS), "max_length": dice.choice((4, 12, 32))},
             "adapter": {
                 "method": dice.choice(policy.methods),
                 "rank": rank,
                 "alpha": rank * policy.max_adapter_scale * dice.choice(SCALES),
-                "targets": dice.sample(policy.lora_targets, dice.randint(1, 4)),
+                "targets": dice.sample(policy.lora_targets, dice.randint(1, 3)),
                 "layers": dice.choice((None, 1)),
             },
             "federation": {"rounds": 1, "local_steps": 1},
@@ -206,32 +238,34 @@ def _run(base: Path, number: int) -> tuple[Policy, Contract, nn.Module]:
 
 def _clip(contract: Contract, dice: random.Random) -> Any:
     """From far below to far above any gradient, in both groups where both train."""
-    norms = [10 ** dice.uniform(-6, 6), 10 ** dice.uniform(-2, 1), 0.1, 1e-12, 3.3e5]
+    norms = [10 ** dice.uniform(-6, 6), 10 ** dice.uniform(-2, 1), 0.1, 0.1, 1e-12, 3.3e5]
     if len(contract.method.groups) == 1 or dice.random() < 0.4:
         return dice.choice(norms)
     return {"adapter": dice.choice(norms), "head": dice.choice(norms)}
 
 
-def _adapter(model: nn.Module, contract: Contract, policy: Policy, dice: random.Random) -> State:
+def _adapter(
+    model: nn.Module, contract: Contract, policy: Policy, dice: random.Random, loudness: float
+) -> State:
     """An adapter as loud as the policy takes it, or as odd."""
     rng = np.random.default_rng(dice.randrange(2**32))
     shape = dice.choice(_SHAPES)
     shapes = {name: tuple(p.shape) for name, p in adapters.trainable(model).items()}
     state = {name: shape(rng, size).astype(np.float32) for name, size in shapes.items()}
-    room = policy.max_adapter_norm / 2
+    room = min(policy.max_adapter_norm, dice.choice((1e3, 1e30))) / 2
     for name in state:
         if adapters.group_of(name) == "head":
-            state[name] = _sized(
-                state[name], room * 10.0 ** -dice.choice((0, 1, 2, 2, 3, 3, 4, 40))
-            )
+            state[name] = sized(state[name], room * 10.0 ** -dice.choice((0, 1, 2, 2, 3, 3, 4, 40)))
         elif dice.random() < 0.3:  # one factor enormous, the other as small as that demands
-            state[name] = _sized(state[name], room / len(state))
-    return _tamed(state, model, contract, policy)
+            state[name] = sized(state[name], room / len(state))
+    return _tamed(state, model, contract, policy, loudness)
 
 
-def _tamed(state: State, model: nn.Module, contract: Contract, policy: Policy) -> State:
+def _tamed(
+    state: State, model: nn.Module, contract: Contract, policy: Policy, loudness: float
+) -> State:
     """The same with every branch brought down, or up, to the policy's cap; norms kept in bounds."""
-    wanted = 0.999999 * policy.max_branch_ratio
+    wanted = loudness * policy.max_branch_ratio
     for layer, ratio in list(ratios(model, contract.method, state)):
         for name in state:
             if name.startswith(f"{layer}.lora_B") and ratio > 0:
@@ -244,7 +278,8 @@ def _tamed(state: State, model: nn.Module, contract: Contract, policy: Policy) -
     return state
 
 
-def _sized(array: NDArray[np.float32], size: float) -> NDArray[np.float32]:
+def sized(array: NDArray[Any], size: float) -> NDArray[np.float32]:
+    """The array at another L2 norm; zeros stay."""
     length = float(np.sqrt(np.sum(np.square(array, dtype=np.float64))))
     scaled = array.astype(np.float64) * (size / length if length else 0.0)
     return scaled.astype(np.float32)
@@ -262,6 +297,7 @@ def _spread(rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.float
 
 
 _SHAPES: tuple[Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]], ...] = (
+    lambda rng, size: rng.standard_normal(size),
     lambda rng, size: rng.standard_normal(size),
     lambda rng, size: np.ones(size),  # noqa: ARG005
     lambda rng, size: np.zeros(size),  # noqa: ARG005

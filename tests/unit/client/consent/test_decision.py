@@ -22,6 +22,7 @@ from presspool.common.ledger.entries import build as build_entry
 from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import read, trainable
 from presspool.common.models.models import build
+from presspool.common.models.spectral import ratios
 from presspool.common.wire.update import FAILURES
 
 PIN = {"weights": "sha256:" + "1" * 64, "tokenizer": "sha256:" + "2" * 64}
@@ -261,6 +262,30 @@ def test_a_missing_parameter_is_no_adapter() -> None:
     with pytest.raises(GuardError) as caught:
         received_adapter.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
     assert caught.value.code == "adapter-names"
+
+
+@pytest.mark.parametrize("method", ["fedit", "ffa"])
+def test_a_branch_may_be_so_many_times_as_strong_as_its_layer(
+    method: str, contract: Contract
+) -> None:
+    contract = contract.replace(adapter={"method": method})
+    model = build(contract)
+    state = {name: np.full_like(array, 0.3) for name, array in read(model).items()}
+    found = dict(ratios(model, contract.method, state))
+    loudest = max(found, key=found.__getitem__)
+    received_adapter.check_branches(state, model, contract, largest=found[loudest])
+    below = math.nextafter(found[loudest], 0)
+    with pytest.raises(GuardError) as caught:
+        received_adapter.check_branches(state, model, contract, largest=below)
+    assert caught.value.code == "adapter-branch"
+    assert loudest in caught.value.where
+
+
+def test_the_head_alone_has_no_branch_that_could_be_loud(contract: Contract) -> None:
+    contract = contract.replace(adapter={"method": "head"})
+    model = build(contract)
+    state = {name: np.full_like(array, 1e30) for name, array in read(model).items()}
+    received_adapter.check_branches(state, model, contract, largest=1e-9)
 
 
 def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: Contract) -> None:
