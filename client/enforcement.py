@@ -25,6 +25,7 @@ from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy, read_policy
+from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
@@ -37,6 +38,8 @@ from presspool.common.models.adapters import trainable
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from presspool.client.engine.compute import Compute
 
 
 class Counted(Protocol):
@@ -58,7 +61,9 @@ class Gate(Protocol):
     def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
-    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
+    def round(
+        self, asked: Round, model: nn.Module, compute: Compute
+    ) -> AbstractContextManager[Counted]:
         """Check the adapter, pay for the run, and count the round that follows."""
 
 
@@ -80,10 +85,13 @@ class Unmetered:
         """Nothing is written down."""
         return ""
 
-    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
+    def round(
+        self, asked: Round, model: nn.Module, compute: Compute
+    ) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
         received_adapter.check_adapter(asked.state, shapes=_shapes(model))
         received_adapter.check_frozen(model, asked.contract)
+        prove_alike(model, asked.state, asked.contract, compute)
         return nullcontext(self)
 
     def step(self, count: int) -> None:
@@ -139,7 +147,7 @@ class RealGate:
         return self.budget.bound(asked.contract.digest, number=asked.number)
 
     @contextmanager
-    def round(self, asked: Round, model: nn.Module) -> Iterator[Counted]:
+    def round(self, asked: Round, model: nn.Module, compute: Compute) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
         contract, state, policy = asked.contract, asked.state, self.policy
         largest, loudest = policy.max_adapter_norm, policy.max_branch_ratio
@@ -147,6 +155,7 @@ class RealGate:
             received_adapter.check_adapter(state, shapes=_shapes(model), largest=largest)
             received_adapter.check_branches(state, model, contract, largest=loudest)
         received_adapter.check_frozen(model, contract)
+        prove_alike(model, state, contract, compute)
         with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
             yield meter
 

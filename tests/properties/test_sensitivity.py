@@ -268,14 +268,14 @@ def test_rounding_to_the_nearest_without_slack_would_break_it(
 
 
 def test_an_adapter_a_hundredth_louder_than_the_cap_is_refused(bases: Bases) -> None:
-    refused = 0
+    refused = []
     for seed in range(FEW):
         try:
             pair = HostilePair.drawn(bases, seed=seed, loudness=1.01)
         except GuardError as error:
-            assert error.code == "adapter-branch"
-            refused += 1
+            refused.append(error.code)
         else:  # nothing that could be made louder: no branch, zeros, or held by the norm
             found = ratios(pair.model, pair.contract.method, pair.state)
             assert all(ratio <= pair.policy.max_branch_ratio for _, ratio in found)
-    assert refused > FEW / 5
+    assert set(refused) == {"adapter-branch"}
+    assert len(refused) > FEW / 5
