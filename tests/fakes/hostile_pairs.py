@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from presspool.client.engine.compute import Compute
-from presspool.client.engine.step_gradients import StepGradients
 from tests.fakes.tiny_models import plain
 from torch import nn
 
@@ -30,10 +28,12 @@ from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.policy import Policy, parse_policy
 from presspool.client.data.readers import Readers
 from presspool.client.engine import training
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
+from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from presspool.common.models.batch_shapes import BatchShapes
 from tests.fakes.hostile_pairs import Bases, HostilePair, excess, made_bases
 from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
@@ -28,6 +27,7 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.common.base.errors import GuardError
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models.adapters import group_of, trainable
+from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.spectral import ratios
 
 TOLERANCE = 1e-5
