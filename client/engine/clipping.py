@@ -5,9 +5,13 @@ Here a reader's clipped gradient becomes a vector of whole numbers before anythi
 reader moves the sum by that vector exactly, in any order and with any micro-batch.
 
 Why Σ q² <= (C/γ)² for every reader's q, exactly: coordinates are cut off towards zero, which can
-only shorten them, and the factor min(1, C·(1 - 2⁻²⁰)/‖g‖) leaves room for the errors before that.
-‖g‖ is added up in float64 (relative error below d·2⁻⁵³), so are the products (2⁻⁵² each), and both
-stay below 2⁻²⁰ for any d < 2³².
+only shorten them; ‖g‖ is never taken for less than it is; and the factor 1 - 2⁻²⁰ leaves room for
+the errors of the few products and roots in between, 2⁻⁵² each.
+
+Why q depends on that reader's gradient alone, bit by bit: the order in which a library adds floats
+hangs on how many readers there are. So nothing is added here but whole numbers that float64 holds
+without an error; squares are rounded up to such first, in units that the reader's largest
+coordinate sets. All else is done to each number by itself.
 
 Invariants:
     * γ is a power of two that depends on the plan's sensitivity alone: S/γ in [2⁴⁰, 2⁴¹).
@@ -33,6 +37,7 @@ from torch import Tensor
 
 from presspool.common.contract.privacy_plan import GRID_BITS
 
+# C is taken for so much of itself.
 _ROOM = 1 - 2.0**-20
 # Float64 adds so many whole numbers below 2⁴¹ without an error; as many columns stay in the cache.
 _ROWS, _CELLS = 1024, 1 << 18
@@ -53,14 +58,25 @@ def clip_factors(gradients: Sequence[Tensor], bound: float) -> Tensor:
     Returns:
         (readers,) float64, min(1, C·(1 - 2⁻²⁰)/‖g‖).
     """
-    readers = len(gradients[0])
-    squares = torch.zeros(readers, dtype=torch.float64, device=gradients[0].device)
-    for gradient in gradients:
-        for rows, columns in _pieces(gradient.flatten(1)):
-            squares[rows] += gradient.flatten(1)[rows, columns].double().square_().sum(1)
-    norms = squares.sqrt_()
-    factors = (bound * _ROOM / norms.clamp(min=bound * _ROOM)).clamp_(max=1.0)
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+    flat = [gradient.flatten(1) for gradient in gradients]
+    largest = torch.stack([torch.maximum(g.amax(1), -g.amin(1)) for g in flat]).amax(0).double()
+    finite = torch.isfinite(largest)
+    exponent = torch.frexp(torch.where(finite, largest, 0.0)).exponent
+    width = sum(g.shape[1] for g in flat)
+    unit = _power_of_two(52 - width.bit_length() - 2 * exponent)  # all squares in it are below 2⁵²
+    squares = torch.zeros_like(unit)
+    for g in flat:
+        for rows, columns in _pieces(g):
+            exact = g[rows, columns].double().square_()
+            squares[rows] += exact.mul_(unit[rows, None]).ceil_().sum(1)
+    norms = (squares / unit).sqrt_()
+    factors = bound * _ROOM / norms.clamp(min=bound * _ROOM)
+    return torch.where(finite, factors, torch.zeros_like(factors))
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """2ⁿ in float64 by its bits (IEEE 754), which no library rounds."""
+    return (exponent.long() + 1023 << 52).view(torch.float64)
 
 
 def counted(gradient: Tensor, factors: Tensor, step: float) -> Tensor:

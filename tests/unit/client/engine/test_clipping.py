@@ -108,6 +108,35 @@ def test_pieces_cover_everything_once(readers: int) -> None:
     torch.testing.assert_close(factors, (0.5 * (1 - 2.0**-20) / norms).clamp(max=1.0))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [3, 1000, 70_001])
+def test_how_many_others_there_are_changes_no_bit_of_a_readers_factor(
+    width: int, threads: int
+) -> None:
+    """A float sum would be added up in another order for each number of readers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        dice = torch.Generator().manual_seed(width)
+        wide = torch.randn((33, width), generator=dice) * 10 ** torch.linspace(-3, 3, width)
+        rows = [wide, torch.randn((33, 2, 5), generator=dice)]
+        together = clip_factors(rows, 0.5)
+        for readers in ([0], [5, 1], list(range(7)), list(range(32, -1, -1))):
+            few = clip_factors([row[readers] for row in rows], 0.5)
+            assert torch.equal(few, together[readers])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_norm_is_never_taken_for_less_and_hardly_for_more() -> None:
+    for spread in (0.0, 5.0, 30.0):
+        for width in (1, 40, 5000, 300_000):
+            row = (10.0 ** (-spread * torch.rand(1, width))).float()
+            exact = math.sqrt(sum(Fraction(x) ** 2 for x in row[0].tolist()))
+            taken = 1e-30 * (1 - 2.0**-20) / float(clip_factors([row], 1e-30)[0])
+            assert exact * (1 - 2.0**-50) <= taken <= exact * (1 + 2.0**-12)
+
+
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_counts_as_zero(broken: float) -> None:
     rows = torch.ones(3, 5)
