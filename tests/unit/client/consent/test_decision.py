@@ -168,6 +168,14 @@ def test_a_refusal_can_be_read_aloud() -> None:
     )
 
 
+def test_a_word_keeps_its_number_for_ever() -> None:
+    assert {FAILURES[20], FAILURES[29], FAILURES[38]} == {
+        "policy-task",
+        "policy-cohort",
+        "policy-trust",
+    }
+
+
 def test_every_word_of_the_guard_travels_and_is_written_down() -> None:
     words = set(FAILURES.values())
     assert set(GUARD_REASONS) <= words
