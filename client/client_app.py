@@ -17,8 +17,8 @@ of a task, and why each stands where it stands:
    or readers (`presspool.common.trust`).
 3. Model, from where the policy says, and self-test, on made texts. Before any budget is taken: an
    engine that fails its proof must cost nobody anything. Its outcome hangs on no reader's record.
-4. The adapter that came in, against the model's own names and shapes: needs the model, and still
-   costs nothing.
+4. The adapter that came in, against the model's own names and shapes, and that records are computed
+   alike under it, on made ones: needs the model, and still costs nothing.
 5. Reserve: the run's whole cost is on disk before the first gradient of its first round, and which
    adapter a round starts from before each round. From here a crash counts as spent.
 6. Train: each step is counted against the reservation before a reader is drawn for it. Readers'
@@ -56,9 +56,10 @@ from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
 from presspool.client.data.suppression_list import FOLDER, SuppressionList
 from presspool.client.enforcement import opened
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.selftest import prove
-from presspool.client.engine.training import Compute, RoundWork, train_round
+from presspool.client.engine.training import RoundWork, train_round
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
 from presspool.client.release.release import release, release_failure, release_words
@@ -108,7 +109,7 @@ def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) ->
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
         if not contract.trust.releases(asked.phase):
             return release_words(asked.task, contract, outlet=settings.name, base=asked.base)
-        with gate.placed(asked), gate.round(asked, _model(asked)) as meter:
+        with gate.placed(asked), gate.round(asked, _model(asked), _compute) as meter:
             update = answer(asked, settings, before_step=meter.step)
             data = release(update, contract)
             kept_reply.keep_and_bind(data, meter.bind, kept)

@@ -21,11 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from presspool.client.consent import decision
+from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy, read_policy
+from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
@@ -38,6 +39,8 @@ from presspool.common.models.adapters import trainable
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from presspool.client.engine.compute import Compute
 
 
 class Counted(Protocol):
@@ -62,7 +65,9 @@ class Gate(Protocol):
     def bound(self, asked: Round) -> str:
         """The digest of the round's bytes, if they may be handed out; "" where there are none."""
 
-    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
+    def round(
+        self, asked: Round, model: nn.Module, compute: Compute
+    ) -> AbstractContextManager[Counted]:
         """Check the adapter, pay for the run, and count the round that follows."""
 
 
@@ -88,10 +93,13 @@ class Unmetered:
         """Nothing is written down."""
         return ""
 
-    def round(self, asked: Round, model: nn.Module) -> AbstractContextManager[Counted]:
+    def round(
+        self, asked: Round, model: nn.Module, compute: Compute
+    ) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
-        decision.check_adapter(asked.state, shapes=_shapes(model))
-        decision.check_frozen(model, asked.contract)
+        received_adapter.check_adapter(asked.state, shapes=_shapes(model))
+        received_adapter.check_frozen(model, asked.contract)
+        prove_alike(model, asked.state, asked.contract, compute)
         return nullcontext(self)
 
     def step(self, count: int) -> None:
@@ -151,12 +159,15 @@ class RealGate:
         return self.budget.bound(asked.contract.digest, number=asked.number)
 
     @contextmanager
-    def round(self, asked: Round, model: nn.Module) -> Iterator[Counted]:
+    def round(self, asked: Round, model: nn.Module, compute: Compute) -> Iterator[Counted]:
         """The adapter is checked before the run is reserved: a poisoned one costs nothing."""
-        contract, largest = asked.contract, self.policy.max_adapter_norm
+        contract, state, policy = asked.contract, asked.state, self.policy
+        largest, loudest = policy.max_adapter_norm, policy.max_branch_ratio
         with self._recorded(contract):
-            decision.check_adapter(asked.state, shapes=_shapes(model), largest=largest)
-        decision.check_frozen(model, contract)
+            received_adapter.check_adapter(state, shapes=_shapes(model), largest=largest)
+            received_adapter.check_branches(state, model, contract, largest=loudest)
+        received_adapter.check_frozen(model, contract)
+        prove_alike(model, state, contract, compute)
         with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
             yield meter
 
@@ -195,7 +206,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
         )
 
 
-def _shapes(model: nn.Module) -> decision.Shapes:
+def _shapes(model: nn.Module) -> received_adapter.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
 
 

@@ -27,8 +27,9 @@ import numpy as np
 import pyarrow as pa
 
 from presspool.client.data.readers import Readers
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
-from presspool.client.engine.training import Compute, RoundWork, train_round
+from presspool.client.engine.training import RoundWork, train_round
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import decimal_text

@@ -1,14 +1,13 @@
-"""The outlet's decision: contract and adapter are held against its own policy, first of all.
+"""The outlet's decision: a contract is held against its own policy, first of all.
 
-Pure decisions: nothing is read, written or trained here. A refusal names the field of the
+Pure decisions: nothing is read, written or trained here. What comes in with a round is held against
+the policy in `presspool.client.consent.received_adapter`. A refusal names the field of the
 contract, what was asked, what is allowed and what to do, in words for the outlet's lawyer; only its
 code travels.
 
 Invariants:
     * Everything is verified before anything is done, cheap rules before dear ones.
     * Nothing here sees readers' data, so no refusal can depend on it.
-    * Trained parameters come in by exact name and shape. Frozen ones do not come in at all: this
-      machine derives them from the contract's public seed, and `check_frozen` sees that it did.
     * "Not now" (quiet hours, a missing approval) is no refusal: the run may be asked for again.
 
 Example:
@@ -23,29 +22,17 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from presspool.common.base.errors import GuardError, NotNowError, SelfTestError
+from presspool.common.base.errors import GuardError, NotNowError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GuardReason
-from presspool.common.models import adapters
-from presspool.common.models.adapters import State
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from presspool.client.consent.policy import Policy
-
-Shapes = Mapping[str, tuple[int, ...]]
-_ADAPTER_WORDS: Mapping[adapters.FaultKind, GuardReason] = {
-    "names": "adapter-names",
-    "shapes": "adapter-shapes",
-    "finite": "adapter-not-finite",
-    "norm": "adapter-norm",
-}
 
 
 @dataclass(frozen=True)
@@ -117,41 +104,6 @@ def check_round(contract: Contract, *, name: str, number: int, phase: int = 1) -
             got=f"round {number}, phase {phase} of {name}",
             advice="ask the coordinator for a new contract",
         )
-
-
-def check_adapter(state: State, *, shapes: Shapes, largest: float = math.inf) -> None:
-    """Return if an adapter that came in can be trained from; nothing is loaded before that.
-
-    Args:
-        state: what came in.
-        shapes: name to shape of all that trains in this outlet's own model of the contract.
-        largest: L2 norm that is still taken.
-
-    Raises:
-        GuardError: the first thing that is wrong.
-    """
-    fault = adapters.fault(state, shapes=shapes, largest=largest)
-    if fault is not None:
-        raise GuardError(
-            _ADAPTER_WORDS[fault.kind],
-            "this outlet refuses the adapter that came with the round",
-            expected=fault.expected,
-            got=fault.got,
-            advice="ask the coordinator what it sent; nothing was trained from it",
-        )
-
-
-def check_frozen(model: nn.Module, contract: Contract) -> None:
-    """See that the method's public constants are those of the contract's seed.
-
-    They never come from the coordinator; this guards against our own mistakes.
-
-    Raises:
-        SelfTestError: one is not.
-    """
-    for name, public in contract.method.constants(model, contract):
-        if not bool((model.get_parameter(name).detach().cpu() == public).all()):
-            raise SelfTestError("a frozen parameter is not that of the public seed", where=name)
 
 
 def check_time(policy: Policy, now: datetime) -> None:
@@ -256,6 +208,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         "another method",
     )
     yield _targets(contract, policy)
+    yield from _sizes(contract, policy)
     yield _at_least(
         "policy-cohort",
         "min_outlets",
@@ -263,6 +216,34 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         len(contract.outlets),
         policy.min_outlets,
         "more outlets",
+    )
+
+
+def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
+    """What makes rounding errors large, or one reader's part of a step."""
+    yield _at_most(
+        "policy-adapter-scale",
+        "max_adapter_scale",
+        "[adapter] alpha / rank",
+        contract.adapter.alpha / contract.adapter.rank,
+        policy.max_adapter_scale,
+        "a smaller alpha",
+    )
+    yield _at_most(
+        "policy-record-size",
+        "max_records_per_reader",
+        "[privacy] records_per_reader",
+        contract.privacy.records_per_reader,
+        policy.max_records_per_reader,
+        "fewer records of a reader",
+    )
+    yield _at_most(
+        "policy-record-size",
+        "max_record_length",
+        "[task] max_length",
+        contract.task.max_length,
+        policy.max_record_length,
+        "shorter records",
     )
 
 

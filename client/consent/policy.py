@@ -37,6 +37,7 @@ from presspool.common.contract.contract_schema import (
     TrustName,
 )
 from presspool.common.contract.doors import METHODS
+from presspool.common.models.spectral import USUAL_RATIO
 
 PeriodRule = Literal["year", "quarter", "month"]
 LARGEST_POLICY = 1 << 20  # bytes
@@ -106,9 +107,13 @@ class Policy(_Part):
         max_rounds: most rounds of one run.
         methods: what may train (`presspool.common.methods`); all that this version knows.
         lora_targets: layers that may get LoRA.
+        max_adapter_scale: largest α/r, by which a branch is multiplied.
+        max_records_per_reader: largest k, records of one reader in a step.
+        max_record_length: most tokens of a record.
         min_outlets: fewest outlets in a contract, this one included.
         trust: trust models that may be relied on; a new one needs the operator's own word.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
+        max_branch_ratio: largest spectral norm of each of its branches, over its frozen layer's.
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
@@ -126,9 +131,13 @@ class Policy(_Part):
     max_rounds: Count = 200
     methods: tuple[MethodName, ...] = METHODS.names
     lora_targets: tuple[str, ...] = ("query", "key", "value", "dense")
+    max_adapter_scale: Positive = 4.0
+    max_records_per_reader: Count = 64
+    max_record_length: Count = 512
     min_outlets: Count = 2
     trust: tuple[TrustName, ...] = ("local",)
     max_adapter_norm: Positive = 1_000.0
+    max_branch_ratio: Positive = USUAL_RATIO
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
     witnesses: Witnesses = Witnesses()
@@ -195,6 +204,9 @@ max_steps = 2000                 # private steps of one run
 max_rounds = 200
 methods = {json.dumps(METHODS.names)}
 lora_targets = ["query", "key", "value", "dense"]
+max_adapter_scale = 4.0          # α/r: a large one makes rounding errors large
+max_records_per_reader = 64      # k: what one reader's part of a step may need of memory
+max_record_length = 512          # tokens
 
 # With whom: fewest outlets in a contract, this one included.
 min_outlets = 2
@@ -202,8 +214,10 @@ min_outlets = 2
 # Whom readers' protection may rest on: "local" is on this outlet alone.
 trust = ["local"]
 
-# An adapter that comes in may be no larger (L2 norm over all its numbers).
+# An adapter that comes in may be no larger (L2 norm over all its numbers), and no branch of it may
+# act so many times as strongly as the frozen weights beside it (spectral norms).
 max_adapter_norm = 1000.0
+max_branch_ratio = {USUAL_RATIO}
 
 # A person approves each run: presspool outlet approve RUN
 manual_approval = true

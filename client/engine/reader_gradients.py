@@ -140,6 +140,11 @@ class ReaderGradients:
                     "it; with reentrant checkpointing call enable_input_require_grads() first",
                 )
 
+    @property
+    def gradients(self) -> list[Tensor]:
+        """`grad_sample` of every trainable parameter, in the model's order of names."""
+        return [p.grad_sample for p in self._trained.values()]  # type: ignore[attr-defined]
+
     def close(self) -> None:
         """Gives the model its own forward passes back; may be called twice."""
         while self._attached:

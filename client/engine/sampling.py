@@ -41,6 +41,11 @@ class Sample:
     reader_of: Integers
     readers: int
 
+    @property
+    def records_of_readers(self) -> Integers:
+        """(records,) how many records each record's reader has in the sample."""
+        return np.bincount(self.reader_of, minlength=self.readers)[self.reader_of]
+
     def split(self, readers: int) -> Iterator[Sample]:
         """Parts of at most `readers` whole readers each, in order; none for an empty sample."""
         for first in range(0, self.readers, readers):

@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
-from presspool.client.engine.training import RoundWork, private_optimizer, record_losses
+from presspool.client.engine.step_gradients import record_losses
+from presspool.client.engine.training import RoundWork, private_optimizer
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
@@ -83,15 +84,16 @@ def _prove_isolation(model: nn.Module, contract: Contract) -> None:
 
 
 def _prove_gradients(engine: ReaderGradients, model: nn.Module, contract: Contract) -> None:
-    losses, reader_of = _made_losses(model, contract, READERS)
-    engine.backward(losses, reader_of, READERS)
+    losses = _made_losses(model, contract)
+    readers = -(-len(losses) // RECORDS_PER_READER)
+    engine.backward(losses, torch.arange(len(losses)) // RECORDS_PER_READER, readers)
     for name, parameter in trainable(model).items():
         gradient: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
-        if gradient.shape != (READERS, *parameter.shape) or not bool(gradient.any()):
+        if gradient.shape != (readers, *parameter.shape) or not bool(gradient.any()):
             raise SelfTestError(
                 "a trained tensor received no per-reader gradient",
                 where=name,
-                expected=f"({READERS}, …) with values",
+                expected=f"({readers}, …) with values",
                 got=tuple(gradient.shape),
                 advice="do not train with this base model and adapter; report it",
             )
@@ -100,8 +102,8 @@ def _prove_gradients(engine: ReaderGradients, model: nn.Module, contract: Contra
 def _prove_clipping(
     engine: ReaderGradients, optimizer: ReaderOptimizer, model: nn.Module, contract: Contract
 ) -> None:
-    losses, reader_of = _made_losses(model, contract, 1)
-    engine.backward(losses * LOUDNESS, reader_of, 1)
+    losses = _made_losses(model, contract)
+    engine.backward(losses * LOUDNESS, torch.zeros(len(losses), dtype=torch.int64), 1)
     optimizer.clip_and_accumulate()
     for group, bound in contract.plan.clip.items():
         sums = [p.summed_grad.double().square().sum() for p in optimizer.groups[group]]
@@ -182,11 +184,12 @@ def _made_records(contract: Contract, readers: int) -> pa.Table:
     return task_of(contract).made([lengths[i % 3] for i in range(RECORDS_PER_READER * readers)])
 
 
-def _made_losses(model: nn.Module, contract: Contract, readers: int) -> tuple[Tensor, Tensor]:
-    records, trunk = _made_records(contract, readers), FrozenTrunk(model, contract)
-    reader_of = torch.arange(readers).repeat_interleave(RECORDS_PER_READER)
+def _made_losses(model: nn.Module, contract: Contract) -> Tensor:
+    """Of a batch of short made records and what fills it up, (rows,)."""
+    records, trunk = _made_records(contract, READERS), FrozenTrunk(model, contract)
     activations = trunk.run(trunk.task.texts(records).to_pylist())
-    return record_losses(trunk, activations, records), reader_of
+    places = trunk.batches(activations)[0]
+    return record_losses(trunk, [activations[place] for place in places], records.take(places))
 
 
 @torch.no_grad()

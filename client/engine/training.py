@@ -1,51 +1,42 @@
 """One outlet's part of one round: T/R private steps on its own readers.
 
-Each step: Poisson-sample readers, compute per-reader mean gradients in micro-batches
-(`presspool.client.engine.reader_gradients`), clip, sum, add noise once, step
+Each step: Poisson-sample readers, compute per-reader mean gradients in batches of public shapes
+(`presspool.client.engine.step_gradients`), clip, sum, add noise once, step
 (`presspool.client.engine.optimizer`). The answer is the change of the adapter; nothing else that
 depends on the readers leaves this module.
 
 Invariants:
     * Every number that privacy depends on comes from the contract's `PrivacyPlan`.
-    * A micro-batch holds whole readers, so its size (a speed knob) never changes the result beyond
-      float rounding; running out of GPU memory halves it and goes on.
     * An outlet without usable readers takes the same steps: pure noise. A reader whose records
       cannot be computed counts as zero, and nobody else changes.
     * That the model can be trained is proved on made texts before it gets here
       (`presspool.client.engine.selftest`): no refusal depends on a reader's records.
-    * Losses stay here. They are per record; a mean over a batch would let one reader's length
-      change another reader's gradient.
+    * Losses stay here.
 
 Example: `train_round(model, readers, contract, work)` gives name → float32 change.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
+from torch import nn
 
 from presspool.client.data.readers import Readers
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
-from presspool.client.engine.sampling import Sample, draw
+from presspool.client.engine.sampling import draw
+from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Optimizer
 from presspool.common.contract.schedule import factor
 from presspool.common.models.adapters import State, group_of, load, read, trainable
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
-from presspool.common.models.models import headed_of
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,41 +55,6 @@ class RoundWork:
     population: int
     random: SecureRandom
     before_step: Callable[[int], None] = lambda _: None
-
-
-@dataclass(kw_only=True)
-class Compute:
-    """Speed knobs, none of which may change what is released beyond float rounding.
-
-    Attributes:
-        device: "cpu" or "cuda".
-        physical_readers: readers a micro-batch; halved and remembered when memory runs out.
-        activations: what the frozen layers made of records, kept between steps and rounds.
-    """
-
-    device: str = "cuda" if torch.cuda.is_available() else "cpu"
-    physical_readers: int = 64
-    activations: ActivationCache = field(default_factory=ActivationCache)
-
-    def prepare(self, model: nn.Module) -> None:
-        """Move the model to the device, without dropout; on CUDA with gradient checkpointing.
-
-        Dropout would draw from a generator that is not the outlet's own, and a private gradient
-        has noise enough.
-        """
-        model.to(self.device).eval()
-        encoder = headed_of(model).encoder
-        if self.device == "cuda" and encoder.supports_gradient_checkpointing:
-            encoder.gradient_checkpointing_enable({"use_reentrant": False})
-            for module in encoder.modules():
-                # Layers checkpoint only in training mode; their children stay in evaluation mode.
-                if isinstance(module, GradientCheckpointingLayer):
-                    module.training = True
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """bf16 on CUDA; the CPU computes in float32."""
-        on_cuda = self.device == "cuda"
-        return torch.autocast("cuda", dtype=torch.bfloat16) if on_cuda else nullcontext()
 
 
 def train_round(
@@ -130,8 +86,9 @@ def train_round(
     compute.prepare(model)
     first = (work.round - 1) * contract.federation.local_steps
     optimizer = private_optimizer(model, contract, work, steps_before=first)
-    offsets, trunk = _units(readers, contract), FrozenTrunk(model, contract)
+    offsets, trunk = _units(readers, contract), compute.trunk(model, contract)
     with ReaderGradients(model) as engine:
+        gradients = StepGradients(engine, optimizer, trunk, readers, contract, compute)
         for step in range(first, first + contract.federation.local_steps):
             work.before_step(optimizer.steps_taken + 1)
             _set_rates(optimizer, contract.optimizer, step, contract.steps)
@@ -141,7 +98,7 @@ def train_round(
                 records_per_reader=contract.privacy.records_per_reader,
                 random=work.random,
             )
-            _accumulate(engine, optimizer, trunk, readers, sample, compute)
+            gradients.add(sample)
             optimizer.finish_step()
     trained = read(model)
     return {name: trained[name] - state[name] for name in trained}
@@ -189,47 +146,6 @@ def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
         return (step + 1) / (spec.warmup_steps + 1)
     done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)
     return factor(spec.schedule, done)
-
-
-def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], records: pa.Table) -> Tensor:
-    """The task's loss of each record on its own: (records,) float32, never a batch mean."""
-    return trunk.task.losses(trunk.outputs(activations), records)
-
-
-def _accumulate(
-    engine: ReaderGradients,
-    optimizer: ReaderOptimizer,
-    trunk: FrozenTrunk,
-    readers: Readers,
-    sample: Sample,
-    compute: Compute,
-) -> None:
-    """Add one sample's clipped gradients, in micro-batches that fit into memory.
-
-    Never raises for what is in the records: a micro-batch that fails is halved until the one reader
-    who cannot be computed stands alone and is left out.
-    """
-    parts = list(sample.split(compute.physical_readers))
-    while parts:
-        part = parts.pop(0)
-        try:
-            with compute.autocast():
-                records = readers.take(part.records)
-                texts = trunk.task.texts(records).to_pylist()
-                losses = record_losses(trunk, compute.activations.get(trunk, texts), records)
-            reader_of = torch.from_numpy(part.reader_of).to(compute.device)
-            engine.backward(losses, reader_of, part.readers)
-        except Exception as error:
-            if part.readers == 1:
-                log.exception("the records of one reader cannot be computed and are left out")
-                continue
-            half = max(1, part.readers // 2)
-            if isinstance(error, torch.cuda.OutOfMemoryError):
-                torch.cuda.empty_cache()
-                compute.physical_readers = half
-            parts = [*part.split(half), *parts]
-            continue
-        optimizer.accumulate()
 
 
 def _units(readers: Readers, contract: Contract) -> NDArray[np.int64]:

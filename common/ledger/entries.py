@@ -56,6 +56,9 @@ GuardReason = Literal[
     "witnesses-too-few",
     "split-view",
     "policy-trust",
+    "policy-adapter-scale",
+    "policy-record-size",
+    "adapter-branch",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

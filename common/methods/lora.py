@@ -19,12 +19,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from presspool.common.base.errors import ContractError
-from presspool.common.methods.method import Method
+from presspool.common.methods.method import Branch, Method
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from presspool.common.contract.contract import Contract
+    from presspool.common.models.adapters import State
 
 A, B = "lora_A", "lora_B"
 
@@ -64,6 +65,26 @@ class Lora(Method):
                 parameter.requires_grad_(any(factor in name for factor in self.factors))
         attached: nn.Module = adapted
         return attached
+
+    def branches(self, model: nn.Module, state: State) -> Iterator[Branch]:
+        """As `Method.branches`: a factor that does not train is the model's own."""
+        import torch
+        from peft.tuners.lora.layer import LoraLayer
+
+        def factor(name: str) -> Tensor:
+            came = state.get(name)
+            return model.get_parameter(name).detach() if came is None else torch.tensor(came)
+
+        for name, layer in model.named_modules():
+            if isinstance(layer, LoraLayer):
+                ((adapter, scale),) = layer.scaling.items()
+                yield Branch(
+                    layer=name,
+                    frozen=layer.get_base_layer().weight.detach(),
+                    up=factor(f"{name}.{B}.{adapter}.weight"),
+                    down=factor(f"{name}.{A}.{adapter}.weight"),
+                    scale=scale,
+                )
 
     def targets(self, contract: Contract) -> tuple[str, ...]:
         """The contract's."""

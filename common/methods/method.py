@@ -9,6 +9,7 @@ What is not a method's to say:
   an exact per-reader formula (`presspool.client.engine`); anything else is refused by name.
 * What is the head: the task's own module, wherever it lies (`adapters.group_of`). All else that
   trains is the method's, and counts as the group "adapter".
+* How large what trains may be: outlets' policies cap that, on the branches that a method names.
 * How an adapter is saved: PEFT's models in PEFT's format, other modules as the state that trains.
 
 Invariants:
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from presspool.common.contract.contract_schema import GROUPS
@@ -33,6 +35,26 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from presspool.common.contract.contract import Contract
+    from presspool.common.models.adapters import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Branch:
+    """What trains beside one frozen linear layer, whose output becomes W x + s · B A x.
+
+    Attributes:
+        layer: its name in the model.
+        frozen: W or its transpose, which has the same norm.
+        up: B, (outputs, rank).
+        down: A, (rank, inputs).
+        scale: s.
+    """
+
+    layer: str
+    frozen: Tensor
+    up: Tensor
+    down: Tensor
+    scale: float
 
 
 class Method(ABC):
@@ -57,6 +79,18 @@ class Method(ABC):
 
         Raises:
             ContractError: the contract does not fit the base model.
+        """
+
+    @abstractmethod
+    def branches(self, model: nn.Module, state: State) -> Iterator[Branch]:
+        """Every product that an adapter puts beside a frozen layer; none if it puts none.
+
+        Only these are held against their layers (`presspool.common.models.spectral`); a tensor that
+        is in none of them is held by the norm of the whole adapter alone.
+
+        Args:
+            model: as `attach` made it; its own adapter plays no part.
+            state: an adapter that fits it, which is not loaded.
         """
 
     def targets(self, contract: Contract) -> tuple[str, ...]:  # noqa: ARG002

@@ -8,17 +8,20 @@ trains, everything but a matrix product is. `ActivationCache` keeps what `run` g
 
 Invariants:
     * `outputs(run(texts))` are the whole model's outputs, up to the order of float additions.
-    * A record's activations do not depend on the records that it was run with.
+    * Every pass has one of the public shapes of `presspool.common.models.batch_shapes`, free rows
+      filled with a made record; each text is tokenised on its own. So what a record becomes does
+      not depend on the records that it was run with, to the last bit where the machine's kernels
+      treat all rows alike (`presspool.client.engine.alike` proves that before training).
     * Activations are readers' data: they stay in memory, bounded in bytes, and are never written.
 
-Example: `trunk.outputs(cache.get(trunk, ["Cup final", "Vote"]))` are a classifier's (2, labels)
-logits.
+Example: `trunk.outputs(cache.get(trunk, ["Cup final"]))[:1]` are a classifier's (1, labels) logits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,6 +29,7 @@ from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
+from presspool.common.models.batch_shapes import TOKENS, BatchShapes
 from presspool.common.models.models import headed_of
 
 # Encoders whose layers take and return hidden states and know nothing of each other. T5's do: its
@@ -40,7 +44,6 @@ _LAYERS = {
     "qwen2": "layers",
     "qwen3": "layers",
 }
-BATCH = 64
 
 
 class FrozenTrunk:
@@ -49,13 +52,17 @@ class FrozenTrunk:
     Args:
         model: the contract's model; what is trainable must not change afterwards.
         contract: the contract.
+        shapes: of every pass; those of the model's device, if not given.
 
     Attributes:
         task: the contract's.
+        shapes: as given.
         depth: frozen layers below the cut; None where only the head trains.
     """
 
-    def __init__(self, model: nn.Module, contract: Contract) -> None:
+    def __init__(
+        self, model: nn.Module, contract: Contract, shapes: BatchShapes | None = None
+    ) -> None:
         self._model, self._contract, self.task = model, contract, task_of(contract)
         self._headed = headed_of(model)
         encoder = self._headed.encoder
@@ -64,71 +71,123 @@ class FrozenTrunk:
         self._owner = encoder.get_submodule(parent)
         self._layers: Sequence[nn.Module] = getattr(self._owner, self._name) if path else []
         self.depth = _frozen_layers(encoder, self._layers)
+        self.shapes = shapes or BatchShapes(
+            max_length=contract.task.max_length, tokens=TOKENS[self._device.type]
+        )
 
     @property
     def key(self) -> Hashable:
         """Equal for trunks that give equal activations."""
-        task = self._contract.task
-        return self._contract.model, task.kind, task.max_length, self.depth, self._half
+        half = torch.is_autocast_enabled(self._device.type)
+        rows = tuple((width, self.shapes.rows(width)) for width in self.shapes.widths)
+        return self._contract.model, self._contract.task.kind, rows, self.depth, half
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids that the encoder knows, from 0."""
+        return int(self._headed.config.vocab_size)
+
+    @cached_property
+    def pools(self) -> bool:
+        """Whether a record's activation is a single vector, found out with a made record."""
+        return (
+            self.depth is None
+            and self.run_tokens([torch.zeros(1, dtype=torch.int64)])[0].dim() == 1
+        )
+
+    def tokens(self, text: str) -> Tensor:
+        """A text's (tokens,) int64 ids, truncated to the contract's `max_length`; at least one."""
+        ids: Tensor = self.task.encode([text])["input_ids"][0]
+        return ids if len(ids) else torch.tensor([self.task.tokenizer.pad_token_id])
+
+    def run(self, texts: Sequence[str]) -> list[Tensor]:
+        """What the frozen part makes of each text; see `run_tokens`."""
+        return self.run_tokens([self.tokens(text) for text in texts])
 
     @torch.no_grad()
-    def run(self, texts: list[str]) -> list[Tensor]:
-        """What the frozen part makes of each text.
+    def run_tokens(self, ids: Sequence[Tensor]) -> list[Tensor]:
+        """What the frozen part makes of each record.
+
+        Args:
+            ids: (tokens,) int64 each.
 
         Returns:
-            For each text its features where only the head trains, (tokens,) int64 ids where
-            nothing is frozen, else (tokens, hidden) states; padding left out.
+            For each record its features where only the head trains, its ids where nothing is
+            frozen, else (tokens, hidden) states; padding left out.
         """
-        batch = self.task.encode(texts, same_width=self._half)
-        ids, mask = batch["input_ids"].to(self._device), batch["attention_mask"].to(self._device)
+        if self.depth == 0:
+            return list(ids)
+        found: dict[int, Tensor] = {}
+        for places in self.shapes.batches([len(one) for one in ids]):
+            found |= zip(places, self._run_batch([ids[i] for i in places]), strict=True)
+        return [found[i] for i in range(len(ids))]
+
+    def _run_batch(self, ids: Sequence[Tensor]) -> list[Tensor]:
+        batch, mask = self._filled(ids)
         if self.depth is None:
-            found = self._headed.features(ids, mask)
-        elif self.depth == 0:
-            found = ids
+            found = self._headed.features(batch, mask)
         else:
             seen = _Passing()
             with self._layers_replaced([*self._layers[: self.depth], seen]):
-                self._headed.features(ids, mask)
+                self._headed.features(batch, mask)
             found = seen.states
-        if self.depth is None and found.dim() == 2:  # pooled: there are no tokens any more
-            return [row.clone() for row in found]
-        return [row[real.bool()].clone() for row, real in zip(found, mask, strict=True)]
+        pooled = self.depth is None and found.dim() == 2  # there are no tokens any more
+        return [
+            (row if pooled else row[: len(one)]).clone()
+            for row, one in zip(found, ids, strict=False)
+        ]
+
+    def length(self, activation: Tensor) -> int:
+        """Tokens of a record; of one that was pooled nothing but a single vector is left: 1."""
+        return 1 if self.depth is None and activation.dim() == 1 else len(activation)
+
+    def batches(self, activations: Sequence[Tensor]) -> list[list[int]]:
+        """Places of the records that `outputs` takes together, as `BatchShapes.batches`."""
+        return self.shapes.batches([self.length(activation) for activation in activations])
 
     def outputs(self, activations: Sequence[Tensor]) -> Tensor:
         """What the head says, float32, differentiable in what trains.
 
+        Args:
+            activations: of one of the `batches`.
+
         Returns:
-            (records, ...); of a per-token head (records, tokens, ...), padded on the right.
+            (rows, ...), of a per-token head (rows, width, ...) padded on the right; the rows after
+            those of `activations` are filling.
         """
-        rows = [row.to(self._device) for row in activations]
-        if self.depth is None and rows[0].dim() == 1:
-            return self._headed.head(torch.stack(rows)).float()  # type: ignore[no-any-return]
-        lengths = [len(row) for row in rows]
-        width = self._contract.task.max_length if self._half else max(lengths)
-        states = torch.stack([_padded(row, width) for row in rows])
+        if self.depth is None and activations[0].dim() == 1:
+            rows = self.shapes.rows(self.shapes.width(1))
+            features = torch.stack([row.to(self._device) for row in activations])
+            free = features.new_zeros((rows - len(features), *features.shape[1:]))
+            return self._headed.head(torch.cat([features, free])).float()  # type: ignore[no-any-return]
+        states, mask = self._filled(activations)
         if self.depth is None:
             return self._headed.head(states).float()  # type: ignore[no-any-return]
-        places = torch.arange(width, device=self._device)
-        mask = (places < torch.tensor(lengths, device=self._device)[:, None]).long()
         if self.depth == 0:
             return self._model(input_ids=states, attention_mask=mask)  # type: ignore[no-any-return]
         # The ids only give the embeddings their shape; `states` come in their place.
         with self._layers_replaced([_Passing(states), *self._layers[self.depth :]]):
             return self._model(input_ids=mask, attention_mask=mask)  # type: ignore[no-any-return]
 
+    def _filled(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Records of one batch, (rows, width, ...), and their mask, (rows, width) int64.
+
+        A free row is a record of zeros: one token where the batch is padded, else `max_length`.
+        """
+        longest = max(len(row) for row in rows)
+        width = self.shapes.width(longest)
+        states = rows[0].new_zeros((self.shapes.rows(width), width, *rows[0].shape[1:]))
+        mask = torch.zeros(states.shape[:2], dtype=torch.int64)
+        mask[:, : width if longest == width else 1] = 1
+        for place, row in enumerate(rows):
+            states[place, : len(row)] = row
+            mask[place, : len(row)] = 1
+        return states.to(self._device), mask.to(self._device)
+
     @property
     def _device(self) -> torch.device:
         device: torch.device = next(self._headed.parameters()).device
         return device
-
-    @property
-    def _half(self) -> bool:
-        """Half precision, in which a batch's width moves every record's values by rounding.
-
-        One reader's long text moved the others' clipped sum by 0.022 C. So the width is the
-        contract's there.
-        """
-        return torch.is_autocast_enabled(self._device.type)
 
     @contextmanager
     def _layers_replaced(self, layers: list[nn.Module]) -> Iterator[None]:
@@ -174,6 +233,13 @@ class ActivationCache:
         for text in texts:
             self._used -= self._kept.pop(text).nbytes
 
+    def length(self, trunk: FrozenTrunk, text: str) -> int:
+        """The length of a text's activation; arguments as for `get`."""
+        self._serve(trunk)
+        if text in self._kept:
+            return trunk.length(self._kept[text])
+        return 1 if trunk.pools else len(trunk.tokens(text))
+
     def get(self, trunk: FrozenTrunk, texts: list[str]) -> list[Tensor]:
         """The activations of the texts, run now where they are not kept.
 
@@ -182,24 +248,18 @@ class ActivationCache:
                 another frozen part empties the cache.
             texts: in any order, also more than once.
         """
-        if trunk.key != self._key:
-            self._key, self._kept, self._used = trunk.key, {}, 0
+        self._serve(trunk)
         missing = [text for text in dict.fromkeys(texts) if text not in self._kept]
-        fresh: dict[str, Tensor] = {}
-        for start in range(0, len(missing), BATCH):
-            part = missing[start : start + BATCH]
-            fresh.update(zip(part, trunk.run(part), strict=True))
+        fresh = dict(zip(missing, trunk.run(missing), strict=True))
         for text, activation in fresh.items():
             if self._used + activation.nbytes <= self._capacity:
                 self._kept[text] = activation.cpu()
                 self._used += activation.nbytes
         return [self._kept[text] if text in self._kept else fresh[text] for text in texts]
 
-
-def _padded(row: Tensor, width: int) -> Tensor:
-    """A record's (tokens, ...) values with zeros up to `width` tokens."""
-    padding = row.new_zeros((width - len(row), *row.shape[1:]))
-    return torch.cat([row, padding])
+    def _serve(self, trunk: FrozenTrunk) -> None:
+        if trunk.key != self._key:
+            self._key, self._kept, self._used = trunk.key, {}, 0
 
 
 def _frozen_layers(encoder: nn.Module, layers: Sequence[nn.Module]) -> int | None:

@@ -133,18 +133,18 @@ class Task(ABC, Generic[T]):
         """What the model reads of each record, `large_string` (records,); equal ones run once."""
         return records[self.inputs[0]].combine_chunks()
 
-    def encode(self, texts: list[str], *, same_width: bool = False) -> dict[str, Tensor]:
+    def encode(self, texts: list[str]) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask` of a batch of `texts`, (records, tokens) int64 each.
 
         Longer texts are truncated to the table's `max_length`; shorter ones are padded on the right
-        to the longest of the batch, or with `same_width` always to `max_length`.
+        to the longest of the batch, so readers' texts come here one at a time.
         """
         batch = self.tokenizer(
             texts,
             truncation=True,
             max_length=self.table.max_length,
             return_tensors="pt",
-            padding="max_length" if same_width else "longest",
+            padding="longest",
         )
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 

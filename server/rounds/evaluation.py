@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
-from presspool.common.models.frozen_trunk import BATCH, ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
 from presspool.common.tasks.task import Judged
 
@@ -37,7 +37,7 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN = 1000
+BETWEEN, AT_ONCE = 1000, 64
 NOT_MEASURED = Scores()
 
 
@@ -103,10 +103,11 @@ class Evaluation:
     def _outputs(self, held_out: pa.Table) -> Iterator[tuple[NDArray[np.int64], pa.Table, Tensor]]:
         """Batches of the file: where its records stand, the records, what the model says."""
         texts: list[str] = self._trunk.task.texts(held_out).to_pylist()
-        # Similar lengths together: less padding, same scores.
+        # Similar lengths together: fuller batches, same scores.
         order = np.argsort([len(text) for text in texts], kind="stable")
-        for start in range(0, len(order), BATCH):
-            indices = order[start : start + BATCH]
-            part = [texts[i] for i in indices.tolist()]
-            outputs = self._trunk.outputs(self._activations.get(self._trunk, part))
-            yield indices, held_out.take(indices), outputs
+        for start in range(0, len(order), AT_ONCE):
+            some = order[start : start + AT_ONCE]
+            found = self._activations.get(self._trunk, [texts[i] for i in some.tolist()])
+            for batch in self._trunk.batches(found):
+                outputs = self._trunk.outputs([found[place] for place in batch])[: len(batch)]
+                yield some[batch], held_out.take(some[batch]), outputs

@@ -37,6 +37,7 @@ from presspool.common.contract.statement import accountant, statement
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
+from presspool.common.models.spectral import USUAL_RATIO, ratios
 from presspool.common.runs.result_file import write_result
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 from presspool.common.runs.run_file import EvaluationData
@@ -90,6 +91,7 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
         checkpoints.save(folder.checkpoint, point)
         _commit(committed, contract, point)
         _publish(folder, _result(contract, setup, point, adapter=None))
+        _warn_of_loud(model, contract, point)
     digest = _save_adapter(folder, model, point.state)
     result = _result(contract, setup, point, adapter=digest)
     _publish(folder, result)
@@ -164,6 +166,23 @@ def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) ->
     done = point.rounds[-1]
     outlets = done.outlets if done.round else contract.outlets
     committed(done.round, adapters.digest(point.state), tuple(sorted(outlets)))
+
+
+def _warn_of_loud(model: nn.Module, contract: Contract, point: RoundCheckpoint) -> None:
+    """Noise and high rates can make an adapter that outlets refuse: say so before they do."""
+    number = len(point.rounds) - 1
+    shares = dict(ratios(model, contract.method, point.state))
+    loudest = max(shares, key=shares.__getitem__, default="")
+    if number < contract.federation.rounds and shares.get(loudest, 0.0) > USUAL_RATIO:
+        log.warning(
+            "the adapter after round %d is %.3g times as strong as the frozen layer %s: outlets "
+            "whose policy has the usual max_branch_ratio = %g refuse the next round. Offer a new "
+            "contract with lower learning rates, less noise or a smaller alpha",
+            number,
+            shares[loudest],
+            loudest,
+            USUAL_RATIO,
+        )
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:

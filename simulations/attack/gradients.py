@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from presspool.client.engine.reader_gradients import ReaderGradients
-from presspool.client.engine.training import record_losses
+from presspool.client.engine.step_gradients import record_losses
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, group_of, load, trainable
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 
-BATCH = 64
 Vectors = NDArray[np.float32]
 
 
@@ -51,32 +50,37 @@ class Probe:
         Returns:
             (records, coordinates) float32, coordinates in the order of `flat`.
         """
-        rows, found = [], self._losses(self._trunk(), records)
+        rows = dict[int, Vectors]()
         with ReaderGradients(self.model) as engine:
-            for losses in found:
+            for places, losses in self._losses(self._trunk(), records):
                 engine.backward(losses, torch.arange(len(losses)), len(losses))
                 gradients = {
                     n: p.grad_sample.flatten(1)  # type: ignore[attr-defined]
                     for n, p in trainable(self.model).items()
                 }
-                rows.append(_clip(gradients, self.contract))
-        return np.concatenate(rows)
+                rows |= zip(places, _clip(gradients, self.contract), strict=False)
+        return np.stack([rows[place] for place in range(len(records))])
 
     def losses(self, records: pa.Table) -> Vectors:
         """Each record's loss: (records,) float32; arguments as for `clipped`."""
-        found = self._losses(self._trunk(), records)
+        found = np.empty(len(records), np.float32)
         with torch.no_grad():
-            return np.concatenate([losses.numpy() for losses in found])
+            for places, losses in self._losses(self._trunk(), records):
+                found[places] = losses[: len(places)].numpy()
+        return found
 
     def _trunk(self) -> FrozenTrunk:
         load(self.model.eval(), self.state)
         return FrozenTrunk(self.model, self.contract)
 
-    def _losses(self, trunk: FrozenTrunk, records: pa.Table) -> Iterator[torch.Tensor]:
-        for start in range(0, len(records), BATCH):
-            part = records.slice(start, BATCH)
-            texts = trunk.task.texts(part).to_pylist()
-            yield record_losses(trunk, self.cache.get(trunk, texts), part)
+    def _losses(
+        self, trunk: FrozenTrunk, records: pa.Table
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Of each batch the places of its records, and their losses, with those of the filling."""
+        texts = trunk.task.texts(records).to_pylist()
+        for places in trunk.shapes.batches([self.cache.length(trunk, text) for text in texts]):
+            activations = self.cache.get(trunk, [texts[place] for place in places])
+            yield places, record_losses(trunk, activations, records.take(places))
 
 
 def flat(state: State, factors: dict[str, float]) -> Vectors:

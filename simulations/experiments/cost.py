@@ -21,8 +21,6 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.runs.run_file import freeze
 from presspool.simulations.experiments.jobs import Job
 
-ROWS = 32
-
 
 def seconds(jobs: Sequence[Job], *, workers: int) -> float:
     """Seconds that the jobs take, `workers` at a time."""
@@ -67,7 +65,7 @@ def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
     import torch
 
     from presspool.client.engine.reader_gradients import ReaderGradients
-    from presspool.client.engine.training import record_losses
+    from presspool.client.engine.step_gradients import record_losses
     from presspool.common.models.frozen_trunk import FrozenTrunk
     from presspool.common.models.models import build
     from presspool.simulations.grids.local_grid import THREADS_PER_WORKER
@@ -76,8 +74,9 @@ def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS_PER_WORKER)
     model = build(freeze(contract, fetch=True)).eval()
-    trunk, one_each = FrozenTrunk(model, contract), torch.arange(ROWS)
-    records = trunk.task.made([contract.task.max_length] * ROWS)
+    trunk = FrozenTrunk(model, contract)
+    rows = trunk.shapes.rows(contract.task.max_length)
+    records = trunk.task.made([contract.task.max_length] * rows)
     texts = trunk.task.texts(records).to_pylist()
     with ReaderGradients(model) as engine:
         for _ in range(2):  # the first time, memory and threads are still being set up
@@ -85,7 +84,7 @@ def _seconds_a_row(canonical: bytes) -> tuple[float, float]:
             activations = trunk.run(texts)
             between = time.perf_counter()
             losses = record_losses(trunk, activations, records)
-            engine.backward(losses, one_each, ROWS)
+            engine.backward(losses, torch.arange(len(losses)), len(losses))
             ended = time.perf_counter()
     torch.set_num_threads(threads)
-    return (between - began) / ROWS, (ended - between) / ROWS
+    return (between - began) / rows, (ended - between) / rows

@@ -185,6 +185,12 @@ class TinyModel:
         return token.sum(1) / (labels != -100).sum(1).clamp(min=1)
 
 
+def plain(family: str, attention: str = "sdpa", seed: int = 0) -> nn.Module:
+    """The model of a family without LoRA; arguments as for `tiny_model`."""
+    torch.manual_seed(seed)
+    return _BUILDERS[family](attention)
+
+
 def tiny_model(
     family: str,
     targets: str | list[str] = "all-linear",
@@ -204,8 +210,7 @@ def tiny_model(
         lora: further fields of `LoraConfig`.
         seed: of the weights.
     """
-    torch.manual_seed(seed)
-    base = _BUILDERS[family](attention)
+    base = plain(family, attention, seed)
     config: dict[str, Any] = {"r": 2, "lora_alpha": 4, "init_lora_weights": False}
     config["target_modules"] = QUERY_VALUE[family] if targets == "q,v" else targets
     if family == "bert":

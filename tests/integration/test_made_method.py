@@ -35,6 +35,10 @@ class BitFit(Method):
             bias = name.endswith(".bias") and ".key." not in name
             parameter.requires_grad_(bias or name.startswith("head."))
         return model
+
+    def branches(self, model, state):
+        """None: biases are added to what a layer says, not to its weights."""
+        return iter(())
 '''
 RESTORED = """
 import sys

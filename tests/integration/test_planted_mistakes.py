@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from presspool.client import client_app
 from presspool.client.data.readers import Readers
-from presspool.client.engine import optimizer, training
+from presspool.client.engine import optimizer, step_gradients, training
 from presspool.client.engine.clipping import counted
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
+from presspool.client.engine.step_gradients import StepGradients
 from presspool.client.engine.training import RoundWork
 from presspool.client.release import release
 from presspool.common.base.errors import EngineError
@@ -83,34 +84,36 @@ def each_tensor_clipped_by_itself_to_the_whole_bound(patch: pytest.MonkeyPatch) 
 
 def records_clipped_in_place_of_readers(patch: pytest.MonkeyPatch) -> None:
     """Reader-level noise for record-level clipping: a reader of k records moves the sum by k·C."""
-    backward = ReaderGradients.backward
+    add = StepGradients.add
 
-    def by_record(self: ReaderGradients, losses: Tensor, reader_of: Tensor, readers: int) -> None:
-        backward(self, losses, torch.arange(len(losses)), len(losses))
+    def by_record(self: StepGradients, sample: Sample) -> None:
+        each = np.arange(len(sample.records))
+        add(self, Sample(records=sample.records, reader_of=each, readers=len(each)))
 
-    patch.setattr(ReaderGradients, "backward", by_record)
+    patch.setattr(StepGradients, "add", by_record)
 
 
 def a_loss_averaged_over_the_batchs_tokens(patch: pytest.MonkeyPatch) -> None:
     """One reader's length scales every other reader's gradient before it is clipped."""
 
-    real = training.record_losses
+    real = step_gradients.record_losses
 
     def losses(trunk: FrozenTrunk, activations: Sequence[Tensor], records: pa.Table) -> Tensor:
         tokens = torch.tensor([len(row) for row in activations])
-        return real(trunk, activations, records) * tokens * len(tokens) / tokens.sum()
+        weights = tokens * len(tokens) / tokens.sum()
+        return real(trunk, activations, records)[: len(tokens)] * weights
 
-    patch.setattr(training, "record_losses", losses)
+    patch.setattr(step_gradients, "record_losses", losses)
 
 
 def a_loss_averaged_over_the_batch(patch: pytest.MonkeyPatch) -> None:
-    real = training.record_losses
+    real = step_gradients.record_losses
 
     def losses(*args: Any) -> Tensor:
         own = real(*args)
         return own.mean().expand_as(own)
 
-    patch.setattr(training, "record_losses", losses)
+    patch.setattr(step_gradients, "record_losses", losses)
 
 
 # --- Noise ---------------------------------------------------------------------------------------

@@ -2,25 +2,33 @@
 
 This is the one inequality that the noise is scaled to (DESIGN §3), so it is tried on the code that
 trains: real architectures, the engine, the optimiser's clipping, ragged lengths, readers with
-different numbers of records, micro-batches, samples that become empty.
+different numbers of records, micro-batches, samples that become empty. Then with contracts and
+adapters that were made to break it (`tests.fakes.hostile_pairs`): exactly, in whole numbers.
 """
 
 import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import pytest
 import torch
+from tests.fakes.hostile_pairs import Bases, HostilePair, excess, made_bases
 from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
 
+from presspool.client.engine import clipping
+from presspool.client.engine import optimizer as optimizers
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.common.base.errors import GuardError
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models.adapters import group_of, trainable
+from presspool.common.models.batch_shapes import BatchShapes
+from presspool.common.models.spectral import ratios
 
 TOLERANCE = 1e-5
 MOST_READERS, MOST_RECORDS, LONGEST = 5, 3, 12
@@ -189,3 +197,85 @@ def test_a_mean_over_the_batch_before_clipping_would_break_the_bound(
 
     monkeypatch.setattr(ReaderGradients, "backward", averaged)
     assert max(movement(seed, per_record) for seed in range(60)) > 1.1
+
+
+# --- Hostile contracts and adapters --------------------------------------------------------------
+
+FEW, MANY, CHUNK = 160, 10_000, 500
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Bases:
+    return made_bases(tmp_path_factory.mktemp("bases"))
+
+
+def excesses(bases: Bases, seeds: range) -> list[Fraction]:
+    return [excess(HostilePair.drawn(bases, seed=seed)) for seed in seeds]
+
+
+def test_hostile_neighbours_differ_by_no_more_than_is_stated_in_whole_numbers(bases: Bases) -> None:
+    found = excesses(bases, range(FEW))
+    assert max(found) <= 1  # fractions: no tolerance, and nothing was rounded
+    assert sum(one > 0.999 for one in found) > FEW / 4, "hardly a gradient was clipped"
+    assert sum(one < 0.5 for one in found) > FEW / 20, "every gradient was clipped"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("first", range(0, MANY, CHUNK))
+def test_ten_thousand_hostile_neighbours(first: int, bases: Bases) -> None:
+    assert max(excesses(bases, range(first, first + CHUNK))) <= 1
+
+
+def is_caught(bases: Bases) -> bool:
+    seeds = range(3 * FEW)
+    return any(excess(HostilePair.drawn(bases, seed=seed)) > 1 for seed in seeds)
+
+
+def test_padding_to_the_longest_would_break_it(
+    bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was: all records in one batch, as wide as the longest text in it."""
+
+    def together(_shapes: BatchShapes, lengths: list[int]) -> list[list[int]]:
+        return [list(range(len(lengths)))] if lengths else []
+
+    monkeypatch.setattr(BatchShapes, "batches", together)
+    monkeypatch.setattr(BatchShapes, "width", lambda _shapes, tokens: tokens)
+    monkeypatch.setattr(BatchShapes, "rows", lambda _shapes, _width: 300)
+    assert is_caught(bases)
+
+
+def test_float_sums_would_break_it(bases: Bases, monkeypatch: pytest.MonkeyPatch) -> None:
+    def added(gradient: Tensor, factors: Tensor, step: float) -> Tensor:
+        return torch.einsum("i,i...", factors.float(), gradient.nan_to_num(0, 0, 0)) / step
+
+    monkeypatch.setattr(clipping, "_ROOM", 1.0)
+    monkeypatch.setattr(optimizers, "counted", added)
+    assert is_caught(bases)
+
+
+def test_rounding_to_the_nearest_without_slack_would_break_it(
+    bases: Bases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nearest(gradient: Tensor, factors: Tensor, step: float) -> Tensor:
+        steps = gradient.double() * (factors / step).view(-1, *[1] * (gradient.dim() - 1))
+        return steps.nan_to_num(0.0, 0.0, 0.0).round().sum(0).long()
+
+    monkeypatch.setattr(clipping, "_ROOM", 1.0)
+    monkeypatch.setattr(optimizers, "counted", nearest)
+    assert is_caught(bases)
+
+
+def test_an_adapter_a_hundredth_louder_than_the_cap_is_refused(bases: Bases) -> None:
+    refused = []
+    for seed in range(FEW):
+        try:
+            pair = HostilePair.drawn(bases, seed=seed, loudness=1.01)
+        except GuardError as error:
+            refused.append(error.code)
+        else:  # nothing that could be made louder: no branch, zeros, or held by the norm
+            found = ratios(pair.model, pair.contract.method, pair.state)
+            assert all(ratio <= pair.policy.max_branch_ratio for _, ratio in found)
+    assert set(refused) == {"adapter-branch"}
+    assert len(refused) > FEW / 5

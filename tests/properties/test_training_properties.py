@@ -22,7 +22,7 @@ from tests.fakes.instruments.detectors import (
 )
 
 from presspool.client.engine import training
-from presspool.client.engine.training import Compute
+from presspool.client.engine.compute import Compute
 from presspool.common.contract.contract import parse_contract
 
 SAMPLE = st.lists(st.integers(0, 29), unique=True, max_size=15)
@@ -79,6 +79,6 @@ def test_micro_batches_move_nothing(bench: Bench, sample: list[int], size: int, 
             readers,
             contract,
             bench.work(),
-            Compute(device="cpu", physical_readers=size),
+            Compute(device="cpu", tokens=size),
         )
     np.testing.assert_allclose(seen.sums[0], whole, atol=1e-5)

@@ -37,6 +37,9 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "witnesses-too-few": "the outlet's operator approved too few witnesses for any quorum",
     "split-view": "the coordinator has contradicted itself",
     "policy-trust": "it rests on a trust model that the outlet's policy does not name",
+    "policy-adapter-scale": "its adapter is scaled by more than the outlet's policy allows",
+    "policy-record-size": "more or longer records of one reader than the outlet's policy allows",
+    "adapter-branch": "the adapter sent outweighed a frozen layer by more than the policy allows",
 }
 
 UNIT: Final[Mapping[str, str]] = {

@@ -35,9 +35,10 @@ from scipy import stats
 from presspool.client import client_app
 from presspool.client.data.readers import Readers
 from presspool.client.engine import training
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
-from presspool.client.engine.training import Compute, RoundWork
+from presspool.client.engine.training import RoundWork
 from presspool.common.base.errors import PlanError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan

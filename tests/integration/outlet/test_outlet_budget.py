@@ -420,6 +420,7 @@ def test_a_contract_of_other_outlets(bench: Bench, outlet: RealOutlet) -> None:
         ("nan", "adapter-not-finite"),
         ("inf", "adapter-not-finite"),
         ("huge", "adapter-norm"),
+        ("loud", "adapter-branch"),
         ("shape", "adapter-shapes"),
         ("missing", "adapter-names"),
         ("frozen", "adapter-names"),
@@ -432,6 +433,8 @@ def test_a_poisoned_adapter(poison: str, code: str, bench: Bench, outlet: RealOu
         state[name] = np.full_like(state[name], float(poison))
     elif poison == "huge":
         state[name] = np.full_like(state[name], 1e6)
+    elif poison == "loud":  # small for the norm, but as a product many times its frozen layer
+        state = {n: np.full_like(a, 8.0 if "lora" in n else 0.0) for n, a in state.items()}
     elif poison == "shape":
         state[name] = state[name].T.copy()
     elif poison == "missing":

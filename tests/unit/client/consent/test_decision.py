@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fakes.made_outlets import policy_body
 
-from presspool.client.consent import decision
+from presspool.client.consent import decision, received_adapter
 from presspool.client.consent.policy import Policy, parse_policy
 from presspool.common.base.errors import EvidenceError, GuardError, NotNowError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
@@ -22,6 +22,7 @@ from presspool.common.ledger.entries import build as build_entry
 from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import read, trainable
 from presspool.common.models.models import build
+from presspool.common.models.spectral import ratios
 from presspool.common.wire.update import FAILURES
 
 PIN = {
@@ -67,6 +68,15 @@ def code_of(contract: Contract, policy: Policy) -> str | None:
         ("policy-delta", "max_delta", 1e-5, {}, {"privacy": {"delta": 1.01e-5}}),
         ("policy-targets", "methods", ["ffa"], {}, {"adapter": {"method": "fedit"}}),
         ("policy-targets", "lora_targets", ["query"], {}, {"adapter": {"targets": ["q_proj"]}}),
+        ("policy-adapter-scale", "max_adapter_scale", 2.0, {}, {"adapter": {"alpha": 16.001}}),
+        (
+            "policy-record-size",
+            "max_records_per_reader",
+            1,
+            {},
+            {"privacy": {"records_per_reader": 2}},
+        ),
+        ("policy-record-size", "max_record_length", 48, {}, {"task": {"max_length": 49}}),
         ("policy-cohort", "min_outlets", 2, {}, {"outlets": {"north-post": 900}}),
     ],
 )
@@ -161,6 +171,14 @@ def test_a_refusal_can_be_read_aloud() -> None:
     )
 
 
+def test_a_word_keeps_its_number_for_ever() -> None:
+    assert {FAILURES[20], FAILURES[29], FAILURES[38]} == {
+        "policy-task",
+        "policy-cohort",
+        "policy-trust",
+    }
+
+
 def test_every_word_of_the_guard_travels_and_is_written_down() -> None:
     words = set(FAILURES.values())
     assert set(GUARD_REASONS) <= words
@@ -244,22 +262,46 @@ SHAPES = {"a": (2, 3), "b": (4,)}
 )
 def test_an_adapter_is_exactly_what_trains(change: dict[str, Any], code: str | None) -> None:
     if code is None:
-        decision.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
+        received_adapter.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
     else:
         with pytest.raises(GuardError) as caught:
-            decision.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
+            received_adapter.check_adapter(STATE | change, shapes=SHAPES, largest=math.sqrt(6))
         assert caught.value.code == code
 
 
 def test_a_missing_parameter_is_no_adapter() -> None:
     with pytest.raises(GuardError) as caught:
-        decision.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
+        received_adapter.check_adapter({"a": STATE["a"]}, shapes=SHAPES, largest=10)
     assert caught.value.code == "adapter-names"
+
+
+@pytest.mark.parametrize("method", ["fedit", "ffa"])
+def test_a_branch_may_be_so_many_times_as_strong_as_its_layer(
+    method: str, contract: Contract
+) -> None:
+    contract = contract.replace(adapter={"method": method})
+    model = build(contract)
+    state = {name: np.full_like(array, 0.3) for name, array in read(model).items()}
+    found = dict(ratios(model, contract.method, state))
+    loudest = max(found, key=found.__getitem__)
+    received_adapter.check_branches(state, model, contract, largest=found[loudest])
+    below = math.nextafter(found[loudest], 0)
+    with pytest.raises(GuardError) as caught:
+        received_adapter.check_branches(state, model, contract, largest=below)
+    assert caught.value.code == "adapter-branch"
+    assert loudest in caught.value.where
+
+
+def test_the_head_alone_has_no_branch_that_could_be_loud(contract: Contract) -> None:
+    contract = contract.replace(adapter={"method": "head"})
+    model = build(contract)
+    state = {name: np.full_like(array, 1e30) for name, array in read(model).items()}
+    received_adapter.check_branches(state, model, contract, largest=1e-9)
 
 
 def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: Contract) -> None:
     model = build(contract)
-    decision.check_frozen(model, contract)
+    received_adapter.check_frozen(model, contract)
     frozen = {n: p for n, p in model.named_parameters() if "lora_A" in n}
     assert frozen
     shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
@@ -267,13 +309,13 @@ def test_frozen_factors_come_from_the_public_seed_and_have_no_way_in(contract: C
         assert torch.equal(parameter, public_factor(contract.seed, name, tuple(parameter.shape)))
         poisoned = read(model) | {name: np.zeros(tuple(parameter.shape), np.float32)}
         with pytest.raises(GuardError) as caught:
-            decision.check_adapter(poisoned, shapes=shapes, largest=1e9)
+            received_adapter.check_adapter(poisoned, shapes=shapes, largest=1e9)
         assert caught.value.code == "adapter-names"
     first = next(iter(frozen.values()))
     with torch.no_grad():
         first[0, 0] += 1e-3
     with pytest.raises(SelfTestError, match="public seed"):
-        decision.check_frozen(model, contract)
+        received_adapter.check_frozen(model, contract)
 
 
 def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) -> None:
@@ -283,7 +325,7 @@ def test_factors_that_train_are_not_held_against_the_seed(contract: Contract) ->
         for name, parameter in model.named_parameters():
             if "lora_A" in name:
                 parameter.zero_()
-    decision.check_frozen(model, fedit)
+    received_adapter.check_frozen(model, fedit)
 
 
 # --- Not now -------------------------------------------------------------------------------------

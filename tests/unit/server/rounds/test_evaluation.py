@@ -17,11 +17,10 @@ from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
-from presspool.common.models.frozen_trunk import BATCH
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import EvaluationData
 from presspool.server.rounds import evaluation
-from presspool.server.rounds.evaluation import Evaluation, spread
+from presspool.server.rounds.evaluation import AT_ONCE, Evaluation, spread
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -37,7 +36,7 @@ def read(contract: Contract, path: Path, *, text: str = "text", label: str = "la
 def rows() -> list[dict[str, str]]:
     """More records than two batches, of many lengths and of unequal classes."""
     rows = made_rows("held-out", 90)
-    assert len(rows) > 2 * BATCH
+    assert len(rows) > 2 * AT_ONCE
     return rows[:-7]
 
 

@@ -398,3 +398,18 @@ def test_every_round_is_committed_before_the_next_and_told_again_after_a_kill(
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     assert point is not None
     assert told[-1][1] == adapters.digest(point.state)
+
+
+def test_an_adapter_that_outlets_would_refuse_is_named_before_it_is_sent(
+    outlets: dict[str, Path], tmp_path: Path, contract: Contract, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Noise at a high rate makes one; it is named while another round would start from it."""
+    for rate, warned in ((0.5, 0), (5e3, 1)):
+        caplog.clear()
+        loud = contract.replace(
+            federation={"update_norm_cap": 1e9}, optimizer={"learning_rate": rate}
+        )
+        serve(new_folder(tmp_path / f"run-{rate}", loud), outlets)
+        said = [record.message for record in caplog.records if "max_branch_ratio" in record.message]
+        assert len(said) == warned
+        assert all("after round 1" in text and "lora" not in text for text in said)

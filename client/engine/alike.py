@@ -1,0 +1,164 @@
+"""Proof before training that a record is computed alike whatever stands beside it.
+
+Promised is that a reader's row depends on that reader's records, the adapter and public numbers
+alone, to the last bit. Shapes are public (`presspool.common.models.batch_shapes`); what is left to
+see is that this machine's kernels treat every row of a batch alike, and that the batches fit into
+its memory. Both are tried on made records, under the very adapter that came in, before any budget
+is reserved: of each width a record alone among filling, and again in every second row of a batch of
+strangers, must have the same gradient.
+
+Where kernels do not treat rows alike, a batch is one record from then on, which has no neighbours.
+Where memory runs out, batches are halved, down to one record and one reader. Both follow from made
+records and last as long as the process; one adapter is tried once.
+
+The proof reads no reader's record, so its outcome says nothing about any.
+
+Example: `prove_alike(model, state, contract, compute)` returns None, or raises `SelfTestError`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from presspool.client.data.readers import nobody
+from presspool.client.engine.compute import Compute
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.client.engine.step_gradients import StepGradients, record_losses
+from presspool.client.engine.training import RoundWork, private_optimizer
+from presspool.common.base.errors import SelfTestError
+from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import State, digest, load, trainable
+from presspool.common.models.frozen_trunk import FrozenTrunk
+
+log = logging.getLogger(__name__)
+
+Record = tuple[Tensor, int]
+"""Token ids, and which of the made records gives what is to be said."""
+
+
+def prove_alike(model: nn.Module, state: State, contract: Contract, compute: Compute) -> None:
+    """Try the contract's batches on made records, and make them smaller where that is needed.
+
+    Args:
+        model: the contract's; holds `state` afterwards.
+        state: the adapter that came in.
+        contract: the frozen contract.
+        compute: what training will use.
+
+    Raises:
+        SelfTestError: a single record of the greatest length does not fit into memory, or this
+            machine computes one record in two ways.
+    """
+    received = contract.digest, digest(state)
+    if received == compute.proved:
+        return
+    load(model, state)
+    compute.prepare(model)
+    while not _fits(model, contract, compute):
+        if not compute.halve(contract.task.max_length, list(trainable(model).values())):
+            raise SelfTestError(
+                "one record of the greatest length does not fit into memory",
+                where="[task] max_length",
+                got=contract.task.max_length,
+                advice="free memory, or agree on a smaller model, rank or max_length",
+            )
+    if not _alike(model, contract, compute):
+        log.warning("this machine computes the rows of a batch differently: one row a batch")
+        compute.tokens = 1
+    if compute.tokens == 1 and not _alike(model, contract, compute):
+        raise SelfTestError(
+            "one made record, computed twice, has two gradients",
+            expected="the same bits each time",
+            advice="do not train on this machine; report it",
+        )
+    compute.proved = received
+
+
+def _fits(model: nn.Module, contract: Contract, compute: Compute) -> bool:
+    """Whether memory holds a batch of the widest records, and the rows of a group of readers."""
+    trunk, widest = compute.trunk(model, contract), contract.task.max_length
+    work = RoundWork(round=1, population=1000, random=SecureRandom())
+    optimizer = private_optimizer(model, contract, work, steps_before=0)
+    made = _Made(trunk)
+    try:
+        with ReaderGradients(model) as engine:
+            _gradients(engine, trunk, made.records(widest, trunk.shapes.rows(widest)), compute)
+            readers = nobody(trunk.task)
+            StepGradients(engine, optimizer, trunk, readers, contract, compute).rehearse()
+    except (MemoryError, RuntimeError):
+        log.warning("memory ran out on made records of the greatest length", exc_info=True)
+        return False
+    finally:
+        for parameter in optimizer.params:
+            parameter.summed_grad = None
+    return True
+
+
+def _alike(model: nn.Module, contract: Contract, compute: Compute) -> bool:
+    trunk = compute.trunk(model, contract)
+    made = _Made(trunk)
+    with ReaderGradients(model) as engine:
+        for length in made.lengths():
+            (subject,) = made.records(length, 1)
+            alone = _gradients(engine, trunk, [subject], compute)
+            rows, crowd = made.crowd(subject)
+            if not _same(_gradients(engine, trunk, crowd, compute), rows, alone):
+                return False
+    return True
+
+
+class _Made:
+    """Made records of any length: random ids, the same in each process."""
+
+    def __init__(self, trunk: FrozenTrunk) -> None:
+        self._shapes, self._vocabulary = trunk.shapes, trunk.vocabulary
+        self._random = SecureRandom.deterministic("alike")
+
+    def lengths(self) -> Iterator[int]:
+        """One of each width, the longest and the shortest in turn, and `max_length`."""
+        shortest = 1
+        for number, width in enumerate(self._shapes.widths):
+            yield (shortest, width - 1)[number % 2]
+            shortest = width
+        yield self._shapes.max_length
+
+    def records(self, length: int, count: int) -> list[Record]:
+        """So many records of a length."""
+        words = self._random.words(length * count) % np.uint64(self._vocabulary)
+        rows = torch.from_numpy(words.astype(np.int64)).view(count, length)
+        return [(row, number) for number, row in enumerate(rows)]
+
+    def crowd(self, subject: Record) -> tuple[slice, list[Record]]:
+        """A full batch, the subject in every second row up to the last, strangers in the others."""
+        length = len(subject[0])
+        rows = self._shapes.rows(self._shapes.width(length))
+        batch = self.records(length, rows)
+        mine = slice((rows - 1) % 2, None, 2)
+        batch[mine] = [subject] * len(batch[mine])
+        return mine, batch
+
+
+def _gradients(
+    engine: ReaderGradients, trunk: FrozenTrunk, batch: Sequence[Record], compute: Compute
+) -> list[Tensor]:
+    """Each trained tensor's (rows, ...) gradients of a batch and its filling."""
+    records = trunk.task.made([1] * (1 + max(number for _, number in batch)))
+    with compute.autocast():
+        activations = trunk.run_tokens([ids for ids, _ in batch])
+        losses = record_losses(trunk, activations, records.take([n for _, n in batch]))
+    engine.backward(losses, torch.arange(len(losses), device=losses.device), len(losses))
+    return engine.gradients
+
+
+def _same(crowd: Sequence[Tensor], rows: slice, alone: Sequence[Tensor]) -> bool:
+    """Whether all those rows of a crowd are the first row alone, bit by bit; NaN is like NaN."""
+    return all(
+        torch.allclose(many[rows], one[:1].expand_as(many[rows]), rtol=0, atol=0, equal_nan=True)
+        for many, one in zip(crowd, alone, strict=True)
+    )

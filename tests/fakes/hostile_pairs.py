@@ -1,0 +1,314 @@
+"""Hostile neighbours: a contract and an adapter that a policy admits, and readers less or more one.
+
+Everything that a coordinator or a reader can choose is drawn from a seed: method, rank, scale,
+targets, clip norms, k, the adapter that "came in" (each branch at the policy's cap, denormal or
+enormous numbers, a head as large as is taken), and the readers' texts. What the step adds up for
+the two neighbours is compared in whole numbers: Σ (q - q')² ≤ (C/γ)² in every clip group, without
+any tolerance.
+
+Example: `excess(HostilePair.drawn(made_bases(folder), seed=7)) <= 1`: no more than is stated.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tests.fakes.tiny_models import plain
+from torch import nn
+
+from presspool.client.consent import decision, received_adapter
+from presspool.client.consent.policy import Policy, parse_policy
+from presspool.client.data.readers import Readers
+from presspool.client.engine import training
+from presspool.client.engine.compute import Compute
+from presspool.client.engine.optimizer import ReaderOptimizer
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.reader_gradients import ReaderGradients
+from presspool.client.engine.sampling import Sample
+from presspool.client.engine.step_gradients import StepGradients
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.models import adapters
+from presspool.common.models.base_model import resolve
+from presspool.common.models.models import build
+from presspool.common.models.spectral import ratios
+from presspool.common.tasks.classification import labelled
+
+Bases = tuple[tuple[str, str], ...]
+State = dict[str, NDArray[np.float32]]
+ALIKE = 16  # neighbouring seeds share a contract's model, which costs more than a step does
+LABELS, WORDS = ("world", "sport", "money"), ("goal", "vote", "the", "bank", "final", "xyzzy")
+SCALES = (1.0, 1.0, 1e-3, 1e-30)  # of the policy's cap
+GIVEN = Path(__file__).parents[1] / "golden" / "files" / "given" / "base"
+TARGETS = {
+    "bert": ["query", "key", "value", "dense"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
+}
+# What an operator would have to write to let everything in; the sum must hold even then.
+OPENED = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostilePair:
+    """One contract with its adapter, and the texts of its readers.
+
+    Attributes:
+        contract: admitted by `policy`, as the adapter is.
+        policy: the default one, or one whose operator opened every cap.
+        model: the contract's, not yet at `state`.
+        state: the adapter that came in.
+        texts: of each reader's sampled records, those of one reader together.
+        labels: of the same.
+        gone: the reader whom one of the neighbours does not have.
+    """
+
+    contract: Contract
+    policy: Policy
+    model: nn.Module
+    state: State
+    texts: Sequence[Sequence[str]]
+    labels: Sequence[Sequence[int]]
+    gone: int
+
+    @classmethod
+    def drawn(cls, bases: Bases, *, seed: int, loudness: float = 0.999999) -> HostilePair:
+        """The pair of a seed.
+
+        Args:
+            bases: folders of base models (`made_bases`).
+            seed: decides everything.
+            loudness: of each branch, in units of the policy's cap.
+
+        Raises:
+            GuardError: the policy does not admit contract or adapter.
+        """
+        policy, contract, model = run_of(bases, seed // ALIKE)
+        dice = random.Random(seed)
+        contract = contract.replace(privacy={"clip": _clip(contract, dice)})
+        state = _adapter(model, contract, policy, dice, loudness)
+        shapes = {name: tuple(p.shape) for name, p in adapters.trainable(model).items()}
+        received_adapter.check_adapter(state, shapes=shapes, largest=policy.max_adapter_norm)
+        received_adapter.check_branches(state, model, contract, largest=policy.max_branch_ratio)
+        k = contract.privacy.records_per_reader
+        counts = [dice.randint(1, k) for _ in range(max(2, dice.choice((1, 4, 12, 32)) // k))]
+        texts = [[_text(dice) for _ in range(count)] for count in counts]
+        readers = range(len(counts))
+        return cls(
+            contract=contract,
+            policy=policy,
+            model=model,
+            state=state,
+            texts=texts,
+            labels=[[dice.randrange(len(LABELS)) for _ in range(count)] for count in counts],
+            # Half the time who wrote most: the longest text is the one that could widen a batch.
+            gone=dice.choice(
+                (max(readers, key=lambda r: len(str(texts[r]))), dice.choice(readers))
+            ),
+        )
+
+
+def movement(pair: HostilePair) -> dict[str, Fraction]:
+    """How far the sum moves, squared, in units of each group's C: at most 1, exactly.
+
+    The whole sum's is under "sum", in units of the stated sensitivity.
+    """
+    everybody = list(range(len(pair.texts)))
+    (whole, grid), (less, _) = (
+        summed(pair, kept) for kept in (everybody, [r for r in everybody if r != pair.gone])
+    )
+    bounds, squares = pair.contract.plan.clip, dict[str, Fraction]()
+    for group in bounds:
+        moved = [a - b for a, b in zip(whole[group], less[group], strict=True)]
+        squares[group] = sum(step * step for step in moved) * grid**2
+    found = {group: squares[group] / Fraction(bound) ** 2 for group, bound in bounds.items()}
+    return found | {"sum": sum(squares.values()) / Fraction(pair.contract.plan.sensitivity) ** 2}
+
+
+def excess(pair: HostilePair) -> Fraction:
+    """The largest of `movement`."""
+    return max(movement(pair).values())
+
+
+def summed(
+    pair: HostilePair, kept: Sequence[int]
+) -> tuple[dict[str, list[int | Fraction]], Fraction]:
+    """What a step adds up over the kept readers, by clip group, and the size of one unit of it.
+
+    The one place that knows how the engine is called.
+    """
+    sample, readers = _sampled(pair, kept)
+    model, contract = pair.model, pair.contract
+    compute = Compute(device="cpu")
+    adapters.load(model, pair.state)
+    compute.prepare(model)
+    work = training.RoundWork(round=1, population=100, random=SecureRandom())
+    optimizer = training.private_optimizer(model, contract, work, steps_before=0)
+    with ReaderGradients(model) as engine:
+        trunk = compute.trunk(model, contract)
+        StepGradients(engine, optimizer, trunk, readers, contract, compute).add(sample)
+    return _numbers(optimizer), Fraction(optimizer.grid)
+
+
+def _numbers(optimizer: ReaderOptimizer) -> dict[str, list[int | Fraction]]:
+    return {
+        group: [number for p in parameters for number in _exactly(p)]
+        for group, parameters in optimizer.groups.items()
+    }
+
+
+def _exactly(parameter: Any) -> list[int | Fraction]:
+    """Python's numbers, of which nothing is lost in squares and sums; also a float's."""
+    total = parameter.summed_grad
+    if total is None:  # nobody was sampled
+        return [0] * int(parameter.numel())
+    numbers = total.flatten().tolist()
+    return [Fraction(number) for number in numbers] if total.is_floating_point() else numbers
+
+
+def _sampled(pair: HostilePair, kept: Sequence[int]) -> tuple[Sample, Readers]:
+    texts = [text for reader in kept for text in pair.texts[reader]]
+    labels = [label for reader in kept for label in pair.labels[reader]]
+    counts = np.array([len(pair.texts[reader]) for reader in kept], np.int64)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    sample = Sample(
+        records=np.arange(len(texts), dtype=np.int64),
+        reader_of=np.repeat(np.arange(len(kept), dtype=np.int64), counts),
+        readers=len(kept),
+    )
+    return sample, Readers(table=labelled(texts, labels).combine_chunks(), offsets=offsets)
+
+
+def made_bases(folder: Path) -> Bases:
+    """Tiny base models of three families, with one tokenizer: a folder's path for each."""
+    made = {"bert": str(GIVEN)}
+    for family in ("gpt2", "llama"):
+        made[family] = str(folder / family)
+        plain(family).save_pretrained(made[family])  # type: ignore[operator]
+        for file in GIVEN.glob("tokenizer*"):
+            (folder / family / file.name).write_bytes(file.read_bytes())
+    return tuple(sorted(made.items()))
+
+
+@functools.lru_cache(maxsize=2)
+def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
+    """The policy, contract and model that some neighbouring seeds share."""
+    dice = random.Random(-1 - number)
+    family, base = dice.choice(bases)
+    found = resolve(base, weights=None, tokenizer=None)
+    pin = {"name": "tiny", "weights": found.weights, "tokenizer": found.tokenizer}
+    body: dict[str, Any] = {"base_models": [pin], "lora_targets": TARGETS[family]}
+    opened = OPENED if dice.random() < 0.5 else {}
+    policy = parse_policy(body | {"max_epsilon_per_run": 100.0} | opened)
+    rank = dice.randint(1, 8)
+    contract = parse_contract(
+        {
+            "name": "hostile",
+            "seed": dice.randrange(2**32),
+            "model": {"id": base, "weights": found.weights, "tokenizer": found.tokenizer},
+            "task": {"labels": list(LABELS), "max_length": dice.choice((4, 12, 32))},
+            "adapter": {
+                "method": dice.choice(policy.methods),
+                "rank": rank,
+                "alpha": rank * policy.max_adapter_scale * dice.choice(SCALES),
+                "targets": dice.sample(policy.lora_targets, dice.randint(1, 3)),
+                "layers": dice.choice((None, 1)),
+            },
+            "federation": {"rounds": 1, "local_steps": 1},
+            "outlets": {"north-post": 100, "south-echo": 100},
+            "privacy": {
+                "noise_multiplier": 1.0,
+                "clip": 1.0,
+                "records_per_reader": dice.randint(1, 8),
+                "sampling_rate": 0.5,
+            },
+            "optimizer": {"learning_rate": 1.0},
+        }
+    )
+    decision.check_policy(contract, policy)
+    return policy, contract, build(contract)
+
+
+def _clip(contract: Contract, dice: random.Random) -> Any:
+    """From far below to far above any gradient, in both groups where both train."""
+    norms = [10 ** dice.uniform(-6, 6), 10 ** dice.uniform(-2, 1), 0.1, 0.1, 1e-12, 3.3e5]
+    if len(contract.method.groups) == 1 or dice.random() < 0.4:
+        return dice.choice(norms)
+    return {"adapter": dice.choice(norms), "head": dice.choice(norms)}
+
+
+def _adapter(
+    model: nn.Module, contract: Contract, policy: Policy, dice: random.Random, loudness: float
+) -> State:
+    """An adapter as loud as the policy takes it, or as odd."""
+    rng = np.random.default_rng(dice.randrange(2**32))
+    shape = dice.choice(_SHAPES)
+    shapes = {name: tuple(p.shape) for name, p in adapters.trainable(model).items()}
+    state = {name: shape(rng, size).astype(np.float32) for name, size in shapes.items()}
+    room = min(policy.max_adapter_norm, dice.choice((1e3, 1e30))) / 2
+    for name in state:
+        if adapters.group_of(name) == "head":
+            state[name] = sized(state[name], room * 10.0 ** -dice.choice((0, 1, 2, 2, 3, 3, 4, 40)))
+        elif dice.random() < 0.3:  # one factor enormous, the other as small as that demands
+            state[name] = sized(state[name], room / len(state))
+    return _tamed(state, model, contract, policy, loudness)
+
+
+def _tamed(
+    state: State, model: nn.Module, contract: Contract, policy: Policy, loudness: float
+) -> State:
+    """The same with every branch brought down, or up, to the policy's cap; norms kept in bounds."""
+    wanted = loudness * policy.max_branch_ratio
+    for layer, ratio in list(ratios(model, contract.method, state)):
+        for name in state:
+            if name.startswith(f"{layer}.lora_B") and ratio > 0:
+                louder = state[name].astype(np.float64) * (wanted / ratio)
+                state[name] = louder.clip(-1e30, 1e30).astype(np.float32)
+    size = adapters.norm(state)
+    if not size <= policy.max_adapter_norm:  # a bound on the whole: branches get softer with it
+        share = 0.999 * policy.max_adapter_norm / size
+        state = {name: (array * np.float32(share)) for name, array in state.items()}
+    return state
+
+
+def sized(array: NDArray[Any], size: float) -> NDArray[np.float32]:
+    """The array at another L2 norm; zeros stay."""
+    length = float(np.sqrt(np.sum(np.square(array, dtype=np.float64))))
+    scaled = array.astype(np.float64) * (size / length if length else 0.0)
+    return scaled.astype(np.float32)
+
+
+def _spike(rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.float64]:
+    array = np.zeros(size)
+    array.flat[rng.integers(array.size)] = 1.0
+    return array
+
+
+def _spread(rng: np.random.Generator, size: tuple[int, ...]) -> NDArray[np.float64]:
+    """Magnitudes from denormal to one beside each other."""
+    return rng.choice([-1.0, 1.0], size) * 10.0 ** rng.uniform(-44, 0, size)
+
+
+_SHAPES: tuple[Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float64]], ...] = (
+    lambda rng, size: rng.standard_normal(size),
+    lambda rng, size: rng.standard_normal(size),
+    lambda rng, size: np.ones(size),  # noqa: ARG005
+    lambda rng, size: np.zeros(size),  # noqa: ARG005
+    lambda rng, size: np.full(size, 1e-42),  # noqa: ARG005
+    _spike,
+    _spread,
+)
+
+
+def _text(dice: random.Random) -> str:
+    """Short, long, empty, repeated, or of signs that no vocabulary has."""
+    words = [dice.choice(WORDS) for _ in range(dice.choice((1, 2, 3, 8, 40)))]
+    odd = ("", " ", "\u200b", "\U0001f5de" * 9, "e\u0301" * 30, "\x00", "名字 " * 12, "goal " * 50)
+    return dice.choice([" ".join(words), " ".join(words), "goal vote", dice.choice(odd)])

@@ -1,0 +1,86 @@
+"""Norms of branches beside their layers: against the whole product, and never too small."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import METHODS
+from presspool.common.methods.method import Branch
+from presspool.common.models.adapters import read
+from presspool.common.models.models import build
+from presspool.common.models.spectral import branch_norm, layer_norm, ratios
+
+
+def branch(up: Tensor, down: Tensor, *, scale: float = 1.0) -> Branch:
+    return Branch(layer="it", frozen=torch.ones(1, 1), up=up, down=down, scale=scale)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([1e-30, 0.5, 4.0, 1e4]))
+def test_a_branch_s_norm_is_that_of_the_whole_product(seed: int, rank: int, scale: float) -> None:
+    torch.manual_seed(seed)
+    up, down = torch.randn(9, rank), torch.randn(rank, 13)
+    right = float(torch.linalg.svdvals(scale * up.double() @ down.double())[0])
+    assert branch_norm(branch(up, down, scale=scale)) == pytest.approx(right, rel=1e-12)
+
+
+def test_numbers_at_the_ends_of_float32_are_neither_lost_nor_overflow() -> None:
+    tiny, huge = torch.full((4, 2), 1e-42), torch.full((2, 4), 1e38)
+    right = float(torch.linalg.svdvals(tiny.double() @ huge.double())[0])
+    assert branch_norm(branch(tiny, huge)) == pytest.approx(right, rel=1e-12)
+    assert branch_norm(branch(huge.T, huge, scale=1e308)) == math.inf
+    assert branch_norm(branch(torch.zeros(4, 2), huge, scale=1e308)) == 0
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12))
+def test_a_layer_s_norm_comes_from_below(seed: int, rows: int, columns: int) -> None:
+    torch.manual_seed(seed)
+    weight = torch.randn(rows, columns)
+    right = float(torch.linalg.svdvals(weight.double())[0])
+    assert right * 0.9 <= layer_norm(weight) <= right * (1 + 1e-12)
+
+
+def test_a_layer_of_zeros_outweighs_nothing() -> None:
+    assert layer_norm(torch.zeros(3, 2)) == 0
+
+
+@pytest.mark.parametrize("name", METHODS.names)
+def test_ratios_are_those_of_what_the_model_does(name: str, contract: Contract) -> None:
+    """Against PEFT's own product of the loaded adapter; the one that came is what counts."""
+    contract = contract.replace(adapter={"method": name})
+    model = build(contract)
+    rng = np.random.default_rng(0)
+    state = {n: rng.standard_normal(a.shape).astype(np.float32) for n, a in read(model).items()}
+    found = dict(ratios(model, contract.method, state))
+    with torch.no_grad():
+        for parameter, array in state.items():
+            model.get_parameter(parameter).copy_(torch.from_numpy(array))
+    assert len(found) == 4  # query and value of two layers
+    for layer, ratio in found.items():
+        module = model.get_submodule(layer)
+        with torch.no_grad():
+            product = torch.linalg.svdvals(module.get_delta_weight("default"))[0]  # type: ignore[operator]
+            frozen = torch.linalg.svdvals(module.base_layer.weight)[0]  # type: ignore[union-attr]
+        assert ratio == pytest.approx(float(product / frozen), rel=0.1, abs=1e-9)
+        assert (ratio == 0) == (name == "head")
+
+
+@pytest.mark.parametrize("name", METHODS.names)
+def test_every_trained_matrix_of_a_method_is_in_a_branch(name: str, contract: Contract) -> None:
+    """What is in none is held by the adapter's norm alone: let nobody forget one."""
+    contract = contract.replace(adapter={"method": name})
+    model = build(contract)
+    touched = set()
+    for parameter in (state := read(model)):
+        marked = state | {parameter: np.full_like(state[parameter], 7.0)}
+        for one in contract.method.branches(model, marked):
+            if any(bool((factor == 7.0).all()) for factor in (one.up, one.down)):
+                touched.add(parameter)
+    assert {n for n in state if ".head." not in n} == touched
