@@ -1,4 +1,4 @@
-"""What a message is made of, counted in its raw bytes before protobuf and Flower build objects.
+r"""What a message is made of, counted in its raw bytes before protobuf and Flower build objects.
 
 A byte of hostile structure (an empty array, a packed shape, a list of small numbers) becomes some
 hundred bytes of objects. So the wire format is walked first, along its own description: payload
@@ -14,7 +14,7 @@ Source: protobuf's encoding (protobuf.dev/programming-guides/encoding).
 
 Example:
     >>> check_structure(RecordDict().SerializeToString())
-    >>> check_structure(b"\\x0a\\x00" * 2000)
+    >>> check_structure(b"\x0a\x00" * 2000)
     Traceback (most recent call last):
     ...
     ValueError: more than 2048 bytes of structure

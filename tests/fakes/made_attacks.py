@@ -9,15 +9,16 @@ import logging
 import multiprocessing
 import os
 import resource
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import grpc
+from sqlalchemy import create_engine, text
 from tests.fakes.instruments.loopback import free_port
 
 from presspool.common.pki.certificates import Credential, issue_invitation, make_key, make_request
@@ -27,6 +28,7 @@ from presspool.common.transparency import notes
 from presspool.common.wire.enrolment import prove
 from presspool.common.wire.peers import origin_of
 from presspool.server.coordinator.coordinator import Coordinator
+from presspool.server.coordinator.coordinator_dashboard import dashboard
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.database import Database
 from presspool.server.membership.members import Members
@@ -35,7 +37,7 @@ POLL = "/presspool.v1.Pool/NextTask"
 CHECK = "/presspool.v1.Membership/Check"
 COLLECT = "/presspool.v1.Enrolment/Collect"
 HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
-_SPAWN = multiprocessing.get_context("spawn")
+SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +57,10 @@ class AttackedPool:
 
     Attributes:
         folder: the coordinator's home.
-        process: the coordinator's.
+        outlets: its members.
     """
 
     folder: CoordinatorFolder
-    process: BaseProcess
     outlets: dict[str, AttackedOutlet]
 
     @property
@@ -103,23 +104,44 @@ def opened(folder: CoordinatorFolder) -> Iterator[tuple[Database, Members]]:
 
 @contextmanager
 def attacked(
-    parent: Path, names: Sequence[str], *, descriptors: int | None = None
+    parent: Path,
+    names: Sequence[str],
+    *,
+    descriptors: tuple[int, int] | None = None,
+    pages: str | None = None,
 ) -> Iterator[AttackedPool]:
-    """A coordinator with these members; `descriptors` is the usual (soft) limit of its process."""
-    home, address = parent / "coordinator", f"localhost:{free_port()}"
-    folder = CoordinatorFolder.create(
-        home, name="press-pool", address=address, database=None, now=time.time()
-    )
-    outlets = {name: _joined(folder, name) for name in names}
-    process = _SPAWN.Process(target=_serve, args=(home, descriptors), daemon=True)
+    """A coordinator with these members.
+
+    Args:
+        parent: where its home is made.
+        names: the members.
+        descriptors: its process's soft and hard limit.
+        pages: where its dashboard listens.
+    """
+    folder, outlets = made_members(parent, names)
+    process = SPAWN.Process(target=_serve, args=(folder.path, descriptors, pages), daemon=True)
     process.start()
     try:
-        pool = AttackedPool(folder, process, outlets)
+        pool = AttackedPool(folder, outlets)
         pool.call(names[0], CHECK, timeout=60.0)
         yield pool
     finally:
         process.terminate()
         process.join()
+
+
+def made_members(
+    parent: Path, names: Sequence[str]
+) -> tuple[CoordinatorFolder, dict[str, AttackedOutlet]]:
+    """A coordinator's home that nobody serves yet, and its members."""
+    folder = CoordinatorFolder.create(
+        parent / "coordinator",
+        name="press-pool",
+        address=f"localhost:{free_port()}",
+        database=None,
+        now=time.time(),
+    )
+    return folder, {name: _joined(folder, name) for name in names}
 
 
 def _joined(folder: CoordinatorFolder, name: str) -> AttackedOutlet:
@@ -150,16 +172,37 @@ def _joined(folder: CoordinatorFolder, name: str) -> AttackedOutlet:
     )
 
 
-def _serve(home: Path, descriptors: int | None) -> None:
+def _serve(home: Path, descriptors: tuple[int, int] | None, pages: str | None) -> None:
     if descriptors is not None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, descriptors)
+    with (
+        coordinator_of(home) as (coordinator, folder),
+        dashboard(folder, listen=pages) if pages else nullcontext(),
+    ):
+        coordinator.serve()
+
+
+@contextmanager
+def coordinator_of(home: Path) -> Iterator[tuple[Coordinator, CoordinatorFolder]]:
+    """The coordinator of a home, in this process, which then writes to the home's log alone."""
     log = os.open(home / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
     logging.basicConfig(level=logging.INFO)
     folder = CoordinatorFolder.read(home)
-    Coordinator(folder, listen=folder.address).serve()
+    yield Coordinator(folder, listen=folder.address), folder
+
+
+@contextmanager
+def silent(address: str, count: int) -> Iterator[None]:
+    """So many connections on which nothing is ever said."""
+    host, port = address.rsplit(":", 1)
+    with ExitStack() as stack:
+        for _ in range(count):
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)  # a full backlog keeps nobody waiting here
+            one.connect_ex((socket.gethostbyname(host), int(port)))
+        yield
 
 
 @contextmanager
@@ -178,3 +221,13 @@ def withheld(link: grpc.Channel, method: str, count: int) -> Iterator[list[grpc.
         for call in calls:
             call.cancel()
         ended.set()
+
+
+def asked(pool: AttackedPool, query: str) -> tuple[int, ...]:
+    """One row of the coordinator's database."""
+    engine = create_engine(pool.folder.database)
+    try:
+        with engine.connect() as session:
+            return tuple(session.execute(text(query)).one())
+    finally:
+        engine.dispose()

@@ -1,4 +1,4 @@
-"""Tiny arrays, packed shapes, lists of small numbers and empty entries, weighed in a child's memory."""
+"""Tiny arrays, packed shapes, small numbers and empty entries, weighed in a child's memory."""
 
 from __future__ import annotations
 
