@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import grpc
@@ -47,26 +48,35 @@ class AttackedOutlet:
     name: str
     credential: Credential
     update: SigningKey
-    log: notes.Signer
-    witness: notes.Signer
+    log_seed: bytes
+
+    @property
+    def log(self) -> notes.Signer:
+        """The key of its ledger's heads."""
+        return notes.Signer.load(origin_of(self.name), self.log_seed, kind=notes.NOTE)
 
 
-@dataclass
+@dataclass(frozen=True)
 class AttackedPool:
     """A coordinator that listens, and its members.
 
     Attributes:
-        folder: the coordinator's home.
+        home: the coordinator's.
         outlets: its members.
     """
 
-    folder: CoordinatorFolder
+    home: Path
     outlets: dict[str, AttackedOutlet]
 
     @property
-    def log(self) -> Path:
+    def folder(self) -> CoordinatorFolder:
+        """The home's content."""
+        return _read(self.home)
+
+    @property
+    def log_file(self) -> Path:
         """What the coordinator wrote."""
-        return self.folder.path / "log"
+        return self.home / "log"
 
     def dial(self, credential: Credential) -> grpc.Channel:
         """A connection of its own."""
@@ -122,7 +132,7 @@ def attacked(
     process = SPAWN.Process(target=_serve, args=(folder.path, descriptors, pages), daemon=True)
     process.start()
     try:
-        pool = AttackedPool(folder, outlets)
+        pool = AttackedPool(folder.path, outlets)
         pool.call(names[0], CHECK, timeout=60.0)
         yield pool
     finally:
@@ -162,14 +172,17 @@ def _joined(folder: CoordinatorFolder, name: str) -> AttackedOutlet:
         members.admit(name, keys.fingerprint, folder.root)
         pem = members.collect(who)
     assert pem is not None
-    origin = origin_of(name)
     return AttackedOutlet(
         name=name,
         credential=Credential(certificate=pem, key=tls),
         update=update,
-        log=notes.Signer.load(origin, seeds[1], kind=notes.NOTE),
-        witness=notes.Signer.load(origin, seeds[2], kind=notes.COSIGNATURE),
+        log_seed=seeds[1],
     )
+
+
+@lru_cache
+def _read(home: Path) -> CoordinatorFolder:
+    return CoordinatorFolder.read(home)
 
 
 def _serve(home: Path, descriptors: tuple[int, int] | None, pages: str | None) -> None:

@@ -59,7 +59,7 @@ class Listener(socket.socket):
 class _Hurried(asyncio.SelectorEventLoop):
     """A loop whose servers give a TLS handshake `IDLE_SECONDS`, not the usual minute."""
 
-    async def create_server(self, *args: Any, **kinds: Any) -> asyncio.Server:  # type: ignore[override]
+    async def create_server(self, *args: Any, **kinds: Any) -> asyncio.Server:
         """As its parent's."""
         if kinds.get("ssl") is not None:
             kinds["ssl_handshake_timeout"] = IDLE_SECONDS

@@ -45,7 +45,7 @@ def link(pool: AttackedPool) -> Iterator[grpc.Channel]:
 
 
 def test_invented_runs_are_one_counter(pool: AttackedPool, link: grpc.Channel, many: int) -> None:
-    before = pool.log.stat().st_size
+    before = pool.log_file.stat().st_size
     stub = PoolStub(link)  # type: ignore[no-untyped-call]
     for number in range(many):
         signed = invented(pool.outlets[LOUD], f"invented-{number}", 1 + number % 9999)
@@ -53,19 +53,19 @@ def test_invented_runs_are_one_counter(pool: AttackedPool, link: grpc.Channel, m
         refused(lambda part=part: stub.SendUpdate(iter([part])))  # type: ignore[misc]
     runs, rows = asked(pool, "SELECT count(DISTINCT run), count(*) FROM refusals")
     assert (runs, rows <= 4) == (1, True)
-    assert pool.log.stat().st_size - before < 16 * KILOBYTE
+    assert pool.log_file.stat().st_size - before < 16 * KILOBYTE
 
 
 def test_uploads_that_break_off_write_no_log(
     pool: AttackedPool, link: grpc.Channel, many: int
 ) -> None:
-    before = pool.log.stat().st_size
+    before = pool.log_file.stat().st_size
     for _ in range(many):
         call = link.stream_stream("/presspool.v1.Pool/SendUpdate")(iter([b""]))
         call.cancel()
     for _ in range(many):
         refused(lambda: link.unary_unary("/presspool.v1.Witnessing/Answer")(b"\xff", timeout=20))
-    assert pool.log.stat().st_size - before < 16 * KILOBYTE
+    assert pool.log_file.stat().st_size - before < 16 * KILOBYTE
 
 
 def test_a_member_gets_a_few_certificates_a_day(
@@ -103,14 +103,14 @@ def test_large_integers_are_no_fault_of_the_coordinator(
     pool: AttackedPool, link: grpc.Channel
 ) -> None:
     outlet, stub = pool.outlets[LOUD], WitnessingStub(link)  # type: ignore[no-untyped-call]
-    before = pool.log.stat().st_size
+    before = pool.log_file.stat().st_size
     origin, top = outlet.log.key.name, (1 << 64) - 1
     stub.Answer(witness_pb2.AnswerRequest(origin=origin, size=top, status=409))
     stub.Entries(witness_pb2.EntriesRequest(start=top))
     stub.Prove(witness_pb2.ProveRequest(contract="x", round=(1 << 32) - 1))
     held = [witness_pb2.Held(origin=origin, size=top)]
     stub.Wait(witness_pb2.WaitRequest(held=held, seen=top))
-    assert pool.log.stat().st_size - before < 4 * KILOBYTE
+    assert pool.log_file.stat().st_size - before < 4 * KILOBYTE
 
 
 def invented(outlet: AttackedOutlet, run: str, round: int) -> Signed:

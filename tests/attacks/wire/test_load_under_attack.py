@@ -55,7 +55,7 @@ class Load:
     def attack(self, seconds: float) -> Iterator[None]:
         """Attacks of so many seconds; the log that they made is counted."""
         (self.folder / SPOIL).touch()
-        before, began = self.pool.log.stat().st_size, time.monotonic()
+        before, began = self.pool.log_file.stat().st_size, time.monotonic()
         process = SPAWN.Process(target=load_children.hostile, args=(self.pool, seconds, LOUD))
         process.start()
         try:
@@ -65,7 +65,7 @@ class Load:
             process.join()
             (self.folder / SPOIL).unlink()
             self.attacked += time.monotonic() - began
-            self.logged += self.pool.log.stat().st_size - before
+            self.logged += self.pool.log_file.stat().st_size - before
 
     def figures(self) -> dict[str, float]:
         """What the issue asks for."""
@@ -87,7 +87,7 @@ class Load:
 def load(folder: Path, size: int) -> Iterator[Load]:
     """A coordinator and its honest outlets, at work."""
     home, members = made_members(folder, [*HONEST, SPOILER, *LOUD])
-    pool = AttackedPool(home, members)
+    pool = AttackedPool(home.path, members)
     ours, theirs = SPAWN.Pipe()
     names = [*HONEST, SPOILER]
     processes = [
