@@ -58,6 +58,7 @@ class Limits:
         streams: calls at a time: a poll, an upload, and room for those that a cut left behind.
         messages: calls and chunks a minute.
         heads: published a minute.
+        leaves: of them; each is hashed.
         silence: seconds in which a stream must move on.
         poll: seconds that a poll waits.
         check: seconds between two looks at whether the caller is still a member.
@@ -66,6 +67,7 @@ class Limits:
     streams: int = 6
     messages: int = 6000
     heads: int = 120
+    leaves: int = 1 << 18
     silence: float = 30.0
     poll: float = 25.0
     check: float = 2.0
@@ -154,12 +156,17 @@ class Calls(Generic[M]):
             with self._lock:
                 del self._open[id(stream)]
 
-    def count(self, stream: Stream[M], what: Literal["messages", "heads"] = "messages") -> None:
-        """Count a message, or something dearer; raises `AdmissionError` above the limit."""
+    def count(
+        self,
+        stream: Stream[M],
+        what: Literal["messages", "heads", "leaves"] = "messages",
+        number: int = 1,
+    ) -> None:
+        """Count messages, or something dearer; raises `AdmissionError` above the limit."""
         name = stream.member.name
         with self._lock:
             self._new_minute()
-            self._counts[name, what] += 1
+            self._counts[name, what] += number
             above = self._counts[name, what] > getattr(self.limits, what)
         if above:
             self._record_once(name, "too-fast")

@@ -9,7 +9,8 @@ Invariants:
       `Shares.strangers` places with all of its kind, and a whole call of it takes `Shares.first`
       seconds at most. Members' places are never theirs.
     * A member has `Shares.member` places over all services, however many connections it makes.
-    * Who calls too often is refused without a look into the database.
+    * Who calls too often, or is refused too often, is refused for the rest of the minute without a
+      look into the database.
 
 Example: `open_port(address, credentials, services, door=Door(members_of, record=mailbox.refuse))`.
 """
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from presspool.common.base.errors import AdmissionError
 from presspool.common.base.seldom import Seldom
@@ -37,6 +39,8 @@ from presspool.server.transport.call_limits import Named, abort
 log = logging.getLogger(__name__)
 
 _MINUTE = 60.0
+# Ends of a call for which its caller need not answer.
+_NO_FAULT = (None, grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,7 @@ class Shares:
         first: seconds for a call's first message; for all of a stranger's call.
         often: calls a minute of one member.
         seldom: calls a minute of one stranger's certificate.
+        refused: calls a minute that may be refused, or cut, before all others are.
         check: seconds between two looks at the clock.
     """
 
@@ -60,6 +65,7 @@ class Shares:
     first: float = 10.0
     often: int = 6000
     seldom: int = 120
+    refused: int = 120
     check: float = 1.0
 
 
@@ -67,6 +73,7 @@ class Shares:
 class _Visit:
     """A call that was let in: until when, on the monotonic clock, it must have spoken."""
 
+    who: Caller
     owner: str
     context: grpc.ServicerContext
     until: float
@@ -92,6 +99,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         self._lock, self._ended, self._told = threading.Lock(), threading.Event(), Seldom()
         self._visits: dict[int, _Visit] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._faults: Counter[tuple[str, str]] = Counter()
         self._began = time.monotonic()
         threading.Thread(target=self._watch, name="door-watch", daemon=True).start()
 
@@ -113,42 +121,32 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         found = continuation(details)
         if found is None:
             return None
-        serial = (found.request_deserializer, found.response_serializer)
-        one = not found.request_streaming
+        # The bytes are parsed here: gRPC would write a traceback for each that are no message.
         if found.response_streaming:
-            streams = self._answers(found.stream_stream or found.unary_stream, one=one)
-            return grpc.stream_stream_rpc_method_handler(streams, *serial)
-        single = self._answer(found.stream_unary or found.unary_unary, one=one)
-        return grpc.stream_unary_rpc_method_handler(single, *serial)
+            return grpc.stream_stream_rpc_method_handler(
+                self._answers(found), None, found.response_serializer
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._answer(found), None, found.response_serializer
+        )
 
-    def _answer(self, behave: Callable[..., Any], *, one: bool) -> Callable[..., Any]:
-        def single(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
+    def _answer(self, method: grpc.RpcMethodHandler) -> Callable[..., Any]:
+        behave = method.stream_unary or method.unary_unary
+
+        def single(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
             with self._in(context) as visit:
-                return behave(self._said(requests, visit, one=one), context)
+                return behave(_said(requests, visit, method), context)
 
         return single
 
-    def _answers(self, behave: Callable[..., Any], *, one: bool) -> Callable[..., Any]:
-        def streams(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    def _answers(self, method: grpc.RpcMethodHandler) -> Callable[..., Any]:
+        behave = method.stream_stream or method.unary_stream
+
+        def streams(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
             with self._in(context) as visit:
-                yield from behave(self._said(requests, visit, one=one), context)
+                yield from behave(_said(requests, visit, method), context)
 
         return streams
-
-    def _said(self, requests: Iterator[Any], visit: _Visit, *, one: bool) -> Any:
-        """What the method reads: its one message, or all of them with the clock on the first."""
-        if not one:
-            return self._timed(requests, visit)
-        message = next(self._timed(requests, visit), None)
-        if message is None:
-            abort(visit.context, "malformed")
-        return message
-
-    def _timed(self, requests: Iterator[Any], visit: _Visit) -> Iterator[Any]:
-        for message in requests:
-            if visit.owner:
-                visit.until = math.inf  # from here on the service's own watch looks after it
-            yield message
 
     @contextmanager
     def _in(self, context: grpc.ServicerContext) -> Iterator[_Visit]:
@@ -162,6 +160,8 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             abort(context, "unavailable")
         try:
             yield visit
+        except AdmissionError as error:
+            abort(context, error.code)
         except Exception:
             if context.code() is None:  # else it was refused with a word
                 self._failed(context)
@@ -169,6 +169,8 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         finally:
             with self._lock:
                 del self._visits[id(visit)]
+            if context.code() not in _NO_FAULT:
+                self._fault(visit.who)
 
     def _failed(self, context: grpc.ServicerContext) -> None:
         """End a call that raised; gRPC itself would write a traceback for each."""
@@ -182,13 +184,13 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         """Take a place; raises `AdmissionError` where there is none for this caller."""
         who, shares = caller(context), self.shares
         count = self._count(who)
-        if count > shares.often:
+        if count > shares.often or self._faults[who.kind, who.name] > shares.refused:
             raise self._refused(who.name if who.kind == OUTLET else "", "too-fast")
         owner = self._owner(who, context)
         if not owner and count > shares.seldom:
             raise self._refused("", "too-fast")
         most = shares.member if owner else shares.strangers
-        visit = _Visit(owner, context, time.monotonic() + shares.first)
+        visit = _Visit(who, owner, context, time.monotonic() + shares.first)
         with self._lock:
             owners = [other.owner for other in self._visits.values()]
             members = len(owners) - owners.count("")
@@ -197,6 +199,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             if fits:
                 self._visits[id(visit)] = visit
         if not fits:
+            self._fault(who)
             raise self._refused(owner, "too-many-streams")
         return visit
 
@@ -214,8 +217,13 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             if time.monotonic() - self._began > _MINUTE:
                 self._began = time.monotonic()
                 self._counts.clear()
+                self._faults.clear()
             self._counts[who.kind, who.name] += 1
             return self._counts[who.kind, who.name]
+
+    def _fault(self, who: Caller) -> None:
+        with self._lock:
+            self._faults[who.kind, who.name] += 1
 
     def _refused(self, owner: str, code: str) -> AdmissionError:
         if self._told(owner, code):
@@ -232,4 +240,28 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             for visit in late:
                 if self._told(visit.owner, "cut"):
                     log.info("cut silent calls of %s", visit.owner or "strangers")
+                self._fault(visit.who)
                 visit.context.cancel()
+
+
+def _said(requests: Iterator[bytes], visit: _Visit, method: grpc.RpcMethodHandler) -> Any:
+    """What a method reads: its one message, or all of them; raises `AdmissionError`."""
+    messages = _timed(requests, visit, method.request_deserializer or bytes)
+    if method.request_streaming:
+        return messages
+    for message in messages:
+        return message
+    raise AdmissionError("malformed", "no message", where=visit.owner)
+
+
+def _timed(
+    requests: Iterator[bytes], visit: _Visit, parse: Callable[[bytes], Any]
+) -> Iterator[Any]:
+    for raw in requests:
+        if visit.owner:
+            visit.until = math.inf  # from here on the service's own watch looks after it
+        try:
+            message = parse(raw)
+        except DecodeError:
+            raise AdmissionError("malformed", "no message", where=visit.owner) from None
+        yield message

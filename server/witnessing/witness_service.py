@@ -203,6 +203,7 @@ class WitnessService(WitnessingServicer):
                 leaves += split_leaves(part.leaves)
                 if len(leaves) > MOST_LEAVES:
                     raise EvidenceError("leaves", expected=f"at most {MOST_LEAVES}")
+            self.calls.count(stream, "leaves", len(leaves))
             note = notes.parse_note(first.checkpoint)
             size = self._heads.publish(own.log, start=first.start, leaves=leaves, note=note)
             self._anything.raise_()

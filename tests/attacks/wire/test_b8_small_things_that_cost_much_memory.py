@@ -102,9 +102,7 @@ MADE = (tiny_arrays, packed_shape, small_numbers, many_fields, many_items)
 
 
 @pytest.mark.parametrize("made", MADE)
-@pytest.mark.parametrize(
-    "size", [2 * MEGABYTE, pytest.param(10 * MEGABYTE, marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("size", [MEGABYTE, pytest.param(10 * MEGABYTE, marks=pytest.mark.soak)])
 def test_a_body_costs_little_more_than_it_weighs(made: Callable[[int], bytes], size: int) -> None:
     body = made(size)
 

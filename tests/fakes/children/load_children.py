@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -146,6 +147,7 @@ def _answers(name: str, spoil: Path | None) -> Trainer:
     return train
 
 
+@lru_cache  # the round must not wait while they are made
 def tiny_arrays(size: int) -> bytes:
     """So many bytes of pieces of one empty array each."""
     stream = io.BytesIO()

@@ -20,7 +20,9 @@ from presspool.server.transport.listener import open_port
 
 NORTH, SOUTH, WEST = "north-post", "south-echo", "west-wind"
 ONE, MANY = "/made.v1.Made/One", "/made.v1.Made/Many"
-QUICK = Shares(calls=6, strangers=2, member=3, first=0.3, often=50, seldom=10, check=0.05)
+QUICK = Shares(
+    calls=6, strangers=2, member=3, first=0.3, often=50, seldom=10, refused=8, check=0.05
+)
 WAIT = 20.0
 
 
@@ -148,6 +150,14 @@ def test_who_calls_too_often_is_refused_and_a_stranger_sooner(port: Port) -> Non
         codes = [link.unary_unary(ONE).future(b"").code() for _ in range(QUICK.often + 1)]
     assert codes == [grpc.StatusCode.OK] * QUICK.often + [grpc.StatusCode.RESOURCE_EXHAUSTED]
     assert port.recorded == [(NORTH, "too-fast")]
+
+
+def test_who_is_refused_too_often_is_not_heard_for_a_while(port: Port) -> None:
+    with port.dialled(NORTH) as link, port.dialled(SOUTH) as other:
+        for _ in range(QUICK.refused + 1):
+            assert code_of(lambda: link.stream_unary(ONE)(iter(()))) == "FAILED_PRECONDITION"
+        assert code_of(lambda: link.unary_unary(ONE)(b"said")) == "RESOURCE_EXHAUSTED"
+        assert other.unary_unary(ONE)(b"said") == b"said"
 
 
 def test_what_fails_within_is_one_word_outside_and_one_line_a_minute_here(
