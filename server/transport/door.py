@@ -56,6 +56,8 @@ class Shares:
         often: calls a minute of one member.
         seldom: calls a minute of one stranger's certificate.
         refused: calls a minute that may be refused, or cut, before all others are.
+        slow: seconds after which a call is refused here, so that a flood waits for its answers.
+        slowed: calls that wait so at a time; more are refused at once.
         check: seconds between two looks at the clock.
     """
 
@@ -66,6 +68,8 @@ class Shares:
     often: int = 6000
     seldom: int = 120
     refused: int = 120
+    slow: float = 1.0
+    slowed: int = 128
     check: float = 1.0
 
 
@@ -100,7 +104,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         self._visits: dict[int, _Visit] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._faults: Counter[tuple[str, str]] = Counter()
-        self._began = time.monotonic()
+        self._began, self._slowed = time.monotonic(), 0
         threading.Thread(target=self._watch, name="door-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -153,6 +157,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         try:
             visit = self._enter(context)
         except AdmissionError as error:
+            self._slow()
             abort(context, error.code)
         except Exception:
             if self._told("failed"):
@@ -202,6 +207,15 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             self._fault(who)
             raise self._refused(owner, "too-many-streams")
         return visit
+
+    def _slow(self) -> None:
+        with self._lock:
+            fits = self._slowed < self.shares.slowed
+            self._slowed += fits
+        if fits:
+            self._ended.wait(self.shares.slow)
+            with self._lock:
+                self._slowed -= 1
 
     def _owner(self, who: Caller, context: grpc.ServicerContext) -> str:
         if who.kind != OUTLET:

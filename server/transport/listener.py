@@ -24,7 +24,7 @@ from presspool.common.base.errors import InputError
 from presspool.common.pki.tls import SERVER_OPTIONS
 from presspool.server.transport.door import Door
 
-AT_THE_DOOR = 32  # threads for calls that are just being looked at, above those that are let in
+AT_THE_DOOR = 32  # threads for calls that are just being looked at, beside those let in or slowed
 _WAITING = 2048  # calls that wait for such a thread; what comes then is refused unseen
 HANDSHAKE_SECONDS = 10
 _OPTIONS = (
@@ -63,8 +63,9 @@ def open_port(
     Raises:
         InputError: the address cannot be listened on.
     """
+    threads = door.shares.calls + door.shares.slowed + AT_THE_DOOR
     server = grpc.server(
-        ThreadPoolExecutor(door.shares.calls + AT_THE_DOOR, thread_name_prefix="call"),
+        ThreadPoolExecutor(threads, thread_name_prefix="call"),
         interceptors=[door],
         options=(*_OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections())),
         maximum_concurrent_rpcs=_WAITING,

@@ -7,10 +7,12 @@ import multiprocessing
 import resource
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 from flwr.proto import recorddict_pb2 as flower
 from google.protobuf.proto import serialize_length_prefixed
+from tests.fakes.made_pool import made_task, open_pool, task_body
 
 from presspool.client.witnessing.log_copy import LogCopy
 from presspool.common.base.errors import EvidenceError
@@ -89,13 +91,16 @@ def grown(what: Callable[[], None]) -> int:
     child.start()
     size: int = ours.recv()
     child.join()
+    assert child.exitcode == 0, f"it was taken, for {size} bytes"
     return size
 
 
 def _measured(out: Connection, what: Callable[[], None]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    what()
-    out.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    try:
+        what()
+    finally:
+        out.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 MADE = (tiny_arrays, packed_shape, small_numbers, many_fields, many_items)
@@ -128,5 +133,15 @@ def test_empty_entries_of_the_log_are_counted(entries: int) -> None:
     def follow() -> None:
         with pytest.raises(EvidenceError):
             LogCopy(signer.key).follow(note, held=None, fetch=fetch)
+        assert not fetched
 
     assert grown(follow) < 96 * MEGABYTE
+
+
+def test_a_task_that_declares_too_much_is_not_read(tmp_path: Path) -> None:
+    body = task_body(1)
+    with open_pool(tmp_path, ["north-post"]) as pool, pool.node("north-post") as node:
+        pool.desk.hand_out([made_task("north-post", body, bytes=2**31 - 1)], body)
+        with pytest.raises(EvidenceError, match="too large"):
+            node.step()
+        assert node._spool.tasks() == []
