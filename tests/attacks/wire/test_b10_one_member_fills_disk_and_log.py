@@ -32,7 +32,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AttackedPool]:
         yield pool
 
 
-@pytest.fixture(params=[150, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.fixture(params=[60, pytest.param(300, marks=pytest.mark.soak)])
 def many(request: pytest.FixtureRequest) -> int:
     count: int = request.param
     return count

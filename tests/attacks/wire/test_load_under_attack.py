@@ -112,7 +112,7 @@ def load(folder: Path, size: int) -> Iterator[Load]:
 def test_honest_rounds_finish_and_limits_hold_under_attack(tmp_path: Path) -> None:
     with load(tmp_path, MEGABYTE // 4) as found:
         found.turn(2)
-        with found.attack(10.0):
+        with found.attack(6.0):
             found.turn(3)
         checked(found)
 
