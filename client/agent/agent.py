@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 _AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
 
+LARGEST_TASK = 512 << 20  # bytes
 
 Trainer = Callable[[Round, Path], bytes]
 
@@ -104,6 +105,7 @@ class Agent:
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
         backoff: between failures.
+        largest_task: bytes of a task's body; what declares more is not read.
     """
 
     def __init__(
@@ -115,10 +117,11 @@ class Agent:
         trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
         backoff: Backoff | None = None,
+        largest_task: int = LARGEST_TASK,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position = trainer, position
-        self._backoff = backoff or Backoff()
+        self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: str | None = None  # the task that was not to be trained just now
 
@@ -219,6 +222,14 @@ class Agent:
                 where="task",
                 got=header.outlet,
                 expected=self._identity.name,
+            )
+        if header.bytes > self._largest_task:
+            raise EvidenceError(
+                "a task that is too large",
+                where=f"run {header.run}",
+                expected=f"at most {self._largest_task} bytes",
+                got=header.bytes,
+                advice="task_megabytes in outlet.toml says how much this outlet reads",
             )
         newest = self._spool.newest(header.run)
         if newest is None:

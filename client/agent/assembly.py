@@ -62,6 +62,7 @@ def agent(home: Path) -> Iterator[Agent]:
             link=CoordinatorClient(identity.address, dial),
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
+            largest_task=homes.settings_in(home).task_megabytes << 20,
         )
         signalled.then(working.stop)
         with watch:

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
@@ -41,6 +42,7 @@ class OutletSettings(BaseModel):
         policy: its rules (`presspool.client.consent.policy`).
         ledger: its budget ledger (`presspool.client.consent.budget`).
         dataset: random id of the data in the ledger; None for the ledger's only data set.
+        task_megabytes: largest task that is taken; what declares more is not read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +54,7 @@ class OutletSettings(BaseModel):
     policy: Path | None = None
     ledger: Path | None = None
     dataset: RandomId | None = None
+    task_megabytes: Annotated[int, Field(ge=1, le=2047)] = 512
     _home: Path = PrivateAttr(default=Path())
 
     @property

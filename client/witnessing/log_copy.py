@@ -5,6 +5,7 @@ are fetched, hashed and read: they must lead to the very head that the coordinat
 with the head that was cosigned before, and tell of each round once.
 
 Invariants:
+    * Entries are counted as well as weighed: an empty one costs some hundred bytes of memory.
     * Nothing is kept that does not hash to a head that the coordinator signed.
     * What contradicts itself under that signature is proof against the coordinator, and raised as
       such; anything else is an unproven request, and only not cosigned.
@@ -26,6 +27,7 @@ from presspool.common.transparency.tree import Tree
 Fetch = Callable[[int], Sequence[bytes]]
 """Gives some entries from an index on; none where there are none."""
 MOST_BYTES = 1 << 26  # of all entries: a hundred thousand of them
+MOST_ENTRIES = 1 << 17
 
 
 class ContradictionError(EvidenceError):
@@ -75,6 +77,8 @@ class LogCopy:
             ContradictionError: they do, and contradict themselves or the head held.
         """
         head, _ = open_checkpoint(note, log=self._log)
+        if head.size > MOST_ENTRIES:
+            raise EvidenceError("size of the log", expected=f"at most {MOST_ENTRIES}")
         known = len(self)
         self._read_to(head.size, fetch)
         if self._tree.root(head.size) != head.root and known:

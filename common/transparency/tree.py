@@ -38,6 +38,16 @@ class Tree:
             self._nodes.update(merkle.new_nodes(self._size, leaf, self._read))
             self._size += 1
 
+    def shrink(self, size: int) -> None:
+        """Take back all but the first `size` leaves."""
+        for index in range(size, self._size):
+            level, end = 0, index + 1
+            del self._nodes[level, index]
+            while end % 2 == 0:  # a subtree that this leaf made whole
+                level, end = level + 1, end // 2
+                del self._nodes[level, end - 1]
+        self._size = size
+
     def leaf(self, index: int) -> bytes:
         """The hash of an entry; raises `KeyError` where there is none."""
         return self._nodes[0, index]

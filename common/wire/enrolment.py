@@ -40,6 +40,7 @@ ENROLMENT_REFUSALS: Final = {
         "tell the coordinator's operator, and ask for a new one",
     ),
     "bad-proof": ("a key did not prove that the outlet has it", "report this as a bug"),
+    "renewed-often": ("it was given several certificates today", "use the newest; ask tomorrow"),
     "internal": ("the coordinator failed", "try again; its operator finds the cause in its log"),
 }
 

@@ -12,6 +12,8 @@ every array, one for every other record. So an adapter can be written and read a
 Invariants:
     * Equal records in equal order give equal bytes.
     * No name comes twice, and no piece holds more than one record or one array.
+    * What is read was counted first, in its raw bytes: so many pieces, each of little structure
+      (`presspool.common.wire.raw_message`).
 
 Example: `become_server(run_id=1)`; `stamp(message, "1-7")`.
 """
@@ -30,7 +32,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 
+from presspool.common.wire.raw_message import check_structure, read_varint
+
 SERVER_NODE = 1
+MOST_PIECES = 4096  # of a message from somebody whose adapter's shapes are not known yet
 
 
 def become_server(*, run_id: int) -> None:
@@ -100,16 +105,25 @@ def from_bytes(data: bytes | bytearray) -> RecordDict:
     Raises:
         ValueError: the bytes are no message content.
     """
-    return _read(io.BytesIO(data), lambda array, _: array)
+    return _read(io.BytesIO(data), lambda array, _: array, MOST_PIECES)
 
 
-def from_stored(stored: Stored) -> RecordDict:
+def from_stored(stored: Stored, *, most: int = MOST_PIECES) -> RecordDict:
     """As `from_bytes`, but the arrays' data stay where they are until they are asked for.
+
+    Args:
+        stored: where the bytes are.
+        most: arrays and other records that there may be.
 
     Raises:
         ValueError: the bytes are no message content.
     """
-    return _read(stored, lambda array, at: StoredArray(array, stored, at))
+    return _read(stored, lambda array, at: StoredArray(array, stored, at), most)
+
+
+def pieces_of(content: RecordDict) -> int:
+    """How many pieces a message's content has."""
+    return sum(1 for _ in _pieces(content))
 
 
 def _pieces(content: RecordDict) -> Iterator[RecordDict]:
@@ -121,16 +135,38 @@ def _pieces(content: RecordDict) -> Iterator[RecordDict]:
             yield RecordDict({key: record})
 
 
-def _read(stored: Stored, keep: Callable[[Array, int], Array]) -> RecordDict:
+def _read(stored: Stored, keep: Callable[[Array, int], Array], most: int) -> RecordDict:
     content = RecordDict()
     try:
         at = stored.tell()
-        while (piece := parse_length_prefixed(ProtoRecordDict, stored)) is not None:
+        while (raw := _raw_piece(stored)) is not None:
+            if (most := most - 1) < 0:
+                raise ValueError("too many pieces")
+            check_structure(raw)
+            piece = ProtoRecordDict.FromString(raw)
             _put(content, piece, lambda array, at=at: keep(array, at))  # type: ignore[misc]
             at = stored.tell()
     except (DecodeError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError(f"not a message's content: {type(error).__name__}") from None
     return content
+
+
+def _raw_piece(stored: Stored) -> bytes | None:
+    """The next piece's bytes, or None at the end."""
+    head = b""
+    while byte := stored.read(1):
+        head += byte
+        if byte[0] < 0x80:
+            size, _ = read_varint(memoryview(head), 0)
+            raw = stored.read(size)
+            if len(raw) != size:
+                raise ValueError("a piece that is cut off")
+            return raw
+        if len(head) > 5:
+            break
+    if head:
+        raise ValueError("no length of a piece")
+    return None
 
 
 def _put(content: RecordDict, piece: ProtoRecordDict, keep: Callable[[Array], Array]) -> None:

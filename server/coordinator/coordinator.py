@@ -19,6 +19,8 @@ import logging
 import threading
 from contextlib import suppress
 
+import grpc
+
 from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.tls import caller, server_credentials
@@ -29,9 +31,10 @@ from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.database import Database
 from presspool.server.membership import enrolment_service
-from presspool.server.membership.members import Members
+from presspool.server.membership.members import Member, Members
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.server_app import serve
+from presspool.server.transport.door import Door
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
@@ -67,15 +70,18 @@ class Coordinator:
         self._database = Database.open(folder.database)
         self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
-        self._pool = PoolService(
-            self._mailbox, member=lambda context: self._members.member(caller(context))
-        )
+
+        def member(context: grpc.ServicerContext) -> Member:
+            return self._members.member(caller(context))
+
+        self._door = Door(member, record=self._mailbox.refuse)
+        self._pool = PoolService(self._mailbox, member=member)
         self._witnesses = WitnessService(
             self._database,
             folder.log,
             peers=self._members.peers,
             record=self._mailbox.refuse,
-            member=lambda context: self._members.member(caller(context)),
+            member=member,
         )
         self._server, self.port = open_port(
             listen,
@@ -85,6 +91,7 @@ class Coordinator:
                 self._witnesses.register,
                 lambda server: enrolment_service.serve(server, self._members, folder.root),
             ],
+            door=self._door,
         )
 
     def serve(self) -> None:
@@ -99,6 +106,7 @@ class Coordinator:
                     else:
                         self._work(run)
         finally:
+            self._door.close()
             self._pool.close()
             self._witnesses.close()
             self._server.stop(grace=1.0).wait()

@@ -170,7 +170,7 @@ class PoolWatch:
     def _refused(self) -> tuple[Refused, ...]:
         row = RefusalRow
         asked = (
-            select(row.outlet, row.run, row.code, func.count(), func.max(row.at))
+            select(row.outlet, row.run, row.code, func.sum(row.count), func.max(row.at))
             .group_by(row.outlet, row.run, row.code)
             .order_by(row.outlet, row.run, row.code)
         )

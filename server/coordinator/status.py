@@ -83,7 +83,7 @@ def open_round(
     phase = mailbox.phase(run.id, number)
     tasks = {name: task_id(run.id, number, phase, name) for name in names}
     answered = mailbox.answered(tasks.values())
-    refused = {r.outlet: r.code for r in mailbox.refusals() if (r.run, r.round) == (run.id, number)}
+    refused = {r.outlet: r.code for r in mailbox.refusals(run=run.id) if r.round == number}
     return [
         {
             "outlet": name,

@@ -19,6 +19,7 @@ import grpc
 
 from presspool import __version__
 from presspool.common.base.errors import AdmissionError
+from presspool.common.base.seldom import Seldom
 from presspool.common.pki.certificates import Credential, certificate_to_der
 from presspool.common.pki.tls import caller
 from presspool.common.proto import enrolment_pb2, enrolment_pb2_grpc
@@ -26,6 +27,7 @@ from presspool.common.wire.enrolment import Proofs
 from presspool.server.membership.members import Members
 
 _log = logging.getLogger(__name__)
+_told = Seldom()
 
 
 def serve(server: grpc.Server, members: Members, root: Credential) -> None:
@@ -98,8 +100,10 @@ def refusing(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except AdmissionError as error:
-        _log.warning("refused a call from %s: %s", context.peer(), error.code)
+        if _told(error.code):
+            _log.warning("refused a call from %s: %s", context.peer(), error.code)
         context.abort(grpc.StatusCode.PERMISSION_DENIED, error.code)
     except Exception:  # noqa: BLE001  the caller learns nothing of what went wrong
-        _log.exception("a call failed")
+        if _told("failed"):
+            _log.exception("a call failed")
         context.abort(grpc.StatusCode.INTERNAL, "internal")

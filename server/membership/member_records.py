@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from presspool.common.base.errors import AdmissionError, InputError
@@ -30,6 +30,7 @@ from presspool.common.wire.enrolment import PublicKeys
 from presspool.server.membership import member_schema
 from presspool.server.membership.member_schema import CertificateRow, Invitation, Outlet
 
+MOST_A_DAY: Final = 4  # certificates of an outlet, which needs one in twenty days
 ANSWER_SECONDS: Final = 7 * DAY  # how long after a token's end its operator may still admit
 
 
@@ -82,6 +83,13 @@ def require_free(session: Session, name: str, now: int) -> Outlet | None:
             advice=f"for new keys: presspool coordinator revoke {name} --reason …",
         )
     return outlet
+
+
+def require_seldom(session: Session, outlet: Outlet, now: int) -> None:
+    """Raise `AdmissionError` where the outlet got `MOST_A_DAY` certificates in the last day."""
+    recent = (CertificateRow.outlet_id == outlet.id, CertificateRow.begins > now - DAY)
+    if (session.scalar(select(func.count()).where(*recent)) or 0) >= MOST_A_DAY:
+        raise refusal("renewed-often")
 
 
 def certify(session: Session, outlet: Outlet, request: bytes, root: Credential, now: int) -> Facts:

@@ -261,7 +261,8 @@ class Members:
         """The outlet's next certificate (PEM); the one it has while that is not due.
 
         Raises:
-            AdmissionError: not a member, revoked, or a key did not prove possession.
+            AdmissionError: not a member, revoked, a key did not prove possession, or it was
+                renewed too often today.
         """
         member = self.member(caller)
         try:
@@ -279,6 +280,7 @@ class Members:
             facts = read_certificate(last.pem)
             if facts.public == public and now < facts.renewal_due:
                 return last.pem
+            member_records.require_seldom(session, outlet, now)
             serial = member_records.certify(session, outlet, request, root, now).serial
             return session.get_one(CertificateRow, serial).pem
 

@@ -16,15 +16,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, Literal, NoReturn, Protocol, TypeVar
 
 import grpc
 
 from presspool.common.base.errors import AdmissionError
+from presspool.common.base.seldom import Seldom
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Limits:
     Attributes:
         streams: calls at a time: a poll, an upload, and room for those that a cut left behind.
         messages: calls and chunks a minute.
+        heads: published a minute.
+        leaves: of them; each is hashed.
         silence: seconds in which a stream must move on.
         poll: seconds that a poll waits.
         check: seconds between two looks at whether the caller is still a member.
@@ -63,6 +66,8 @@ class Limits:
 
     streams: int = 6
     messages: int = 6000
+    heads: int = 120
+    leaves: int = 1 << 18
     silence: float = 30.0
     poll: float = 25.0
     check: float = 2.0
@@ -107,8 +112,8 @@ class Calls(Generic[M]):
         self._lock = threading.Lock()
         self._open: dict[int, Stream[M]] = {}
         self._began = time.monotonic()
-        self._messages: dict[str, int] = defaultdict(int)
-        self._recorded: set[tuple[str, str]] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self.told = Seldom()
         self.ended = threading.Event()
         threading.Thread(target=self._watch, name="calls-watch", daemon=True).start()
 
@@ -122,13 +127,14 @@ class Calls(Generic[M]):
         try:
             yield
         except AdmissionError as error:
-            _abort(context, error.code)
+            abort(context, error.code)
         except grpc.RpcError:
             raise  # the peer is gone
         except Exception:
             if context.is_active():
-                log.exception("a call failed here; its outlet will try again")
-                _abort(context, "unavailable")
+                if self.told("failed"):
+                    log.exception("a call failed here; its outlet will try again")
+                abort(context, "unavailable")
             raise
 
     @contextmanager
@@ -150,13 +156,18 @@ class Calls(Generic[M]):
             with self._lock:
                 del self._open[id(stream)]
 
-    def count(self, stream: Stream[M]) -> None:
-        """Count a message; raises `AdmissionError` above the limit."""
+    def count(
+        self,
+        stream: Stream[M],
+        what: Literal["messages", "heads", "leaves"] = "messages",
+        number: int = 1,
+    ) -> None:
+        """Count messages, or something dearer; raises `AdmissionError` above the limit."""
         name = stream.member.name
         with self._lock:
             self._new_minute()
-            self._messages[name] += 1
-            above = self._messages[name] > self.limits.messages
+            self._counts[name, what] += number
+            above = self._counts[name, what] > getattr(self.limits, what)
         if above:
             self._record_once(name, "too-fast")
             raise AdmissionError("too-fast", "refused", where=name)
@@ -168,11 +179,7 @@ class Calls(Generic[M]):
 
     def _record_once(self, outlet: str, code: str) -> None:
         """What a flood is refused with is put on record once a minute, or the record floods."""
-        with self._lock:
-            self._new_minute()
-            new = (outlet, code) not in self._recorded
-            self._recorded.add((outlet, code))
-        if new:
+        if self.told(outlet, code):
             self._record(outlet, code)
 
     def _watch(self) -> None:
@@ -186,19 +193,21 @@ class Calls(Generic[M]):
                     self._record_once(stream.member.name, error.code)
                     cut = True
                 except Exception:
-                    log.exception("cannot tell who is a member")
+                    if self.told("unknown"):
+                        log.exception("cannot tell who is a member")
                     continue
                 if cut:
-                    log.info("cut a stream of %s", stream.member.name)
+                    if self.told(stream.member.name, "cut"):
+                        log.info("cut streams of %s", stream.member.name)
                     stream.context.cancel()
 
     def _new_minute(self) -> None:
         if time.monotonic() - self._began > _MINUTE:
             self._began = time.monotonic()
-            self._messages.clear()
-            self._recorded.clear()
+            self._counts.clear()
 
 
-def _abort(context: grpc.ServicerContext, code: str) -> NoReturn:
+def abort(context: grpc.ServicerContext, code: str) -> NoReturn:
+    """End a call with nothing but a word."""
     context.abort(_STATUS.get(code, grpc.StatusCode.FAILED_PRECONDITION), code)
     raise AssertionError  # abort never returns

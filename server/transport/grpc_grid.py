@@ -32,7 +32,7 @@ from presspool.common.wire.envelope import (
     sign_task,
     task_id,
 )
-from presspool.common.wire.flower import from_stored, node_of, stamp, to_bytes
+from presspool.common.wire.flower import from_stored, node_of, pieces_of, stamp, to_bytes
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import FAILURES, unpack_task
 from presspool.server.transport.mailbox import Mailbox
@@ -169,7 +169,9 @@ class GrpcGrid(RunGrid):
             said = Error(code=header.failure, reason=FAILURES[header.failure])
         else:
             try:
-                said = from_stored(body)
+                # An answer has the arrays of its task, or fewer; of what else it is, admission
+                # judges.
+                said = from_stored(body, most=pieces_of(sent.content))
             except ValueError:
                 self._mailbox.refuse(header.outlet, "malformed", header)
                 said = Error(code=0, reason="malformed")

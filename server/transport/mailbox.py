@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -45,27 +44,9 @@ from presspool.server.transport.mailbox_rows import (
     task_row,
     update_row,
 )
-from presspool.server.transport.mailbox_schema import ChunkRow, RefusalRow, TaskRow, UpdateRow
+from presspool.server.transport.mailbox_schema import ChunkRow, TaskRow, UpdateRow
+from presspool.server.transport.refusal_counts import RefusalCounts, RefusedCall
 from presspool.server.transport.upload import Upload
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefusedCall:
-    """A call that was refused.
-
-    Attributes:
-        at: when, in seconds since 1970.
-        outlet: whose.
-        code: why.
-        run: the run, where the call named one.
-        round: the round, or 0.
-    """
-
-    at: float
-    outlet: str
-    code: str
-    run: str = ""
-    round: int = 0
 
 
 class Mailbox:
@@ -79,6 +60,7 @@ class Mailbox:
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database, self._now = database, now
         self._turn = threading.Lock()  # SQLite's own waiting is slow and unfair
+        self._refusals = RefusalCounts(database, self._writing, now)
         self._given_up: set[str] = set()  # uploads that a full disk kept from being thrown away
         self.tasks_changed, self.updates_changed = Signal(), Signal()
 
@@ -197,17 +179,11 @@ class Mailbox:
     def refuse(self, outlet: str, code: str, header: UpdateHeader | None = None) -> None:
         """Put a refusal on record."""
         run, round = (header.run, header.round) if header else ("", 0)
-        with self._writing() as session:
-            session.add(RefusalRow(at=self._now(), outlet=outlet, code=code, run=run, round=round))
+        self._refusals.add(outlet, code, run=run, round=round)
 
-    def refusals(self) -> list[RefusedCall]:
-        """All refusals on record, oldest first."""
-        with self._database.reading() as session:
-            rows = session.scalars(select(RefusalRow).order_by(RefusalRow.id)).all()
-        return [
-            RefusedCall(at=row.at, outlet=row.outlet, code=row.code, run=row.run, round=row.round)
-            for row in rows
-        ]
+    def refusals(self, *, run: str | None = None) -> list[RefusedCall]:
+        """The refusals on record, of all runs or one, oldest first."""
+        return self._refusals.found(run=run)
 
     # --- Within ---------------------------------------------------------------------------------
 

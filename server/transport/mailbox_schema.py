@@ -52,9 +52,10 @@ class ChunkRow(Base):
 
 
 class RefusalRow(Base):
-    """A call that was refused."""
+    """Calls of one outlet that were refused for one reason on one day."""
 
     __tablename__ = "refusals"
+    __table_args__ = (Index("refusals_of_outlet", "outlet", "code", "run", "at"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[float]
@@ -62,3 +63,4 @@ class RefusalRow(Base):
     code: Mapped[str] = mapped_column(String(32))
     run: Mapped[str] = mapped_column(String(64))
     round: Mapped[int]
+    count: Mapped[int] = mapped_column(server_default="1")  # older rows are one call each

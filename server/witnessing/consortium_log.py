@@ -26,6 +26,7 @@ from presspool.server.database import Database
 from presspool.server.witnessing.witness_schema import ConsortiumRow
 
 _PAGE = 1000  # entries read at a time
+_LARGEST = 2**31 - 1  # that a column of PostgreSQL holds
 
 
 class Consortium:
@@ -82,7 +83,7 @@ class Consortium:
 
     def find(self, contract: str, number: int) -> tuple[int, bytes] | None:
         """Index and bytes of a round's entry, if the log has it."""
-        found = self._find(contract, number)
+        found = self._find(contract, number) if number <= _LARGEST else None
         return found if found is not None and found[0] < self.size else None
 
     def entries(self, start: int, *, most: int) -> list[bytes]:

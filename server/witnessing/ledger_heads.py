@@ -3,7 +3,9 @@
 Invariants:
     * Only heads that the ledger's own key signed, and whose root is that of the leaf hashes, are
       kept; of one ledger they are of one history.
-    * A leaf hash is all that is known of an entry.
+    * A leaf hash is all that is known of an entry, and three lines are all that is kept of a head:
+      ledgers sign no further ones.
+    * A wrong root costs its own leaves and nothing that was known before.
 
 Example: `heads.publish(peer.log, start=0, leaves=hashes, note=checkpoint)`.
 """
@@ -40,6 +42,8 @@ class LedgerHeads:
 
     def head(self, log: notes.VerifierKey, size: int) -> notes.Note | None:
         """A head that was published."""
+        if not 0 < size <= MOST_LEAVES:
+            return None
         with self._database.reading() as session:
             row = session.get(HeadRow, (log.text, size))
         return notes.parse_note(row.note) if row else None
@@ -61,14 +65,17 @@ class LedgerHeads:
         own = next(s for s in note.signatures if (s.name, s.key_id) == (log.name, log.id))
         if head.size != start + len(leaves) or head.size > MOST_LEAVES:
             raise EvidenceError("size of the head", expected=start + len(leaves), got=head.size)
+        if head.extensions:
+            raise EvidenceError("lines of the head", expected=3, got=3 + len(head.extensions))
         with self._lock:
             tree = self._tree(log)
             if start != len(tree):
                 return len(tree)
-            del self._trees[log.text]  # what fails below is read from the database again
             tree.extend(leaves)
-            if tree.root() != head.root:
-                raise EvidenceError("root of the head", expected=tree.root().hex())
+            if (root := tree.root()) != head.root:
+                tree.shrink(start)
+                raise EvidenceError("root of the head", expected=root.hex())
+            del self._trees[log.text]  # what the database refuses is read from it again
             if leaves:
                 self._store(log, start, leaves, notes.Note(text=note.text, signatures=(own,)))
             self._trees[log.text] = tree

@@ -194,6 +194,7 @@ class WitnessService(WitnessingServicer):
     ) -> messages.PublishReply:
         """See witness.proto."""
         with self._call(context) as (stream, own):
+            self.calls.count(stream, "heads")
             first = next(request, messages.PublishPart())
             leaves = split_leaves(first.leaves)
             for part in request:
@@ -202,6 +203,7 @@ class WitnessService(WitnessingServicer):
                 leaves += split_leaves(part.leaves)
                 if len(leaves) > MOST_LEAVES:
                     raise EvidenceError("leaves", expected=f"at most {MOST_LEAVES}")
+            self.calls.count(stream, "leaves", len(leaves))
             note = notes.parse_note(first.checkpoint)
             size = self._heads.publish(own.log, start=first.start, leaves=leaves, note=note)
             self._anything.raise_()
@@ -251,7 +253,9 @@ class WitnessService(WitnessingServicer):
         place = key.text, outlet
         if place in self._asked:
             self._refused[place] = self._asked[place]
-        log.error(
+        told = self.calls.told(outlet, "answers", key.name)
+        log.log(
+            logging.ERROR if told else logging.DEBUG,
             "the witness of %s answers %d to the head of %d entries of %s",
             outlet,
             said.status,
@@ -261,7 +265,8 @@ class WitnessService(WitnessingServicer):
         if said.fork:
             first, _ = verify_fork(said.fork, log=key)
             self._cosignatures.convict(key, finder=outlet, proof=said.fork)
-            log.error(
+            log.log(
+                logging.ERROR if told else logging.DEBUG,
                 "%s proves that %s has signed two histories of %d entries",
                 outlet,
                 key.name,
@@ -272,6 +277,8 @@ class WitnessService(WitnessingServicer):
         mark = (size, self.consortium.size)
         if self._refused.get(("older", own.outlet)) != mark:
             self._refused["older", own.outlet] = mark
+            if not self.calls.told(own.outlet, "older"):
+                return
             log.error(
                 "%s holds a head of %d entries of our log, and our database has %d: it is "
                 "an old copy; restore the newest",
@@ -309,6 +316,7 @@ class WitnessService(WitnessingServicer):
             try:
                 yield stream, own
             except EvidenceError as error:
-                log.warning("refused a call of %s: %s", stream.member.name, error)
+                if self.calls.told(stream.member.name, "warned"):
+                    log.warning("refused a call of %s: %s", stream.member.name, error)
                 self._record(stream.member.name, "malformed")
                 raise AdmissionError("malformed", error.what, where=stream.member.name) from None

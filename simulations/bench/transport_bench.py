@@ -47,6 +47,7 @@ from presspool.common.wire.flower import node_of
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.database import Database
 from presspool.server.rounds.strategy import AdapterStrategy
+from presspool.server.transport.door import Door
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
@@ -201,9 +202,11 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
     service = PoolService(mailbox, member=member)
     port_credentials = issue_server(root, "localhost", now=time.time())
     credentials = server_credentials(port_credentials, root=root.certificate)
-    server, port = open_port("localhost:0", credentials, [service.register])
+    door = Door(member, record=mailbox.refuse)
+    server, port = open_port("localhost:0", credentials, [service.register], door=door)
     with ExitStack() as stack:
         stack.callback(database.close)
+        stack.callback(door.close)
         stack.callback(lambda: server.stop(5.0).wait())
         stack.callback(service.close)
         for name in members:

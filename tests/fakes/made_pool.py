@@ -49,6 +49,7 @@ from presspool.common.wire.update import (
 )
 from presspool.server.database import Database
 from presspool.server.transport.call_limits import Limits
+from presspool.server.transport.door import Door
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
@@ -262,10 +263,12 @@ def open_pool(
     members = Members({name: made_outlet(name) for name in outlets})
     desk = open_desk(folder)
     service = PoolService(desk, member=members.member, limits=limits)
-    server, port = open_port(f"localhost:{port}", made.server(), [service.register])
+    door = Door(members.member, record=desk.refuse)
+    server, port = open_port(f"localhost:{port}", made.server(), [service.register], door=door)
     try:
         yield Pool(folder, port, desk, members, made, service)
     finally:
+        door.close()
         service.close()
         server.stop(2.0).wait()
 

@@ -43,6 +43,7 @@ from presspool.server.database import Database
 from presspool.server.membership import enrolment_service
 from presspool.server.membership.members import Members
 from presspool.server.transport.call_limits import Limits
+from presspool.server.transport.door import Door
 from presspool.server.transport.listener import open_port
 from presspool.server.witnessing.witness_service import WitnessService
 
@@ -252,11 +253,16 @@ def witness_pool(
         )
         for database in databases
     ]
+    door = Door(
+        lambda context: members.member(caller(context)),
+        record=lambda *refusal: refused.append(refusal),
+    )
     served: WitnessService | TwoFaced = faces(services) if faces else services[0]
     server, _ = open_port(
         address,
         server_credentials(folder.server, root=folder.root.certificate),
         [served.register, lambda server: enrolment_service.serve(server, members, folder.root)],
+        door=door,
     )
     pool = WitnessPool(home, folder, databases[0], services[0], members, [], refused)
     try:
@@ -268,6 +274,7 @@ def witness_pool(
     finally:
         for outlet in pool.outlets:
             outlet.stop()
+        door.close()
         for service in services:
             service.close()
         server.stop(0.5).wait()

@@ -4,12 +4,15 @@ Invariants:
     * Without TLS the port is at 127.0.0.1 and nowhere else.
     * The port is taken before anything is said, so a used one is an error and not a log line.
     * Few connections, short waits, small headers: nobody's slowness keeps others out for long.
+    * One address holds `AN_ADDRESS` of the sockets, TLS not yet begun included; what comes above
+      that is closed as it is accepted.
 
 Example: `with Serving(create_app(dashboard, hosts=hosts), free_port(8900)) as port: …`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -20,25 +23,57 @@ from typing import TYPE_CHECKING, Any, Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from presspool.common.base.descriptors import most_connections
 from presspool.common.base.errors import InputError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 CONNECTIONS = 64
+SOCKETS = 4 * CONNECTIONS  # with those that say nothing yet
+AN_ADDRESS = 32
 IDLE_SECONDS = 5
 LOOPBACK = "127.0.0.1"
 Admit = Callable[[bytes], bool]
 """Whether a client with this certificate (DER) may look."""
 
 
-def taken(host: str, port: int) -> socket.socket:
+class Listener(socket.socket):
+    """A socket that listens and does not let one address take all places."""
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection; raises `ConnectionAbortedError` for one too many."""
+        held: list[tuple[socket.socket, str]] = getattr(self, "_held", [])
+        held = [(other, place) for other, place in held if other.fileno() >= 0]
+        found, address = super().accept()
+        mine = sum(place == address[0] for _, place in held)
+        if fits := mine < AN_ADDRESS and len(held) < SOCKETS:
+            held.append((found, address[0]))
+        self._held = held
+        if not fits:
+            found.close()
+            raise ConnectionAbortedError
+        return found, address
+
+
+class _Hurried(asyncio.SelectorEventLoop):
+    """A loop whose servers give a TLS handshake `IDLE_SECONDS`, not the usual minute."""
+
+    async def create_server(self, *args: Any, **kinds: Any) -> asyncio.Server:
+        """As its parent's."""
+        if kinds.get("ssl") is not None:
+            kinds["ssl_handshake_timeout"] = IDLE_SECONDS
+        return await super().create_server(*args, **kinds)
+
+
+def taken(host: str, port: int) -> Listener:
     """A socket that listens there; port 0 takes a free one.
 
     Raises:
         InputError: somebody else does, or it is no address of this machine.
     """
-    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    most_connections()  # raises the limit of descriptors
+    found = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
@@ -86,7 +121,6 @@ class Serving:
             lifespan="off",
             ws="none",
             http=_Admitting if admit else _Prompt,
-            loop="asyncio",
             limit_concurrency=CONNECTIONS,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=2,
@@ -125,7 +159,8 @@ class Serving:
         self._listener.close()
 
     def _run(self) -> None:
-        self._server.run(sockets=[self._listener])
+        with asyncio.Runner(loop_factory=_Hurried) as runner:
+            runner.run(self._server.serve(sockets=[self._listener]))
 
 
 class _Prompt(H11Protocol):

@@ -37,6 +37,7 @@ from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterStrategy
 from presspool.server.transport.call_limits import Limits
+from presspool.server.transport.door import Door
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.pool_service import PoolService
@@ -85,7 +86,8 @@ def coordinator(
     desk = open_desk(folder)
     service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
     credentials = Certificates.read(folder).server()
-    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
+    door = Door(members.member, record=desk.refuse)
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register], door=door)
     grid = GrpcGrid(
         desk, run=RUN, key=CONTRACT_KEY, outlets=outlets, members=members.names, phase=phase
     )
@@ -102,6 +104,7 @@ def coordinator(
                 (folder / "failed").write_text(str(error))
                 break
         checkpoints.save(file, point)
+    door.close()
     service.close()
     server.stop(0).wait()
 
@@ -112,7 +115,8 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
     members, desk = Members({outlet: made_outlet(outlet)}), open_desk(folder)
     service = PoolService(desk, member=members.member, limits=Limits(poll=5.0, check=0.2))
     credentials = Certificates.read(folder).server()
-    server, _ = open_port(f"localhost:{port}", credentials, [service.register])
+    door = Door(members.member, record=desk.refuse)
+    server, _ = open_port(f"localhost:{port}", credentials, [service.register], door=door)
     grid = GrpcGrid(
         desk, run=RUN, key=CONTRACT_KEY, outlets=[outlet], members=members.names, phase=600.0
     )
@@ -122,6 +126,7 @@ def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
     message = Message(pack_task(task), node_of(outlet), "train", group_id="1")
     (reply,) = grid.send_and_receive([message])
     (folder / "came").write_text(body_digest(to_bytes(reply.content)))
+    door.close()
     service.close()
     server.stop(2.0).wait()
 

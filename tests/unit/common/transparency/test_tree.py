@@ -46,3 +46,13 @@ def test_a_leaf_that_is_not_there_is_an_error() -> None:
 def test_an_entry_beyond_the_cap_is_not_even_parsed() -> None:
     with pytest.raises(EvidenceError, match="not an entry"):
         parse_entry(b" " * (LONGEST_ENTRY + 1))
+
+
+def test_what_was_added_can_be_taken_back() -> None:
+    leaves = [merkle.leaf_hash(bytes([number])) for number in range(37)]
+    for kept in range(len(leaves)):
+        tree, fresh = Tree(leaves), Tree(leaves[:kept])
+        tree.shrink(kept)
+        assert (len(tree), tree.root()) == (kept, fresh.root())
+        tree.extend(leaves[kept:])
+        assert tree.root() == Tree(leaves).root()

@@ -24,7 +24,7 @@ from presspool.common.wire import enrolment
 from presspool.common.wire.enrolment import Proofs, check_proofs, prove
 from presspool.server.database import Database
 from presspool.server.membership.member_list import standings
-from presspool.server.membership.member_records import ANSWER_SECONDS
+from presspool.server.membership.member_records import ANSWER_SECONDS, MOST_A_DAY
 from presspool.server.membership.member_schema import Invitation
 from presspool.server.membership.members import Invited, Members
 
@@ -439,6 +439,17 @@ def test_a_renewal_before_its_time_or_said_twice_gives_the_same_certificate(desk
     assert read_certificate(_renew(desk, caller, applicant)).serial == caller.serial
     desk.time.now += 20 * DAY
     assert _renew(desk, caller, applicant) == _renew(desk, caller, applicant)
+
+
+def test_a_member_gets_a_few_certificates_a_day(desk: Desk) -> None:
+    applicant = Applicant.new()
+    caller = desk.admitted(applicant)
+    for _ in range(MOST_A_DAY - 1):  # beside the one that it joined with
+        _renew(desk, caller, replace(applicant, tls=make_key()))
+    many = replace(applicant, tls=make_key())
+    assert _code(lambda: _renew(desk, caller, many)) == "renewed-often"
+    desk.time.now += DAY + 3600
+    assert read_certificate(_renew(desk, caller, many)).name == NAME
 
 
 def test_a_stolen_tls_key_alone_renews_nothing(desk: Desk) -> None:

@@ -27,6 +27,7 @@ from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
 from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed, TaskHeader
 from presspool.server.transport.call_limits import Limits
+from presspool.server.transport.door import Door
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.upload import Upload
 
@@ -287,8 +288,10 @@ def test_health_answers_and_reflection_is_not_there(pool: Pool) -> None:
 
 
 def test_two_coordinators_cannot_share_a_port(pool: Pool) -> None:
+    door = Door(pool.members.member, record=pool.desk.refuse)
     with pytest.raises(InputError, match="cannot listen"):
-        open_port(pool.address, pool.certificates.server(), [])
+        open_port(pool.address, pool.certificates.server(), [], door=door)
+    door.close()
 
 
 def test_quick_limits_are_not_the_usual_ones() -> None:
