@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting.filter import Caps
+from presspool.common.base.console import guarded
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.certificates import DAY
 from presspool.common.pki.keys import SigningKey
@@ -57,11 +60,19 @@ def outlet(pool: Pool, tmp_path: Path) -> Identity:
     identity = pool.join(pool.invite(NAME), home)
     (home / "readers.csv").write_text("reader,text,label\nr1,a canary of a reader,a\n")
     (home / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "readers.csv"\n')
+    assert typed_import(home) == 0
     _make_ledger(home, identity.keys.log)
     (home / "policy.toml").write_text("")
     peer = PeerKeys.made("evening-star", witness=b"w" * 32, log=b"l" * 32)
     trusted_peers.approve(home, peer, peer.fingerprint, own=identity.peer)
     return identity
+
+
+def typed_import(home: Path) -> int:
+    try:
+        return guarded(lambda: cli.app(["outlet", "import", "--home", str(home)]))
+    except SystemExit as stop:
+        return int(str(stop.code))
 
 
 def _make_ledger(home: Path, key: SigningKey) -> None:
@@ -166,11 +177,20 @@ def test_a_ledger_of_another_key_missing_or_damaged_is_found(outlet: Identity, r
 
 
 def test_data_that_is_missing_or_has_other_columns_is_found(outlet: Identity, run: Path) -> None:
-    (outlet.home / "readers.csv").write_text("user,text,label\nr1,x,a\n")
+    data, snapshot = outlet.home / "readers.csv", outlet.home / "snapshot.parquet"
+    assert _found(outlet, run)["data"].state == OK
+    os.utime(data, (time.time() + 60, time.time() + 60))
     found = _found(outlet, run)["data"]
-    assert (found.state, "reader" in found.found) == (FAULT, True)
-    (outlet.home / "readers.csv").unlink()
-    assert _found(outlet, run)["data"].state == FAULT
+    assert (found.state, found.advice) == (WARNING, "presspool outlet import")
+    data.unlink()
+    assert _found(outlet, run)["data"].state == OK  # it is the snapshot that is trained on
+    settings = outlet.home / "outlet.toml"
+    settings.write_text(settings.read_text() + '[columns]\ntext = "title"\n')
+    found = _found(outlet, run)["data"]
+    assert (found.state, "[columns]" in found.found) == (FAULT, True)
+    snapshot.unlink()
+    found = _found(outlet, run)["data"]
+    assert (found.state, found.advice) == (FAULT, "presspool outlet import")
 
 
 def test_nothing_of_the_readers_is_sent(pool: Pool, outlet: Identity, run: Path) -> None:
@@ -194,7 +214,7 @@ def test_the_command_prints_and_its_exit_code_can_be_trusted(
 
     assert typed() == 0
     assert "canary" not in capsys.readouterr().out
-    (outlet.home / "readers.csv").unlink()
+    (outlet.home / "snapshot.parquet").unlink()
     assert typed("--json") == 1
     assert {line["check"]: line["state"] for line in json.loads(capsys.readouterr().out)}[
         "data"
