@@ -9,16 +9,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fakes.made_coordinator import Pool
 
 from presspool import cli
+from presspool.client.agent.assembly import check_home
 from presspool.client.agent.doctor import FAULT, OK, WARNING, Diagnosis, examine
 from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.console import guarded
+from presspool.common.base.errors import DataError
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.certificates import DAY
 from presspool.common.pki.keys import SigningKey
@@ -191,6 +195,28 @@ def test_data_that_is_missing_or_has_other_columns_is_found(outlet: Identity, ru
     snapshot.unlink()
     found = _found(outlet, run)["data"]
     assert (found.state, found.advice) == (FAULT, "presspool outlet import")
+
+
+def test_the_agent_does_not_start_on_data_that_was_not_imported(outlet: Identity) -> None:
+    settings, snapshot = outlet.home / "outlet.toml", outlet.home / "snapshot.parquet"
+    settings.write_text(
+        f'name = "{NAME}"\ndata = "readers.csv"\npolicy = "policy.toml"\nledger = "ledger.db"\n'
+    )
+    check_home(outlet.home, outlet)
+    moved = outlet.home.rename(outlet.home.with_name("moved"))
+    check_home(moved, outlet)  # a home may move as a whole
+    moved.rename(outlet.home)
+    whole = snapshot.read_bytes()
+    pq.write_table(pa.table({"reader": ["a"], "text": ["x"], "label": ["a"]}), snapshot)
+    with pytest.raises(DataError, match="not a snapshot"):
+        check_home(outlet.home, outlet)
+    snapshot.unlink()
+    with pytest.raises(DataError, match="presspool outlet import"):
+        check_home(outlet.home, outlet)
+    snapshot.write_bytes(whole)
+    settings.write_text(settings.read_text().replace("readers.csv", "others.csv"))
+    with pytest.raises(DataError, match="another `data` than"):
+        check_home(outlet.home, outlet)
 
 
 def test_nothing_of_the_readers_is_sent(pool: Pool, outlet: Identity, run: Path) -> None:
