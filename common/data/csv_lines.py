@@ -39,7 +39,7 @@ _SAID = {  # by Python's `csv`, and what it means
 }
 
 
-class Line(NamedTuple):
+class CsvLine(NamedTuple):
     """One record of a CSV file, or a line between two.
 
     Attributes:
@@ -53,7 +53,7 @@ class Line(NamedTuple):
     values: list[str]
 
 
-def csv_lines(path: Path, stream: BinaryIO) -> Iterator[Line]:
+def csv_lines(path: Path, stream: BinaryIO) -> Iterator[CsvLine]:
     """The records of a CSV file, header and empty lines included.
 
     Args:
@@ -83,7 +83,7 @@ def csv_lines(path: Path, stream: BinaryIO) -> Iterator[Line]:
             raw = b"".join(taken)
             if b'"' in raw and not _RECORD.fullmatch(raw.removeprefix(codecs.BOM_UTF8)):
                 raise csv.Error("a quote inside a value that is not in quotes")
-            yield Line(begins, raw, values)
+            yield CsvLine(begins, raw, values)
             taken.clear()
             begins, room = number + 1, RECORD_BYTES
     except csv.Error as error:

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
-from presspool.common.data.csv_lines import RECORD_BYTES, Line, csv_lines
+from presspool.common.data.csv_lines import RECORD_BYTES, CsvLine, csv_lines
 
 FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -203,7 +203,7 @@ def _flushed(
     return made
 
 
-def _header(path: Path, lines: Iterator[Line]) -> list[str]:
+def _header(path: Path, lines: Iterator[CsvLine]) -> list[str]:
     for line in lines:
         if line.values:
             return line.values

@@ -473,11 +473,12 @@ def test_whatever_the_data_is_the_ledger_says_the_same(bench: Bench, tmp_path: P
     """Refusals, order and kinds of entries, charges and steps: none hangs on a reader."""
     seen = []
     data = write_data(bench, bench.readers)
-    for number, spoil in enumerate((lambda _: None, Path.unlink, lambda p: p.write_bytes(b"PAR1"))):
+    for number, content in enumerate((None, b"", b"PAR1")):
         settings = tmp_path / f"outlet-{number}.toml"
         settings.write_text(write_outlet(bench, data).read_text(encoding="utf-8"))
         real = make_real(settings, bench.contract)
-        spoil(real.ledger.parent / SNAPSHOT)
+        if content is not None:
+            (real.ledger.parent / SNAPSHOT).write_bytes(content)
         for round in (1, 2, 2):
             ask(settings, pack_task(task_of(bench, round=round)))
         hidden = {"reservation", "datasets"}  # random

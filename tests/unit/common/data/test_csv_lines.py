@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from presspool.common.base.errors import DataError
 from presspool.common.data import csv_lines as module
-from presspool.common.data.csv_lines import Line, csv_lines
+from presspool.common.data.csv_lines import CsvLine, csv_lines
 
 BYTES = st.lists(st.sampled_from([b'"', b",", b"\n", b"\r\n", b"x", b'""', b'"y"', b"\xff"]))
 
 
-def lines_of(data: bytes) -> list[Line]:
+def lines_of(data: bytes) -> list[CsvLine]:
     return list(csv_lines(Path("x.csv"), io.BytesIO(data)))
 
 
