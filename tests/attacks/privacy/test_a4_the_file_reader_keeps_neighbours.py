@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -284,6 +285,24 @@ def test_a_parquet_value_without_end_is_dropped_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="value too long"):
         import_of(data, ".parquet", tmp_path, drop_damaged=False)
     assert import_of(data, ".parquet", tmp_path)[0] == [("ann", "x", "a")]
+
+
+class _Brittle(Classification):
+    """A task whose own code fails over a text, which its author did not think of."""
+
+    def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
+        if "crash" in rows["text"].to_pylist():
+            raise ZeroDivisionError
+        return super().parse(rows)
+
+
+def test_a_task_that_fails_over_one_text_loses_that_record_alone(tmp_path: Path) -> None:
+    lines = numbered(50, ".csv")
+    import_of(HEAD + b"".join([*lines[:9], b"zed,crash,news\n", *lines[9:]]), ".csv", tmp_path)
+    task = _Brittle(ClassificationTable(labels=("news", "sport")))
+    found = read_readers(tmp_path / SNAPSHOT, columns=Columns(), task=task, strict=False)
+    assert found.table["text"].to_pylist() == [f"text {i}" for i in range(50)]
+    assert found.dropped == {"unknown text": 1}
 
 
 def test_a_large_file_is_imported_in_bounded_memory(
