@@ -23,7 +23,8 @@ of a task, and why each stands where it stands:
    adapter a round starts from before each round. From here a crash counts as spent.
 6. Train: each step is counted against the reservation before a reader is drawn for it. Readers'
    data is first read here, after the last moment at which a task could be refused; a real outlet
-   reads it for each round anew, leaves erased readers out and notes who could be drawn
+   reads its snapshot (`presspool.client.data.snapshots`) and no other file, for each round anew,
+   leaves erased readers out and notes who could be drawn
    (`presspool.client.data.eligibility`).
 7. Keep: the answer's exact bytes are on disk where the node names a file for them
    (`presspool.client.release.kept_reply`), so that a kill from here on cannot lose what is paid
@@ -54,6 +55,7 @@ from torch import nn
 
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
+from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.data.suppression_list import FOLDER, SuppressionList
 from presspool.client.enforcement import opened
 from presspool.client.engine.compute import Compute
@@ -223,7 +225,8 @@ def _proved(contract: str, digest: str) -> nn.Module:
 def _readers(settings: OutletSettings, contract: Contract) -> Readers:
     if settings.ledger is None:
         return _simulated(settings.data, settings.columns, contract.task, contract.model)
-    readers = eligible(SuppressionList(settings.ledger.parent / FOLDER), settings, contract)
+    home = settings.ledger.parent
+    readers = eligible(SuppressionList(home / FOLDER), home / SNAPSHOT, contract)
     # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
     cached = _compute.activations.texts
     texts = task_of(contract).texts(readers.table)

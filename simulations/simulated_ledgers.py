@@ -2,7 +2,8 @@
 
 A simulated outlet trains without a budget unless it is given one. Here each gets what a real one
 has, in a folder of its own beside its settings: a policy that takes this very run, a person's
-approval of it (the simulation's), a signing key, and a ledger that would hold the run twice.
+approval of it (the simulation's), a signing key, a ledger that would hold the run twice, and a
+snapshot of its data.
 
 Invariant: only runs that a ledger can price; what is charged is what outlets' own code reserves.
 
@@ -18,11 +19,14 @@ from pathlib import Path
 
 from presspool.client.agent.home import LEDGER, LOG_KEY, POLICY
 from presspool.client.consent.approvals import FOLDER, Approvals
+from presspool.client.data.snapshots import SNAPSHOT, freeze
+from presspool.client.identity.settings import read_settings
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps, propose
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file, replacing
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import task_of
 from presspool.common.ledger.export import export
 from presspool.common.ledger.log import utc_today
 from presspool.common.ledger.store import Ledger
@@ -58,14 +62,14 @@ folder = {folder}
 
 
 def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
-    """Make policy, approval, key and ledger of each outlet and name them in its settings.
+    """Make policy, approval, key, ledger and snapshot of each outlet, named in its settings.
 
     Args:
         contract: the frozen contract.
         outlets: each outlet's settings file, `NAME.toml`; its home becomes the folder `NAME`.
 
     Raises:
-        InputError: the run adds no noise, so that no ledger can hold it.
+        InputError: the run adds no noise, so that no ledger can hold it; damaged data.
         StorageError: the disk refuses.
     """
     if not contract.plan.protected:
@@ -84,6 +88,9 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
         new_ledger(contract, home).close()
         lines = f'policy = "{home.name}/{POLICY}"\nledger = "{home.name}/{LEDGER}"\n'
         replace_file(settings, lines.encode() + settings.read_bytes())
+        read = read_settings(settings)
+        kept = task_of(contract).columns
+        freeze(read.data, home / SNAPSHOT, columns=read.columns, kept=kept)
 
 
 def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:

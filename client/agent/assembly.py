@@ -1,7 +1,7 @@
 """Putting an outlet's agent together: identity, settings, spool, links, witness, the app.
 
-A real outlet has a policy and a ledger; without them its agent does not start, because a run would
-then be neither judged nor charged.
+A real outlet has a policy, a ledger and a snapshot of its data; without them its agent does not
+start, because a run would then be neither judged nor charged, or paid for with nobody to train on.
 
 Example: `with agent(Path("/var/lib/presspool")) as working: working.run()`.
 """
@@ -21,6 +21,7 @@ import grpc
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.spool import Spool
+from presspool.client.data.snapshots import current
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
@@ -70,10 +71,11 @@ def agent(home: Path) -> Iterator[Agent]:
 
 
 def check_home(home: Path, identity: Identity) -> None:
-    """Return if the settings at a home are those of a real outlet, with policy and ledger.
+    """Return if the settings at a home are those of a real outlet, with policy, ledger and data.
 
     Raises:
-        InputError: missing or wrong, without policy and ledger, or another outlet's.
+        InputError: missing or wrong, without policy and ledger, or another outlet's; no snapshot
+            of the data that they name.
         EvidenceError: a damaged ledger.
     """
     where, settings = home / homes.SETTINGS, homes.settings_in(home)
@@ -103,6 +105,7 @@ def check_home(home: Path, identity: Identity) -> None:
     homes.policy_in(home)
     with homes.ledger_in(home):
         pass
+    current(homes.snapshot_in(home), settings)
 
 
 def _is_loopback(address: str) -> bool:

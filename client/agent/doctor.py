@@ -22,9 +22,9 @@ from presspool import __version__
 from presspool.client.agent import home as homes
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
+from presspool.client.data.snapshots import TO_DO, current
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
-from presspool.client.identity.settings import OutletSettings
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
 from presspool.common.base.errors import GuardError, LinkError, PressPoolError
 from presspool.common.contract.contract import Contract, parse_contract
@@ -97,7 +97,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
     yield _versions()
-    yield _checked("data", lambda: _data(homes.settings_in(home), run))
+    yield _checked("data", lambda: _data(home, run))
     yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
     yield _checked("engine", lambda: _engine(home, run))
@@ -176,24 +176,27 @@ def _versions() -> Diagnosis:
     )
 
 
-def _data(settings: OutletSettings, run: Path | None) -> Diagnosis:
-    """The columns are there; what a run would make of the rows is `check-data`'s to say."""
-    there = column_names(settings.data)
-    task = task_of(_contract(run))
-    wanted = [settings.columns.reader, *settings.columns.of(task.columns).values()]
-    missing = [name for name in wanted if name not in there]
+def _data(home: Path, run: Path | None) -> Diagnosis:
+    """The snapshot is there; what a run would make of its rows is `check-data`'s to say."""
+    settings, snapshot = homes.settings_in(home), homes.snapshot_in(home)
+    made = current(snapshot, settings)
+    there = column_names(snapshot)
+    missing = [name for name in task_of(_contract(run)).columns if name not in there]
     if missing:
         return Diagnosis(
             check="data",
             state=FAULT,
-            found=f"no column {', '.join(missing)}",
-            advice=f"name the columns of {settings.data} in outlet.toml, [columns]",
+            found=f"{snapshot} has no column {', '.join(missing)}",
+            advice="presspool outlet import --task KIND, of the run's kind of task",
         )
+    since = made.imported.timestamp()
+    newer = settings.data.exists() and settings.data.stat().st_mtime > since
+    found = f"{made.records:,} records, imported on {made.imported:%Y-%m-%d}"
     return Diagnosis(
         check="data",
-        state=OK,
-        found=f"{settings.data} has its columns",
-        advice="presspool outlet check-data reads all of it",
+        state=WARNING if newer else OK,
+        found=f"{found}; {settings.data} is newer" if newer else found,
+        advice=TO_DO if newer else f"presspool outlet check-data {snapshot} reads all of it",
     )
 
 

@@ -1,7 +1,8 @@
 """A reader asks to be forgotten: what an outlet can do, in which order, and what stays.
 
-First the reader is excluded, durably; then the runs are looked up; then the records go. So a kill
-anywhere leaves the reader out of every later round, and the same command ends what was begun.
+First the reader is excluded, durably; then the runs are looked up; then the records go, from the
+snapshot that is trained on and from the file that it was made of. So a kill anywhere leaves the
+reader out of every later round and import, and the same command ends what was begun.
 
 Invariants:
     * The ledger is only read. Budgets, caps and the declared population n_j stay as they are.
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.agent import home as homes
-from presspool.client.data.removal import Moved, Removal, remove
+from presspool.client.data.removal import Removal, remove
 from presspool.common.base.errors import InputError
+from presspool.common.base.files import draft_of
+from presspool.common.data.decoders import Moved
+from presspool.common.data.tables import Columns
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 
@@ -45,7 +49,7 @@ def erase(
         home: the outlet's folder.
         reader: the id, as it stands in the data.
         dry_run: look only.
-        watch: called with the bytes of the data file done and their total.
+        watch: called with the bytes of a file done and their total.
 
     Raises:
         InputError: no outlet, an empty id, or a suppression list whose key is lost.
@@ -57,22 +61,27 @@ def erase(
     with nullcontext() if dry_run else suppression.locked():
         new = None if dry_run else suppression.exclude(reader)
         concerned, noted = suppression.runs_of(reader), suppression.noted()
-        removal = remove(
-            settings.data, columns=settings.columns, reader=reader, dry_run=dry_run, watch=watch
-        )
+        snapshot = homes.snapshot_in(home)
+        if not dry_run:
+            draft_of(snapshot).unlink(missing_ok=True)  # what a killed import left behind
+        files = {
+            path: remove(path, columns=columns, reader=reader, dry_run=dry_run, watch=watch)
+            for path, columns in ((snapshot, Columns()), (settings.data, settings.columns))
+            if path.exists() or (path == settings.data and not snapshot.exists())
+        }
     runs = _runs(homes.ledger_path(home))
     return {
         "dry_run": dry_run,
         "excluded": not dry_run,
         "excluded_before": new is False,
-        "data": _data(settings.data, removal),
+        "files": [_file(path, removal) for path, removal in files.items()],
         "runs": [runs.get(run, _unknown(run)) for run in sorted(concerned)],
         "runs_nobody_noted": [row for run, row in runs.items() if run not in noted],
         "statement": STATEMENT,
     }
 
 
-def _data(path: Path, removal: Removal) -> Document:
+def _file(path: Path, removal: Removal) -> Document:
     return {
         "file": str(path),
         "records": removal.records,

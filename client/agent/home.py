@@ -2,7 +2,7 @@
 
 ::
 
-    outlet.toml  policy.toml  ledger.db  approvals/  private/  identity/log.key
+    outlet.toml  policy.toml  ledger.db  snapshot.parquet  approvals/  private/  identity/log.key
 
 Example: ``policy_of(Path("."))`` is the policy that the outlet in this folder goes by.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.policy import Policy, read_policy
+from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
 from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings, read_settings
@@ -56,6 +57,11 @@ def approvals_in(home: Path) -> Approvals:
 def suppression_list_in(home: Path) -> SuppressionList:
     """Who was eligible in which run, and who was erased."""
     return SuppressionList(ledger_path(home).parent / PRIVATE)
+
+
+def snapshot_in(home: Path) -> Path:
+    """Where the outlet's frozen data is, or would be: beside its ledger."""
+    return ledger_path(home).parent / SNAPSHOT
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def erase(
         print_json(found)
     else:
         _show(found)
-    if found["data"]["obstacle"] is not None:
+    if any(row["obstacle"] is not None for row in found["files"]):
         raise typer.Exit(1)
 
 
@@ -55,12 +55,9 @@ def _show(found: dict[str, Any]) -> None:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    lines = [_excluded(found), _records(found)]
-    if count := found["data"]["unreadable_records"]:
-        verbs = (
-            "record cannot be read and stays" if count == 1 else "records cannot be read and stay"
-        )
-        lines.append(f"{count} {verbs}: look whether one is the reader's")
+    lines = [_excluded(found)]
+    for row in found["files"]:
+        lines += _records(row, dry_run=found["dry_run"])
     if not found["runs"]:
         lines.append("no run is known in which the reader could have been drawn")
     for row in found["runs"]:
@@ -81,23 +78,33 @@ def _excluded(found: dict[str, Any]) -> str:
     return f"the reader is left out of every round begun from now on{before}"
 
 
-def _records(found: dict[str, Any]) -> str:
-    data = found["data"]
-    if data["records"] is None:
-        return f"NOT REMOVED: {data['file']}: {data['obstacle']}. Only the exclusion holds"
-    count = "1 record" if data["records"] == 1 else f"{data['records']} records"
-    if not data["records"]:
+def _records(row: dict[str, Any], *, dry_run: bool) -> list[str]:
+    """What was done to a file, and what stays in it."""
+    if row["records"] is None:
+        return [f"NOT REMOVED: {row['file']}: {row['obstacle']}. Only the exclusion holds"]
+    lines = [_removed(row, dry_run=dry_run)]
+    if count := row["unreadable_records"]:
+        verbs = (
+            "record cannot be read and stays" if count == 1 else "records cannot be read and stay"
+        )
+        lines.append(f"{count} {verbs}: look whether one is the reader's")
+    return lines
+
+
+def _removed(row: dict[str, Any], *, dry_run: bool) -> str:
+    count = "1 record" if row["records"] == 1 else f"{row['records']} records"
+    if not row["records"]:
         return (
-            f"{data['file']} holds no record of this id; should it come back in a later "
+            f"{row['file']} holds no record of this id; should it come back in a later "
             "export, it is left out"
         )
-    if data["obstacle"]:
+    if row["obstacle"]:
         return (
-            f"NOT REMOVED: {data['file']} still holds {count}: "
-            f"{data['obstacle']}. Remove them where the file comes from"
+            f"NOT REMOVED: {row['file']} still holds {count}: "
+            f"{row['obstacle']}. Remove them where the file comes from"
         )
-    verb = "would be removed" if found["dry_run"] else "removed"
-    return f"{count} {verb} in {data['file']}; all others are as they were"
+    verb = "would be removed" if dry_run else "removed"
+    return f"{count} {verb} in {row['file']}; all others are as they were"
 
 
 def _run(row: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Looks at an outlet's data before it joins a run, for the operator's eyes only.
 
-`check` reads the file as strictly as a run's start does and computes a `DataReport`; `render` draws
-one on a console. Both are separate, so that `--json` and the tests see numbers, not tables.
+`check` judges a file record by record, as `presspool outlet import` does, and computes a
+`DataReport`; `render` draws one on a console. Both are separate, so that `--json` and the tests see
+numbers, not tables. A snapshot is a file like any other here.
 
 Invariants:
     * Nothing here travels: the report holds exact counts of readers, which no privacy budget pays
@@ -181,15 +182,24 @@ def guessed(path: Path, kind: str, columns: Columns) -> Task[Any]:
         InputError: an unknown kind of task.
         DataError: as `read_readers` with `strict=True`; a column of labels that holds free text.
     """
+    found = task_named(kind)
+    names = columns.of(found.columns)
+    require_columns(path, [columns.reader, *names.values()])
+    return found.guess(lambda name: distinct(path, names[name]))
+
+
+def task_named(kind: str) -> type[Task[Any]]:
+    """A kind of task that an operator named.
+
+    Raises:
+        InputError: there is none of this name.
+    """
     try:
-        found = TASKS[kind]
+        return TASKS[kind]
     except ContractError as error:
         raise InputError(
             error.what, where="--task", expected=error.expected, got=kind, advice=error.advice
         ) from None
-    names = columns.of(found.columns)
-    require_columns(path, [columns.reader, *names.values()])
-    return found.guess(lambda name: distinct(path, names[name]))
 
 
 def require_population(

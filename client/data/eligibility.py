@@ -1,4 +1,4 @@
-"""Whom a round may draw: everybody in the data who was not erased, read anew and noted.
+"""Whom a round may draw: everybody in the snapshot who was not erased, read anew and noted.
 
 Invariants:
     * An erased reader is in no round that is begun later. Where erased readers cannot be told apart
@@ -9,32 +9,41 @@ Invariants:
     * Nothing here stops a round or changes its budget. Each round does the same work, whoever is
       erased: all ids are hashed and all tags written.
 
-Example: `eligible(SuppressionList(folder), settings, contract).readers` is how many there are.
+Example: `eligible(SuppressionList(folder), snapshot, contract).readers` is how many there are.
 """
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.client.data.readers import Readers, nobody, read_readers
+from presspool.client.data.snapshots import manifest_of
 from presspool.client.data.suppression_list import SuppressionList
-from presspool.client.identity.settings import OutletSettings
+from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
+from presspool.common.data.tables import Columns
 
 log = logging.getLogger(__name__)
 
 
-def eligible(suppression: SuppressionList, settings: OutletSettings, contract: Contract) -> Readers:
-    """The readers whom a round may draw, read now and noted; never raises."""
+def eligible(suppression: SuppressionList, snapshot: Path, contract: Contract) -> Readers:
+    """The readers whom a round may draw, read now and noted; never raises.
+
+    Args:
+        suppression: who was erased.
+        snapshot: the outlet's data, as `presspool.client.data.snapshots` froze it.
+        contract: of the run.
+    """
     try:
         excluded = suppression.excluded()
         while True:  # again only where somebody is erased meanwhile
-            readers, tags = _read(suppression, settings, contract, excluded)
+            readers, tags = _read(suppression, snapshot, contract, excluded)
             _note(suppression, contract.digest, tags)
             before, excluded = excluded, suppression.excluded()
             if excluded == before:
@@ -46,7 +55,7 @@ def eligible(suppression: SuppressionList, settings: OutletSettings, contract: C
 
 def _read(
     suppression: SuppressionList,
-    settings: OutletSettings,
+    snapshot: Path,
     contract: Contract,
     excluded: frozenset[bytes],
 ) -> tuple[Readers, list[bytes]]:
@@ -64,13 +73,14 @@ def _read(
         kept.extend(tag for tag, keep in zip(tags, mask, strict=True) if keep)
         return np.array(mask, np.bool_)
 
-    readers = read_readers(
-        settings.data,
-        columns=settings.columns,
-        task=task_of(contract),
-        strict=False,
-        choose=choose,
-    )
+    task = task_of(contract)
+    try:
+        manifest_of(snapshot)
+    except DataError:  # a raw file, say, in which one record could move another
+        log.exception("nobody is trained on")
+        choose(pa.array([], pa.large_string()))
+        return nobody(task), kept
+    readers = read_readers(snapshot, columns=Columns(), task=task, strict=False, choose=choose)
     return readers, kept
 
 

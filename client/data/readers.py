@@ -4,8 +4,9 @@ One file, in a format of `presspool.common.data.tables`, becomes one `Readers`: 
 as their task keeps them, and the offsets at which the next reader begins.
 
 Invariants:
-    * No record becomes a Python object on its way from the columns of the file to `Readers`. Ids
+    * No record stays a Python object on its way from the columns of the file to `Readers`. Ids
       are forgotten; only who is asked to `choose` sees the different ones, once.
+    * Each record is judged alone. A file that cannot be parted into records is nobody's.
     * Readers stand in the order of their first kept record, records in file order within a reader,
       whatever the size of the blocks read.
     * Every kept record has a reader id, no blank column, and values that its task knows, all UTF-8.
@@ -33,7 +34,7 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
+from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import (
     NOT_UTF8,
@@ -57,6 +59,7 @@ from presspool.common.data.tables import Column, Columns, Mask, as_mask, batches
 from presspool.common.tasks.task import Task
 
 NULL_READER = "null reader"
+TOO_LONG = "value too long"
 BROKEN_FILE = "file missing, empty or broken off"
 
 MAX_LABELS = 1000  # more different values than this are free text
@@ -133,7 +136,7 @@ def read_readers(
 
     Returns:
         The readers, in order of their first record. With `strict=False` and a file that is missing,
-        empty or unreadable: no readers; if it breaks off, the records before the break.
+        empty, unreadable or broken off: no readers.
 
     Raises:
         DataError: only if `strict`: the file is missing, empty, of another format or encoding;
@@ -153,7 +156,8 @@ def read_readers(
     except Exception:  # DESIGN §3: data never stops an admitted run, whatever a decoder throws
         if strict:
             raise
-        tally.dropped[BROKEN_FILE] += 1
+        parts.clear()  # a part of a file is nobody's data set
+        tally.dropped = Counter({BROKEN_FILE: 1})
     return _grouped(parts, task, tally.dropped, choose)
 
 
@@ -191,9 +195,9 @@ def _kept(
     rows: tuple[Column, ...], task: Task[Any], tally: Tally, strange: Mapping[str, Counter[str]]
 ) -> Part:
     """The good records of a batch; the others are tallied, and their unknown values counted."""
-    (reader, *values), undecodable = zip(*rows, strict=True)
-    columns = dict(zip(task.columns, values, strict=True))
-    keep = np.ones(len(reader), dtype=np.bool_)
+    (reader, _), *others = rows
+    columns = {name: values for name, (values, _) in zip(task.columns, others, strict=True)}
+    keep = sound(rows, tally)
 
     def drop(reason: str, bad: Mask) -> Mask:
         nonlocal keep
@@ -201,17 +205,55 @@ def _kept(
         tally.drop(reason, hit)
         return hit
 
-    drop(NOT_UTF8, np.logical_or.reduce(undecodable))
-    drop(NULL_READER, _blank(reader))
     for name, column in columns.items():
         drop(blank(name, task), _blank(column))
-    parsed = task.parse(columns)
+    parsed = _parsed(columns, task)
     for name, column in parsed.items():
         hit = drop(unknown(name), as_mask(pc.is_null(column)))
         if len(strange[name]) < MAX_LABELS:
             strange[name].update(count_values(columns[name], hit))
     chosen = pa.array(keep)
     return reader.filter(chosen).dictionary_encode(), pa.table(dict(parsed)).filter(chosen)
+
+
+def _parsed(columns: Mapping[str, pa.Array], task: Task[Any]) -> Mapping[str, pa.Array]:
+    """What the task makes of a batch; a record over which its code fails is null, and alone in it.
+
+    Found by halving: a task that raises over one reader's text must not take the others along.
+    """
+    rows = len(next(iter(columns.values())))
+    try:
+        return task.parse(columns)
+    except Exception:  # noqa: BLE001  whatever a task throws
+        if rows <= 1:
+            kinds = task.parse({name: values[:0] for name, values in columns.items()})
+            return {name: pa.nulls(rows, values.type) for name, values in kinds.items()}
+    cut = rows // 2
+    left = _parsed({name: values[:cut] for name, values in columns.items()}, task)
+    right = _parsed({name: values[cut:] for name, values in columns.items()}, task)
+    return {name: pa.concat_arrays([left[name], right[name]]) for name in left}
+
+
+def sound(rows: Sequence[Column], tally: Tally) -> Mask:
+    """Which records of a batch can be read and are somebody's; the first column is the reader's.
+
+    This is all that a record is judged by without a task. The others are tallied.
+    """
+    (reader, _), *_ = rows
+    keep = np.ones(len(reader), dtype=np.bool_)
+    for reason, bad in (
+        (NOT_UTF8, np.logical_or.reduce([undecodable for _, undecodable in rows])),
+        (TOO_LONG, np.logical_or.reduce([_long(values) for values, _ in rows])),
+        (NULL_READER, _blank(reader)),
+    ):
+        tally.drop(reason, keep & bad)
+        keep &= ~bad
+    return keep
+
+
+def _long(values: pa.Array) -> Mask:
+    """Where a value has more bytes than a record may have, which only Parquet can hold."""
+    return as_mask(pc.greater(pc.binary_length(values), RECORD_BYTES).fill_null(False))
 
 
 def _blank(values: pa.Array) -> Mask:
@@ -254,18 +296,37 @@ def _refuse(
     strange: Mapping[str, Counter[str]],
 ) -> None:
     """Raises `DataError` for the worst kind of bad record that was met."""
+    refuse_unsound(path, names["reader"], tally)
+    for name, values in strange.items():
+        if unknown(name) in tally.dropped:
+            raise refused(path, task, names, name, values, tally)
+
+
+def refuse_unsound(path: Path, reader: str, tally: Tally) -> None:
+    """Raises `DataError` if a record was met that is not `sound`.
+
+    Args:
+        path: the file.
+        reader: its column of ids.
+        tally: what was met.
+    """
     refuse_undecodable(path, tally)
+    if TOO_LONG in tally.dropped:
+        raise DataError(
+            TOO_LONG,
+            where=str(path),
+            got=tally.extent(TOO_LONG),
+            expected=f"at most {RECORD_BYTES:,} bytes a value",
+            advice="shorten these values, or leave the records out",
+        )
     if NULL_READER in tally.dropped:
         raise DataError(
             NULL_READER,
             where=str(path),
             got=tally.extent(NULL_READER),
-            expected=f"a reader id in column {names['reader']!r} of every record",
+            expected=f"a reader id in column {reader!r} of every record",
             advice="fill the ids in, or leave these records out; the reader is who gets protected",
         )
-    for name, values in strange.items():
-        if unknown(name) in tally.dropped:
-            raise refused(path, task, names, name, values, tally)
 
 
 def _require_some(path: Path, task: Task[Any], records: int, tally: Tally) -> None:

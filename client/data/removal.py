@@ -20,17 +20,16 @@ Example:
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +39,10 @@ import pyarrow.parquet as pq
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import move_over
 from presspool.common.data import decoders, tables
-from presspool.common.data.decoders import UNREADABLE, Tally
+from presspool.common.data.csv_lines import RECORD_BYTES, csv_lines
+from presspool.common.data.decoders import UNREADABLE, Moved, Tally
 from presspool.common.data.tables import Columns
 
-Moved = Callable[[int, int], None]
 DRAFTS = ".presspool-erase"  # beside the file, so that the copy can take its place in one step
 
 
@@ -103,7 +102,7 @@ def remove(
     if not obstacle and not dry_run:
         try:
             _rewrite(path, names, reader, found, watch)
-        except (DataError, OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        except (DataError, OSError, ValueError, pa.ArrowException) as error:
             obstacle = _said(error)
     return Removal(
         records=found.records,
@@ -166,43 +165,25 @@ def _drafts(parent: Path) -> Iterator[Path]:
 
 
 def _copy_csv(path: Path, draft: Path, column: str, reader: str, watch: Moved) -> None:
-    with _source(path, watch) as source, _target(draft) as target:
-        records = _csv_records(source)
-        head, names = next(records)
-        place = [name.removeprefix("\ufeff") for name in names].index(column)
-        target.write(head)
-        for raw, row in records:
-            if len(row) != len(names) or row[place] != reader:
-                target.write(raw)
-
-
-def _csv_records(source: BinaryIO) -> Iterator[tuple[bytes, list[str]]]:
-    """The bytes of each record, and its values: a quoted value may hold line breaks."""
-    taken: list[bytes] = []
-
-    def lines() -> Iterator[str]:
-        for line in source:
-            taken.append(line)
-            yield line.decode(errors="surrogateescape")
-
-    limit = csv.field_size_limit(decoders.BLOCK_BYTES)
-    try:
-        for row in csv.reader(lines()):
-            yield b"".join(taken), row
-            taken.clear()
-    finally:
-        csv.field_size_limit(limit)
+    with decoders.opened(path, watch) as source, _target(draft) as target:
+        names: list[str] | None = None
+        for _, raw, values in csv_lines(path, source):
+            if names is None:
+                names = values or None
+            elif len(values) == len(names) and values[names.index(column)] == reader:
+                continue
+            target.write(raw)
 
 
 def _copy_json(path: Path, draft: Path, column: str, reader: str, watch: Moved) -> None:
-    with _source(path, watch) as source, _target(draft) as target:
+    with decoders.opened(path, watch) as source, _target(draft) as target:
         for line in source:
             if not _is_of(line, column, reader):
                 target.write(line)
 
 
 def _is_of(line: bytes, column: str, reader: str) -> bool:
-    if len(line) > decoders.BLOCK_BYTES:
+    if len(line) > RECORD_BYTES:
         return False
     try:
         (found,) = decoders.json_record(line.removeprefix(b"\xef\xbb\xbf").strip(), (column,))
@@ -217,7 +198,15 @@ def _copy_parquet(path: Path, draft: Path, column: str, reader: str, watch: Move
     out = io.BytesIO() if zipped else draft
     with pq.ParquetFile(data) as file:
         codec = file.metadata.row_group(0).column(0).compression
-        with pq.ParquetWriter(out, file.schema_arrow, compression=_CODECS.get(codec, codec)) as new:
+        with pq.ParquetWriter(
+            out,
+            file.schema_arrow,
+            compression=_CODECS.get(codec, codec),
+            write_page_checksum=True,
+        ) as new:
+            notes, known = file.metadata.metadata or {}, file.schema_arrow.metadata or {}
+            own = {key: note for key, note in notes.items() if key not in {*known, _SCHEMA}}
+            new.add_key_value_metadata(own)
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number)
                 ids, _ = tables.strings(table.column(column).combine_chunks())
@@ -231,30 +220,13 @@ def _copy_parquet(path: Path, draft: Path, column: str, reader: str, watch: Move
 
 
 _CODECS = {"UNCOMPRESSED": "none"}
+_SCHEMA = b"ARROW:schema"  # Arrow's own note, which it makes anew
 _COPIES = {
     ".csv": _copy_csv,
     ".jsonl": _copy_json,
     ".ndjson": _copy_json,
     ".parquet": _copy_parquet,
 }
-
-
-@contextmanager
-def _source(path: Path, watch: Moved) -> Iterator[BinaryIO]:
-    """The file's decompressed bytes; `watch` is told of the compressed ones."""
-    total = path.stat().st_size
-
-    class Told(io.FileIO):
-        def readinto(self, buffer: Any) -> int | None:
-            watch(self.tell(), total)
-            return super().readinto(buffer)
-
-    with Told(path) as raw, io.BufferedReader(raw, 1 << 20) as plain:
-        if decoders.file_format(path)[1] is None:
-            yield plain
-        else:
-            with gzip.open(plain) as stream:
-                yield cast(BinaryIO, stream)
 
 
 @contextmanager

@@ -115,9 +115,9 @@ class SuppressionList:
         )
 
     def locked(self) -> AbstractContextManager[object]:
-        """One eraser at a time; raises `FolderError` while another is at work."""
+        """One eraser or import at a time; raises `FolderError` while another is at work."""
         busy = FolderError(
-            "another erasure is going on",
+            "another erasure or import is going on",
             where=str(self.folder),
             advice="wait for it, then try again",
         )

@@ -25,6 +25,11 @@ def replace_file(path: Path, content: bytes) -> Path:
     return path
 
 
+def draft_of(path: Path) -> Path:
+    """Where `replacing` writes; one name, so that what a crash left there is overwritten."""
+    return path.with_name(f".{path.name}.tmp")
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Write `path` so that a reader or a crash sees the old file or the whole new one.
@@ -42,7 +47,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     Raises:
         StorageError: the disk is full or refuses; what was at `path` is unchanged.
     """
-    draft = path.with_name(f".{path.name}.tmp")  # one name: what a crash left is overwritten
+    draft = draft_of(path)
     try:
         if private:
             draft.unlink(missing_ok=True)  # what a crash left may be open to others

@@ -1,11 +1,15 @@
 """From a CSV, JSON lines or Parquet file (each also gzipped) to batches of its named columns.
 
-Values come as the format gives them: `presspool.common.data.tables` turns them into text and says
-in words what is wrong.
+Each record is judged alone: whatever one holds, it changes nothing about which others are there, or
+the whole file is refused with a line. Values come as the format gives them:
+`presspool.common.data.tables` turns them into text and says in words what is wrong.
+
+Why that holds: JSON lines are read a line at a time, all by one parser; CSV is read to the letter
+(`presspool.common.data.csv_lines` has the argument); Parquet counts its own values.
 
 Invariants:
-    * Memory is bounded by `BLOCK_BYTES` of text, however large the file or one of its lines.
-    * A record whose columns cannot be told apart is left out and tallied; the others stay.
+    * Memory is bounded by `BLOCK_BYTES` of text and one record's `RECORD_BYTES`.
+    * A record that is dropped here is tallied.
 
 Example:
     >>> file_format(Path("readers.csv.gz"))
@@ -15,32 +19,37 @@ Example:
 from __future__ import annotations
 
 import codecs
+import gzip
+import io
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
-import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
+from presspool.common.data.csv_lines import RECORD_BYTES, CsvLine, csv_lines
 
 FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 UNREADABLE = "unreadable record"
 
-BLOCK_BYTES = 8 << 20  # of decompressed text decoded at a time; a longer record is unreadable
-BATCH_ROWS = 1 << 16  # of a Parquet file decoded at a time
+BLOCK_BYTES = 8 << 20  # of a text's records, as Python objects, decoded at a time
+ROW_BYTES = 500  # about what Python needs for a record beside its text
+BATCH_ROWS = 1 << 16  # rows decoded at a time
 KEY_RECORDS = 100  # JSON lines whose keys are taken for the file's columns
+PLACES = 5  # lines that are named for each reason
+
+Moved = Callable[[int, int], None]
+"""Told the bytes of a file that are done, and their total."""
 
 
 @dataclass(kw_only=True)
@@ -48,49 +57,49 @@ class Tally:
     """What was met and left out so far.
 
     Attributes:
-        seen: records before the batch at hand.
+        seen: records before the batch at hand, and unreadable ones.
         dropped: reason to number of records left out.
         first: reason to the first such record's number in the file, from 1.
+        lines: reason to the lines of a text at which the first `PLACES` of them begin, from 1.
+        places: of the batch at hand the records' numbers and lines, (rows, 2), where they are
+            known.
     """
 
     seen: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     first: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    places: NDArray[np.int64] | None = field(default=None, compare=False, repr=False)
 
     def drop(self, reason: str, hit: NDArray[np.bool_]) -> None:
         """Counts the records of the batch at hand where `hit`, (rows,), is set."""
-        if hit.any():
-            self.dropped[reason] += int(hit.sum())
+        if not hit.any():
+            return
+        self.dropped[reason] += int(hit.sum())
+        if self.places is None:
             self.first.setdefault(reason, self.seen + int(hit.argmax()) + 1)
+            return
+        found = self.places[hit]
+        self.first.setdefault(reason, int(found[0, 0]))
+        lines = self.lines.setdefault(reason, [])
+        lines += found[: PLACES - len(lines), 1].tolist()
 
-    def unreadable(self, record: int) -> None:
+    def unreadable(self, record: int, line: int) -> None:
         """Counts the file's record number `record`, whose columns cannot be told apart."""
         self.seen += 1
         self.dropped[UNREADABLE] += 1
         self.first.setdefault(UNREADABLE, record)
+        if len(lines := self.lines.setdefault(UNREADABLE, [])) < PLACES:
+            lines.append(line)
 
     def extent(self, reason: str) -> str:
-        """How many of all records were left out for a reason, and which was the first."""
+        """How many of all records were left out for a reason, and where the first are."""
         count, first = self.dropped[reason], self.first[reason]
-        return f"{count} of {self.seen} records, the first is record {first}"
-
-
-def column_names(path: Path) -> list[str]:
-    """The file's columns, in order; for JSON lines the keys of its first records."""
-    with open_file(path) as stream:
-        suffix, _ = file_format(path)
-        if suffix == ".csv":
-            return list(_open_csv(_Blocks(stream, _Marker()), (), Tally()).schema.names)
-        if suffix == ".parquet":
-            return list(_parquet(stream).schema_arrow.names)
-        return _json_keys(path, next(_line_blocks(stream)))
-
-
-def batches(
-    path: Path, stream: pa.NativeFile, names: Sequence[str], tally: Tally
-) -> Iterator[tuple[pa.Array, ...]]:
-    """The named columns as the file's format gives them, some thousand rows at a time."""
-    return _DECODERS[file_format(path)[0]](stream, names, tally)
+        said = f"{count} of {self.seen} records, the first is record {first}"
+        if lines := self.lines.get(reason):
+            more = " and more" if count > len(lines) else ""
+            said += f" (line {', '.join(map(str, lines))}{more})"
+        return said
 
 
 def file_format(path: Path) -> tuple[str, str | None]:
@@ -103,192 +112,146 @@ def file_format(path: Path) -> tuple[str, str | None]:
     return suffix, "gzip" if name.endswith(".gz") else None
 
 
-def open_file(path: Path) -> pa.NativeFile:
-    """The file's bytes, decompressed, refusing what can be told from the first of them."""
+@contextmanager
+def opened(path: Path, watch: Moved = lambda _done, _total: None) -> Iterator[BinaryIO]:
+    """The file's decompressed bytes, refusing what can be told from the first of them.
+
+    `watch` is told of the compressed ones.
+    """
     if not path.is_file():
         got = "a folder" if path.is_dir() else "no such file"
         expected, advice = "a file of records", "check the path"
         raise DataError("missing file", where=str(path), expected=expected, got=got, advice=advice)
     suffix, compression = file_format(path)
-    with pa.input_stream(str(path), compression=compression) as stream:
-        head = stream.read(4)
-    if not head:
-        raise DataError("empty file", where=str(path), expected="records", got="0 bytes")
-    if suffix != ".parquet" and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        advice = "save the file as UTF-8"
-        got = "UTF-16 or UTF-32 from byte 0 on"
-        raise DataError("wrong encoding", where=str(path), expected="UTF-8", got=got, advice=advice)
-    return pa.input_stream(str(path), compression=compression)
+    total = path.stat().st_size
+
+    class Told(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            watch(self.tell(), total)
+            return super().readinto(buffer)
+
+    with Told(path) as raw, io.BufferedReader(raw, 1 << 18) as plain:
+        stream = plain if compression is None else gzip.GzipFile(fileobj=plain)
+        head = stream.peek(4)[:4]
+        if not head:
+            raise DataError("empty file", where=str(path), expected="records", got="0 bytes")
+        if suffix != ".parquet" and head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(
+                "wrong encoding",
+                where=str(path),
+                expected="UTF-8",
+                got="UTF-16 or UTF-32 from byte 0 on",
+                advice="save the file as UTF-8",
+            )
+        yield cast(BinaryIO, stream)
 
 
-def _csv_batches(
-    stream: pa.NativeFile, names: Sequence[str], tally: Tally
-) -> Iterator[tuple[pa.Array, ...]]:
-    marker = _Marker()
-    for batch in _open_csv(_Blocks(stream, marker), names, tally):
-        yield tuple(marker.unmarked(column) for column in batch.columns)
+def column_names(path: Path) -> list[str]:
+    """The file's columns, in order; for JSON lines the keys of its first records."""
+    with opened(path) as stream:
+        suffix, _ = file_format(path)
+        if suffix == ".csv":
+            return _header(path, csv_lines(path, stream))
+        if suffix == ".parquet":
+            return list(_parquet(path, stream).schema_arrow.names)
+        return _json_keys(path, stream)
 
 
-def _open_csv(blocks: _Blocks, names: Sequence[str], tally: Tally) -> pa_csv.CSVStreamingReader:
-    """Opens a stream of batches of the named columns (of all, if none is named)."""
-
-    def skip(row: pa_csv.InvalidRow) -> str:
-        tally.unreadable(row.number - 1)  # Arrow counts the header as row 1
-        return "skip"
-
-    return pa_csv.open_csv(
-        pa.PythonFile(blocks, mode="r"),
-        read_options=pa_csv.ReadOptions(block_size=BLOCK_BYTES, use_threads=False),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
-        convert_options=pa_csv.ConvertOptions(
-            include_columns=list(names), column_types=dict.fromkeys(names, pa.large_binary())
-        ),
-    )
+def batches(
+    path: Path, stream: BinaryIO, names: Sequence[str], tally: Tally
+) -> Iterator[Sequence[pa.Array]]:
+    """The named columns as the file's format gives them, some thousand rows at a time."""
+    suffix, _ = file_format(path)
+    if suffix == ".parquet":
+        return _parquet_batches(path, stream, names)
+    read = _csv_records if suffix == ".csv" else _json_records
+    return _text_batches(read(path, stream, names), tally)
 
 
-class _Blocks:
-    """A CSV file as Arrow reads it, never parted between a carriage return and its line feed.
+# --- Text -----------------------------------------------------------------------------------------
 
-    Arrow leaves out a line feed at the start of a block whose predecessor ended with a carriage
-    return, also inside quotes: a text would depend on where the blocks happen to end.
-    """
-
-    closed = False
-
-    def __init__(self, stream: pa.NativeFile, marker: _Marker) -> None:
-        self._stream, self._marker = stream, marker
-        self._ready, self._ended = b"", False
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, at most `size` (more than 1) of them; none at the end."""
-        while len(self._ready) <= size and not self._ended:
-            block = self._stream.read_buffer(size)
-            self._ended = block.size == 0
-            self._ready += self._marker(block)
-        cut = min(size, len(self._ready))
-        if self._ready[cut - 1 : cut + 1] == b"\r\n":
-            cut -= 1
-        block, self._ready = self._ready[:cut], self._ready[cut:]
-        return block
-
-    def close(self) -> None:
-        """Nothing: whoever opened the stream closes it."""
+Values = list[bytes | None] | None  # of the named columns; None where they cannot be told apart
 
 
-class _Marker:
-    """Keeps bytes that are not UTF-8 from Arrow's CSV reader, which gives the file up over one.
-
-    It hands rows of the wrong width to Python as text, and fails where that does not decode. So a
-    bad byte travels through the parser as a pair of noncharacters, which Unicode keeps out of
-    interchange, and the cells that hold one are undecodable again afterwards.
-    """
-
-    MARK = "\ufdd0\ufdef"
-
-    def __init__(self) -> None:
-        self._rest = b""  # the first bytes of a character that the last block cut
-        self._met = False
-
-    def __call__(self, block: pa.Buffer) -> bytes:
-        """The next bytes of the file, in UTF-8 whatever they were; called with none at the end."""
-        data: bytes = self._rest + block.to_pybytes()
-        try:
-            _, used = codecs.utf_8_decode(data, "strict", not block.size)
-            whole = data[:used]
-        except UnicodeDecodeError:
-            self._met = True
-            text, used = codecs.utf_8_decode(data, "surrogateescape", not block.size)
-            whole = re.sub("[\udc80-\udcff]", self.MARK, text).encode()
-        self._rest = data[used:]
-        return whole
-
-    def unmarked(self, column: pa.Array) -> pa.Array:
-        """The column (binary) with an undecodable value in place of each marked one."""
-        if not self._met:
-            return column
-        return pc.if_else(
-            pc.match_substring(column, self.MARK), pa.scalar(b"\xff", column.type), column
-        )
-
-
-def _parquet_batches(
-    stream: pa.NativeFile, names: Sequence[str], _: Tally
-) -> Iterator[tuple[pa.Array, ...]]:
-    for batch in _parquet(stream).iter_batches(BATCH_ROWS, columns=list(names)):
-        yield tuple(batch.column(name) for name in names)
-
-
-def _parquet(stream: pa.NativeFile) -> pq.ParquetFile:
-    return pq.ParquetFile(stream if stream.seekable() else pa.BufferReader(stream.read_buffer()))
-
-
-def _json_batches(
-    stream: pa.NativeFile, names: Sequence[str], tally: Tally
-) -> Iterator[tuple[pa.Array, ...]]:
-    for block in _line_blocks(stream):
-        try:
-            yield _json_block(block, names)
-        except (pa.ArrowException, ValueError, RecursionError):
-            yield _json_lines(block, names, tally)
-
-
-def _line_blocks(stream: pa.NativeFile) -> Iterator[bytes]:
-    """Whole lines, about `BLOCK_BYTES` at a time, each ended by a newline."""
-    rest = b""
-    while piece := stream.read(BLOCK_BYTES):
-        lines, newline, rest = (rest + piece).rpartition(b"\n")
-        if newline:
-            yield lines + newline
-        if len(rest) > BLOCK_BYTES:
-            rest = b"!"  # a line without end stays one unreadable line, in bounded memory
-    if rest:
-        yield rest + b"\n"
-
-
-def _json_block(block: bytes, names: Sequence[str]) -> tuple[pa.Array, ...]:
-    """The fast path: Arrow reads all lines of one block, all of the types of the first.
-
-    Raises:
-        ValueError: a line is blank, is not one JSON object, or has other types.
-    """
-    first = json.loads(block[: block.index(b"\n")].removeprefix(codecs.BOM_UTF8))
-    if not isinstance(first, dict):
-        raise ValueError("not a JSON object")
-    # Types are given, never inferred: inference would read a reader "2024-05-01" as a timestamp.
-    types = [pa.int64() if type(first.get(name)) is int else pa.string() for name in names]
-    table = pa_json.read_json(
-        pa.BufferReader(block),
-        read_options=pa_json.ReadOptions(use_threads=False, block_size=len(block)),
-        parse_options=pa_json.ParseOptions(
-            explicit_schema=pa.schema(list(zip(names, types, strict=True))),
-            unexpected_field_behavior="ignore",
-        ),
-    )
-    if table.num_rows != block.count(b"\n"):
-        raise ValueError("not one JSON object a line")
-    return tuple(table.column(name).combine_chunks() for name in names)
-
-
-def _json_lines(block: bytes, names: Sequence[str], tally: Tally) -> tuple[pa.Array, ...]:
-    """The slow path: line by line, so that a bad line costs its own record only."""
+def _text_batches(
+    records: Iterable[tuple[int, Values]], tally: Tally
+) -> Iterator[Sequence[pa.Array]]:
     rows: list[list[bytes | None]] = []
-    before = tally.seen
-    for number, line in enumerate(_filled_lines(block), start=before + 1):
-        try:
-            rows.append(json_record(line, names))
-        except (ValueError, RecursionError):
-            tally.unreadable(number)
-    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
-    return tuple(pa.array(values, pa.large_binary()) for values in columns)
+    places: list[tuple[int, int]] = []
+    size = 0
+    for record, (line, values) in enumerate(records, start=1):
+        if values is None:
+            tally.unreadable(record, line)
+            continue
+        rows.append(values)
+        places.append((record, line))
+        size += ROW_BYTES + sum(len(value) for value in values if value)
+        if size >= BLOCK_BYTES or len(rows) >= BATCH_ROWS:
+            yield _flushed(rows, places, tally)
+            size = 0
+    if rows:
+        yield _flushed(rows, places, tally)
 
 
-def _filled_lines(block: bytes) -> Iterator[bytes]:
-    lines = block.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    return filter(None, (line.strip(b" \t\r") for line in lines))
+def _flushed(
+    rows: list[list[bytes | None]], places: list[tuple[int, int]], tally: Tally
+) -> Sequence[pa.Array]:
+    made = [pa.array(column, pa.large_binary()) for column in zip(*rows, strict=True)]
+    tally.places = np.array(places, np.int64)
+    rows.clear()
+    places.clear()
+    return made
+
+
+def _header(path: Path, lines: Iterator[CsvLine]) -> list[str]:
+    for line in lines:
+        if line.values:
+            return line.values
+    raise DataError("empty file", where=str(path), expected="records", got="none")
+
+
+def _csv_records(
+    path: Path, stream: BinaryIO, names: Sequence[str]
+) -> Iterator[tuple[int, Values]]:
+    lines = csv_lines(path, stream)
+    header = _header(path, lines)
+    width, places = len(header), [header.index(name) for name in names]
+    for number, _, values in lines:
+        if len(values) == width:
+            yield number, [values[i].encode(errors="surrogateescape") for i in places]
+        elif values:
+            yield number, None
+
+
+def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
+    """Number and bytes of each line that is not blank; None for one that is too long."""
+    number = 0
+    while line := stream.readline(RECORD_BYTES + 1):
+        number += 1
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = stream.readline(RECORD_BYTES)
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if text := text.strip(b" \t\r\n"):
+            yield number, text if len(line) <= RECORD_BYTES else None
+
+
+def _json_records(_: Path, stream: BinaryIO, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
+    for number, line in _json_lines(stream):
+        values: Values = None
+        if line is not None:
+            with suppress(ValueError, RecursionError):
+                values = json_record(line, names)
+        yield number, values
 
 
 def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
-    """The named values of one JSON object, as the fast path would give them."""
+    """The named values of one JSON object; an integer as its digits.
+
+    Raises:
+        ValueError: not one, or with a value that is no text, number or truth.
+        RecursionError: nested too deeply.
+    """
     try:
         text, errors = line.decode(), "strict"
     except UnicodeDecodeError:  # judged in the column that it stands in
@@ -310,23 +273,32 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
     return values
 
 
-_DECODERS = {
-    ".csv": _csv_batches,
-    ".jsonl": _json_batches,
-    ".ndjson": _json_batches,
-    ".parquet": _parquet_batches,
-}
-
-
-def _json_keys(path: Path, block: bytes) -> list[str]:
+def _json_keys(path: Path, stream: BinaryIO) -> list[str]:
     """The keys of the first `KEY_RECORDS` records, in order of appearance."""
     keys: dict[str, None] = {}
-    for line in islice(_filled_lines(block), KEY_RECORDS):
+    for _, line in islice(_json_lines(stream), KEY_RECORDS):
         with suppress(ValueError, RecursionError):
-            record = json.loads(line.decode(errors="surrogateescape"))
+            record = json.loads((line or b"").decode(errors="surrogateescape"), parse_int=str)
             keys |= dict.fromkeys(record if isinstance(record, dict) else ())
     if not keys:
         expected, got = "one JSON object a line", f"none in the first {KEY_RECORDS} lines"
         advice = "write each record on a line of its own, without brackets around them all"
         raise DataError("no JSON lines", where=str(path), expected=expected, got=got, advice=advice)
     return list(keys)
+
+
+# --- Parquet --------------------------------------------------------------------------------------
+
+
+def _parquet_batches(
+    path: Path, stream: BinaryIO, names: Sequence[str]
+) -> Iterator[Sequence[pa.Array]]:
+    for batch in _parquet(path, stream).iter_batches(BATCH_ROWS, columns=list(names)):
+        yield [batch.column(name) for name in names]
+
+
+def _parquet(path: Path, stream: BinaryIO) -> pq.ParquetFile:
+    """The open file; a gzipped one is decompressed in memory, since its index is at its end."""
+    zipped = file_format(path)[1] is not None
+    source = io.BytesIO(stream.read()) if zipped else stream
+    return pq.ParquetFile(source, page_checksum_verification=True)

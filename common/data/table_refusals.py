@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import codecs
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
 
 NOT_UTF8 = "not UTF-8"
-
+BROKEN = (pa.ArrowException, OSError, ValueError, EOFError, zlib.error)  # of a decoder or its file
 
 LISTED = 20  # names quoted in one message
 
@@ -68,7 +69,7 @@ def column_names(path: Path) -> list[str]:
     """The columns that a file says it has; raises `DataError` where it cannot be read."""
     try:
         return decoders.column_names(path)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except BROKEN as error:
         raise broken(path, error) from error
 
 
@@ -140,7 +141,7 @@ def refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
 def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
     """Where UTF-8 ends in a file: offset from 0 (decompressed), line from 1, the byte itself."""
     offset, line, rest = 0, 1, b""
-    with decoders.open_file(path) as stream:
+    with decoders.opened(path) as stream:
         while True:
             piece = stream.read(decoders.BLOCK_BYTES)
             data: bytes = rest + piece
@@ -157,12 +158,10 @@ def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
 def broken(path: Path, error: Exception) -> DataError:
     """What a decoder said about the file as a whole, in our words where they are known."""
     suffix, _ = decoders.file_format(path)
-    if "Empty CSV file" in str(error):
-        return DataError("empty file", where=str(path), expected="records", got="none")
-    advice = "write the file again"
-    if suffix == ".csv":
-        advice = f"close every quote; a record may have at most {decoders.BLOCK_BYTES >> 20} MiB"
-    expected = f"a whole, readable {suffix} file"
     return DataError(
-        "unreadable file", where=str(path), expected=expected, got=error, advice=advice
+        "unreadable file",
+        where=str(path),
+        expected=f"a whole, readable {suffix} file",
+        got=error,
+        advice="write the file again",
     )

@@ -4,16 +4,16 @@ A table is a CSV, JSON lines or Parquet file, each also gzipped. `batches` yield
 thousand rows at a time, as text; `read_table` and `read_records` read a whole file strictly.
 
 Invariants:
-    * The file is decoded in a stream, needed columns only; a row never becomes a Python object
-      (one exception: the lines of a JSON block that Arrow refuses, one at a time).
+    * The file is decoded in a stream, needed columns only; records of a text are Python objects
+      for the time of their batch.
     * A value that is not UTF-8 is null in its column and set in that column's mask; a record whose
       columns cannot be told apart is left out and tallied. Neither moves the records around it.
     * All formats give the same text for the same table, whatever the size of the blocks read:
       integers as their digits, and nothing ever taken for a date.
     * Every fault of the file itself is a `DataError`.
 
-CSV is the weak format here, because a quote left open swallows the records after it: prefer
-Parquet. It also knows no nulls: an empty cell is an empty text.
+CSV is the weak format here: a quote that is left open refuses the file. It also knows no nulls: an
+empty cell is an empty text. Prefer Parquet.
 
 Example:
     >>> import os, tempfile
@@ -41,8 +41,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
-from presspool.common.data.decoders import Tally
+from presspool.common.data.decoders import Moved, Tally
 from presspool.common.data.table_refusals import (
+    BROKEN,
     NOT_UTF8,
     broken,
     column_names,
@@ -190,7 +191,12 @@ def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
     return pa.table(dict(parsed))
 
 
-def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Column, ...]]:
+def batches(
+    path: Path,
+    names: Sequence[str],
+    tally: Tally,
+    watch: Moved = lambda _done, _total: None,
+) -> Iterator[tuple[Column, ...]]:
     """The named columns, some thousand rows at a time.
 
     Args:
@@ -198,20 +204,22 @@ def batches(path: Path, names: Sequence[str], tally: Tally) -> Iterator[tuple[Co
             its end.
         names: different columns of the file.
         tally: gets the unreadable records, and in `seen` the number of records before each batch.
+        watch: told of the bytes that are read.
 
     Yields:
         For each name its values, `large_string` (rows,), and the mask, (rows,), of those that are
         not UTF-8 (null among the values).
 
     Raises:
-        DataError: the file is missing, empty, of another format, or breaks off.
+        DataError: the file is missing, empty, of another format, breaks off, or cannot be parted
+            into records that are judged alone.
     """
     try:
-        with decoders.open_file(path) as stream:
+        with decoders.opened(path, watch) as stream:
             for columns in decoders.batches(path, stream, names, tally):
                 yield tuple(map(strings, columns))
                 tally.seen += len(columns[0])
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except BROKEN as error:
         raise broken(path, error) from error
 
 

@@ -13,6 +13,9 @@ from typing import Any
 from tests.fakes.made_ledgers import SIGNER
 
 from presspool.client.consent.policy import Policy, parse_policy
+from presspool.client.data.snapshots import SNAPSHOT, erased_in, freeze
+from presspool.client.data.suppression_list import FOLDER, SuppressionList
+from presspool.client.identity.settings import read_settings
 from presspool.common.accounting.filter import Caps
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
@@ -85,7 +88,7 @@ class RealOutlet:
 
 
 def make_real(settings: Path, contract: Contract, *, epsilon: float = EPSILON) -> RealOutlet:
-    """Give an outlet of a simulation a policy and a ledger."""
+    """Give an outlet of a simulation a policy, a ledger and a snapshot of its data."""
     home = settings.parent / f"{settings.stem}-home"
     home.mkdir()
     made = RealOutlet(settings=settings, policy=home / "policy.toml", ledger=home / "ledger.db")
@@ -93,4 +96,25 @@ def make_real(settings: Path, contract: Contract, *, epsilon: float = EPSILON) -
     new_ledger(made.ledger, epsilon=epsilon)
     lines = f'policy = "{made.policy}"\nledger = "{made.ledger}"\n'
     settings.write_text(lines + settings.read_text(encoding="utf-8"), encoding="utf-8")
+    if read_settings(settings).data.exists():
+        take_snapshot(settings)
     return made
+
+
+def take_snapshot(settings: Path) -> Path:
+    """What `presspool outlet import --drop-damaged` makes of a real outlet's data."""
+    read = read_settings(settings)
+    assert read.ledger is not None
+    snapshot, suppression = (
+        read.ledger.parent / SNAPSHOT,
+        SuppressionList(read.ledger.parent / FOLDER),
+    )
+    freeze(
+        read.data,
+        snapshot,
+        columns=read.columns,
+        kept=("text", "label"),
+        drop_damaged=True,
+        erased=erased_in(suppression),
+    )
+    return snapshot

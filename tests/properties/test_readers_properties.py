@@ -110,7 +110,7 @@ def test_block_sizes_do_not_matter(examples: int) -> None:
 def test_a_line_break_in_quotes_may_lie_on_the_edge_of_a_block(
     first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Arrow's reader leaves out the line feed of a pair that two blocks part."""
+    """A reader that works in blocks is tempted to leave out the line feed of a pair they part."""
     monkeypatch.setattr(decoders, "BLOCK_BYTES", 1024)
     rows = [("ann", "x" * first, "news"), ("bob", "ab\r\n" * 40 + ".", "news")]
     readers = read(encode(rows, ".csv"), ".csv", strict=True)
@@ -118,7 +118,7 @@ def test_a_line_break_in_quotes_may_lie_on_the_edge_of_a_block(
 
 
 @pytest.mark.parametrize("examples", lengths(25, 300))
-def test_the_line_by_line_path_agrees_with_arrow(examples: int) -> None:
+def test_a_line_of_other_types_changes_none_of_its_neighbours(examples: int) -> None:
     @settings(max_examples=examples, deadline=None)
     @given(rows=ROWS, number=st.integers(0), where=st.integers(0, 40))
     def holds(rows: list[Row], number: int, where: int) -> None:

@@ -100,7 +100,7 @@ class Operators:
         self.coordinator("init", "--name", "press-pool", "--address", f"localhost:{free_port()}")
 
     def join(self, names: Sequence[str]) -> None:
-        """Invite, join and admit outlets, and give each its settings, policy and ledger."""
+        """Invite, join and admit outlets, and give each its settings, policy, data and ledger."""
         for name in names:
             token = self.coordinator("invite", name)["token"]
             self._spawn(f"join {name}", "outlet", "join", token, "--home", self.outlet(name))
@@ -134,6 +134,7 @@ class Operators:
         (home / "outlet.toml").write_text(toml(settings))
         rules = policy_body(self.contract, witnesses={"required": self.witnesses})
         (home / "policy.toml").write_text(toml(rules))
+        self.presspool("outlet", "import", "--home", home)
         self.presspool(
             "outlet", "budget", "init", "--home", home, "--epsilon-max", 60, "--order", 4
         )

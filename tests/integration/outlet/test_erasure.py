@@ -16,11 +16,12 @@ from tests.conftest import REPOSITORY
 from tests.fakes.instruments import detectors
 from tests.fakes.instruments.detectors import Bench, ask, subset, task_of, write_data, write_outlet
 from tests.fakes.made_ledgers import SIGNER
-from tests.fakes.made_outlets import RealOutlet, make_real
+from tests.fakes.made_outlets import RealOutlet, make_real, take_snapshot
 
 from presspool.cli import app as cli
 from presspool.client import client_app
 from presspool.client.data import eligibility
+from presspool.client.data.snapshots import SNAPSHOT, manifest_of
 from presspool.client.data.suppression_list import SuppressionList
 from presspool.common.base.console import guarded
 from presspool.common.contract.contract import parse_contract
@@ -81,12 +82,17 @@ def data_of(outlet: RealOutlet) -> Path:
     return outlet.settings.parent / "good.parquet"
 
 
+def snapshot_of(outlet: RealOutlet) -> Path:
+    return outlet.ledger.parent / SNAPSHOT
+
+
 def an_erased_reader_is_in_no_later_round(bench: Bench, outlet: RealOutlet) -> None:
     """Round 2 is, bit for bit, that of an outlet that never had the reader; b is as before."""
     untouched = data_of(outlet).read_bytes()
     answer(bench, outlet, 1)
     assert erase(outlet) == 0
     data_of(outlet).write_bytes(untouched)  # the next export brings the reader back
+    assert READER not in pq.read_table(take_snapshot(outlet.settings))["reader"].to_pylist()
     found, _ = answer(bench, outlet, 2)
     others = subset(bench.readers, [i for i in range(12) if f"r{i}" != READER])
     expected = detectors.train(bench, others, round=2)
@@ -141,8 +147,10 @@ def test_the_runs_and_adapters_concerned_are_listed(
     received = [e for e in outlet.entries() if e.kind == "adapter-received"]
     assert adapter == {"round": 2, "digest": received[1].digest}
     assert document["runs_nobody_noted"] == []
-    assert document["data"]["removed"]
-    assert READER not in pq.read_table(data_of(outlet))["reader"].to_pylist()
+    assert [file["removed"] for file in document["files"]] == [True, True]
+    for file in document["files"]:
+        assert READER not in pq.read_table(file["file"])["reader"].to_pylist()
+    assert manifest_of(snapshot_of(outlet)).records == bench.readers.records  # as it was imported
     assert "does not remove it" in document["statement"]
     assert "no budget comes back" in document["statement"]
 
@@ -256,6 +264,8 @@ def test_a_file_that_cannot_be_read_is_exit_code_1(
     outlet: RealOutlet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data_of(outlet).unlink()
+    assert erase(outlet) == 0  # the snapshot is all that is left
+    snapshot_of(outlet).unlink()
     assert erase(outlet) == 1
     assert "Only the exclusion holds" in capsys.readouterr().out
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fakes.made_coordinator import Pool
 from tests.fakes.made_runs import toml
 
 from presspool import cli
+from presspool.client.agent.assembly import check_home
 from presspool.client.agent.doctor import FAULT, OK, WARNING, Diagnosis, examine
 from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting.filter import Caps
+from presspool.common.base.console import guarded
+from presspool.common.base.errors import DataError
 from presspool.common.ledger.store import Ledger
 from presspool.common.models.base_model import resolve
 from presspool.common.pki.certificates import DAY
@@ -59,6 +66,7 @@ def outlet(pool: Pool, tiny_base: Path, tmp_path: Path) -> Identity:
     identity = pool.join(pool.invite(NAME), home)
     (home / "readers.csv").write_text("reader,text,label\nr1,a canary of a reader,a\n")
     (home / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "readers.csv"\n')
+    assert typed_import(home) == 0
     _make_ledger(home, identity.keys.log)
     pins = resolve(str(tiny_base), weights=None, tokenizer=None).pins
     pin = {"name": str(tiny_base), **pins, "folder": str(tiny_base)}
@@ -66,6 +74,13 @@ def outlet(pool: Pool, tiny_base: Path, tmp_path: Path) -> Identity:
     peer = PeerKeys.made("evening-star", witness=b"w" * 32, log=b"l" * 32)
     trusted_peers.approve(home, peer, peer.fingerprint, own=identity.peer)
     return identity
+
+
+def typed_import(home: Path) -> int:
+    try:
+        return guarded(lambda: cli.app(["outlet", "import", "--home", str(home)]))
+    except SystemExit as stop:
+        return int(str(stop.code))
 
 
 def _make_ledger(home: Path, key: SigningKey) -> None:
@@ -170,11 +185,42 @@ def test_a_ledger_of_another_key_missing_or_damaged_is_found(outlet: Identity, r
 
 
 def test_data_that_is_missing_or_has_other_columns_is_found(outlet: Identity, run: Path) -> None:
-    (outlet.home / "readers.csv").write_text("user,text,label\nr1,x,a\n")
+    data, snapshot = outlet.home / "readers.csv", outlet.home / "snapshot.parquet"
+    assert _found(outlet, run)["data"].state == OK
+    os.utime(data, (time.time() + 60, time.time() + 60))
     found = _found(outlet, run)["data"]
-    assert (found.state, "reader" in found.found) == (FAULT, True)
-    (outlet.home / "readers.csv").unlink()
-    assert _found(outlet, run)["data"].state == FAULT
+    assert (found.state, found.advice) == (WARNING, "presspool outlet import")
+    data.unlink()
+    assert _found(outlet, run)["data"].state == OK  # it is the snapshot that is trained on
+    settings = outlet.home / "outlet.toml"
+    settings.write_text(settings.read_text() + '[columns]\ntext = "title"\n')
+    found = _found(outlet, run)["data"]
+    assert (found.state, "[columns]" in found.found) == (FAULT, True)
+    snapshot.unlink()
+    found = _found(outlet, run)["data"]
+    assert (found.state, found.advice) == (FAULT, "presspool outlet import")
+
+
+def test_the_agent_does_not_start_on_data_that_was_not_imported(outlet: Identity) -> None:
+    settings, snapshot = outlet.home / "outlet.toml", outlet.home / "snapshot.parquet"
+    settings.write_text(
+        f'name = "{NAME}"\ndata = "readers.csv"\npolicy = "policy.toml"\nledger = "ledger.db"\n'
+    )
+    check_home(outlet.home, outlet)
+    moved = outlet.home.rename(outlet.home.with_name("moved"))
+    check_home(moved, outlet)  # a home may move as a whole
+    moved.rename(outlet.home)
+    whole = snapshot.read_bytes()
+    pq.write_table(pa.table({"reader": ["a"], "text": ["x"], "label": ["a"]}), snapshot)
+    with pytest.raises(DataError, match="not a snapshot"):
+        check_home(outlet.home, outlet)
+    snapshot.unlink()
+    with pytest.raises(DataError, match="presspool outlet import"):
+        check_home(outlet.home, outlet)
+    snapshot.write_bytes(whole)
+    settings.write_text(settings.read_text().replace("readers.csv", "others.csv"))
+    with pytest.raises(DataError, match="another `data` than"):
+        check_home(outlet.home, outlet)
 
 
 def test_nothing_of_the_readers_is_sent(pool: Pool, outlet: Identity, run: Path) -> None:
@@ -198,7 +244,7 @@ def test_the_command_prints_and_its_exit_code_can_be_trusted(
 
     assert typed() == 0
     assert "canary" not in capsys.readouterr().out
-    (outlet.home / "readers.csv").unlink()
+    (outlet.home / "snapshot.parquet").unlink()
     assert typed("--json") == 1
     assert {line["check"]: line["state"] for line in json.loads(capsys.readouterr().out)}[
         "data"

@@ -7,16 +7,19 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.fakes.instruments.full_disk import full_disk
 
 from presspool.client.data import suppression_list as registers
 from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers
+from presspool.client.data.snapshots import SNAPSHOT, freeze
 from presspool.client.data.suppression_list import SuppressionList
-from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.contract.contract import Contract
+from presspool.common.data.tables import Columns
 from presspool.common.tasks.classification import labels_of
 
 NAMES = [f"reader-{number}" for number in range(9)]
@@ -30,12 +33,13 @@ def register(tmp_path: Path) -> SuppressionList:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, contract: Contract) -> OutletSettings:
+def snapshot(tmp_path: Path, contract: Contract) -> Path:
     label = labels_of(contract)[0]
     rows = [f"{name},text of {name},{label}\n" for name in NAMES]
     data = tmp_path / "readers.csv"
     data.write_text("reader,text,label\n" + "".join(rows))
-    return OutletSettings(name="north-post", data=data)
+    freeze(data, tmp_path / SNAPSHOT, columns=Columns(), kept=("text", "label"))
+    return tmp_path / SNAPSHOT
 
 
 def texts(readers: Readers) -> list[str]:
@@ -142,25 +146,25 @@ def test_a_disk_that_refuses_is_said(
 
 
 def test_all_are_eligible_and_noted(
-    register: SuppressionList, settings: OutletSettings, contract: Contract
+    register: SuppressionList, snapshot: Path, contract: Contract
 ) -> None:
-    assert texts(eligible(register, settings, contract)) == NAMES
+    assert texts(eligible(register, snapshot, contract)) == NAMES
     assert all(register.runs_of(name) == {contract.digest} for name in NAMES)
 
 
 def test_an_erased_reader_is_left_out_whatever_comes_back(
-    register: SuppressionList, settings: OutletSettings, contract: Contract
+    register: SuppressionList, snapshot: Path, contract: Contract
 ) -> None:
     assert register.exclude(CANARY)
     assert not register.exclude(CANARY)
     for _ in range(2):
-        assert texts(eligible(register, settings, contract)) == [n for n in NAMES if n != CANARY]
+        assert texts(eligible(register, snapshot, contract)) == [n for n in NAMES if n != CANARY]
     assert register.runs_of(CANARY) == frozenset()
 
 
 def test_who_is_erased_while_a_round_begins_is_left_out_or_noted(
     register: SuppressionList,
-    settings: OutletSettings,
+    snapshot: Path,
     contract: Contract,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -177,7 +181,7 @@ def test_who_is_erased_while_a_round_begins_is_left_out_or_noted(
             erased.append(CANARY)
 
     monkeypatch.setattr(SuppressionList, "note", erasing)
-    assert texts(eligible(register, settings, contract)) == [n for n in NAMES if n not in erased]
+    assert texts(eligible(register, snapshot, contract)) == [n for n in NAMES if n not in erased]
     assert register.exclude(NAMES[7])  # after all that: it is in the round, and seen to be
     assert register.runs_of(NAMES[7]) == {contract.digest}
 
@@ -201,39 +205,50 @@ BREAK = (lose_the_key, let_others_read_the_key, spoil_an_exclusion)
 def test_where_the_erased_cannot_be_told_apart_nobody_is_trained_on(
     how: Callable[[SuppressionList], None],
     register: SuppressionList,
-    settings: OutletSettings,
+    snapshot: Path,
     contract: Contract,
 ) -> None:
     register.exclude(CANARY)
     how(register)
-    assert eligible(register, settings, contract).readers == 0
+    assert eligible(register, snapshot, contract).readers == 0
 
 
 @pytest.mark.parametrize("how", BREAK[:2], ids=lambda how: how.__name__)
 def test_where_nobody_is_erased_a_broken_register_changes_nothing(
     how: Callable[[SuppressionList], None],
     register: SuppressionList,
-    settings: OutletSettings,
+    snapshot: Path,
     contract: Contract,
 ) -> None:
-    eligible(register, settings, contract)
+    eligible(register, snapshot, contract)
     how(register)
-    assert texts(eligible(register, settings, contract)) == NAMES
+    assert texts(eligible(register, snapshot, contract)) == NAMES
 
 
 def test_a_disk_that_is_full_changes_nothing(
-    register: SuppressionList, settings: OutletSettings, contract: Contract
+    register: SuppressionList, snapshot: Path, contract: Contract
 ) -> None:
     register.tag(CANARY)
     with full_disk(room=50):
-        assert texts(eligible(register, settings, contract)) == NAMES
+        assert texts(eligible(register, snapshot, contract)) == NAMES
     assert register.noted() == frozenset()
 
 
 def test_data_that_is_not_there_is_nobody_and_is_noted_as_such(
-    register: SuppressionList, settings: OutletSettings, contract: Contract
+    register: SuppressionList, snapshot: Path, contract: Contract
 ) -> None:
-    settings.data.unlink()
-    assert eligible(register, settings, contract).readers == 0
+    snapshot.unlink()
+    assert eligible(register, snapshot, contract).readers == 0
     assert register.noted() == {contract.digest}
     assert register.runs_of(CANARY) == frozenset()
+
+
+def test_a_raw_file_is_nobody(
+    register: SuppressionList, tmp_path: Path, contract: Contract
+) -> None:
+    """Also a Parquet file of the very same columns: only what was imported was judged alone."""
+    label = labels_of(contract)[0]
+    pq.write_table(
+        pa.table({"reader": ["a"], "text": ["x"], "label": [label]}), tmp_path / "x.parquet"
+    )
+    assert eligible(register, tmp_path / "x.parquet", contract).readers == 0

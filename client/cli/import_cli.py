@@ -1,0 +1,75 @@
+"""`presspool outlet import`: the outlet's data frozen, before it joins a run.
+
+Example: `presspool outlet import --home /var/lib/presspool`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from presspool.common.base.console import out, print_json, start_logging
+
+if TYPE_CHECKING:
+    from presspool.client.data.snapshots import Manifest
+
+
+def import_data(
+    home: Annotated[Path, typer.Option(help="The outlet's folder, with outlet.toml.")] = Path(),
+    task: Annotated[
+        str, typer.Option(help="What the data is for: its columns are taken over.")
+    ] = "classification",
+    drop_damaged: Annotated[
+        bool,
+        typer.Option(
+            "--drop-damaged",
+            help="Leave out records that cannot be read or have no reader, and say which.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Freeze the data that outlet.toml names; rounds are trained on this snapshot alone.
+
+    Every record is judged by itself. A damaged one is refused with its line, or left out with
+    --drop-damaged; a CSV file whose quotes do not close is always refused, because no one can say
+    where its records end. Erased readers are left out. Import again whenever the data has changed,
+    and not because of what a run did. Nothing leaves this screen.
+
+    Example: presspool outlet import --home /var/lib/presspool
+    """
+    from presspool.client.agent import home as homes
+    from presspool.client.data.check_data import task_named
+    from presspool.client.data.snapshots import erased_in, freeze
+    from presspool.common.audit.evidence.audit_console import percents
+
+    start_logging(quiet=as_json)
+    settings, suppression = homes.settings_in(home), homes.suppression_list_in(home)
+    snapshot, kept = homes.snapshot_in(home), task_named(task).columns
+    with suppression.locked(), percents("importing") as moved:
+        made = freeze(
+            settings.data,
+            snapshot,
+            columns=settings.columns,
+            kept=kept,
+            drop_damaged=drop_damaged,
+            erased=erased_in(suppression),
+            watch=moved,
+        )
+    if as_json:
+        print_json({"snapshot": str(snapshot), **made.model_dump(mode="json")})
+    else:
+        _show(snapshot, settings.data, made)
+
+
+def _show(snapshot: Path, source: Path, made: Manifest) -> None:
+    lines = [f"{made.records:,} records of {source} are frozen in {snapshot}"]
+    for reason, count in made.dropped.items():
+        first = ", ".join(map(str, made.lines.get(reason, ())))
+        lines.append(
+            f"left out: {count:,} {reason}" + (f", first in line {first}" if first else "")
+        )
+    lines.append(f"presspool outlet check-data {snapshot} shows what a run would make of them")
+    for line in lines:
+        out.print(line, soft_wrap=True, markup=False)

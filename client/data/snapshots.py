@@ -1,0 +1,247 @@
+r"""An outlet's data set, frozen: one Parquet file beside the ledger, which rounds are trained on.
+
+`freeze` reads the operator's own file (CSV, JSON lines, Parquet) once, by a person's command, and
+judges each record alone. What it writes holds the ids of readers and a task's columns as text, a
+row a record, in the file's order, and a `Manifest` of how it came about in the file's own footer,
+so that the two can never disagree. Values that a contract does not know are left to each run.
+
+Invariants:
+    * A record is dropped for what it is itself, whatever stands beside it; where a file cannot be
+      parted into records, or somebody has not agreed to drop damaged ones, nothing is written.
+    * The snapshot is the old one or the whole new one, and readable by its owner alone.
+    * An erased reader is in no new snapshot, whatever the source holds.
+    * Nothing of a snapshot is sent or put into the ledger: a digest of the data would tell a
+      stranger who knows all but one reader whether that one is there.
+
+Example:
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "clicks.csv").write_text("user,text,label,more\nann,Gold,sport,x\n")
+    >>> made = freeze(folder / "clicks.csv", folder / SNAPSHOT, columns=Columns(reader="user"),
+    ...               kept=("text", "label"))
+    >>> made.records, pq.read_table(folder / SNAPSHOT).to_pylist()
+    (1, [{'reader': 'ann', 'text': 'Gold', 'label': 'sport'}])
+    >>> manifest_of(folder / SNAPSHOT) == made
+    True
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from presspool.client.data.readers import refuse_unsound, sound
+from presspool.client.data.suppression_list import SuppressionList
+from presspool.client.identity.settings import OutletSettings
+from presspool.common.base.errors import DataError
+from presspool.common.base.files import replacing
+from presspool.common.data.decoders import Moved, Tally
+from presspool.common.data.table_refusals import require_columns
+from presspool.common.data.tables import Columns, Mask, as_mask, batches
+
+SNAPSHOT = "snapshot.parquet"  # beside the ledger
+ERASED = "reader was erased"
+TO_DO = "presspool outlet import"
+
+_KEY = b"presspool-snapshot"  # in the file's footer
+
+Erased = Callable[[pa.Array], Mask]
+"""From the ids of a batch, `large_string` (rows,), to which of them are an erased reader's."""
+
+
+class Manifest(BaseModel):
+    """How a snapshot came about; it stays true when a reader is erased from the snapshot later.
+
+    Attributes:
+        source: the file that was read, from the snapshot's folder where it lies in there.
+        sha256: of its bytes, in hexadecimal.
+        columns: how its columns are called.
+        imported: when it was read.
+        records: rows that were written.
+        dropped: reason to records left out.
+        lines: reason to the lines of the first of them, where the file has lines.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    sha256: str
+    columns: Columns
+    imported: AwareDatetime
+    records: int
+    dropped: Mapping[str, int]
+    lines: Mapping[str, Sequence[int]]
+
+
+def freeze(
+    source: Path,
+    snapshot: Path,
+    *,
+    columns: Columns,
+    kept: Sequence[str],
+    drop_damaged: bool = False,
+    erased: Erased | None = None,
+    watch: Moved = lambda _done, _total: None,
+) -> Manifest:
+    """Read a file and put its snapshot in the place of an earlier one, or change nothing.
+
+    Args:
+        source: a file with one of the suffixes `tables.FORMATS`, or one of them and `.gz`.
+        snapshot: where it is written.
+        columns: how the source calls its columns.
+        kept: the task's columns that are taken over; the source must have them.
+        drop_damaged: leave out records that cannot be read or are nobody's, instead of refusing.
+        erased: who was erased; nobody, if not given.
+        watch: told of the bytes of the source that are read.
+
+    Raises:
+        DataError: the source is missing, lacks a column, cannot be parted into records, holds a
+            damaged one (without `drop_damaged`) or none that is left, or was changed meanwhile.
+        StorageError: the disk refuses.
+    """
+    names = {"reader": columns.reader, **columns.of(kept)}
+    require_columns(source, list(names.values()))
+    before, digest = _state(source), _sha256(source)
+    tally = Tally()
+    with replacing(snapshot, private=True) as stream, _writer(stream, list(names)) as writer:
+        records = 0
+        for rows in batches(source, list(names.values()), tally, watch):
+            keep = pa.array(_judged(rows, tally, erased))
+            columns_kept = [values.filter(keep) for values, _ in rows]
+            records += len(columns_kept[0])
+            writer.write_table(pa.table(columns_kept, names=list(names)))
+        if not drop_damaged:
+            _refuse_damaged(source, columns.reader, tally)
+        _require_some(source, records, tally)
+        if _state(source) != before:
+            advice = "try again when nothing writes it"
+            raise DataError("changed while it was read", where=str(source), advice=advice)
+        manifest = Manifest(
+            source=_named(source, snapshot),
+            sha256=digest,
+            columns=columns,
+            imported=datetime.now(UTC),
+            records=records,
+            dropped=dict(tally.dropped),
+            lines=tally.lines,
+        )
+        writer.add_key_value_metadata({_KEY: manifest.model_dump_json().encode()})
+    return manifest
+
+
+def erased_in(suppression: SuppressionList) -> Erased | None:
+    """Who is on a list of erased readers; None where nobody is.
+
+    Raises:
+        InputError: they cannot be told apart from the others.
+    """
+    excluded = suppression.excluded()
+    if not excluded:
+        return None
+
+    def erased(ids: pa.Array) -> Mask:
+        different = ids.dictionary_encode()
+        tags = suppression.tags(different.dictionary.to_pylist())
+        hit = pa.array([tag in excluded for tag in tags], pa.bool_())
+        return as_mask(hit.take(different.indices).fill_null(False))
+
+    return erased
+
+
+def manifest_of(snapshot: Path) -> Manifest:
+    """How a snapshot came about.
+
+    Raises:
+        DataError: there is none, or the file is something else.
+    """
+    try:
+        said: Any = (pq.read_metadata(snapshot).metadata or {})[_KEY]
+        return Manifest.model_validate_json(said)
+    except FileNotFoundError:
+        what, got = "no snapshot of the readers' data", "no such file"
+    except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
+        what, got = "not a snapshot of the readers' data", type(error).__name__
+    raise DataError(
+        what,
+        where=str(snapshot),
+        expected="the file that `presspool outlet import` makes of the outlet's data",
+        got=got,
+        advice=TO_DO,
+    )
+
+
+def current(snapshot: Path, settings: OutletSettings) -> Manifest:
+    """How the snapshot came about that rounds are trained on.
+
+    Raises:
+        DataError: there is none, or it was made of another file or other columns than the settings
+            now say.
+    """
+    made = manifest_of(snapshot)
+    for what, was, now in (
+        ("data", made.source, _named(settings.data, snapshot)),
+        ("[columns]", dict(made.columns), dict(settings.columns)),
+    ):
+        if was != now:
+            raise DataError(
+                f"the snapshot was made with another `{what}` than outlet.toml has now",
+                where=str(snapshot),
+                expected=now,
+                got=was,
+                advice=TO_DO,
+            )
+    return made
+
+
+def _named(source: Path, snapshot: Path) -> str:
+    """The source's path, from the snapshot's folder where it lies in there: both may move."""
+    path, folder = source.absolute(), snapshot.absolute().parent
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _judged(rows: Sequence[tuple[pa.Array, Mask]], tally: Tally, erased: Erased | None) -> Mask:
+    """Which records of a batch are written; the others are tallied."""
+    keep = sound(rows, tally)
+    if erased is not None:
+        (reader, _), *_ = rows
+        hit = keep & erased(reader)
+        tally.drop(ERASED, hit)
+        keep &= ~hit
+    return keep
+
+
+def _writer(stream: BinaryIO, names: Sequence[str]) -> pq.ParquetWriter:
+    schema = pa.schema([(name, pa.large_string()) for name in names])
+    return pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True)
+
+
+def _refuse_damaged(source: Path, reader: str, tally: Tally) -> None:
+    try:
+        refuse_unsound(source, reader, tally)
+    except DataError as error:
+        advice = f"{error.advice}; or leave them all out: {TO_DO} --drop-damaged"
+        raise DataError(error.what, **error.parts | {"advice": advice}) from None
+
+
+def _require_some(source: Path, records: int, tally: Tally) -> None:
+    if not records:
+        left_out = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
+        got = f"0; of {tally.seen} records were left out: {left_out or 'none'}"
+        raise DataError("no records", where=str(source), expected="one record or more", got=got)
+
+
+def _state(source: Path) -> tuple[int, int, int]:
+    found = source.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _sha256(source: Path) -> str:
+    with source.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
