@@ -117,7 +117,7 @@ class Coordinator:
         except _StoppedError:
             raise
         except _GivenUpError:
-            self._mailbox.finish(run.id)
+            self._mailbox.suspend(run.id)
             log.info("run %s: given up", run.id)
         except StorageError as error:
             log.error("run %s: %s; trying again", run.id, error)
@@ -160,8 +160,8 @@ class Coordinator:
             log.warning("run %s: %s; the round stays open", run.id, error)
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
             return
+        self._mailbox.finish(run.id)  # first, or a kill between the two leaves the bodies for ever
         self._runs.mark(run.id, "complete")
-        self._mailbox.finish(run.id)
         log.info("run %s: complete", run.id)
 
     def _present(self, run: Submitted) -> frozenset[str]:
@@ -184,5 +184,5 @@ class Coordinator:
 
     def _fail(self, run: Submitted, note: str) -> None:
         with suppress(StorageError):
+            self._mailbox.suspend(run.id)
             self._runs.mark(run.id, "failed", note)
-            self._mailbox.finish(run.id)

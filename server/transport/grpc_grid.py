@@ -145,7 +145,8 @@ class GrpcGrid(RunGrid):
         until, told = time.monotonic() + seconds, 0
         while True:
             seen = self._mailbox.updates_changed.count
-            answered, waiting = self._mailbox.answered(tasks), self._mailbox.waiting(tasks)
+            waiting = self._mailbox.waiting(tasks)  # first, so that each one's answer is told of
+            answered = self._mailbox.answered(tasks)
             for _ in range(len(answered) - told):
                 self._on_reply()
             told = len(answered)

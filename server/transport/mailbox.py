@@ -8,6 +8,8 @@ Invariants:
     * A task has at most one update: the first whole one whose signature, place and digest hold.
     * An update's body is staged in rows of at most `CHUNK_BYTES` and becomes an update in one
       transaction; what is staged is nothing, and is swept away when it is given up.
+    * An update's row and its body live and die together, and die when the run has gone beyond their
+      round: no outlet trains a round twice, so an answer that is thrown away is lost for ever.
     * Nothing of a body is read before its header was accepted, and never more than it declares.
     * Every refusal is a word of `presspool.common.wire.envelope.CALL_REFUSALS`.
 
@@ -37,13 +39,13 @@ from presspool.server.transport.mailbox_rows import (
     forget,
     has_update,
     judge,
+    keep,
     last_phase,
     last_place,
     opened,
     require_same_body,
     store,
     task_row,
-    update_row,
 )
 from presspool.server.transport.mailbox_schema import ChunkRow, RefusalRow, TaskRow, UpdateRow
 from presspool.server.transport.upload import Upload
@@ -108,8 +110,16 @@ class Mailbox:
             store(session, body_owner(run, place), body)
         self.tasks_changed.raise_()
 
+    def suspend(self, run: str) -> None:
+        """The run is stopped or has failed: nothing is asked for, and what has come stays.
+
+        A run that goes on finds the answers of its open round here.
+        """
+        with self._writing() as session:
+            close_before(session, run, (last_place(session, run)[0] + 1, 1))
+
     def finish(self, run: str) -> None:
-        """The run is over: close its tasks and throw away their bodies and its updates'."""
+        """The run is complete: close its tasks and throw away their bodies and its updates'."""
         with self._writing() as session:
             last, _ = last_place(session, run)
             close_before(session, run, (last + 1, 1))
@@ -185,7 +195,7 @@ class Mailbox:
             return set(session.scalars(select(TaskRow.id).where(*open_)))
 
     def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
-        """A task's update: its header, and its body, which stays in the mailbox."""
+        """The update of a task that is answered: its header, and its body, which stays here."""
         with self._database.reading() as session:
             row = session.get_one(UpdateRow, task)
             sizes = chunk_sizes(session, row.upload)
@@ -244,7 +254,7 @@ class Mailbox:
                 if judge(session, header.outlet, header, upload.signed):
                     return  # another stream brought the very same update first
                 add_chunks(session, upload.id, rest)
-                session.add(update_row(header, upload.signed, upload.id, at=self._now()))
+                keep(session, header, upload.signed, upload.id, self._now())
         except AdmissionError as error:
             self.refuse(header.outlet, error.code, header)
             raise
