@@ -24,7 +24,6 @@ Outlet = Annotated[str, typer.Argument(metavar="NAME", help="The outlet, as cont
 _HOME = Path("coordinator")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
-_LONGEST_REASON = 500
 
 
 def init(
@@ -136,16 +135,10 @@ def revoke(
 
     Example: presspool coordinator revoke daily-bugle --reason "laptop stolen"
     """
-    from presspool.common.base.errors import InputError
+    from presspool.server.coordinator.submission import require_reason
     from presspool.server.membership.members import Members
 
-    if not reason.strip() or len(reason) > _LONGEST_REASON or not reason.isprintable():
-        raise InputError(
-            "reason",
-            where="--reason",
-            got=f"{len(reason)} characters",
-            expected=f"a line of 1 to {_LONGEST_REASON} characters",
-        )
+    require_reason(reason)
     with _opened(home) as (_, database):
         Members(database).revoke(name, reason)
     if as_json:

@@ -7,7 +7,8 @@ What it does when a round does not come about:
 
 * outlets are missing (link cut, machine off): the round stays open and is asked for again, for as
   long as it takes, because an answer that is already here keeps its worth;
-* all have answered and too few answers can be used: the run has failed;
+* all have answered and too few answers can be used, or too few outlets are left in the run because
+  the operator dropped the others: the run has failed;
 * the disk refuses: it waits and tries again.
 
 Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
@@ -19,7 +20,7 @@ import logging
 import threading
 from contextlib import suppress
 
-from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
+from presspool.common.base.errors import InputError, PressPoolError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.runs.run_folder import RunFolder
@@ -138,6 +139,7 @@ class Coordinator:
             key=self._folder.contract,
             outlets=contract.outlets,
             members=lambda: self._present(run),
+            dropped=lambda: self._runs.dropped(run.id),
             phase=run.phase,
         )
 
@@ -153,8 +155,10 @@ class Coordinator:
             )
 
         try:
+            self._require_enough_left(run, contract)
             serve(grid, folder, committed=committed)
         except QuorumError as error:
+            self._require_enough_left(run, contract)
             if self._all_answered(run, contract, folder):
                 raise
             log.warning("run %s: %s; the round stays open", run.id, error)
@@ -172,11 +176,23 @@ class Coordinator:
             raise _GivenUpError
         return self._members.names()
 
+    def _require_enough_left(self, run: Submitted, contract: Contract) -> None:
+        """Raise `InputError` where the run can never reach its quorum again."""
+        left = set(contract.outlets) - self._runs.dropped(run.id)
+        if len(left) < contract.federation.quorum:
+            raise InputError(
+                "too few outlets are left in the run",
+                where="coordinator",
+                expected=f"at least {contract.federation.quorum}",
+                got=", ".join(sorted(left)) or "none",
+                advice="submit a new contract without those that were dropped",
+            )
+
     def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
         """Whether every outlet that was asked in the open phase has answered."""
         point = checkpoints.load(folder.checkpoint, digest=contract.digest)
         number = len(point.rounds) if point else 1
-        present = self._members.names() & set(contract.outlets)
+        present = self._members.names() & set(contract.outlets) - self._runs.dropped(run.id)
         phase = self._mailbox.phase(run.id, number)
         tasks = [task_id(run.id, number, phase, name) for name in present]
         enough = len(present) >= contract.federation.quorum

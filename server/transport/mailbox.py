@@ -118,6 +118,12 @@ class Mailbox:
         with self._writing() as session:
             close_before(session, run, (last_place(session, run)[0] + 1, 1))
 
+    def leave_out(self, run: str, outlet: str) -> None:
+        """An outlet takes no part in a run any more: what it was asked is not wanted."""
+        mine = (TaskRow.run == run, TaskRow.outlet == outlet)
+        with self._writing() as session:
+            session.execute(update(TaskRow).where(*mine).values(closed=True))
+
     def finish(self, run: str) -> None:
         """The run is complete: close its tasks and throw away their bodies and its updates'."""
         with self._writing() as session:

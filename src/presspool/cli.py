@@ -64,6 +64,7 @@ COORDINATOR: Commands = {
     "submit": run_cli.submit,
     "status": run_cli.status,
     "stop": run_cli.stop,
+    "drop": run_cli.drop,
 }
 CONTRACT: Commands = {"check": contract_cli.check}
 AUDIT: Commands = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import Joining
 from presspool.client.round import Round
+from presspool.common.base.errors import AdmissionError
 from presspool.common.models.adapters import State
 from presspool.common.pki.tls import channel
 from presspool.common.runs.result_file import read_result
@@ -169,7 +170,8 @@ class Live:
                 position=lambda _: POSITION,
                 backoff=Backoff(first=0.05, most=0.3),
             )
-            self.agents[name].run()
+            with suppress(AdmissionError):  # revoked
+                self.agents[name].run()
 
     def _thread(self, name: str, work: Callable[[], None]) -> None:
         self.threads[name] = threading.Thread(target=work, name=name, daemon=True)
