@@ -56,6 +56,7 @@ GuardReason = Literal[
     "witnesses-too-few",
     "split-view",
     "policy-trust",
+    "declined",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

@@ -5,8 +5,9 @@ run's folder, and the next start goes on from there.
 
 What it does when a round does not come about:
 
-* outlets are missing (link cut, machine off): the round stays open and is asked for again, for as
-  long as it takes, because an answer that is already here keeps its worth;
+* outlets are missing (link cut, machine off, approval not given): the round stays open and is asked
+  for again, for as long as it takes, because an answer that is already here keeps its worth; other
+  runs that wait have a turn in between;
 * all have answered and too few answers can be used, or too few outlets are left in the run because
   the operator dropped the others: the run has failed;
 * the disk refuses: it waits and tries again.
@@ -68,6 +69,7 @@ class Coordinator:
         self._database = Database.open(folder.database)
         self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
+        self._had_turn: set[str] = set()  # runs that lack outlets, until all others had theirs
         self._pool = PoolService(
             self._mailbox, member=lambda context: self._members.member(caller(context))
         )
@@ -94,16 +96,22 @@ class Coordinator:
         try:
             with suppress(_StoppedError):
                 while not self._stopping.is_set():
-                    run = self._runs.next()
-                    if run is None:
-                        self._stopping.wait(IDLE_SECONDS)
-                    else:
-                        self._work(run)
+                    self._turn()
         finally:
             self._pool.close()
             self._witnesses.close()
             self._server.stop(grace=1.0).wait()
             self._database.close()
+
+    def _turn(self) -> None:
+        """Work on the next run, or wait a moment for one."""
+        run = self._runs.next(after=self._had_turn)
+        if run is None and self._had_turn:
+            self._had_turn.clear()
+        elif run is None:
+            self._stopping.wait(IDLE_SECONDS)
+        else:
+            self._work(run)
 
     def stop(self) -> None:
         """End `serve`, also while it waits for outlets. From any thread."""
@@ -163,6 +171,7 @@ class Coordinator:
                 raise
             log.warning("run %s: %s; the round stays open", run.id, error)
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
+            self._had_turn.add(run.id)
             return
         self._mailbox.finish(run.id)  # first, or a kill between the two leaves the bodies for ever
         self._runs.mark(run.id, "complete")

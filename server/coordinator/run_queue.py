@@ -4,7 +4,8 @@ A run's numbers live in its folder (`presspool.common.runs.run_folder`); here is
 coordinator must know to go on after it was killed.
 
 Invariants:
-    * A run that was begun is finished, stopped or failed before the next one begins.
+    * A run that was begun is finished, stopped or failed before the next one begins, unless its
+      round lacks outlets: then the others have a turn each before it is asked again.
     * Complete is final; a run that was stopped or has failed goes on when submitted again.
     * An outlet that was dropped from a run stays out of it.
 
@@ -14,7 +15,7 @@ Example: `runs.submit("spring-0a1b2c3d4e5f", contract=digest, phase=1800.0)`; `r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,12 +107,17 @@ class Runs:
                 )
             )
 
-    def next(self) -> Submitted | None:
-        """The run to work on: the one that was begun, else the oldest that waits."""
+    def next(self, *, after: Collection[str] = ()) -> Submitted | None:
+        """The run to work on: the one that was begun, else the oldest that waits.
+
+        Args:
+            after: runs that had their turn.
+        """
         with self._database.reading() as session:
             for state in OPEN:
-                wanted = select(RunRow).where(RunRow.state == state).order_by(RunRow.submitted)
-                if (row := session.scalars(wanted.limit(1)).first()) is not None:
+                others = select(RunRow).where(RunRow.state == state, RunRow.id.not_in(after))
+                row = session.scalars(others.order_by(RunRow.submitted).limit(1)).first()
+                if row is not None:
                     return _read(row)
         return None
 

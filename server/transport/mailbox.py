@@ -42,6 +42,7 @@ from presspool.server.transport.mailbox_rows import (
     keep,
     last_phase,
     last_place,
+    next_row,
     opened,
     require_same_body,
     store,
@@ -131,16 +132,18 @@ class Mailbox:
             close_before(session, run, (last + 1, 1))
             forget(session, run, last)
 
-    def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
-        """The outlet's oldest task that is open and has no update."""
-        wanted = (
-            select(TaskRow)
-            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update())
-            .order_by(TaskRow.handed_out, TaskRow.round, TaskRow.phase)
-            .limit(1)
-        )
+    def next_task(
+        self, outlet: str, *, put_off: Sequence[str] = ()
+    ) -> tuple[TaskHeader, Signed] | None:
+        """The outlet's oldest task that is open and has no update.
+
+        Args:
+            outlet: whose.
+            put_off: tasks that it cannot do just now: handed out when there is no other, in the
+                order given.
+        """
         with self._database.reading() as session:
-            row = session.scalar(wanted)
+            row = next_row(session, outlet, put_off)
         if row is None:
             return None
         return read_header(TaskHeader, row.header), Signed(row.header, row.signature)

@@ -117,6 +117,19 @@ def has_update() -> ColumnElement[bool]:
     return exists().where(UpdateRow.task == TaskRow.id)
 
 
+def next_row(session: Session, outlet: str, put_off: Sequence[str]) -> TaskRow | None:
+    """The outlet's oldest open task; those that it put off come last, in their order."""
+    wanted = select(TaskRow).where(
+        TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update()
+    )
+    others = wanted.where(TaskRow.id.not_in(put_off))
+    oldest = others.order_by(TaskRow.handed_out, TaskRow.round, TaskRow.phase).limit(1)
+    if (row := session.scalar(oldest)) is not None or not put_off:
+        return row
+    open_ = {row.id: row for row in session.scalars(wanted.where(TaskRow.id.in_(put_off)))}
+    return next((open_[task] for task in put_off if task in open_), None)
+
+
 def require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed]]) -> None:
     """All tasks of a phase share a body; raises `PressPoolError` where one does not."""
     header = tasks[0][0]

@@ -42,6 +42,7 @@ HELP = "Media outlets fine-tune one language model together; readers' data never
 
 OUTLET: Commands = {
     "approve": policy_cli.approve,
+    "decline": policy_cli.decline,
     "runs": budget_cli.runs,
     "end": budget_cli.end,
     "erase": erase_cli.erase,

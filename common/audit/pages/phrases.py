@@ -37,6 +37,7 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "witnesses-too-few": "the outlet's operator approved too few witnesses for any quorum",
     "split-view": "the coordinator has contradicted itself",
     "policy-trust": "it rests on a trust model that the outlet's policy does not name",
+    "declined": "a person of the outlet declined it",
 }
 
 UNIT: Final[Mapping[str, str]] = {
