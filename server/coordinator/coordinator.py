@@ -10,7 +10,7 @@ What it does when a round does not come about:
   runs that wait have a turn in between;
 * all have answered and too few answers can be used, or too few outlets are left in the run because
   the operator dropped the others: the run has failed;
-* the disk refuses: it waits and tries again.
+* the disk refuses or the database is not to be had: it waits and tries again.
 
 Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
 """
@@ -28,6 +28,7 @@ from presspool.common.runs.run_folder import RunFolder
 from presspool.common.transparency.consortium_entries import Entry
 from presspool.common.wire.envelope import task_id
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.database_claim import DatabaseClaim
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.database import Database
 from presspool.server.membership import enrolment_service
@@ -67,6 +68,7 @@ class Coordinator:
     def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
         self._folder = folder
         self._database = Database.open(folder.database)
+        self._claim = DatabaseClaim(self._database)
         self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
         self._had_turn: set[str] = set()  # runs that lack outlets, until all others had theirs
@@ -101,17 +103,23 @@ class Coordinator:
             self._pool.close()
             self._witnesses.close()
             self._server.stop(grace=1.0).wait()
+            self._claim.release()
             self._database.close()
 
     def _turn(self) -> None:
-        """Work on the next run, or wait a moment for one."""
-        run = self._runs.next(after=self._had_turn)
-        if run is None and self._had_turn:
-            self._had_turn.clear()
-        elif run is None:
-            self._stopping.wait(IDLE_SECONDS)
-        else:
-            self._work(run)
+        """Work on the next run, or wait a moment for one; whatever is refused is tried again."""
+        try:
+            self._claim.hold()
+            run = self._runs.next(after=self._had_turn)
+            if run is not None:
+                self._work(run)
+            elif self._had_turn:
+                self._had_turn.clear()
+            else:
+                self._stopping.wait(IDLE_SECONDS)
+        except StorageError as error:
+            log.error("%s; trying again", error)
+            self._stopping.wait(AGAIN_SECONDS)
 
     def stop(self) -> None:
         """End `serve`, also while it waits for outlets. From any thread."""
@@ -123,14 +131,11 @@ class Coordinator:
         try:
             self._runs.mark(run.id, "running", run.note)
             self._finish(run)
-        except _StoppedError:
+        except (_StoppedError, StorageError):
             raise
         except _GivenUpError:
             self._mailbox.suspend(run.id)
             log.info("run %s: given up", run.id)
-        except StorageError as error:
-            log.error("run %s: %s; trying again", run.id, error)
-            self._stopping.wait(AGAIN_SECONDS)
         except PressPoolError as error:
             log.error("run %s has failed: %s", run.id, error)
             self._fail(run, str(error))
@@ -181,6 +186,7 @@ class Coordinator:
         """Who is a member now; raises where the run was given up, or the coordinator stops."""
         if self._stopping.is_set():
             raise _StoppedError
+        self._claim.hold()
         if self._runs.get(run.id).state == "stopped":
             raise _GivenUpError
         return self._members.names()
@@ -208,6 +214,5 @@ class Coordinator:
         return enough and len(self._mailbox.answered(tasks)) == len(tasks)
 
     def _fail(self, run: Submitted, note: str) -> None:
-        with suppress(StorageError):
-            self._mailbox.suspend(run.id)
-            self._runs.mark(run.id, "failed", note)
+        self._mailbox.suspend(run.id)
+        self._runs.mark(run.id, "failed", note)
