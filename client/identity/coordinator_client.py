@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from presspool import __version__
 from presspool.common.base.errors import AdmissionError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
@@ -144,7 +145,9 @@ class CoordinatorClient:
             LinkError: also in the middle of the chunks.
             AdmissionError: the coordinator refuses this outlet.
         """
-        asked = NextTaskRequest(put_off=put_off[-MOST_PUT_OFF:])
+        asked = NextTaskRequest(
+            put_off=put_off[-MOST_PUT_OFF:], version=__version__, clock=time.time()
+        )
         with (
             self._calling() as stub,
             self._waiting.on(lambda: stub.NextTask(asked)) as call,

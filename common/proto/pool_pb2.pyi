@@ -7,10 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class NextTaskRequest(_message.Message):
-    __slots__ = ("put_off",)
+    __slots__ = ("put_off", "version", "clock")
     PUT_OFF_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
     put_off: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, put_off: _Optional[_Iterable[str]] = ...) -> None: ...
+    version: str
+    clock: float
+    def __init__(self, put_off: _Optional[_Iterable[str]] = ..., version: _Optional[str] = ..., clock: _Optional[float] = ...) -> None: ...
 
 class Part(_message.Message):
     __slots__ = ("header", "chunk")

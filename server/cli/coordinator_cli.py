@@ -148,7 +148,7 @@ def revoke(
 
 
 def members(home: Home = _HOME, as_json: Json = False) -> None:
-    """List who is in, who waits to be admitted, and who was cut off.
+    """List who is in, who waits to be admitted, who was cut off, and who was last seen when.
 
     Example: presspool coordinator members --json
     """
@@ -166,6 +166,9 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
             "since": _date(line.since),
             "until": _date(line.until),
             "note": line.note,
+            "seen": _date(line.heard.at) if line.heard else None,
+            "version": (line.heard.version if line.heard else "") or None,
+            "clock_ahead_seconds": line.heard.skew if line.heard else None,
         }
         for line in found
     ]
@@ -177,9 +180,10 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
         table.add_column(name, overflow="fold")
     for moment in ("since", "until"):
         table.add_column(moment, no_wrap=True)
-    table.add_column("note", overflow="fold")
+    for name in ("note", "last seen", "version", "clock ahead, s"):
+        table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*("unknown" if said is None else str(said) for said in row.values()))
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
 
 

@@ -32,6 +32,7 @@ from presspool.server.coordinator.database_claim import DatabaseClaim
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.database import Database
 from presspool.server.membership import enrolment_service
+from presspool.server.membership.fleet import Fleet
 from presspool.server.membership.members import Members
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.server_app import serve
@@ -72,8 +73,11 @@ class Coordinator:
         self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
         self._had_turn: set[str] = set()  # runs that lack outlets, until all others had theirs
+        fleet = Fleet(self._database)
         self._pool = PoolService(
-            self._mailbox, member=lambda context: self._members.member(caller(context))
+            self._mailbox,
+            member=lambda context: self._members.member(caller(context)),
+            seen=lambda name, version, clock: fleet.seen(name, version=version, clock=clock),
         )
         self._witnesses = WitnessService(
             self._database,

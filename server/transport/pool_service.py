@@ -45,6 +45,7 @@ class PoolService(PoolServicer):
         mailbox: tasks and updates.
         member: whose call this is; raises `AdmissionError` for anybody but a member.
         limits: of each member.
+        seen: told who asks for work, and what version and clock it says that it has.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class PoolService(PoolServicer):
         *,
         member: Callable[[grpc.ServicerContext], PoolCaller],
         limits: Limits | None = None,
+        seen: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
-        self._mailbox, self._limits = mailbox, limits or Limits()
+        self._mailbox, self._limits, self._seen = mailbox, limits or Limits(), seen
         self.calls = Calls(member, record=mailbox.refuse, limits=self._limits)
 
     def register(self, server: grpc.Server) -> None:
@@ -71,6 +73,7 @@ class PoolService(PoolServicer):
         with self.calls.refusing(context), self.calls.open(context) as stream:
             if len(request.put_off) > MOST_PUT_OFF:
                 raise AdmissionError("malformed", "too many tasks", where=stream.member.name)
+            self._seen(stream.member.name, request.version, request.clock)
             found = self._wait(context, stream, list(request.put_off))
             if found is None:
                 return
