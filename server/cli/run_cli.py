@@ -213,11 +213,13 @@ def _give_up(url: str, run: str) -> None:
     from presspool.common.base.errors import InputError
     from presspool.server.coordinator.run_queue import Runs
     from presspool.server.database import Database
+    from presspool.server.transport.mailbox import Mailbox
 
     database = Database.open(url)
     try:
         runs = Runs(database)
         if not runs.mark(runs.get(run).id, "stopped", "by the operator"):
             raise InputError("the run has ended already", where=run, got=runs.get(run).state)
+        Mailbox(database).suspend(run)  # also where no coordinator runs that would do it
     finally:
         database.close()
