@@ -135,6 +135,7 @@ class RealGate:
         contract = asked.contract
         with self._recorded(contract):
             decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
+            decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
             decision.check_policy(contract, self.policy)
         follows = contract.trust.follows(asked.phase)
         (self.budget.check_released if follows else self.budget.check)(

@@ -8,6 +8,9 @@ any size is ever held whole for the database.
 Invariants:
     * What a `with database.writing() as session` block wrote is there whole or not at all, and is
       fsynced when the block is left.
+    * A connection that was cut while it lay idle is replaced unseen; one that is cut within a block
+      is a `StorageError`: of what the block wrote all is there or nothing, and whoever may say the
+      same again does.
     * Once closed it stays closed: blocks under way end first, later ones are refused. A call of
       gRPC's outlives its server, and would open a new connection to a file that is gone.
     * A database of another PressPool is refused; one of an older is brought up to date by
@@ -31,7 +34,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from presspool.common.base.errors import InputError, StorageError
@@ -68,7 +71,12 @@ class Database:
             InputError: the URL is none, or its database cannot be reached or is of another version.
         """
         try:
-            engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=3 * CONNECTIONS)
+            engine = create_engine(
+                url,
+                pool_size=CONNECTIONS,
+                max_overflow=3 * CONNECTIONS,
+                pool_pre_ping=not url.startswith("sqlite"),
+            )
         except (ArgumentError, NoSuchModuleError, ModuleNotFoundError, TypeError) as error:
             # The last for a database in memory, which has no pool and would outlive nothing.
             raise InputError(
@@ -94,8 +102,16 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session whose changes are thrown away."""
-        with self._block(), Session(self._engine, expire_on_commit=False) as session:
+        """A session whose changes are thrown away.
+
+        Raises:
+            StorageError: the connection is lost, or the database refuses.
+        """
+        with (
+            self.refusing(),
+            self._block(),
+            Session(self._engine, expire_on_commit=False) as session,
+        ):
             yield session
 
     @contextmanager
@@ -103,22 +119,41 @@ class Database:
         """A session that is committed when the block is left, or rolled back when it raises.
 
         Raises:
-            StorageError: the database refuses: disk full, gone, or locked for too long.
+            StorageError: the database refuses: disk full, gone, or locked for too long; or its
+                connection is lost, and then the block may have been committed all the same.
         """
+        with (
+            self.refusing(),
+            self._block(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @property
+    def file(self) -> Path | None:
+        """Where an embedded database lies; None for a server's."""
+        url = self._engine.url
+        return Path(str(url.database)) if url.get_backend_name() == "sqlite" else None
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Say what the database refuses in our words."""
         try:
-            with (
-                self._block(),
-                Session(self._writer, expire_on_commit=False) as session,
-                session.begin(),
-            ):
-                yield session
-        except OperationalError as error:
+            yield
+        except DBAPIError as error:
+            if not (isinstance(error, OperationalError) or error.connection_invalidated):
+                raise  # a fault of ours
             raise StorageError(
                 "the database refuses",
                 where=self._engine.url.render_as_string(),
                 got=str(error.orig),
                 advice="make room or start it; nothing was half written",
             ) from None
+
+    def connect(self) -> Connection:
+        """A connection of the caller's own, outside all blocks; to be closed before this is."""
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
         """Give back all connections, when the blocks under way are over."""

@@ -1,7 +1,7 @@
 """The agent: one process at the outlet that fetches tasks, trains, and delivers, forever.
 
-It does one thing at a time, in this order: deliver a sealed reply, train an accepted task, wait for
-a new one. All of it lies in the spool, so a kill at any moment loses at most the training that was
+It does one thing at a time, in this order: deliver a sealed reply, train an accepted task, ask for
+one. All of it lies in the spool, so a kill at any moment loses at most the training that was
 going on, and no answer that is paid for (`presspool.client.release.kept_reply`); and the link may
 be down while it trains.
 
@@ -11,8 +11,8 @@ Invariants:
     * A reply is sealed before it is sent, and only the sealed bytes are ever sent. A task that
       comes twice is answered with the same reply.
     * Of an exception only a code leaves (`presspool.client.release.release`).
-    * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, and is
-      trained later only if the coordinator still asks for it.
+    * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, behind
+      those of all other runs, and is trained later only if the coordinator still asks for it.
 
 Example: `with Spool.open(Path("work")) as spool: Agent(spool=spool, link=link, …).run()`.
 """
@@ -123,7 +123,7 @@ class Agent:
         self._trainer, self._position = trainer, position
         self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._put_off: str | None = None  # the task that was not to be trained just now
+        self._put_off: list[str] = []  # tasks not to be trained just now, least lately tried first
 
     def run(self) -> None:
         """Work until `stop`.
@@ -174,9 +174,8 @@ class Agent:
         """
         if (task := self._spool.undelivered()) is not None:
             self._deliver(task)
-        elif (task := self._spool.unfinished()) is not None:
-            if self._put_off != task.header.task or self._still_wanted(task):
-                self._train(task)
+        elif (task := self._spool.unfinished(put_off=self._put_off)) is not None:
+            self._train(task)
         else:
             return self._fetch()
         return True
@@ -184,30 +183,25 @@ class Agent:
     # --- Fetch ----------------------------------------------------------------------------------
 
     def _fetch(self) -> bool:
-        with self._link.next_task() as found:
+        kept = {task.header.task for task in self._spool.tasks()}
+        self._put_off = [task for task in self._put_off if task in kept]
+        with self._link.next_task(self._put_off) as found:
             if found is None:
                 return True
             signed, chunks = found
             task = self._checked(signed)
             older = self._spool.newest(task.header.run)
-            if older is not None and older.header.task == task.header.task:
-                self._spool.want_again(older)  # it is sealed: only the very same reply may go
+            known = older is not None and older.header.task == task.header.task
+            again = known and task.header.task in self._put_off
+            if known and not again:
+                self._spool.want_again(task)  # it is sealed: only the very same reply may go
                 return False
-            self._spool.accept(task, chunks)
-        log.info("round %d of run %s: accepted", task.header.round, task.header.run)
+            if not known:
+                self._spool.accept(task, chunks)
+                log.info("round %d of run %s: accepted", task.header.round, task.header.run)
+        if again:  # there is nothing else to do, and it is still wanted
+            self._train(task)
         return True
-
-    def _still_wanted(self, task: SpooledTask) -> bool:
-        """Whether the coordinator still asks for a task that was put off; a newer one is taken."""
-        with self._link.next_task() as found:
-            if found is None:
-                return False
-            signed, chunks = found
-            now = self._checked(signed)
-            if now.header.task == task.header.task:
-                return True
-            self._spool.accept(now, chunks)
-        return False
 
     def _checked(self, signed: Signed) -> SpooledTask:
         """The task that a header is, if it is one for us and not an old one.
@@ -260,6 +254,7 @@ class Agent:
     # --- Train ----------------------------------------------------------------------------------
 
     def _train(self, task: SpooledTask) -> None:
+        self._put_off = [other for other in self._put_off if other != task.header.task]
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         body, failure = self._answer(task)
         reserve, root = self._position(task.header.contract)
@@ -294,7 +289,8 @@ class Agent:
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
             if failure in _NOT_NOW:
-                self._put_off, code = task.header.task, FAILURES[failure]
+                self._put_off.append(task.header.task)
+                code = FAILURES[failure]
                 raise NotNowError(
                     code, "put off", where=f"run {task.header.run}", got=code
                 ) from error

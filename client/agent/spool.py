@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +129,10 @@ class Spool:
                 )
         self._tidy()
 
-    def unfinished(self) -> SpooledTask | None:
-        """A task that is still to be trained."""
-        return next((t for t in self.tasks() if not self._path(t, "reply").exists()), None)
+    def unfinished(self, *, put_off: Collection[str] = ()) -> SpooledTask | None:
+        """A task that is still to be trained, and is none of these."""
+        waiting = (t for t in self.tasks() if not self._path(t, "reply").exists())
+        return next((t for t in waiting if t.header.task not in put_off), None)
 
     def undelivered(self) -> SpooledTask | None:
         """A task whose reply is sealed and still to be sent."""

@@ -184,7 +184,7 @@ def end(
 
 
 def runs(home: Home = HERE, as_json: Json = False) -> None:
-    """List the runs this outlet took part in, refused, or has not approved yet.
+    """List the runs this outlet took part in, refused, declined, or has not approved yet.
 
     Example: presspool outlet runs --json
     """
@@ -193,9 +193,10 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
 
     with homes.ledger_in(home) as ledger:
         rows = budget_report.runs_of(ledger)
-    waiting = homes.approvals_in(home).waiting()
+    approvals = homes.approvals_in(home)
+    waiting, declined = approvals.waiting(), approvals.all_declined()
     if as_json:
-        print_json({"runs": rows, "waiting_for_approval": waiting})
+        print_json({"runs": rows, "waiting_for_approval": waiting, "declined": declined})
         return
     for row in rows:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
@@ -208,5 +209,7 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
         )
     for run in waiting:
         out.print(f"waits for: presspool outlet approve {run}", soft_wrap=True)
-    if not rows and not waiting:
+    for run in declined:
+        out.print(f"declined: {run}", soft_wrap=True)
+    if not rows and not waiting and not declined:
         out.print("no run yet")

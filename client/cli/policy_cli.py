@@ -1,4 +1,4 @@
-"""`presspool outlet policy …` and `outlet approve`: an outlet's own rules, and its word on a run.
+"""`presspool outlet policy …`, `outlet approve | decline`: an outlet's rules, its word on a run.
 
 Example: `presspool outlet policy check run.toml`, then `presspool outlet approve run.toml`.
 """
@@ -91,7 +91,7 @@ def check(
     from presspool.client.consent import decision
 
     rules, contract = homes.policy_in(home), homes.contract_in(run)
-    found = list(decision.findings(contract, rules))
+    found, approvals = list(decision.findings(contract, rules)), homes.approvals_in(home)
     document = {
         "run": contract.digest,
         "admitted": all(rule.holds for rule in found),
@@ -105,8 +105,8 @@ def check(
             }
             for rule in found
         ],
-        "needs_approval": rules.manual_approval
-        and not homes.approvals_in(home).approved(contract.digest),
+        "needs_approval": rules.manual_approval and not approvals.approved(contract.digest),
+        "declined": approvals.declined(contract.digest),
         "budget": _price(home, contract),
     }
     print_json(document) if as_json else _print(document)
@@ -129,14 +129,40 @@ def approve(
 
     Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
     """
+    _say("approved", run, by, home, as_json=as_json)
+
+
+def decline(
+    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Who declines, for the outlet's own reports; your account's name if not given.",
+        ),
+    ] = None,
+    home: Home = HERE,
+    as_json: Json = False,
+) -> None:
+    """Decline a run: the coordinator is told so, and every round of it is refused from now on.
+
+    What it has spent stays spent; `outlet approve` takes the word back for later rounds.
+
+    Example: presspool outlet decline sha256:924e02db...
+    """
+    _say("declined", run, by, home, as_json=as_json)
+
+
+def _say(word: str, run: str, by: str | None, home: Path, *, as_json: bool) -> None:
     from presspool.client.agent import home as homes
 
     digest = run if run.startswith("sha256:") else homes.contract_in(Path(run)).digest
-    said = homes.approvals_in(home).approve(digest, by=_account() if by is None else by)
+    approvals, who = homes.approvals_in(home), _account() if by is None else by
+    said = (approvals.approve if word == "approved" else approvals.decline)(digest, by=who)
     if as_json:
-        print_json({"approved": digest, "by": said.by, "day": said.day})
+        print_json({word: digest, "by": said.by, "day": said.day})
     else:
-        out.print(f"approved {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
+        out.print(f"{word} {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
 
 
 def _account() -> str:
@@ -177,5 +203,7 @@ def _print(document: dict[str, Any]) -> None:
         out.print(
             f"the ledger {'holds it' if fits else 'does NOT hold it'}; {share:.1%} is used then"
         )
+    if document["declined"]:
+        out.print("it was declined; presspool outlet approve takes that back")
     if document["needs_approval"]:
         out.print(f"it needs: presspool outlet approve {document['run']}", soft_wrap=True)

@@ -1,11 +1,13 @@
-"""Runs that a person of the outlet has approved, and those that wait for it.
+"""Runs that a person of the outlet has approved or declined, and those that wait for it.
 
 A folder beside the policy. The contract of a waiting run is kept as `<digest>.json`, so that a
 person can read what the coordinator asks for; an approval is a file `<digest>.approved` that says
-who approved and when (`presspool.common.wire.approval`; an empty one approves as well).
+who approved and when (`presspool.common.wire.approval`; an empty one approves as well), and a run
+that was declined has such a file `<digest>.declined`.
 
 Invariants:
     * A run is approved by its contract's digest: another word in it is another run.
+    * The newest word of the outlet's people counts; where a kill leaves both, it is declined.
     * What waits is bounded, so that a coordinator cannot fill the disk.
 
 Example:
@@ -45,8 +47,12 @@ class Approvals:
         """Whether a person approved the run with this digest."""
         return self._path(run, "approved").is_file()
 
+    def declined(self, run: str) -> bool:
+        """Whether a person declined the run with this digest."""
+        return self._path(run, "declined").is_file()
+
     def approve(self, run: str, *, by: str = "") -> Approval:
-        """Approve a run.
+        """Approve a run; takes back that it was declined.
 
         Args:
             run: digest of its contract.
@@ -56,15 +62,14 @@ class Approvals:
             InputError: not a digest, or a name that cannot be shown.
             StorageError: the disk refuses.
         """
-        said = Approval(run=run, by=by, day=utc_today().isoformat())
-        if Approval.decode(run, said.encode()) != said:
-            raise InputError(
-                "name",
-                where="--by",
-                got=ascii(by),
-                expected=f"one line of at most {LONGEST_NAME} characters",
-            )
-        replace_file(self._made(run, "approved"), said.encode())
+        said = self._write(run, "approved", by)
+        self._path(run, "declined").unlink(missing_ok=True)
+        return said
+
+    def decline(self, run: str, *, by: str = "") -> Approval:
+        """Decline a run; takes back an approval. Arguments and errors as for `approve`."""
+        said = self._write(run, "declined", by)
+        self._path(run, "approved").unlink(missing_ok=True)
         return said
 
     def ask(self, contract: Contract) -> None:
@@ -76,7 +81,25 @@ class Approvals:
     def waiting(self) -> list[str]:
         """Digests of the runs that wait for a person."""
         asked = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.json"))
-        return [run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run)]
+        unheard = (run for run in asked if _DIGEST.fullmatch(run) and not self.approved(run))
+        return [run for run in unheard if not self.declined(run)]
+
+    def all_declined(self) -> list[str]:
+        """Digests of the runs that were declined."""
+        found = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.declined"))
+        return [run for run in found if _DIGEST.fullmatch(run)]
+
+    def _write(self, run: str, word: str, by: str) -> Approval:
+        said = Approval(run=run, by=by, day=utc_today().isoformat())
+        if Approval.decode(run, said.encode()) != said:
+            raise InputError(
+                "name",
+                where="--by",
+                got=ascii(by),
+                expected=f"one line of at most {LONGEST_NAME} characters",
+            )
+        replace_file(self._made(run, word), said.encode())
+        return said
 
     def _made(self, run: str, ending: str) -> Path:
         private_folder(self.folder)

@@ -131,6 +131,22 @@ def check_time(policy: Policy, now: datetime) -> None:
         )
 
 
+def check_declined(contract: Contract, *, declined: bool) -> None:
+    """Return unless a person of the outlet declined this run.
+
+    Raises:
+        GuardError: so it is; says how to take it back.
+    """
+    if declined:
+        raise GuardError(
+            "declined",
+            f"the run {contract.name!r} was declined by a person of this outlet",
+            where="approvals/",
+            got=contract.digest,
+            advice=f"nothing, or: presspool outlet approve {contract.digest}",
+        )
+
+
 def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> None:
     """Return unless a person has to approve this run and has not.
 

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import grpc
 
+from presspool import __version__
 from presspool.common.base.errors import AdmissionError, LinkError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
-from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed
+from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, MOST_PUT_OFF, Signed
 
 _AGAIN = {"unavailable", "too-many-streams", "too-fast", "not-a-member"}
 
@@ -132,16 +133,24 @@ class CoordinatorClient:
         self._line, self._waiting = Line(address, dial), Waiting(for_good=True)
 
     @contextmanager
-    def next_task(self) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
+    def next_task(
+        self, put_off: Sequence[str] = ()
+    ) -> Iterator[tuple[Signed, Iterator[bytes]] | None]:
         """Wait a while for a task; yields its header and its body's chunks, or None.
+
+        Args:
+            put_off: tasks that cannot be done just now; they are given where there is no other.
 
         Raises:
             LinkError: also in the middle of the chunks.
             AdmissionError: the coordinator refuses this outlet.
         """
+        asked = NextTaskRequest(
+            put_off=put_off[-MOST_PUT_OFF:], version=__version__, clock=time.time()
+        )
         with (
             self._calling() as stub,
-            self._waiting.on(lambda: stub.NextTask(NextTaskRequest())) as call,
+            self._waiting.on(lambda: stub.NextTask(asked)) as call,
         ):
             first = self._first(call)
             if first is None:

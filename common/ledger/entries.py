@@ -59,6 +59,7 @@ GuardReason = Literal[
     "policy-adapter-scale",
     "policy-record-size",
     "adapter-branch",
+    "declined",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!presspool/common/proto/pool.proto\x12\x0cpresspool.v1\"\x11\n\x0fNextTaskRequest\"G\n\x04Part\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.presspool.v1.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\")\n\x06Header\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\t\n\x07Receipt2\x82\x01\n\x04Pool\x12?\n\x08NextTask\x12\x1d.presspool.v1.NextTaskRequest\x1a\x12.presspool.v1.Part0\x01\x12\x39\n\nSendUpdate\x12\x12.presspool.v1.Part\x1a\x15.presspool.v1.Receipt(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!presspool/common/proto/pool.proto\x12\x0cpresspool.v1\"B\n\x0fNextTaskRequest\x12\x0f\n\x07put_off\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63lock\x18\x03 \x01(\x01\"G\n\x04Part\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.presspool.v1.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\")\n\x06Header\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\t\n\x07Receipt2\x82\x01\n\x04Pool\x12?\n\x08NextTask\x12\x1d.presspool.v1.NextTaskRequest\x1a\x12.presspool.v1.Part0\x01\x12\x39\n\nSendUpdate\x12\x12.presspool.v1.Part\x1a\x15.presspool.v1.Receipt(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'presspool.common.proto.pool
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NEXTTASKREQUEST']._serialized_start=51
-  _globals['_NEXTTASKREQUEST']._serialized_end=68
-  _globals['_PART']._serialized_start=70
-  _globals['_PART']._serialized_end=141
-  _globals['_HEADER']._serialized_start=143
-  _globals['_HEADER']._serialized_end=184
-  _globals['_RECEIPT']._serialized_start=186
-  _globals['_RECEIPT']._serialized_end=195
-  _globals['_POOL']._serialized_start=198
-  _globals['_POOL']._serialized_end=328
+  _globals['_NEXTTASKREQUEST']._serialized_end=117
+  _globals['_PART']._serialized_start=119
+  _globals['_PART']._serialized_end=190
+  _globals['_HEADER']._serialized_start=192
+  _globals['_HEADER']._serialized_end=233
+  _globals['_RECEIPT']._serialized_start=235
+  _globals['_RECEIPT']._serialized_end=244
+  _globals['_POOL']._serialized_start=247
+  _globals['_POOL']._serialized_end=377
 # @@protoc_insertion_point(module_scope)

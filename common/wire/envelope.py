@@ -49,6 +49,7 @@ _MOST_VERSIONS = 9  # that a signature is tried with, to say what is wrong with 
 HEADER_BYTES = 4096
 CHUNK_BYTES = 2**20
 EXTRA_BYTES = 1024  # what an update may be larger than its task: its fields are fewer and shorter
+MOST_PUT_OFF = 64  # tasks that an outlet names as put off when it asks for the next
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit of a body
 
 # The only words that a call is refused with; texts stay where they arose.

@@ -5,6 +5,9 @@ Example: `class LocalGrid(RunGrid): ...`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -12,6 +15,8 @@ from flwr.supercore.run import Run
 from presspool.common.wire.flower import become_server
 
 RUN_ID = 1
+LEFT_OUT: Final[Mapping[int, str]] = {1001: "not-a-member", 1002: "dropped"}
+"""Why an answer that is there does not count, as a Grid says it in Flower's numbers for errors."""
 
 
 class RunGrid(Grid):
@@ -29,6 +34,11 @@ class RunGrid(Grid):
     def run(self) -> Run:
         """The run that messages belong to."""
         return self._run
+
+    @property
+    def outlets(self) -> Mapping[int, str]:
+        """Node to outlet, where nodes are known by certificates; none in a simulation."""
+        return {}
 
     def create_message(
         self,

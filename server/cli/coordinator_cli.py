@@ -24,7 +24,6 @@ Outlet = Annotated[str, typer.Argument(metavar="NAME", help="The outlet, as cont
 _HOME = Path("coordinator")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
-_LONGEST_REASON = 500
 
 
 def init(
@@ -136,16 +135,10 @@ def revoke(
 
     Example: presspool coordinator revoke daily-bugle --reason "laptop stolen"
     """
-    from presspool.common.base.errors import InputError
+    from presspool.server.coordinator.submission import require_reason
     from presspool.server.membership.members import Members
 
-    if not reason.strip() or len(reason) > _LONGEST_REASON or not reason.isprintable():
-        raise InputError(
-            "reason",
-            where="--reason",
-            got=f"{len(reason)} characters",
-            expected=f"a line of 1 to {_LONGEST_REASON} characters",
-        )
+    require_reason(reason)
     with _opened(home) as (_, database):
         Members(database).revoke(name, reason)
     if as_json:
@@ -155,7 +148,7 @@ def revoke(
 
 
 def members(home: Home = _HOME, as_json: Json = False) -> None:
-    """List who is in, who waits to be admitted, and who was cut off.
+    """List who is in, who waits to be admitted, who was cut off, and who was last seen when.
 
     Example: presspool coordinator members --json
     """
@@ -173,6 +166,9 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
             "since": _date(line.since),
             "until": _date(line.until),
             "note": line.note,
+            "seen": _date(line.heard.at) if line.heard else None,
+            "version": (line.heard.version if line.heard else "") or None,
+            "clock_ahead_seconds": line.heard.skew if line.heard else None,
         }
         for line in found
     ]
@@ -184,9 +180,10 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
         table.add_column(name, overflow="fold")
     for moment in ("since", "until"):
         table.add_column(moment, no_wrap=True)
-    table.add_column("note", overflow="fold")
+    for name in ("note", "last seen", "version", "clock ahead, s"):
+        table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row.values())
+        table.add_row(*("unknown" if said is None else str(said) for said in row.values()))
     out.print(table if rows else "nobody yet: presspool coordinator invite NAME")
 
 

@@ -1,4 +1,4 @@
-"""`presspool coordinator start | submit | status | stop`: what keeps a pool's runs going."""
+"""`presspool coordinator start | submit | status | stop | drop`: what keeps a pool's runs going."""
 
 from __future__ import annotations
 
@@ -160,6 +160,36 @@ def stop(
         )
 
 
+def drop(
+    run: Annotated[str, typer.Argument(help="The run.")],
+    outlet: Annotated[str, typer.Argument(help="The outlet, as the contract calls it.")],
+    reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
+    home: Home = _HOME,
+    as_json: Json = False,
+) -> None:
+    """Leave an outlet out of a run's open round and all later ones, answers that are in included.
+
+    For good; the outlet stays a member. What earlier rounds averaged of it stays in the adapter.
+
+    Example: presspool coordinator drop spring-0a1b2c3d4e5f daily-bugle --reason "wrong readers"
+    """
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.coordinator.submission import drop as leave_out
+
+    within = leave_out(CoordinatorFolder.read(home), run, outlet, reason)
+    if as_json:
+        print_json({"run": run, "dropped": outlet, "rounds_with_it": within})
+        return
+    out.print(f"{run}: {outlet} is out of the open round and all later ones", soft_wrap=True)
+    if within:
+        rounds = ", ".join(map(str, within))
+        err.print(
+            f"its updates are in the adapter of round {rounds} and stay there: to be rid of them, "
+            "stop the run and submit a new contract without the outlet",
+            soft_wrap=True,
+        )
+
+
 def _end(home: Path) -> None:
     from presspool.common.base.errors import InputError, PressPoolError
     from presspool.server.coordinator.process import pid_of
@@ -183,11 +213,13 @@ def _give_up(url: str, run: str) -> None:
     from presspool.common.base.errors import InputError
     from presspool.server.coordinator.run_queue import Runs
     from presspool.server.database import Database
+    from presspool.server.transport.mailbox import Mailbox
 
     database = Database.open(url)
     try:
         runs = Runs(database)
         if not runs.mark(runs.get(run).id, "stopped", "by the operator"):
             raise InputError("the run has ended already", where=run, got=runs.get(run).state)
+        Mailbox(database).suspend(run)  # also where no coordinator runs that would do it
     finally:
         database.close()

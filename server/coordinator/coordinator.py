@@ -5,10 +5,12 @@ run's folder, and the next start goes on from there.
 
 What it does when a round does not come about:
 
-* outlets are missing (link cut, machine off): the round stays open and is asked for again, for as
-  long as it takes, because an answer that is already here keeps its worth;
-* all have answered and too few answers can be used: the run has failed;
-* the disk refuses: it waits and tries again.
+* outlets are missing (link cut, machine off, approval not given): the round stays open and is asked
+  for again, for as long as it takes, because an answer that is already here keeps its worth; other
+  runs that wait have a turn in between;
+* all have answered and too few answers can be used, or too few outlets are left in the run because
+  the operator dropped the others: the run has failed;
+* the disk refuses or the database is not to be had: it waits and tries again.
 
 Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
 """
@@ -21,16 +23,18 @@ from contextlib import suppress
 
 import grpc
 
-from presspool.common.base.errors import PressPoolError, QuorumError, StorageError
+from presspool.common.base.errors import InputError, PressPoolError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.transparency.consortium_entries import Entry
 from presspool.common.wire.envelope import task_id
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.database_claim import DatabaseClaim
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.database import Database
 from presspool.server.membership import enrolment_service
+from presspool.server.membership.fleet import Fleet
 from presspool.server.membership.members import Member, Members
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.server_app import serve
@@ -68,14 +72,21 @@ class Coordinator:
     def __init__(self, folder: CoordinatorFolder, *, listen: str) -> None:
         self._folder = folder
         self._database = Database.open(folder.database)
+        self._claim = DatabaseClaim(self._database)
         self._mailbox, self._members = Mailbox(self._database), Members(self._database)
         self._runs, self._stopping = Runs(self._database), threading.Event()
+        self._had_turn: set[str] = set()  # runs that lack outlets, until all others had theirs
 
         def member(context: grpc.ServicerContext) -> Member:
             return self._members.member(caller(context))
 
+        fleet = Fleet(self._database)
         self._door = Door(member, record=self._mailbox.refuse)
-        self._pool = PoolService(self._mailbox, member=member)
+        self._pool = PoolService(
+            self._mailbox,
+            member=member,
+            seen=lambda name, version, clock: fleet.seen(name, version=version, clock=clock),
+        )
         self._witnesses = WitnessService(
             self._database,
             folder.log,
@@ -100,17 +111,29 @@ class Coordinator:
         try:
             with suppress(_StoppedError):
                 while not self._stopping.is_set():
-                    run = self._runs.next()
-                    if run is None:
-                        self._stopping.wait(IDLE_SECONDS)
-                    else:
-                        self._work(run)
+                    self._turn()
         finally:
             self._door.close()
             self._pool.close()
             self._witnesses.close()
             self._server.stop(grace=1.0).wait()
+            self._claim.release()
             self._database.close()
+
+    def _turn(self) -> None:
+        """Work on the next run, or wait a moment for one; whatever is refused is tried again."""
+        try:
+            self._claim.hold()
+            run = self._runs.next(after=self._had_turn)
+            if run is not None:
+                self._work(run)
+            elif self._had_turn:
+                self._had_turn.clear()
+            else:
+                self._stopping.wait(IDLE_SECONDS)
+        except StorageError as error:
+            log.error("%s; trying again", error)
+            self._stopping.wait(AGAIN_SECONDS)
 
     def stop(self) -> None:
         """End `serve`, also while it waits for outlets. From any thread."""
@@ -122,14 +145,11 @@ class Coordinator:
         try:
             self._runs.mark(run.id, "running", run.note)
             self._finish(run)
-        except _StoppedError:
+        except (_StoppedError, StorageError):
             raise
         except _GivenUpError:
-            self._mailbox.finish(run.id)
+            self._mailbox.suspend(run.id)
             log.info("run %s: given up", run.id)
-        except StorageError as error:
-            log.error("run %s: %s; trying again", run.id, error)
-            self._stopping.wait(AGAIN_SECONDS)
         except PressPoolError as error:
             log.error("run %s has failed: %s", run.id, error)
             self._fail(run, str(error))
@@ -146,6 +166,7 @@ class Coordinator:
             key=self._folder.contract,
             outlets=contract.outlets,
             members=lambda: self._present(run),
+            dropped=lambda: self._runs.dropped(run.id),
             phase=run.phase,
         )
 
@@ -161,36 +182,51 @@ class Coordinator:
             )
 
         try:
+            self._require_enough_left(run, contract)
             serve(grid, folder, committed=committed)
         except QuorumError as error:
+            self._require_enough_left(run, contract)
             if self._all_answered(run, contract, folder):
                 raise
             log.warning("run %s: %s; the round stays open", run.id, error)
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
+            self._had_turn.add(run.id)
             return
+        self._mailbox.finish(run.id)  # first, or a kill between the two leaves the bodies for ever
         self._runs.mark(run.id, "complete")
-        self._mailbox.finish(run.id)
         log.info("run %s: complete", run.id)
 
     def _present(self, run: Submitted) -> frozenset[str]:
         """Who is a member now; raises where the run was given up, or the coordinator stops."""
         if self._stopping.is_set():
             raise _StoppedError
+        self._claim.hold()
         if self._runs.get(run.id).state == "stopped":
             raise _GivenUpError
         return self._members.names()
+
+    def _require_enough_left(self, run: Submitted, contract: Contract) -> None:
+        """Raise `InputError` where the run can never reach its quorum again."""
+        left = set(contract.outlets) - self._runs.dropped(run.id)
+        if len(left) < contract.federation.quorum:
+            raise InputError(
+                "too few outlets are left in the run",
+                where="coordinator",
+                expected=f"at least {contract.federation.quorum}",
+                got=", ".join(sorted(left)) or "none",
+                advice="submit a new contract without those that were dropped",
+            )
 
     def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
         """Whether every outlet that was asked in the open phase has answered."""
         point = checkpoints.load(folder.checkpoint, digest=contract.digest)
         number = len(point.rounds) if point else 1
-        present = self._members.names() & set(contract.outlets)
+        present = self._members.names() & set(contract.outlets) - self._runs.dropped(run.id)
         phase = self._mailbox.phase(run.id, number)
         tasks = [task_id(run.id, number, phase, name) for name in present]
         enough = len(present) >= contract.federation.quorum
         return enough and len(self._mailbox.answered(tasks)) == len(tasks)
 
     def _fail(self, run: Submitted, note: str) -> None:
-        with suppress(StorageError):
-            self._runs.mark(run.id, "failed", note)
-            self._mailbox.finish(run.id)
+        self._mailbox.suspend(run.id)
+        self._runs.mark(run.id, "failed", note)

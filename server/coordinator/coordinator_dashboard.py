@@ -30,6 +30,7 @@ from presspool.common.audit.dashboard.serving import Serving, names, taken
 from presspool.common.audit.dashboard.snapshot import (
     Answer,
     CertificateLook,
+    OutletLook,
     PoolLook,
     PoolRun,
     Refused,
@@ -45,7 +46,7 @@ from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.coordinator.status import open_round, rounds_done
 from presspool.server.database import Database
-from presspool.server.membership.member_list import standings
+from presspool.server.membership.member_list import Standing, standings
 from presspool.server.membership.viewers import Viewers
 from presspool.server.transport.mailbox_schema import RefusalRow
 from presspool.server.witnessing.witness_schema import ForkRow
@@ -130,6 +131,7 @@ class PoolWatch:
                 refused=self._refused(),
                 failures=len(self._failures),
                 forks=self._forks(),
+                fleet=tuple(_outlet(line) for line in members if line.state == "member"),
             )
         except SQLAlchemyError as error:
             raise StorageError(
@@ -180,6 +182,18 @@ class PoolWatch:
             Refused(outlet=outlet, run=run, code=code, count=count, last=last)
             for outlet, run, code, count, last in found
         )
+
+
+def _outlet(line: Standing) -> OutletLook:
+    heard = line.heard
+    return OutletLook(
+        name=line.name,
+        since=line.since,
+        ends=line.until,
+        seen=heard.at if heard else None,
+        version=heard.version if heard else "",
+        skew=heard.skew if heard else None,
+    )
 
 
 def _tls(folder: CoordinatorFolder) -> ssl.SSLContext:

@@ -4,8 +4,10 @@ A run's numbers live in its folder (`presspool.common.runs.run_folder`); here is
 coordinator must know to go on after it was killed.
 
 Invariants:
-    * A run that was begun is finished, stopped or failed before the next one begins.
+    * A run that was begun is finished, stopped or failed before the next one begins, unless its
+      round lacks outlets: then the others have a turn each before it is asked again.
     * Complete is final; a run that was stopped or has failed goes on when submitted again.
+    * An outlet that was dropped from a run stays out of it.
 
 Example: `runs.submit("spring-0a1b2c3d4e5f", contract=digest, phase=1800.0)`; `runs.next()`.
 """
@@ -13,11 +15,11 @@ Example: `runs.submit("spring-0a1b2c3d4e5f", contract=digest, phase=1800.0)`; `r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import String, Text, select
+from sqlalchemy import ForeignKey, String, Text, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from presspool.common.base.errors import InputError
@@ -39,6 +41,17 @@ class RunRow(Base):
     submitted: Mapped[float]
     ended: Mapped[float | None]
     note: Mapped[str] = mapped_column(Text)
+
+
+class DroppedRow(Base):
+    """An outlet that the operator left out of a run."""
+
+    __tablename__ = "dropped"
+
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    outlet: Mapped[str] = mapped_column(String(63), primary_key=True)
+    at: Mapped[float]
+    reason: Mapped[str] = mapped_column(Text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,12 +107,17 @@ class Runs:
                 )
             )
 
-    def next(self) -> Submitted | None:
-        """The run to work on: the one that was begun, else the oldest that waits."""
+    def next(self, *, after: Collection[str] = ()) -> Submitted | None:
+        """The run to work on: the one that was begun, else the oldest that waits.
+
+        Args:
+            after: runs that had their turn.
+        """
         with self._database.reading() as session:
             for state in OPEN:
-                wanted = select(RunRow).where(RunRow.state == state).order_by(RunRow.submitted)
-                if (row := session.scalars(wanted.limit(1)).first()) is not None:
+                others = select(RunRow).where(RunRow.state == state, RunRow.id.not_in(after))
+                row = session.scalars(others.order_by(RunRow.submitted).limit(1)).first()
+                if row is not None:
                     return _read(row)
         return None
 
@@ -137,6 +155,29 @@ class Runs:
             row.state, row.note = state, note
             row.ended = None if state in OPEN else self._clock()
         return True
+
+    def drop(self, run: str, outlet: str, reason: str) -> None:
+        """Leave an outlet's answers out of a run's open round and all later ones, for good.
+
+        Raises:
+            InputError: the run is complete, or the outlet was dropped before.
+        """
+        with self._database.writing() as session:
+            state = session.get_one(RunRow, run).state
+            if state == "complete" or session.get(DroppedRow, (run, outlet)) is not None:
+                raise InputError(
+                    "nothing to drop",
+                    where=run,
+                    expected="a run that is not complete, and an outlet that is still in it",
+                    got=f"{outlet}, run {state}",
+                )
+            session.add(DroppedRow(run=run, outlet=outlet, at=self._clock(), reason=reason))
+
+    def dropped(self, run: str) -> frozenset[str]:
+        """Who was dropped from a run."""
+        wanted = select(DroppedRow.outlet).where(DroppedRow.run == run)
+        with self._database.reading() as session:
+            return frozenset(session.scalars(wanted))
 
 
 def _read(row: RunRow) -> Submitted:

@@ -80,6 +80,7 @@ def open_round(
     if run.state not in OPEN:
         return []
     mailbox, present = Mailbox(database), Members(database).names()
+    dropped = Runs(database).dropped(run.id)
     phase = mailbox.phase(run.id, number)
     tasks = {name: task_id(run.id, number, phase, name) for name in names}
     answered = mailbox.answered(tasks.values())
@@ -88,7 +89,9 @@ def open_round(
         {
             "outlet": name,
             "refused": refused.get(name),
-            "state": _answer(mailbox, tasks[name])
+            "state": "dropped"
+            if name in dropped
+            else _answer(mailbox, tasks[name])
             if tasks[name] in answered
             else "no answer yet"
             if name in present

@@ -1,4 +1,6 @@
-"""From a `run.toml` to a queued run: everything is checked first, then the folder, then the queue.
+"""What an operator's commands do to runs: submit one, drop an outlet from one.
+
+From a `run.toml` to a queued run: everything is checked first, then the folder, then the queue.
 
 A contract is one run, for ever: outlets reserve budget for a contract once and refuse it when it is
 over. So a run is named by its contract; submitting it again continues it if it failed.
@@ -20,8 +22,10 @@ from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import Runs
 from presspool.server.database import Database
 from presspool.server.membership.members import Members
+from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.transport.mailbox import Mailbox
 
-_LONGEST_NAME = 40
+_LONGEST_NAME, _LONGEST_REASON = 40, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,47 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     finally:
         database.close()
     return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
+
+
+def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> list[int]:
+    """Leave an outlet's answers out of a run's open round and all later ones.
+
+    Returns:
+        The rounds that were averaged with an update of it, which stay as they are.
+
+    Raises:
+        InputError: no such run, it is complete, or the outlet is not in it (any more).
+    """
+    require_reason(reason)
+    database = Database.open(home.database)
+    try:
+        runs = Runs(database)
+        folder = RunFolder(home.path / "runs" / runs.get(run).id)
+        contract = folder.read_contract()
+        if outlet not in contract.outlets:
+            raise InputError(
+                "no such outlet in the run",
+                where=run,
+                expected=", ".join(contract.outlets),
+                got=ascii(outlet),
+            )
+        runs.drop(run, outlet, reason)
+        Mailbox(database).leave_out(run, outlet)
+    finally:
+        database.close()
+    point = checkpoints.load(folder.checkpoint, digest=contract.digest)
+    return [done.round for done in point.rounds if outlet in done.outlets] if point else []
+
+
+def require_reason(reason: str) -> None:
+    """Raise `InputError` unless this is a line that can be shown as the reason of an act."""
+    if not reason.strip() or len(reason) > _LONGEST_REASON or not reason.isprintable():
+        raise InputError(
+            "reason",
+            where="--reason",
+            got=f"{len(reason)} characters",
+            expected=f"a line of 1 to {_LONGEST_REASON} characters",
+        )
 
 
 def _run_id(contract: Contract) -> str:

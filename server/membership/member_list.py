@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from presspool.server.database import Database
+from presspool.server.membership.fleet import Sighting, sightings
 from presspool.server.membership.member_schema import CertificateRow, Invitation, Outlet, newest
 
 
@@ -24,6 +25,7 @@ class Standing:
         since: POSIX seconds.
         until: POSIX seconds until which token or certificate are good.
         note: reason of a revocation, or that somebody else tried the token.
+        heard: when the outlet was last heard of, and what it said of itself; None for never.
     """
 
     name: str
@@ -31,17 +33,20 @@ class Standing:
     since: int
     until: int
     note: str
+    heard: Sighting | None = None
 
 
 def standings(database: Database, *, now: float) -> list[Standing]:
     """Everybody who is, was or may become a member, by name and time."""
+    heard = sightings(database)
     with database.reading() as session:
         invitations = session.scalars(
             select(Invitation).where(Invitation.withdrawn.is_(None), Invitation.outlet_id.is_(None))
         )
         lines = [_invited(row, now) for row in invitations]
         lines += [
-            _admitted(row, newest(session, row), now) for row in session.scalars(select(Outlet))
+            _admitted(row, newest(session, row), now, heard.get(row.name))
+            for row in session.scalars(select(Outlet))
         ]
     return sorted(lines, key=lambda line: (line.name, line.since))
 
@@ -54,7 +59,7 @@ def _invited(row: Invitation, now: float) -> Standing:
     )
 
 
-def _admitted(row: Outlet, last: CertificateRow, now: float) -> Standing:
+def _admitted(row: Outlet, last: CertificateRow, now: float, heard: Sighting | None) -> Standing:
     if row.revoked is not None:
         return Standing(
             name=row.name,
@@ -64,4 +69,6 @@ def _admitted(row: Outlet, last: CertificateRow, now: float) -> Standing:
             note=row.reason or "",
         )
     state = "member" if now < last.ends else "lapsed"
-    return Standing(name=row.name, state=state, since=row.admitted, until=last.ends, note="")
+    return Standing(
+        name=row.name, state=state, since=row.admitted, until=last.ends, note="", heard=heard
+    )

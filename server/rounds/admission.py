@@ -4,9 +4,13 @@ Flower's own averaging takes NaN, broadcasts shapes and goes on when every clien
 an update is refused unless it is exactly what the contract's model and this round ask for.
 
 Invariants:
-    * A refusal is one word of `UPDATE_REFUSALS`, the outlet's own word of `FAILURES`, or "failed"
-      where the node could not even say that; never a text that quotes the update.
-    * Where a Grid knows which outlet a node is, nobody answers in another's name.
+    * A refusal is one word of `UPDATE_REFUSALS`, the outlet's own word of `FAILURES`, the Grid's of
+      `LEFT_OUT`, or "failed" where the node could not even say that; never a text that quotes the
+      update.
+    * An update is the outlet's whose task it answers. Where a Grid knows whose each node is, from
+      certificates, the name inside the update is only held against that, and decides nothing. Stock
+      Flower's nodes have no names: there an update is whose it says it is, and any node can speak
+      as another.
     * The first admitted update of an outlet counts, any further one is refused.
     * Too few admitted updates fail the round; nothing is averaged then.
 
@@ -22,6 +26,7 @@ from flwr.app import Error, Message
 
 from presspool.common.base.errors import AdmissionError, QuorumError
 from presspool.common.models import adapters
+from presspool.common.wire.run_grid import LEFT_OUT
 from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 
 UPDATE_REFUSALS = (
@@ -59,7 +64,8 @@ class Expected:
         norm_cap: largest L2 norm.
         quorum: fewest admitted updates.
         phase: of the round, from 1.
-        nodes: node id to outlet, where a Grid gives outlets ids of their own.
+        nodes: node id to outlet, where a Grid gives outlets ids of their own; empty where it does
+            not.
     """
 
     outlets: frozenset[str]
@@ -96,11 +102,11 @@ def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
     refused: dict[str, str] = {}
     for reply in replies:
         try:
-            update = check(reply, expected, frozenset(updates))
+            outlet, update = check(reply, expected, frozenset(updates))
         except AdmissionError as refusal:
             refused[refusal.where] = refusal.code
         else:
-            updates[update.outlet] = update
+            updates[outlet] = update
     if len(updates) < expected.quorum:
         raise QuorumError(
             f"round {expected.round} has too few admitted updates",
@@ -113,8 +119,8 @@ def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
     return Admitted(updates=dict(sorted(updates.items())), refused=dict(sorted(refused.items())))
 
 
-def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUpdate:
-    """The update in one reply, if it is exactly what this round expects.
+def check(reply: Message, expected: Expected, seen: frozenset[str]) -> tuple[str, AdapterUpdate]:
+    """The outlet of one reply and its update, if it is exactly what this round expects.
 
     Args:
         reply: a node's answer.
@@ -132,24 +138,25 @@ def check(reply: Message, expected: Expected, seen: frozenset[str]) -> AdapterUp
         update = unpack_update(reply.content)
     except (ValueError, TypeError):  # the second from a shape of booleans, which Flower lets pass
         raise AdmissionError("malformed", "not an update", where=node) from None
-    if update.outlet not in expected.outlets:
+    outlet = node if expected.nodes else update.outlet
+    if outlet not in expected.outlets or update.outlet not in expected.outlets:
         raise AdmissionError("unknown-outlet", "not in the contract", where=node)
-    if expected.nodes.get(number, update.outlet) != update.outlet:
+    if update.outlet != outlet:
         raise AdmissionError("wrong-outlet", "in the name of another outlet", where=node)
-    if refusal := _fault(update, expected, seen):
-        raise AdmissionError(refusal, "refused", where=update.outlet)
-    return update
+    if refusal := _fault(update, expected, outlet in seen):
+        raise AdmissionError(refusal, "refused", where=outlet)
+    return outlet, update
 
 
 def _failure(error: Error) -> str:
-    """The outlet's own word; "failed" for what Flower reports with the same small numbers."""
-    word = FAILURES.get(error.code)
+    """The outlet's or Grid's own word; "failed" for what Flower reports with the same numbers."""
+    word = FAILURES.get(error.code) or LEFT_OUT.get(error.code)
     return word if word is not None and word == error.reason else "failed"
 
 
-def _fault(update: AdapterUpdate, expected: Expected, seen: frozenset[str]) -> str | None:
+def _fault(update: AdapterUpdate, expected: Expected, seen: bool) -> str | None:
     """The first fault of an update from a known outlet, as a word of `UPDATE_REFUSALS`."""
-    if update.outlet in seen:
+    if seen:
         return "duplicate"
     if update.contract != expected.contract:
         return "wrong-contract"

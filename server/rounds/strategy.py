@@ -21,7 +21,7 @@ from flwr.serverapp.strategy import Strategy
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, digest
-from presspool.common.wire.flower import node_of
+from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import (
     AdapterUpdate,
     RecordState,
@@ -63,6 +63,7 @@ class AdapterStrategy(Strategy):
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
         self._sent: State = {}
+        self._nodes: Mapping[int, str] = {}
         self._answers: list[Mapping[str, AdapterUpdate]] = []  # of this round's phases so far
 
     def configure_train(
@@ -77,6 +78,7 @@ class AdapterStrategy(Strategy):
         if phase == 1:
             self._answers, self.traffic = [], RoundTraffic()
         self._sent = RecordState(arrays)
+        self._nodes = grid.outlets if isinstance(grid, RunGrid) else {}  # stock Flower knows none
         content = pack_task(
             TrainTask(
                 contract=self.contract.canonical().decode(),
@@ -155,5 +157,5 @@ class AdapterStrategy(Strategy):
             shapes={name: a.shape for name, a in self._sent.items()} if trains else {},
             norm_cap=federation.update_norm_cap,
             quorum=federation.quorum,
-            nodes={node_of(name): name for name in self.contract.outlets},
+            nodes=self._nodes,
         )

@@ -5,6 +5,7 @@ Invariants:
       was killed sends the round's messages again and finds tasks and updates where they were.
     * A phase of a round ends when every outlet that is still a member has answered, or at its
       deadline; who has not answered by then is left out of the phase and asked again in the next.
+    * An answer counts if its outlet takes part when it is averaged: a member, and not dropped.
     * Replies come in the order of the messages, whoever answered first; their arrays stay in the
       mailbox and are read when they are asked for, so that a round needs no more memory with more
       outlets.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Error, Message, RecordDict
@@ -33,12 +34,13 @@ from presspool.common.wire.envelope import (
     task_id,
 )
 from presspool.common.wire.flower import from_stored, node_of, pieces_of, stamp, to_bytes
-from presspool.common.wire.run_grid import RunGrid
+from presspool.common.wire.run_grid import LEFT_OUT, RunGrid
 from presspool.common.wire.update import FAILURES, unpack_task
 from presspool.server.transport.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
+_ABSENT, _DROPPED = LEFT_OUT
 LOOK_SECONDS = 1.0  # between two looks at who is still a member
 
 
@@ -51,6 +53,7 @@ class GrpcGrid(RunGrid):
         key: the coordinator's contract key.
         outlets: the contract's outlets.
         members: names of all outlets that are members now.
+        dropped: names of those that the operator left out of this run, members or not.
         phase: seconds that outlets have for each phase of a round.
         on_reply: called after each reply, for progress.
     """
@@ -64,18 +67,25 @@ class GrpcGrid(RunGrid):
         outlets: Iterable[str],
         members: Callable[[], Collection[str]],
         phase: float,
+        dropped: Callable[[], Collection[str]] = frozenset,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._mailbox, self._id, self._key = mailbox, run, key
         self._nodes = {node_of(name): name for name in outlets}
-        self._members, self._phase, self._on_reply = members, phase, on_reply
+        self._members, self._dropped = members, dropped
+        self._phase, self._on_reply = phase, on_reply
         self._sent: dict[str, Message] = {}
 
+    @property
+    def outlets(self) -> Mapping[int, str]:
+        """Each outlet's node; what comes from it came with the outlet's certificate."""
+        return self._nodes
+
     def get_node_ids(self) -> Iterable[int]:
-        """The nodes of the contract's outlets that are members now."""
-        present = self._members()
-        return [node for node, name in self._nodes.items() if name in present]
+        """The nodes of the contract's outlets that take part now."""
+        out = self._left_out()
+        return [node for node, name in self._nodes.items() if name not in out]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Put one phase's messages in the mailbox; returns their tasks' ids.
@@ -103,8 +113,7 @@ class GrpcGrid(RunGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there, in the order of `message_ids`."""
         sent = {task: self._sent[task] for task in message_ids if task in self._sent}
-        answered = self._mailbox.answered(sent)
-        return (self._reply(task, sent[task]) for task in sent if task in answered)
+        return self._replies(sent)
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -145,12 +154,13 @@ class GrpcGrid(RunGrid):
         until, told = time.monotonic() + seconds, 0
         while True:
             seen = self._mailbox.updates_changed.count
-            answered, waiting = self._mailbox.answered(tasks), self._mailbox.waiting(tasks)
+            waiting = self._mailbox.waiting(tasks)  # first, so that each one's answer is told of
+            answered = self._mailbox.answered(tasks)
             for _ in range(len(answered) - told):
                 self._on_reply()
             told = len(answered)
-            present = self._members()
-            missing = [t for t in tasks if t in waiting and self._name(t) in present]
+            out = self._left_out()
+            missing = [t for t in tasks if t in waiting and self._name(t) not in out]
             left = until - time.monotonic()
             if not missing or left <= 0:
                 break
@@ -161,18 +171,34 @@ class GrpcGrid(RunGrid):
     def _name(self, task: str) -> str:
         return self._nodes[self._sent[task].metadata.dst_node_id]
 
-    def _reply(self, task: str, sent: Message) -> Message:
-        """An update as Flower's message, or the outlet's own word for why there is none."""
-        said: RecordDict | Error
+    def _left_out(self) -> dict[str, int]:
+        """The contract's outlets that do not take part now, each with its number of `LEFT_OUT`."""
+        members, dropped = self._members(), self._dropped()
+        return {name: _ABSENT for name in self._nodes.values() if name not in members} | {
+            name: _DROPPED for name in self._nodes.values() if name in dropped
+        }
+
+    def _replies(self, sent: Mapping[str, Message]) -> Iterator[Message]:
+        """What is averaged is judged when it is asked for: by who takes part then."""
+        answered, out = self._mailbox.answered(sent), self._left_out()
+        for task, message in sent.items():
+            name = self._nodes[message.metadata.dst_node_id]
+            if task in answered:
+                said = self._said(task, name) if name not in out else _not_counted(out[name])
+                yield stamp(Message(said, reply_to=message), f"{task}-reply")
+
+    def _said(self, task: str, outlet: str) -> RecordDict | Error:
+        """An outlet's update, or its own word for why there is none."""
         header, body = self._mailbox.update(task)
         if header.failure is not None:
-            said = Error(code=header.failure, reason=FAILURES[header.failure])
-        else:
-            try:
-                # An answer has the arrays of its task, or fewer; of what else it is, admission
-                # judges.
-                said = from_stored(body, most=pieces_of(sent.content))
-            except ValueError:
-                self._mailbox.refuse(header.outlet, "malformed", header)
-                said = Error(code=0, reason="malformed")
-        return stamp(Message(said, reply_to=sent), f"{task}-reply")
+            return Error(code=header.failure, reason=FAILURES[header.failure])
+        try:
+            # An answer has the arrays of its task, or fewer; of what else it is, admission judges.
+            return from_stored(body, most=pieces_of(self._sent[task].content))
+        except ValueError:
+            self._mailbox.refuse(outlet, "malformed", header)
+            return Error(code=0, reason="malformed")
+
+
+def _not_counted(number: int) -> Error:
+    return Error(code=number, reason=LEFT_OUT[number])

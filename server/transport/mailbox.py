@@ -8,6 +8,8 @@ Invariants:
     * A task has at most one update: the first whole one whose signature, place and digest hold.
     * An update's body is staged in rows of at most `CHUNK_BYTES` and becomes an update in one
       transaction; what is staged is nothing, and is swept away when it is given up.
+    * An update's row and its body live and die together, and die when the run has gone beyond their
+      round: no outlet trains a round twice, so an answer that is thrown away is lost for ever.
     * Nothing of a body is read before its header was accepted, and never more than it declares.
     * Every refusal is a word of `presspool.common.wire.envelope.CALL_REFUSALS`.
 
@@ -36,13 +38,14 @@ from presspool.server.transport.mailbox_rows import (
     forget,
     has_update,
     judge,
+    keep,
     last_phase,
     last_place,
+    next_row,
     opened,
     require_same_body,
     store,
     task_row,
-    update_row,
 )
 from presspool.server.transport.mailbox_schema import ChunkRow, TaskRow, UpdateRow
 from presspool.server.transport.refusal_counts import RefusalCounts, RefusedCall
@@ -90,23 +93,39 @@ class Mailbox:
             store(session, body_owner(run, place), body)
         self.tasks_changed.raise_()
 
+    def suspend(self, run: str) -> None:
+        """The run is stopped or has failed: nothing is asked for, and what has come stays.
+
+        A run that goes on finds the answers of its open round here.
+        """
+        with self._writing() as session:
+            close_before(session, run, (last_place(session, run)[0] + 1, 1))
+
+    def leave_out(self, run: str, outlet: str) -> None:
+        """An outlet takes no part in a run any more: what it was asked is not wanted."""
+        mine = (TaskRow.run == run, TaskRow.outlet == outlet)
+        with self._writing() as session:
+            session.execute(update(TaskRow).where(*mine).values(closed=True))
+
     def finish(self, run: str) -> None:
-        """The run is over: close its tasks and throw away their bodies and its updates'."""
+        """The run is complete: close its tasks and throw away their bodies and its updates'."""
         with self._writing() as session:
             last, _ = last_place(session, run)
             close_before(session, run, (last + 1, 1))
             forget(session, run, last)
 
-    def next_task(self, outlet: str) -> tuple[TaskHeader, Signed] | None:
-        """The outlet's oldest task that is open and has no update."""
-        wanted = (
-            select(TaskRow)
-            .where(TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update())
-            .order_by(TaskRow.handed_out, TaskRow.round, TaskRow.phase)
-            .limit(1)
-        )
+    def next_task(
+        self, outlet: str, *, put_off: Sequence[str] = ()
+    ) -> tuple[TaskHeader, Signed] | None:
+        """The outlet's oldest task that is open and has no update.
+
+        Args:
+            outlet: whose.
+            put_off: tasks that it cannot do just now: handed out when there is no other, in the
+                order given.
+        """
         with self._database.reading() as session:
-            row = session.scalar(wanted)
+            row = next_row(session, outlet, put_off)
         if row is None:
             return None
         return read_header(TaskHeader, row.header), Signed(row.header, row.signature)
@@ -167,7 +186,7 @@ class Mailbox:
             return set(session.scalars(select(TaskRow.id).where(*open_)))
 
     def update(self, task: str) -> tuple[UpdateHeader, StoredBody]:
-        """A task's update: its header, and its body, which stays in the mailbox."""
+        """The update of a task that is answered: its header, and its body, which stays here."""
         with self._database.reading() as session:
             row = session.get_one(UpdateRow, task)
             sizes = chunk_sizes(session, row.upload)
@@ -220,7 +239,7 @@ class Mailbox:
                 if judge(session, header.outlet, header, upload.signed):
                     return  # another stream brought the very same update first
                 add_chunks(session, upload.id, rest)
-                session.add(update_row(header, upload.signed, upload.id, at=self._now()))
+                keep(session, header, upload.signed, upload.id, self._now())
         except AdmissionError as error:
             self.refuse(header.outlet, error.code, header)
             raise

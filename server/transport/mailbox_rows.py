@@ -1,6 +1,9 @@
 """What the mailbox asks of its tables, and writes to them, within the transactions of its methods.
 
-Invariant: whether an update may count is decided by `judge` alone, with what is there then.
+Invariants:
+    * Whether an update may count is decided by `judge` alone, with what is there then.
+    * An update's row and its body come in `keep` and go in `forget`, each in one transaction; what
+      stays is a receipt, which is no answer: the outlet may be asked for its kept bytes again.
 
 Example: `with database.reading() as session: judge(session, "north-post", header, signed)`.
 """
@@ -12,7 +15,12 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import ColumnElement, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from presspool.common.base.errors import AdmissionError, EvidenceError, PressPoolError
+from presspool.common.base.errors import (
+    AdmissionError,
+    EvidenceError,
+    PressPoolError,
+    StorageError,
+)
 from presspool.common.wire.envelope import (
     CHUNK_BYTES,
     Signed,
@@ -21,7 +29,7 @@ from presspool.common.wire.envelope import (
     open_update,
     read_header,
 )
-from presspool.server.transport.mailbox_schema import ChunkRow, TaskRow, UpdateRow
+from presspool.server.transport.mailbox_schema import ChunkRow, ReceiptRow, TaskRow, UpdateRow
 
 Place = tuple[int, int]  # round and phase
 
@@ -50,11 +58,12 @@ def judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -
         raise AdmissionError(code, "refused", where=outlet)
     row = session.get_one(TaskRow, header.task)
     there = session.get(UpdateRow, header.task)
-    if there is not None and there.header != signed.body:
+    known = there or session.get(ReceiptRow, header.task)
+    if known is not None and known.header != signed.body:
         raise AdmissionError("duplicate", "there is another update", where=outlet)
-    if there is not None and (row.round, row.phase) < last_place(session, row.run):
+    if known is not None and (row.round, row.phase) < last_place(session, row.run):
         raise AdmissionError("replayed", "of an earlier phase", where=outlet)
-    if there is not None:
+    if there is not None or (known is not None and row.closed):
         return True  # its receipt was lost
     if row.closed:
         raise AdmissionError("late", "the phase is over", where=outlet)
@@ -108,6 +117,19 @@ def has_update() -> ColumnElement[bool]:
     return exists().where(UpdateRow.task == TaskRow.id)
 
 
+def next_row(session: Session, outlet: str, put_off: Sequence[str]) -> TaskRow | None:
+    """The outlet's oldest open task; those that it put off come last, in their order."""
+    wanted = select(TaskRow).where(
+        TaskRow.outlet == outlet, TaskRow.closed.is_(False), ~has_update()
+    )
+    others = wanted.where(TaskRow.id.not_in(put_off))
+    oldest = others.order_by(TaskRow.handed_out, TaskRow.round, TaskRow.phase).limit(1)
+    if (row := session.scalar(oldest)) is not None or not put_off:
+        return row
+    open_ = {row.id: row for row in session.scalars(wanted.where(TaskRow.id.in_(put_off)))}
+    return next((open_[task] for task in put_off if task in open_), None)
+
+
 def require_same_body(session: Session, tasks: Sequence[tuple[TaskHeader, Signed]]) -> None:
     """All tasks of a phase share a body; raises `PressPoolError` where one does not."""
     header = tasks[0][0]
@@ -134,8 +156,14 @@ def close_before(session: Session, run: str, place: Place) -> None:
 def forget(session: Session, run: str, round: int) -> None:
     """Drop the bodies of a round that is over; its last phase may have needed them all."""
     old = (TaskRow.run == run, TaskRow.round == round)
-    uploads = select(UpdateRow.upload).join(TaskRow).where(*old)
-    session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(uploads)))
+    for row in session.scalars(select(UpdateRow).join(TaskRow).where(*old)).all():
+        session.execute(delete(ChunkRow).where(ChunkRow.owner == row.upload))
+        session.add(
+            ReceiptRow(
+                task=row.task, header=row.header, signature=row.signature, received=row.received
+            )
+        )
+        session.delete(row)
     phases = session.scalars(select(TaskRow.phase).where(*old).distinct()).all()
     bodies = [body_owner(run, (round, phase)) for phase in phases]
     session.execute(delete(ChunkRow).where(ChunkRow.owner.in_(bodies)))
@@ -177,8 +205,26 @@ def task_row(header: TaskHeader, signed: Signed, *, at: float) -> TaskRow:
     )
 
 
-def update_row(header: UpdateHeader, signed: Signed, upload: str, *, at: float) -> UpdateRow:
-    """A new update."""
-    return UpdateRow(
-        task=header.task, header=signed.body, signature=signed.signature, upload=upload, received=at
+def keep(session: Session, header: UpdateHeader, signed: Signed, upload: str, at: float) -> None:
+    """Make an update of the chunks of an upload, if they are all there.
+
+    Raises:
+        StorageError: they are not; the outlet sends them again.
+    """
+    if (size := sum(chunk_sizes(session, upload))) != header.bytes:
+        raise StorageError(
+            "a part of an update is gone",
+            where=f"task {header.task}",
+            expected=f"{header.bytes} bytes",
+            got=size,
+        )
+    session.execute(delete(ReceiptRow).where(ReceiptRow.task == header.task))
+    session.add(
+        UpdateRow(
+            task=header.task,
+            header=signed.body,
+            signature=signed.signature,
+            upload=upload,
+            received=at,
+        )
     )

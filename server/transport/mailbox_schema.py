@@ -30,7 +30,7 @@ class TaskRow(Base):
 
 
 class UpdateRow(Base):
-    """The one update of a task."""
+    """The one update of a task; its body is there as long as this is."""
 
     __tablename__ = "updates"
 
@@ -38,6 +38,17 @@ class UpdateRow(Base):
     header: Mapped[bytes] = mapped_column(LargeBinary)
     signature: Mapped[bytes] = mapped_column(LargeBinary)
     upload: Mapped[str] = mapped_column(String(32), unique=True)
+    received: Mapped[float]
+
+
+class ReceiptRow(Base):
+    """That a task's update was here: its header, which is evidence, without its body."""
+
+    __tablename__ = "receipts"
+
+    task: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    header: Mapped[bytes] = mapped_column(LargeBinary)
+    signature: Mapped[bytes] = mapped_column(LargeBinary)
     received: Mapped[float]
 
 

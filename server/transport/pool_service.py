@@ -18,7 +18,7 @@ from presspool.common.base.errors import AdmissionError
 from presspool.common.pki.keys import SIGNATURE_BYTES
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Receipt
 from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
-from presspool.common.wire.envelope import HEADER_BYTES, Signed, TaskHeader
+from presspool.common.wire.envelope import HEADER_BYTES, MOST_PUT_OFF, Signed, TaskHeader
 from presspool.server.transport.call_limits import Calls, Limits, Stream
 from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.upload import Upload
@@ -45,6 +45,7 @@ class PoolService(PoolServicer):
         mailbox: tasks and updates.
         member: whose call this is; raises `AdmissionError` for anybody but a member.
         limits: of each member.
+        seen: told who asks for work, and what version and clock it says that it has.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class PoolService(PoolServicer):
         *,
         member: Callable[[grpc.ServicerContext], PoolCaller],
         limits: Limits | None = None,
+        seen: Callable[[str, str, float], None] = lambda *_: None,
     ) -> None:
-        self._mailbox, self._limits = mailbox, limits or Limits()
+        self._mailbox, self._limits, self._seen = mailbox, limits or Limits(), seen
         self.calls = Calls(member, record=mailbox.refuse, limits=self._limits)
 
     def register(self, server: grpc.Server) -> None:
@@ -66,10 +68,13 @@ class PoolService(PoolServicer):
         self.calls.close()
         self._mailbox.tasks_changed.raise_()
 
-    def NextTask(self, request: NextTaskRequest, context: grpc.ServicerContext) -> Iterator[Part]:  # noqa: ARG002, N802
+    def NextTask(self, request: NextTaskRequest, context: grpc.ServicerContext) -> Iterator[Part]:  # noqa: N802
         """See pool.proto."""
         with self.calls.refusing(context), self.calls.open(context) as stream:
-            found = self._wait(context, stream)
+            if len(request.put_off) > MOST_PUT_OFF:
+                raise AdmissionError("malformed", "too many tasks", where=stream.member.name)
+            self._seen(stream.member.name, request.version, request.clock)
+            found = self._wait(context, stream, list(request.put_off))
             if found is None:
                 return
             header, signed = found
@@ -93,13 +98,13 @@ class PoolService(PoolServicer):
             return Receipt()
 
     def _wait(
-        self, context: grpc.ServicerContext, stream: Stream[PoolCaller]
+        self, context: grpc.ServicerContext, stream: Stream[PoolCaller], put_off: list[str]
     ) -> tuple[TaskHeader, Signed] | None:
         """The caller's next task, or None after a while."""
         until = time.monotonic() + self._limits.poll
         while True:
             seen = self._mailbox.tasks_changed.count
-            found = self._mailbox.next_task(stream.member.name)
+            found = self._mailbox.next_task(stream.member.name, put_off=put_off)
             left = until - time.monotonic()
             if found or left <= 0 or self.calls.ended.is_set() or not context.is_active():
                 return found

@@ -43,6 +43,7 @@ HELP = "Media outlets fine-tune one language model together; readers' data never
 
 OUTLET: Commands = {
     "approve": policy_cli.approve,
+    "decline": policy_cli.decline,
     "runs": budget_cli.runs,
     "end": budget_cli.end,
     "erase": erase_cli.erase,
@@ -71,6 +72,7 @@ COORDINATOR: Commands = {
     "submit": run_cli.submit,
     "status": run_cli.status,
     "stop": run_cli.stop,
+    "drop": run_cli.drop,
 }
 CONTRACT: Commands = {"check": contract_cli.check}
 AUDIT: Commands = {

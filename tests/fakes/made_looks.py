@@ -5,6 +5,7 @@ from __future__ import annotations
 from presspool.common.audit.dashboard.snapshot import (
     Answer,
     CertificateLook,
+    OutletLook,
     PoolLook,
     PoolRun,
     Refused,
@@ -51,5 +52,23 @@ def made_pool(**changes: object) -> PoolLook:
         "refused": (Refused(outlet="south-echo", run="summer-1", code="late", count=7, last=NOW),),
         "failures": 1,
         "forks": ("presspool/evil",),
+        "fleet": (
+            OutletLook(
+                name="north-post",
+                since=NOW - 9e6,
+                ends=2_000_000_000,
+                seen=NOW - 60,
+                version="0.1.0",
+                skew=0,
+            ),
+            OutletLook(
+                name="south-echo",
+                since=NOW - 9e6,
+                ends=2_000_000_000,
+                seen=None,
+                version="",
+                skew=None,
+            ),
+        ),
     }
     return PoolLook(**{**fields, **changes})  # type: ignore[arg-type]

@@ -23,18 +23,21 @@ from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.numbers import percent
 from presspool.common.pki.certificates import DAY, OUTLET
 
-Kind = Literal["split-view", "source", "budget", "dangling", "certificate", "refused"]
+Kind = Literal["split-view", "source", "budget", "dangling", "certificate", "silent", "refused"]
 KINDS: Final[tuple[Kind, ...]] = (
     "split-view",
     "source",
     "budget",
     "dangling",
     "certificate",
+    "silent",
     "refused",
 )
 USED = 0.8  # of a cap
 # An outlet renews after 20 of 30 days; who has a week left has failed to for three days.
 OUTLET_LEFT, OTHERS_LEFT = 7 * DAY, 30 * DAY
+SILENT = DAY  # an outlet asks for work twice a minute, but not while it trains
+MOST_SKEW = 60  # seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,7 @@ class Alert:
 
 def alerts(look: Snapshot) -> tuple[Alert, ...]:
     """All of them; urgent ones first, then in the order of `KINDS`."""
-    found = [*_split_views(look), *_faults(look), *_refused(look)]
+    found = [*_split_views(look), *_faults(look), *_silent(look), *_refused(look)]
     for outlet in look.evidence.outlets:
         found += [*_budgets(outlet), *_dangling(outlet)]
     for certificate in (*look.certificates, *(look.pool.certificates if look.pool else ())):
@@ -152,6 +155,29 @@ def _certificates(found: CertificateLook, now: float) -> Iterator[Alert]:
         if found.kind == OUTLET
         else "Plan a new one with the pool’s outlets.",
     )
+
+
+def _silent(look: Snapshot) -> Iterator[Alert]:
+    for outlet in look.pool.fleet if look.pool else ():
+        quiet = look.now - (outlet.since if outlet.seen is None else outlet.seen)
+        if quiet >= SILENT:
+            days = int(quiet // DAY)
+            yield Alert(
+                kind="silent",
+                urgent=False,
+                about=outlet.name,
+                what=f"It has not asked for work for {days} day{'s' * (days != 1)}.",
+                advice="Ask its operator whether `presspool outlet run` is running there.",
+            )
+        if abs(outlet.skew or 0) > MOST_SKEW:
+            yield Alert(
+                kind="silent",
+                urgent=False,
+                about=outlet.name,
+                what=f"Its clock was {abs(outlet.skew or 0):,} seconds "
+                f"{'ahead of' if (outlet.skew or 0) > 0 else 'behind'} the coordinator’s.",
+                advice="Certificates are judged by it: its operator should set it by the network.",
+            )
 
 
 def _refused(look: Snapshot) -> Iterator[Alert]:

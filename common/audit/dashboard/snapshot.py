@@ -72,6 +72,27 @@ class PoolRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutletLook:
+    """A member as the coordinator last heard of it.
+
+    Attributes:
+        name: the outlet.
+        since: POSIX seconds of its admission.
+        ends: POSIX seconds of its certificate's end.
+        seen: POSIX seconds; None for never.
+        version: of its PressPool; "" where it says nothing.
+        skew: seconds that its clock is ahead of the coordinator's; None where it says nothing.
+    """
+
+    name: str
+    since: float
+    ends: float
+    seen: float | None
+    version: str
+    skew: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Refused:
     """Calls of one outlet that the coordinator refused for one reason.
 
@@ -100,6 +121,7 @@ class PoolLook:
         failures: how often a run failed, those that went on later included; since this process
             began to look, so it never falls.
         forks: names of logs against which a proof of two histories is kept.
+        fleet: the members.
     """
 
     name: str
@@ -110,6 +132,7 @@ class PoolLook:
     refused: tuple[Refused, ...]
     failures: int
     forks: tuple[str, ...] = ()
+    fleet: tuple[OutletLook, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "policy-adapter-scale": "its adapter is scaled by more than the outlet's policy allows",
     "policy-record-size": "more or longer records of one reader than the outlet's policy allows",
     "adapter-branch": "the adapter sent outweighed a frozen layer by more than the policy allows",
+    "declined": "a person of the outlet declined it",
 }
 
 UNIT: Final[Mapping[str, str]] = {

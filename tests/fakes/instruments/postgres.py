@@ -57,6 +57,18 @@ class Server:
             connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return f"postgresql+psycopg://{self.user}@/{name}?host={self.folder}"
 
+    def cut(self, name: str) -> int:
+        """End all connections to a database, as a lost network would; how many there were."""
+        import psycopg
+
+        asked = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
+        with psycopg.connect(
+            host=str(self.folder), user=self.user, dbname="postgres", autocommit=True
+        ) as connection:
+            found = connection.execute(asked, (name,)).fetchone()
+        assert found is not None
+        return int(found[0])
+
 
 @contextmanager
 def running() -> Iterator[Server]:

@@ -39,7 +39,7 @@ from presspool.common.wire.envelope import UpdateHeader, read_header
 from presspool.common.wire.update import FAILURES
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
-from presspool.server.transport.mailbox_schema import UpdateRow
+from presspool.server.transport.mailbox_schema import ReceiptRow, UpdateRow
 
 WAIT = 240.0  # seconds after which a test gives up
 RICH, POOR = 60.0, 3.1  # ε of a ledger that pays for the run, and of one that does not
@@ -209,7 +209,9 @@ def record_of(folder: Path, outlet: str) -> Record:
     steps = [line.split() for line in lines(folder / f"{outlet}.trained")]
     with open_desk(folder)._database.reading() as session:
         headers = [
-            read_header(UpdateHeader, body) for body in session.scalars(select(UpdateRow.header))
+            read_header(UpdateHeader, body)
+            for row in (UpdateRow, ReceiptRow)
+            for body in session.scalars(select(row.header))
         ]
     return Record(
         steps=[(int(round), int(step)) for _, round, step in steps],

@@ -457,6 +457,7 @@ def test_commands_without_a_home_or_a_token_say_so(presspool: Command, tmp_path:
         "coordinator admit",
         "coordinator revoke",
         "coordinator members",
+        "coordinator drop",
         "outlet join",
     ],
 )

@@ -35,6 +35,7 @@ from tests.fakes.made_outlets import ORDER, RealOutlet, make_real, policy_body
 from tests.fakes.made_runs import write_run
 
 from presspool.client import client_app
+from presspool.client.consent.approvals import Approvals
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import read_policy
@@ -444,6 +445,18 @@ def test_a_poisoned_adapter(poison: str, code: str, bench: Bench, outlet: RealOu
         frozen = next(n for n, _ in bench.model.named_parameters() if "lora_A" in n)
         state[frozen] = np.zeros((2, 32), np.float32)
     refused(bench, outlet, code, state=state)
+
+
+def test_a_run_that_a_person_declined(bench: Bench, outlet: RealOutlet) -> None:
+    """Also in its middle; the newest word counts."""
+    approvals = Approvals(outlet.policy.parent / "approvals")
+    approvals.approve(bench.contract.digest)
+    approvals.decline(bench.contract.digest)
+    refused(bench, outlet, "declined")
+    approvals.approve(bench.contract.digest)
+    assert ask(outlet.settings, pack_task(task_of(bench))).has_content()
+    approvals.decline(bench.contract.digest)
+    check_failure(ask(outlet.settings, pack_task(task_of(bench, round=2))), "declined")
 
 
 def test_a_run_that_does_not_fit_the_ledger(bench: Bench, tmp_path: Path) -> None:

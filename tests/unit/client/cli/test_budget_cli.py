@@ -262,8 +262,14 @@ def test_runs_says_what_was_refused_ended_and_waits(
     assert f"waits for: presspool outlet approve {waiting.digest}" in said
     kept = home / "approvals" / f"{waiting.digest[7:]}.json"
     assert outlet("policy", "check", kept, "--home", home).code == 0
+    assert outlet("decline", kept, "--home", home).code == 0
+    document = outlet("runs", "--home", home, "--json").json
+    assert (document["waiting_for_approval"], document["declined"]) == ([], [waiting.digest])
+    assert f"declined: {waiting.digest}" in outlet("runs", "--home", home).out
+    assert "it was declined" in outlet("policy", "check", kept, "--home", home).out
     assert outlet("approve", kept, "--home", home).code == 0
-    assert outlet("runs", "--home", home, "--json").json["waiting_for_approval"] == []
+    document = outlet("runs", "--home", home, "--json").json
+    assert (document["waiting_for_approval"], document["declined"]) == ([], [])
 
 
 def test_end_gives_back_what_was_never_begun_and_ends_the_run_for_good(
@@ -433,6 +439,7 @@ def test_a_key_that_cannot_be_used_is_not_replaced(outlet: Command, home: Path) 
         ("policy", "check", "no-such.toml"),
         ("approve", "sha256:12"),
         ("approve", "no-such.toml"),
+        ("decline", "sha256:12"),
         ("budget", "plan", "no-such.toml"),
     ],
 )
@@ -455,6 +462,7 @@ def test_what_is_not_there_is_bad_input(
         ("policy", "check"),
         ("policy", "example"),
         ("approve",),
+        ("decline",),
         ("runs",),
     ],
 )

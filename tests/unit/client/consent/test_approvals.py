@@ -26,6 +26,21 @@ def test_a_run_waits_until_its_very_contract_is_approved(
     assert not approvals.approved(contract.replace(seed=contract.seed + 1).digest)
 
 
+def test_the_newest_word_on_a_run_counts_and_a_kill_between_two_words_declines_it(
+    tmp_path: Path, contract: Contract
+) -> None:
+    approvals, run = Approvals(tmp_path / "approvals"), contract.digest
+    approvals.ask(contract)
+    assert approvals.decline(run, by="A. Editor").by == "A. Editor"
+    assert (approvals.declined(run), approvals.approved(run)) == (True, False)
+    assert (approvals.waiting(), approvals.all_declined()) == ([], [run])
+    approvals.approve(run)
+    assert (approvals.declined(run), approvals.approved(run)) == (False, True)
+    approvals.decline(run)
+    (tmp_path / "approvals" / f"{run[7:]}.approved").touch()  # a kill within `approve`
+    assert approvals.declined(run)
+
+
 def test_what_waits_does_not_fill_the_disk(tmp_path: Path, contract: Contract) -> None:
     approvals = Approvals(tmp_path)
     (tmp_path / "note.json").write_text("not a run's")

@@ -17,6 +17,7 @@ from tests.fakes.made_runs import CONTRACT, STATE, made_update, reply
 from presspool.common.base.errors import AdmissionError, QuorumError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.flower import become_server, stamp
+from presspool.common.wire.run_grid import LEFT_OUT
 from presspool.common.wire.update import ENCODING, FAILURES, AdapterUpdate, pack_update
 from presspool.server.rounds.admission import UPDATE_REFUSALS, Expected, admit, check
 
@@ -66,8 +67,8 @@ def without(record: str) -> RecordDict:
 
 
 def test_a_good_update_is_admitted_as_it_was_sent() -> None:
-    update = check(reply(made_update("north")), expected(), frozenset())
-    assert update.outlet == "north"
+    outlet, update = check(reply(made_update("north")), expected(), frozenset())
+    assert outlet == update.outlet == "north"
     assert all(np.array_equal(update.delta[name], ONES[name]) for name in ONES)
     assert all(array.dtype == np.float32 for array in update.delta.values())
 
@@ -110,7 +111,7 @@ def test_one_value_that_is_not_finite_is_enough(value: float, name: str) -> None
 
 def test_the_norm_is_held_over_all_arrays_together() -> None:
     update = made_update("north")  # ten ones: norm √10
-    assert check(reply(update), expected(norm_cap=3.1623), frozenset()).outlet == "north"
+    assert check(reply(update), expected(norm_cap=3.1623), frozenset())[0] == "north"
     assert refusal(update, norm_cap=3.1622).code == "norm-above-cap"
 
 
@@ -238,6 +239,21 @@ def test_who_answers_in_the_name_of_another_is_refused_and_the_other_s_own_answe
     admitted = admit(replies, expected(nodes=nodes, norm_cap=100.0))
     assert admitted.refused == {"north": "wrong-outlet"}
     assert np.array_equal(admitted.updates["south"].delta["a"], ONES["a"])
+
+
+def test_a_node_that_is_no_outlet_s_speaks_for_nobody_where_outlets_have_nodes() -> None:
+    stranger = reply(made_update("south"), node=9)
+    admitted = admit([stranger, reply(made_update("north"))], expected(nodes={2: "north"}))
+    assert admitted.refused == {"node 9": "unknown-outlet"}
+    assert list(admitted.updates) == ["north"]
+
+
+@pytest.mark.parametrize(("number", "word"), LEFT_OUT.items())
+def test_an_answer_of_somebody_who_takes_no_part_is_refused_with_the_grid_s_word(
+    number: int, word: str
+) -> None:
+    found = refusal(Error(code=number, reason=word), nodes={2: "north"})
+    assert (found.code, found.where) == (word, "north")
 
 
 def test_updates_come_sorted_by_outlet_whoever_answered_first() -> None:

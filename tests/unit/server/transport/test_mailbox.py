@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_pool import (
     RUN,
@@ -28,19 +28,22 @@ from presspool.common.wire.envelope import (
     UPDATE_TAG,
     Signed,
     TaskHeader,
+    UpdateHeader,
+    read_header,
     sign_update,
 )
 from presspool.server.database import _MIGRATIONS as MIGRATIONS
 from presspool.server.database import Database
 from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.mailbox_rows import chunk_sizes
-from presspool.server.transport.mailbox_schema import TaskRow, UpdateRow
+from presspool.server.transport.mailbox_schema import ReceiptRow, TaskRow, UpdateRow
 from presspool.server.transport.upload import BATCH_BYTES
 
 NORTH, SOUTH = "north-post", "south-echo"
 OLDER_TAG = UPDATE_TAG.replace("v2", "v1")
 BODY = task_body(1)
 UPDATE = b"an update's body"
+RECEIPTS = select(ReceiptRow)
 
 
 @pytest.fixture
@@ -331,7 +334,53 @@ def test_the_bodies_of_an_earlier_round_are_thrown_away_and_the_headers_stay(des
     assert desk.update(tasks[NORTH].task)[0].round == 3
     desk.finish(RUN)
     assert chunks(desk) == 0
-    assert desk.update(tasks[NORTH].task)[0].round == 3
+    with desk._database.reading() as session:
+        kept = [read_header(UpdateHeader, row.header) for row in session.scalars(RECEIPTS)]
+        assert session.scalars(select(UpdateRow)).all() == []
+    assert sorted((header.outlet, header.round) for header in kept) == [
+        (name, round) for name in (NORTH, SOUTH) for round in (1, 2, 3)
+    ]
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))  # its receipt was lost
+    assert chunks(desk) == 0
+    assert desk.refusals() == []
+
+
+def test_answers_of_a_run_that_was_suspended_are_there_when_it_goes_on(desk: Mailbox) -> None:
+    tasks = hand_out(desk)
+    deliver(desk, signed_update(tasks[NORTH], UPDATE))
+    desk.suspend(RUN)
+    assert desk.next_task(SOUTH) is None
+    assert refused(desk, signed_update(tasks[SOUTH], UPDATE), outlet=SOUTH) == "late"
+    assert hand_out(desk) == {SOUTH: tasks[SOUTH]}
+    assert stored(desk, tasks[NORTH]) == UPDATE
+
+
+def test_an_answer_of_which_only_the_receipt_is_left_is_asked_for_again(desk: Mailbox) -> None:
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    deliver(desk, signed)
+    desk.finish(RUN)
+    assert hand_out(desk) == tasks
+    other = b"trained again"
+    assert refused(desk, signed_update(tasks[NORTH], other), other) == "duplicate"
+    deliver(desk, signed)
+    assert stored(desk, tasks[NORTH]) == UPDATE
+
+
+def test_a_body_that_lost_a_part_does_not_become_an_update(desk: Mailbox) -> None:
+    body = bytes(BATCH_BYTES + 1)
+    tasks = hand_out(desk, allowance=len(body))
+    header = signed_update(tasks[NORTH], body)
+    upload = desk.receive(NORTH, made_outlet(NORTH).update_key, header)
+    assert upload is not None
+    for start in range(0, len(body), CHUNK_BYTES):
+        upload.add(body[start : start + CHUNK_BYTES])
+    desk.sweep()  # by a second coordinator, say
+    with pytest.raises(StorageError, match="gone"):
+        upload.finish()
+    assert desk.answered([tasks[NORTH].task]) == set()
+    deliver(desk, header, body)
+    assert stored(desk, tasks[NORTH]) == body
 
 
 def test_runs_do_not_disturb_each_other(desk: Mailbox) -> None:
@@ -422,6 +471,41 @@ def test_tasks_of_before_the_phases_are_phase_one_and_closed(database_url: str) 
         assert (desk.phase(RUN, 1), chunks(desk)) == (1, 0)
         with desk._database.reading() as session:
             assert session.get_one(TaskRow, "0" * 32).header == b"{}"
+
+
+def test_what_an_older_coordinator_threw_away_is_a_receipt(database_url: str) -> None:
+    """A run that had failed: the updates' rows were there, and their bodies were not."""
+    migrated(database_url, "0005")
+    body = task_body(1)
+    made = {name: made_task(name, body) for name in (NORTH, SOUTH)}
+    answers = {name: signed_update(made[name][0], UPDATE) for name in made}
+    with create_engine(database_url).begin() as connection:
+        for name, (header, signed) in made.items():
+            task = {"id": header.task, "outlet": name, "body": header.body}
+            connection.execute(
+                text(
+                    "INSERT INTO tasks (id, run, round, phase, outlet, header, signature, body, "
+                    "handed_out, closed) VALUES (:id, 'run-1', 1, 1, :outlet, :header, :signature, "
+                    ":body, 0, true)"
+                ),
+                task | {"header": signed.body, "signature": signed.signature},
+            )
+            connection.execute(
+                text(
+                    "INSERT INTO updates (task, header, signature, upload, received) "
+                    "VALUES (:id, :header, :signature, :outlet, 0)"
+                ),
+                task | {"header": answers[name].body, "signature": answers[name].signature},
+            )
+        connection.execute(
+            text("INSERT INTO chunks (owner, number, data) VALUES (:owner, 0, :data)"),
+            {"owner": SOUTH, "data": UPDATE},
+        )
+    with opened(database_url) as desk:
+        assert hand_out(desk) == {NORTH: made[NORTH][0]}
+        assert stored(desk, made[SOUTH][0]) == UPDATE
+        deliver(desk, answers[NORTH])
+        assert stored(desk, made[NORTH][0]) == UPDATE
 
 
 def migrated(url: str, revision: str) -> None:

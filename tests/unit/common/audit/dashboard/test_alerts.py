@@ -11,7 +11,12 @@ from tests.fakes.made_evidence import Desk, change_result, make_desk
 from tests.fakes.made_looks import made_pool
 
 from presspool.common.audit.dashboard.alerts import KINDS, Alert, alerts
-from presspool.common.audit.dashboard.snapshot import CertificateLook, Snapshot, SourceFault
+from presspool.common.audit.dashboard.snapshot import (
+    CertificateLook,
+    OutletLook,
+    Snapshot,
+    SourceFault,
+)
 from presspool.common.audit.evidence import sources
 from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.ledger_view import OutletReading, Room
@@ -105,6 +110,27 @@ def test_a_certificate_that_ends(kind: str, left: int, raised: int, urgent: bool
     found = of("certificate", look(now=1000.0 * DAY, certificates=(certificate,)))
     assert len(found) == raised
     assert all(alert.urgent is urgent for alert in found)
+
+
+@pytest.mark.parametrize(
+    ("seen", "skew", "words"),
+    [
+        (1000.0 * DAY - DAY + 1, 60, []),
+        (1000.0 * DAY - DAY, 0, ["for 1 day."]),
+        (1000.0 * DAY - 1, -61, ["61 seconds behind"]),
+        (None, None, ["for 10 days."]),
+    ],
+)
+def test_an_outlet_that_is_silent_or_whose_clock_is_off(
+    seen: float | None, skew: int | None, words: list[str]
+) -> None:
+    now = 1000.0 * DAY
+    member = OutletLook(
+        name="x", since=now - 10 * DAY, ends=2 * now, seen=seen, version="", skew=skew
+    )
+    found = of("silent", look(now=now, pool=made_pool(fleet=(member,))))
+    assert len(found) == len(words)
+    assert all(word in alert.what for word, alert in zip(words, found, strict=True))
 
 
 def test_refused_updates_and_calls(desk: Desk, tmp_path: Path) -> None:
