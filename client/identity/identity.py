@@ -9,7 +9,8 @@
 
 Invariants:
     * A private key is made once and never replaced.
-    * `certificate.pem` is written last: where it is, the outlet has joined.
+    * `coordinator.json` is written last: where it is, the outlet has joined, by the token that it
+      names. What a later token of the same pool may change is the certificate and the address.
 
 Example: `identity = Identity.read(Path("outlet-home"))`; `channel(identity.address,
 identity.credential, root=identity.root)`.
@@ -91,6 +92,7 @@ class _Coordinator(BaseModel):
     address: str
     contract_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     log_key: str
+    invitation: str = ""  # of who joined before this was written down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class Identity:
         keys: the outlet's private keys.
         contract_key: the coordinator's Ed25519 public key for tasks, 32 bytes.
         log_key: verifier key of the coordinator's log (C2SP signed-note).
+        invitation: id of the token that brought this membership; "" where nobody wrote it down.
     """
 
     home: Path
@@ -120,6 +123,7 @@ class Identity:
     keys: Keys
     contract_key: bytes
     log_key: str
+    invitation: str
 
     @property
     def credential(self) -> Credential:
@@ -186,6 +190,7 @@ class Identity:
             keys=keys,
             contract_key=bytes.fromhex(found.contract_key),
             log_key=found.log_key,
+            invitation=found.invitation,
         )
 
     @classmethod
@@ -204,11 +209,12 @@ class Identity:
             address=token.address,
             contract_key=token.contract_key.hex(),
             log_key=token.log_key,
+            invitation=token.invitation,
         )
         folder = identity_folder(home)
         replace_file(folder / "root.pem", token.root)
-        replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
         replace_file(folder / "certificate.pem", certificate)
+        replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
         return cls.read(home)
 
     def renewed(self, certificate: bytes) -> Self:
