@@ -22,19 +22,20 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from presspool.client.agent import task_rules
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
-    ContractError,
     EvidenceError,
+    GuardError,
     LinkError,
     NotNowError,
     StorageError,
@@ -42,12 +43,12 @@ from presspool.common.base.errors import (
 from presspool.common.pki.keys import SigningKey, key_id
 from presspool.common.wire.envelope import (
     Signed,
+    TaskHeader,
     UpdateHeader,
     body_digest,
     open_task,
     sign_update,
 )
-from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,9 @@ class Agent:
             given before they are bound (`presspool.client.client_app.work`).
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
+        before: asked before a task's body is stored; raises `GuardError` where its header alone
+            says that it is never trained here.
+        is_over: whether a task's round is known to be over, so that nobody asks for it again.
         backoff: between failures.
     """
 
@@ -114,10 +118,13 @@ class Agent:
         link: CoordinatorClient,
         trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
+        before: Callable[[TaskHeader], None] = lambda _: None,
+        is_over: Callable[[TaskHeader], bool] = lambda _: False,
         backoff: Backoff | None = None,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position = trainer, position
+        self._before, self._is_over = before, is_over
         self._backoff = backoff or Backoff()
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: str | None = None  # the task that was not to be trained just now
@@ -181,6 +188,7 @@ class Agent:
     # --- Fetch ----------------------------------------------------------------------------------
 
     def _fetch(self) -> bool:
+        self._spool.forget(self._is_over)
         with self._link.next_task() as found:
             if found is None:
                 return True
@@ -190,9 +198,20 @@ class Agent:
             if older is not None and older.header.task == task.header.task:
                 self._spool.want_again(older)  # it is sealed: only the very same reply may go
                 return False
-            self._spool.accept(task, chunks)
-        log.info("round %d of run %s: accepted", task.header.round, task.header.run)
+            self._accept(task, chunks)
         return True
+
+    def _accept(self, task: SpooledTask, chunks: Iterable[bytes]) -> None:
+        """Store a task; of one that is never trained here the body is not even asked for."""
+        try:
+            self._before(task.header)
+        except GuardError as refused:
+            log.warning("round %d of run %s: %s", task.header.round, task.header.run, refused)
+            self._spool.refuse(task)
+            self._seal(task, b"", failure_code(refused))
+            return
+        self._spool.accept(task, chunks)
+        log.info("round %d of run %s: accepted", task.header.round, task.header.run)
 
     def _still_wanted(self, task: SpooledTask) -> bool:
         """Whether the coordinator still asks for a task that was put off; a newer one is taken."""
@@ -203,7 +222,7 @@ class Agent:
             now = self._checked(signed)
             if now.header.task == task.header.task:
                 return True
-            self._spool.accept(now, chunks)
+            self._accept(now, chunks)
         return False
 
     def _checked(self, signed: Signed) -> SpooledTask:
@@ -251,6 +270,9 @@ class Agent:
     def _train(self, task: SpooledTask) -> None:
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         body, failure = self._answer(task)
+        self._seal(task, body, failure)
+
+    def _seal(self, task: SpooledTask, body: bytes, failure: int | None) -> None:
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
@@ -278,7 +300,7 @@ class Agent:
             NotNowError: the outlet's own rules put the task off.
         """
         try:
-            asked = _asked(task, self._spool.body(task))
+            asked = task_rules.asked(task, self._spool.body(task))
             body = self._trainer(asked, self._spool.answer(task.header.task))
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
@@ -304,26 +326,3 @@ class Agent:
             raise
         self._spool.finish(task)
         log.info("%s: delivered", where)
-
-
-def _asked(task: SpooledTask, body: bytes) -> Round:
-    """The round that a task asks for, if it is what the signed header says.
-
-    Raises:
-        ContractError: it is not.
-    """
-    try:
-        asked = Round.of(from_bytes(body))
-    except ValueError:
-        raise ContractError("not a training task", where=f"task {task.header.task}") from None
-    header = task.header
-    expected = (header.contract, *header.place, header.base)
-    found = (asked.task.digest, asked.number, asked.phase, asked.base)
-    if found != expected:
-        raise ContractError(
-            "the task is another than its signed header says",
-            where=f"task {task.header.task}",
-            expected=expected,
-            got=found,
-        )
-    return asked

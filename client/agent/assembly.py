@@ -21,6 +21,7 @@ import grpc
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.spool import Spool
+from presspool.client.agent.task_rules import judge
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
@@ -48,7 +49,8 @@ def agent(home: Path) -> Iterator[Agent]:
     identity = Identity.read(home)
     check_home(home, identity)
     dial = _dialler(home)
-    with until_signalled() as signalled, Spool.open(home / homes.WORK) as spool:
+    room = homes.settings_in(home).work_mib << 20
+    with until_signalled() as signalled, Spool.open(home / homes.WORK, room=room) as spool:
         watch = WitnessWatch(
             identity,
             ledger=homes.ledger_path(home),
@@ -62,6 +64,8 @@ def agent(home: Path) -> Iterator[Agent]:
             link=CoordinatorClient(identity.address, dial),
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
+            before=judge(home, spool),
+            is_over=watch.is_over,
         )
         signalled.then(working.stop)
         with watch:

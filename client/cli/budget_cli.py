@@ -164,6 +164,7 @@ def end(
     Example: presspool outlet end sha256:924e02db...
     """
     from presspool.client.agent import home as homes
+    from presspool.client.agent.spool import Spool
     from presspool.client.consent.budget import Budget
     from presspool.client.witnessing.witness_folder import WitnessFolder
     from presspool.common.accounting.events import UNIT
@@ -174,6 +175,7 @@ def end(
     ) as budget:
         freed = budget.end(contract)
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
+    Spool(home / homes.WORK).end(contract.digest)
     if as_json:
         print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
     else:

@@ -6,6 +6,7 @@
     data = "readers.parquet"          # paths are relative to this file
     policy = "policy.toml"            # both, or neither where an outlet is only simulated
     ledger = "ledger.db"
+    work_mib = 4096                   # what unfinished work may take of the disk
 
     [columns]                         # only where they differ from these
     reader = "reader"
@@ -20,8 +21,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
@@ -41,6 +43,7 @@ class OutletSettings(BaseModel):
         policy: its rules (`presspool.client.consent.policy`).
         ledger: its budget ledger (`presspool.client.consent.budget`).
         dataset: random id of the data in the ledger; None for the ledger's only data set.
+        work_mib: MiB that the folder of unfinished work may take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,6 +55,7 @@ class OutletSettings(BaseModel):
     policy: Path | None = None
     ledger: Path | None = None
     dataset: RandomId | None = None
+    work_mib: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 4096
     _home: Path = PrivateAttr(default=Path())
 
     @property

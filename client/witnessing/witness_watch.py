@@ -44,6 +44,7 @@ from presspool.common.transparency.witness import (
     Witness,
     parse_request,
 )
+from presspool.common.wire.envelope import TaskHeader
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,10 @@ class WitnessWatch:
         if self._wanted != (contract, number):  # else it is fetched whenever the log moves
             self._wanted = (contract, number)
             self._link.hurry()
+
+    def is_over(self, task: TaskHeader) -> bool:
+        """Whether the consortium log, as read so far, names this round; from any thread."""
+        return self._copy.last(task.contract) >= task.round
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS
