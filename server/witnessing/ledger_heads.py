@@ -4,6 +4,8 @@ Invariants:
     * Only heads that the ledger's own key signed, and whose root is that of the leaf hashes, are
       kept; of one ledger they are of one history.
     * A leaf hash is all that is known of an entry.
+    * A head is far smaller than a request that carries it may be (`LARGEST_HEAD`): none that is
+      kept, or was kept by an older version, is ever passed on in a form that nobody can read.
 
 Example: `heads.publish(peer.log, start=0, leaves=hashes, note=checkpoint)`.
 """
@@ -24,6 +26,7 @@ from presspool.server.database import Database
 from presspool.server.witnessing.witness_schema import HeadRow, LeavesRow
 
 MOST_LEAVES = 1 << 17  # of one ledger, all of which are held in memory
+LARGEST_HEAD = 1024  # bytes; names of 255 bytes need 700
 
 
 class LedgerHeads:
@@ -59,6 +62,7 @@ class LedgerHeads:
         """
         head, _ = open_checkpoint(note, log=log)
         own = next(s for s in note.signatures if (s.name, s.key_id) == (log.name, log.id))
+        _require_small(log, notes.Note(text=note.text, signatures=(own,)))
         if head.size != start + len(leaves) or head.size > MOST_LEAVES:
             raise EvidenceError("size of the head", expected=start + len(leaves), got=head.size)
         with self._lock:
@@ -75,11 +79,17 @@ class LedgerHeads:
             return head.size
 
     def request(self, log: notes.VerifierKey, old: int) -> Request | None:
-        """What a witness that holds the head of `old` entries is asked to cosign, if anything."""
+        """What a witness that holds the head of `old` entries is asked to cosign, if anything.
+
+        Raises:
+            EvidenceError: an older version took a head that is too large to be passed on.
+        """
         with self._lock:
             size = len(self._tree(log))
             proof = self._tree(log).prove_consistency(old, size) if old <= size else ()
         note = self.head(log, size)
+        if note is not None:
+            _require_small(log, note)
         return Request(old=old, proof=proof, checkpoint=note) if note and old <= size else None
 
     def _store(
@@ -98,6 +108,17 @@ class LedgerHeads:
                 rows = session.scalars(wanted).all()
             self._trees[log.text] = Tree(leaf for row in rows for leaf in split_leaves(row.hashes))
         return self._trees[log.text]
+
+
+def _require_small(log: notes.VerifierKey, note: notes.Note) -> None:
+    size = len(note.encode())
+    if size > LARGEST_HEAD:
+        raise EvidenceError(
+            "a ledger's head is too large",
+            where=log.name,
+            expected=f"at most {LARGEST_HEAD} bytes",
+            got=size,
+        )
 
 
 def split_leaves(hashes: bytes) -> list[bytes]:

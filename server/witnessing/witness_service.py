@@ -225,13 +225,18 @@ class WitnessService(WitnessingServicer):
 
     def _requests(self, own: PeerKeys, held: Iterable[messages.Held]) -> list[bytes]:
         """What the caller's witness should cosign of the logs of which it holds so much."""
-        logs = self._logs()
-        found = [
-            self._request(own, logs[log.origin], log.size)
-            for log in held
-            if log.origin in logs and log.origin != own.log.name
-        ]
-        return [request.encode() for request in found if request is not None]
+        logs, found = self._logs(), list[bytes]()
+        for log_ in held:
+            if log_.origin not in logs or log_.origin == own.log.name:
+                continue
+            try:
+                request = self._request(own, logs[log_.origin], log_.size)
+            except EvidenceError as error:  # of one log, and in no other's way
+                self._once(("bad", log_.origin), log_.size, "nobody is asked to cosign: %s", error)
+                continue
+            if request is not None:
+                found.append(request.encode())
+        return found
 
     def _request(self, own: PeerKeys, key: notes.VerifierKey, held: int) -> Request | None:
         size, place = self._size(key), (key.text, own.outlet)
@@ -269,15 +274,22 @@ class WitnessService(WitnessingServicer):
             )
 
     def _older(self, own: PeerKeys, size: int) -> None:
+        self._once(
+            ("older", own.outlet),
+            size,
+            "%s holds a head of %d entries of our log, and our database has %d: it is "
+            "an old copy; restore the newest",
+            own.outlet,
+            size,
+            self.consortium.size,
+        )
+
+    def _once(self, place: tuple[str, str], size: int, text: str, *parts: object) -> None:
+        """Tell the operator, once until a size changes."""
         mark = (size, self.consortium.size)
-        if self._refused.get(("older", own.outlet)) != mark:
-            self._refused["older", own.outlet] = mark
-            log.error(
-                "%s holds a head of %d entries of our log, and our database has %d: it is "
-                "an old copy; restore the newest",
-                own.outlet,
-                *mark,
-            )
+        if self._refused.get(place) != mark:
+            self._refused[place] = mark
+            log.error(text, *parts)
 
     def _logs(self) -> dict[str, notes.VerifierKey]:
         """All logs by origin."""
