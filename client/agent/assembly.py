@@ -20,6 +20,7 @@ import grpc
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
+from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.task_rules import judge
 from presspool.client.identity.coordinator_client import CoordinatorClient
@@ -103,6 +104,7 @@ def check_home(home: Path, identity: Identity) -> None:
             expected="policy and ledger",
             advice="presspool outlet budget init makes them, and says which two lines name them",
         )
+    require_paid(home)
     homes.policy_in(home)
     with homes.ledger_in(home):
         pass

@@ -46,6 +46,8 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
     for run in found["open"]:
         rounds = ", ".join(map(str, run["rounds_released"])) or "none"
         out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}")
+    if found["restored"]:
+        out.print(found["restored"], soft_wrap=True)
     if not found["witnessed"]:
         out.print("runs are not witnessed: policy.toml [witnesses] required = false")
     if found["more_like_the_last"] is not None:

@@ -19,8 +19,9 @@ from presspool.client.identity.identity import Identity
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.base.errors import LedgerError, RollbackError
+from presspool.common.ledger.restored_entries import leaf_of
 from presspool.common.ledger.store import Ledger
-from presspool.common.transparency import merkle, notes
+from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint, open_checkpoint
 from presspool.common.wire.peers import PeerKeys
 
@@ -100,7 +101,7 @@ class OwnLedger:
         note = ledger.checkpoint(own)
         size = Checkpoint.parse(note.text).size
         self._folder.keep_own(note)
-        leaves = [merkle.leaf_hash(body) for body in ledger.bodies(known, size)]
+        leaves = [leaf_of(body) for body in ledger.bodies(known, size)]
         self._link.publish(start=known, leaves=leaves, note=note)
 
     def _open(self) -> Ledger:

@@ -19,18 +19,15 @@ Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from presspool.common.base.errors import FolderError, InputError, StorageError
+from presspool.common.base.archives import new_folder
+from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
@@ -48,6 +45,7 @@ from presspool.server.membership.member_list import standings
 from presspool.server.membership.members import Invited
 
 SETTINGS: Final = "coordinator.toml"
+DATABASE: Final = "coordinator.db"
 
 
 class _Settings(BaseModel):
@@ -110,7 +108,7 @@ class CoordinatorFolder:
             fault=InputError,
         )
         host, _ = split_address(address, where="--address")
-        with _new_folder(path) as draft:
+        with new_folder(path) as draft:
             _write_keys(draft, name, host, now)
             write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
             _require_unused(database or _beside(draft), now)
@@ -164,37 +162,6 @@ class CoordinatorFolder:
         )
 
 
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A draft that becomes `path` when the block is left, or goes when it raises."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FolderError(
-            "there is something already",
-            where=str(path),
-            expected="a new or empty folder",
-            advice="choose another --home; nothing was changed",
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
-    except OSError as error:
-        raise StorageError(
-            "cannot write", where=str(path), got=error.strerror, advice="choose another --home"
-        ) from None
-    try:
-        yield draft
-        draft.rename(path)
-    except OSError as error:
-        raise StorageError(
-            "cannot write",
-            where=str(path),
-            got=error.strerror,
-            advice="make room or choose another --home",
-        ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
 def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
     root = make_root(name, now=now)
     server = issue_server(root, host, now=now)
@@ -243,4 +210,4 @@ def _toml(settings: _Settings) -> bytes:
 
 
 def _beside(path: Path) -> str:
-    return f"sqlite:///{path / 'coordinator.db'}"
+    return f"sqlite:///{path / DATABASE}"

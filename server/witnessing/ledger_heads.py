@@ -47,6 +47,12 @@ class LedgerHeads:
             row = session.get(HeadRow, (log.text, size))
         return notes.parse_note(row.note) if row else None
 
+    def leaves(self, log: notes.VerifierKey, start: int, *, most: int) -> list[bytes]:
+        """The hashes of a ledger's entries from `start` on, as far as its newest head."""
+        with self._lock:
+            tree = self._tree(log)
+            return [tree.leaf(index) for index in range(start, min(len(tree), start + most))]
+
     def publish(
         self, log: notes.VerifierKey, *, start: int, leaves: Sequence[bytes], note: notes.Note
     ) -> int:

@@ -32,6 +32,7 @@ from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Proof
 from presspool.common.transparency.consortium_entries import Entry
 from presspool.common.transparency.forks import LARGEST_PROOF, verify_fork
+from presspool.common.transparency.merkle import HASH_BYTES
 from presspool.common.transparency.witness import OK, Request
 from presspool.common.wire.peers import PeerKeys
 from presspool.server.database import Database
@@ -220,6 +221,14 @@ class WitnessService(WitnessingServicer):
                 return messages.HeadReply()
             signed = note.signed(*self._cosignatures.of(own.log, size, own=own.witness))
             return messages.HeadReply(size=size, checkpoint=signed.encode())
+
+    def Leaves(  # noqa: N802
+        self, request: messages.LeavesRequest, context: grpc.ServicerContext
+    ) -> messages.LeavesReply:
+        """See witness.proto."""
+        with self._call(context) as (_, own):
+            found = self._heads.leaves(own.log, request.start, most=PART_BYTES // HASH_BYTES)
+            return messages.LeavesReply(leaves=b"".join(found))
 
     # --- What is asked of a witness ---------------------------------------------------------------
 

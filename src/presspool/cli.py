@@ -18,6 +18,7 @@ import typer.core
 from presspool import __version__
 from presspool.client.cli import (
     agent_cli,
+    backup_cli,
     budget_cli,
     check_data_cli,
     doctor_cli,
@@ -28,7 +29,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
-from presspool.server.cli import contract_cli, coordinator_cli, run_cli
+from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, run_cli
 from presspool.simulations import researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
@@ -49,8 +50,14 @@ OUTLET: Commands = {
     "join": join_cli.join,
     "run": agent_cli.run,
     "doctor": doctor_cli.doctor,
+    "backup": backup_cli.backup,
+    "restore": backup_cli.restore,
 }
-BUDGET: Commands = {"init": budget_cli.init, "plan": budget_cli.plan}
+BUDGET: Commands = {
+    "init": budget_cli.init,
+    "plan": budget_cli.plan,
+    "restored": backup_cli.restored,
+}
 POLICY: Commands = {"example": policy_cli.example, "check": policy_cli.check}
 PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
 COORDINATOR: Commands = {
@@ -60,6 +67,8 @@ COORDINATOR: Commands = {
     "revoke": coordinator_cli.revoke,
     "members": coordinator_cli.members,
     "viewer": coordinator_cli.viewer,
+    "backup": keeping_cli.backup,
+    "restore": keeping_cli.restore,
     "start": run_cli.start,
     "submit": run_cli.submit,
     "status": run_cli.status,
