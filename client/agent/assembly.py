@@ -24,6 +24,7 @@ from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.task_rules import judge
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.identity.dialling import listen, reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
 from presspool.client.identity.settings import read_settings
@@ -32,7 +33,7 @@ from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_watch import WitnessWatch
 from presspool.common.base.errors import GuardError, InputError, LedgerError, LinkError, NotNowError
 from presspool.common.base.stopping import until_signalled
-from presspool.common.pki.tls import channel, split_address
+from presspool.common.pki.tls import split_address
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,12 @@ def check_home(home: Path, identity: Identity) -> None:
             got=settings.name,
             advice=f'write name = "{identity.name}"',
         )
-    if settings.deterministic is not None and not _is_loopback(identity.address):
+    if settings.deterministic is not None and not all(map(_is_loopback, identity.addresses)):
         raise InputError(
             "noise that can be drawn again protects nobody",
             where=f"{where} deterministic",
             expected="no such line, or a coordinator on this machine",
-            got=identity.address,
+            got=", ".join(identity.addresses),
             advice="remove the line",
         )
     if settings.policy is None or settings.ledger is None:
@@ -129,7 +130,9 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
                 identity = renew_if_due(identity, now=time.time())
             except (InputError, LinkError) as error:  # the old one may be good for ten days more
                 log.warning("the certificate could not be renewed yet: %s", error)
-        return channel(identity.address, identity.credential, root=identity.root)
+        link = reach(identity)
+        listen(identity, link)
+        return link
 
     return dial
 

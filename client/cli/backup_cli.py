@@ -83,13 +83,13 @@ def restored(
     Example: presspool outlet budget restored --charge period
     """
     from presspool.client.agent import moving
+    from presspool.client.identity.dialling import reach
     from presspool.client.identity.identity import Identity
     from presspool.client.witnessing.witness_client import WitnessClient
     from presspool.common.accounting.events import UNIT
     from presspool.common.base.errors import InputError
     from presspool.common.ledger.log import utc_today
     from presspool.common.ledger.restored_entries import BASES
-    from presspool.common.pki.tls import channel
 
     basis = next((known for known in BASES if known == charge), None)
     if basis is None:
@@ -97,7 +97,7 @@ def restored(
             "what to charge", where="--charge", expected=", ".join(BASES), got=ascii(charge)
         )
     me = Identity.read(home)
-    link = WitnessClient(me.address, lambda: channel(me.address, me.credential, root=me.root))
+    link = WitnessClient(me.address, lambda: reach(me))
     try:
         entry = moving.go_on(home, basis, link=link, today=utc_today())
     finally:
@@ -110,3 +110,35 @@ def restored(
         f"the ledger goes on: {entry.lost} entries are lost, {nats:.4f} nats are charged for them",
         soft_wrap=True,
     )
+
+
+def moved(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `coordinator move --out` wrote.")
+    ],
+    home: Home = Path(),
+    as_json: Json = False,
+) -> None:
+    """Take the coordinator's signed word of where it is dialled now, if it is later news.
+
+    An outlet that reaches the coordinator at any of its addresses learns it by itself.
+
+    Example: presspool outlet moved moved.statement
+    """
+    from presspool.client.identity.identity import Identity
+    from presspool.common.base.errors import EvidenceError, InputError
+    from presspool.common.wire.addresses import LARGEST
+
+    try:
+        with file.open("rb") as stream:
+            identity = Identity.read(home).told(stream.read(LARGEST))
+    except OSError as error:
+        raise InputError("cannot read", where=str(file), got=error.strerror) from None
+    except EvidenceError as error:
+        raise InputError(
+            error.what, where=str(file), advice="ask the coordinator's operator"
+        ) from None
+    if as_json:
+        print_json({"addresses": list(identity.addresses), "moves": identity.moves})
+    else:
+        out.print(f"the coordinator is dialled at {', '.join(identity.addresses)}", soft_wrap=True)

@@ -5,6 +5,7 @@
     identity/   tls.key (PEM), update.key, log.key, witness.key (hex): made here, mode 0600,
                 never sent
                 root.pem, coordinator.json: the coordinator, as the token named it
+                addresses: where it is dialled since it has moved, signed by its contract key
                 certificate.pem: this outlet, as the pool's root certified it; renewed by itself
 
 Invariants:
@@ -28,9 +29,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract_schema import Name
-from presspool.common.pki.certificates import Credential, Facts, check_outlet, make_key
+from presspool.common.pki.certificates import (
+    Credential,
+    Facts,
+    check_outlet,
+    fingerprint_of,
+    make_key,
+)
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
 from presspool.common.transparency import notes
+from presspool.common.wire.addresses import Addresses
 from presspool.common.wire.peers import PeerKeys, origin_of
 from presspool.common.wire.token import Token
 
@@ -103,7 +111,8 @@ class Identity:
         home: the outlet's folder.
         name: the outlet, as the pool calls it.
         pool: the pool's name.
-        address: the coordinator's "HOST:PORT".
+        addresses: the coordinator's "HOST:PORT"s, to be tried in this order.
+        moves: how often it had moved when it said so.
         root: the pool's root certificate, PEM.
         certificate: the outlet's, PEM.
         facts: what that certificate says.
@@ -116,7 +125,8 @@ class Identity:
     home: Path
     name: str
     pool: str
-    address: str
+    addresses: tuple[str, ...]
+    moves: int
     root: bytes
     certificate: bytes
     facts: Facts
@@ -124,6 +134,11 @@ class Identity:
     contract_key: bytes
     log_key: str
     invitation: str
+
+    @property
+    def address(self) -> str:
+        """The first of the addresses."""
+        return self.addresses[0]
 
     @property
     def credential(self) -> Credential:
@@ -179,11 +194,13 @@ class Identity:
             raise InputError(
                 error.what, where=str(folder), expected=error.expected, got=error.got
             ) from None
+        said = _statement(folder, root, found)
         return cls(
             home=home,
             name=found.outlet,
             pool=found.pool,
-            address=found.address,
+            addresses=tuple(dict.fromkeys((*(said.addresses if said else ()), found.address))),
+            moves=said.moves if said else 0,
             root=root,
             certificate=certificate,
             facts=facts,
@@ -212,6 +229,7 @@ class Identity:
             invitation=token.invitation,
         )
         folder = identity_folder(home)
+        (folder / "addresses").unlink(missing_ok=True)  # the token is the newest word
         replace_file(folder / "root.pem", token.root)
         replace_file(folder / "certificate.pem", certificate)
         replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
@@ -227,6 +245,30 @@ class Identity:
         check_outlet(certificate, root=self.root, name=self.name, key=self.keys.tls)
         replace_file(identity_folder(self.home) / "certificate.pem", certificate)
         return self.read(self.home)
+
+    def told(self, statement: bytes) -> Self:
+        """Take a later statement of where the coordinator is; another changes nothing.
+
+        Raises:
+            EvidenceError: not signed by this pool's contract key.
+            StorageError: the disk refuses.
+        """
+        root = fingerprint_of(self.root)
+        said = Addresses.open(statement, root=root, key=self.contract_key)
+        if said.moves <= self.moves:
+            return self
+        replace_file(identity_folder(self.home) / "addresses", statement)
+        return self.read(self.home)
+
+
+def _statement(folder: Path, root: bytes, pinned: _Coordinator) -> Addresses | None:
+    """The kept statement; none where it is damaged: the token's address is tried then."""
+    try:
+        data = (folder / "addresses").read_bytes()
+        key = bytes.fromhex(pinned.contract_key)
+        return Addresses.open(data, root=fingerprint_of(root), key=key)
+    except (OSError, EvidenceError, ValueError):
+        return None
 
 
 def identity_folder(home: Path) -> Path:

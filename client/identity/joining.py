@@ -32,6 +32,7 @@ from typing import Final
 
 import grpc
 
+from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity, Keys, identity_folder
 from presspool.common.base.errors import FolderError, InputError, LinkError
 from presspool.common.base.files import private_folder
@@ -211,7 +212,7 @@ def renew_if_due(identity: Identity, *, now: float) -> Identity:
     signature = identity.update.sign(enrolment.RENEWAL, body)
     with (
         explaining(identity.address),
-        channel(identity.address, identity.credential, root=identity.root) as link,
+        reach(identity) as link,
     ):
         reply = MembershipStub(link).Renew(  # type: ignore[no-untyped-call]
             messages.RenewRequest(request=request, signature=signature), timeout=CALL_SECONDS

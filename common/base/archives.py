@@ -1,6 +1,7 @@
 """One file of a folder's own files: written privately, read back with suspicion.
 
-A tar with a first member `KIND` that says what it is. Only regular files go in. On the way back
+A tar whose first member says what it is and whose last how many there are, so that one that was
+cut short is known. Only regular files go in. On the way back
 only names that the caller knows are taken, below a draft that becomes the new folder at the end.
 
 Invariants:
@@ -28,7 +29,7 @@ from urllib.parse import quote
 from presspool.common.base.errors import FolderError, InputError, StorageError
 from presspool.common.base.files import replacing
 
-_FIRST = "PRESSPOOL"
+_FIRST, _LAST = "PRESSPOOL", "END"
 _MOST_MEMBERS = 1_000_000
 
 
@@ -42,6 +43,7 @@ class Packing:
 
     def __init__(self, stream: BinaryIO, kind: str) -> None:
         self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  `close` does
+        self._count = 0
         self._bytes(_FIRST, kind.encode())
 
     def add(self, path: Path, name: str) -> None:
@@ -69,6 +71,7 @@ class Packing:
 
     def close(self) -> None:
         """Write the end."""
+        self._bytes(_LAST, str(self._count).encode())
         self._tar.close()
 
     def _file(self, path: Path, name: str) -> None:
@@ -76,6 +79,7 @@ class Packing:
             member = tarfile.TarInfo(name)
             member.size, member.mode = os.fstat(stream.fileno()).st_size, 0o600
             self._tar.addfile(member, stream)
+        self._count += 1
 
     def _bytes(self, name: str, content: bytes) -> None:
         member = tarfile.TarInfo(name)
@@ -126,11 +130,7 @@ def unpack(file: Path, kind: str, folder: Path, *, known: Sequence[str]) -> Iter
         try:
             with tarfile.open(file, mode="r:") as tar:
                 _require_kind(tar, kind, file)
-                for count, member in enumerate(tar, 1):
-                    if member.name != _FIRST:
-                        _take(tar, member, draft, known)
-                    if count > _MOST_MEMBERS:
-                        raise tarfile.ReadError("too many files")
+                _take_all(tar, draft, known)
         except (tarfile.TarError, EOFError, FileNotFoundError) as error:
             raise InputError(
                 "not a backup, or a damaged one",
@@ -184,6 +184,22 @@ def _require_kind(tar: tarfile.TarFile, kind: str, file: Path) -> None:
     got = stream.read(100).decode(errors="replace") if stream else "another file"
     if got != kind:
         raise InputError("another kind of backup", where=str(file), expected=kind, got=ascii(got))
+
+
+def _take_all(tar: tarfile.TarFile, draft: Path, known: Sequence[str]) -> None:
+    count = 0
+    for member in tar:
+        if member.name == _LAST:
+            stream = tar.extractfile(member)
+            if stream is not None and stream.read(20) == str(count).encode():
+                return
+            break
+        if member.name != _FIRST:
+            _take(tar, member, draft, known)
+            count += 1
+        if count > _MOST_MEMBERS:
+            break
+    raise tarfile.ReadError("cut short, or more than there can be")
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, draft: Path, known: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """A coordinator's home as one file, and a home made from it.
 
-The file is a tar (mode 0600) of settings, keys, certificates (viewers' too) and runs, and of the database
-where that is SQLite: copied by SQLite's own online backup, so that the coordinator may be running.
-Of PostgreSQL it holds nothing: `pg_dump` is the way.
+The file is a tar (mode 0600) of settings, keys, certificates (viewers' too) and runs, and of the
+database where that is SQLite: copied by SQLite's own online backup, so that the coordinator may be
+running. Of PostgreSQL it holds nothing: `pg_dump` is the way.
 
 Invariants:
     * The database is copied before the runs' folders: what these say is never older than what the

@@ -52,6 +52,7 @@ OUTLET: Commands = {
     "doctor": doctor_cli.doctor,
     "backup": backup_cli.backup,
     "restore": backup_cli.restore,
+    "moved": backup_cli.moved,
 }
 BUDGET: Commands = {
     "init": budget_cli.init,
@@ -69,6 +70,8 @@ COORDINATOR: Commands = {
     "viewer": coordinator_cli.viewer,
     "backup": keeping_cli.backup,
     "restore": keeping_cli.restore,
+    "move": keeping_cli.move,
+    "reissue": keeping_cli.reissue,
     "start": run_cli.start,
     "submit": run_cli.submit,
     "status": run_cli.status,

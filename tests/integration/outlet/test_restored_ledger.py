@@ -11,7 +11,6 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ from presspool.common.base.errors import (
 from presspool.common.ledger import entries, recompute, verification
 from presspool.common.ledger.export import export
 from presspool.common.ledger.log import utc_today
-from presspool.common.ledger.restored_entries import Basis, Lost, periods_between
+from presspool.common.ledger.restored_entries import Basis, Lost
 from presspool.common.ledger.store import Ledger
 
 PERIOD_CAP = 4.0
@@ -253,27 +252,3 @@ def test_a_file_that_is_no_backup_or_leads_elsewhere_makes_no_home(
     with pytest.raises(FolderError):
         moving.restore(lived.file, lived.outlet.home)
     assert not (tmp_path / "new").exists()
-
-
-def test_periods_between_two_days() -> None:
-    first, last = date(2026, 11, 30).isoformat(), date(2027, 2, 1).isoformat()
-    assert periods_between(first, last, like="2020") == ("2026", "2027")
-    assert periods_between(first, last, like="2020-Q1") == ("2026-Q4", "2027-Q1")
-    assert periods_between(first, last, like="2020-H1") == ("2026-H2", "2027-H1")
-    assert periods_between(first, last, like="2020-01") == (
-        "2026-11",
-        "2026-12",
-        "2027-01",
-        "2027-02",
-    )
-
-
-def test_the_leaf_of_a_lost_entry_is_the_lost_one_s() -> None:
-    from presspool.common.ledger.restored_entries import leaf_of
-    from presspool.common.transparency import merkle
-
-    lost = entries.build(Lost, seq=3, day="2026-01-05", leaf="ab" * 32)
-    assert leaf_of(lost.canonical()) == bytes.fromhex("ab" * 32)
-    assert entries.parse_entry(lost.canonical()) == lost
-    other = b'{"day":"2026-01-05","kind":"settle","reservation":"x","seq":3}'
-    assert leaf_of(other) == merkle.leaf_hash(other)
