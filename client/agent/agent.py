@@ -196,8 +196,13 @@ class Agent:
             task = self._checked(signed)
             older = self._spool.newest(task.header.run)
             if older is not None and older.header.task == task.header.task:
-                self._spool.want_again(older)  # it is sealed: only the very same reply may go
-                return False
+                if self._spool.want_again(older):  # it is sealed: only that very reply may go
+                    return False
+                raise EvidenceError(
+                    "the coordinator asks again for a round that is over",
+                    where=f"run {task.header.run}",
+                    got=f"round {task.header.round}",
+                )
             self._accept(task, chunks)
         return True
 

@@ -192,10 +192,12 @@ class Spool:
         """The reply arrived, or will never be wanted; should this be lost, it is sent once more."""
         self._path(task, "done").touch()
 
-    def want_again(self, task: SpooledTask) -> None:
-        """The coordinator asks for a reply once more; of a round that is over there is none."""
-        if self._path(task, "reply").exists():
+    def want_again(self, task: SpooledTask) -> bool:
+        """The coordinator asks for a reply once more; False where its round was over already."""
+        kept = self._path(task, "reply").exists() or not self._is_answered(task)
+        if kept:
             self._path(task, "done").unlink(missing_ok=True)
+        return kept
 
     def end(self, contract: str) -> None:
         """The operator ended this run: its replies go once they are delivered. For any process."""

@@ -39,9 +39,11 @@ class Packing:
     Args:
         stream: where to.
         kind: what it is.
+        beside: a folder for what is in between, of the same disk.
     """
 
-    def __init__(self, stream: BinaryIO, kind: str) -> None:
+    def __init__(self, stream: BinaryIO, kind: str, *, beside: Path) -> None:
+        self._beside = beside
         self._tar = tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  `close` does
         self._count = 0
         self._bytes(_FIRST, kind.encode())
@@ -59,7 +61,7 @@ class Packing:
         """An SQLite database as it is at one moment, whoever writes to it meanwhile."""
         if not path.exists():
             return
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=self._beside) as folder:
             copy = Path(folder) / "copy.db"
             source = f"file:{quote(str(path.absolute()))}?mode=ro"
             with (
@@ -104,7 +106,7 @@ def pack(file: Path, kind: str) -> Iterator[Packing]:
         )
     try:
         with replacing(file, private=True) as stream:
-            packing = Packing(stream, kind)
+            packing = Packing(stream, kind, beside=file.parent)
             yield packing
             packing.close()
     except sqlite3.Error as error:

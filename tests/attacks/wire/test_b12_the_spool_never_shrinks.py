@@ -25,7 +25,7 @@ from tests.fakes.made_runs import STATE
 from presspool.client.agent import spool as spool_module
 from presspool.client.agent.agent import Agent
 from presspool.client.agent.spool import Spool, SpooledTask
-from presspool.common.base.errors import GuardError, StorageError
+from presspool.common.base.errors import EvidenceError, GuardError, StorageError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.envelope import TaskHeader, sign_task
 
@@ -127,8 +127,21 @@ def test_b12_bytes_that_are_paid_for_stay_until_delivered_and_over(tmp_path: Pat
             spool.finish(task)
             spool.forget(lambda _: False)  # delivered, and ended by the operator
             assert not reply.exists()
-            spool.want_again(task)
+            assert not spool.want_again(task)
             assert (spool.unfinished(), spool.undelivered()) == (None, None)
+
+
+def test_b12_who_asks_again_for_what_is_over_waits(tmp_path: Path) -> None:
+    with open_pool(tmp_path, [NORTH]) as pool:
+        header, _ = _hand_out(pool, "run-1", floats=100, contract="sha256:" + "a" * 64)
+        with pool.node(NORTH, is_over=lambda _: True) as node:
+            for _ in range(3):
+                node.step()
+            with pool.desk._writing() as session:  # a coordinator that lost the answer
+                session.connection().exec_driver_sql("DELETE FROM updates")
+            with pytest.raises(EvidenceError, match="is over"):
+                node.step()
+        assert pool.desk.answered([header.task]) == set()
 
 
 def test_b12_invented_runs_are_forgotten_and_those_paid_for_are_not(
