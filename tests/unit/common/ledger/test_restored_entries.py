@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.made_ledgers import JOB, RUN, following, opened, reserve
+from tests.fakes.made_ledgers import JOB, RUN, SIGNER, following, identity, opened, reserve
+from tests.fakes.made_outlets import new_ledger
 
 from presspool.common.accounting import events
-from presspool.common.base.errors import LedgerError
+from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.export import export
 from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.ledger.restored_entries import (
     Lost,
@@ -19,6 +24,8 @@ from presspool.common.ledger.restored_entries import (
     owed,
     periods_between,
 )
+from presspool.common.ledger.store import Ledger
+from presspool.common.ledger.verification import verify
 from presspool.common.transparency import merkle
 
 LATER = "2026-03-05"
@@ -116,3 +123,24 @@ def test_the_leaf_of_a_lost_entry_is_the_lost_one_s() -> None:
     assert entries.parse_entry(lost.canonical()) == lost
     other = b'{"day":"2026-01-05","kind":"settle","reservation":"x","seq":3}'
     assert leaf_of(other) == merkle.leaf_hash(other)
+
+
+def test_every_changed_byte_of_a_restored_ledger_s_export_is_found(tmp_path: Path) -> None:
+    with Ledger(new_ledger(tmp_path / "ledger.db")) as ledger:
+        shutil.copy(tmp_path / "ledger.db", tmp_path / "copy.db")
+        for number in (1, 2):
+            parts = {"unit": "reader", "period": "2026", "datasets": [identity(1)]}
+            run = "sha256:" + f"{number:064x}"
+            ledger.reserve(run=run, event=JOB, head=None, **parts)  # type: ignore[arg-type]
+        head = ledger.checkpoint(SIGNER)
+        leaves = [leaf_of(body) for body in ledger.bodies(1, ledger.book.size)]
+    with Ledger(tmp_path / "copy.db") as copy:
+        copy.restore("lifetime", like="2026", leaves=leaves, head=head)
+        stream = io.BytesIO()
+        export(copy, stream, signer=SIGNER, witnesses=[])
+    whole = stream.getvalue()
+    verify(io.BytesIO(whole), key=SIGNER.key)
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        with pytest.raises(EvidenceError):
+            verify(io.BytesIO(changed), key=SIGNER.key)
