@@ -22,19 +22,20 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from presspool.client.agent import task_rules
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
-    ContractError,
     EvidenceError,
+    GuardError,
     LinkError,
     NotNowError,
     StorageError,
@@ -42,12 +43,12 @@ from presspool.common.base.errors import (
 from presspool.common.pki.keys import SigningKey, key_id
 from presspool.common.wire.envelope import (
     Signed,
+    TaskHeader,
     UpdateHeader,
     body_digest,
     open_task,
     sign_update,
 )
-from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,9 @@ class Agent:
             given before they are bound (`presspool.client.client_app.work`).
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
+        before: asked before a task's body is stored; raises `GuardError` where its header alone
+            says that it is never trained here.
+        is_over: whether a task's round is known to be over, so that nobody asks for it again.
         backoff: between failures.
         largest_task: bytes of a task's body; what declares more is not read.
     """
@@ -116,11 +120,14 @@ class Agent:
         link: CoordinatorClient,
         trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
+        before: Callable[[TaskHeader], None] = lambda _: None,
+        is_over: Callable[[TaskHeader], bool] = lambda _: False,
         backoff: Backoff | None = None,
         largest_task: int = LARGEST_TASK,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position = trainer, position
+        self._before, self._is_over = before, is_over
         self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: list[str] = []  # tasks not to be trained just now, least lately tried first
@@ -183,6 +190,7 @@ class Agent:
     # --- Fetch ----------------------------------------------------------------------------------
 
     def _fetch(self) -> bool:
+        self._spool.forget(self._is_over)
         kept = {task.header.task for task in self._spool.tasks()}
         self._put_off = [task for task in self._put_off if task in kept]
         with self._link.next_task(self._put_off) as found:
@@ -194,14 +202,30 @@ class Agent:
             known = older is not None and older.header.task == task.header.task
             again = known and task.header.task in self._put_off
             if known and not again:
-                self._spool.want_again(task)  # it is sealed: only the very same reply may go
-                return False
+                if self._spool.want_again(task):  # it is sealed: only that very reply may go
+                    return False
+                raise EvidenceError(
+                    "the coordinator asks again for a round that is over",
+                    where=f"run {task.header.run}",
+                    got=f"round {task.header.round}",
+                )
             if not known:
-                self._spool.accept(task, chunks)
-                log.info("round %d of run %s: accepted", task.header.round, task.header.run)
+                self._accept(task, chunks)
         if again:  # there is nothing else to do, and it is still wanted
             self._train(task)
         return True
+
+    def _accept(self, task: SpooledTask, chunks: Iterable[bytes]) -> None:
+        """Store a task; of one that is never trained here the body is not even asked for."""
+        try:
+            self._before(task.header)
+        except GuardError as refused:
+            log.warning("round %d of run %s: %s", task.header.round, task.header.run, refused)
+            self._spool.refuse(task)
+            self._seal(task, b"", failure_code(refused))
+            return
+        self._spool.accept(task, chunks)
+        log.info("round %d of run %s: accepted", task.header.round, task.header.run)
 
     def _checked(self, signed: Signed) -> SpooledTask:
         """The task that a header is, if it is one for us and not an old one.
@@ -257,6 +281,9 @@ class Agent:
         self._put_off = [other for other in self._put_off if other != task.header.task]
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         body, failure = self._answer(task)
+        self._seal(task, body, failure)
+
+    def _seal(self, task: SpooledTask, body: bytes, failure: int | None) -> None:
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
@@ -284,7 +311,7 @@ class Agent:
             NotNowError: the outlet's own rules put the task off.
         """
         try:
-            asked = _asked(task, self._spool.body(task))
+            asked = task_rules.asked(task, self._spool.body(task))
             body = self._trainer(asked, self._spool.answer(task.header.task))
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
@@ -311,26 +338,3 @@ class Agent:
             raise
         self._spool.finish(task)
         log.info("%s: delivered", where)
-
-
-def _asked(task: SpooledTask, body: bytes) -> Round:
-    """The round that a task asks for, if it is what the signed header says.
-
-    Raises:
-        ContractError: it is not.
-    """
-    try:
-        asked = Round.of(from_bytes(body))
-    except ValueError:
-        raise ContractError("not a training task", where=f"task {task.header.task}") from None
-    header = task.header
-    expected = (header.contract, *header.place, header.base)
-    found = (asked.task.digest, asked.number, asked.phase, asked.base)
-    if found != expected:
-        raise ContractError(
-            "the task is another than its signed header says",
-            where=f"task {task.header.task}",
-            expected=expected,
-            got=found,
-        )
-    return asked

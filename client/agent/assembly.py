@@ -20,9 +20,12 @@ import grpc
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
+from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
+from presspool.client.agent.task_rules import judge
 from presspool.client.data.snapshots import current
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.identity.dialling import listen, reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
 from presspool.client.identity.settings import read_settings
@@ -31,7 +34,7 @@ from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_watch import WitnessWatch
 from presspool.common.base.errors import GuardError, InputError, LedgerError, LinkError, NotNowError
 from presspool.common.base.stopping import until_signalled
-from presspool.common.pki.tls import channel, split_address
+from presspool.common.pki.tls import split_address
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,8 @@ def agent(home: Path) -> Iterator[Agent]:
     identity = Identity.read(home)
     check_home(home, identity)
     dial = _dialler(home)
-    with until_signalled() as signalled, Spool.open(home / homes.WORK) as spool:
+    room = homes.settings_in(home).work_mib << 20
+    with until_signalled() as signalled, Spool.open(home / homes.WORK, room=room) as spool:
         watch = WitnessWatch(
             identity,
             ledger=homes.ledger_path(home),
@@ -64,6 +68,8 @@ def agent(home: Path) -> Iterator[Agent]:
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
             largest_task=homes.settings_in(home).task_megabytes << 20,
+            before=judge(home, spool),
+            is_over=watch.is_over,
         )
         signalled.then(working.stop)
         with watch:
@@ -87,12 +93,12 @@ def check_home(home: Path, identity: Identity) -> None:
             got=settings.name,
             advice=f'write name = "{identity.name}"',
         )
-    if settings.deterministic is not None and not _is_loopback(identity.address):
+    if settings.deterministic is not None and not all(map(_is_loopback, identity.addresses)):
         raise InputError(
             "noise that can be drawn again protects nobody",
             where=f"{where} deterministic",
             expected="no such line, or a coordinator on this machine",
-            got=identity.address,
+            got=", ".join(identity.addresses),
             advice="remove the line",
         )
     if settings.policy is None or settings.ledger is None:
@@ -102,6 +108,7 @@ def check_home(home: Path, identity: Identity) -> None:
             expected="policy and ledger",
             advice="presspool outlet budget init makes them, and says which two lines name them",
         )
+    require_paid(home)
     homes.policy_in(home)
     with homes.ledger_in(home):
         pass
@@ -127,7 +134,9 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
                 identity = renew_if_due(identity, now=time.time())
             except (InputError, LinkError) as error:  # the old one may be good for ten days more
                 log.warning("the certificate could not be renewed yet: %s", error)
-        return channel(identity.address, identity.credential, root=identity.root)
+        link = reach(identity)
+        listen(identity, link)
+        return link
 
     return dial
 

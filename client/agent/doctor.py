@@ -23,6 +23,7 @@ from presspool.client.agent import home as homes
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
 from presspool.client.data.snapshots import TO_DO, current
+from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
@@ -31,7 +32,6 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import column_names
 from presspool.common.ledger.store import Ledger
-from presspool.common.pki.tls import channel
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
 from presspool.common.runs.run_file import freeze, read_run_file
@@ -146,7 +146,7 @@ def _coordinator(identity: Identity) -> Iterator[Diagnosis]:
 def _ask(identity: Identity) -> tuple[float, messages.CheckReply, float]:
     with (
         explaining(identity.address),
-        channel(identity.address, identity.credential, root=identity.root) as link,
+        reach(identity) as link,
     ):
         sent = time.time()
         reply = MembershipStub(link).Check(  # type: ignore[no-untyped-call]

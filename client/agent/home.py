@@ -95,8 +95,6 @@ def contract_of(home: Path, run: str) -> Contract:
     if not run.startswith("sha256:"):
         return contract_in(Path(run))
     from presspool.client.agent.spool import Spool
-    from presspool.client.round import Round
-    from presspool.common.wire.flower import from_bytes
 
     spool = Spool(home / WORK)
     task = next((task for task in spool.tasks() if task.header.contract == run), None)
@@ -108,7 +106,7 @@ def contract_of(home: Path, run: str) -> Contract:
             got=run,
             advice="name its run.toml or its contract instead",
         )
-    contract = Round.of(from_bytes(spool.body(task))).contract
+    contract = _canonical(spool.contract(task))
     if contract.digest != run:  # the header that the coordinator signed says one, its body another
         raise InputError(
             "the task is another run's than its header says",
@@ -135,6 +133,10 @@ def contract_in(path: Path) -> Contract:
         data = path.read_bytes()
     except OSError as error:
         raise ContractError("cannot read", where=str(path), got=error.strerror) from None
+    return _canonical(data)
+
+
+def _canonical(data: bytes) -> Contract:
     return read_canonical(data, digest="sha256:" + hashlib.sha256(data).hexdigest())
 
 

@@ -3,18 +3,25 @@
 ::
 
     lock           held by the one agent that works here
-    TASK.task      an accepted task: its header as it came, its signature, and its body
+    TASK.task      an accepted task: its header as it came, its signature, and, until its reply is
+                   sealed, its body
     TASK.answer    what the app keeps of an answer that is paid for and not sealed yet
     TASK.reply     the sealed reply: the very bytes that may be sent, again and again
+    TASK.contract  the contract of a task whose body has gone
     TASK.done      the reply arrived, or will never be wanted
+    TASK.ended     the operator ended the run
 
 Invariants:
     * A file is there whole, fsynced, or not at all. A reply is sealed before it is sent and never
       changed; a task whose reply is sealed is never trained again.
     * Work of before rounds had phases is thrown away when the folder is opened: its headers
       can be neither checked nor sent any more, and the coordinator asks for the round anew.
-    * Of each run one task is kept, its newest, so that an older one is known as such.
-      Its reply is kept as long, because a coordinator that was killed may ask for it again.
+    * Of each run one task is kept, its newest, so that an older one is known as such. Its body goes
+      when its reply is sealed. Its reply is kept until the round is over, because a coordinator
+      that was killed may ask for it again: a later task came, the consortium log names the round,
+      or the operator ended the run; and it goes only after it was delivered.
+    * No more than `room` bytes are ever taken, a task's body and the two copies of its answer
+      counted before the body is asked for. Nothing that was paid for is removed to make room.
 
 Example: `with Spool.open(Path("work")) as spool: spool.unfinished()`.
 """
@@ -23,15 +30,17 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from presspool.common.base.errors import EvidenceError, FolderError, LinkError
-from presspool.common.base.files import private_folder, replacing
+from presspool.client.round import Round
+from presspool.common.base.errors import EvidenceError, FolderError, LinkError, StorageError
+from presspool.common.base.files import private_folder, replace_file, replacing
 from presspool.common.base.locks import locked
 from presspool.common.pki.keys import SIGNATURE_BYTES
 from presspool.common.wire.envelope import (
@@ -42,11 +51,16 @@ from presspool.common.wire.envelope import (
     is_task_of_before_phases,
     read_header,
 )
+from presspool.common.wire.flower import from_bytes
 
 log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct(">I")
-_KINDS = ("answer", "reply", "done", "task")  # last the one by which the others are found
+# Last the one by which the others are found.
+_KINDS = ("answer", "reply", "contract", "done", "ended", "task")
+ROOM = 4 << 30  # bytes
+MOST_RUNS = 256
+_LARGEST_CONTRACT = 1 << 20  # bytes; nobody's own commands need a larger one
 
 
 @dataclass(frozen=True)
@@ -67,14 +81,15 @@ class Spool:
 
     Args:
         folder: the folder.
+        room: bytes that its files may have in all.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, room: int = ROOM) -> None:
+        self._folder, self._room = folder, room
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path) -> Iterator[Self]:
+    def open(cls, folder: Path, *, room: int = ROOM) -> Iterator[Self]:
         """Open or make the folder, for this agent alone.
 
         Raises:
@@ -90,7 +105,7 @@ class Spool:
         with locked(private_folder(folder) / "lock", busy=busy):
             for draft in folder.glob(".*.tmp"):
                 draft.unlink()  # what a kill left half written
-            self = cls(folder)
+            self = cls(folder, room=room)
             self._drop_older_version()
             self._tidy()
             yield self
@@ -109,8 +124,9 @@ class Spool:
 
         Raises:
             LinkError: the body that arrived is not the one that the header names.
-            StorageError: the disk refuses.
+            StorageError: there is no room, and nothing was asked for; or the disk refuses.
         """
+        self._require_room(task)
         with replacing(self._path(task, "task")) as stream:
             _write_signed(stream, task.signed)
             hasher, size = hashlib.sha256(), 0
@@ -129,9 +145,16 @@ class Spool:
                 )
         self._tidy()
 
+    def refuse(self, task: SpooledTask) -> None:
+        """Keep a task that is answered without its body ever being asked for."""
+        self._require_room(task, body=False)
+        with replacing(self._path(task, "task")) as stream:
+            _write_signed(stream, task.signed)
+        self._tidy()
+
     def unfinished(self, *, put_off: Collection[str] = ()) -> SpooledTask | None:
         """A task that is still to be trained, and is none of these."""
-        waiting = (t for t in self.tasks() if not self._path(t, "reply").exists())
+        waiting = (t for t in self.tasks() if not self._is_answered(t))
         return next((t for t in waiting if t.header.task not in put_off), None)
 
     def undelivered(self) -> SpooledTask | None:
@@ -143,12 +166,17 @@ class Spool:
         """The body of an unfinished task."""
         return b"".join(_body(self._path(task, "task")))
 
+    def contract(self, task: SpooledTask) -> bytes:
+        """The contract that a task came with, as it came; b"" where there was none."""
+        path = self._path(task, "contract")
+        return path.read_bytes() if path.exists() else _contract(self.body(task))
+
     def seal(self, task: SpooledTask, signed: Signed, body: bytes) -> None:
         """Keep the reply's exact bytes; from here on no others may be sent."""
         with replacing(self._path(task, "reply")) as stream:
             _write_signed(stream, signed)
             stream.write(body)
-        self.answer(task.header.task).unlink(missing_ok=True)
+        self._drop_body(task)
 
     def answer(self, task: str) -> Path:
         """Where the app keeps its answer to a task until that is sealed."""
@@ -165,9 +193,70 @@ class Spool:
         """The reply arrived, or will never be wanted; should this be lost, it is sent once more."""
         self._path(task, "done").touch()
 
-    def want_again(self, task: SpooledTask) -> None:
-        """The coordinator asks for a reply once more."""
-        self._path(task, "done").unlink(missing_ok=True)
+    def want_again(self, task: SpooledTask) -> bool:
+        """The coordinator asks for a reply once more; False where its round was over already."""
+        kept = self._path(task, "reply").exists() or not self._is_answered(task)
+        if kept:
+            self._path(task, "done").unlink(missing_ok=True)
+        return kept
+
+    def end(self, contract: str) -> None:
+        """The operator ended this run: its replies go once they are delivered. For any process."""
+        for task in self._all():
+            if task.header.contract == contract:
+                self._path(task, "ended").touch()
+
+    def forget(self, is_over: Callable[[TaskHeader], bool]) -> None:
+        """Remove replies that arrived and whose rounds are over; what is left is their headers."""
+        for task in self._all():
+            arrived = self._path(task, "reply").exists() and self._path(task, "done").exists()
+            if arrived and (self._path(task, "ended").exists() or is_over(task.header)):
+                self._path(task, "reply").unlink()
+
+    def _is_answered(self, task: SpooledTask) -> bool:
+        return self._path(task, "reply").exists() or self._path(task, "done").exists()
+
+    def _require_room(self, task: SpooledTask, *, body: bool = True) -> None:
+        """Raise `StorageError` where a task and its answer do not fit beside what is kept."""
+        header, older = task.header, self.newest(task.header.run)
+        self._prune(MOST_RUNS - (older is None))
+        kept = [path for path in self._folder.iterdir() if path.is_file()]
+        if older is not None:  # it goes when this one is there
+            kept = [path for path in kept if path.stem != older.header.task]
+        taken = sum(path.stat().st_size for path in kept)
+        wanted = HEADER_BYTES + (header.bytes + 2 * header.allowance if body else 0)
+        runs = sum(path.suffix == ".task" for path in kept)
+        if taken + wanted > self._room or runs >= MOST_RUNS:
+            raise StorageError(
+                "no room for another task",
+                where=str(self._folder),
+                expected=f"at most {self._room} bytes and {MOST_RUNS} runs (outlet.toml work_mib)",
+                got=f"{taken} bytes and {runs} runs, and {wanted} bytes for round {header.round} "
+                f"of run {header.run}",
+                advice="it is tried again; presspool outlet end RUN frees what a run that is over "
+                "still holds, or raise work_mib",
+            )
+
+    def _prune(self, most: int) -> None:
+        """Forget runs beyond so many, the longest untouched first, that hold nothing paid for."""
+        found = sorted(self._all(), key=lambda task: self._path(task, "task").stat().st_mtime)
+        idle = [task for task in found if self._path(task, "done").exists()]
+        spare = [task for task in idle if not self._holds_answer(task)]
+        for task in spare[: max(0, len(found) - most)]:
+            self._remove(task)
+
+    def _holds_answer(self, task: SpooledTask) -> bool:
+        return self._path(task, "reply").exists() and any(self.reply(task)[1])
+
+    def _drop_body(self, task: SpooledTask) -> None:
+        """Free what a sealed task does not need; a kill before it is made up for by `_tidy`."""
+        path, head = self._path(task, "task"), _LENGTH.size + len(task.signed.body)
+        head += len(task.signed.signature)
+        if path.stat().st_size > head:
+            if contract := self.contract(task):
+                replace_file(self._path(task, "contract"), contract)
+            os.truncate(path, head)
+        self.answer(task.header.task).unlink(missing_ok=True)
 
     def _drop_older_version(self) -> None:
         for path in self._folder.glob("*.task"):
@@ -187,9 +276,15 @@ class Spool:
     def _tidy(self) -> None:
         """Remove what newer tasks have replaced."""
         newest = {task.header.task for task in self.tasks()}
-        for old in (task for task in self._all() if task.header.task not in newest):
-            for kind in _KINDS:
-                self._path(old, kind).unlink(missing_ok=True)
+        for task in self._all():
+            if task.header.task not in newest:
+                self._remove(task)
+            elif self._is_answered(task):
+                self._drop_body(task)
+
+    def _remove(self, task: SpooledTask) -> None:
+        for kind in _KINDS:
+            self._path(task, kind).unlink(missing_ok=True)
 
     def _all(self) -> list[SpooledTask]:
         return [_read_task(path) for path in self._folder.glob("*.task")]
@@ -226,6 +321,14 @@ def _body(path: Path) -> Iterator[bytes]:
         _read_signed(stream, path)
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
+
+
+def _contract(body: bytes) -> bytes:
+    try:
+        said = Round.of(from_bytes(body)).task.contract.encode()
+    except ValueError:
+        return b""
+    return said if len(said) <= _LARGEST_CONTRACT else b""
 
 
 def _damaged(path: Path) -> FolderError:

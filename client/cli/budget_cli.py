@@ -46,6 +46,8 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
     for run in found["open"]:
         rounds = ", ".join(map(str, run["rounds_released"])) or "none"
         out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}")
+    if found["restored"]:
+        out.print(found["restored"], soft_wrap=True)
     if not found["witnessed"]:
         out.print("runs are not witnessed: policy.toml [witnesses] required = false")
     if found["more_like_the_last"] is not None:
@@ -164,6 +166,7 @@ def end(
     Example: presspool outlet end sha256:924e02db...
     """
     from presspool.client.agent import home as homes
+    from presspool.client.agent.spool import Spool
     from presspool.client.consent.budget import Budget
     from presspool.client.witnessing.witness_folder import WitnessFolder
     from presspool.common.accounting.events import UNIT
@@ -174,6 +177,7 @@ def end(
     ) as budget:
         freed = budget.end(contract)
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
+    Spool(home / homes.WORK).end(contract.digest)
     if as_json:
         print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
     else:

@@ -34,6 +34,8 @@ def join(
 
     The keys never leave the folder. Read the fingerprint that is shown to the coordinator's
     operator by telephone or in person. You may stop with Ctrl-C: the same command goes on.
+    A new token of the same pool renews a membership that was revoked, lost or has moved: keys,
+    ledger and budget stay as they are.
 
     Example: presspool outlet join invitation.txt --home /var/lib/presspool
     """

@@ -109,13 +109,10 @@ def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
 
 
 def _offered(identity: Identity) -> list[PeerKeys]:
+    from presspool.client.identity.dialling import reach
     from presspool.client.witnessing.witness_client import WitnessClient
-    from presspool.common.pki.tls import channel
 
-    link = WitnessClient(
-        identity.address,
-        lambda: channel(identity.address, identity.credential, root=identity.root),
-    )
+    link = WitnessClient(identity.address, lambda: reach(identity))
     try:
         return [peer for peer in link.peers() if peer.outlet != identity.name]
     finally:

@@ -16,6 +16,7 @@ from presspool.client.consent.policy import Policy, period_of
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import InputError, LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.restored_entries import restored_sentence
 from presspool.common.ledger.store import Ledger
 
 Event = events.SelfComposed | events.Composed
@@ -40,6 +41,7 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "capacity_nats": room * events.UNIT,
         "witnessed": policy.witnesses.required,
         "share": book.spent / room,
+        "restored": restored_sentence(book.restored).removeprefix("; "),
         "period": _period(ledger, period, policy),
         "open": [
             {

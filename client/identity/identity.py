@@ -5,11 +5,13 @@
     identity/   tls.key (PEM), update.key, log.key, witness.key (hex): made here, mode 0600,
                 never sent
                 root.pem, coordinator.json: the coordinator, as the token named it
+                addresses: where it is dialled since it has moved, signed by its contract key
                 certificate.pem: this outlet, as the pool's root certified it; renewed by itself
 
 Invariants:
     * A private key is made once and never replaced.
-    * `certificate.pem` is written last: where it is, the outlet has joined.
+    * `coordinator.json` is written last: where it is, the outlet has joined, by the token that it
+      names. What a later token of the same pool may change is the certificate and the address.
 
 Example: `identity = Identity.read(Path("outlet-home"))`; `channel(identity.address,
 identity.credential, root=identity.root)`.
@@ -27,9 +29,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract_schema import Name
-from presspool.common.pki.certificates import Credential, Facts, check_outlet, make_key
+from presspool.common.pki.certificates import (
+    Credential,
+    Facts,
+    check_outlet,
+    fingerprint_of,
+    make_key,
+)
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
 from presspool.common.transparency import notes
+from presspool.common.wire.addresses import Addresses
 from presspool.common.wire.peers import PeerKeys, origin_of
 from presspool.common.wire.token import Token
 
@@ -91,6 +100,7 @@ class _Coordinator(BaseModel):
     address: str
     contract_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     log_key: str
+    invitation: str = ""  # of who joined before this was written down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,25 +111,34 @@ class Identity:
         home: the outlet's folder.
         name: the outlet, as the pool calls it.
         pool: the pool's name.
-        address: the coordinator's "HOST:PORT".
+        addresses: the coordinator's "HOST:PORT"s, to be tried in this order.
+        moves: how often it had moved when it said so.
         root: the pool's root certificate, PEM.
         certificate: the outlet's, PEM.
         facts: what that certificate says.
         keys: the outlet's private keys.
         contract_key: the coordinator's Ed25519 public key for tasks, 32 bytes.
         log_key: verifier key of the coordinator's log (C2SP signed-note).
+        invitation: id of the token that brought this membership; "" where nobody wrote it down.
     """
 
     home: Path
     name: str
     pool: str
-    address: str
+    addresses: tuple[str, ...]
+    moves: int
     root: bytes
     certificate: bytes
     facts: Facts
     keys: Keys
     contract_key: bytes
     log_key: str
+    invitation: str
+
+    @property
+    def address(self) -> str:
+        """The first of the addresses."""
+        return self.addresses[0]
 
     @property
     def credential(self) -> Credential:
@@ -175,17 +194,20 @@ class Identity:
             raise InputError(
                 error.what, where=str(folder), expected=error.expected, got=error.got
             ) from None
+        said = _statement(folder, root, found)
         return cls(
             home=home,
             name=found.outlet,
             pool=found.pool,
-            address=found.address,
+            addresses=tuple(dict.fromkeys((*(said.addresses if said else ()), found.address))),
+            moves=said.moves if said else 0,
             root=root,
             certificate=certificate,
             facts=facts,
             keys=keys,
             contract_key=bytes.fromhex(found.contract_key),
             log_key=found.log_key,
+            invitation=found.invitation,
         )
 
     @classmethod
@@ -204,11 +226,13 @@ class Identity:
             address=token.address,
             contract_key=token.contract_key.hex(),
             log_key=token.log_key,
+            invitation=token.invitation,
         )
         folder = identity_folder(home)
+        (folder / "addresses").unlink(missing_ok=True)  # the token is the newest word
         replace_file(folder / "root.pem", token.root)
-        replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
         replace_file(folder / "certificate.pem", certificate)
+        replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
         return cls.read(home)
 
     def renewed(self, certificate: bytes) -> Self:
@@ -221,6 +245,30 @@ class Identity:
         check_outlet(certificate, root=self.root, name=self.name, key=self.keys.tls)
         replace_file(identity_folder(self.home) / "certificate.pem", certificate)
         return self.read(self.home)
+
+    def told(self, statement: bytes) -> Self:
+        """Take a later statement of where the coordinator is; another changes nothing.
+
+        Raises:
+            EvidenceError: not signed by this pool's contract key.
+            StorageError: the disk refuses.
+        """
+        root = fingerprint_of(self.root)
+        said = Addresses.open(statement, root=root, key=self.contract_key)
+        if said.moves <= self.moves:
+            return self
+        replace_file(identity_folder(self.home) / "addresses", statement)
+        return self.read(self.home)
+
+
+def _statement(folder: Path, root: bytes, pinned: _Coordinator) -> Addresses | None:
+    """The kept statement; none where it is damaged: the token's address is tried then."""
+    try:
+        data = (folder / "addresses").read_bytes()
+        key = bytes.fromhex(pinned.contract_key)
+        return Addresses.open(data, root=fingerprint_of(root), key=key)
+    except (OSError, EvidenceError, ValueError):
+        return None
 
 
 def identity_folder(home: Path) -> Path:

@@ -7,7 +7,10 @@ It may be stopped at any moment: the same token goes on with the same keys.
 Invariants:
     * The coordinator is believed for one thing only: a certificate for our own key and the token's
       name under the token's root. Root, contract key and log key come from the token.
-    * One process joins at a home at a time, and a finished join is never changed by another token.
+    * One process joins at a home at a time.
+    * A later token of the same pool and name renews a membership that was revoked, lost by the
+      coordinator, or is to be found elsewhere: same keys, same ledger, new certificate and address.
+      A token of another root, name, contract key or log key changes nothing.
 
 Example::
 
@@ -29,11 +32,17 @@ from typing import Final
 
 import grpc
 
+from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity, Keys, identity_folder
 from presspool.common.base.errors import FolderError, InputError, LinkError
 from presspool.common.base.files import private_folder
 from presspool.common.base.locks import locked
-from presspool.common.pki.certificates import certificate_from_der, make_request, requested_key
+from presspool.common.pki.certificates import (
+    certificate_from_der,
+    fingerprint_of,
+    make_request,
+    requested_key,
+)
 from presspool.common.pki.tls import channel
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import EnrolmentStub, MembershipStub
@@ -128,23 +137,36 @@ class Joining:
 
 
 def joined(token: Token, home: Path, *, now: float) -> Identity | None:
-    """The identity at `home` if this token's pool and name have joined there already.
+    """The identity at `home` if this very token brought it; None where there is one to be brought.
 
     Raises:
-        FolderError: another name or pool has.
+        FolderError: a membership of another pool or name is here, or of other keys of the pool.
     """
-    if not (identity_folder(home) / "certificate.pem").exists():
+    if not (identity_folder(home) / "coordinator.json").exists():
         return None
     found = Identity.read(home)
     if (found.root, found.name) != (token.root, token.outlet):
         raise FolderError(
             "this home belongs to another membership",
             where=str(home),
-            expected=f"{token.outlet} in {token.pool}",
-            got=f"{found.name} in {found.pool}",
+            expected=f"a token for {found.name} in {found.pool}, root {_short(found.root)}",
+            got=f"one for {token.outlet} in {token.pool}, root {_short(token.root)}",
             advice="choose another --home; its keys are never replaced",
         )
-    return found if now < found.facts.ends else None  # lapsed: joins again with the same keys
+    if (found.contract_key, found.log_key) != (token.contract_key, token.log_key):
+        raise FolderError(
+            "the token names other keys than the pool had when this outlet joined",
+            where=str(home),
+            expected=f"log key {found.log_key}",
+            got=token.log_key,
+            advice="nothing was changed; ask the coordinator's operator by telephone",
+        )
+    same = found.invitation == token.invitation and now < found.facts.ends
+    return found if same else None  # else it joins again, with the same keys
+
+
+def _short(root: bytes) -> str:
+    return f"sha256 {fingerprint_of(root)[:16]}…"
 
 
 def read_token(argument: str) -> Token:
@@ -190,7 +212,7 @@ def renew_if_due(identity: Identity, *, now: float) -> Identity:
     signature = identity.update.sign(enrolment.RENEWAL, body)
     with (
         explaining(identity.address),
-        channel(identity.address, identity.credential, root=identity.root) as link,
+        reach(identity) as link,
     ):
         reply = MembershipStub(link).Renew(  # type: ignore[no-untyped-call]
             messages.RenewRequest(request=request, signature=signature), timeout=CALL_SECONDS

@@ -6,6 +6,7 @@
     data = "readers.parquet"          # paths are relative to this file
     policy = "policy.toml"            # both, or neither where an outlet is only simulated
     ledger = "ledger.db"
+    work_mib = 4096                   # what unfinished work may take of the disk
 
     [columns]                         # only where they differ from these
     reader = "reader"
@@ -43,6 +44,7 @@ class OutletSettings(BaseModel):
         ledger: its budget ledger (`presspool.client.consent.budget`).
         dataset: random id of the data in the ledger; None for the ledger's only data set.
         task_megabytes: largest task that is taken; what declares more is not read.
+        work_mib: MiB that the folder of unfinished work may take.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +57,7 @@ class OutletSettings(BaseModel):
     ledger: Path | None = None
     dataset: RandomId | None = None
     task_megabytes: Annotated[int, Field(ge=1, le=2047)] = 512
+    work_mib: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 4096
     _home: Path = PrivateAttr(default=Path())
 
     @property

@@ -56,6 +56,10 @@ class LogCopy:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def last(self, contract: str) -> int:
+        """The newest round of a contract that the entries tell of, -1 for none; from any thread."""
+        return self._rounds.last(contract)
+
     def root(self, size: int) -> bytes:
         """The root of the first `size` entries."""
         return self._tree.root(size)

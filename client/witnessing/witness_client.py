@@ -20,7 +20,7 @@ from presspool.client.identity.coordinator_client import Line, Waiting
 from presspool.common.base.errors import EvidenceError
 from presspool.common.proto import witness_pb2 as messages
 from presspool.common.proto.witness_pb2_grpc import WitnessingStub
-from presspool.common.transparency import notes
+from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Proof, parse_proof
 from presspool.common.transparency.consortium_entries import LONGEST_ENTRY
 from presspool.common.transparency.witness import Reply
@@ -116,6 +116,23 @@ class WitnessClient:
         with self._calling() as stub:
             reply = stub.Head(messages.HeadRequest(), timeout=CALL_SECONDS)
         return notes.parse_note(reply.checkpoint) if reply.checkpoint else None
+
+    def leaves(self, start: int, stop: int) -> list[bytes]:
+        """Leaf hashes of this outlet's ledger, as it once published them.
+
+        Raises:
+            EvidenceError: the coordinator has not so many.
+        """
+        found = list[bytes]()
+        while start + len(found) < stop:
+            request = messages.LeavesRequest(start=start + len(found))
+            with self._calling() as stub:
+                part = stub.Leaves(request, timeout=CALL_SECONDS).leaves
+            step = range(0, len(part) - merkle.HASH_BYTES + 1, merkle.HASH_BYTES)
+            if not step:
+                raise EvidenceError("leaf hashes", expected=stop, got=start + len(found))
+            found += [part[at : at + merkle.HASH_BYTES] for at in step]
+        return found[: stop - start]
 
     def close(self) -> None:
         """Hang up."""

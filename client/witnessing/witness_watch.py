@@ -11,6 +11,8 @@ Invariants:
     * A proof is kept only when it is complete; then, and when the ledger's own head was asked for,
       training is told.
     * A coordinator that says nonsense, or nothing, costs this thread waiting and nothing more.
+    * No duty hangs on another: what is wrong with one request, one peer's head, the outlet's own
+      ledger or a proof is said by name, and the rest is done.
 
 Example: `with WitnessWatch(identity, …, link=link, news=working.nudge): working.run()`.
 """
@@ -19,8 +21,8 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -28,15 +30,26 @@ from presspool.client.consent.policy import read_policy
 from presspool.client.identity.identity import Identity
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.log_copy import ContradictionError, LogCopy
+from presspool.client.witnessing.own_ledger import OwnLedger
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
-from presspool.common.base.errors import EvidenceError, PressPoolError, RollbackError
-from presspool.common.ledger.store import Ledger
-from presspool.common.transparency import merkle, notes
-from presspool.common.transparency.checkpoints import Checkpoint, Proof, open_checkpoint
+from presspool.common.base.errors import (
+    AdmissionError,
+    EvidenceError,
+    LedgerError,
+    LinkError,
+    PressPoolError,
+)
+from presspool.common.transparency import notes
+from presspool.common.transparency.checkpoints import (
+    LARGEST_SIZE,
+    Checkpoint,
+    Proof,
+)
 from presspool.common.transparency.forks import contradict, fork_proof
 from presspool.common.transparency.witness import (
+    MALFORMED,
     OK,
     UNPROVEN,
     UNTRUSTED,
@@ -44,6 +57,7 @@ from presspool.common.transparency.witness import (
     Witness,
     parse_request,
 )
+from presspool.common.wire.envelope import TaskHeader
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +66,7 @@ PAUSE_SECONDS = 1.0  # after a turn in which nothing could be cosigned
 LONGEST_PAUSE = 30.0
 BREATH_SECONDS = 0.1  # between two waits: whoever answers at once with nothing is not asked faster
 _JOIN_SECONDS = 5.0
+_MOST_SHOWN = 300  # bytes of what cannot be read
 
 
 class WitnessWatch:
@@ -84,7 +99,8 @@ class WitnessWatch:
         self._log = notes.parse_key(identity.log_key)
         self._folder, self._copy = WitnessFolder.at(identity.home), LogCopy(self._log)
         self._wanted: tuple[str, int] | None = None
-        self._seen, self._due = 0, 0.0
+        self._seen = 0
+        self._damaged = set[str]()
         self.ready, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="witness", daemon=True)
 
@@ -104,9 +120,15 @@ class WitnessWatch:
             self._wanted = (contract, number)
             self._link.hurry()
 
+    def is_over(self, task: TaskHeader) -> bool:
+        """Whether the consortium log, as read so far, names this round; from any thread."""
+        return self._copy.last(task.contract) >= task.round
+
     def _run(self) -> None:
         pause = PAUSE_SECONDS
-        with _LazyLedger(self._path) as ledger:
+        with OwnLedger(
+            self._identity, self._path, self._link, asked=self._is_ready, every=self._publish
+        ) as ledger:
             while not self._stopping.is_set():
                 try:
                     if self._turn(ledger):
@@ -119,33 +141,53 @@ class WitnessWatch:
                 self._stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _turn(self, ledger: _LazyLedger) -> bool:
-        """One round of duties; False where what was asked could not be cosigned."""
+    def _turn(self, ledger: OwnLedger) -> bool:
+        """One round of duties; False where one of them could not be done."""
         approved = trusted_peers.approved(self._identity.home)
-        if time.monotonic() >= self._due:
-            try:
-                self._own(ledger.open(), [peer.witness for peer in approved])
-            except (
-                RollbackError
-            ) as error:  # training finds it too; others are witnessed all the same
-                log.error("witness: %s", error)
-                ledger.close()
-            self._due = time.monotonic() + self._publish
-        self._prove()
+        done = [self._alone("its own ledger", lambda: ledger.publish_if_due(approved))]
+        done.append(self._alone("a proof", self._prove))
         self._stopping.wait(BREATH_SECONDS)
         logs = [self._log, *(peer.log for peer in approved)]
         requests, self._seen = self._link.wait(self._held(logs), seen=self._seen)
         witness = Witness(self._identity.witness, logs=logs, heads=self._folder.heads)
-        answers = [self._answer(witness, data) for data in requests]
-        return all(answers)
+        return all([*done, *(self._answered(witness, data) for data in requests)])
+
+    def _alone(self, what: str, duty: Callable[[], None]) -> bool:
+        """Do a duty; its failure is said, and in the way of no other, unless the link is down."""
+        try:
+            duty()
+        except LinkError:
+            raise
+        except PressPoolError as error:
+            log.error("witness: %s: %s", what, error)
+            return False
+        return True
 
     # --- Other logs -------------------------------------------------------------------------------
 
     def _held(self, logs: list[notes.VerifierKey]) -> dict[str, int]:
-        held = {key.name: self._folder.heads.read(key.name) for key in logs}
-        return {
-            name: Checkpoint.parse(note.text).size if note else 0 for name, note in held.items()
-        }
+        """How much is held of each log; a log whose file is damaged is left out, and said once."""
+        held = dict[str, int]()
+        for key in logs:
+            try:
+                note = self._folder.heads.read(key.name)
+                held[key.name] = Checkpoint.parse(note.text).size if note else 0
+            except EvidenceError as error:
+                if key.name not in self._damaged:
+                    log.error("witness: the head held of %s is damaged: %s", key.name, error)
+                self._damaged.add(key.name)
+        return held
+
+    def _answered(self, witness: Witness, data: bytes) -> bool:
+        """Answer one request; whatever is wrong with it is in no other's way."""
+        try:
+            return self._answer(witness, data)
+        except (EvidenceError, LedgerError, AdmissionError) as error:
+            origin, size = _about(data)
+            log.error("witness: no cosignature for %d entries of %s: %s", size, origin, error)
+        with suppress(AdmissionError):  # or else it would be asked again for ever
+            self._link.answer(origin, size, Reply(status=MALFORMED))
+        return False
 
     def _answer(self, witness: Witness, data: bytes) -> bool:
         request = parse_request(data)
@@ -242,67 +284,14 @@ class WitnessWatch:
             return True
         return False
 
-    # --- The outlet's own ledger ------------------------------------------------------------------
-
-    def _own(self, ledger: Ledger, witnesses: list[notes.VerifierKey]) -> None:
-        """Learn which head of it the pool has, then publish the newest."""
-        own, known = self._identity.log, 0
-        if ledger.refresh().key != own.key.text:
-            log.warning(
-                "witness: this ledger is signed by another key or name than %s, so peers "
-                "cannot witness it",
-                own.key.text,
-            )
-            self._is_ready()
-            return
-        note = self._link.head()
-        if note is not None:
-            known = open_checkpoint(note, log=own.key)[0].size
-            self._folder.keep_own(note)
-        self._is_ready()
-        if (highest := self._folder.own_head()) is not None:
-            ledger.compare(highest)  # nothing is published of a ledger that was restored
-        if note is not None and _names(note) & {key.name for key in witnesses}:
-            ledger.cosign(note, witnesses=witnesses)
-        if ledger.book.size > known:
-            self._publish_head(ledger, known, own)
-
-    def _publish_head(self, ledger: Ledger, known: int, own: notes.Signer) -> None:
-        note = ledger.checkpoint(own)
-        size = Checkpoint.parse(note.text).size
-        self._folder.keep_own(note)
-        leaves = [merkle.leaf_hash(body) for body in ledger.bodies(known, size)]
-        self._link.publish(start=known, leaves=leaves, note=note)
-
     def _is_ready(self) -> None:
         if not self.ready.is_set():
             self.ready.set()
             self._news()
 
 
-class _LazyLedger:
-    """The ledger's handle of the witness's thread, opened when it is first needed."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ledger: Ledger | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
-
-    def open(self) -> Ledger:
-        if self._ledger is None:
-            self._ledger = Ledger(self._path)
-        return self._ledger
-
-
-def _names(note: notes.Note) -> set[str]:
-    return {signature.name for signature in note.signatures}
+def _about(data: bytes) -> tuple[str, int]:
+    """Log and size that a request speaks of, as far as it can be read at all."""
+    lines = data.partition(b"\n\n")[2][:_MOST_SHOWN].split(b"\n")
+    size = int(lines[1]) if len(lines) > 1 and lines[1].isdigit() else 0
+    return ascii(lines[0].decode(errors="replace"))[1:-1], min(size, LARGEST_SIZE)

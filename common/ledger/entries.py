@@ -22,15 +22,16 @@ Example:
 from __future__ import annotations
 
 import secrets
-from datetime import date
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import PORTFOLIO, Caps
-from presspool.common.base.canonical_json import canonical_v1
 from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.ledger.entry_base import Charge, Period
+from presspool.common.ledger.entry_base import LedgerEntry as _Entry
+from presspool.common.ledger.restored_entries import Lost, Restored
 
 LONGEST_ENTRY = 1 << 14  # bytes; 64 phases need about 10 kB
 MOST_DATASETS = 64
@@ -68,11 +69,6 @@ REASONS: tuple[Reason, ...] = (*get_args(BudgetReason), *GUARD_REASONS)
 """Why a run was refused; none of them depends on readers' data."""
 
 
-def _real_day(text: str) -> str:
-    date.fromisoformat(text)
-    return text
-
-
 def _known_order(order: int) -> int:
     if order not in PORTFOLIO:
         raise ValueError(f"expected one of {', '.join(map(str, PORTFOLIO))}")
@@ -85,11 +81,9 @@ def _sorted_once(ids: tuple[str, ...]) -> tuple[str, ...]:
     return ids
 
 
-Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"), AfterValidator(_real_day)]
 RandomId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]
 Origin = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,199}\z")]
-Period = Annotated[str, Field(pattern=r"^[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?\z")]
 Key = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\z")
 ]
@@ -97,22 +91,8 @@ SignatureText = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{86}==\z")]
 Version = Annotated[str, Field(pattern=r"^[0-9][0-9A-Za-z.]{0,19}\z")]
 Cap = Annotated[float, Field(gt=0, le=1e6)]
 Delta = Annotated[float, Field(gt=0, lt=1)]
-Charge = Annotated[int, Field(ge=0, le=events.LARGEST_CHARGE)]
 Steps = Annotated[int, Field(ge=0, le=events.MOST_STEPS * events.MOST_PHASES)]
 Round = Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-class _Entry(BaseModel):
-    """What every entry has: its place in the log and the day (UTC) it was written."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    seq: Annotated[int, Field(ge=0, lt=2**53)]
-    day: Day
-
-    def canonical(self) -> bytes:
-        """The entry's bytes: canonical JSON, version 1."""
-        return canonical_v1(self.model_dump(mode="json"))
 
 
 class _Capped(_Entry):
@@ -295,6 +275,8 @@ Entry = (
     | Refusal
     | KeyRotated
     | PeriodClosed
+    | Lost
+    | Restored
 )
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 

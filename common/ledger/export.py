@@ -34,8 +34,9 @@ from typing import Any, BinaryIO
 import rfc8785
 
 from presspool.common.base.errors import LedgerError
+from presspool.common.ledger.restored_entries import leaf_of
 from presspool.common.ledger.store import Ledger
-from presspool.common.transparency import merkle, notes
+from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
 FORMAT = "presspool-ledger-export/1"
@@ -86,7 +87,7 @@ def export(
 
 def leaf_text(body: bytes) -> bytes:
     """An entry's leaf hash as it stands in the file."""
-    return base64.b64encode(merkle.leaf_hash(body))
+    return base64.b64encode(leaf_of(body))
 
 
 def _only(note: notes.Note, used: set[tuple[str, bytes]]) -> notes.Note:

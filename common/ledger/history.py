@@ -20,6 +20,15 @@ from dataclasses import dataclass
 
 from presspool.common.ledger import entries
 from presspool.common.ledger.ledger_state import LedgerState, Reservation
+from presspool.common.ledger.restored_entries import Restored
+
+_CHANGES = (  # what changes the budget
+    entries.Opened,
+    entries.PolicyChanged,
+    entries.Reserve,
+    entries.GiveBack,
+    Restored,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +81,7 @@ class History(LedgerState):
             self.keyed.append(entry)
         if isinstance(entry, entries.Refusal):
             self.refusals.append(entry)
-        if isinstance(
-            entry, entries.Opened | entries.PolicyChanged | entries.Reserve | entries.GiveBack
-        ):
+        if isinstance(entry, _CHANGES):
             room = self.room(self.caps.epsilon_max)
             self.points.append(SpendPoint(seq=entry.seq, day=entry.day, used=self.spent, room=room))
         return held

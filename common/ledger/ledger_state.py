@@ -33,7 +33,7 @@ from types import MappingProxyType
 
 from presspool.common.accounting.filter import Caps, units
 from presspool.common.base.errors import LedgerError
-from presspool.common.ledger import entries, rules
+from presspool.common.ledger import entries, restored_entries, rules
 from presspool.common.transparency import notes
 
 EXAMPLE_KEY = notes.Signer.load("example.org/o", bytes(32), kind=notes.NOTE).key.text
@@ -80,6 +80,9 @@ class LedgerState:
         periods: name to what was charged under it, in the order of their first entries.
         datasets: id to what was charged under it, in the same order.
         closed: period to the entry that closed it.
+        lost: entries of which only the leaf is known and that are not paid for yet.
+        known: day of the last entry that is known.
+        restored: the entries by which it went on from an older copy.
     """
 
     def __init__(self) -> None:
@@ -98,6 +101,8 @@ class LedgerState:
         self.periods: dict[str, int] = {}
         self.datasets: dict[str, int] = {}
         self.closed: dict[str, int] = {}
+        self.lost, self.known = 0, ""
+        self.restored: list[restored_entries.Restored] = []
 
     @property
     def opened(self) -> entries.Opened:
@@ -163,6 +168,8 @@ class LedgerState:
         if held is not None:
             held.last = entry.seq
         self.size, self.day = entry.seq + 1, entry.day
+        if not isinstance(entry, restored_entries.Lost):
+            self.known = entry.day
         return held
 
     def _apply(self, entry: entries.Entry) -> Reservation | None:
@@ -183,9 +190,29 @@ class LedgerState:
             case entries.PeriodClosed():
                 self.closed[entry.period] = entry.seq
                 self.periods.setdefault(entry.period, 0)
+            case restored_entries.Lost():
+                self.lost += 1
+            case restored_entries.Restored():
+                self._restore(entry)
             case _:
                 self._refused.add((entry.run, entry.reason))
         return None
+
+    def _restore(self, entry: restored_entries.Restored) -> None:
+        """Charge what cannot be known; nothing that was open in the copy is ever trained again."""
+        for period in entry.periods:
+            left = restored_entries.left_of(self, period)
+            self.periods[period] = self.periods.get(period, 0) + left
+        for dataset in self.datasets:
+            self.datasets[dataset] += entry.charge
+        self.spent, self.lost = self.spent + entry.charge, 0
+        self.restored.append(entry)
+        if entry.basis == "moved":
+            return
+        for reservation, held in self._open.items():
+            held.settled = held.last = entry.seq
+            self._settled.add(reservation)
+        self._open.clear()
 
     def _reserve(self, entry: entries.Reserve) -> Reservation:
         held = Reservation(entry=entry, charge=entry.charge, steps=entry.event.steps)

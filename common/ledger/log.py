@@ -30,6 +30,7 @@ from typing import Any, Self, TypeVar
 from presspool.common.base.errors import EvidenceError, LedgerError, RollbackError
 from presspool.common.ledger import entries
 from presspool.common.ledger.ledger_state import LedgerState
+from presspool.common.ledger.restored_entries import leaf_of
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
 from presspool.common.transparency.log_database import LogDatabase, go_on
@@ -179,7 +180,7 @@ class Log:
             entry = make()
             self.book.check(entry)
             body = entry.canonical()
-            self._database.append(entry.seq, body)
+            self._database.append(entry.seq, body, leaf=leaf_of(body))
         self._take(body)
         return entry
 
@@ -187,7 +188,7 @@ class Log:
         """Replay what other processes have written since, after what we know is still there."""
         known = self.book.size
         rows = self._database.bodies(max(known - 1, 0), _ALL)
-        if known and merkle.leaf_hash(next(rows, b"")) != self._last:
+        if known and leaf_of(next(rows, b"")) != self._last:
             raise RollbackError(
                 "the ledger's file was replaced while it was open",
                 where=str(self._database.path),
@@ -209,7 +210,7 @@ class Log:
                 got=error,
                 advice="restore the newest copy",
             ) from error
-        self._last = merkle.leaf_hash(body)
+        self._last = leaf_of(body)
         self._edge.append(self._last)
 
     def _check_tree(self) -> None:
@@ -236,5 +237,6 @@ class Log:
                 where=str(self._database.path),
                 expected=f"at least {head.size} entries, and root {head.root.hex()} at that size",
                 got=f"{self.book.size} entries",
-                advice="restore the newest copy; nothing is reserved from this one",
+                advice="restore the newest copy; nothing is reserved from this one. Where there is "
+                "none, pay for what is lost: presspool outlet budget restored",
             )

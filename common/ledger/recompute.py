@@ -41,6 +41,7 @@ from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
 from presspool.common.ledger.ledger_state import Reservation
+from presspool.common.ledger.restored_entries import Restored, restored_sentence
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -101,7 +102,8 @@ class Recomputed:
     Attributes:
         verified: what the file's checks found.
         runs: every reservation, in its order.
-        spent: sum of the runs' Rényi costs (nats), by our own accountant.
+        restored: what was charged for entries that are lost.
+        spent: sum of the runs' Rényi costs (nats), by our own accountant, and of the former.
         capacity: what the cap in force holds (nats).
         pld_together: ε of all runs by PLD, had they been fixed beforehand; None for too many
             kinds of step.
@@ -110,6 +112,7 @@ class Recomputed:
 
     verified: verification.Verified
     runs: tuple[RecomputedRun, ...]
+    restored: tuple[Restored, ...]
     spent: float
     capacity: float
     pld_together: float | None
@@ -134,7 +137,7 @@ class Recomputed:
             f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
             f"{self.spent / self.capacity:.1%} of the "
             f"filter of order {opened.order}; the claim is ({claim:g}, {bound(opened.delta)})-DP "
-            f"at {opened.unit} level"
+            f"at {opened.unit} level{restored_sentence(self.restored)}"
         )
         if not self.runs or self.runs[-1].renyi == 0:
             return f"{text}."
@@ -174,7 +177,10 @@ def recompute(
     return Recomputed(
         verified=verified,
         runs=tuple(runs),
-        spent=math.fsum(run.renyi for run in runs),
+        restored=tuple(history.restored),
+        spent=math.fsum(
+            [*(run.renyi for run in runs), *(e.charge * events.UNIT for e in history.restored)]
+        ),
         capacity=filter.capacity(
             epsilon=history.caps.epsilon_max, delta=opened.delta, order=opened.order
         ),

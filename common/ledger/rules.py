@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from presspool.common.accounting import events
 from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
-from presspool.common.ledger import entries
+from presspool.common.ledger import entries, restored_entries
 from presspool.common.transparency import notes
 
 if TYPE_CHECKING:
@@ -33,6 +33,13 @@ def check(book: LedgerState, entry: entries.Entry) -> None:
         _check_opened(book, entry)
         return
     opened = book.opened
+    if book.lost and not isinstance(entry, restored_entries.Lost | restored_entries.Restored):
+        raise LedgerError(
+            "entries of this ledger are lost, and not paid for yet",
+            expected="an entry 'restored'",
+            got=entry.kind,
+            advice="presspool outlet budget restored --charge period",
+        )
     match entry:
         case entries.Reserve():
             _check_reserve(book, entry)
@@ -48,6 +55,13 @@ def check(book: LedgerState, entry: entries.Entry) -> None:
             _check_rotation(book, entry)
         case entries.PeriodClosed():
             _check_closing(book, entry)
+        case restored_entries.Lost():
+            same = not book.lost or entry.day == book.day
+            _require(same, "day of a lost entry", book.day, entry.day)
+        case restored_entries.Restored():
+            restored_entries.check_restored(book, entry)
+            right = restored_entries.owed(book, entry.basis, entry.periods)
+            _require(_close(entry.charge, right), "charge", f"{right} units", entry.charge)
         case _:
             return  # an adapter that came, or a refusal: nothing is spent
 
@@ -115,8 +129,11 @@ def _check_charge(
     book: LedgerState, charge: int, event: events.SelfComposed | events.Composed
 ) -> None:
     right = events.charge(event, order=book.opened.order)
-    close = abs(charge - right) <= ROUNDING_UNITS + ROUNDING * right
-    _require(close, "charge", f"{right} units for this event", charge)
+    _require(_close(charge, right), "charge", f"{right} units for this event", charge)
+
+
+def _close(charge: int, right: int) -> bool:
+    return abs(charge - right) <= ROUNDING_UNITS + ROUNDING * right
 
 
 def _check_intent(book: LedgerState, entry: entries.ReleaseIntent) -> None:

@@ -24,18 +24,29 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
-from presspool.common.base.errors import BudgetError, LedgerError
+from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.log import Log, utc_today
-from presspool.common.transparency import notes
-from presspool.common.transparency.checkpoints import Checkpoint
+from presspool.common.ledger.restored_entries import (
+    Basis,
+    Lost,
+    Restored,
+    leaf_of,
+    owed,
+    periods_between,
+)
+from presspool.common.transparency import merkle, notes
+from presspool.common.transparency.checkpoints import Checkpoint, open_checkpoint
 from presspool.common.transparency.log_database import LogDatabase, go_on
+
+G = TypeVar("G", Lost, Restored)
 
 
 class Ledger(Log):
@@ -237,6 +248,75 @@ class Ledger(Log):
         return self._write(
             lambda: self._next(entries.Refusal, run=run, reason=reason, charge=0, free=0)
         )
+
+    def restore(
+        self, basis: Basis, *, like: str, leaves: Sequence[bytes], head: notes.Note | None
+    ) -> Restored:
+        """Go on from an older copy: keep the hashes of what is lost, and pay for it.
+
+        After a kill in the middle the same call goes on, with the leaves that are missing then.
+
+        Args:
+            basis: what the operator says of what is lost.
+            like: name of today's period, where the basis is "period".
+            leaves: the leaf hashes of the entries that are not here.
+            head: the highest head of this ledger that is known, signed by its key; None for none.
+
+        Raises:
+            EvidenceError: these leaves do not lead from here to the head; nothing is written.
+            LedgerError: the basis does not hold for this ledger; nothing is written.
+            StorageError: the disk refuses.
+        """
+        book, today = self.refresh(), self._today().isoformat()
+        self._check_leaves(leaves, head)
+        day = book.day if book.lost else max(book.day, today)
+        periods = periods_between(book.known, day, like=like) if basis == "period" else ()
+        charge = owed(book, basis, periods)
+        if basis == "moved" and (leaves or book.lost):
+            raise LedgerError(
+                "entries came after this copy",
+                expected="a basis that charges for what is lost",
+                got=f"{len(leaves) + book.lost} entries that are known to be lost",
+            )
+
+        def write(kind: type[G], **parts: object) -> G:
+            made = self._write(lambda: entries.build(kind, seq=self.book.size, day=day, **parts))
+            assert isinstance(made, kind)
+            return made
+
+        for leaf in leaves:
+            write(Lost, leaf=leaf.hex())
+        self._keep(head)
+        lost = self.book.lost
+        return write(Restored, lost=lost, basis=basis, periods=periods, charge=charge)
+
+    def _check_leaves(self, leaves: Sequence[bytes], head: notes.Note | None) -> None:
+        edge, here = merkle.Frontier(), self.book.size
+        size, root = 0, merkle.EMPTY_ROOT
+        if head is not None:
+            found, _ = open_checkpoint(head, log=notes.parse_key(self.book.key))
+            size, root = found.size, found.root
+        for leaf in (*map(leaf_of, self.bodies(0, min(here, size))), *leaves):
+            edge.append(leaf)
+        if here + len(leaves) != max(here, size) or (size and edge.root() != root):
+            raise EvidenceError(
+                "these entries do not lead to the head",
+                where=str(self._database.path),
+                expected=f"{size} entries, root {root.hex()}",
+                got=f"{here} entries here and {len(leaves)} hashes",
+                advice="this copy is of another ledger, or of another history of it",
+            )
+
+    def _keep(self, head: notes.Note | None) -> None:
+        """Keep the head that others have, so that cosignatures of it find it here."""
+        if head is None:
+            return
+        size, key = Checkpoint.parse(head.text).size, notes.parse_key(self.book.key)
+        own = [s for s in head.signatures if (s.name, s.key_id) == (key.name, key.id)]
+        with self._database.writing():
+            if self._database.note(size) is None:
+                kept = notes.Note(text=head.text, signatures=tuple(own[:1]))
+                self._database.keep_note(size, kept.encode())
 
 
 def _fields(caps: Caps) -> dict[str, float | None]:

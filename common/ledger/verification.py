@@ -33,6 +33,7 @@ from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import FORMAT, leaf_text
 from presspool.common.ledger.ledger_state import LedgerState
+from presspool.common.ledger.restored_entries import leaf_of
 from presspool.common.transparency import checkpoints, merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -172,7 +173,7 @@ class _Check:
             raise EvidenceError(
                 "the entry may not stand here", where=self._place(), entry=index, got=error
             ) from error
-        self.edge.append(merkle.leaf_hash(body))
+        self.edge.append(leaf_of(body))
         if index == 0 and self.book.opened.origin != self._origin:
             raise EvidenceError(
                 "origin", where="first line", expected=self.book.opened.origin, got=self._origin

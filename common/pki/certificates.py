@@ -117,19 +117,30 @@ def make_root(pool: str, *, now: float) -> Credential:
     )
 
 
-def issue_server(root: Credential, host: str, *, now: float) -> Credential:
-    """The coordinator's certificate, for the DNS name or IP address that outlets dial."""
-    key = make_key()
+def issue_server(
+    root: Credential, host: str, *others: str, now: float, key: bytes | None = None
+) -> Credential:
+    """The coordinator's certificate, for the DNS names or IP addresses that outlets dial.
+
+    Args:
+        root: issues it.
+        host: the first name, which is its common name too.
+        others: further ones.
+        now: POSIX seconds.
+        key: the private key to keep, PEM; None for a new one.
+    """
+    key = key or make_key()
     until = read_certificate(root.certificate).ends
     public = x509_forms.private(key).public_key()
     try:
-        other = x509.SubjectAlternativeName([x509_forms.address(host)])
+        names = [x509_forms.address(name) for name in dict.fromkeys((host, *others))]
     except ValueError:  # x509 takes A-labels only
         raise InputError(
             "host of the address",
             got=ascii(host),
             expected="an IP address or a DNS name, a non-ASCII one in its xn-- form",
         ) from None
+    other = x509.SubjectAlternativeName(names)
     begins = now - DAY  # an outlet may join at once with a clock that is late
     pem = _issue(root, COORDINATOR, host, public, begins, until, extra=other)
     return Credential(certificate=pem, key=key)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&presspool/common/proto/enrolment.proto\x12\x0cpresspool.v1\"\x98\x01\n\x0bJoinRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x12\n\nupdate_key\x18\x02 \x01(\x0c\x12\x0f\n\x07log_key\x18\x03 \x01(\x0c\x12\x14\n\x0cupdate_proof\x18\x04 \x01(\x0c\x12\x11\n\tlog_proof\x18\x05 \x01(\x0c\x12\x13\n\x0bwitness_key\x18\x06 \x01(\x0c\x12\x15\n\rwitness_proof\x18\x07 \x01(\x0c\"\x0b\n\tJoinReply\"\x10\n\x0e\x43ollectRequest\"#\n\x0c\x43ollectReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"2\n\x0cRenewRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"!\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\x0e\n\x0c\x43heckRequest\"+\n\nCheckReply\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x0f\n\x07version\x18\x02 \x01(\t2\x8c\x01\n\tEnrolment\x12:\n\x04Join\x12\x19.presspool.v1.JoinRequest\x1a\x17.presspool.v1.JoinReply\x12\x43\n\x07\x43ollect\x12\x1c.presspool.v1.CollectRequest\x1a\x1a.presspool.v1.CollectReply2\x8a\x01\n\nMembership\x12=\n\x05\x43heck\x12\x1a.presspool.v1.CheckRequest\x1a\x18.presspool.v1.CheckReply\x12=\n\x05Renew\x12\x1a.presspool.v1.RenewRequest\x1a\x18.presspool.v1.RenewReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&presspool/common/proto/enrolment.proto\x12\x0cpresspool.v1\"\x98\x01\n\x0bJoinRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x12\n\nupdate_key\x18\x02 \x01(\x0c\x12\x0f\n\x07log_key\x18\x03 \x01(\x0c\x12\x14\n\x0cupdate_proof\x18\x04 \x01(\x0c\x12\x11\n\tlog_proof\x18\x05 \x01(\x0c\x12\x13\n\x0bwitness_key\x18\x06 \x01(\x0c\x12\x15\n\rwitness_proof\x18\x07 \x01(\x0c\"\x0b\n\tJoinReply\"\x10\n\x0e\x43ollectRequest\"#\n\x0c\x43ollectReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"2\n\x0cRenewRequest\x12\x0f\n\x07request\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"!\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\x0e\n\x0c\x43heckRequest\">\n\nCheckReply\x12\x0c\n\x04time\x18\x01 \x01(\x01\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\taddresses\x18\x03 \x01(\x0c\x32\x8c\x01\n\tEnrolment\x12:\n\x04Join\x12\x19.presspool.v1.JoinRequest\x1a\x17.presspool.v1.JoinReply\x12\x43\n\x07\x43ollect\x12\x1c.presspool.v1.CollectRequest\x1a\x1a.presspool.v1.CollectReply2\x8a\x01\n\nMembership\x12=\n\x05\x43heck\x12\x1a.presspool.v1.CheckRequest\x1a\x18.presspool.v1.CheckReply\x12=\n\x05Renew\x12\x1a.presspool.v1.RenewRequest\x1a\x18.presspool.v1.RenewReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,9 +46,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKREQUEST']._serialized_start=366
   _globals['_CHECKREQUEST']._serialized_end=380
   _globals['_CHECKREPLY']._serialized_start=382
-  _globals['_CHECKREPLY']._serialized_end=425
-  _globals['_ENROLMENT']._serialized_start=428
-  _globals['_ENROLMENT']._serialized_end=568
-  _globals['_MEMBERSHIP']._serialized_start=571
-  _globals['_MEMBERSHIP']._serialized_end=709
+  _globals['_CHECKREPLY']._serialized_end=444
+  _globals['_ENROLMENT']._serialized_start=447
+  _globals['_ENROLMENT']._serialized_end=587
+  _globals['_MEMBERSHIP']._serialized_start=590
+  _globals['_MEMBERSHIP']._serialized_end=728
 # @@protoc_insertion_point(module_scope)

@@ -55,9 +55,11 @@ class CheckRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CheckReply(_message.Message):
-    __slots__ = ("time", "version")
+    __slots__ = ("time", "version", "addresses")
     TIME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     time: float
     version: str
-    def __init__(self, time: _Optional[float] = ..., version: _Optional[str] = ...) -> None: ...
+    addresses: bytes
+    def __init__(self, time: _Optional[float] = ..., version: _Optional[str] = ..., addresses: _Optional[bytes] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$presspool/common/proto/witness.proto\x12\x0cpresspool.v1\"\x0e\n\x0cPeersRequest\"<\n\x04Peer\x12\x0e\n\x06outlet\x18\x01 \x01(\t\x12\x13\n\x0bwitness_key\x18\x02 \x01(\t\x12\x0f\n\x07log_key\x18\x03 \x01(\t\"/\n\nPeersReply\x12!\n\x05peers\x18\x01 \x03(\x0b\x32\x12.presspool.v1.Peer\"$\n\x04Held\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"=\n\x0bWaitRequest\x12 \n\x04held\x18\x01 \x03(\x0b\x32\x12.presspool.v1.Held\x12\x0c\n\x04seen\x18\x02 \x01(\x04\"-\n\tWaitReply\x12\x10\n\x08requests\x18\x01 \x03(\x0c\x12\x0e\n\x06\x63hange\x18\x02 \x01(\x04\"Y\n\rAnswerRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x0c\n\x04\x66ork\x18\x05 \x01(\x0c\"\r\n\x0b\x41nswerReply\"\x1f\n\x0e\x45ntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"\x1f\n\x0c\x45ntriesReply\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\"/\n\x0cProveRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"*\n\nProveReply\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"@\n\x0bPublishPart\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x0e\n\x06leaves\x18\x03 \x01(\x0c\"\x1c\n\x0cPublishReply\x12\x0c\n\x04size\x18\x01 \x01(\x04\"\r\n\x0bHeadRequest\"-\n\tHeadReply\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x32\xcd\x03\n\nWitnessing\x12=\n\x05Peers\x12\x1a.presspool.v1.PeersRequest\x1a\x18.presspool.v1.PeersReply\x12:\n\x04Wait\x12\x19.presspool.v1.WaitRequest\x1a\x17.presspool.v1.WaitReply\x12@\n\x06\x41nswer\x12\x1b.presspool.v1.AnswerRequest\x1a\x19.presspool.v1.AnswerReply\x12\x43\n\x07\x45ntries\x12\x1c.presspool.v1.EntriesRequest\x1a\x1a.presspool.v1.EntriesReply\x12=\n\x05Prove\x12\x1a.presspool.v1.ProveRequest\x1a\x18.presspool.v1.ProveReply\x12\x42\n\x07Publish\x12\x19.presspool.v1.PublishPart\x1a\x1a.presspool.v1.PublishReply(\x01\x12:\n\x04Head\x12\x19.presspool.v1.HeadRequest\x1a\x17.presspool.v1.HeadReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$presspool/common/proto/witness.proto\x12\x0cpresspool.v1\"\x0e\n\x0cPeersRequest\"<\n\x04Peer\x12\x0e\n\x06outlet\x18\x01 \x01(\t\x12\x13\n\x0bwitness_key\x18\x02 \x01(\t\x12\x0f\n\x07log_key\x18\x03 \x01(\t\"/\n\nPeersReply\x12!\n\x05peers\x18\x01 \x03(\x0b\x32\x12.presspool.v1.Peer\"$\n\x04Held\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\"=\n\x0bWaitRequest\x12 \n\x04held\x18\x01 \x03(\x0b\x32\x12.presspool.v1.Held\x12\x0c\n\x04seen\x18\x02 \x01(\x04\"-\n\tWaitReply\x12\x10\n\x08requests\x18\x01 \x03(\x0c\x12\x0e\n\x06\x63hange\x18\x02 \x01(\x04\"Y\n\rAnswerRequest\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0e\n\x06status\x18\x03 \x01(\r\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x0c\n\x04\x66ork\x18\x05 \x01(\x0c\"\r\n\x0b\x41nswerReply\"\x1f\n\x0e\x45ntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"\x1f\n\x0c\x45ntriesReply\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\"/\n\x0cProveRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"*\n\nProveReply\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"@\n\x0bPublishPart\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x12\x0e\n\x06leaves\x18\x03 \x01(\x0c\"\x1c\n\x0cPublishReply\x12\x0c\n\x04size\x18\x01 \x01(\x04\"\x1e\n\rLeavesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\"\x1d\n\x0bLeavesReply\x12\x0e\n\x06leaves\x18\x01 \x01(\x0c\"\r\n\x0bHeadRequest\"-\n\tHeadReply\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\x32\x8f\x04\n\nWitnessing\x12=\n\x05Peers\x12\x1a.presspool.v1.PeersRequest\x1a\x18.presspool.v1.PeersReply\x12:\n\x04Wait\x12\x19.presspool.v1.WaitRequest\x1a\x17.presspool.v1.WaitReply\x12@\n\x06\x41nswer\x12\x1b.presspool.v1.AnswerRequest\x1a\x19.presspool.v1.AnswerReply\x12\x43\n\x07\x45ntries\x12\x1c.presspool.v1.EntriesRequest\x1a\x1a.presspool.v1.EntriesReply\x12=\n\x05Prove\x12\x1a.presspool.v1.ProveRequest\x1a\x18.presspool.v1.ProveReply\x12\x42\n\x07Publish\x12\x19.presspool.v1.PublishPart\x1a\x1a.presspool.v1.PublishReply(\x01\x12:\n\x04Head\x12\x19.presspool.v1.HeadRequest\x1a\x17.presspool.v1.HeadReply\x12@\n\x06Leaves\x12\x1b.presspool.v1.LeavesRequest\x1a\x19.presspool.v1.LeavesReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,10 +59,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHPART']._serialized_end=658
   _globals['_PUBLISHREPLY']._serialized_start=660
   _globals['_PUBLISHREPLY']._serialized_end=688
-  _globals['_HEADREQUEST']._serialized_start=690
-  _globals['_HEADREQUEST']._serialized_end=703
-  _globals['_HEADREPLY']._serialized_start=705
-  _globals['_HEADREPLY']._serialized_end=750
-  _globals['_WITNESSING']._serialized_start=753
-  _globals['_WITNESSING']._serialized_end=1214
+  _globals['_LEAVESREQUEST']._serialized_start=690
+  _globals['_LEAVESREQUEST']._serialized_end=720
+  _globals['_LEAVESREPLY']._serialized_start=722
+  _globals['_LEAVESREPLY']._serialized_end=751
+  _globals['_HEADREQUEST']._serialized_start=753
+  _globals['_HEADREQUEST']._serialized_end=766
+  _globals['_HEADREPLY']._serialized_start=768
+  _globals['_HEADREPLY']._serialized_end=813
+  _globals['_WITNESSING']._serialized_start=816
+  _globals['_WITNESSING']._serialized_end=1343
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,18 @@ class PublishReply(_message.Message):
     size: int
     def __init__(self, size: _Optional[int] = ...) -> None: ...
 
+class LeavesRequest(_message.Message):
+    __slots__ = ("start",)
+    START_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    def __init__(self, start: _Optional[int] = ...) -> None: ...
+
+class LeavesReply(_message.Message):
+    __slots__ = ("leaves",)
+    LEAVES_FIELD_NUMBER: _ClassVar[int]
+    leaves: bytes
+    def __init__(self, leaves: _Optional[bytes] = ...) -> None: ...
+
 class HeadRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -69,6 +69,11 @@ class WitnessingStub:
                 request_serializer=presspool_dot_common_dot_proto_dot_witness__pb2.HeadRequest.SerializeToString,
                 response_deserializer=presspool_dot_common_dot_proto_dot_witness__pb2.HeadReply.FromString,
                 _registered_method=True)
+        self.Leaves = channel.unary_unary(
+                '/presspool.v1.Witnessing/Leaves',
+                request_serializer=presspool_dot_common_dot_proto_dot_witness__pb2.LeavesRequest.SerializeToString,
+                response_deserializer=presspool_dot_common_dot_proto_dot_witness__pb2.LeavesReply.FromString,
+                _registered_method=True)
 
 
 class WitnessingServicer:
@@ -123,6 +128,13 @@ class WitnessingServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Leaves(self, request, context):
+        """The leaf hashes of the caller's own ledger, for one that was restored from an older copy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WitnessingServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +172,11 @@ def add_WitnessingServicer_to_server(servicer, server):
                     servicer.Head,
                     request_deserializer=presspool_dot_common_dot_proto_dot_witness__pb2.HeadRequest.FromString,
                     response_serializer=presspool_dot_common_dot_proto_dot_witness__pb2.HeadReply.SerializeToString,
+            ),
+            'Leaves': grpc.unary_unary_rpc_method_handler(
+                    servicer.Leaves,
+                    request_deserializer=presspool_dot_common_dot_proto_dot_witness__pb2.LeavesRequest.FromString,
+                    response_serializer=presspool_dot_common_dot_proto_dot_witness__pb2.LeavesReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -351,6 +368,33 @@ class Witnessing:
             '/presspool.v1.Witnessing/Head',
             presspool_dot_common_dot_proto_dot_witness__pb2.HeadRequest.SerializeToString,
             presspool_dot_common_dot_proto_dot_witness__pb2.HeadReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Leaves(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/presspool.v1.Witnessing/Leaves',
+            presspool_dot_common_dot_proto_dot_witness__pb2.LeavesRequest.SerializeToString,
+            presspool_dot_common_dot_proto_dot_witness__pb2.LeavesReply.FromString,
             options,
             channel_credentials,
             insecure,

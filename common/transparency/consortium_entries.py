@@ -106,13 +106,17 @@ class Rounds:
         self.size = 0
         self._last: dict[str, int] = {}
 
+    def last(self, contract: str) -> int:
+        """The newest round of a contract; -1 for none."""
+        return self._last.get(contract, -1)
+
     def check(self, entry: Entry) -> None:
         """Return if this may be the next entry.
 
         Raises:
             EvidenceError: its round was told of before, or a later one was.
         """
-        last = self._last.get(entry.contract, -1)
+        last = self.last(entry.contract)
         if entry.round <= last:
             raise EvidenceError(
                 "a round twice, or out of order",

@@ -152,9 +152,15 @@ class LogDatabase:
             finally:
                 self._db.execute("ROLLBACK")
 
-    def append(self, seq: int, body: bytes) -> None:
-        """Add entry `seq` and the nodes it completes; only inside `writing`."""
-        nodes = merkle.new_nodes(seq, merkle.leaf_hash(body), self.node)
+    def append(self, seq: int, body: bytes, *, leaf: bytes | None = None) -> None:
+        """Add entry `seq` and the nodes it completes; only inside `writing`.
+
+        Args:
+            seq: its place.
+            body: its bytes.
+            leaf: its leaf hash, where that is not the hash of these bytes.
+        """
+        nodes = merkle.new_nodes(seq, leaf or merkle.leaf_hash(body), self.node)
         self._db.execute("INSERT INTO entries VALUES (?, ?)", (seq, body))
         self._step("entry")
         self._db.executemany(

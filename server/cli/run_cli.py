@@ -22,6 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _HOME = Path("coordinator")
 _SHORTEST_PHASE, _LONGEST_PHASE = 1.0, 30 * 86_400.0
 _STOP_SECONDS = 60.0
+_WARNING_DAYS = 180
 
 
 def start(
@@ -54,12 +55,28 @@ def start(
 
     start_logging(quiet=False)
     folder = CoordinatorFolder.read(home)
+    _warn_of_end(folder)
     _, port = split_address(listen or folder.address, where="--listen")
     with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=listen or f"0.0.0.0:{port}")
         signalled.then(coordinator.stop)
         err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
         coordinator.serve()
+
+
+def _warn_of_end(folder: CoordinatorFolder) -> None:
+    """Say in time that nobody will be able to connect any more."""
+    from presspool.common.pki.certificates import read_certificate
+
+    for what, pem in (("port", folder.server.certificate), ("root", folder.root.certificate)):
+        days = (read_certificate(pem).ends - time.time()) / 86_400
+        if days < _WARNING_DAYS:
+            err.print(
+                f"the certificate of the {what} ends in {days:.0f} days; for the port's: presspool "
+                "coordinator reissue; when the root ends, the pool has to be made anew",
+                style="yellow",
+                soft_wrap=True,
+            )
 
 
 def _pages(folder: CoordinatorFolder, listen: str | None) -> AbstractContextManager[object]:

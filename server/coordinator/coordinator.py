@@ -100,7 +100,9 @@ class Coordinator:
             [
                 self._pool.register,
                 self._witnesses.register,
-                lambda server: enrolment_service.serve(server, self._members, folder.root),
+                lambda server: enrolment_service.serve(
+                    server, self._members, folder.root, addresses=folder.addresses
+                ),
             ],
             door=self._door,
         )

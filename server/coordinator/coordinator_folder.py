@@ -19,22 +19,21 @@ Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from presspool.common.base.errors import FolderError, InputError, StorageError
+from presspool.common.base.archives import new_folder
+from presspool.common.base.errors import FolderError, InputError
+from presspool.common.base.files import replace_file
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
     Credential,
+    fingerprint_of,
     issue_invitation,
     issue_server,
     make_root,
@@ -42,12 +41,14 @@ from presspool.common.pki.certificates import (
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
 from presspool.common.pki.tls import split_address
 from presspool.common.transparency import notes
+from presspool.common.wire.addresses import MOST_ADDRESSES, Addresses
 from presspool.common.wire.token import Token
 from presspool.server.database import Database
 from presspool.server.membership.member_list import standings
 from presspool.server.membership.members import Invited
 
 SETTINGS: Final = "coordinator.toml"
+DATABASE: Final = "coordinator.db"
 
 
 class _Settings(BaseModel):
@@ -56,6 +57,9 @@ class _Settings(BaseModel):
     name: Name
     address: Annotated[str, Field(max_length=300)]
     database: str | None = None
+    log: str | None = None  # its name; "HOST/POOL" of the address where none was written down
+    also: tuple[str, ...] = ()  # addresses of before
+    moves: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,9 @@ class CoordinatorFolder:
         root: the pool's root certificate and key.
         server: the certificate and key of its port.
         contract: signs tasks.
-        log: signs its log, under the name "HOST/POOL".
+        log: signs its log, under a name that does not hang on the address.
+        also: addresses of before, at which it may still be dialled.
+        moves: how often the address has changed.
     """
 
     path: Path
@@ -81,6 +87,8 @@ class CoordinatorFolder:
     server: Credential
     contract: SigningKey
     log: notes.Signer
+    also: tuple[str, ...]
+    moves: int
 
     def __repr__(self) -> str:
         return f"CoordinatorFolder({self.name} at {self.address}, {self.path})"
@@ -110,8 +118,10 @@ class CoordinatorFolder:
             fault=InputError,
         )
         host, _ = split_address(address, where="--address")
-        with _new_folder(path) as draft:
-            _write_keys(draft, name, host, now)
+        with new_folder(path) as draft:
+            root = _write_keys(draft, name, host, now)
+            log = f"presspool-pool/{name}/{fingerprint_of(root.certificate)[:16]}"
+            settings = settings.model_copy(update={"log": log})
             write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
             _require_unused(database or _beside(draft), now)
         return cls.read(path)
@@ -123,17 +133,7 @@ class CoordinatorFolder:
         Raises:
             InputError: there is none, or it was damaged.
         """
-        try:
-            body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(
-                "not a coordinator's home",
-                where=str(path),
-                got=str(error),
-                expected=f"a folder with {SETTINGS}",
-                advice="presspool coordinator init makes one",
-            ) from None
-        settings = validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
+        settings = _read_settings(path)
         host, _ = split_address(settings.address, where=str(path / SETTINGS))
         keys = path / "keys"
         log = SigningKey.read(keys / "log.key")
@@ -145,8 +145,52 @@ class CoordinatorFolder:
             root=_credential(path, "root", "root"),
             server=_credential(path, "server", "tls"),
             contract=SigningKey.read(keys / "contract.key"),
-            log=notes.Signer.load(f"{host}/{settings.name}", log.secret, kind=notes.NOTE),
+            log=notes.Signer.load(
+                settings.log or f"{host}/{settings.name}", log.secret, kind=notes.NOTE
+            ),
+            also=settings.also,
+            moves=settings.moves,
         )
+
+    def moved(self, address: str, *, now: float) -> Self:
+        """Be dialled at another address from now on, and at the former ones as long as they answer.
+
+        The log keeps its name and the port its key; the certificate is issued for all of them. A
+        coordinator that is running takes it up at its next start.
+
+        Args:
+            address: "HOST:PORT", the new one; the present one to issue the certificate anew.
+            now: POSIX seconds.
+
+        Raises:
+            InputError: not an address.
+            StorageError: the disk refuses; what was written is whole, and the same call goes on.
+        """
+        split_address(address, where="ADDRESS")
+        known = tuple(dict.fromkeys((address, self.address, *self.also)))[:MOST_ADDRESSES]
+        hosts = [split_address(one, where="address")[0] for one in known]
+        server = issue_server(self.root, *hosts, now=now, key=self.server.key)
+        settings = _read_settings(self.path).model_copy(
+            update={
+                "address": address,
+                "also": known[1:],
+                "log": self.log.key.name,
+                "moves": self.moves + (address != self.address),
+            }
+        )
+        # The certificate first: it is good for the old address too.
+        replace_file(self.path / "certificates" / "server.pem", server.certificate)
+        write_secret(self.path / SETTINGS, _toml(settings))
+        return self.read(self.path)
+
+    @property
+    def addresses(self) -> bytes:
+        """What outlets are told of where to dial, signed; nothing for a pool that never moved."""
+        if not self.moves:
+            return b""
+        root = fingerprint_of(self.root.certificate)
+        said = Addresses(root=root, moves=self.moves, addresses=(self.address, *self.also))
+        return said.signed(self.contract)
 
     def token(self, invited: Invited, *, now: float) -> Token:
         """The token of a new invitation; its private key is nowhere else."""
@@ -164,38 +208,21 @@ class CoordinatorFolder:
         )
 
 
-@contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A draft that becomes `path` when the block is left, or goes when it raises."""
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise FolderError(
-            "there is something already",
-            where=str(path),
-            expected="a new or empty folder",
-            advice="choose another --home; nothing was changed",
-        )
+def _read_settings(path: Path) -> _Settings:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
-    except OSError as error:
-        raise StorageError(
-            "cannot write", where=str(path), got=error.strerror, advice="choose another --home"
-        ) from None
-    try:
-        yield draft
-        draft.rename(path)
-    except OSError as error:
-        raise StorageError(
-            "cannot write",
+        body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(
+            "not a coordinator's home",
             where=str(path),
-            got=error.strerror,
-            advice="make room or choose another --home",
+            got=str(error),
+            expected=f"a folder with {SETTINGS}",
+            advice="presspool coordinator init makes one",
         ) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    return validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
 
 
-def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
+def _write_keys(folder: Path, name: str, host: str, now: float) -> Credential:
     root = make_root(name, now=now)
     server = issue_server(root, host, now=now)
     for part in ("keys", "certificates", "runs"):
@@ -206,6 +233,7 @@ def _write_keys(folder: Path, name: str, host: str, now: float) -> None:
         SigningKey.generate().write(folder / "keys" / f"{file}.key")
     for file, credential in (("root", root), ("server", server)):
         (folder / "certificates" / f"{file}.pem").write_bytes(credential.certificate)
+    return root
 
 
 def _require_unused(url: str, now: float) -> None:
@@ -237,10 +265,10 @@ def _toml(settings: _Settings) -> bytes:
     """TOML's basic strings are JSON's."""
     lines = [
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in settings.model_dump(exclude_none=True).items()
+        for key, value in settings.model_dump(exclude_defaults=True).items()
     ]
     return "".join(lines).encode()
 
 
 def _beside(path: Path) -> str:
-    return f"sqlite:///{path / 'coordinator.db'}"
+    return f"sqlite:///{path / DATABASE}"

@@ -30,10 +30,21 @@ _log = logging.getLogger(__name__)
 _told = Seldom()
 
 
-def serve(server: grpc.Server, members: Members, root: Credential) -> None:
-    """Add both services to a server whose port asks for certificates of `root`."""
+def serve(
+    server: grpc.Server, members: Members, root: Credential, *, addresses: bytes = b""
+) -> None:
+    """Add both services to a server whose port asks for certificates of `root`.
+
+    Args:
+        server: not started yet.
+        members: who is in.
+        root: issues certificates.
+        addresses: the signed statement of where the pool is dialled; none for one that never moved.
+    """
     enrolment_pb2_grpc.add_EnrolmentServicer_to_server(Enrolment(members), server)  # type: ignore[no-untyped-call]
-    enrolment_pb2_grpc.add_MembershipServicer_to_server(Membership(members, root), server)  # type: ignore[no-untyped-call]
+    enrolment_pb2_grpc.add_MembershipServicer_to_server(
+        Membership(members, root, addresses), server
+    )  # type: ignore[no-untyped-call]
 
 
 class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
@@ -72,17 +83,18 @@ class Enrolment(enrolment_pb2_grpc.EnrolmentServicer):
 class Membership(enrolment_pb2_grpc.MembershipServicer):
     """For an outlet's certificate."""
 
-    def __init__(self, members: Members, root: Credential) -> None:
-        self._members = members
-        self._root = root
+    def __init__(self, members: Members, root: Credential, addresses: bytes) -> None:
+        self._members, self._root, self._addresses = members, root, addresses
 
     def Check(  # noqa: N802
         self, _request: enrolment_pb2.CheckRequest, context: grpc.ServicerContext
     ) -> enrolment_pb2.CheckReply:
-        """Tell a member our time and version."""
+        """Tell a member our time and version, and where we are dialled."""
         with refusing(context):
             self._members.member(caller(context))
-            return enrolment_pb2.CheckReply(time=self._members.now(), version=__version__)
+            return enrolment_pb2.CheckReply(
+                time=self._members.now(), version=__version__, addresses=self._addresses
+            )
 
     def Renew(  # noqa: N802
         self, request: enrolment_pb2.RenewRequest, context: grpc.ServicerContext

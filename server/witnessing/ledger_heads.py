@@ -5,6 +5,8 @@ Invariants:
       kept; of one ledger they are of one history.
     * A leaf hash is all that is known of an entry, and three lines are all that is kept of a head:
       ledgers sign no further ones.
+    * A head is far smaller than a request that carries it may be (`LARGEST_HEAD`): none that is
+      kept, or was kept by an older version, is ever passed on in a form that nobody can read.
     * A wrong root costs its own leaves and nothing that was known before.
 
 Example: `heads.publish(peer.log, start=0, leaves=hashes, note=checkpoint)`.
@@ -26,6 +28,7 @@ from presspool.server.database import Database
 from presspool.server.witnessing.witness_schema import HeadRow, LeavesRow
 
 MOST_LEAVES = 1 << 17  # of one ledger, all of which are held in memory
+LARGEST_HEAD = 1024  # bytes; names of 255 bytes need 700
 
 
 class LedgerHeads:
@@ -48,6 +51,12 @@ class LedgerHeads:
             row = session.get(HeadRow, (log.text, size))
         return notes.parse_note(row.note) if row else None
 
+    def leaves(self, log: notes.VerifierKey, start: int, *, most: int) -> list[bytes]:
+        """The hashes of a ledger's entries from `start` on, as far as its newest head."""
+        with self._lock:
+            tree = self._tree(log)
+            return [tree.leaf(index) for index in range(start, min(len(tree), start + most))]
+
     def publish(
         self, log: notes.VerifierKey, *, start: int, leaves: Sequence[bytes], note: notes.Note
     ) -> int:
@@ -63,6 +72,7 @@ class LedgerHeads:
         """
         head, _ = open_checkpoint(note, log=log)
         own = next(s for s in note.signatures if (s.name, s.key_id) == (log.name, log.id))
+        _require_small(log, notes.Note(text=note.text, signatures=(own,)))
         if head.size != start + len(leaves) or head.size > MOST_LEAVES:
             raise EvidenceError("size of the head", expected=start + len(leaves), got=head.size)
         if head.extensions:
@@ -82,11 +92,17 @@ class LedgerHeads:
             return head.size
 
     def request(self, log: notes.VerifierKey, old: int) -> Request | None:
-        """What a witness that holds the head of `old` entries is asked to cosign, if anything."""
+        """What a witness that holds the head of `old` entries is asked to cosign, if anything.
+
+        Raises:
+            EvidenceError: an older version took a head that is too large to be passed on.
+        """
         with self._lock:
             size = len(self._tree(log))
             proof = self._tree(log).prove_consistency(old, size) if old <= size else ()
         note = self.head(log, size)
+        if note is not None:
+            _require_small(log, note)
         return Request(old=old, proof=proof, checkpoint=note) if note and old <= size else None
 
     def _store(
@@ -105,6 +121,17 @@ class LedgerHeads:
                 rows = session.scalars(wanted).all()
             self._trees[log.text] = Tree(leaf for row in rows for leaf in split_leaves(row.hashes))
         return self._trees[log.text]
+
+
+def _require_small(log: notes.VerifierKey, note: notes.Note) -> None:
+    size = len(note.encode())
+    if size > LARGEST_HEAD:
+        raise EvidenceError(
+            "a ledger's head is too large",
+            where=log.name,
+            expected=f"at most {LARGEST_HEAD} bytes",
+            got=size,
+        )
 
 
 def split_leaves(hashes: bytes) -> list[bytes]:

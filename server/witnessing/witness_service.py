@@ -32,6 +32,7 @@ from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Proof
 from presspool.common.transparency.consortium_entries import Entry
 from presspool.common.transparency.forks import LARGEST_PROOF, verify_fork
+from presspool.common.transparency.merkle import HASH_BYTES
 from presspool.common.transparency.witness import OK, Request
 from presspool.common.wire.peers import PeerKeys
 from presspool.server.database import Database
@@ -223,17 +224,30 @@ class WitnessService(WitnessingServicer):
             signed = note.signed(*self._cosignatures.of(own.log, size, own=own.witness))
             return messages.HeadReply(size=size, checkpoint=signed.encode())
 
+    def Leaves(  # noqa: N802
+        self, request: messages.LeavesRequest, context: grpc.ServicerContext
+    ) -> messages.LeavesReply:
+        """See witness.proto."""
+        with self._call(context) as (_, own):
+            found = self._heads.leaves(own.log, request.start, most=PART_BYTES // HASH_BYTES)
+            return messages.LeavesReply(leaves=b"".join(found))
+
     # --- What is asked of a witness ---------------------------------------------------------------
 
     def _requests(self, own: PeerKeys, held: Iterable[messages.Held]) -> list[bytes]:
         """What the caller's witness should cosign of the logs of which it holds so much."""
-        logs = self._logs()
-        found = [
-            self._request(own, logs[log.origin], log.size)
-            for log in held
-            if log.origin in logs and log.origin != own.log.name
-        ]
-        return [request.encode() for request in found if request is not None]
+        logs, found = self._logs(), list[bytes]()
+        for log_ in held:
+            if log_.origin not in logs or log_.origin == own.log.name:
+                continue
+            try:
+                request = self._request(own, logs[log_.origin], log_.size)
+            except EvidenceError as error:  # of one log, and in no other's way
+                self._once(("bad", log_.origin), log_.size, "nobody is asked to cosign: %s", error)
+                continue
+            if request is not None:
+                found.append(request.encode())
+        return found
 
     def _request(self, own: PeerKeys, key: notes.VerifierKey, held: int) -> Request | None:
         size, place = self._size(key), (key.text, own.outlet)
@@ -274,17 +288,23 @@ class WitnessService(WitnessingServicer):
             )
 
     def _older(self, own: PeerKeys, size: int) -> None:
+        self._once(
+            ("older", own.outlet),
+            size,
+            "%s holds a head of %d entries of our log, and our database has %d: it is "
+            "an old copy; restore the newest",
+            own.outlet,
+            size,
+            self.consortium.size,
+        )
+
+    def _once(self, place: tuple[str, str], size: int, text: str, *parts: object) -> None:
+        """Tell the operator, once until a size changes."""
         mark = (size, self.consortium.size)
-        if self._refused.get(("older", own.outlet)) != mark:
-            self._refused["older", own.outlet] = mark
-            if not self.calls.told(own.outlet, "older"):
-                return
-            log.error(
-                "%s holds a head of %d entries of our log, and our database has %d: it is "
-                "an old copy; restore the newest",
-                own.outlet,
-                *mark,
-            )
+        if self._refused.get(place) != mark:
+            self._refused[place] = mark
+            if self.calls.told(*place):
+                log.error(text, *parts)
 
     def _logs(self) -> dict[str, notes.VerifierKey]:
         """All logs by origin."""

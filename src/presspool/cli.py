@@ -18,6 +18,7 @@ import typer.core
 from presspool import __version__
 from presspool.client.cli import (
     agent_cli,
+    backup_cli,
     budget_cli,
     check_data_cli,
     doctor_cli,
@@ -29,7 +30,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
-from presspool.server.cli import contract_cli, coordinator_cli, migrate_cli, run_cli
+from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
 from presspool.simulations import researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
@@ -52,8 +53,15 @@ OUTLET: Commands = {
     "join": join_cli.join,
     "run": agent_cli.run,
     "doctor": doctor_cli.doctor,
+    "backup": backup_cli.backup,
+    "restore": backup_cli.restore,
+    "moved": backup_cli.moved,
 }
-BUDGET: Commands = {"init": budget_cli.init, "plan": budget_cli.plan}
+BUDGET: Commands = {
+    "init": budget_cli.init,
+    "plan": budget_cli.plan,
+    "restored": backup_cli.restored,
+}
 POLICY: Commands = {
     "example": policy_cli.example,
     "check": policy_cli.check,
@@ -68,6 +76,10 @@ COORDINATOR: Commands = {
     "members": coordinator_cli.members,
     "viewer": coordinator_cli.viewer,
     "migrate": migrate_cli.migrate,
+    "backup": keeping_cli.backup,
+    "restore": keeping_cli.restore,
+    "move": keeping_cli.move,
+    "reissue": keeping_cli.reissue,
     "start": run_cli.start,
     "submit": run_cli.submit,
     "status": run_cli.status,

@@ -127,18 +127,18 @@ class Pool:
 
     @classmethod
     @contextmanager
-    def listening(cls, home: Path) -> Iterator[Pool]:
-        """Start the port of a coordinator that is there."""
+    def listening(cls, home: Path, *, at: str = "") -> Iterator[Pool]:
+        """Start the port of a coordinator that is there, at its address or another of its own."""
         folder, clock, recorder = CoordinatorFolder.read(home), Clock(), Recorder()
         database = Database.open(folder.database)
         members = Members(database, clock=clock)
         server = grpc.server(
             futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS, interceptors=[recorder]
         )
-        serve(server, members, folder.root)
+        serve(server, members, folder.root, addresses=folder.addresses)
         server.add_generic_rpc_handlers((_Probe(members),))
         credentials = server_credentials(folder.server, root=folder.root.certificate)
-        server.add_secure_port(folder.address, credentials)
+        server.add_secure_port(at or folder.address, credentials)
         server.start()
         try:
             yield cls(

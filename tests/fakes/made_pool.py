@@ -22,7 +22,7 @@ from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_runs import CONTRACT, STATE, Arrays
 
 from presspool.client.agent.agent import Agent, Backoff, Trainer
-from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool import ROOM, Spool
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.round import Round
 from presspool.common.base.errors import AdmissionError
@@ -221,7 +221,8 @@ class Pool:
 
     @contextmanager
     def node(self, outlet: str, trainer: Trainer | None = None, **more: Any) -> Iterator[Agent]:
-        with Spool.open(self.folder / f"work of {outlet}") as spool:
+        room = more.pop("room", ROOM)
+        with Spool.open(self.folder / f"work of {outlet}", room=room) as spool:
             link = self.link(outlet, more.pop("address", None))
             yield Agent(
                 identity=more.pop("identity", made_outlet(outlet)),
@@ -230,6 +231,7 @@ class Pool:
                 trainer=trainer or adds(outlet),
                 position=lambda _: POSITION,
                 backoff=Backoff(first=0.05, most=0.2),
+                **more,
             )
             link.close()
 

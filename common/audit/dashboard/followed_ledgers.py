@@ -26,6 +26,7 @@ from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import EvidenceError, PressPoolError
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
+from presspool.common.ledger.restored_entries import leaf_of
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint, Proof
 from presspool.common.wire.approval import Approval
@@ -206,7 +207,7 @@ class ExportFile:
             self._signed = _signed(note)
             return
         body = line[verification.LEAF_CHARACTERS + 1 :]
-        leaf = merkle.leaf_hash(body)
+        leaf = leaf_of(body)
         self._nodes.update(merkle.new_nodes(len(self._bodies), leaf, self._node))
         self._bodies.append(body)
 
@@ -256,7 +257,7 @@ def _proven(
     root: bytes,
     note: notes.Note | None,
 ) -> Proven:
-    leaf = merkle.leaf_hash(body)
+    leaf = leaf_of(body)
     merkle.verify_inclusion(hashes, index=index, size=size, leaf=leaf, root=root)
     if note is not None and Checkpoint.parse(note.text).root != root:
         raise EvidenceError("the signed head has another root than these entries", entry=index)

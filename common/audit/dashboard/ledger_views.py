@@ -20,6 +20,7 @@ from presspool.common.audit.dashboard.views import NotThereError, reading_of
 from presspool.common.audit.pages.report_json import Document
 from presspool.common.base.errors import EvidenceError
 from presspool.common.base.numbers import bound
+from presspool.common.ledger import restored_entries
 from presspool.common.transparency import merkle
 
 ENTRIES = 50  # a page
@@ -113,6 +114,11 @@ def _words(said: Mapping[str, Any]) -> str:
             return f"round {said['round']}"
         case "refusal":
             return str(said["reason"])
+        case "lost":
+            return "only its hash is known: a newer copy of the ledger was lost"
+        case "restored":
+            basis = restored_entries.BASES[said["basis"]]
+            return f"from an older copy; {said['lost']} entries lost, {nats}; its operator: {basis}"
         case "period-closed":
             return f"{said['period']}, {nats}"
     return ""

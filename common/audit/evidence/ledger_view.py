@@ -29,6 +29,7 @@ from presspool.common.accounting import events
 from presspool.common.ledger import entries
 from presspool.common.ledger.entries import KeyRotated, Opened, PolicyChanged, Refusal
 from presspool.common.ledger.history import SpendPoint
+from presspool.common.ledger.restored_entries import Restored
 from presspool.common.wire.approval import Approval
 
 
@@ -183,6 +184,7 @@ class OutletReading:
         points: the budget over time.
         approvals: what the outlet's people approved; only an outlet's home has them.
         head: the newest signed head.
+        restored: the entries by which it went on from an older copy.
     """
 
     source: str
@@ -204,6 +206,7 @@ class OutletReading:
     points: tuple[SpendPoint, ...]
     approvals: tuple[Approval, ...]
     head: HeadReading
+    restored: tuple[Restored, ...] = ()
 
     @property
     def name(self) -> str:

@@ -77,6 +77,7 @@ def reading(
         points=tuple(history.points),
         approvals=tuple(approvals),
         head=head,
+        restored=tuple(history.restored),
     )
 
 

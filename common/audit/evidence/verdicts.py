@@ -19,6 +19,7 @@ from rich.table import Table
 from presspool.common.base.errors import EvidenceError
 from presspool.common.base.numbers import bound
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, RecomputedRun
+from presspool.common.ledger.restored_entries import restored_sentence
 from presspool.common.ledger.verification import Verified
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -44,6 +45,7 @@ def verified_json(found: Verified) -> dict[str, Any]:
         "key_known": found.key_known,
         "heads_known": found.heads_known,
         "open_reservations": len(found.book.dangling),
+        "restored": [entry.model_dump(mode="json") for entry in found.book.restored],
     }
 
 
@@ -53,7 +55,8 @@ def show_verified(found: Verified, screen: Console) -> None:
     _say(
         screen,
         f"{head.origin}: {head.size} entries and "
-        f"{found.checkpoints} signed head{'s' * (found.checkpoints != 1)} hold.",
+        f"{found.checkpoints} signed head{'s' * (found.checkpoints != 1)} hold"
+        f"{restored_sentence(found.book.restored)}.",
     )
     _say(screen, f"Newest head: {head.size} entries, root {head.root.hex()}.")
     for witness, size in found.cosigned.items():

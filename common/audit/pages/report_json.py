@@ -31,6 +31,7 @@ from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
+from presspool.common.ledger.restored_entries import restored_sentence
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]
@@ -130,7 +131,7 @@ def sentence(outlet: OutletReading) -> str:
     text = (
         f"{outlet.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "
-        f"{bound(outlet.delta)})-DP at {outlet.unit} level"
+        f"{bound(outlet.delta)})-DP at {outlet.unit} level{restored_sentence(outlet.restored)}"
     )
     if outlet.more is None:
         return f"{text}."

@@ -274,7 +274,7 @@ def test_a_renewal_that_finds_no_coordinator_keeps_the_certificate(
     pool: Pool, tmp_path: Path
 ) -> None:
     identity = pool.join(pool.invite(NAME), tmp_path / "outlet")
-    away = replace(identity, address=f"localhost:{free_port()}")
+    away = replace(identity, addresses=(f"localhost:{free_port()}",))
     before = _files(tmp_path / "outlet")
     with pytest.raises(LinkError):
         renew_if_due(away, now=identity.facts.renewal_due)

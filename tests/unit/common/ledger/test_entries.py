@@ -26,6 +26,7 @@ from presspool.common.accounting import events
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.entries import Entry, build, new_id, parse_entry
+from presspool.common.ledger.restored_entries import Lost, Restored
 
 BOOK = opened()
 WARM_UP = events.SelfComposed(event=events.Gaussian(noise_multiplier=3.0), count=5)
@@ -44,6 +45,8 @@ SAMPLES: list[Entry] = [
     build(entries.Refusal, seq=3, day=DAY, run=RUN, reason="filter", charge=5, free=0),
     rotation(BOOK, OLD, OLD),
     build(entries.PeriodClosed, seq=3, day=DAY, period="2026-Q1", charge=0),
+    build(Lost, seq=8, day=DAY, leaf="ab" * 32),
+    build(Restored, seq=9, day=DAY, lost=1, basis="lifetime", periods=(), charge=5),
 ]
 
 
@@ -115,6 +118,7 @@ def test_no_entry_has_room_for_free_text() -> None:
         r"^[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\z",  # verifier key
         r"^[A-Za-z0-9+/]{86}==\z",  # signature
         r"^[0-9][0-9A-Za-z.]{0,19}\z",  # version
+        r"^[0-9a-f]{64}\z",  # leaf hash of a lost entry: the one in the tree, or no head holds
     }
 
 
@@ -146,6 +150,10 @@ def test_no_entry_has_a_field_for_what_must_not_leave() -> None:
         "reason",
         "free",
         "signature",
+        "leaf",
+        "lost",
+        "basis",
+        "periods",
     }
 
 

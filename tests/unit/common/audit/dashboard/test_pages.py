@@ -378,10 +378,11 @@ def numbers(at: At, path: str) -> dict[str, str]:
 
 def test_entries_of_every_kind_are_said_in_words() -> None:
     from presspool.common.audit.dashboard.ledger_views import _words
+    from presspool.common.ledger.entry_base import LedgerEntry
 
     kinds = {
         kind.model_fields["kind"].default
-        for kind in entries._Entry.__subclasses__() + entries._Capped.__subclasses__()
+        for kind in LedgerEntry.__subclasses__() + entries._Capped.__subclasses__()
         if "kind" in kind.model_fields
     }
     silent = {"key-rotated"}
@@ -396,5 +397,7 @@ def test_entries_of_every_kind_are_said_in_words() -> None:
         "order": 4,
         "epsilon_max": 8.0,
         "delta": 1e-5,
+        "lost": 4,
+        "basis": "period",
     }
     assert {kind for kind in kinds if not _words({**said, "kind": kind})} == silent
