@@ -110,7 +110,7 @@ def resolve(
     for key, pinned in (("weights", weights), ("tokenizer", tokenizer), ("manifest", manifest)):
         if pinned is not None and pinned != found.pins[key]:
             raise ModelError(
-                f"not the pinned ones: the model's {key}",
+                f"model {key} are not the pinned ones",
                 where=f"[model] {id}",
                 expected=pinned,
                 got=found.pins[key],
