@@ -3,7 +3,7 @@
 ::
 
     name = "daily-bugle"
-    data = "readers.parquet"          # paths are relative to this file
+    data = "readers.parquet"          # what `outlet import` reads; relative to this file
     policy = "policy.toml"            # both, or neither where an outlet is only simulated
     ledger = "ledger.db"
     work_mib = 4096                   # what unfinished work may take of the disk
@@ -37,8 +37,8 @@ class OutletSettings(BaseModel):
 
     Attributes:
         name: the outlet, as contracts call it.
-        data: its readers' records.
-        columns: how its columns are called.
+        data: its readers' records: a real outlet imports them, a simulation reads them.
+        columns: how that file's columns are called.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
         policy: its rules (`presspool.client.consent.policy`).
         ledger: its budget ledger (`presspool.client.consent.budget`).
