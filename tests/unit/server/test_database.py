@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, func, inspect, select, text
+from sqlalchemy.orm import Session
 from tests.conftest import REPOSITORY
+from tests.fakes.instruments.postgres import Server
 
 from presspool.common.base.errors import InputError, StorageError
 from presspool.server.coordinator import coordinator  # noqa: F401 - brings every table
@@ -188,3 +192,25 @@ def test_a_closed_database_waits_for_blocks_under_way_and_lets_no_later_one_make
         with pytest.raises(StorageError, match="is closed"), block() as session:
             session.execute(text("select 1"))
     assert sorted(path.name for path in folder.iterdir()) == left == ["c.db"]
+
+
+def test_a_cut_connection_is_replaced_where_idle_and_named_where_in_use(postgres: Server) -> None:
+    name = f"cut_{uuid.uuid4().hex}"
+    database = Database.open(postgres.create(name))
+    with database.writing() as session:
+        session.add(_invitation(1))
+    assert postgres.cut(name) > 0
+    assert _count(database) == 1  # nobody notices
+
+    def use(block: AbstractContextManager[Session]) -> None:
+        with block as session:
+            session.add(_invitation(2))
+            session.flush()
+            postgres.cut(name)
+            session.execute(text("SELECT 1"))
+
+    for block in (database.reading, database.writing):
+        with pytest.raises(StorageError, match="refuses"):
+            use(block())
+        assert _count(database) == 1
+    database.close()
