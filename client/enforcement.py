@@ -104,6 +104,7 @@ class RealGate:
         approvals: what its people approved.
         budget: its ledger.
         witnesses: who must have seen the round before; None where the policy asks for nobody.
+        reproducible: noise can be drawn again; the ledger says so before anything is trained.
         clock: gives the time, aware of its zone.
     """
 
@@ -112,6 +113,7 @@ class RealGate:
     approvals: Approvals
     budget: Budget
     witnesses: WitnessRule | None
+    reproducible: bool
     clock: Callable[[], datetime]
 
     def allow(self, asked: Round) -> None:
@@ -145,7 +147,9 @@ class RealGate:
         with self._recorded(contract):
             decision.check_adapter(asked.state, shapes=_shapes(model), largest=largest)
         decision.check_frozen(model, contract)
-        with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
+        with self.budget.round(
+            contract, number=asked.number, adapter=asked.base, reproducible=self.reproducible
+        ) as meter:
             yield meter
 
     @contextmanager
@@ -159,16 +163,22 @@ class RealGate:
 
 
 @contextmanager
-def opened(settings: OutletSettings) -> Iterator[Gate]:
+def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate]:
     """The gate of an outlet; its ledger is open as long as the block runs.
 
+    Args:
+        settings: the outlet's.
+        loopback: whoever carries the task knows that the coordinator is on this machine.
+
     Raises:
-        InputError: its policy cannot be read.
+        InputError: its policy cannot be read, or its noise can be drawn again and the coordinator
+            may be anywhere.
         LedgerError: there is no ledger where the settings name one.
     """
     if settings.policy is None or settings.ledger is None:
         yield Unmetered(name=settings.name)
         return
+    settings.require_noise(loopback=loopback)
     policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
     with Budget.open(
         settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
@@ -180,6 +190,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
             clock=lambda: datetime.now(UTC),
             approvals=Approvals(settings.policy.parent / FOLDER),
             witnesses=_witnesses(settings.home, policy),
+            reproducible=settings.deterministic is not None,
         )
 
 

@@ -84,14 +84,7 @@ def check_home(home: Path, identity: Identity) -> None:
             got=settings.name,
             advice=f'write name = "{identity.name}"',
         )
-    if settings.deterministic is not None and not _is_loopback(identity.address):
-        raise InputError(
-            "noise that can be drawn again protects nobody",
-            where=f"{where} deterministic",
-            expected="no such line, or a coordinator on this machine",
-            got=identity.address,
-            advice="remove the line",
-        )
+    settings.require_noise(loopback=_is_loopback(identity.address))
     if settings.policy is None or settings.ledger is None:
         raise InputError(
             "no policy and no ledger",
@@ -132,7 +125,8 @@ def _trainer(home: Path) -> Trainer:
     def train(asked: Round, kept: Path) -> bytes:
         from presspool.client.client_app import work
 
-        return work(asked, read_settings(home / homes.SETTINGS), kept=kept)
+        near = _is_loopback(Identity.read(home).address)
+        return work(asked, read_settings(home / homes.SETTINGS), kept=kept, loopback=near)
 
     return train
 

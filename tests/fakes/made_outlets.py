@@ -79,13 +79,17 @@ class RealOutlet:
         self.policy.write_text(toml(body), encoding="utf-8")
 
 
-def make_real(settings: Path, contract: Contract, *, epsilon: float = EPSILON) -> RealOutlet:
-    """Give an outlet of a simulation a policy and a ledger."""
+def make_real(
+    settings: Path, contract: Contract, *, epsilon: float = EPSILON, trial: bool = False
+) -> RealOutlet:
+    """Give an outlet of a simulation a policy and a ledger; a trial's keeps reproducible noise."""
     home = settings.parent / f"{settings.stem}-home"
     home.mkdir()
     made = RealOutlet(settings=settings, policy=home / "policy.toml", ledger=home / "ledger.db")
     made.allow(policy_body(contract))
     new_ledger(made.ledger, epsilon=epsilon)
     lines = f'policy = "{made.policy}"\nledger = "{made.ledger}"\n'
-    settings.write_text(lines + settings.read_text(encoding="utf-8"), encoding="utf-8")
+    said = settings.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in said if trial or not line.startswith("deterministic")]
+    settings.write_text(lines + "".join(kept), encoding="utf-8")
     return made

@@ -113,6 +113,8 @@ def _words(said: Mapping[str, Any]) -> str:
             return f"round {said['round']}"
         case "refusal":
             return str(said["reason"])
+        case "non-private":
+            return "noise that can be drawn again: nobody is protected, nothing is claimed"
         case "period-closed":
             return f"{said['period']}, {nats}"
     return ""

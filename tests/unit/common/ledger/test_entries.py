@@ -44,6 +44,7 @@ SAMPLES: list[Entry] = [
     build(entries.Refusal, seq=3, day=DAY, run=RUN, reason="filter", charge=5, free=0),
     rotation(BOOK, OLD, OLD),
     build(entries.PeriodClosed, seq=3, day=DAY, period="2026-Q1", charge=0),
+    build(entries.NonPrivate, seq=1, day=DAY),
 ]
 
 
