@@ -153,7 +153,7 @@ class Coordinator:
             )
 
         try:
-            serve(grid, folder, committed=committed)
+            serve(grid, folder, committed=committed, bound=True)  # agents have ledgers
         except QuorumError as error:
             if self._all_answered(run, contract, folder):
                 raise
