@@ -11,6 +11,7 @@ Invariants:
     * A reply is sealed before it is sent, and only the sealed bytes are ever sent. A task that
       comes twice is answered with the same reply.
     * Of an exception only a code leaves (`presspool.client.release.release`).
+    * An answer leaves at a beat that public numbers set (`presspool.client.release.answer_times`).
     * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, and is
       trained later only if the coordinator still asks for it.
 
@@ -22,18 +23,20 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from presspool.client.agent.asked_round import asked_round
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.release.answer_times import decided_before_data, seconds_to_beat
 from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
-    ContractError,
     EvidenceError,
     LinkError,
     NotNowError,
@@ -47,7 +50,6 @@ from presspool.common.wire.envelope import (
     open_task,
     sign_update,
 )
-from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,12 @@ class Agent:
             given before they are bound (`presspool.client.client_app.work`).
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
+        beat: seconds between the moments at which answers leave, asked before each; 0 for at once.
         backoff: between failures.
+
+    Attributes:
+        busy: a round is being trained, or its answer waits: what it did to the ledger is not to be
+            seen yet.
     """
 
     def __init__(
@@ -114,13 +121,16 @@ class Agent:
         link: CoordinatorClient,
         trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
+        beat: Callable[[], float] = lambda: 0.0,
         backoff: Backoff | None = None,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
-        self._trainer, self._position = trainer, position
+        self._trainer, self._position, self._beat = trainer, position, beat
         self._backoff = backoff or Backoff()
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: str | None = None  # the task that was not to be trained just now
+        self._at_once: str | None = None  # the task of whose answer nothing hangs on readers' data
+        self.busy = False
 
     def run(self) -> None:
         """Work until `stop`.
@@ -169,7 +179,9 @@ class Agent:
             AdmissionError: the coordinator refuses the update, which is dropped, or this outlet.
             NotNowError: the outlet's own rules put the task off.
         """
-        if (task := self._spool.undelivered()) is not None:
+        task = self._spool.undelivered()
+        self.busy = task is not None
+        if task is not None:
             self._deliver(task)
         elif (task := self._spool.unfinished()) is not None:
             if self._put_off != task.header.task or self._still_wanted(task):
@@ -250,7 +262,10 @@ class Agent:
 
     def _train(self, task: SpooledTask) -> None:
         log.info("round %d of run %s: training", task.header.round, task.header.run)
+        self.busy = True
         body, failure = self._answer(task)
+        if decided_before_data(failure):
+            self._at_once = task.header.task
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
@@ -278,7 +293,9 @@ class Agent:
             NotNowError: the outlet's own rules put the task off.
         """
         try:
-            asked = _asked(task, self._spool.body(task))
+            asked = asked_round(task.header, self._spool.body(task))
+            if self._beat() > 0 and not asked.contract.trust.releases(asked.phase):
+                self._at_once = task.header.task
             body = self._trainer(asked, self._spool.answer(task.header.task))
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
@@ -295,6 +312,8 @@ class Agent:
 
     def _deliver(self, task: SpooledTask) -> None:
         where = f"round {task.header.round} of run {task.header.run}"
+        if not self._beat_came(task, where):
+            return
         try:
             self._link.deliver(*self._spool.reply(task))
         except AdmissionError as error:
@@ -305,25 +324,14 @@ class Agent:
         self._spool.finish(task)
         log.info("%s: delivered", where)
 
-
-def _asked(task: SpooledTask, body: bytes) -> Round:
-    """The round that a task asks for, if it is what the signed header says.
-
-    Raises:
-        ContractError: it is not.
-    """
-    try:
-        asked = Round.of(from_bytes(body))
-    except ValueError:
-        raise ContractError("not a training task", where=f"task {task.header.task}") from None
-    header = task.header
-    expected = (header.contract, *header.place, header.base)
-    found = (asked.task.digest, asked.number, asked.phase, asked.base)
-    if found != expected:
-        raise ContractError(
-            "the task is another than its signed header says",
-            where=f"task {task.header.task}",
-            expected=expected,
-            got=found,
-        )
-    return asked
+    def _beat_came(self, task: SpooledTask, where: str) -> bool:
+        """Wait until an answer may leave; False where something else ended the waiting."""
+        arrived, beat = self._spool.arrived(task), self._beat()
+        if self._at_once == task.header.task or beat <= 0:
+            return True
+        wait = seconds_to_beat(arrived=arrived, now=time.time(), beat=beat)
+        log.info("%s: the answer leaves in %.0f s (answer_seconds = %g)", where, wait, beat)
+        if self._wake.wait(wait):
+            self._wake.clear()
+            return False
+        return True

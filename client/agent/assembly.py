@@ -21,6 +21,7 @@ import grpc
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.spool import Spool
+from presspool.client.consent.policy import Policy
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
@@ -55,6 +56,7 @@ def agent(home: Path) -> Iterator[Agent]:
             policy=homes.policy_path(home),
             link=WitnessClient(identity.address, dial),
             news=lambda: working.nudge(),  # noqa: PLW0108  there is no agent yet
+            busy=lambda: working.busy,
         )
         working = Agent(
             identity=identity,
@@ -62,6 +64,7 @@ def agent(home: Path) -> Iterator[Agent]:
             link=CoordinatorClient(identity.address, dial),
             trainer=_witnessed(_trainer(home), watch, home),
             position=_position(home),
+            beat=_beat(home),
         )
         signalled.then(working.stop)
         with watch:
@@ -153,6 +156,16 @@ def _witnessed(train: Trainer, watch: WitnessWatch, home: Path) -> Trainer:
             raise
 
     return trainer
+
+
+def _beat(home: Path) -> Callable[[], float]:
+    def seconds() -> float:
+        try:
+            return homes.policy_in(home).answer_seconds
+        except InputError:  # told when it is trained by; nothing leaves faster for it
+            return Policy().answer_seconds
+
+    return seconds
 
 
 def _position(home: Path) -> Callable[[str], tuple[int, str]]:

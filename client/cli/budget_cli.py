@@ -200,6 +200,10 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
     if as_json:
         print_json({"runs": rows, "waiting_for_approval": waiting})
         return
+    if rows and (beat := homes.policy_in(home).answer_seconds):
+        out.print(
+            f"answers wait for a multiple of {beat:g} s after their task arrived", soft_wrap=True
+        )
     for row in rows:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
         rounds = ", ".join(map(str, row["rounds_released"])) or "none"

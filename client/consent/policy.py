@@ -131,6 +131,8 @@ class Policy(_Part):
         min_outlets: fewest outlets in a contract, this one included.
         trust: trust models that may be relied on; a new one needs the operator's own word.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
+        answer_seconds: an answer leaves at a whole multiple of so many seconds after its task
+            arrived, so that how long training took tells little; 0 for at once.
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
@@ -151,6 +153,7 @@ class Policy(_Part):
     min_outlets: Count = 2
     trust: tuple[TrustName, ...] = ("local",)
     max_adapter_norm: Positive = 1_000.0
+    answer_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = 60.0
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
     witnesses: Witnesses = Witnesses()
@@ -226,6 +229,11 @@ trust = ["local"]
 
 # An adapter that comes in may be no larger (L2 norm over all its numbers).
 max_adapter_norm = 1000.0
+
+# An answer leaves at a whole multiple of so many seconds after its task arrived, not when training
+# happens to end, which depends on readers' data. 0 sends it at once. Keep it far below the time
+# that the coordinator gives a round (an hour, unless it says otherwise).
+answer_seconds = 60.0
 
 # A person approves each run: presspool outlet approve RUN
 manual_approval = true

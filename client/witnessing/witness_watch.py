@@ -63,6 +63,8 @@ class WitnessWatch:
         policy: its policy's file.
         link: to the coordinator; of this witness alone.
         news: called, in the witness's thread, when training may have what it waited for.
+        busy: whether a round is being trained or its answer waits; the outlet's ledger is left
+            alone then, because a head with the answer's entry would tell when training ended.
         publish: seconds between two looks at the outlet's own ledger.
 
     Attributes:
@@ -77,10 +79,11 @@ class WitnessWatch:
         policy: Path,
         link: WitnessClient,
         news: Callable[[], None],
+        busy: Callable[[], bool] = lambda: False,
         publish: float = PUBLISH_SECONDS,
     ) -> None:
         self._identity, self._path, self._policy = identity, ledger, policy
-        self._link, self._news, self._publish = link, news, publish
+        self._link, self._news, self._busy, self._publish = link, news, busy, publish
         self._log = notes.parse_key(identity.log_key)
         self._folder, self._copy = WitnessFolder.at(identity.home), LogCopy(self._log)
         self._wanted: tuple[str, int] | None = None
@@ -122,7 +125,7 @@ class WitnessWatch:
     def _turn(self, ledger: _LazyLedger) -> bool:
         """One round of duties; False where what was asked could not be cosigned."""
         approved = trusted_peers.approved(self._identity.home)
-        if time.monotonic() >= self._due:
+        if time.monotonic() >= self._due and not self._busy():
             try:
                 self._own(ledger.open(), [peer.witness for peer in approved])
             except (

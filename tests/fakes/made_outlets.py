@@ -30,6 +30,7 @@ def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
         "base_models": [pin],
         "max_epsilon_per_run": 8.0,
         "min_noise_multiplier": 0.5,
+        "answer_seconds": 0.0,
         "manual_approval": False,
         "witnesses": {"required": False},
         **changes,
