@@ -62,7 +62,9 @@ def agent(home: Path) -> Iterator[Agent]:
             identity=identity,
             spool=spool,
             link=CoordinatorClient(identity.address, dial),
-            trainer=_witnessed(_trainer(home), watch, home),
+            trainer=_witnessed(
+                _trainer(home, loopback=_is_loopback(identity.address)), watch, home
+            ),
             position=_position(home),
             beat=_beat(home),
         )
@@ -124,12 +126,11 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
     return dial
 
 
-def _trainer(home: Path) -> Trainer:
+def _trainer(home: Path, *, loopback: bool = False) -> Trainer:
     def train(asked: Round, kept: Path) -> bytes:
         from presspool.client.client_app import work
 
-        near = _is_loopback(Identity.read(home).address)
-        return work(asked, read_settings(home / homes.SETTINGS), kept=kept, loopback=near)
+        return work(asked, read_settings(home / homes.SETTINGS), kept=kept, loopback=loopback)
 
     return train
 
