@@ -123,9 +123,10 @@ class RealGate:
             decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
             decision.check_policy(contract, self.policy)
         follows = contract.trust.follows(asked.phase)
-        (self.budget.check_released if follows else self.budget.check)(
-            contract.digest, number=asked.number
-        )
+        with self._recorded(contract):
+            (self.budget.check_released if follows else self.budget.check)(
+                contract.digest, number=asked.number
+            )
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
             with suppress(StorageError):  # the run waits all the same
