@@ -247,7 +247,9 @@ class Budget:
         follow_policy(self._ledger, self._policy)
         event, plan, run = self._event(contract), contract.plan, contract.digest
         stated = entries.Stated(
-            delta=plan.delta, epsilon=plan.epsilon(), version=version("dp-accounting")
+            delta=plan.delta,
+            epsilon=contract.trust.epsilon(contract),
+            version=version("dp-accounting"),
         )
         try:
             entry = self._ledger.reserve(

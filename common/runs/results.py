@@ -255,9 +255,10 @@ class RunResult:
 
     @property
     def worst_case(self) -> tuple[Decimal, Decimal] | None:
-        """(ε, δ) of a reader who is at every outlet: sequential composition adds both.
+        """(ε, δ) of a reader who is at every outlet: both add up.
 
-        Dwork and Roth 2014, theorem 3.16. Decimal, because a bound must not shrink by rounding.
+        Vadhan & Zhang, STOC 2023 (concurrent composition: the outlets answer in turn, each again
+        and again). Decimal, because a bound must not shrink by rounding.
         """
         if self.epsilon is None:
             return None
