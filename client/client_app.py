@@ -79,32 +79,38 @@ log = logging.getLogger(__name__)
 
 app = ClientApp()
 _compute = Compute()
+LOOPBACK = "loopback"  # in a node's configuration: the coordinator is on this machine
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round on this outlet's readers and release the update."""
     try:
-        data = work(Round.of(message.content), settings_of(context))
+        loopback = bool(context.node_config.get(LOOPBACK, False))
+        data = work(Round.of(message.content), settings_of(context), loopback=loopback)
         return Message(from_bytes(data), reply_to=message)
     except Exception as error:  # its text may hold readers' data
         log.exception("this outlet could not train; only a code is sent to the coordinator")
         return release_failure(error, reply_to=message)
 
 
-def work(asked: Round, settings: OutletSettings, *, kept: Path | None = None) -> bytes:
+def work(
+    asked: Round, settings: OutletSettings, *, kept: Path | None = None, loopback: bool = False
+) -> bytes:
     """The exact bytes of this outlet's answer to a phase; whoever carries it sends these.
 
     Args:
         asked: the round.
         settings: the outlet's.
         kept: where the bytes are kept for the time of a kill.
+        loopback: the coordinator is on this machine; only then a real outlet takes noise that can
+            be drawn again.
 
     Raises:
         PressPoolError: it may not, or could not, train; `release_failure` says what leaves of that.
     """
     contract = asked.contract
-    with opened(settings) as gate:
+    with opened(settings, loopback=loopback) as gate:
         try:
             gate.allow(asked)
         except GuardError as refused:
@@ -126,7 +132,7 @@ def _again(refused: GuardError, known: bytes | None) -> bytes:
 
 
 def serve(message: Message, settings: Path) -> Message:
-    """What the app answers where no runtime of Flower's carries its messages.
+    """What the app answers where messages stay on this machine, as in a simulation.
 
     Args:
         message: a task.
@@ -135,7 +141,7 @@ def serve(message: Message, settings: Path) -> Message:
     context = Context(
         run_id=message.metadata.run_id,
         node_id=message.metadata.dst_node_id,
-        node_config={"outlet-config": str(settings)},
+        node_config={"outlet-config": str(settings), LOOPBACK: True},
         state=RecordDict(),
         run_config={},
     )

@@ -120,6 +120,7 @@ class RealGate:
         approvals: what its people approved.
         budget: its ledger.
         witnesses: who must have seen the round before; None where the policy asks for nobody.
+        reproducible: noise can be drawn again; the ledger says so before anything is trained.
         clock: gives the time, aware of its zone.
     """
 
@@ -128,6 +129,7 @@ class RealGate:
     approvals: Approvals
     budget: Budget
     witnesses: WitnessRule | None
+    reproducible: bool
     clock: Callable[[], datetime]
 
     def allow(self, asked: Round) -> None:
@@ -138,9 +140,10 @@ class RealGate:
             decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
             decision.check_policy(contract, self.policy)
         follows = contract.trust.follows(asked.phase)
-        (self.budget.check_released if follows else self.budget.check)(
-            contract.digest, number=asked.number
-        )
+        with self._recorded(contract):
+            (self.budget.check_released if follows else self.budget.check)(
+                contract.digest, number=asked.number
+            )
         approved = self.approvals.approved(contract.digest)
         if self.policy.manual_approval and not approved:
             with suppress(StorageError):  # the run waits all the same
@@ -169,7 +172,9 @@ class RealGate:
             received_adapter.check_branches(state, model, contract, largest=loudest)
         received_adapter.check_frozen(model, contract)
         prove_alike(model, state, contract, compute)
-        with self.budget.round(contract, number=asked.number, adapter=asked.base) as meter:
+        with self.budget.round(
+            contract, number=asked.number, adapter=asked.base, reproducible=self.reproducible
+        ) as meter:
             yield meter
 
     @contextmanager
@@ -183,16 +188,22 @@ class RealGate:
 
 
 @contextmanager
-def opened(settings: OutletSettings) -> Iterator[Gate]:
+def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate]:
     """The gate of an outlet; its ledger is open as long as the block runs.
 
+    Args:
+        settings: the outlet's.
+        loopback: whoever carries the task knows that the coordinator is on this machine.
+
     Raises:
-        InputError: its policy cannot be read.
+        InputError: its policy cannot be read, or its noise can be drawn again and the coordinator
+            may be anywhere.
         LedgerError: there is no ledger where the settings name one.
     """
     if settings.policy is None or settings.ledger is None:
         yield Unmetered(name=settings.name)
         return
+    settings.require_noise(loopback=loopback)
     policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
     with Budget.open(
         settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
@@ -204,6 +215,7 @@ def opened(settings: OutletSettings) -> Iterator[Gate]:
             clock=lambda: datetime.now(UTC),
             approvals=Approvals(settings.policy.parent / FOLDER),
             witnesses=_witnesses(settings.home, policy),
+            reproducible=settings.deterministic is not None,
         )
 
 

@@ -11,6 +11,7 @@ Invariants:
     * A reply is sealed before it is sent, and only the sealed bytes are ever sent. A task that
       comes twice is answered with the same reply.
     * Of an exception only a code leaves (`presspool.client.release.release`).
+    * An answer leaves at a beat that public numbers set (`presspool.client.release.answer_times`).
     * "Not now" (quiet hours, an approval that is missing) is no answer: the task waits, behind
       those of all other runs, and is trained later only if the coordinator still asks for it.
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from typing import Protocol
 from presspool.client.agent import task_rules
 from presspool.client.agent.spool import Spool, SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
+from presspool.client.release.answer_times import decided_before_data, seconds_to_beat
 from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
@@ -105,11 +108,16 @@ class Agent:
             given before they are bound (`presspool.client.client_app.work`).
         position: index of a contract's reservation in the outlet's ledger (0 where there is none)
             and the ledger's root in hexadecimal; asked when a reply is sealed, failures included.
+        beat: seconds between the moments at which answers leave, asked before each; 0 for at once.
         before: asked before a task's body is stored; raises `GuardError` where its header alone
             says that it is never trained here.
         is_over: whether a task's round is known to be over, so that nobody asks for it again.
         backoff: between failures.
         largest_task: bytes of a task's body; what declares more is not read.
+
+    Attributes:
+        busy: a round is being trained, or its answer waits: what it did to the ledger is not to be
+            seen yet.
     """
 
     def __init__(
@@ -120,17 +128,20 @@ class Agent:
         link: CoordinatorClient,
         trainer: Trainer,
         position: Callable[[str], tuple[int, str]],
+        beat: Callable[[], float] = lambda: 0.0,
         before: Callable[[TaskHeader], None] = lambda _: None,
         is_over: Callable[[TaskHeader], bool] = lambda _: False,
         backoff: Backoff | None = None,
         largest_task: int = LARGEST_TASK,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
-        self._trainer, self._position = trainer, position
+        self._trainer, self._position, self._beat = trainer, position, beat
         self._before, self._is_over = before, is_over
         self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: list[str] = []  # tasks not to be trained just now, least lately tried first
+        self._at_once: str | None = None  # the task of whose answer nothing hangs on readers' data
+        self.busy = False
 
     def run(self) -> None:
         """Work until `stop`.
@@ -179,7 +190,9 @@ class Agent:
             AdmissionError: the coordinator refuses the update, which is dropped, or this outlet.
             NotNowError: the outlet's own rules put the task off.
         """
-        if (task := self._spool.undelivered()) is not None:
+        task = self._spool.undelivered()
+        self.busy = task is not None
+        if task is not None:
             self._deliver(task)
         elif (task := self._spool.unfinished(put_off=self._put_off)) is not None:
             self._train(task)
@@ -280,7 +293,10 @@ class Agent:
     def _train(self, task: SpooledTask) -> None:
         self._put_off = [other for other in self._put_off if other != task.header.task]
         log.info("round %d of run %s: training", task.header.round, task.header.run)
+        self.busy = True
         body, failure = self._answer(task)
+        if decided_before_data(failure):
+            self._at_once = task.header.task
         self._seal(task, body, failure)
 
     def _seal(self, task: SpooledTask, body: bytes, failure: int | None) -> None:
@@ -312,6 +328,8 @@ class Agent:
         """
         try:
             asked = task_rules.asked(task, self._spool.body(task))
+            if self._beat() > 0 and not asked.contract.trust.releases(asked.phase):
+                self._at_once = task.header.task
             body = self._trainer(asked, self._spool.answer(task.header.task))
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
@@ -329,6 +347,8 @@ class Agent:
 
     def _deliver(self, task: SpooledTask) -> None:
         where = f"round {task.header.round} of run {task.header.run}"
+        if not self._beat_came(task, where):
+            return
         try:
             self._link.deliver(*self._spool.reply(task))
         except AdmissionError as error:
@@ -338,3 +358,15 @@ class Agent:
             raise
         self._spool.finish(task)
         log.info("%s: delivered", where)
+
+    def _beat_came(self, task: SpooledTask, where: str) -> bool:
+        """Wait until an answer may leave; False where something else ended the waiting."""
+        arrived, beat = self._spool.arrived(task), self._beat()
+        if self._at_once == task.header.task or beat <= 0:
+            return True
+        wait = seconds_to_beat(arrived=arrived, now=time.time(), beat=beat)
+        log.info("%s: the answer leaves in %.0f s (answer_seconds = %g)", where, wait, beat)
+        if self._wake.wait(wait):
+            self._wake.clear()
+            return False
+        return True

@@ -23,6 +23,7 @@ from presspool.client.agent.agent import Agent, Trainer
 from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.task_rules import judge
+from presspool.client.consent.policy import Policy
 from presspool.client.data.snapshots import current
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.dialling import listen, reach
@@ -60,13 +61,17 @@ def agent(home: Path) -> Iterator[Agent]:
             policy=homes.policy_path(home),
             link=WitnessClient(identity.address, dial),
             news=lambda: working.nudge(),  # noqa: PLW0108  there is no agent yet
+            busy=lambda: working.busy,
         )
         working = Agent(
             identity=identity,
             spool=spool,
             link=CoordinatorClient(identity.address, dial),
-            trainer=_witnessed(_trainer(home), watch, home),
+            trainer=_witnessed(
+                _trainer(home, loopback=_is_loopback(identity.address)), watch, home
+            ),
             position=_position(home),
+            beat=_beat(home),
             largest_task=homes.settings_in(home).task_megabytes << 20,
             before=judge(home, spool),
             is_over=watch.is_over,
@@ -93,14 +98,7 @@ def check_home(home: Path, identity: Identity) -> None:
             got=settings.name,
             advice=f'write name = "{identity.name}"',
         )
-    if settings.deterministic is not None and not all(map(_is_loopback, identity.addresses)):
-        raise InputError(
-            "noise that can be drawn again protects nobody",
-            where=f"{where} deterministic",
-            expected="no such line, or a coordinator on this machine",
-            got=", ".join(identity.addresses),
-            advice="remove the line",
-        )
+    settings.require_noise(loopback=all(map(_is_loopback, identity.addresses)))
     if settings.policy is None or settings.ledger is None:
         raise InputError(
             "no policy and no ledger",
@@ -141,11 +139,11 @@ def _dialler(home: Path) -> Callable[[], grpc.Channel]:
     return dial
 
 
-def _trainer(home: Path) -> Trainer:
+def _trainer(home: Path, *, loopback: bool = False) -> Trainer:
     def train(asked: Round, kept: Path) -> bytes:
         from presspool.client.client_app import work
 
-        return work(asked, read_settings(home / homes.SETTINGS), kept=kept)
+        return work(asked, read_settings(home / homes.SETTINGS), kept=kept, loopback=loopback)
 
     return train
 
@@ -172,6 +170,16 @@ def _witnessed(train: Trainer, watch: WitnessWatch, home: Path) -> Trainer:
             raise
 
     return trainer
+
+
+def _beat(home: Path) -> Callable[[], float]:
+    def seconds() -> float:
+        try:
+            return homes.policy_in(home).answer_seconds
+        except InputError:  # told when it is trained by; nothing leaves faster for it
+            return Policy().answer_seconds
+
+    return seconds
 
 
 def _position(home: Path) -> Callable[[str], tuple[int, str]]:

@@ -162,6 +162,10 @@ class Spool:
         waiting = (t for t in self.tasks() if self._path(t, "reply").exists())
         return next((t for t in waiting if not self._path(t, "done").exists()), None)
 
+    def arrived(self, task: SpooledTask) -> float:
+        """When a task was accepted, in seconds since 1970."""
+        return self._path(task, "task").stat().st_mtime
+
     def body(self, task: SpooledTask) -> bytes:
         """The body of an unfinished task."""
         return b"".join(_body(self._path(task, "task")))

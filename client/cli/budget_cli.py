@@ -28,6 +28,7 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         return
     from presspool.client.agent import home as homes
     from presspool.client.consent import budget_report
+    from presspool.common.ledger.ledger_state import NO_CLAIM
     from presspool.common.ledger.log import utc_today
 
     with homes.ledger_in(home) as ledger:
@@ -40,6 +41,8 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         f"(ε = {found['epsilon_max']:g}, δ = {found['delta']:g}, order {found['order']}, "
         f"{found['unit']} level)"
     )
+    if found["claimed_epsilon"] is None:
+        out.print(NO_CLAIM)
     period = found["period"]
     share = "no cap" if period["share"] is None else f"{period['share']:.1%} of its cap"
     out.print(f"period {period['name']}: {share}")
@@ -202,6 +205,10 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
     if as_json:
         print_json({"runs": rows, "waiting_for_approval": waiting, "declined": declined})
         return
+    if rows and (beat := homes.policy_in(home).answer_seconds):
+        out.print(
+            f"answers wait for a multiple of {beat:g} s after their task arrived", soft_wrap=True
+        )
     for row in rows:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
         rounds = ", ".join(map(str, row["rounds_released"])) or "none"

@@ -27,10 +27,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from presspool.client.consent.ledger_fit import follow_policy, keep_apart
 from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import Policy, period_of
 from presspool.common.accounting import events
-from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import (
     BudgetError,
     GuardError,
@@ -126,15 +126,19 @@ class Budget:
             )
 
     @contextmanager
-    def round(self, contract: Contract, *, number: int, adapter: str) -> Iterator[Meter]:
+    def round(
+        self, contract: Contract, *, number: int, adapter: str, reproducible: bool = False
+    ) -> Iterator[Meter]:
         """Begin a round: its run is reserved and its adapter written down when this is entered.
 
         Args:
             contract: an admitted one.
             number: of the round, from 1.
             adapter: digest of the adapter state that it starts from.
+            reproducible: the outlet's noise can be drawn again, so that nobody is protected.
 
         Raises:
+            InputError: noise of the other kind than this ledger is for.
             BudgetError: the run does not fit under a cap; the refusal is written down.
             GuardError: the round is bound, the run is over, or its event has no price here.
             LedgerError: the ledger cannot be used.
@@ -145,6 +149,7 @@ class Budget:
         """
         self._require_newest()
         self.check(contract.digest, number=number)
+        keep_apart(self._ledger, reproducible=reproducible)
         held = self._held(contract.digest) or self._reserve(contract)
         try:
             yield self._begin(contract, held, number, adapter)
@@ -239,10 +244,12 @@ class Budget:
 
     def _reserve(self, contract: Contract) -> Reservation:
         self._finish()
-        self._follow_policy()
+        follow_policy(self._ledger, self._policy)
         event, plan, run = self._event(contract), contract.plan, contract.digest
         stated = entries.Stated(
-            delta=plan.delta, epsilon=plan.epsilon(), version=version("dp-accounting")
+            delta=plan.delta,
+            epsilon=contract.trust.epsilon(contract),
+            version=version("dp-accounting"),
         )
         try:
             entry = self._ledger.reserve(
@@ -295,24 +302,6 @@ class Budget:
                 advice="a coordinator that wants more offers a new contract, under a new name",
             )
         return held
-
-    def _follow_policy(self) -> None:
-        """Let the ledger's cap on a period be the policy's; the change is an entry."""
-        caps, wanted = self._ledger.refresh().caps, self._policy.max_epsilon_per_period
-        if caps.period == wanted:
-            return
-        try:
-            self._ledger.change_policy(
-                Caps(epsilon_max=caps.epsilon_max, period=wanted, dataset=caps.dataset)
-            )
-        except LedgerError as error:
-            raise InputError(
-                "the ledger has no such cap",
-                where="policy.toml max_epsilon_per_period",
-                expected=error.expected,
-                got=wanted,
-                advice=error.advice,
-            ) from None
 
     def _finish(self) -> None:
         """Settle runs whose last round was bound just before a kill."""

@@ -35,7 +35,7 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "order": opened.order,
         "delta": opened.delta,
         "epsilon_max": book.caps.epsilon_max,
-        "claimed_epsilon": book.highest.epsilon_max,
+        "claimed_epsilon": book.claim,
         "entries": book.size,
         "spent_nats": book.spent * events.UNIT,
         "capacity_nats": room * events.UNIT,

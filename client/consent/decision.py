@@ -265,7 +265,7 @@ def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
 
 def _epsilon(contract: Contract, policy: Policy) -> Finding:
     # Rounded for people; compared as it is.
-    epsilon = contract.plan.epsilon()
+    epsilon = contract.trust.epsilon(contract)  # of the very event that the ledger will charge
     found = _at_most(
         "policy-epsilon",
         "max_epsilon_per_run",

@@ -114,6 +114,8 @@ class Policy(_Part):
         trust: trust models that may be relied on; a new one needs the operator's own word.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
         max_branch_ratio: largest spectral norm of each of its branches, over its frozen layer's.
+        answer_seconds: an answer leaves at a whole multiple of so many seconds after its task
+            arrived, so that how long training took tells little; 0 for at once.
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
@@ -138,6 +140,7 @@ class Policy(_Part):
     trust: tuple[TrustName, ...] = ("local",)
     max_adapter_norm: Positive = 1_000.0
     max_branch_ratio: Positive = USUAL_RATIO
+    answer_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = 60.0
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
     witnesses: Witnesses = Witnesses()
@@ -218,6 +221,11 @@ trust = ["local"]
 # act so many times as strongly as the frozen weights beside it (spectral norms).
 max_adapter_norm = 1000.0
 max_branch_ratio = {USUAL_RATIO}
+
+# An answer leaves at a whole multiple of so many seconds after its task arrived, not when training
+# happens to end, which depends on readers' data. 0 sends it at once. Keep it far below the time
+# that the coordinator gives a round (an hour, unless it says otherwise).
+answer_seconds = 60.0
 
 # A person approves each run: presspool outlet approve RUN
 manual_approval = true

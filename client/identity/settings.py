@@ -65,6 +65,21 @@ class OutletSettings(BaseModel):
         """The folder of the file that these were read from."""
         return self._home
 
+    def require_noise(self, *, loopback: bool) -> None:
+        """Raise `InputError` for noise that can be drawn again and a coordinator elsewhere.
+
+        Args:
+            loopback: the coordinator is known to be on this machine.
+        """
+        if self.deterministic is not None and not loopback:
+            raise InputError(
+                "noise that can be drawn again protects nobody",
+                where=f"{self.home / 'outlet.toml'} deterministic",
+                expected="no such line, or a coordinator that is known to be on this machine",
+                got=self.deterministic,
+                advice="remove the line",
+            )
+
     @model_validator(mode="after")
     def _both_or_neither(self) -> OutletSettings:
         if (self.policy is None) != (self.ledger is None):

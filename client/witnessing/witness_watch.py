@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -58,6 +58,7 @@ from presspool.common.transparency.witness import (
     parse_request,
 )
 from presspool.common.wire.envelope import TaskHeader
+from presspool.common.wire.peers import PeerKeys
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class WitnessWatch:
         policy: its policy's file.
         link: to the coordinator; of this witness alone.
         news: called, in the witness's thread, when training may have what it waited for.
+        busy: whether a round is being trained or its answer waits; the outlet's ledger is left
+            alone then, because a head with the answer's entry would tell when training ended.
         publish: seconds between two looks at the outlet's own ledger.
 
     Attributes:
@@ -92,10 +95,11 @@ class WitnessWatch:
         policy: Path,
         link: WitnessClient,
         news: Callable[[], None],
+        busy: Callable[[], bool] = lambda: False,
         publish: float = PUBLISH_SECONDS,
     ) -> None:
         self._identity, self._path, self._policy = identity, ledger, policy
-        self._link, self._news, self._publish = link, news, publish
+        self._link, self._news, self._busy, self._publish = link, news, busy, publish
         self._log = notes.parse_key(identity.log_key)
         self._folder, self._copy = WitnessFolder.at(identity.home), LogCopy(self._log)
         self._wanted: tuple[str, int] | None = None
@@ -144,13 +148,17 @@ class WitnessWatch:
     def _turn(self, ledger: OwnLedger) -> bool:
         """One round of duties; False where one of them could not be done."""
         approved = trusted_peers.approved(self._identity.home)
-        done = [self._alone("its own ledger", lambda: ledger.publish_if_due(approved))]
+        done = [self._alone("its own ledger", lambda: self._publish_own(ledger, approved))]
         done.append(self._alone("a proof", self._prove))
         self._stopping.wait(BREATH_SECONDS)
         logs = [self._log, *(peer.log for peer in approved)]
         requests, self._seen = self._link.wait(self._held(logs), seen=self._seen)
         witness = Witness(self._identity.witness, logs=logs, heads=self._folder.heads)
         return all([*done, *(self._answered(witness, data) for data in requests)])
+
+    def _publish_own(self, ledger: OwnLedger, approved: Sequence[PeerKeys]) -> None:
+        if not self._busy():
+            ledger.publish_if_due(approved)
 
     def _alone(self, what: str, duty: Callable[[], None]) -> bool:
         """Do a duty; its failure is said, and in the way of no other, unless the link is down."""

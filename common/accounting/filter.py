@@ -35,6 +35,8 @@ from presspool.common.base.errors import LedgerError
 
 PORTFOLIO = (2, 3, 4, 6, 8, 12, 16, 32, 64)
 """The orders that a ledger may be created with."""
+USUAL_EPSILON, USUAL_DELTA, USUAL_ORDER = 8.0, 1e-5, 6
+"""What `presspool outlet budget init` makes a ledger with, unless its operator says otherwise."""
 
 
 def capacity(*, epsilon: float, delta: float, order: int) -> float:

@@ -261,6 +261,16 @@ def _epsilon(noise_multiplier: float, sampling_rate: float, steps: int, delta: f
     return float(accountant.get_epsilon(delta))
 
 
+def event_epsilon(event: dp_accounting.DpEvent, delta: float) -> float:
+    """ε at `delta` of any event that `dp_accounting`'s PLD can price, add or remove one unit."""
+    import dp_accounting as dp
+    from dp_accounting import pld
+
+    accountant = pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
+    accountant.compose(event)
+    return float(accountant.get_epsilon(delta))
+
+
 @lru_cache(maxsize=256)
 def _group_epsilon(sigma: float, q: float, steps: int, delta: float, units: int) -> float:
     import dp_accounting as dp

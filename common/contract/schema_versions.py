@@ -91,5 +91,8 @@ def _too_large(value: Any, key: str = "") -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _too_large(inner, f"{key}.{name}" if key else name)
-    elif isinstance(value, int) and value > LARGEST:
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _too_large(inner, f"{key}[{number}]")
+    elif isinstance(value, int) and abs(value) > LARGEST:
         yield key

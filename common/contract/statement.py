@@ -24,6 +24,7 @@ def statement(
     adapter: str,
     reproducible: bool,
     where: str = "any one outlet of the run",
+    epsilon: float | None = None,
 ) -> str:
     """The ε statement of DESIGN §3 for one run.
 
@@ -32,6 +33,7 @@ def statement(
         adapter: the adapter's `sha256:…`.
         reproducible: whether the noise could be drawn again (`--deterministic`).
         where: whose readers, and of which days.
+        epsilon: of all that was handed out, where that is more than the plan's.
     """
     plan = contract.plan
     if not plan.protected:
@@ -39,9 +41,10 @@ def statement(
             f"Adapter {adapter} is NOT protected: it was trained without noise "
             '(epsilon = "inf") and may reveal any reader\'s records.'
         )
-    epsilon = math.ceil(plan.epsilon() * 1000) / 1000  # up: a claim must not shrink by rounding
+    spent = plan.epsilon() if epsilon is None else epsilon
+    shown = math.ceil(spent * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
-        f"(ε = {epsilon:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
+        f"(ε = {shown:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
         f"covering {all_of(plan.unit)} at {where}, against {contract.trust.words.adversary}; 1 run "
         f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
         f"and rotated reader ids; computed by {accountant()}, and at most {bound(plan.grid_delta)} "

@@ -132,6 +132,13 @@ class Opened(_Capped):
     key: Key
 
 
+class NonPrivate(_Entry):
+    """Before any run, for ever: noise can be drawn again, no cap holds that, nothing is claimed."""
+
+    kind: Literal["non-private"] = "non-private"
+    reason: Literal["reproducible-noise"] = "reproducible-noise"
+
+
 class Stated(BaseModel):
     """What a run's contract says it costs, by an accountant that is not the filter.
 
@@ -274,6 +281,7 @@ Entry = (
     | AdapterReceived
     | Refusal
     | KeyRotated
+    | NonPrivate
     | PeriodClosed
     | Lost
     | Restored

@@ -11,7 +11,7 @@ Invariants:
     * What is reserved counts as spent from that entry on. Only a give-back lowers it, only for
       steps past the last release, and only while the run is open: a crash stays spent.
     * One round of a run is released as one sequence of bytes.
-    * Claims use the highest caps that were ever in force.
+    * Claims use the highest caps that were ever in force; a non-private ledger has no claim.
 
 Example:
     >>> book = LedgerState()
@@ -36,6 +36,9 @@ from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries, restored_entries, rules
 from presspool.common.transparency import notes
 
+NO_CLAIM = (
+    "NON-PRIVATE: the noise could be drawn again, so nothing is claimed and nobody is protected."
+)
 EXAMPLE_KEY = notes.Signer.load("example.org/o", bytes(32), kind=notes.NOTE).key.text
 
 
@@ -83,6 +86,7 @@ class LedgerState:
         lost: entries of which only the leaf is known and that are not paid for yet.
         known: day of the last entry that is known.
         restored: the entries by which it went on from an older copy.
+        non_private: entry that says that nobody is protected; None where there is none.
     """
 
     def __init__(self) -> None:
@@ -103,6 +107,7 @@ class LedgerState:
         self.closed: dict[str, int] = {}
         self.lost, self.known = 0, ""
         self.restored: list[restored_entries.Restored] = []
+        self.non_private: int | None = None
 
     @property
     def opened(self) -> entries.Opened:
@@ -121,6 +126,16 @@ class LedgerState:
     def highest(self) -> Caps:
         """The weakest caps that were ever in force."""
         return self._highest or self.caps
+
+    @property
+    def claim(self) -> float | None:
+        """ε of everything that was ever released under this ledger; None for no bound at all."""
+        return self.highest.epsilon_max if self.non_private is None else None
+
+    @property
+    def began(self) -> bool:
+        """Whether a run was ever reserved."""
+        return bool(self._runs)
 
     @property
     def dangling(self) -> Mapping[str, Reservation]:
@@ -187,6 +202,8 @@ class LedgerState:
                 self._caps, self._highest = entry.caps, self.highest.highest(entry.caps)
             case entries.KeyRotated():
                 self.key = entry.key
+            case entries.NonPrivate():
+                self.non_private = entry.seq
             case entries.PeriodClosed():
                 self.closed[entry.period] = entry.seq
                 self.periods.setdefault(entry.period, 0)

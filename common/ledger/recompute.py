@@ -11,6 +11,7 @@ library itself has the last word.
 Invariants:
     * Nothing is taken from the ledger's own sums: costs are computed and added up again.
     * A difference above `TOLERANCE` to an entry by the same accountant is a failure, by name.
+    * A non-private ledger is recomputed, and every ε that its runs would have had is infinite.
     * The PLD of all runs together is shown for comparison. It would be the claim only if all runs
       had been fixed beforehand; the claim is the filter's cap.
 
@@ -31,7 +32,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO
@@ -40,7 +41,7 @@ from presspool.common.accounting import events, filter, pld
 from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
-from presspool.common.ledger.ledger_state import Reservation
+from presspool.common.ledger.ledger_state import NO_CLAIM, Reservation
 from presspool.common.ledger.restored_entries import Restored, restored_sentence
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
@@ -106,7 +107,7 @@ class Recomputed:
         spent: sum of the runs' Rényi costs (nats), by our own accountant, and of the former.
         capacity: what the cap in force holds (nats).
         pld_together: ε of all runs by PLD, had they been fixed beforehand; None for too many
-            kinds of step.
+            kinds of step, and in a non-private ledger.
         library: the version of `dp_accounting`.
     """
 
@@ -131,8 +132,10 @@ class Recomputed:
     def sentence(self) -> str:
         """One sentence: what is used, what is claimed, what still fits."""
         book = self.verified.book
-        opened, claim = book.opened, book.highest.epsilon_max
+        opened, claim = book.opened, book.claim
         n = len(self.runs)
+        if claim is None:
+            return f"{opened.origin}: {n} run{'s' * (n != 1)}; {NO_CLAIM}"
         text = (
             f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
             f"{self.spent / self.capacity:.1%} of the "
@@ -171,7 +174,7 @@ def recompute(
     runs: list[RecomputedRun] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # arrays and transforms leave the lock
         for run in pool.map(lambda held: _run(held, opened), reserved):
-            runs.append(run)
+            runs.append(run if history.claim is not None else _unprotected(run))
             watch(len(runs), len(reserved))
     charged = [_charged_event(held) for held in reserved]
     return Recomputed(
@@ -184,7 +187,9 @@ def recompute(
         capacity=filter.capacity(
             epsilon=history.caps.epsilon_max, delta=opened.delta, order=opened.order
         ),
-        pld_together=_together([e for e in charged if e is not None], opened.delta),
+        pld_together=_together([e for e in charged if e is not None], opened.delta)
+        if history.claim is not None
+        else None,
         library=version("dp-accounting"),
     )
 
@@ -212,6 +217,12 @@ def _run(held: Reservation, opened: entries.Opened) -> RecomputedRun:
         epsilon_pld=pld.epsilon(event, delta=opened.delta) if event else 0.0,
         stated=stated.epsilon if stated else None,
         stated_again=_again(entry.event, stated) if stated else None,
+    )
+
+
+def _unprotected(run: RecomputedRun) -> RecomputedRun:
+    return replace(
+        run, epsilon_renyi=math.inf, epsilon_pld=math.inf, stated=None, stated_again=None
     )
 
 

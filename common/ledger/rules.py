@@ -53,6 +53,9 @@ def check(book: LedgerState, entry: entries.Entry) -> None:
             entry.caps.check(delta=opened.delta, order=opened.order)
         case entries.KeyRotated():
             _check_rotation(book, entry)
+        case entries.NonPrivate():
+            first = book.non_private is None and not book.began
+            _require(first, "non-private", "before any run, and once", f"entry {entry.seq}")
         case entries.PeriodClosed():
             _check_closing(book, entry)
         case restored_entries.Lost():

@@ -238,6 +238,14 @@ class Ledger(Log):
         """New caps; raises `LedgerError` where one has no capacity."""
         return self._write(lambda: self._next(entries.PolicyChanged, **_fields(caps)))
 
+    def protect_nobody(self) -> entries.NonPrivate:
+        """All runs will draw noise that can be drawn again: nothing is claimed, for ever.
+
+        Raises:
+            LedgerError: a run was reserved before, or it is said already.
+        """
+        return self._write(lambda: self._next(entries.NonPrivate))
+
     def receive(self, *, run: str, round_number: int, digest: str) -> entries.AdapterReceived:
         """An aggregated adapter arrived."""
         parts = {"run": run, "round": round_number, "digest": digest}

@@ -101,7 +101,7 @@ class RoundResult:
         bytes_up: bytes that all outlets sent in this round.
         bytes_down: bytes that all outlets received in this round.
         seconds: wall-clock time of this round.
-        epsilon: the largest ε that an outlet has spent after this round; None: unprotected.
+        epsilon: the largest ε that an outlet may have spent after this round; None: unprotected.
         outlets: whose updates were admitted.
         refused: outlet to the fixed code of its refusal.
 
@@ -133,10 +133,11 @@ class OutletResult:
         name: the outlet's name in the contract.
         population: declared number of readers, from the contract.
         weight: weight in the average, from the contract.
-        epsilon: ε of the whole run for one unit of this outlet; None: unprotected.
+        epsilon: ε of every round that was handed out, whole or not, for one unit of this outlet;
+            None: unprotected.
         delta: the δ that belongs to `epsilon`.
         unit: what one ε covers; "record" is weaker than "reader".
-        steps: noised optimiser steps.
+        steps: noised optimiser steps that it was asked for, which is the most it can have taken.
 
     Raises:
         pydantic.ValidationError: a field holds something else, or an ε has no δ.
@@ -165,7 +166,8 @@ class RunResult:
         schema: version of this file's form.
         name: the run's name; whoever wrote the contract chose it, so it is never trusted as markup.
         contract_digest: sha256 of the contract that every outlet agreed to.
-        status: "running" until the last round's result is written.
+        status: "running" until the last round's result is written: a run that ended in the middle
+            stays so, and its figures count the round that was under way.
         deterministic: noise and sampling could be reproduced, so nothing here is private.
         measures: what the task measures; one of them is primary.
         rounds: from round 0 on, without gaps.
@@ -253,9 +255,10 @@ class RunResult:
 
     @property
     def worst_case(self) -> tuple[Decimal, Decimal] | None:
-        """(ε, δ) of a reader who is at every outlet: sequential composition adds both.
+        """(ε, δ) of a reader who is at every outlet: both add up.
 
-        Dwork and Roth 2014, theorem 3.16. Decimal, because a bound must not shrink by rounding.
+        Vadhan & Zhang, STOC 2023 (concurrent composition: the outlets answer in turn, each again
+        and again). Decimal, because a bound must not shrink by rounding.
         """
         if self.epsilon is None:
             return None

@@ -92,6 +92,13 @@ class TrustModel(ABC):
     def event(self, contract: Contract) -> dp_accounting.DpEvent:
         """The privacy event of a whole run, as an outlet's ledger charges it."""
 
+    def epsilon(self, contract: Contract) -> float:
+        """ε, at the contract's δ, of the very event that an outlet is charged with, by PLD."""
+        from presspool.common.contract.privacy_plan import event_epsilon
+
+        event, plan = self.event(contract), contract.plan
+        return plan.epsilon() if event == plan.event() else event_epsilon(event, plan.delta)
+
     @abstractmethod
     def colluding(self, contract: Contract) -> int:
         """How many other outlets may work together with the coordinator, at most."""

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from presspool.common.accounting import events, filter
+from presspool.common.base.errors import LedgerError
 from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.statement import accountant
@@ -41,6 +43,7 @@ def summarise(contract: Contract) -> dict[str, Any]:
         "sensitivity": plan.sensitivity,
         "adapter_noise_share": share,
         "adapter_pays": share is None or share <= ADAPTER_PAYS,
+        "ledger": _ledger(contract),
         "worst_case": None
         if epsilon is None
         else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
@@ -56,6 +59,33 @@ def summarise(contract: Contract) -> dict[str, Any]:
         ],
         "contract": contract.body(),
     }
+
+
+def _ledger(contract: Contract) -> dict[str, Any] | None:
+    """How often the usual ledger, at each order, would hold the run; None where none can price it.
+
+    σ is solved from the contract's ε by PLD. What the run costs an outlet's ledger hangs on its
+    order, which is that outlet's own and in no contract: so all of them are shown.
+    """
+    try:
+        event = events.from_dp(contract.trust.event(contract))
+        costs = {order: events.charge(event, order=order) for order in filter.PORTFOLIO}
+    except LedgerError:
+        return None
+    return {
+        "epsilon_max": filter.USUAL_EPSILON,
+        "delta": filter.USUAL_DELTA,
+        "usual_order": filter.USUAL_ORDER,
+        "nats": {str(order): cost * events.UNIT for order, cost in costs.items()},
+        "runs_held": {str(order): _room(order) // cost for order, cost in costs.items()},
+    }
+
+
+def _room(order: int) -> int:
+    try:
+        return filter.units(epsilon=filter.USUAL_EPSILON, delta=filter.USUAL_DELTA, order=order)
+    except LedgerError:  # no capacity at this order
+        return 0
 
 
 def _adapter_noise(contract: Contract) -> float | None:
@@ -120,9 +150,30 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+    _render_ledger(summary["ledger"], console)
     worst = summary["worst_case"]
     if worst["outlets"] > 1:
         console.print(
             f"  a reader of all {worst['outlets']} outlets spends at most ε = "
             f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} (composed one after the other)"
+        )
+
+
+def _render_ledger(found: dict[str, Any] | None, console: Console) -> None:
+    if found is None:
+        console.print("no outlet's ledger can price this run: all refuse it", style="bold yellow")
+        return
+    held = found["runs_held"]
+    shown = ", ".join(f"{order}: {held[order]}" for order in held)
+    console.print(
+        f"  so many times a ledger of ε = {found['epsilon_max']:g}, δ = {found['delta']:g} holds "
+        f"it, by the ledger's order: {shown}",
+        soft_wrap=True,
+    )
+    if not held[str(found["usual_order"])]:
+        console.print(
+            f"an outlet with the usual ledger (order {found['usual_order']}) refuses it as "
+            "over-budget\n  to do: more noise, fewer steps, or a smaller ε",
+            style="bold yellow",
+            soft_wrap=True,
         )

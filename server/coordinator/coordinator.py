@@ -185,7 +185,7 @@ class Coordinator:
 
         try:
             self._require_enough_left(run, contract)
-            serve(grid, folder, committed=committed)
+            serve(grid, folder, committed=committed, bound=True)  # agents have ledgers
         except QuorumError as error:
             self._require_enough_left(run, contract)
             if self._all_answered(run, contract, folder):

@@ -66,7 +66,7 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "rounds": contract.federation.rounds,
         "measures": [asdict(metric) for metric in result.measures] if result and last else [],
         "metrics": dict(last.metrics) if last else {},
-        "epsilon": last.epsilon if last else None,
+        "epsilon": result.epsilon if result else None,
         "folder": str(folder.path),
     }
     said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)

@@ -7,6 +7,8 @@ Invariants:
     * What is on disk after a round is enough to continue with the same result.
     * A round either counts as a whole (quorum reached, checkpoint written) or not at all.
     * A round is on disk before it is committed, and committed before the next is handed out.
+    * A round is counted as spent, in `result.json`, before it is handed out: a run that ends in the
+      middle of one, or misses its quorum, has spent it all the same.
     * Whether a run goes on never depends on what it measured (no early stopping).
 
 Example: `run(grid, RunFolder(Path("runs/demo")))`.
@@ -20,6 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -38,7 +41,7 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
-from presspool.common.runs.result_file import write_result
+from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
@@ -60,7 +63,9 @@ def uncommitted(number: int, digest: str, outlets: tuple[str, ...]) -> None:
     """A simulation's rounds are written down nowhere else."""
 
 
-def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) -> RunResult:
+def run(
+    grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted, bound: bool = False
+) -> RunResult:
     """Run, or continue, the run of a folder to its end and write its results.
 
     Args:
@@ -68,6 +73,8 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
         folder: a created run folder.
         committed: told each whole round before the next is handed out, round 0 (the start) first;
             after a kill it is told the last one again, with the same words.
+        bound: the outlets' ledgers bind one answer to a round, so that a round that is handed out
+            again costs nothing; elsewhere it is answered with fresh noise, and both cost.
 
     Raises:
         QuorumError: a round had too few admitted updates.
@@ -86,14 +93,17 @@ def run(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) ->
             "continuing after round %d of %d", len(point.rounds) - 1, contract.federation.rounds
         )
     _commit(committed, contract, point)
+    spent = _spent_before(folder, point, contract)
+    free = bound or setup.deterministic is not None  # the same bytes again
     while len(point.rounds) <= contract.federation.rounds:
-        point = _one_round(grid, contract, point, scores)
+        spent = max(spent + (not free), len(point.rounds))
+        _publish(folder, _result(contract, setup, point, spent, adapter=None))
+        point = _one_round(grid, contract, point, scores, spent)
         checkpoints.save(folder.checkpoint, point)
         _commit(committed, contract, point)
-        _publish(folder, _result(contract, setup, point, adapter=None))
         _warn_of_loud(model, contract, point)
     digest = _save_adapter(folder, model, point.state)
-    result = _result(contract, setup, point, adapter=digest)
+    result = _result(contract, setup, point, spent, adapter=digest)
     _publish(folder, result)
     _write_events(folder.events, result)
     return result
@@ -116,21 +126,37 @@ def _start(contract: Contract, model: nn.Module, scores: Scorer) -> RoundCheckpo
     return RoundCheckpoint(contract=contract.digest, rounds=(first,), state=state)
 
 
+def _spent_before(folder: RunFolder, point: RoundCheckpoint, contract: Contract) -> int:
+    """Rounds that were handed out so far, each as often as it was."""
+    whole = len(point.rounds) - 1
+    if not (folder.path / RESULT_FILE).exists():
+        return whole
+    steps = max(outlet.steps for outlet in read_result(folder.path).outlets)
+    return max(whole, steps // contract.federation.local_steps)
+
+
+def _epsilon(contract: Contract, spent: int) -> float | None:
+    """ε of so many rounds, which may be more than the plan's: some were handed out twice."""
+    plan, steps = contract.plan, spent * contract.federation.local_steps
+    if not plan.protected:
+        return None
+    return replace(plan, steps=max(plan.steps, steps)).epsilon(steps)
+
+
 def _one_round(
-    grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer
+    grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer, spent: int
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterStrategy(contract, point.moments)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     metrics = _metrics(contract, scores(number, state))
-    plan = contract.plan
     done = RoundResult(
         round=number,
         metrics=metrics,
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
-        epsilon=plan.epsilon(number * contract.federation.local_steps) if plan.protected else None,
+        epsilon=_epsilon(contract, spent),
         outlets=tuple(traffic.admitted.updates),
         refused=traffic.admitted.refused,
     )
@@ -236,19 +262,18 @@ def _storage(path: Path) -> Iterator[None]:
 
 
 def _result(
-    contract: Contract, setup: Setup, point: RoundCheckpoint, *, adapter: str | None
+    contract: Contract, setup: Setup, point: RoundCheckpoint, spent: int, *, adapter: str | None
 ) -> RunResult:
     plan, weights = contract.plan, contract.weights()
-    reproducible = setup.deterministic is not None
-    steps = (len(point.rounds) - 1) * contract.federation.local_steps
+    reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)
     outlets = tuple(
         OutletResult(
             name=name,
             population=population,
             weight=weights[name],
             unit=plan.unit,
-            steps=steps,
-            epsilon=plan.epsilon(steps) if plan.protected else None,
+            steps=spent * contract.federation.local_steps,
+            epsilon=epsilon,
             delta=plan.delta if plan.protected else None,
         )
         for name, population in sorted(contract.outlets.items())
@@ -262,9 +287,12 @@ def _result(
         rounds=point.rounds,
         outlets=outlets,
         adapter_sha256=adapter,
-        statement="The run has not finished; nothing is released yet."
+        statement="INCOMPLETE: no adapter is released, but updates are. ε counts every round that "
+        f"was handed out, whole or not: {spent}; the plan has {contract.federation.rounds}."
         if adapter is None
-        else statement(contract, adapter=f"sha256:{adapter}", reproducible=reproducible),
+        else statement(
+            contract, adapter=f"sha256:{adapter}", reproducible=reproducible, epsilon=epsilon
+        ),
         trust=contract.federation.trust,
         accountant=accountant(),
         seconds=sum(r.seconds for r in point.rounds),

@@ -37,10 +37,12 @@ def main(grid: Grid, context: Context) -> None:
     serve(grid, RunFolder(Path(str(folder))))
 
 
-def serve(grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted) -> RunResult:
+def serve(
+    grid: Grid, folder: RunFolder, *, committed: Committed = uncommitted, bound: bool = False
+) -> RunResult:
     """Run, or continue, a folder's run once enough outlets are there; as `rounds.run`."""
     _wait_for_nodes(grid, folder.read_contract().federation.quorum)
-    return run(grid, folder, committed=committed)
+    return run(grid, folder, committed=committed, bound=bound)
 
 
 def _wait_for_nodes(grid: Grid, quorum: int) -> None:

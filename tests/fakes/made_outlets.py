@@ -38,6 +38,7 @@ def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
         "base_models": [pin_of(contract)],
         "max_epsilon_per_run": 8.0,
         "min_noise_multiplier": 0.5,
+        "answer_seconds": 0.0,
         "manual_approval": False,
         "witnesses": {"required": False},
         **changes,
@@ -87,15 +88,22 @@ class RealOutlet:
         self.policy.write_text(toml(body), encoding="utf-8")
 
 
-def make_real(settings: Path, contract: Contract, *, epsilon: float = EPSILON) -> RealOutlet:
-    """Give an outlet of a simulation a policy, a ledger and a snapshot of its data."""
+def make_real(
+    settings: Path, contract: Contract, *, epsilon: float = EPSILON, trial: bool = False
+) -> RealOutlet:
+    """Give an outlet of a simulation a policy, a ledger and a snapshot of its data.
+
+    A trial's keeps its reproducible noise.
+    """
     home = settings.parent / f"{settings.stem}-home"
     home.mkdir()
     made = RealOutlet(settings=settings, policy=home / "policy.toml", ledger=home / "ledger.db")
     made.allow(policy_body(contract))
     new_ledger(made.ledger, epsilon=epsilon)
     lines = f'policy = "{made.policy}"\nledger = "{made.ledger}"\n'
-    settings.write_text(lines + settings.read_text(encoding="utf-8"), encoding="utf-8")
+    said = settings.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in said if trial or not line.startswith("deterministic")]
+    settings.write_text(lines + "".join(kept), encoding="utf-8")
     if read_settings(settings).data.exists():
         take_snapshot(settings)
     return made

@@ -69,6 +69,13 @@ def covered(contract: Contract, covers: Sequence[str]) -> list[str]:
 
 def reserved(ledger: OutletReading, contract: Contract, covered: Sequence[str]) -> ReservedRun:
     """The ledger's entry of this run; what was given is never ignored."""
+    if ledger.claim is None:
+        raise InputError(
+            "there is no privacy to put on a card",
+            where=ledger.source,
+            expected="a ledger whose runs drew secret noise",
+            got="a non-private ledger: its noise could be drawn again",
+        )
     found = next((entry for entry in ledger.runs if entry.run == contract.digest), None)
     if ledger.name in covered and found is not None:
         return found

@@ -144,7 +144,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "only.",
             "composition": f"{contract.steps} steps composed sequentially by privacy loss "
             "distributions. Runs of one outlet compose in its ledger by a Rényi filter of fixed "
-            "order, whatever earlier runs showed. Several outlets compose sequentially.",
+            "order, whatever earlier runs showed. Several outlets, which answer in turn, compose "
+            "concurrently (Vadhan and Zhang 2023): their ε and δ add up.",
         },
         "implementation": {
             "preprocessing_and_hyperparameter_tuning": _both(

@@ -108,11 +108,12 @@ def export_ledger(
         signer = audit_console.signer(signing_key, book) if signing_key else None
         with replacing(out_file) as stream:
             head = export(book, stream, signer=signer, witnesses=witnesses)
-        left_out = book.book.size - head.size
+        state, left_out = book.book, book.book.size - head.size
     if as_json:
-        print_json({**verdicts.head_json(head), "left_out": left_out})
+        more = {"left_out": left_out, "non_private": state.non_private}
+        print_json({**verdicts.head_json(head), **more})
     else:
-        verdicts.show_exported(out_file, head, left_out, out)
+        verdicts.show_exported(out_file, head, state, left_out, out)
 
 
 def fork(

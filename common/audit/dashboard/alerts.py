@@ -23,10 +23,20 @@ from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.numbers import percent
 from presspool.common.pki.certificates import DAY, OUTLET
 
-Kind = Literal["split-view", "source", "budget", "dangling", "certificate", "silent", "refused"]
+Kind = Literal[
+    "split-view",
+    "source",
+    "non-private",
+    "budget",
+    "dangling",
+    "certificate",
+    "silent",
+    "refused",
+]
 KINDS: Final[tuple[Kind, ...]] = (
     "split-view",
     "source",
+    "non-private",
     "budget",
     "dangling",
     "certificate",
@@ -66,7 +76,7 @@ def alerts(look: Snapshot) -> tuple[Alert, ...]:
     """All of them; urgent ones first, then in the order of `KINDS`."""
     found = [*_split_views(look), *_faults(look), *_silent(look), *_refused(look)]
     for outlet in look.evidence.outlets:
-        found += [*_budgets(outlet), *_dangling(outlet)]
+        found += [*_non_private(outlet), *_budgets(outlet), *_dangling(outlet)]
     for certificate in (*look.certificates, *(look.pool.certificates if look.pool else ())):
         found += _certificates(certificate, look.now)
     return tuple(sorted(found, key=lambda a: (not a.urgent, KINDS.index(a.kind), a.about)))
@@ -94,6 +104,19 @@ def _faults(look: Snapshot) -> Iterator[Alert]:
             if fault.evidence
             else "This source cannot be read.",
             advice=fault.words,
+        )
+
+
+def _non_private(outlet: OutletReading) -> Iterator[Alert]:
+    if outlet.claim is None:
+        yield Alert(
+            kind="non-private",
+            urgent=True,
+            about=outlet.origin,
+            origin=outlet.origin,
+            what="This outlet’s noise could be drawn again: its ledger claims nothing.",
+            advice="Keep it for trials on made data. An outlet with readers needs a ledger of its "
+            "own and no line “deterministic” in outlet.toml.",
         )
 
 

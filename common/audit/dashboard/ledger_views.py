@@ -119,6 +119,8 @@ def _words(said: Mapping[str, Any]) -> str:
         case "restored":
             basis = restored_entries.BASES[said["basis"]]
             return f"from an older copy; {said['lost']} entries lost, {nats}; its operator: {basis}"
+        case "non-private":
+            return "noise that can be drawn again: nobody is protected, nothing is claimed"
         case "period-closed":
             return f"{said['period']}, {nats}"
     return ""

@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -60,8 +61,8 @@ PRIVACY: tuple[tuple[str, str, Callable[[OutletReading], float]], ...] = (
     ),
     (
         "privacy_epsilon_claimed",
-        "ε that the ledger claims: the highest cap that was ever in force.",
-        lambda outlet: outlet.claim,
+        "ε that the ledger claims: the highest cap ever in force; +Inf for a non-private ledger.",
+        lambda outlet: math.inf if outlet.claim is None else outlet.claim,
     ),
     ("privacy_delta", "δ of the ledger.", lambda outlet: outlet.delta),
     (

@@ -66,9 +66,12 @@ class Spent:
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCaseSum:
-    """A reader of every outlet of a run: sequential composition adds ε and δ.
+    """A reader of every outlet of a run: ε and δ add up.
 
-    Source: Dwork & Roth 2014, theorem 3.16.
+    Source: each outlet is an interactive mechanism on the reader's data and the coordinator talks
+    to all of them in turn, so what is needed is concurrent composition: Vadhan & Wang, TCC 2021;
+    Vadhan & Zhang, "Concurrent Composition Theorems for Differential Privacy", STOC 2023, by which
+    ε and δ add up as in sequential composition (Dwork & Roth 2014, theorem 3.16).
 
     Attributes:
         run: digest of the contract.

@@ -75,7 +75,8 @@ class ReservedRun:
         charge: what stays charged after give-backs.
         kept: steps that stay charged.
         executed: steps that the last release declared.
-        stated: the contract's own ε, with accountant and version; None where none was stated.
+        stated: the contract's own ε, with accountant and version; None where none was stated, and
+            in a non-private ledger.
         releases: the rounds whose exact bytes were bound before they were sent.
         received: the rounds for which an aggregated adapter arrived.
         given_back: entry of the last give-back, or None.
@@ -175,7 +176,8 @@ class OutletReading:
         delta: its δ.
         entries: how many there are.
         day: of the last one; "" for none.
-        claim: the ε that the ledger claims: the highest lifetime cap that was ever in force.
+        claim: the ε that the ledger claims: the highest lifetime cap that was ever in force; None
+            for a non-private ledger, which claims nothing.
         lifetime: the filter.
         datasets: data-set id to the room under the cap for data sets, or None without such a cap.
         refusals: its entries, as the next two.
@@ -195,7 +197,7 @@ class OutletReading:
     delta: float
     entries: int
     day: str
-    claim: float
+    claim: float | None
     lifetime: Room
     periods: tuple[PeriodReading, ...]
     datasets: Mapping[str, Room | None]

@@ -64,13 +64,16 @@ def reading(
         delta=opened.delta,
         entries=history.size,
         day=history.day,
-        claim=history.highest.epsilon_max,
+        claim=history.claim,
         lifetime=_room(history, caps.epsilon_max, history.spent),
         periods=_periods(history),
         datasets={
             name: _capped(history, caps.dataset, used) for name, used in history.datasets.items()
         },
-        runs=tuple(_run(held, newest=name == last) for name, held in history.runs.items()),
+        runs=tuple(
+            _run(held, newest=name == last, private=history.claim is not None)
+            for name, held in history.runs.items()
+        ),
         refusals=tuple(history.refusals),
         caps=tuple(history.capped),
         keys=tuple(history.keyed),
@@ -81,7 +84,7 @@ def reading(
     )
 
 
-def _run(held: Reservation, *, newest: bool) -> ReservedRun:
+def _run(held: Reservation, *, newest: bool, private: bool) -> ReservedRun:
     entry = held.entry
     return ReservedRun(
         seq=entry.seq,
@@ -95,7 +98,7 @@ def _run(held: Reservation, *, newest: bool) -> ReservedRun:
         charge=held.charge,
         kept=held.steps,
         executed=held.executed,
-        stated=entry.stated,
+        stated=entry.stated if private else None,
         releases=tuple(held.released.values()),
         received=tuple(held.arrivals),
         given_back=held.given_back,

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from presspool.common.base.errors import EvidenceError
 from presspool.common.base.numbers import bound
+from presspool.common.ledger.ledger_state import NO_CLAIM, LedgerState
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, RecomputedRun
 from presspool.common.ledger.restored_entries import restored_sentence
 from presspool.common.ledger.verification import Verified
@@ -46,6 +47,7 @@ def verified_json(found: Verified) -> dict[str, Any]:
         "heads_known": found.heads_known,
         "open_reservations": len(found.book.dangling),
         "restored": [entry.model_dump(mode="json") for entry in found.book.restored],
+        "non_private": found.book.non_private,
     }
 
 
@@ -63,6 +65,7 @@ def show_verified(found: Verified, screen: Console) -> None:
         _say(screen, f"Cosigned up to entry {size - 1} by {witness}.")
     if not found.cosigned:
         _say(screen, "No witness cosigned a head in this file.")
+    say_if_non_private(found.book, screen)
     if found.book.dangling:
         _say(screen, f"{len(found.book.dangling)} reservations are open; they count as spent.")
     _say_what_was_not_compared(found, screen)
@@ -78,7 +81,9 @@ def recomputed_json(found: Recomputed) -> dict[str, Any]:
         "sentence": found.sentence,
         "order": book.opened.order,
         "unit": book.opened.unit,
-        "claim": {"epsilon": book.highest.epsilon_max, "delta": book.opened.delta},
+        "claim": None
+        if book.claim is None
+        else {"epsilon": book.claim, "delta": book.opened.delta},
         "spent_nats": found.spent,
         "capacity_nats": found.capacity,
         "epsilon_pld_together": _number(found.pld_together),
@@ -126,9 +131,18 @@ def require_agreement(found: Recomputed) -> None:
         )
 
 
-def show_exported(path: Path, head: Checkpoint, left_out: int, screen: Console) -> None:
+def say_if_non_private(book: LedgerState, screen: Console) -> None:
+    """What nobody may overlook in a ledger that protects nobody."""
+    if book.non_private is not None:
+        _say(screen, f"{NO_CLAIM} (entry {book.non_private})")
+
+
+def show_exported(
+    path: Path, head: Checkpoint, book: LedgerState, left_out: int, screen: Console
+) -> None:
     """What was exported, for people."""
     _say(screen, f"{path}: {head.size} entries of {head.origin}, root {head.root.hex()}.")
+    say_if_non_private(book, screen)
     if left_out:
         _say(
             screen,
@@ -151,7 +165,7 @@ def _run_json(run: RecomputedRun) -> dict[str, Any]:
         "charged_nats": run.charged,
         "renyi_nats": run.renyi,
         "renyi_nats_dp_accounting": run.renyi_library,
-        "epsilon_renyi": run.epsilon_renyi,
+        "epsilon_renyi": _number(run.epsilon_renyi),
         "epsilon_pld": _number(run.epsilon_pld),
         "stated": _number(run.stated),
         "stated_again": _number(run.stated_again),

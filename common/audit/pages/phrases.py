@@ -59,7 +59,9 @@ MEANING: Final = (
 
 COMPOSITION: Final = (
     "A reader of several outlets composes sequentially, because each round's model already carries "
-    "the other outlets' data. The worst case is the sum over the outlets, not the largest of them."
+    "the other outlets' data. The worst case is the sum over the outlets, not the largest of them. "
+    "Outlets answer in turn, again and again; that sums hold for that too is the concurrent "
+    "composition of interactive mechanisms (Vadhan and Wang 2021; Vadhan and Zhang 2023)."
 )
 
 PROVES: Final = (

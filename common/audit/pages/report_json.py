@@ -31,6 +31,7 @@ from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
+from presspool.common.ledger.ledger_state import NO_CLAIM
 from presspool.common.ledger.restored_entries import restored_sentence
 
 FORMAT = "presspool-report/1"
@@ -84,7 +85,9 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
         "entries": outlet.entries,
         "day": outlet.day,
         "sentence": sentence(outlet),
-        "claim": {"epsilon": outlet.claim, "delta": outlet.delta, "entry": _first_of_claim(outlet)},
+        "claim": None
+        if outlet.claim is None
+        else {"epsilon": outlet.claim, "delta": outlet.delta, "entry": _first_of_claim(outlet)},
         "filter": {
             **_room(outlet.lifetime),
             **_parts(outlet),
@@ -128,6 +131,8 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
 def sentence(outlet: OutletReading) -> str:
     """One sentence: what is used, what is claimed, what still fits."""
     n, lifetime = len(outlet.runs), outlet.lifetime
+    if outlet.claim is None:
+        return f"{outlet.origin}: {n} run{'s' * (n != 1)}; {NO_CLAIM}"
     text = (
         f"{outlet.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "

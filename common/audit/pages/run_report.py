@@ -101,7 +101,7 @@ def _several_outlets(result: RunResult) -> str:
     return (
         "A reader at several outlets composes sequentially, because each round's model already "
         f"carries the other outlets' data. Worst case, one {result.unit} at all "
-        f"{len(result.outlets)} outlets: {claim(epsilon, delta)}."
+        f"{len(result.outlets)} outlets: {claim(epsilon, delta)} (Vadhan and Zhang 2023)."
     )
 
 

@@ -450,15 +450,15 @@ def task_of(bench: Bench, **changes: Any) -> TrainTask:
     return dataclasses.replace(task, **changes)
 
 
-def ask(settings: Path, content: RecordDict) -> Message:
-    """What an outlet's Flower app replies to a message."""
+def ask(settings: Path, content: RecordDict, *, loopback: bool = False) -> Message:
+    """What an outlet's Flower app replies to a message, of a coordinator here or anywhere."""
     client_app._simulated.cache_clear()  # as a node that has just started
     become_server(run_id=1)
     message = stamp(Message(content, 2, "train", group_id="1"), "1-1")
     context = Context(
         run_id=1,
         node_id=2,
-        node_config={"outlet-config": str(settings)},
+        node_config={"outlet-config": str(settings), client_app.LOOPBACK: loopback},
         state=RecordDict(),
         run_config={},
     )

@@ -47,7 +47,7 @@ def outlet(bench: Bench, tmp_path: Path) -> RealOutlet:
     data.write_bytes(write_data(bench, bench.readers).read_bytes())
     settings = tmp_path / "outlet.toml"
     settings.write_text(write_outlet(bench, data).read_text(encoding="utf-8"))
-    return make_real(settings, bench.contract)
+    return make_real(settings, bench.contract, trial=True)
 
 
 def erase(outlet: RealOutlet, *options: str, reader: str = READER) -> int:
@@ -73,7 +73,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
 
 
 def answer(bench: Bench, outlet: RealOutlet, number: int) -> tuple[State, bytes]:
-    reply = ask(outlet.settings, pack_task(task_of(bench, round=number)))
+    reply = ask(outlet.settings, pack_task(task_of(bench, round=number)), loopback=True)
     assert reply.has_content(), reply
     return unpack_update(reply.content).delta, to_bytes(reply.content)
 
@@ -139,7 +139,7 @@ def test_the_runs_and_adapters_concerned_are_listed(
     assert (run["run"], run["rounds_released"]) == (bench.contract.digest, [1])
     assert run["adapters"] == []  # what came in for round 1 holds nothing of this outlet
     state = {name: array + 1 for name, array in bench.state.items()}
-    ask(outlet.settings, pack_task(task_of(bench, round=2, state=state)))
+    ask(outlet.settings, pack_task(task_of(bench, round=2, state=state)), loopback=True)
     document = said(outlet)
     (run,) = document["runs"]
     assert run["rounds_released"] == [1, 2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
     options = SimulateOptions(out=tmp_path / "run", deterministic=7)
     prepared = prepare(read_run_file(path), options)
     contract = prepared.folder.read_contract()
-    outlets = [make_real(settings, contract) for settings in prepared.outlets]
+    outlets = [make_real(settings, contract, trial=True) for settings in prepared.outlets]
     with LocalGrid(prepared.outlets, workers=0) as grid:
         result = serve(grid, prepared.folder)
     assert result.status == "complete"
@@ -99,6 +100,7 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
     for real in outlets:
         assert real.kinds() == [
             "opened",
+            "non-private",
             "reserve",
             "adapter-received",
             "release-intent",
@@ -108,15 +110,18 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
         ]
         stream = exported(real)
         stream.seek(0)
-        assert verify(stream, key=SIGNER.key).head.size == 7
+        assert verify(stream, key=SIGNER.key).head.size == 8
         stream.seek(0)
         found = recompute(stream, key=SIGNER.key)
         assert found.failures == ()
         (run,) = found.runs
         assert run.steps == contract.steps
+        # Noise that can be drawn again: the arithmetic is checked, and nothing is claimed.
+        assert (run.epsilon_pld, run.stated) == (math.inf, None)
+        kept = next(e for e in real.entries() if isinstance(e, entries.Reserve))
         stated = next(o.epsilon for o in result.outlets if o.epsilon is not None)
-        assert run.epsilon_pld == pytest.approx(stated, abs=1e-6)
-        assert run.stated == pytest.approx(stated, abs=1e-9)
+        assert kept.stated is not None
+        assert kept.stated.epsilon == pytest.approx(stated, abs=1e-9)
     # Paying for it changes no byte of what is learned.
     free = simulate(read_run_file(path), SimulateOptions(out=tmp_path / "free", deterministic=7))
     assert free.adapter_sha256 == result.adapter_sha256

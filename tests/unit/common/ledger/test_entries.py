@@ -47,6 +47,7 @@ SAMPLES: list[Entry] = [
     build(entries.PeriodClosed, seq=3, day=DAY, period="2026-Q1", charge=0),
     build(Lost, seq=8, day=DAY, leaf="ab" * 32),
     build(Restored, seq=9, day=DAY, lost=1, basis="lifetime", periods=(), charge=5),
+    build(entries.NonPrivate, seq=1, day=DAY),
 ]
 
 
