@@ -27,7 +27,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from presspool.client.agent import task_rules
 from presspool.client.agent.spool import Spool, SpooledTask
@@ -43,13 +42,11 @@ from presspool.common.base.errors import (
     NotNowError,
     StorageError,
 )
-from presspool.common.pki.keys import SigningKey, key_id
+from presspool.common.pki.keys import key_id
 from presspool.common.wire.envelope import (
-    Signed,
     TaskHeader,
     UpdateHeader,
     body_digest,
-    open_task,
     sign_update,
 )
 from presspool.common.wire.update import FAILURES
@@ -59,25 +56,7 @@ log = logging.getLogger(__name__)
 _AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
 
-LARGEST_TASK = 512 << 20  # bytes
-
 Trainer = Callable[[Round, Path], bytes]
-
-
-class OutletKeys(Protocol):
-    """Who this outlet is, and whom it trusts."""
-
-    @property
-    def name(self) -> str:
-        """The outlet."""
-
-    @property
-    def update(self) -> SigningKey:
-        """Its key for updates."""
-
-    @property
-    def contract_key(self) -> bytes:
-        """The coordinator's public key for tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +102,7 @@ class Agent:
     def __init__(
         self,
         *,
-        identity: OutletKeys,
+        identity: task_rules.OutletKeys,
         spool: Spool,
         link: CoordinatorClient,
         trainer: Trainer,
@@ -132,7 +111,7 @@ class Agent:
         before: Callable[[TaskHeader], None] = lambda _: None,
         is_over: Callable[[TaskHeader], bool] = lambda _: False,
         backoff: Backoff | None = None,
-        largest_task: int = LARGEST_TASK,
+        largest_task: int = task_rules.LARGEST_TASK,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position, self._beat = trainer, position, beat
@@ -210,7 +189,9 @@ class Agent:
             if found is None:
                 return True
             signed, chunks = found
-            task = self._checked(signed)
+            task = task_rules.checked(
+                signed, for_=self._identity, newest=self._spool.newest, largest=self._largest_task
+            )
             older = self._spool.newest(task.header.run)
             known = older is not None and older.header.task == task.header.task
             again = known and task.header.task in self._put_off
@@ -239,54 +220,6 @@ class Agent:
             return
         self._spool.accept(task, chunks)
         log.info("round %d of run %s: accepted", task.header.round, task.header.run)
-
-    def _checked(self, signed: Signed) -> SpooledTask:
-        """The task that a header is, if it is one for us and not an old one.
-
-        Raises:
-            EvidenceError: it is not.
-        """
-        header = open_task(signed, self._identity.contract_key)
-        if header.outlet != self._identity.name:
-            raise EvidenceError(
-                "a task of another outlet",
-                where="task",
-                got=header.outlet,
-                expected=self._identity.name,
-            )
-        if header.bytes > self._largest_task:
-            raise EvidenceError(
-                "a task that is too large",
-                where=f"run {header.run}",
-                expected=f"at most {self._largest_task} bytes",
-                got=header.bytes,
-                advice="task_megabytes in outlet.toml says how much this outlet reads",
-            )
-        newest = self._spool.newest(header.run)
-        if newest is None:
-            return SpooledTask(header, signed)
-        if newest.header.contract != header.contract:
-            raise EvidenceError(
-                "the run has another contract now",
-                where=f"run {header.run}",
-                expected=newest.header.contract,
-                got=header.contract,
-            )
-        if header.place < newest.header.place:
-            raise EvidenceError(
-                "a task of an earlier round or phase",
-                where=f"run {header.run}",
-                expected="after round {}, phase {}".format(*newest.header.place),
-                got="round {}, phase {}".format(*header.place),
-            )
-        if header.place == newest.header.place and signed.body != newest.signed.body:
-            raise EvidenceError(
-                "this round's task has changed",
-                where=f"run {header.run}",
-                expected=newest.header.nonce,
-                got=header.nonce,
-            )
-        return SpooledTask(header, signed)
 
     # --- Train ----------------------------------------------------------------------------------
 

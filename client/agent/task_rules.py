@@ -1,4 +1,4 @@
-"""What an agent asks of a task before its body is fetched, and of the body before it is trained.
+"""What an agent asks of a task: of its header, before its body is fetched, and of the body.
 
 Invariants:
     * A header alone can only be refused for what no body could change: a run that is over here, or
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.spool import Spool, SpooledTask
@@ -25,8 +26,84 @@ from presspool.common.base.errors import (
     InputError,
     LedgerError,
 )
-from presspool.common.wire.envelope import TaskHeader
+from presspool.common.pki.keys import SigningKey
+from presspool.common.wire.envelope import Signed, TaskHeader, open_task
 from presspool.common.wire.flower import from_bytes
+
+LARGEST_TASK = 512 << 20  # bytes
+
+
+class OutletKeys(Protocol):
+    """Who this outlet is, and whom it trusts."""
+
+    @property
+    def name(self) -> str:
+        """The outlet."""
+
+    @property
+    def update(self) -> SigningKey:
+        """Its key for updates."""
+
+    @property
+    def contract_key(self) -> bytes:
+        """The coordinator's public key for tasks."""
+
+
+def checked(
+    signed: Signed, *, for_: OutletKeys, newest: Callable[[str], SpooledTask | None], largest: int
+) -> SpooledTask:
+    """The task that a header is, if it is one for us and not an old one.
+
+    Args:
+        signed: the header, as it came.
+        for_: who this outlet is.
+        newest: from a run to its newest task here.
+        largest: bytes of a task's body; what declares more is not read.
+
+    Raises:
+        EvidenceError: it is not.
+    """
+    header = open_task(signed, for_.contract_key)
+    if header.outlet != for_.name:
+        raise EvidenceError(
+            "a task of another outlet",
+            where="task",
+            got=header.outlet,
+            expected=for_.name,
+        )
+    if header.bytes > largest:
+        raise EvidenceError(
+            "a task that is too large",
+            where=f"run {header.run}",
+            expected=f"at most {largest} bytes",
+            got=header.bytes,
+            advice="task_megabytes in outlet.toml says how much this outlet reads",
+        )
+    older = newest(header.run)
+    if older is None:
+        return SpooledTask(header, signed)
+    if older.header.contract != header.contract:
+        raise EvidenceError(
+            "the run has another contract now",
+            where=f"run {header.run}",
+            expected=older.header.contract,
+            got=header.contract,
+        )
+    if header.place < older.header.place:
+        raise EvidenceError(
+            "a task of an earlier round or phase",
+            where=f"run {header.run}",
+            expected="after round {}, phase {}".format(*older.header.place),
+            got="round {}, phase {}".format(*header.place),
+        )
+    if header.place == older.header.place and signed.body != older.signed.body:
+        raise EvidenceError(
+            "this round's task has changed",
+            where=f"run {header.run}",
+            expected=older.header.nonce,
+            got=header.nonce,
+        )
+    return SpooledTask(header, signed)
 
 
 def judge(home: Path, spool: Spool) -> Callable[[TaskHeader], None]:

@@ -3,7 +3,8 @@
 This is the one inequality that the noise is scaled to (DESIGN §3), so it is tried on the code that
 trains: real architectures, the engine, the optimiser's clipping, ragged lengths, readers with
 different numbers of records, micro-batches, samples that become empty. Then with contracts and
-adapters that were made to break it (`tests.fakes.hostile_pairs`): exactly, in whole numbers.
+adapters that were made to break it (`tests.fakes.instruments.hostile_pairs`): exactly, in whole
+numbers.
 """
 
 import functools
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.fakes.hostile_pairs import Bases, HostilePair, excess, made_bases
+from tests.fakes.instruments.hostile_pairs import Bases, HostilePair, excess, made_bases
 from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
 

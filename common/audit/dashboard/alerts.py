@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from presspool.common.audit.dashboard.snapshot import CertificateLook, Snapshot
 from presspool.common.audit.evidence.ledger_view import OutletReading
@@ -33,16 +33,7 @@ Kind = Literal[
     "silent",
     "refused",
 ]
-KINDS: Final[tuple[Kind, ...]] = (
-    "split-view",
-    "source",
-    "non-private",
-    "budget",
-    "dangling",
-    "certificate",
-    "silent",
-    "refused",
-)
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 USED = 0.8  # of a cap
 # An outlet renews after 20 of 30 days; who has a week left has failed to for three days.
 OUTLET_LEFT, OTHERS_LEFT = 7 * DAY, 30 * DAY

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.conftest import COMMON, LABELS, WORDS
-from tests.fakes.hostile_pairs import HostilePair, excess, sized
+from tests.fakes.instruments.hostile_pairs import HostilePair, excess, sized
 from tests.fakes.made_outlets import policy_for
 
 from presspool.client.consent import decision, received_adapter
