@@ -100,8 +100,9 @@ def _several_outlets(result: RunResult) -> str:
     epsilon, delta = result.worst_case
     return (
         "A reader at several outlets composes sequentially, because each round's model already "
-        f"carries the other outlets' data. Worst case, one {result.unit} at all "
-        f"{len(result.outlets)} outlets: {claim(epsilon, delta)} (Vadhan and Zhang 2023)."
+        "carries the other outlets' data; that the outlets answer in turn changes nothing (Vadhan "
+        f"and Zhang 2023). Worst case, one {result.unit} at all {len(result.outlets)} outlets: "
+        f"{claim(epsilon, delta)}."
     )
 
 
