@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from presspool.simulations.bench.engine_results import BASELINE, EngineBench, EngineMeasurement
-from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER, ROWS, Row
+from presspool.simulations.bench.engine_rows import ROWS, Row
+from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER
 from presspool.simulations.plots import new_figure, save
 
 TITLES = {

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from presspool.simulations.bench.claims import Claim
-from presspool.simulations.bench.engine_steps import RECORDS_PER_READER, ROWS
+from presspool.simulations.bench.engine_rows import ROWS
+from presspool.simulations.bench.engine_steps import RECORDS_PER_READER
 
 BASELINE = "peft"
 _BOUNDS = {

@@ -35,128 +35,22 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import add_rows
-from presspool.common.base.errors import ModelError
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models import batch_shapes
-from presspool.common.models.base_model import DEFAULT_ID, resolve
 from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.models import HeadedModel
 from presspool.common.tasks.classification import Classification, ClassificationTable
+from presspool.simulations.bench.engine_rows import ENCODERS, ROWS, Row
 
 LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
 
 Step = Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A model, its LoRA targets and a batch.
-
-    Attributes:
-        title: for tables.
-        model: key of `_ENCODERS`.
-        targets: PEFT's target_modules.
-        records: records a step.
-        tokens: the contract's max_length, which all records have if no other lengths are given.
-        given: tokens of each record.
-        cuda_only: whether a CPU would take too long.
-    """
-
-    title: str
-    model: str
-    targets: str | tuple[str, ...]
-    records: int
-    tokens: int = 128
-    given: tuple[int, ...] = ()
-    cuda_only: bool = False
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Tokens of each record."""
-        return self.given or (self.tokens,) * self.records
-
-
-# Tokens (all-MiniLM-L6-v2) of 2,000 headlines of ABC News (Australia) and of 1,900 articles of AG
-# News (title and description): 16 evenly spaced quantiles of each; each reader has one of both.
-_HEADLINES = (6, 7, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 11, 11, 12, 13)
-_ARTICLES = (48, 60, 36, 87, 45, 54, 39, 70, 50, 42, 64, 30, 58, 46, 56, 52)
-MIXED = tuple(length for pair in zip(_HEADLINES, _ARTICLES, strict=True) for length in pair)
-
-ROWS = {
-    "minilm-qv": Row(title="MiniLM q,v", model="minilm", targets=("query", "value"), records=32),
-    "minilm-all": Row(title="MiniLM all-linear", model="minilm", targets="all-linear", records=32),
-    "minilm-qv-mixed": Row(
-        title="MiniLM q,v, mixed lengths",
-        model="minilm",
-        targets=("query", "value"),
-        records=32,
-        given=MIXED,
-    ),
-    "minilm-all-mixed": Row(
-        title="MiniLM all-linear, mixed lengths",
-        model="minilm",
-        targets="all-linear",
-        records=32,
-        given=MIXED,
-    ),
-    "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
-    "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
-    "qwen-all": Row(
-        title="Qwen-0.5B shape all-linear",
-        model="qwen",
-        targets="all-linear",
-        records=8,
-        tokens=512,
-        cuda_only=True,
-    ),
-}
-
-
-def _minilm() -> Any:
-    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    try:
-        folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
-    except ModelError:  # the shape is what costs; random weights time the same
-        config = BertConfig(
-            hidden_size=384,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            **off,
-        )
-        return BertModel(config, add_pooling_layer=False)
-    return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
-
-
-def _bert() -> Any:
-    config = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return BertModel(config, add_pooling_layer=False)
-
-
-def _gpt2() -> Any:
-    return GPT2Model(GPT2Config(use_cache=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
-
-
-def _qwen() -> Any:
-    config = Qwen2Config(
-        hidden_size=896,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        intermediate_size=4864,
-        use_cache=False,
-    )
-    return Qwen2Model(config)
-
-
-_ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +89,7 @@ def make_task(row: Row, device: str) -> BenchTask:
         target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
     )
     task = Classification(ClassificationTable(labels=tuple(map(str, range(LABELS)))))
-    model = get_peft_model(HeadedModel(_ENCODERS[row.model](), task), lora)
+    model = get_peft_model(HeadedModel(ENCODERS[row.model](), task), lora)
     on_cuda = device == "cuda"
     model.to(device).train()
     for parameter in model.parameters():
