@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import trainable
-from presspool.common.models.batch_shapes import TOKENS, BatchShapes
+from presspool.common.models.batch_shapes import ROWS, TOKENS, BatchShapes
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import headed_of
 
@@ -74,12 +74,11 @@ class Compute:
 
     def trunk(self, model: nn.Module, contract: Contract) -> FrozenTrunk:
         """The contract's model, computing in this device's shapes."""
+        held = self.readers_at_once(list(trainable(model).values()))
         shapes = BatchShapes(
             max_length=contract.task.max_length,
             tokens=self.tokens or TOKENS[self.device],
-            most_rows=min(
-                BatchShapes.most_rows, self.readers_at_once(list(trainable(model).values()))
-            ),
+            most_rows=min(ROWS[self.device], held),
         )
         return FrozenTrunk(model, contract, shapes)
 

@@ -132,7 +132,7 @@ class StepGradients:
         if self._one_each:
             self._accumulate(gradients)
         else:
-            _add_rows(rows, gradients, group.reader_of[places])
+            add_rows(rows, gradients, group.reader_of[places])
 
     def _rows(self, readers: int) -> list[Tensor]:
         """A row of zeros for each reader, of each parameter: (readers, *shape) float32."""
@@ -170,7 +170,7 @@ def _each(places: Places, attempt: Callable[[Places], None]) -> None:
             _each(np.array([place]), attempt)
 
 
-def _add_rows(rows: Sequence[Tensor], gradients: Sequence[Tensor], reader_of: Places) -> None:
+def add_rows(rows: Sequence[Tensor], gradients: Sequence[Tensor], reader_of: Places) -> None:
     """Add each record's gradient to its reader's row, those of one reader one after another.
 
     In each turn a reader occurs once at most, so that the order of additions is that of the

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
-from presspool.common.models.batch_shapes import TOKENS, BatchShapes
+from presspool.common.models.batch_shapes import ROWS, TOKENS, BatchShapes
 from presspool.common.models.models import headed_of
 
 # Encoders whose layers take and return hidden states and know nothing of each other. T5's do: its
@@ -71,8 +71,9 @@ class FrozenTrunk:
         self._owner = encoder.get_submodule(parent)
         self._layers: Sequence[nn.Module] = getattr(self._owner, self._name) if path else []
         self.depth = _frozen_layers(encoder, self._layers)
+        device = self._device.type
         self.shapes = shapes or BatchShapes(
-            max_length=contract.task.max_length, tokens=TOKENS[self._device.type]
+            max_length=contract.task.max_length, tokens=TOKENS[device], most_rows=ROWS[device]
         )
 
     @property

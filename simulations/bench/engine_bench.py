@@ -29,7 +29,8 @@ import torch
 from presspool.common.base.errors import InputError
 from presspool.simulations.bench.engine_report import draw, section
 from presspool.simulations.bench.engine_results import EngineBench, EngineMeasurement, Timing
-from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS
+from presspool.simulations.bench.engine_rows import ROWS
+from presspool.simulations.bench.engine_steps import CONTESTANTS
 from presspool.simulations.doc_sections import write_section
 from presspool.simulations.plots import require_plots
 

@@ -3,10 +3,12 @@
 Example: `draw(bench, Path("engine.svg"))`; `section(bench)` is the text.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from presspool.simulations.bench.engine_results import BASELINE, EngineBench, EngineMeasurement
-from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER, ROWS, Row
+from presspool.simulations.bench.engine_rows import ROWS, Row
+from presspool.simulations.bench.engine_steps import CONTESTANTS, RECORDS_PER_READER
 from presspool.simulations.plots import new_figure, save
 
 TITLES = {
@@ -61,7 +63,7 @@ def section(bench: EngineBench) -> str:
 
 def _table(row: Row, found: dict[str, EngineMeasurement]) -> str:
     lines = [
-        f"### {row.title}, {row.records} × {row.tokens} tokens",
+        f"### {row.title}, {row.records} × {_span(row.lengths)} tokens",
         "",
         "| | ÷ PEFT | ÷ PEFT, CPU time | seconds a step | records/s | tokens/s | peak MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -72,9 +74,14 @@ def _table(row: Row, found: dict[str, EngineMeasurement]) -> str:
         lines.append(
             f"| {TITLES[name]} | {ratio:.3f} ± {spread:.3f} | {one.cpu_ratio(found[BASELINE]):.3f} "
             f"| {one.median_seconds:.4f} ± {one.spread_seconds:.4f} | {rate:.1f} "
-            f"| {rate * row.tokens:.0f} | {one.peak_bytes / 1e6:.0f} |"
+            f"| {rate * sum(row.lengths) / row.records:.0f} | {one.peak_bytes / 1e6:.0f} |"
         )
     return "\n".join(lines)
+
+
+def _span(lengths: Sequence[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _claims(bench: EngineBench) -> str:

@@ -9,8 +9,9 @@ parent can let the contestants take turns and can read each one's memory on its 
     -> peak      the peak since the reset:  {"peak_bytes": 912000000}
 
 Invariants:
-- All contestants of a row train the same model on the same batch, dropout at 0 (Opacus needs
-  training mode, in which dropout would draw), head and LoRA trained, base frozen.
+- All contestants of a row train the same model on the same records, padded to the longest of them;
+  those of ours that are private compute in public shapes, as outlets do. Dropout is at 0 (Opacus
+  needs training mode, in which dropout would draw); head and LoRA train, the base is frozen.
 - The peak is what model, activations and gradients need above a process that has only imported
   its libraries. Resident set on the CPU, torch's allocator on CUDA.
 
@@ -22,110 +23,34 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from opacus.grad_sample import GradSampleHooks, GradSampleHooksFastGradientClipping
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
-from presspool.common.base.errors import ModelError
+from presspool.client.engine.step_gradients import add_rows
 from presspool.common.contract.privacy_plan import PrivacyPlan
-from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models import batch_shapes
+from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.models import HeadedModel
 from presspool.common.tasks.classification import Classification, ClassificationTable
+from presspool.simulations.bench.engine_rows import ENCODERS, ROWS, Row
 
 LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
 
 Step = Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A model, its LoRA targets and a batch.
-
-    Attributes:
-        title: for tables.
-        model: key of `_ENCODERS`.
-        targets: PEFT's target_modules.
-        records: records a step.
-        tokens: tokens a record, without padding.
-        cuda_only: whether a CPU would take too long.
-    """
-
-    title: str
-    model: str
-    targets: str | tuple[str, ...]
-    records: int
-    tokens: int = 128
-    cuda_only: bool = False
-
-
-ROWS = {
-    "minilm-qv": Row(title="MiniLM q,v", model="minilm", targets=("query", "value"), records=32),
-    "minilm-all": Row(title="MiniLM all-linear", model="minilm", targets="all-linear", records=32),
-    "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
-    "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
-    "qwen-all": Row(
-        title="Qwen-0.5B shape all-linear",
-        model="qwen",
-        targets="all-linear",
-        records=8,
-        tokens=512,
-        cuda_only=True,
-    ),
-}
-
-
-def _minilm() -> Any:
-    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    try:
-        folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
-    except ModelError:  # the shape is what costs; random weights time the same
-        config = BertConfig(
-            hidden_size=384,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            **off,
-        )
-        return BertModel(config, add_pooling_layer=False)
-    return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
-
-
-def _bert() -> Any:
-    config = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    return BertModel(config, add_pooling_layer=False)
-
-
-def _gpt2() -> Any:
-    return GPT2Model(GPT2Config(use_cache=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
-
-
-def _qwen() -> Any:
-    config = Qwen2Config(
-        hidden_size=896,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        intermediate_size=4864,
-        use_cache=False,
-    )
-    return Qwen2Model(config)
-
-
-_ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,15 +59,23 @@ class BenchTask:
 
     Attributes:
         model: the PEFT model, in training mode.
-        losses: runs a forward pass; (records,) float32 losses.
+        forward: from ids, mask and labels to (records,) float32 losses.
+        whole: ids, mask and labels of all records, padded to the longest, as one usually does.
+        batches: of each batch in public shapes, as an outlet does it: its records, and the same.
         parameters: what trains.
         records: records a step.
     """
 
     model: Any
-    losses: Callable[[], Tensor]
+    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
+    whole: tuple[Tensor, Tensor, Tensor]
+    batches: list[tuple[list[int], tuple[Tensor, Tensor, Tensor]]]
     parameters: list[nn.Parameter]
     records: int
+
+    def losses(self) -> Tensor:
+        """Runs one forward pass; (records,) float32 losses."""
+        return self.forward(*self.whole)
 
 
 def make_task(row: Row, device: str) -> BenchTask:
@@ -156,22 +89,59 @@ def make_task(row: Row, device: str) -> BenchTask:
         target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
     )
     task = Classification(ClassificationTable(labels=tuple(map(str, range(LABELS)))))
-    model = get_peft_model(HeadedModel(_ENCODERS[row.model](), task), lora)
+    model = get_peft_model(HeadedModel(ENCODERS[row.model](), task), lora)
     on_cuda = device == "cuda"
     model.to(device).train()
     for parameter in model.parameters():
         if on_cuda and not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
-    ids = torch.randint(0, model.config.vocab_size, (row.records, row.tokens), device=device)
-    mask, labels = torch.ones_like(ids), torch.arange(row.records, device=device) % LABELS
+    longest, lengths = max(row.lengths), torch.tensor(row.lengths, device=device)
+    ids = torch.randint(0, model.config.vocab_size, (row.records, longest), device=device)
+    mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
+    whole = ids * mask, mask, torch.arange(row.records, device=device) % LABELS
 
-    def losses() -> Tensor:
+    def forward(ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=on_cuda):
             logits = model(input_ids=ids, attention_mask=mask)
         return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
 
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    return BenchTask(model=model, losses=losses, parameters=parameters, records=row.records)
+    return BenchTask(
+        model=model,
+        forward=forward,
+        whole=whole,
+        batches=list(_batches(whole, shapes_for(row, device))),
+        parameters=[p for p in model.parameters() if p.requires_grad],
+        records=row.records,
+    )
+
+
+def shapes_for(row: Row, device: str) -> BatchShapes:
+    """What an outlet computes a row in."""
+    return BatchShapes(
+        max_length=row.tokens,
+        tokens=batch_shapes.TOKENS[device],
+        most_rows=batch_shapes.ROWS[device],
+    )
+
+
+def _batches(
+    whole: tuple[Tensor, Tensor, Tensor], shapes: BatchShapes
+) -> Iterator[tuple[list[int], tuple[Tensor, Tensor, Tensor]]]:
+    """What `FrozenTrunk` makes of the same records."""
+    ids, mask, labels = whole
+    lengths: list[int] = mask.sum(1).tolist()
+    for places in shapes.batches(lengths):
+        longest = max(lengths[place] for place in places)
+        width = shapes.width(longest)
+        batch = ids.new_zeros((2, shapes.rows(width), width))
+        batch[1, :, : width if longest == width else 1] = 1
+        for row, place in enumerate(places):
+            batch[:, row] = 0
+            batch[0, row, : lengths[place]] = ids[place, : lengths[place]]
+            batch[1, row, : lengths[place]] = 1
+        said = labels.new_zeros(batch.shape[1])
+        said[: len(places)] = labels[places]
+        yield places, (batch[0], batch[1], said)
 
 
 def _peft(task: BenchTask) -> Step:
@@ -253,10 +223,17 @@ def _ours(task: BenchTask, records_per_reader: int) -> Step:
         population=10 * readers,
         random=SecureRandom(),
     )
-    reader_of = torch.arange(task.records) // records_per_reader
+    reader_of = np.arange(task.records) // records_per_reader
 
     def step() -> None:
-        engine.backward(task.losses(), reader_of, readers)
+        rows = [p.new_zeros((readers, *p.shape)) for p in task.parameters]
+        for places, batch in task.batches:
+            losses = task.forward(*batch) / records_per_reader
+            engine.backward(losses, torch.arange(len(losses)), len(losses))
+            gradients = [g[: len(places)] for g in engine.gradients]
+            add_rows(rows, gradients, reader_of[places])
+        for parameter, row in zip(task.parameters, rows, strict=True):
+            parameter.grad_sample = row  # type: ignore[attr-defined]
         optimizer.accumulate()
         optimizer.finish_step()
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from presspool.common.base.errors import InputError
-from presspool.simulations.bench import engine_steps
+from presspool.simulations.bench import engine_rows, engine_steps
 from presspool.simulations.bench.engine_bench import bench_engine, units_of_work
 from presspool.simulations.bench.engine_report import draw, section
 from presspool.simulations.bench.engine_results import EngineBench, EngineMeasurement, Timing
-from presspool.simulations.bench.engine_steps import CONTESTANTS, ROWS, make_task
+from presspool.simulations.bench.engine_rows import ROWS
+from presspool.simulations.bench.engine_steps import CONTESTANTS, make_task
 
 SMALL = replace(ROWS["minilm-qv"], records=4, tokens=6)
 
@@ -44,7 +45,7 @@ def test_the_contestants_without_privacy_do_the_same_step() -> None:
 def test_a_contestant_answers_lines_with_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(engine_steps.ROWS, "small", SMALL)
+    monkeypatch.setitem(engine_rows.ROWS, "small", SMALL)
     monkeypatch.setattr(sys, "stdin", io.StringIO("step\nreset\nstep\npeak\n"))
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # main() redirects it
     threads = torch.get_num_threads()

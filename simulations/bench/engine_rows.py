@@ -1,0 +1,120 @@
+"""The rows of `presspool bench engine`: a model, its trained layers, records of given lengths.
+
+Weights are random where the base model is not at hand; they time the same.
+
+Example:
+    >>> ROWS["minilm-qv"].lengths[:2], max(ROWS["minilm-qv-mixed"].lengths)
+    ((128, 128), 87)
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
+
+from presspool.common.base.errors import ModelError
+from presspool.common.models.base_model import DEFAULT_ID, resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A model, its LoRA targets and a batch.
+
+    Attributes:
+        title: for tables.
+        model: key of `ENCODERS`.
+        targets: PEFT's target_modules.
+        records: records a step.
+        tokens: the contract's max_length, which all records have if no other lengths are given.
+        given: tokens of each record.
+        cuda_only: whether a CPU would take too long.
+    """
+
+    title: str
+    model: str
+    targets: str | tuple[str, ...]
+    records: int
+    tokens: int = 128
+    given: tuple[int, ...] = ()
+    cuda_only: bool = False
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens of each record."""
+        return self.given or (self.tokens,) * self.records
+
+
+# Tokens (all-MiniLM-L6-v2) of 2,000 headlines of ABC News (Australia) and of 1,900 articles of AG
+# News (title and description): 16 evenly spaced quantiles of each; each reader has one of both.
+_HEADLINES = (6, 7, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 11, 11, 12, 13)
+_ARTICLES = (48, 60, 36, 87, 45, 54, 39, 70, 50, 42, 64, 30, 58, 46, 56, 52)
+MIXED = tuple(length for pair in zip(_HEADLINES, _ARTICLES, strict=True) for length in pair)
+
+ROWS = {
+    "minilm-qv": Row(title="MiniLM q,v", model="minilm", targets=("query", "value"), records=32),
+    "minilm-all": Row(title="MiniLM all-linear", model="minilm", targets="all-linear", records=32),
+    "minilm-qv-mixed": Row(
+        title="MiniLM q,v, mixed lengths",
+        model="minilm",
+        targets=("query", "value"),
+        records=32,
+        given=MIXED,
+    ),
+    "minilm-all-mixed": Row(
+        title="MiniLM all-linear, mixed lengths",
+        model="minilm",
+        targets="all-linear",
+        records=32,
+        given=MIXED,
+    ),
+    "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
+    "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
+    "qwen-all": Row(
+        title="Qwen-0.5B shape all-linear",
+        model="qwen",
+        targets="all-linear",
+        records=8,
+        tokens=512,
+        cuda_only=True,
+    ),
+}
+
+
+def _minilm() -> Any:
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    try:
+        folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
+    except ModelError:  # the shape is what costs; random weights time the same
+        config = BertConfig(
+            hidden_size=384,
+            num_hidden_layers=6,
+            num_attention_heads=12,
+            intermediate_size=1536,
+            **off,
+        )
+        return BertModel(config, add_pooling_layer=False)
+    return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
+
+
+def _bert() -> Any:
+    config = BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    return BertModel(config, add_pooling_layer=False)
+
+
+def _gpt2() -> Any:
+    return GPT2Model(GPT2Config(use_cache=False, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0))
+
+
+def _qwen() -> Any:
+    config = Qwen2Config(
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        use_cache=False,
+    )
+    return Qwen2Model(config)
+
+
+ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}

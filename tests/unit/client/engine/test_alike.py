@@ -1,0 +1,95 @@
+"""The proof that rows do not know their neighbours, and what follows where they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.fakes.instruments.detectors import Bench
+from torch import Tensor
+
+from presspool.client.engine import alike
+from presspool.client.engine.alike import prove_alike
+from presspool.client.engine.compute import Compute
+from presspool.common.base.errors import SelfTestError
+from presspool.common.contract.contract import parse_contract
+from presspool.common.models.frozen_trunk import FrozenTrunk
+
+
+@pytest.fixture(scope="module")
+def bench(contract_body: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    contract = parse_contract(contract_body).replace(task={"max_length": 40})
+    return Bench.of(contract, tmp_path_factory.mktemp("bench"))
+
+
+def proved(bench: Bench, compute: Compute | None = None) -> Compute:
+    compute = compute or Compute(device="cpu", tokens=128)
+    prove_alike(bench.model, bench.state, bench.contract, compute)
+    return compute
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 1e30])
+def test_this_machine_computes_rows_alike(bench: Bench, scale: float) -> None:
+    state = {name: np.float32(scale) * array for name, array in bench.state.items()}
+    compute = Compute(device="cpu", tokens=128)
+    prove_alike(bench.model, state, bench.contract, compute)
+    assert (compute.tokens, compute.gradient_bytes) == (128, Compute.gradient_bytes)
+
+
+@pytest.mark.parametrize("spoilt", ["last", "neighbours", "padding"])
+def test_rows_that_are_not_alike_are_computed_one_by_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    right = FrozenTrunk.outputs
+
+    def outputs(self: FrozenTrunk, activations: list[Tensor]) -> Tensor:
+        found = right(self, activations)
+        if spoilt == "last":
+            return found * (1 + 1e-6 * (torch.arange(len(found)) == len(found) - 1)[:, None])
+        if spoilt == "neighbours":
+            return found + 1e-6 * found.detach().mean(0)
+        return found * (1 + 1e-6 * (len(activations) < len(found)))
+
+    monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
+    assert proved(bench).tokens == 1
+
+
+def test_a_machine_that_never_computes_the_same_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = FrozenTrunk.outputs
+
+    def outputs(self: FrozenTrunk, activations: list[Tensor]) -> Tensor:
+        return right(self, activations) * (1 + 1e-3 * torch.rand(()))
+
+    monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
+    with pytest.raises(SelfTestError, match="two gradients"):
+        proved(bench)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError()], ids=repr)
+@pytest.mark.parametrize(("most", "tokens"), [(2, 128), (1, 64), (0, None)])
+def test_batches_are_halved_until_memory_holds_them(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception, most: int, tokens: int | None
+) -> None:
+    right = FrozenTrunk.outputs
+
+    def outputs(self: FrozenTrunk, activations: list[Tensor]) -> Tensor:
+        if len(activations[0]) == 40 and self.shapes.rows(40) > most:
+            raise error
+        return right(self, activations)
+
+    monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
+    if tokens is None:
+        with pytest.raises(SelfTestError, match="does not fit into memory"):
+            proved(bench)
+    else:
+        assert proved(bench).tokens == tokens
+
+
+def test_one_adapter_is_tried_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = proved(bench)
+    monkeypatch.setattr(alike, "_fits", None)
+    proved(bench, compute)
