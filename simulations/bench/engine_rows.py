@@ -13,7 +13,8 @@ from typing import Any
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
 
 from presspool.common.base.errors import ModelError
-from presspool.common.models.base_model import DEFAULT_ID, resolve
+from presspool.common.models.base_model import resolve
+from presspool.common.models.base_model_sources import DEFAULT_ID
 
 
 @dataclass(frozen=True, kw_only=True)
