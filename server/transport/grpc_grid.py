@@ -184,17 +184,18 @@ class GrpcGrid(RunGrid):
         for task, message in sent.items():
             name = self._nodes[message.metadata.dst_node_id]
             if task in answered:
-                said = self._said(task, name) if name not in out else _not_counted(out[name])
+                left_out = name in out
+                said = _not_counted(out[name]) if left_out else self._said(task, message, name)
                 yield stamp(Message(said, reply_to=message), f"{task}-reply")
 
-    def _said(self, task: str, outlet: str) -> RecordDict | Error:
+    def _said(self, task: str, sent: Message, outlet: str) -> RecordDict | Error:
         """An outlet's update, or its own word for why there is none."""
         header, body = self._mailbox.update(task)
         if header.failure is not None:
             return Error(code=header.failure, reason=FAILURES[header.failure])
         try:
             # An answer has the arrays of its task, or fewer; of what else it is, admission judges.
-            return from_stored(body, most=pieces_of(self._sent[task].content))
+            return from_stored(body, most=pieces_of(sent.content))
         except ValueError:
             self._mailbox.refuse(outlet, "malformed", header)
             return Error(code=0, reason="malformed")

@@ -39,6 +39,7 @@ def policy_body(contract: Contract, **changes: Any) -> dict[str, Any]:
         "max_epsilon_per_run": 8.0,
         "min_noise_multiplier": 0.5,
         "answer_seconds": 0.0,
+        "max_branch_ratio": 20.0,  # tiny frozen layers are weak
         "manual_approval": False,
         "witnesses": {"required": False},
         **changes,

@@ -138,7 +138,8 @@ def test_the_cap_on_a_run_is_held_against_the_event_that_is_charged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A trust model that charges twice the plan is judged by twice the plan."""
-    contract = made_contract()
+    pins = dict.fromkeys(("weights", "tokenizer", "manifest"), "sha256:" + "1" * 64)
+    contract = made_contract(model=pins)
     once = contract.plan.epsilon()
 
     def twice(_: Local, asked: Contract) -> dp_accounting.DpEvent:

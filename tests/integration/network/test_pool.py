@@ -167,8 +167,8 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         said = map(entries.parse_entry, ledger.bodies(0, ledger.book.size))
         bound = [entry.digest for entry in said if isinstance(entry, entries.ReleaseIntent)]
     assert len(bound) == 3
-    for digest in bound:  # the header of every answer that is bound has left through the tap
-        assert digest.encode() in sent
+    for one in bound:  # the header of every answer that is bound has left through the tap
+        assert one.encode() in sent
     assert sent.count(ENCODING.encode()) >= 3  # and so have their arrays
     assert leaks(sent, planted) == []
     assert files_with(CANARY, outlet) == []
