@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.conftest import REPOSITORY
 from tests.fakes.tiny_models import plain
 from torch import nn
 
@@ -46,7 +47,7 @@ State = dict[str, NDArray[np.float32]]
 ALIKE = 16  # neighbouring seeds share a contract's model, which costs more than a step does
 LABELS, WORDS = ("world", "sport", "money"), ("goal", "vote", "the", "bank", "final", "xyzzy")
 SCALES = (1.0, 1.0, 1e-3, 1e-30)  # of the policy's cap
-GIVEN = Path(__file__).parents[1] / "golden" / "files" / "given" / "base"
+GIVEN = REPOSITORY / "tests" / "golden" / "files" / "given" / "base"
 TARGETS = {
     "bert": ["query", "key", "value", "dense"],
     "gpt2": ["c_attn", "c_proj", "c_fc"],
@@ -203,7 +204,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     dice = random.Random(-1 - number)
     family, base = dice.choice(bases)
     found = resolve(base, weights=None, tokenizer=None)
-    pin = {"name": "tiny", "weights": found.weights, "tokenizer": found.tokenizer}
+    pin = {"name": "tiny", **found.pins}
     body: dict[str, Any] = {"base_models": [pin], "lora_targets": TARGETS[family]}
     opened = OPENED if dice.random() < 0.5 else {}
     policy = parse_policy(body | {"max_epsilon_per_run": 100.0} | opened)
@@ -212,7 +213,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
         {
             "name": "hostile",
             "seed": dice.randrange(2**32),
-            "model": {"id": base, "weights": found.weights, "tokenizer": found.tokenizer},
+            "model": {"id": base, **found.pins},
             "task": {"labels": list(LABELS), "max_length": dice.choice((4, 12, 32))},
             "adapter": {
                 "method": dice.choice(policy.methods),

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_ledgers import JOB, identity
+from tests.fakes.made_outlets import take_snapshot
 from tests.fakes.made_witnesses import Outlet, WitnessPool, eventually, witness_pool
 
 from presspool.client.agent import moving
@@ -25,6 +26,7 @@ from presspool.client.identity.identity import Identity
 from presspool.common.accounting.filter import Caps
 from presspool.common.audit.evidence import verdicts
 from presspool.common.base.errors import (
+    DataError,
     EvidenceError,
     FolderError,
     InputError,
@@ -120,6 +122,10 @@ def test_a_restored_home_trains_nothing_before_it_has_paid(lived: Lived, tmp_pat
     with Ledger(new.ledger) as ledger, pytest.raises(RollbackError, match="older than a head"):
         ledger.compare(new.folder.own_head())  # type: ignore[arg-type]  # asked for meanwhile
     lived.pay(new, "lifetime")
+    with pytest.raises(DataError, match="no snapshot"):  # readers' data are in no backup
+        check_home(new.home, new.identity)
+    (new.home / "x.csv").write_text("reader,text,label\nann,Gold,sport\n")
+    take_snapshot(new.home / "outlet.toml")
     check_home(new.home, new.identity)
 
 
