@@ -233,12 +233,20 @@ def _readers(settings: OutletSettings, contract: Contract) -> Readers:
         return _simulated(settings.data, settings.columns, contract.task, contract.model)
     home = settings.ledger.parent
     readers = eligible(SuppressionList(home / FOLDER), home / SNAPSHOT, contract)
-    # A text that nobody has any more, an erased reader's say, leaves this process's memory too.
-    cached = _compute.activations.texts
-    texts = task_of(contract).texts(readers.table)
-    there = pc.is_in(pa.array(cached, pa.large_string()), value_set=texts).to_pylist()
-    _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
+    _forget_others(readers, contract)
     return readers
+
+
+def _forget_others(readers: Readers, contract: Contract) -> None:
+    """A text that nobody has any more, an erased reader's say, leaves this process's memory too."""
+    cached = _compute.activations.texts
+    try:
+        texts = task_of(contract).texts(readers.table)
+        there = pc.is_in(pa.array(cached, pa.large_string()), value_set=texts).to_pylist()
+    except Exception:  # nothing stops an admitted run
+        log.exception("what the frozen layers made of texts is thrown away")
+        there = [False] * len(cached)
+    _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
 
 
 @lru_cache(maxsize=32)

@@ -120,7 +120,7 @@ class Agent:
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._put_off: list[str] = []  # tasks not to be trained just now, least lately tried first
         self._at_once: str | None = None  # the task of whose answer nothing hangs on readers' data
-        self.busy = False
+        self.busy = True  # until the first step has found nothing open
 
     def run(self) -> None:
         """Work until `stop`.

@@ -5,6 +5,7 @@
     lock           held by the one agent that works here
     TASK.task      an accepted task: its header as it came, its signature, and, until its reply is
                    sealed, its body
+    TASK.arrived   empty; its time is when the task came, whatever is written afterwards
     TASK.answer    what the app keeps of an answer that is paid for and not sealed yet
     TASK.reply     the sealed reply: the very bytes that may be sent, again and again
     TASK.contract  the contract of a task whose body has gone
@@ -57,7 +58,7 @@ log = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct(">I")
 # Last the one by which the others are found.
-_KINDS = ("answer", "reply", "contract", "done", "ended", "task")
+_KINDS = ("arrived", "answer", "reply", "contract", "done", "ended", "task")
 ROOM = 4 << 30  # bytes
 MOST_RUNS = 256
 _LARGEST_CONTRACT = 1 << 20  # bytes; nobody's own commands need a larger one
@@ -143,6 +144,7 @@ class Spool:
                     expected=f"{task.header.bytes} bytes",
                     got=f"{size}",
                 )
+            self._path(task, "arrived").touch()
         self._tidy()
 
     def refuse(self, task: SpooledTask) -> None:
@@ -164,7 +166,8 @@ class Spool:
 
     def arrived(self, task: SpooledTask) -> float:
         """When a task was accepted, in seconds since 1970."""
-        return self._path(task, "task").stat().st_mtime
+        path = self._path(task, "arrived")
+        return (path if path.exists() else self._path(task, "task")).stat().st_mtime
 
     def body(self, task: SpooledTask) -> bytes:
         """The body of an unfinished task."""

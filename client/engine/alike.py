@@ -5,7 +5,8 @@ alone, to the last bit. Shapes are public (`presspool.common.models.batch_shapes
 see is that this machine's kernels treat every row of a batch alike, and that the batches fit into
 its memory. Both are tried on made records, under the very adapter that came in, before any budget
 is reserved: of each width a record alone among filling, and again in every second row of a batch of
-strangers, must have the same gradient.
+strangers of all lengths, must have the same gradient. A contract is tried with the shortest and the
+longest record of each width in all rows, a further adapter of it with one of them in half the rows.
 
 Where kernels do not treat rows alike, a batch is one record from then on, which has no neighbours.
 Where memory runs out, batches are halved, down to one record and one reader. Both follow from made
@@ -55,12 +56,16 @@ def prove_alike(model: nn.Module, state: State, contract: Contract, compute: Com
         SelfTestError: a single record of the greatest length does not fit into memory, or this
             machine computes one record in two ways.
     """
-    received = contract.digest, digest(state)
-    if received == compute.proved:
+    received, known = (contract.digest, digest(state)), compute.proved
+    if received == known:
         return
+    whole = known is None or known[0] != contract.digest
     load(model, state)
     compute.prepare(model)
     while not _fits(model, contract, compute):
+        if compute.activations.texts:  # how much readers' texts have made of them decides nothing
+            compute.activations.forget(compute.activations.texts)
+            continue
         if not compute.halve(contract.task.max_length, list(trainable(model).values())):
             raise SelfTestError(
                 "one record of the greatest length does not fit into memory",
@@ -68,10 +73,10 @@ def prove_alike(model: nn.Module, state: State, contract: Contract, compute: Com
                 got=contract.task.max_length,
                 advice="free memory, or agree on a smaller model, rank or max_length",
             )
-    if not _alike(model, contract, compute):
+    if not _alike(model, contract, compute, whole=whole):
         log.warning("this machine computes the rows of a batch differently: one row a batch")
         compute.tokens = 1
-    if compute.tokens == 1 and not _alike(model, contract, compute):
+    if compute.tokens == 1 and not _alike(model, contract, compute, whole=whole):
         raise SelfTestError(
             "one made record, computed twice, has two gradients",
             expected="the same bits each time",
@@ -81,18 +86,22 @@ def prove_alike(model: nn.Module, state: State, contract: Contract, compute: Com
 
 
 def _fits(model: nn.Module, contract: Contract, compute: Compute) -> bool:
-    """Whether memory holds a batch of the widest records, and the rows of a group of readers."""
-    trunk, widest = compute.trunk(model, contract), contract.task.max_length
-    work = RoundWork(round=1, population=1000, random=SecureRandom())
+    """Whether memory holds a batch of each width beside the rows of a whole group of readers."""
+    trunk = compute.trunk(model, contract)
+    population = max(contract.outlets.values())
+    work = RoundWork(round=1, population=population, random=SecureRandom())
     optimizer = private_optimizer(model, contract, work, steps_before=0)
-    made = _Made(trunk)
+    made, readers = _Made(trunk), nobody(trunk.task)
     try:
         with ReaderGradients(model) as engine:
-            _gradients(engine, trunk, made.records(widest, trunk.shapes.rows(widest)), compute)
-            readers = nobody(trunk.task)
-            StepGradients(engine, optimizer, trunk, readers, contract, compute).rehearse()
+            step = StepGradients(engine, optimizer, trunk, readers, contract, compute)
+            for width in trunk.shapes.widths:
+                longest = width if width == trunk.shapes.max_length else width - 1
+                batch = made.records([longest] * trunk.shapes.rows(width))
+                _gradients(engine, trunk, batch, compute)
+            step.rehearse()
     except (MemoryError, RuntimeError):
-        log.warning("memory ran out on made records of the greatest length", exc_info=True)
+        log.warning("memory ran out on made records", exc_info=True)
         return False
     finally:
         for parameter in optimizer.params:
@@ -100,16 +109,18 @@ def _fits(model: nn.Module, contract: Contract, compute: Compute) -> bool:
     return True
 
 
-def _alike(model: nn.Module, contract: Contract, compute: Compute) -> bool:
+def _alike(model: nn.Module, contract: Contract, compute: Compute, *, whole: bool) -> bool:
     trunk = compute.trunk(model, contract)
     made = _Made(trunk)
     with ReaderGradients(model) as engine:
-        for length in made.lengths():
-            (subject,) = made.records(length, 1)
-            alone = _gradients(engine, trunk, [subject], compute)
-            rows, crowd = made.crowd(subject)
-            if not _same(_gradients(engine, trunk, crowd, compute), rows, alone):
-                return False
+        for number, (shortest, longest) in enumerate(made.ranges()):
+            for length in {shortest, longest} if whole else {(shortest, longest)[number % 2]}:
+                (subject,) = made.records([length])
+                alone = _gradients(engine, trunk, [subject], compute)
+                for first in (0, 1) if whole else (number % 2,):
+                    rows, crowd = made.crowd(subject, shortest, longest, first=first)
+                    if not _same(_gradients(engine, trunk, crowd, compute), rows, alone):
+                        return False
     return True
 
 
@@ -120,26 +131,31 @@ class _Made:
         self._shapes, self._vocabulary = trunk.shapes, trunk.vocabulary
         self._random = SecureRandom.deterministic("alike")
 
-    def lengths(self) -> Iterator[int]:
-        """One of each width, the longest and the shortest in turn, and `max_length`."""
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """The least and the greatest length of each width; `max_length` has batches of its own."""
         shortest = 1
-        for number, width in enumerate(self._shapes.widths):
-            yield (shortest, width - 1)[number % 2]
+        for width in self._shapes.widths:
+            if shortest < width:
+                yield shortest, width - 1
             shortest = width
-        yield self._shapes.max_length
+        yield self._shapes.max_length, self._shapes.max_length
 
-    def records(self, length: int, count: int) -> list[Record]:
-        """So many records of a length."""
-        words = self._random.words(length * count) % np.uint64(self._vocabulary)
-        rows = torch.from_numpy(words.astype(np.int64)).view(count, length)
-        return [(row, number) for number, row in enumerate(rows)]
+    def records(self, lengths: Sequence[int]) -> list[Record]:
+        """A record of each length."""
+        return [(self._ids(length), number) for number, length in enumerate(lengths)]
 
-    def crowd(self, subject: Record) -> tuple[slice, list[Record]]:
-        """A full batch, the subject in every second row up to the last, strangers in the others."""
-        length = len(subject[0])
-        rows = self._shapes.rows(self._shapes.width(length))
-        batch = self.records(length, rows)
-        mine = slice((rows - 1) % 2, None, 2)
+    def _ids(self, length: int) -> Tensor:
+        words = self._random.words(length) % np.uint64(self._vocabulary)
+        return torch.from_numpy(words.astype(np.int64))
+
+    def crowd(
+        self, subject: Record, shortest: int, longest: int, *, first: int
+    ) -> tuple[slice, list[Record]]:
+        """A full batch: the subject in every second row, strangers of any length in the others."""
+        rows = self._shapes.rows(self._shapes.width(len(subject[0])))
+        spread = self._random.words(rows) % np.uint64(longest - shortest + 1)
+        batch = self.records([shortest + int(more) for more in spread])
+        mine = slice(min(first, rows - 1), None, 2)
         batch[mine] = [subject] * len(batch[mine])
         return mine, batch
 

@@ -38,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.client.engine.randomness import SecureRandom
+from presspool.common.base.errors import PlanError
 
 TAIL = 2.0**-180
 _DIGITS = 80  # of decimals that thresholds are known to: 265 bits
@@ -60,7 +61,12 @@ def discrete_gaussian(count: int, scale: float, random: SecureRandom) -> Integer
 
     Returns:
         (count,) int64.
+
+    Raises:
+        PlanError: another scale, for which whole numbers of 64 bits do not do.
     """
+    if not 0 < scale <= 2.0**56:
+        raise PlanError("the noise's scale on its grid", expected="0 < s <= 2^56", got=scale)
     kept, missing = [np.empty(0, np.int64)], count
     while missing > 0:
         drawn = _proposals(missing + missing // 16 + 8, scale, random)[:missing]

@@ -21,6 +21,7 @@ Example: `StepGradients(engine, optimizer, trunk, readers, contract, compute).ad
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -84,7 +85,10 @@ class StepGradients:
         self._readers, self._compute = readers, compute
         # A reader of one record at most is whole with its batch: nothing has to wait for others.
         self._one_each = contract.plan.records_per_reader == 1 or contract.plan.unit == "record"
-        self._group = compute.readers_at_once(optimizer.params)
+        # A group, and its rows, are as large as public numbers say, whoever is drawn.
+        population = math.ceil(optimizer.expected_batch_size / contract.plan.sampling_rate)
+        self._group = min(compute.readers_at_once(optimizer.params), max(1, population))
+        self._rows = [] if self._one_each else self._zeros()
 
     def add(self, sample: Sample) -> None:
         """Add the sample's clipped gradients to the step's sum."""
@@ -92,33 +96,45 @@ class StepGradients:
             self._add_group(group)
 
     def rehearse(self) -> None:
-        """Clip and sum a group of made rows, to see that the memory is there."""
+        """Clip and sum a whole group of empty rows, to see that the memory is there."""
         if not self._one_each:
-            self._accumulate([rows.fill_(0.0) for rows in self._rows(self._group)])
+            whole = np.arange(self._group)
+            self._accumulate([rows[whole] for rows in self._rows])
 
     def _add_group(self, group: Sample) -> None:
         table = self._readers.take(group.records)
-        texts: list[str] = self._trunk.task.texts(table).to_pylist()
+        texts = self._texts(table)
         lengths = [self._length(text) for text in texts]
         known = [place for place, length in enumerate(lengths) if length]
-        rows = [] if self._one_each else self._rows(group.readers)
+        for rows in self._rows:
+            rows[: group.readers] = 0.0
         for batch in self._trunk.shapes.batches([lengths[place] for place in known]):
             places = np.array(known)[batch]
-            _each(places, lambda some: self._add_batch(group, table, texts, some, rows))
-        if rows:
-            _each(np.arange(group.readers), lambda some: self._accumulate([r[some] for r in rows]))
+            _each(places, lambda some: self._add_batch(group, table, texts, some))
+        if self._rows:
+            everybody = np.arange(group.readers)
+            _each(everybody, lambda some: self._accumulate([r[some] for r in self._rows]))
+
+    def _texts(self, table: pa.Table) -> list[str]:
+        """What the model reads of each record; "" of one whose text its task cannot make."""
+        try:
+            texts: list[str] = self._trunk.task.texts(table).to_pylist()
+        except Exception:
+            if len(table) < 2:
+                log.exception("a record has no text and is left out")
+                return [""] * len(table)
+            return [self._texts(table.slice(place, 1))[0] for place in range(len(table))]
+        return texts
 
     def _length(self, text: str) -> int:
-        """Tokens of a text; 0 where it cannot be read."""
+        """Tokens of a text; 0 where there is none or it cannot be read."""
         try:
-            return self._compute.activations.length(self._trunk, text)
+            return self._compute.activations.length(self._trunk, text) if text else 0
         except Exception:
             log.exception("a record cannot be read and is left out")
             return 0
 
-    def _add_batch(
-        self, group: Sample, table: pa.Table, texts: list[str], places: Places, rows: list[Tensor]
-    ) -> None:
+    def _add_batch(self, group: Sample, table: pa.Table, texts: list[str], places: Places) -> None:
         """Compute the records at some places of a group, and add them to their readers' rows."""
         with self._compute.autocast():
             some = [texts[place] for place in places]
@@ -132,12 +148,13 @@ class StepGradients:
         if self._one_each:
             self._accumulate(gradients)
         else:
-            add_rows(rows, gradients, group.reader_of[places])
+            add_rows(self._rows, gradients, group.reader_of[places])
 
-    def _rows(self, readers: int) -> list[Tensor]:
-        """A row of zeros for each reader, of each parameter: (readers, *shape) float32."""
+    def _zeros(self) -> list[Tensor]:
+        """A row for each reader of a group, of each parameter: (readers, *shape) float32."""
         return [
-            p.new_zeros((readers, *p.shape), dtype=torch.float32) for p in self._optimizer.params
+            p.new_zeros((self._group, *p.shape), dtype=torch.float32)
+            for p in self._optimizer.params
         ]
 
     def _accumulate(self, rows: Sequence[Tensor]) -> None:
@@ -174,12 +191,19 @@ def add_rows(rows: Sequence[Tensor], gradients: Sequence[Tensor], reader_of: Pla
     """Add each record's gradient to its reader's row, those of one reader one after another.
 
     In each turn a reader occurs once at most, so that the order of additions is that of the
-    reader's records also where a device adds in parallel.
+    reader's records also where a device adds in parallel. After an error the rows are what they
+    were before.
     """
+    touched = np.unique(reader_of)
+    before = [total[touched] for total in rows]
     turn = [int((reader_of[:place] == reader).sum()) for place, reader in enumerate(reader_of)]
-    for number in range(max(turn) + 1):
-        chosen = np.flatnonzero(np.array(turn) == number)
-        readers = torch.from_numpy(reader_of[chosen])
-        for total, gradient in zip(rows, gradients, strict=True):
-            where = readers.to(total.device)
-            total.index_add_(0, where, gradient[chosen])
+    try:
+        for number in range(max(turn) + 1):
+            chosen = np.flatnonzero(np.array(turn) == number)
+            readers = torch.from_numpy(reader_of[chosen])
+            for total, gradient in zip(rows, gradients, strict=True):
+                total.index_add_(0, readers.to(total.device), gradient[chosen])
+    except Exception:
+        for total, old in zip(rows, before, strict=True):
+            total[touched] = old
+        raise

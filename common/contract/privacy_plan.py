@@ -41,6 +41,8 @@ ACCOUNTANT = "dp_accounting PLD (privacy loss distribution, add/remove one)"
 
 # Below this σ an (ε, 1e-5) statement is in the hundreds: not a protection anybody should buy.
 SMALLEST_NOISE_MULTIPLIER = 0.2
+# What noise on the grid has room for in 64 bits.
+LARGEST_NOISE_MULTIPLIER = 2.0**14
 # σ is solved to this step and rounded up, so that a contract's digest holds a short number; a
 # smaller σ than one step is not told apart from 0.
 NOISE_STEP = 1e-3
@@ -82,15 +84,16 @@ class PrivacyPlan:
         object.__setattr__(self, "clip", MappingProxyType(dict(self.clip)))
         _require(self.unit in ("reader", "record"), "unit", "'reader' or 'record'", self.unit)
         _require(
-            self.noise_multiplier == 0 or NOISE_STEP <= self.noise_multiplier < math.inf,
+            self.noise_multiplier == 0
+            or NOISE_STEP <= self.noise_multiplier <= LARGEST_NOISE_MULTIPLIER,
             "noise_multiplier",
-            f"0 (no noise) or a finite number >= {NOISE_STEP:g}",
+            f"0 (no noise) or a number from {NOISE_STEP:g} to {LARGEST_NOISE_MULTIPLIER:g}",
             self.noise_multiplier,
         )
         _require(
-            bool(self.clip) and all(math.isfinite(c) and c > 0 for c in self.clip.values()),
+            bool(self.clip) and all(1e-12 <= c <= 1e12 for c in self.clip.values()),
             "clip",
-            "a finite number > 0 for each group",
+            "a number from 1e-12 to 1e12 for each group",
             dict(self.clip),
         )
         _require(0 < self.sampling_rate <= 1, "sampling_rate", "0 < q <= 1", self.sampling_rate)
@@ -103,7 +106,7 @@ class PrivacyPlan:
     @property
     def sensitivity(self) -> float:
         """S = √(Σ C_g²): how far one unit can move the summed clipped gradient (L2)."""
-        return math.sqrt(sum(c * c for c in self.clip.values()))
+        return math.hypot(*self.clip.values())
 
     @property
     def noise_std(self) -> float:

@@ -113,11 +113,25 @@ def test_an_answer_waits_for_its_beat_and_nothing_hurries_it(pool: Pool) -> None
             time.sleep(0.05)
         assert pool.desk.answered([task]) == set()
         assert agent.busy  # so that its ledger is not published either
-    file = pool.folder / "work" / f"{task}.task"
+    file = pool.folder / "work" / f"{task}.arrived"
     os.utime(file, (moment := time.time() - HOUR + 0.5, moment))  # its beat comes
     with working(pool, adds(NORTH), HOUR) as (agent, _):
         eventually(lambda: pool.desk.answered([task]) == {task})
         eventually(lambda: not agent.busy)
+
+
+def test_the_beat_is_counted_from_the_arrival_however_long_training_takes(pool: Pool) -> None:
+    """Sealing writes to the task's file: counted from there, the wait would be a whole beat."""
+    handed_out(pool)
+    began = time.time()
+    with working(pool, adds(NORTH), HOUR) as (_, spool):
+        eventually(lambda: spool.undelivered() is not None)
+        task = spool.undelivered()
+        assert task is not None
+        came = spool.arrived(task)
+        later = time.time() + 1000
+        os.utime(pool.folder / "work" / f"{task.header.task}.task", (later, later))
+        assert began - 1 <= spool.arrived(task) == came < later - 900
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from scipy import stats
 from presspool.client.engine import discrete_gaussian as module
 from presspool.client.engine.discrete_gaussian import discrete_gaussian
 from presspool.client.engine.randomness import SecureRandom
+from presspool.common.base.errors import PlanError
 
 N = 200_000
 
@@ -192,6 +193,12 @@ def test_a_coarse_uniform_is_caught_in_the_tail() -> None:
     assert np.abs(bad).max() / 2.0**20 < 5.27  # √(2·20·ln 2): nothing is reachable beyond
     assert shells(good, 2.0**20) > 1e-3
     assert good.std() == pytest.approx(2.0**20, rel=0.01)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 2.0**57, math.inf, math.nan])
+def test_a_scale_that_whole_numbers_do_not_hold_is_refused(scale: float) -> None:
+    with pytest.raises(PlanError, match="the noise's scale"):
+        discrete_gaussian(1, scale, SecureRandom.deterministic(1))
 
 
 def test_draws_reproduce_and_a_count_is_kept() -> None:
