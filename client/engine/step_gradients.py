@@ -54,9 +54,10 @@ def record_losses(trunk: FrozenTrunk, activations: Sequence[Tensor], records: pa
     Returns:
         (rows,) float32: the losses of the records, then those of the made records that fill up.
     """
-    outputs, columns = trunk.outputs(activations), list(trunk.task.columns)
-    filling = trunk.task.made([1] * (len(outputs) - len(records)))
-    filled = pa.concat_tables([records.select(columns), filling.select(columns)])
+    outputs, filled = trunk.outputs(activations), records.select(list(trunk.task.columns))
+    if missing := len(outputs) - len(records):  # a table of no made records may have no types
+        filling = trunk.task.made([1] * missing).select(filled.column_names)
+        filled = pa.concat_tables([filled, filling])
     return trunk.task.losses(outputs, filled)
 
 

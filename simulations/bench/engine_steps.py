@@ -41,7 +41,7 @@ from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import add_rows
-from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
 from presspool.common.models import batch_shapes
 from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.models import HeadedModel
@@ -211,7 +211,7 @@ def _ours(task: BenchTask, records_per_reader: int) -> Step:
         clip={"all": 1.0},
         sampling_rate=0.1,
         records_per_reader=records_per_reader,
-        steps=10**9,
+        steps=LARGEST_RELEASE // sum(p.numel() for p in task.parameters),
         delta=1e-5,
     )
     readers = task.records // records_per_reader

@@ -54,9 +54,9 @@ def desk(database_url: str) -> Iterator[Mailbox]:
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Mailbox]:
-    """As a coordinator does when it starts."""
-    database = Database.open(url)
+def opened(url: str, *, migrate: bool = False) -> Iterator[Mailbox]:
+    """As a coordinator does when it starts, or `presspool coordinator migrate` before that."""
+    database = Database.open(url, migrate=migrate)
     desk = Mailbox(database)
     desk.sweep()
     yield desk
@@ -466,7 +466,7 @@ def test_tasks_of_before_the_phases_are_phase_one_and_closed(database_url: str) 
             text("INSERT INTO chunks (owner, number, data) VALUES (:owner, 0, :data)"),
             {"owner": f"{RUN}/1", "data": BODY},
         )
-    with opened(database_url) as desk:
+    with opened(database_url, migrate=True) as desk:
         assert desk.next_task(NORTH) is None
         assert (desk.phase(RUN, 1), chunks(desk)) == (1, 0)
         with desk._database.reading() as session:
@@ -501,7 +501,7 @@ def test_what_an_older_coordinator_threw_away_is_a_receipt(database_url: str) ->
             text("INSERT INTO chunks (owner, number, data) VALUES (:owner, 0, :data)"),
             {"owner": SOUTH, "data": UPDATE},
         )
-    with opened(database_url) as desk:
+    with opened(database_url, migrate=True) as desk:
         assert hand_out(desk) == {NORTH: made[NORTH][0]}
         assert stored(desk, made[SOUTH][0]) == UPDATE
         deliver(desk, answers[NORTH])
