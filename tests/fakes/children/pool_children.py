@@ -64,7 +64,7 @@ def contract_of(outlets: list[str], rounds: int, *, quorum: int = 1) -> Contract
     return parse_contract(
         {
             "name": "kills",
-            "model": {"id": "none", "weights": digest, "tokenizer": digest},
+            "model": {"id": "none", **dict.fromkeys(("weights", "tokenizer", "manifest"), digest)},
             "task": {"labels": ["a", "b"]},
             "federation": {"rounds": rounds, "local_steps": 1, "quorum": quorum},
             "outlets": {name: 100 * (1 + i) for i, name in enumerate(outlets)},

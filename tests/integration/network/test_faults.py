@@ -163,6 +163,7 @@ def run_to_its_end(
     """Strike so often, then let the run end; nobody is helped but by what starts it again."""
     choice, until = random.Random(seed), time.monotonic() + seconds
     while pool.done() == 0:
+        assert pool.coordinator.is_alive(), pool.log()
         assert time.monotonic() < until, pool.log()
         time.sleep(0.05)
     while sum(pool.faults.values()) < faults:
