@@ -28,7 +28,6 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         return
     from presspool.client.agent import home as homes
     from presspool.client.consent import budget_report
-    from presspool.common.ledger.ledger_state import NO_CLAIM
     from presspool.common.ledger.log import utc_today
 
     with homes.ledger_in(home) as ledger:
@@ -41,8 +40,8 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         f"(ε = {found['epsilon_max']:g}, δ = {found['delta']:g}, order {found['order']}, "
         f"{found['unit']} level)"
     )
-    if found["claimed_epsilon"] is None:
-        out.print(NO_CLAIM)
+    if found["no_claim"]:
+        out.print(found["no_claim"], soft_wrap=True)
     period = found["period"]
     share = "no cap" if period["share"] is None else f"{period['share']:.1%} of its cap"
     out.print(f"period {period['name']}: {share}")

@@ -36,6 +36,7 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "delta": opened.delta,
         "epsilon_max": book.caps.epsilon_max,
         "claimed_epsilon": book.claim,
+        "no_claim": book.no_claim,
         "entries": book.size,
         "spent_nats": book.spent * events.UNIT,
         "capacity_nats": room * events.UNIT,

@@ -11,7 +11,9 @@ Invariants:
     * What is reserved counts as spent from that entry on. Only a give-back lowers it, only for
       steps past the last release, and only while the run is open: a crash stays spent.
     * One round of a run is released as one sequence of bytes.
-    * Claims use the highest caps that were ever in force; a non-private ledger has no claim.
+    * Claims use the highest caps that were ever in force; a ledger that is non-private, or may
+      be, has no claim: a lost entry from before the first run can have been the one that says so.
+    * No cap forgets what is lost: a data set first seen later may have been trained on in it.
 
 Example:
     >>> book = LedgerState()
@@ -38,6 +40,10 @@ from presspool.common.transparency import notes
 
 NO_CLAIM = (
     "NON-PRIVATE: the noise could be drawn again, so nothing is claimed and nobody is protected."
+)
+IN_DOUBT = (
+    "COUNTS AS NON-PRIVATE: entries from before the first run that is known are lost, and may say "
+    "that the noise could be drawn again, so nothing is claimed."
 )
 EXAMPLE_KEY = notes.Signer.load("example.org/o", bytes(32), kind=notes.NOTE).key.text
 
@@ -87,6 +93,7 @@ class LedgerState:
         known: day of the last entry that is known.
         restored: the entries by which it went on from an older copy.
         non_private: entry that says that nobody is protected; None where there is none.
+        in_doubt: entry from which on nobody can know whether a lost one said that, or None.
     """
 
     def __init__(self) -> None:
@@ -107,7 +114,9 @@ class LedgerState:
         self.closed: dict[str, int] = {}
         self.lost, self.known = 0, ""
         self.restored: list[restored_entries.Restored] = []
+        self._restored_charge = 0  # what a data set that is new here may have been charged with
         self.non_private: int | None = None
+        self.in_doubt: int | None = None
 
     @property
     def opened(self) -> entries.Opened:
@@ -130,7 +139,19 @@ class LedgerState:
     @property
     def claim(self) -> float | None:
         """ε of everything that was ever released under this ledger; None for no bound at all."""
-        return self.highest.epsilon_max if self.non_private is None else None
+        return self.highest.epsilon_max if self.unclaimed is None else None
+
+    @property
+    def unclaimed(self) -> int | None:
+        """The entry for which nothing is claimed; None where something is."""
+        return self.in_doubt if self.non_private is None else self.non_private
+
+    @property
+    def no_claim(self) -> str:
+        """Why nothing is claimed, for people; "" where something is."""
+        if self.unclaimed is None:
+            return ""
+        return IN_DOUBT if self.non_private is None else NO_CLAIM
 
     @property
     def began(self) -> bool:
@@ -158,7 +179,9 @@ class LedgerState:
         """What one period or one data set was charged with, or all (`events.UNIT`s)."""
         if period is not None:
             return self.periods.get(period, 0)
-        return self.spent if dataset is None else self.datasets.get(dataset, 0)
+        if dataset is not None:
+            return self.datasets.get(dataset, self._restored_charge)
+        return self.spent
 
     def room(self, epsilon: float) -> int:
         """What a cap of `epsilon` holds in all at this ledger's δ and order (`events.UNIT`s)."""
@@ -209,6 +232,7 @@ class LedgerState:
                 self.periods.setdefault(entry.period, 0)
             case restored_entries.Lost():
                 self.lost += 1
+                self._doubt(entry.seq)
             case restored_entries.Restored():
                 self._restore(entry)
             case _:
@@ -222,14 +246,21 @@ class LedgerState:
             self.periods[period] = self.periods.get(period, 0) + left
         for dataset in self.datasets:
             self.datasets[dataset] += entry.charge
+        self._restored_charge += entry.charge
         self.spent, self.lost = self.spent + entry.charge, 0
         self.restored.append(entry)
         if entry.basis == "moved":
             return
+        self._doubt(entry.seq)  # some may be lost of which no head, and so no leaf, was published
         for reservation, held in self._open.items():
             held.settled = held.last = entry.seq
             self._settled.add(reservation)
         self._open.clear()
+
+    def _doubt(self, seq: int) -> None:
+        """What is lost may have been `NonPrivate`, unless a run came first, which forbids it."""
+        if self.in_doubt is None and not self.began:
+            self.in_doubt = seq
 
     def _reserve(self, entry: entries.Reserve) -> Reservation:
         held = Reservation(entry=entry, charge=entry.charge, steps=entry.event.steps)
@@ -268,4 +299,4 @@ class LedgerState:
         self.spent += amount
         self.periods[entry.period] = self.periods.get(entry.period, 0) + amount
         for dataset in entry.datasets:
-            self.datasets[dataset] = self.datasets.get(dataset, 0) + amount
+            self.datasets[dataset] = self.charged(dataset=dataset) + amount

@@ -41,7 +41,7 @@ from presspool.common.accounting import events, filter, pld
 from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
-from presspool.common.ledger.ledger_state import NO_CLAIM, Reservation
+from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.ledger.restored_entries import Restored, restored_sentence
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
@@ -135,7 +135,10 @@ class Recomputed:
         opened, claim = book.opened, book.claim
         n = len(self.runs)
         if claim is None:
-            return f"{opened.origin}: {n} run{'s' * (n != 1)}; {NO_CLAIM}"
+            return (
+                f"{opened.origin}: {n} run{'s' * (n != 1)}{restored_sentence(self.restored)}; "
+                f"{book.no_claim}"
+            )
         text = (
             f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
             f"{self.spent / self.capacity:.1%} of the "

@@ -10,6 +10,8 @@ Invariants:
     * After a lost entry nothing may come but another one, or the `Restored` entry.
     * What is charged is not the operator's to choose: it follows from the caps and the basis. The
       basis is the operator's word, and every audit shows it.
+    * A lost entry can have raised the lifetime cap, which is the claim, and no hash can show that:
+      that it did not is part of the operator's word on both bases that charge.
     * Runs that were open in the copy are over: rounds of theirs may have been released since.
 
 Example:
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
 Basis = Literal["moved", "period", "lifetime"]
 BASES: Final[dict[Basis, str]] = {
     "moved": "nothing was lost: the outlet was stopped before the copy was made",
-    "period": "the caps on periods, and what a period is, were not changed since the copy",
-    "lifetime": "nothing is known of what came after the copy",
+    "period": "the caps on periods, and what a period is, were not changed since the copy, and "
+    "the lifetime cap was not raised",
+    "lifetime": "nothing is known of what came after the copy, but that the lifetime cap was not "
+    "raised",
 }
 """What an operator says by each basis."""
 _LOST = re.compile(

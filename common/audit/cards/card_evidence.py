@@ -74,7 +74,7 @@ def reserved(ledger: OutletReading, contract: Contract, covered: Sequence[str]) 
             "there is no privacy to put on a card",
             where=ledger.source,
             expected="a ledger whose runs drew secret noise",
-            got="a non-private ledger: its noise could be drawn again",
+            got=ledger.no_claim,
         )
     found = next((entry for entry in ledger.runs if entry.run == contract.digest), None)
     if ledger.name in covered and found is not None:

@@ -110,7 +110,7 @@ def export_ledger(
             head = export(book, stream, signer=signer, witnesses=witnesses)
         state, left_out = book.book, book.book.size - head.size
     if as_json:
-        more = {"left_out": left_out, "non_private": state.non_private}
+        more = {"left_out": left_out, "non_private": state.unclaimed}
         print_json({**verdicts.head_json(head), **more})
     else:
         verdicts.show_exported(out_file, head, state, left_out, out)

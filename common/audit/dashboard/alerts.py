@@ -21,6 +21,7 @@ from typing import Final, Literal, get_args
 from presspool.common.audit.dashboard.snapshot import CertificateLook, Snapshot
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.numbers import percent
+from presspool.common.ledger.ledger_state import IN_DOUBT
 from presspool.common.pki.certificates import DAY, OUTLET
 
 Kind = Literal[
@@ -105,8 +106,10 @@ def _non_private(outlet: OutletReading) -> Iterator[Alert]:
             urgent=True,
             about=outlet.origin,
             origin=outlet.origin,
-            what="This outlet’s noise could be drawn again: its ledger claims nothing.",
-            advice="Keep it for trials on made data. An outlet with readers needs a ledger of its "
+            what=outlet.no_claim,
+            advice="Do not open another one for the same readers: it would forget what was spent."
+            if outlet.no_claim == IN_DOUBT
+            else "Keep it for trials on made data. An outlet with readers needs a ledger of its "
             "own and no line “deterministic” in outlet.toml.",
         )
 

@@ -178,6 +178,7 @@ class OutletReading:
         day: of the last one; "" for none.
         claim: the ε that the ledger claims: the highest lifetime cap that was ever in force; None
             for a non-private ledger, which claims nothing.
+        no_claim: why nothing is claimed; "" where something is.
         lifetime: the filter.
         datasets: data-set id to the room under the cap for data sets, or None without such a cap.
         refusals: its entries, as the next two.
@@ -198,6 +199,7 @@ class OutletReading:
     entries: int
     day: str
     claim: float | None
+    no_claim: str
     lifetime: Room
     periods: tuple[PeriodReading, ...]
     datasets: Mapping[str, Room | None]

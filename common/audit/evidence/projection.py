@@ -65,6 +65,7 @@ def reading(
         entries=history.size,
         day=history.day,
         claim=history.claim,
+        no_claim=history.no_claim,
         lifetime=_room(history, caps.epsilon_max, history.spent),
         periods=_periods(history),
         datasets={

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from presspool.common.base.errors import EvidenceError
 from presspool.common.base.numbers import bound
-from presspool.common.ledger.ledger_state import NO_CLAIM, LedgerState
+from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.ledger.recompute import TOLERANCE, Recomputed, RecomputedRun
 from presspool.common.ledger.restored_entries import restored_sentence
 from presspool.common.ledger.verification import Verified
@@ -47,7 +47,7 @@ def verified_json(found: Verified) -> dict[str, Any]:
         "heads_known": found.heads_known,
         "open_reservations": len(found.book.dangling),
         "restored": [entry.model_dump(mode="json") for entry in found.book.restored],
-        "non_private": found.book.non_private,
+        "non_private": found.book.unclaimed,
     }
 
 
@@ -133,8 +133,8 @@ def require_agreement(found: Recomputed) -> None:
 
 def say_if_non_private(book: LedgerState, screen: Console) -> None:
     """What nobody may overlook in a ledger that protects nobody."""
-    if book.non_private is not None:
-        _say(screen, f"{NO_CLAIM} (entry {book.non_private})")
+    if book.no_claim:
+        _say(screen, f"{book.no_claim} (entry {book.unclaimed})")
 
 
 def show_exported(

@@ -31,7 +31,6 @@ from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
-from presspool.common.ledger.ledger_state import NO_CLAIM
 from presspool.common.ledger.restored_entries import restored_sentence
 
 FORMAT = "presspool-report/1"
@@ -132,7 +131,10 @@ def sentence(outlet: OutletReading) -> str:
     """One sentence: what is used, what is claimed, what still fits."""
     n, lifetime = len(outlet.runs), outlet.lifetime
     if outlet.claim is None:
-        return f"{outlet.origin}: {n} run{'s' * (n != 1)}; {NO_CLAIM}"
+        return (
+            f"{outlet.origin}: {n} run{'s' * (n != 1)}{restored_sentence(outlet.restored)}; "
+            f"{outlet.no_claim}"
+        )
     text = (
         f"{outlet.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "

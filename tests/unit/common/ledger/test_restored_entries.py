@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.made_ledgers import JOB, RUN, SIGNER, following, identity, opened, reserve
+from tests.fakes.made_ledgers import DAY, JOB, RUN, SIGNER, following, identity, opened, reserve
 from tests.fakes.made_outlets import new_ledger
 
 from presspool.common.accounting import events
-from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.accounting.filter import Caps
+from presspool.common.audit.evidence.verdicts import recomputed_json
+from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import export
-from presspool.common.ledger.ledger_state import LedgerState
+from presspool.common.ledger.ledger_state import IN_DOUBT, NO_CLAIM, LedgerState
+from presspool.common.ledger.recompute import recompute
 from presspool.common.ledger.restored_entries import (
     Lost,
     Restored,
     leaf_of,
     owed,
     periods_between,
+    restored_sentence,
 )
 from presspool.common.ledger.store import Ledger
 from presspool.common.ledger.verification import verify
@@ -144,3 +148,81 @@ def test_every_changed_byte_of_a_restored_ledger_s_export_is_found(tmp_path: Pat
         changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
         with pytest.raises(EvidenceError):
             verify(io.BytesIO(changed), key=SIGNER.key)
+
+
+@pytest.mark.parametrize("basis", ["period", "lifetime"])
+@pytest.mark.parametrize("published", [True, False])
+def test_a_copy_from_before_the_non_private_mark_never_claims_again(
+    tmp_path: Path, basis: Any, published: bool
+) -> None:
+    path = new_ledger(tmp_path / "ledger.db")
+    with Ledger(path) as ledger:
+        ledger.change_policy(Caps(epsilon_max=8.0, period=PERIOD_CAP))
+        here = ledger.book.size
+    shutil.copy(path, tmp_path / "copy.db")
+    with Ledger(path) as ledger:
+        ledger.protect_nobody()
+        head = ledger.checkpoint(SIGNER) if published else None
+        leaves = [leaf_of(b) for b in ledger.bodies(here, here + 1)] if published else []
+    with Ledger(tmp_path / "copy.db") as copy:
+        copy.restore(basis, like="2026", leaves=leaves, head=head)
+        assert (copy.book.claim, copy.book.no_claim) == (None, IN_DOUBT)
+        assert (copy.book.non_private, copy.book.unclaimed) == (None, here)
+        export(copy, stream := io.BytesIO(), signer=SIGNER, witnesses=[])
+    stream.seek(0)
+    found = recompute(stream)
+    said = found.sentence
+    assert recomputed_json(found)["non_private"] == here  # for machines it counts as one
+    assert IN_DOUBT in said
+    assert f"{len(leaves)} entries are lost" in said
+
+
+def test_the_doubt_begins_with_the_first_lost_entry_and_outlives_runs_and_payments() -> None:
+    book = opened(period_epsilon=PERIOD_CAP)
+    book.apply(following(book, Lost, day=LATER, leaf="ab" * 32))
+    assert (book.claim, book.in_doubt) == (None, 1)
+    book.apply(_restored(book, lost=1))
+    book.apply(reserve(book, 1, day=LATER, period="2026-04"))
+    book.apply(following(book, Lost, day=LATER, leaf="cd" * 32))
+    book.apply(_restored(book, lost=1, basis="lifetime", periods=()))
+    assert (book.claim, book.in_doubt) == (None, 1)
+
+
+def test_a_mark_that_is_known_is_named_and_a_run_that_is_known_forbids_one() -> None:
+    book = _book()
+    book.apply(_restored(book))
+    assert (book.claim, book.no_claim) == (8.0, "")
+    marked = opened()
+    marked.apply(following(marked, Lost, leaf="ab" * 32))
+    marked.apply(_restored(marked, day=DAY, lost=1, basis="lifetime", periods=()))
+    marked.apply(following(marked, entries.NonPrivate))
+    assert (marked.no_claim, marked.unclaimed) == (NO_CLAIM, 3)
+
+
+def test_a_ledger_that_moved_before_its_first_run_claims_on() -> None:
+    book = opened()
+    book.apply(_restored(book, lost=0, basis="moved", periods=()))
+    assert book.claim == 8.0
+
+
+def test_a_data_set_that_is_new_here_pays_for_what_is_lost_as_well() -> None:
+    new, later = identity(7), {"day": LATER, "period": "2026-04"}
+    book = opened(period_epsilon=PERIOD_CAP, dataset_epsilon=PERIOD_CAP)
+    book.apply(reserve(book, 1, period="2026-03", day=LATER))
+    book.apply(following(book, Lost, day=LATER, leaf="ab" * 32))
+    paid = _restored(book, lost=1, periods=("2026-03",))
+    book.apply(paid)
+    assert paid.charge > 0
+    assert book.charged(dataset=new) == paid.charge
+    run = reserve(book, 2, datasets=(new,), **later)
+    book.apply(run)  # the run that is known was on another data set: there is room for one like it
+    assert book.charged(dataset=new) == paid.charge + run.charge == book.room(PERIOD_CAP)
+    with pytest.raises(BudgetError, match="data set") as refused:
+        book.apply(reserve(book, 3, datasets=(new,), **later))
+    assert refused.value.reason == "dataset"
+
+
+def test_an_audit_says_that_the_claim_rests_on_a_lifetime_cap_that_was_not_raised() -> None:
+    for basis, periods in (("period", ("2026-01", "2026-02", "2026-03")), ("lifetime", ())):
+        entry = _restored(_book(), basis=basis, periods=periods)
+        assert "the lifetime cap was not raised" in restored_sentence([entry])
