@@ -209,6 +209,11 @@ def wait_for(is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+def rounds_in(out: Path) -> int:
+    """Rounds that are finished; the file is there before the first is handed out."""
+    return len(read_result(out).rounds) if (out / "result.json").exists() else 0
+
+
 def in_group(group: int) -> dict[int, str]:
     """Process id to command line of what lives in a process group."""
     found = {}
@@ -241,7 +246,7 @@ def test_ctrl_c_in_mid_round_keeps_what_was_finished(long_toml: Path) -> None:
     expected = adapter(in_this_process(long_toml, "whole"))
     out = long_toml.parent / "runs" / "interrupted"
     process = started(long_toml, out)
-    wait_for((out / "result.json").exists, process)
+    wait_for(lambda: rounds_in(out) >= 2, process)  # the start and one that was trained
     assert workers_of(process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
     said, message = process.communicate(timeout=60)

@@ -16,6 +16,7 @@ from tests.fakes.instruments.operators import Operators
 from tests.fakes.instruments.tap import leaks
 from tests.fakes.made_runs import write_run
 
+from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.identity import Identity
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
@@ -171,7 +172,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
         assert one.encode() in sent
     assert sent.count(ENCODING.encode()) >= 3  # and so have their arrays
     assert leaks(sent, planted) == []
-    assert files_with(CANARY, outlet) == []
+    assert files_with(CANARY, outlet) == [outlet / SNAPSHOT]  # its own data, and nothing else
     assert pool.coordinator("status")["running"]
     pool.stop()
     assert not pool.coordinator("status")["running"]
