@@ -24,12 +24,15 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from presspool.client.agent import task_rules
-from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool_files import SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.release.answer_times import decided_before_data, seconds_to_beat
 from presspool.client.release.release import INTERNAL, failure_code
@@ -38,22 +41,28 @@ from presspool.common.base.errors import (
     AdmissionError,
     EvidenceError,
     GuardError,
+    LedgerBusyError,
     LinkError,
     NotNowError,
     StorageError,
 )
 from presspool.common.pki.keys import key_id
 from presspool.common.wire.envelope import (
+    Signed,
     TaskHeader,
     UpdateHeader,
     body_digest,
+    open_task,
+    read_header,
     sign_update,
 )
 from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
 
-_AGAIN = (LinkError, AdmissionError, EvidenceError, StorageError, NotNowError)
+_STORED = (StorageError, LedgerBusyError)
+_AGAIN = (LinkError, AdmissionError, EvidenceError, *_STORED, NotNowError)
+_MOST_SKIPPED = 16
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
 
 Trainer = Callable[[Round, Path], bytes]
@@ -118,7 +127,9 @@ class Agent:
         self._before, self._is_over = before, is_over
         self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
-        self._put_off: list[str] = []  # tasks not to be trained just now, least lately tried first
+        # Tasks not to be trained just now, least lately tried first.
+        self._put_off = [task.header.task for task in spool.waiting()]
+        self._cannot: deque[str] = deque(maxlen=_MOST_SKIPPED)  # tasks that were not to be taken
         self._at_once: str | None = None  # the task of whose answer nothing hangs on readers' data
         self.busy = True  # until the first step has found nothing open
 
@@ -185,29 +196,50 @@ class Agent:
         self._spool.forget(self._is_over)
         kept = {task.header.task for task in self._spool.tasks()}
         self._put_off = [task for task in self._put_off if task in kept]
-        with self._link.next_task(self._put_off) as found:
+        with self._link.next_task([*self._cannot, *self._put_off]) as found:
             if found is None:
                 return True
             signed, chunks = found
-            task = task_rules.checked(
-                signed, for_=self._identity, newest=self._spool.newest, largest=self._largest_task
-            )
-            older = self._spool.newest(task.header.run)
-            known = older is not None and older.header.task == task.header.task
-            again = known and task.header.task in self._put_off
-            if known and not again:
-                if self._spool.want_again(task):  # it is sealed: only that very reply may go
-                    return False
-                raise EvidenceError(
-                    "the coordinator asks again for a round that is over",
-                    where=f"run {task.header.run}",
-                    got=f"round {task.header.round}",
+            try:
+                task = task_rules.checked(
+                    signed,
+                    for_=self._identity,
+                    newest=self._spool.newest,
+                    largest=self._largest_task,
                 )
-            if not known:
-                self._accept(task, chunks)
+                known, again = self._known(task)
+                if known and not again:
+                    return False
+                if not known:
+                    self._accept(task, chunks)
+            except (EvidenceError, StorageError):
+                self._skip(signed)
+                raise
         if again:  # there is nothing else to do, and it is still wanted
             self._train(task)
         return True
+
+    def _known(self, task: SpooledTask) -> tuple[bool, bool]:
+        """Whether a task is here already, and is one that was put off.
+
+        Raises:
+            EvidenceError: its round was over.
+        """
+        older = self._spool.newest(task.header.run)
+        known = older is not None and older.header.task == task.header.task
+        answered = task.header.task not in self._put_off or self._spool.is_answered(task)
+        if known and answered and not self._spool.want_again(task):
+            raise EvidenceError(
+                "the coordinator asks again for a round that is over",
+                where=f"run {task.header.run}",
+                got=f"round {task.header.round}",
+            )
+        return known, known and not answered
+
+    def _skip(self, signed: Signed) -> None:
+        """Ask for others first from now on: a task that cannot be taken is in no other's way."""
+        with suppress(EvidenceError):
+            self._cannot.append(open_task(signed, self._identity.contract_key).task)
 
     def _accept(self, task: SpooledTask, chunks: Iterable[bytes]) -> None:
         """Store a task; of one that is never trained here the body is not even asked for."""
@@ -225,11 +257,10 @@ class Agent:
 
     def _train(self, task: SpooledTask) -> None:
         self._put_off = [other for other in self._put_off if other != task.header.task]
+        self._spool.wait(task, waits=False)
         log.info("round %d of run %s: training", task.header.round, task.header.run)
         self.busy = True
         body, failure = self._answer(task)
-        if decided_before_data(failure):
-            self._at_once = task.header.task
         self._seal(task, body, failure)
 
     def _seal(self, task: SpooledTask, body: bytes, failure: int | None) -> None:
@@ -258,16 +289,23 @@ class Agent:
 
         Raises:
             NotNowError: the outlet's own rules put the task off.
+            StorageError: the disk refuses.
+            LedgerBusyError: another process keeps the ledger locked.
         """
         try:
             asked = task_rules.asked(task, self._spool.body(task))
             if self._beat() > 0 and not asked.contract.trust.releases(asked.phase):
                 self._at_once = task.header.task
             body = self._trainer(asked, self._spool.answer(task.header.task))
+        except _STORED:
+            # The answer may be bound already, so no other may be sealed; it is tried again.
+            self._put_off.append(task.header.task)
+            raise
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
             if failure in _NOT_NOW:
                 self._put_off.append(task.header.task)
+                self._spool.wait(task)
                 code = FAILURES[failure]
                 raise NotNowError(
                     code, "put off", where=f"run {task.header.run}", got=code
@@ -295,7 +333,9 @@ class Agent:
     def _beat_came(self, task: SpooledTask, where: str) -> bool:
         """Wait until an answer may leave; False where something else ended the waiting."""
         arrived, beat = self._spool.arrived(task), self._beat()
-        if self._at_once == task.header.task or beat <= 0:
+        said = read_header(UpdateHeader, self._spool.reply(task)[0].body)
+        at_once = self._at_once == task.header.task or decided_before_data(said.failure)
+        if at_once or beat <= 0:
             return True
         wait = seconds_to_beat(arrived=arrived, now=time.time(), beat=beat)
         log.info("%s: the answer leaves in %.0f s (answer_seconds = %g)", where, wait, beat)

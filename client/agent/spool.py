@@ -6,6 +6,7 @@
     TASK.task      an accepted task: its header as it came, its signature, and, until its reply is
                    sealed, its body
     TASK.arrived   empty; its time is when the task came, whatever is written afterwards
+    TASK.waiting   empty; the task was put off, and is trained only if it is asked for again
     TASK.answer    what the app keeps of an answer that is paid for and not sealed yet
     TASK.reply     the sealed reply: the very bytes that may be sent, again and again
     TASK.contract  the contract of a task whose body has gone
@@ -32,49 +33,36 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
-from presspool.client.round import Round
-from presspool.common.base.errors import EvidenceError, FolderError, LinkError, StorageError
+from presspool.client.agent.spool_files import (
+    LENGTH,
+    SpooledTask,
+    body_of,
+    contract_in,
+    read_signed,
+    read_task,
+    write_signed,
+)
+from presspool.common.base.errors import FolderError, LinkError, StorageError
 from presspool.common.base.files import private_folder, replace_file, replacing
 from presspool.common.base.locks import locked
-from presspool.common.pki.keys import SIGNATURE_BYTES
 from presspool.common.wire.envelope import (
-    CHUNK_BYTES,
     HEADER_BYTES,
     Signed,
     TaskHeader,
     is_task_of_before_phases,
-    read_header,
 )
-from presspool.common.wire.flower import from_bytes
 
 log = logging.getLogger(__name__)
 
-_LENGTH = struct.Struct(">I")
 # Last the one by which the others are found.
-_KINDS = ("arrived", "answer", "reply", "contract", "done", "ended", "task")
+_KINDS = ("arrived", "waiting", "answer", "reply", "contract", "done", "ended", "task")
 ROOM = 4 << 30  # bytes
 MOST_RUNS = 256
-_LARGEST_CONTRACT = 1 << 20  # bytes; nobody's own commands need a larger one
-
-
-@dataclass(frozen=True)
-class SpooledTask:
-    """A task on disk.
-
-    Attributes:
-        header: what the coordinator signed.
-        signed: its exact bytes.
-    """
-
-    header: TaskHeader
-    signed: Signed
 
 
 class Spool:
@@ -129,7 +117,7 @@ class Spool:
         """
         self._require_room(task)
         with replacing(self._path(task, "task")) as stream:
-            _write_signed(stream, task.signed)
+            write_signed(stream, task.signed)
             hasher, size = hashlib.sha256(), 0
             for chunk in chunks:
                 hasher.update(chunk)
@@ -151,13 +139,23 @@ class Spool:
         """Keep a task that is answered without its body ever being asked for."""
         self._require_room(task, body=False)
         with replacing(self._path(task, "task")) as stream:
-            _write_signed(stream, task.signed)
+            write_signed(stream, task.signed)
         self._tidy()
 
     def unfinished(self, *, put_off: Collection[str] = ()) -> SpooledTask | None:
         """A task that is still to be trained, and is none of these."""
-        waiting = (t for t in self.tasks() if not self._is_answered(t))
+        waiting = (t for t in self.tasks() if not self.is_answered(t))
         return next((t for t in waiting if t.header.task not in put_off), None)
+
+    def wait(self, task: SpooledTask, *, waits: bool = True) -> None:
+        """A task was put off, or is so no longer."""
+        path = self._path(task, "waiting")
+        path.touch() if waits else path.unlink(missing_ok=True)
+
+    def waiting(self) -> list[SpooledTask]:
+        """Unfinished tasks that were put off, also before a restart."""
+        unfinished = (task for task in self.tasks() if not self.is_answered(task))
+        return [task for task in unfinished if self._path(task, "waiting").exists()]
 
     def undelivered(self) -> SpooledTask | None:
         """A task whose reply is sealed and still to be sent."""
@@ -171,17 +169,17 @@ class Spool:
 
     def body(self, task: SpooledTask) -> bytes:
         """The body of an unfinished task."""
-        return b"".join(_body(self._path(task, "task")))
+        return b"".join(body_of(self._path(task, "task")))
 
     def contract(self, task: SpooledTask) -> bytes:
         """The contract that a task came with, as it came; b"" where there was none."""
         path = self._path(task, "contract")
-        return path.read_bytes() if path.exists() else _contract(self.body(task))
+        return path.read_bytes() if path.exists() else contract_in(self.body(task))
 
     def seal(self, task: SpooledTask, signed: Signed, body: bytes) -> None:
         """Keep the reply's exact bytes; from here on no others may be sent."""
         with replacing(self._path(task, "reply")) as stream:
-            _write_signed(stream, signed)
+            write_signed(stream, signed)
             stream.write(body)
         self._drop_body(task)
 
@@ -193,8 +191,8 @@ class Spool:
         """A sealed reply: its header and its body's chunks."""
         path = self._path(task, "reply")
         with path.open("rb") as stream:
-            signed = _read_signed(stream, path)
-        return signed, _body(path)
+            signed = read_signed(stream, path)
+        return signed, body_of(path)
 
     def finish(self, task: SpooledTask) -> None:
         """The reply arrived, or will never be wanted; should this be lost, it is sent once more."""
@@ -202,7 +200,7 @@ class Spool:
 
     def want_again(self, task: SpooledTask) -> bool:
         """The coordinator asks for a reply once more; False where its round was over already."""
-        kept = self._path(task, "reply").exists() or not self._is_answered(task)
+        kept = self._path(task, "reply").exists() or not self.is_answered(task)
         if kept:
             self._path(task, "done").unlink(missing_ok=True)
         return kept
@@ -220,7 +218,8 @@ class Spool:
             if arrived and (self._path(task, "ended").exists() or is_over(task.header)):
                 self._path(task, "reply").unlink()
 
-    def _is_answered(self, task: SpooledTask) -> bool:
+    def is_answered(self, task: SpooledTask) -> bool:
+        """Whether a task's reply is sealed, or was delivered."""
         return self._path(task, "reply").exists() or self._path(task, "done").exists()
 
     def _require_room(self, task: SpooledTask, *, body: bool = True) -> None:
@@ -230,7 +229,9 @@ class Spool:
         kept = [path for path in self._folder.iterdir() if path.is_file()]
         if older is not None:  # it goes when this one is there
             kept = [path for path in kept if path.stem != older.header.task]
-        taken = sum(path.stat().st_size for path in kept)
+        others = [t for t in self.tasks() if t.header.run != header.run]
+        promised = sum(2 * t.header.allowance for t in others if not self.is_answered(t))
+        taken = sum(path.stat().st_size for path in kept) + promised
         wanted = HEADER_BYTES + (header.bytes + 2 * header.allowance if body else 0)
         runs = sum(path.suffix == ".task" for path in kept)
         if taken + wanted > self._room or runs >= MOST_RUNS:
@@ -257,7 +258,7 @@ class Spool:
 
     def _drop_body(self, task: SpooledTask) -> None:
         """Free what a sealed task does not need; a kill before it is made up for by `_tidy`."""
-        path, head = self._path(task, "task"), _LENGTH.size + len(task.signed.body)
+        path, head = self._path(task, "task"), LENGTH.size + len(task.signed.body)
         head += len(task.signed.signature)
         if path.stat().st_size > head:
             if contract := self.contract(task):
@@ -268,7 +269,7 @@ class Spool:
     def _drop_older_version(self) -> None:
         for path in self._folder.glob("*.task"):
             with path.open("rb") as stream:
-                older = is_task_of_before_phases(_read_signed(stream, path).body)
+                older = is_task_of_before_phases(read_signed(stream, path).body)
             if not older:
                 continue
             log.warning(
@@ -286,7 +287,7 @@ class Spool:
         for task in self._all():
             if task.header.task not in newest:
                 self._remove(task)
-            elif self._is_answered(task):
+            elif self.is_answered(task):
                 self._drop_body(task)
 
     def _remove(self, task: SpooledTask) -> None:
@@ -294,54 +295,7 @@ class Spool:
             self._path(task, kind).unlink(missing_ok=True)
 
     def _all(self) -> list[SpooledTask]:
-        return [_read_task(path) for path in self._folder.glob("*.task")]
+        return [read_task(path) for path in self._folder.glob("*.task")]
 
     def _path(self, task: SpooledTask, kind: str) -> Path:
         return self._folder / f"{task.header.task}.{kind}"
-
-
-def _write_signed(stream: BinaryIO, signed: Signed) -> None:
-    stream.write(_LENGTH.pack(len(signed.body)) + signed.body + signed.signature)
-
-
-def _read_signed(stream: BinaryIO, path: Path) -> Signed:
-    head = stream.read(_LENGTH.size)
-    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else HEADER_BYTES + 1
-    body = stream.read(length) if length <= HEADER_BYTES else b""
-    signature = stream.read(SIGNATURE_BYTES)
-    if len(body) != length or len(signature) != SIGNATURE_BYTES:
-        raise _damaged(path)
-    return Signed(body, signature)
-
-
-def _read_task(path: Path) -> SpooledTask:
-    with path.open("rb") as stream:
-        signed = _read_signed(stream, path)
-    try:
-        return SpooledTask(read_header(TaskHeader, signed.body), signed)
-    except EvidenceError:
-        raise _damaged(path) from None
-
-
-def _body(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as stream:
-        _read_signed(stream, path)
-        while chunk := stream.read(CHUNK_BYTES):
-            yield chunk
-
-
-def _contract(body: bytes) -> bytes:
-    try:
-        said = Round.of(from_bytes(body)).task.contract.encode()
-    except ValueError:
-        return b""
-    return said if len(said) <= _LARGEST_CONTRACT else b""
-
-
-def _damaged(path: Path) -> FolderError:
-    return FolderError(
-        "damaged",
-        where=str(path),
-        expected="what this agent wrote",
-        advice="look at the disk, then remove the file: its round is lost",
-    )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Protocol
 
 from presspool.client.agent import home as homes
-from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool_files import SpooledTask
 from presspool.client.consent.budget import Budget
 from presspool.client.round import Round
 from presspool.common.base.errors import (

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from presspool.common.base.errors import StorageError
 from presspool.common.pki.keys import write_secret
 from presspool.common.wire.envelope import body_digest
 
@@ -40,8 +41,15 @@ def keep_and_bind(data: bytes, bind: Callable[[bytes], str], file: Path | None) 
 
 
 def handed_out_before(file: Path | None, digest: str) -> bytes | None:
-    """The bytes that are bound by this digest ("" for none), if they were kept."""
+    """The bytes that are bound by this digest ("" for none), if they were kept.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
     if file is None or not digest or not file.exists():
         return None
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise StorageError("a kept answer cannot be read", where=str(file), got=error) from None
     return data if body_digest(data) == digest else None

@@ -19,6 +19,7 @@
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
+    │   ├── LedgerBusyError        another process keeps it locked: try again
     │   ├── BudgetError            a reservation that does not fit under a cap
     │   └── RollbackError          the ledger contradicts a head that was remembered or witnessed
     ├── PlanError                  code asked for more than the privacy plan allows
@@ -182,6 +183,10 @@ class EvidenceError(PressPoolError):
 
 class LedgerError(PressPoolError):
     """The outlet's ledger refuses an entry, or cannot be opened; nothing was spent."""
+
+
+class LedgerBusyError(LedgerError):
+    """Another process keeps the ledger locked; nothing is decided by that."""
 
 
 class BudgetError(LedgerError):

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from presspool.common.base.errors import EvidenceError, LedgerError, StorageError
+from presspool.common.base.errors import EvidenceError, LedgerBusyError, LedgerError, StorageError
 from presspool.common.transparency import merkle
 
 STEPS = ("begin", "locked", "entry", "nodes", "commit", "committed")
@@ -260,7 +260,7 @@ class LogDatabase:
             yield
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise LedgerError(
+                raise LedgerBusyError(
                     "another process keeps the ledger locked",
                     where=str(self.path),
                     advice="end that process, or wait for it",

@@ -61,7 +61,8 @@ def judge(session: Session, outlet: str, header: UpdateHeader, signed: Signed) -
     known = there or session.get(ReceiptRow, header.task)
     if known is not None and known.header != signed.body:
         raise AdmissionError("duplicate", "there is another update", where=outlet)
-    if known is not None and (row.round, row.phase) < last_place(session, row.run):
+    # One that is open again, of a run folder older than this database, is asked for like any other.
+    if known is not None and row.closed and (row.round, row.phase) < last_place(session, row.run):
         raise AdmissionError("replayed", "of an earlier phase", where=outlet)
     if there is not None or (known is not None and row.closed):
         return True  # its receipt was lost

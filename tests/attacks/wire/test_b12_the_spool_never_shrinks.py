@@ -24,7 +24,8 @@ from tests.fakes.made_runs import STATE
 
 from presspool.client.agent import spool as spool_module
 from presspool.client.agent.agent import Agent
-from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool_files import SpooledTask
 from presspool.common.base.errors import EvidenceError, GuardError, StorageError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.envelope import TaskHeader, sign_task

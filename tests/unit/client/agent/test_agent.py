@@ -41,6 +41,7 @@ from presspool.common.base.errors import (
     LinkError,
     ModelError,
     NotNowError,
+    StorageError,
 )
 from presspool.common.base.stopping import until_signalled
 from presspool.common.models.adapters import digest
@@ -168,6 +169,43 @@ def test_it_trains_while_the_link_is_down_and_delivers_when_it_is_back(
             node.step()
             assert pool.desk.answered([task]) == {task}
     assert len(trainer.asked) == 1
+
+
+def test_a_disk_that_refuses_loses_no_answer_that_may_be_bound(pool: Pool) -> None:
+    """What is bound in the ledger is paid for: no failure may be sealed in its place."""
+    task, trainer = hand_out(pool), Counting()
+
+    def refusing(asked: Round, kept: Path) -> bytes:
+        kept.write_bytes(b"bound, perhaps")
+        raise StorageError("the ledger cannot be read or written")
+
+    with pool.node(NORTH, refusing) as node:
+        node.step()
+        with pytest.raises(StorageError):
+            node.step()
+    folder = pool.folder / f"work of {NORTH}"
+    assert [file.suffix for file in sorted(folder.glob(f"{task}.*"))] == [
+        ".answer",
+        ".arrived",
+        ".task",
+    ]
+    with pool.node(NORTH, trainer) as node:
+        for _ in range(2):
+            node.step()
+    assert delivered(pool, task)[0].failure is None
+
+
+def test_a_task_that_was_put_off_is_asked_for_again_after_a_restart(pool: Pool) -> None:
+    """The first round pays for the whole run: nobody pays for a round that is over."""
+    task = hand_out(pool)
+    with pool.node(NORTH, Patient(1)) as node:
+        node.step()
+        with pytest.raises(NotNowError):
+            node.step()
+    pool.desk.close([task])
+    with pool.node(NORTH, trainer := Counting()) as node:
+        assert node.step()
+    assert trainer.asked == []
 
 
 # --- What it does not train ---------------------------------------------------------------------

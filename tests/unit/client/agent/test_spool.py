@@ -11,7 +11,8 @@ import rfc8785
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_pool import made_task, signed_update, task_body
 
-from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool_files import SpooledTask
 from presspool.common.base.errors import FolderError, LinkError, StorageError
 
 BODY = task_body(1)

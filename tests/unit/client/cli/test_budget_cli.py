@@ -19,7 +19,8 @@ from tests.fakes.made_pool import made_task
 from tests.fakes.made_runs import toml
 
 from presspool.cli import app
-from presspool.client.agent.spool import Spool, SpooledTask
+from presspool.client.agent.spool import Spool
+from presspool.client.agent.spool_files import SpooledTask
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import EXAMPLE, Policy, parse_policy, read_policy
 from presspool.client.witnessing.witness_folder import WitnessFolder
