@@ -47,7 +47,7 @@ def work(folder: Path, home: Path, address: str, step: str, occurrence: int) -> 
             identity=made_outlet(settings.name),
             spool=spool,
             link=CoordinatorClient(address, lambda: made.dial(address, settings.name)),
-            trainer=assembly._trainer(home),
+            trainer=assembly._trainer(home, loopback=assembly._is_loopback(address)),
             position=assembly._position(home),
             backoff=Backoff(first=0.05, most=0.5),
         ).run()

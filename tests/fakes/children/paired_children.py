@@ -60,8 +60,8 @@ def outlet(folder: Path, home: Path, address: str) -> None:
 def _outlet(home: Path, simulated: Path, contract: Contract) -> RealOutlet:
     home.mkdir()
     settings, before = home / "outlet.toml", read_settings(simulated)
-    settings.write_text(f'name = "{before.name}"\ndata = "{before.data}"\n')
-    made = make_real(settings, contract)
+    settings.write_text(f'name = "{before.name}"\ndata = "{before.data}"\ndeterministic = {SEED}\n')
+    made = make_real(settings, contract, trial=True)
     made.allow(policy_body(contract, trust=[contract.federation.trust]))
     return made
 
