@@ -206,7 +206,8 @@ def _take_all(tar: tarfile.TarFile, draft: Path, known: Sequence[str]) -> None:
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, draft: Path, known: Sequence[str]) -> None:
     place = PurePosixPath(member.name)
-    good = member.isreg() and not place.is_absolute() and ".." not in place.parts
+    good = member.isreg() and not member.issparse() and not place.is_absolute()
+    good &= bool(place.parts) and ".." not in place.parts
     stream = tar.extractfile(member) if good and place.parts[0] in known else None
     if stream is None:
         raise tarfile.ReadError(f"a member that no backup has: {member.name!a}")

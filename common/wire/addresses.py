@@ -33,7 +33,7 @@ class Addresses(BaseModel):
 
     Attributes:
         root: sha256 of the pool's root certificate (DER), hexadecimal.
-        moves: how often the pool has moved; a larger one is later.
+        moves: a larger one is later; 0 would be a pool that never moved.
         addresses: "HOST:PORT" each, to be tried in this order.
     """
 
@@ -41,7 +41,7 @@ class Addresses(BaseModel):
 
     format: Literal["presspool-addresses/1"] = "presspool-addresses/1"
     root: Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
-    moves: Annotated[int, Field(ge=1, lt=2**31)]
+    moves: Annotated[int, Field(ge=1, lt=2**40)]
     addresses: Annotated[
         tuple[Annotated[str, Field(max_length=300)], ...],
         Field(min_length=1, max_length=MOST_ADDRESSES),

@@ -76,7 +76,7 @@ class CoordinatorFolder:
         contract: signs tasks.
         log: signs its log, under a name that does not hang on the address.
         also: addresses of before, at which it may still be dialled.
-        moves: how often the address has changed.
+        moves: rises with each move, also of a pool restored from before one: seconds since 1970.
     """
 
     path: Path
@@ -175,7 +175,7 @@ class CoordinatorFolder:
                 "address": address,
                 "also": known[1:],
                 "log": self.log.key.name,
-                "moves": self.moves + (address != self.address),
+                "moves": self.moves if address == self.address else max(self.moves + 1, int(now)),
             }
         )
         # The certificate first: it is good for the old address too.

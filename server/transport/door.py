@@ -102,8 +102,10 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         self._member, self._record, self.shares = member, record, shares or Shares()
         self._lock, self._ended, self._told = threading.Lock(), threading.Event(), Seldom()
         self._visits: dict[int, _Visit] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._faults: Counter[tuple[str, str]] = Counter()
+        # By certificate, not by name: who holds a revoked one must not shut out its successor.
+        self._counts: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
+        self._owners: dict[str, str] = {}  # members' serials that called in this minute
         self._began, self._slowed = time.monotonic(), 0
         threading.Thread(target=self._watch, name="door-watch", daemon=True).start()
 
@@ -189,9 +191,11 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         """Take a place; raises `AdmissionError` where there is none for this caller."""
         who, shares = caller(context), self.shares
         count = self._count(who)
-        if count > shares.often or self._faults[who.kind, who.name] > shares.refused:
-            raise self._refused(who.name if who.kind == OUTLET else "", "too-fast")
+        if count > shares.often or self._faults[who.serial] > shares.refused:
+            raise self._refused(self._owners.get(who.serial, ""), "too-fast")
         owner = self._owner(who, context)
+        if owner:
+            self._owners[who.serial] = owner
         if not owner and count > shares.seldom:
             raise self._refused("", "too-fast")
         most = shares.member if owner else shares.strangers
@@ -226,18 +230,19 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
             return ""  # revoked, or lapsed: the service says which
 
     def _count(self, who: Caller) -> int:
-        """The calls of this certificate's name in this minute, with this one."""
+        """The calls with this certificate in this minute, with this one."""
         with self._lock:
             if time.monotonic() - self._began > _MINUTE:
                 self._began = time.monotonic()
                 self._counts.clear()
                 self._faults.clear()
-            self._counts[who.kind, who.name] += 1
-            return self._counts[who.kind, who.name]
+                self._owners.clear()
+            self._counts[who.serial] += 1
+            return self._counts[who.serial]
 
     def _fault(self, who: Caller) -> None:
         with self._lock:
-            self._faults[who.kind, who.name] += 1
+            self._faults[who.serial] += 1
 
     def _refused(self, owner: str, code: str) -> AdmissionError:
         if self._told(owner, code):

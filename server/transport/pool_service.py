@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 import grpc
 
-from presspool.common.base.errors import AdmissionError
+from presspool.common.base.errors import AdmissionError, StorageError
 from presspool.common.pki.keys import SIGNATURE_BYTES
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part, Receipt
 from presspool.common.proto.pool_pb2_grpc import PoolServicer, add_PoolServicer_to_server
@@ -73,7 +74,8 @@ class PoolService(PoolServicer):
         with self.calls.refusing(context), self.calls.open(context) as stream:
             if len(request.put_off) > MOST_PUT_OFF:
                 raise AdmissionError("malformed", "too many tasks", where=stream.member.name)
-            self._seen(stream.member.name, request.version, request.clock)
+            with suppress(StorageError):  # a sighting never keeps work from anybody
+                self._seen(stream.member.name, request.version, request.clock)
             found = self._wait(context, stream, list(request.put_off))
             if found is None:
                 return

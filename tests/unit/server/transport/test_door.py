@@ -15,6 +15,8 @@ import pytest
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_pool import Members, made_outlet
 
+from presspool.common.pki.certificates import OUTLET
+from presspool.common.pki.tls import Caller
 from presspool.server.transport.door import Door, Shares
 from presspool.server.transport.listener import open_port
 
@@ -170,3 +172,16 @@ def test_what_fails_within_is_one_word_outside_and_one_line_a_minute_here(
     assert [r.name for r in caplog.records if r.levelno >= logging.ERROR] == [
         "presspool.server.transport.door"
     ]
+
+
+def test_a_revoked_certificate_does_not_shut_out_the_one_that_follows_it() -> None:
+    door = Door(lambda _: made_outlet("north"), record=lambda *_: None)
+    try:
+        old, new = (Caller(kind=OUTLET, name="north", serial=serial) for serial in ("a1", "b2"))
+        for _ in range(50):
+            door._count(old)
+            door._fault(old)
+        assert door._count(new) == 1
+        assert door._faults[new.serial] == 0
+    finally:
+        door.close()
