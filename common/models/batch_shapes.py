@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from itertools import count
 
 NARROWEST = 16
-TOKENS, ROWS = {"cpu": 512, "cuda": 8192}, {"cpu": 8, "cuda": 64}
+TOKENS, ROWS = {"cpu": 1024, "cuda": 8192}, {"cpu": 8, "cuda": 64}
 """Of a batch, at most. A CPU gains little from more, and free rows cost as much as used ones."""
 
 
