@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
-from presspool.common.tasks.task import Judged
+from presspool.common.tasks.task import Judged, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,11 @@ class Evaluation:
         self._trunk, self._held_out = FrozenTrunk(self._model, contract), held_out
         self._activations = ActivationCache() if activations is None else activations
 
+    @property
+    def task(self) -> Task[Any]:
+        """The contract's."""
+        return self._trunk.task
+
     @torch.inference_mode()
     def scores(self, state: State, *, between: bool = False) -> Scores:
         """The task's metrics of an adapter state.
@@ -78,16 +84,23 @@ class Evaluation:
             state: the adapter.
             between: on some of the records only (`spread`).
         """
+        held_out = spread(self._held_out) if between else self._held_out
+        return Scores(metrics=self.task.score(self._judged(state, held_out), held_out))
+
+    @torch.inference_mode()
+    def judged(self, state: State) -> Judged:
+        """What the task's metrics need of each record, in the order of the file."""
+        return self._judged(state, self._held_out)
+
+    def _judged(self, state: State, held_out: pa.Table) -> Judged:
         load(self._model, state)
-        held_out, task = spread(self._held_out) if between else self._held_out, self._trunk.task
         order, parts = [], list[Judged]()
         for indices, records, outputs in self._outputs(held_out):
             order.append(indices)
-            judged = task.judge(outputs, records)
+            judged = self.task.judge(outputs, records)
             parts.append({name: values.cpu().numpy() for name, values in judged.items()})
         back = np.argsort(np.concatenate(order))
-        whole = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
-        return Scores(metrics=task.score(whole, held_out))
+        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:

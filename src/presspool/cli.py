@@ -108,6 +108,7 @@ EXPERIMENT: Commands = {
     "outlets": experiment_cli.outlets,
     "readers": experiment_cli.readers,
     "sweep": experiment_cli.sweep,
+    "headlines": experiment_cli.headlines,
 }
 RESEARCHER: Commands = {
     "demo": researcher_cli.demo,

@@ -145,7 +145,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     test = pq.read_table(pool.test).to_pylist()
     said = model(**task_of(contract).encode([row["text"] for row in test])).argmax(1).tolist()
     right = [LABELS[number] == row["label"] for number, row in zip(said, test, strict=True)]
-    assert job.correct(tmp_path / "jobs").tolist() == right
+    assert job.figures(tmp_path / "jobs")[0].tolist() == right
 
 
 def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_path: Path) -> None:
@@ -237,8 +237,8 @@ def test_the_record_arms_promise_to_a_reader_is_worse_the_more_they_wrote(tmp_pa
 
 def test_own_accuracy_counts_every_outlet_the_same(pool: Pool) -> None:
     one = judged(pool, 1, [1, 1, 1, 0])
-    assert one.accuracy("pooled") == 0.75
-    assert one.accuracy("own") == 0.5
+    assert one.mean("pooled") == 0.75
+    assert one.mean("own") == 0.5
 
 
 def test_the_interval_is_that_of_the_binomial_where_seeds_agree(pool: Pool) -> None:
