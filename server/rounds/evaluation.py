@@ -3,7 +3,8 @@
 Only public data is ever evaluated: a metric on readers' data would be a release that nobody
 charged. What the frozen layers make of the file's records is computed once and used after every
 round. A large file is read whole before the first round and after the last; the rounds between are
-measured on `BETWEEN` of its records, always the same ones, spread evenly over it.
+measured on `BETWEEN` of its records, always the same ones, spread evenly over it. What a model
+writes itself is asked of `WRITTEN` of them, and not between rounds: it takes a pass a token.
 
 Example: `Evaluation(contract, EvaluationData(data=path).records(contract)).scores(state)`.
 """
@@ -37,14 +38,14 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN, AT_ONCE = 1000, 64
+BETWEEN, WRITTEN, AT_ONCE = 1000, 64, 64
 NOT_MEASURED = Scores()
 
 
-def spread(held_out: pa.Table) -> pa.Table:
-    """At most `BETWEEN` records of a file, spread evenly."""
-    count = min(BETWEEN, len(held_out))
-    return held_out.take(np.arange(count) * len(held_out) // max(1, count))
+def spread(records: int, most: int) -> NDArray[np.int64]:
+    """Places of at most so many of a file's records, spread evenly."""
+    count = min(most, records)
+    return np.arange(count) * records // max(1, count)
 
 
 class Evaluation:
@@ -79,7 +80,9 @@ class Evaluation:
             between: on some of the records only (`spread`).
         """
         load(self._model, state)
-        held_out, task = spread(self._held_out) if between else self._held_out, self._trunk.task
+        held_out, task = self._held_out, self._trunk.task
+        if between:
+            held_out = held_out.take(spread(len(held_out), BETWEEN))
         order, parts = [], list[Judged]()
         for indices, records, outputs in self._outputs(held_out):
             order.append(indices)
@@ -87,12 +90,27 @@ class Evaluation:
             parts.append({name: values.cpu().numpy() for name, values in judged.items()})
         back = np.argsort(np.concatenate(order))
         whole = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        written = None if between else self._written(held_out)
+        if written is not None:
+            whole["written"] = written
         return Scores(metrics=task.score(whole, held_out))
+
+    def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
+        """What the model writes, (records,) str, None of most; None if it writes nothing."""
+        places = spread(len(held_out), WRITTEN)
+        answers = self._trunk.task.write(held_out.take(places))
+        if answers is None:
+            return None
+        whole = np.full(len(held_out), None, object)
+        whole[places] = answers
+        return whole
 
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:
         """The adapter's answer to each record, in the order of the file."""
         load(self._model, state)
+        if (written := self._trunk.task.write(self._held_out)) is not None:
+            return written
         answers = dict[int, str]()
         for indices, records, outputs in self._outputs(self._held_out):
             answers |= zip(
