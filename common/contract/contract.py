@@ -41,7 +41,7 @@ from presspool.common.contract.contract_schema import (
     Server,
     Table,
 )
-from presspool.common.contract.doors import METHODS, TRUST_MODELS
+from presspool.common.contract.doors import METHODS, TASKS, TRUST_MODELS
 from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
 
 if TYPE_CHECKING:
@@ -81,7 +81,13 @@ class Contract(Table):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
-        if len(trained := self.method.groups) == 1:
+        trained = self.groups
+        if not trained:
+            raise ValueError(
+                f"adapter.method: {self.adapter.method!r} trains the head alone, which "
+                f"{self.task.kind!r} does not have: take a method that trains an adapter, as 'ffa'"
+            )
+        if len(trained) == 1:
             for key, grouped in (
                 ("privacy.clip", self.privacy.clip),
                 ("optimizer.learning_rate", self.optimizer.learning_rate),
@@ -98,6 +104,12 @@ class Contract(Table):
             )
         schema_versions.check_numbers(self.body())
         return self
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The parameter groups in which something trains: the method's, as far as the task's."""
+        tasks = TASKS[self.task.kind].groups
+        return tuple(group for group in self.method.groups if group in tasks)
 
     @property
     def frozen(self) -> bool:

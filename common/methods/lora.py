@@ -51,7 +51,7 @@ class Lora(Method):
             lora_dropout=0.0,
             bias="none",
             target_modules=list(spec.targets),
-            modules_to_save=["head"],
+            modules_to_save=["head"] if list(model.get_submodule("head").parameters()) else None,
             layers_to_transform=_last_layers(model.config, spec.layers),
         )
         with warnings.catch_warnings():

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
-from presspool.common.contract.doors import task_of
 from presspool.common.models.batch_shapes import ROWS, TOKENS, BatchShapes
 from presspool.common.models.models import headed_of
 
@@ -55,7 +54,7 @@ class FrozenTrunk:
         shapes: of every pass; those of the model's device, if not given.
 
     Attributes:
-        task: the contract's.
+        task: the one that took the model.
         shapes: as given.
         depth: frozen layers below the cut; None where only the head trains.
     """
@@ -63,8 +62,8 @@ class FrozenTrunk:
     def __init__(
         self, model: nn.Module, contract: Contract, shapes: BatchShapes | None = None
     ) -> None:
-        self._model, self._contract, self.task = model, contract, task_of(contract)
-        self._headed = headed_of(model)
+        self._model, self._contract, self._headed = model, contract, headed_of(model)
+        self.task = self._headed.task
         encoder = self._headed.encoder
         path = _LAYERS.get(encoder.config.model_type, "")
         parent, _, self._name = path.rpartition(".")

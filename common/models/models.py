@@ -40,17 +40,18 @@ class HeadedModel(nn.Module):
 
     Args:
         encoder: any transformers model with `last_hidden_state`.
-        task: gives pooling and head.
+        task: the one that took the model; gives pooling and head.
 
     Attributes:
         encoder: as given.
+        task: as given.
         head: the module that reads `features`.
         config: the encoder's configuration, which PEFT asks for.
     """
 
     def __init__(self, encoder: Any, task: Task[Any]) -> None:
         super().__init__()
-        self.encoder, self._pool = encoder, task.pool
+        self.encoder, self.task = encoder, task
         self.config: Any = encoder.config
         self.head = task.head(encoder)
 
@@ -70,7 +71,7 @@ class HeadedModel(nn.Module):
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """What the head reads: `Task.pool` of the last states; arguments as above."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return self._pool(states, attention_mask)
+        return self.task.pool(states, attention_mask)
 
 
 def base(contract: Contract) -> HeadedModel:
@@ -80,21 +81,20 @@ def base(contract: Contract) -> HeadedModel:
         ContractError: records longer than the base model can read.
         ModelError: the base model is missing or is not the pinned one.
     """
-    from transformers import AutoModel
+    import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    spec = contract.model
-    with _found(spec).alone() as folder:
-        encoder = AutoModel.from_pretrained(
+    task = task_of(contract)
+    with _found(contract.model).alone() as folder:
+        loaded = getattr(transformers, task.auto).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-    if encoder.config.is_encoder_decoder:
-        encoder = encoder.get_encoder()
+    encoder = task.take(loaded.eval())
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     _check_length(encoder.config, contract.task.max_length)
-    return HeadedModel(encoder.eval(), task_of(contract))
+    return HeadedModel(encoder, task)
 
 
 def build(contract: Contract) -> nn.Module:
@@ -106,7 +106,7 @@ def build(contract: Contract) -> nn.Module:
         ModelError: the base model is missing or is not the pinned one.
     """
     headed = base(contract)
-    task_of(contract).start(headed)
+    headed.task.start(headed)
     return contract.method.attach(headed, contract)
 
 

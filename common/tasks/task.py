@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 from pydantic import Field
 
 from presspool.common.base.errors import InputError
-from presspool.common.contract.contract_schema import Model, TaskTable
+from presspool.common.contract.contract_schema import GROUPS, Model, TaskTable
 from presspool.common.tasks.metric import Metric
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ MaxLength = Annotated[int, Field(ge=4, le=4096)]
 
 T = TypeVar("T", bound=TaskTable)
 Judged = Mapping[str, "NDArray[Any]"]
-"""What metrics need of each record of a file: name to (records, ...), in the file's order."""
+"""What metrics need of each record of a file: name to (records, ...), in the file's order.
+
+What the model wrote is `written`, (records,) str or None: it is asked of some of them only.
+"""
 
 
 def linear(encoder: Any, outputs: int) -> nn.Module:
@@ -66,12 +69,16 @@ class Task(ABC, Generic[T]):
         columns: of a record, without the reader; named so in files, unless they are mapped.
         inputs: which of them the model reads; the others are what it should say.
         metrics: how an adapter is judged, in the order of plots; one is primary.
+        auto: the class of transformers that loads the base model for it.
+        groups: the parameter groups that it has; without "head" its head has no parameters.
     """
 
     Table: ClassVar[type[TaskTable]]
     columns: ClassVar[tuple[str, ...]]
     inputs: ClassVar[tuple[str, ...]] = ("text",)
     metrics: ClassVar[tuple[Metric, ...]]
+    auto: ClassVar[str] = "AutoModel"
+    groups: ClassVar[tuple[str, ...]] = GROUPS
 
     def __init__(self, table: T, model: Model | None = None) -> None:
         self.table, self.model = table, model or Model()
@@ -148,6 +155,14 @@ class Task(ABC, Generic[T]):
         )
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
+    def take(self, loaded: Any) -> Any:
+        """The encoder, with `last_hidden_state`, of the base model that `auto` loaded.
+
+        A task that needs more of it, the way from states to words say, keeps it: whoever computes
+        with the encoder asks the very task that took it.
+        """
+        return loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
+
     @abstractmethod
     def head(self, encoder: Any) -> nn.Module:
         """The trained module on top of an encoder, at its public start."""
@@ -195,3 +210,11 @@ class Task(ABC, Generic[T]):
     @abstractmethod
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """The answer to each record of a batch; only `inputs` are there."""
+
+    def write(self, records: pa.Table) -> list[str] | None:
+        """What the model itself writes, greedily, for each record; only `inputs` need be there.
+
+        None, if not overridden: answers are read off the outputs (`predict`). Only of the task that
+        took the model, with the adapter in place.
+        """
+        return None

@@ -14,6 +14,7 @@ from presspool.common.accounting import events, filter
 from presspool.common.base.errors import LedgerError
 from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.contract.statement import accountant
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
 
@@ -98,7 +99,7 @@ def _adapter_noise(contract: Contract) -> float | None:
     from presspool.common.models.adapters import group_of, trainable
     from presspool.common.models.models import build
 
-    if "adapter" not in contract.method.groups:
+    if contract.groups != GROUPS:  # no choice between head and adapter
         return None
     sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
     return noise_share(contract.plan, contract.outlets, sum(sizes))

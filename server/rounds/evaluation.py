@@ -3,7 +3,8 @@
 Only public data is ever evaluated: a metric on readers' data would be a release that nobody
 charged. What the frozen layers make of the file's records is computed once and used after every
 round. A large file is read whole before the first round and after the last; the rounds between are
-measured on `BETWEEN` of its records, always the same ones, spread evenly over it.
+measured on `BETWEEN` of its records, always the same ones, spread evenly over it. What a model
+writes itself is asked of `WRITTEN` of them, and not between rounds: it takes a pass a token.
 
 Example: `Evaluation(contract, EvaluationData(data=path).records(contract)).scores(state)`.
 """
@@ -38,14 +39,14 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN, AT_ONCE = 1000, 64
+BETWEEN, WRITTEN, AT_ONCE = 1000, 64, 64
 NOT_MEASURED = Scores()
 
 
-def spread(held_out: pa.Table) -> pa.Table:
-    """At most `BETWEEN` records of a file, spread evenly."""
-    count = min(BETWEEN, len(held_out))
-    return held_out.take(np.arange(count) * len(held_out) // max(1, count))
+def spread(records: int, most: int) -> NDArray[np.int64]:
+    """Places of at most so many of a file's records, spread evenly."""
+    count = min(most, records)
+    return np.arange(count) * records // max(1, count)
 
 
 class Evaluation:
@@ -73,7 +74,7 @@ class Evaluation:
 
     @property
     def task(self) -> Task[Any]:
-        """The contract's."""
+        """The contract's, which took the model."""
         return self._trunk.task
 
     @torch.inference_mode()
@@ -84,15 +85,21 @@ class Evaluation:
             state: the adapter.
             between: on some of the records only (`spread`).
         """
-        held_out = spread(self._held_out) if between else self._held_out
-        return Scores(metrics=self.task.score(self._judged(state, held_out), held_out))
+        held_out = self._held_out
+        if between:
+            held_out = held_out.take(spread(len(held_out), BETWEEN))
+        whole = self._judged(state, held_out)
+        written = None if between else self._written(held_out)
+        if written is not None:
+            whole["written"] = written
+        return Scores(metrics=self.task.score(whole, held_out))
 
     @torch.inference_mode()
     def judged(self, state: State) -> Judged:
-        """What the task's metrics need of each record, in the order of the file."""
+        """What the task's metrics need of each record of an adapter's outputs."""
         return self._judged(state, self._held_out)
 
-    def _judged(self, state: State, held_out: pa.Table) -> Judged:
+    def _judged(self, state: State, held_out: pa.Table) -> dict[str, NDArray[Any]]:
         load(self._model, state)
         order, parts = [], list[Judged]()
         for indices, records, outputs in self._outputs(held_out):
@@ -102,10 +109,22 @@ class Evaluation:
         back = np.argsort(np.concatenate(order))
         return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
+    def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
+        """What the model writes, (records,) str, None of most; None if it writes nothing."""
+        places = spread(len(held_out), WRITTEN)
+        answers = self._trunk.task.write(held_out.take(places))
+        if answers is None:
+            return None
+        whole = np.full(len(held_out), None, object)
+        whole[places] = answers
+        return whole
+
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:
         """The adapter's answer to each record, in the order of the file."""
         load(self._model, state)
+        if (written := self._trunk.task.write(self._held_out)) is not None:
+            return written
         answers = dict[int, str]()
         for indices, records, outputs in self._outputs(self._held_out):
             answers |= zip(

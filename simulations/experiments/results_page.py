@@ -150,7 +150,7 @@ class PlotPoint:
 
 
 def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
-    """The pooled figure and its interval, as SVG: against ε, or against readers (`Experiment.axis`).
+    """The pooled figure and its interval, as SVG: against ε, or against readers (`axis`).
 
     Over ε there is one panel for each pool and one line for each arm; over readers one panel for
     each arm and one line for each ε.

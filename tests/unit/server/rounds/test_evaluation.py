@@ -118,8 +118,7 @@ def test_between_rounds_a_part_of_a_large_file_stands_for_it(
     monkeypatch.setattr(evaluation, "BETWEEN", 2)
     rows = [{"text": f"goal {i}", "label": "world" if i % 3 else "sport"} for i in range(6)]
     held_out = read(contract, write(tmp_path / "many.parquet", rows))
-    part = spread(held_out)
-    assert part["text"].to_pylist() == ["goal 0", "goal 3"]
+    assert spread(len(held_out), 2).tolist() == [0, 3]
     state = adapters.read(build(contract))
     bias = next(name for name in state if name.endswith(".default.bias"))
     sure = {**state, bias: np.array([0, 9, 0], np.float32)}
