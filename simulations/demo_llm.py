@@ -126,7 +126,7 @@ def _asked(table: pa.Table) -> pa.Table:
 
 
 def _with_examples(table: pa.Table, examples: pa.Table) -> pa.Table:
-    shown = "".join(f"{row['prompt']} {row['answer']}\n" for row in examples.to_pylist())
+    shown = "".join(f"{row['prompt']}\n{row['answer']}\n\n" for row in examples.to_pylist())
     prompts = [shown + prompt for prompt in table["prompt"].to_pylist()]
     return table.set_column(0, "prompt", pa.array(prompts))
 

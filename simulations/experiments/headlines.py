@@ -150,7 +150,7 @@ def _dealt(said: Sequence[str]) -> list[str]:
 
 
 def _shown(examples: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"{asked} {answer}\n" for asked, answer in examples)
+    return "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples)
 
 
 def recipe(

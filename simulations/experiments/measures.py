@@ -1,7 +1,9 @@
 """What a trained model is judged by, one test record at a time, and how that is said.
 
 A classifier's record is right or wrong; a generating model's has a mean loss in nats over the
-tokens that it should write, and weighs as many tokens. Everything that an experiment reports is a
+tokens that it should write, and weighs as many tokens. The token that ends an answer is left out:
+only a tuned model can know how ours end, and that would pass for a gain in what it writes.
+Everything that an experiment reports is a
 weighted mean of such figures, so intervals and differences need not know which they are of.
 
 Example:
@@ -40,10 +42,10 @@ def nats(
     state: State,
     held_out: pa.Table,  # noqa: ARG001 - the answers stand in the losses
 ) -> NDArray[np.float64]:
-    """Each record's mean nats a token, and its counted tokens, (2, records)."""
-    judged = evaluation.judged(state)
-    tokens = judged["tokens"].astype(np.float64)
-    return np.stack([judged["nats"].astype(np.float64) / np.maximum(tokens, 1), tokens])
+    """Each record's mean nats a token, and its tokens but for the last, (2, records)."""
+    judged = {name: values.astype(np.float64) for name, values in evaluation.judged(state).items()}
+    tokens = np.maximum(judged["tokens"] - 1, 1)
+    return np.stack([(judged["nats"] - judged["last"]) / tokens, tokens])
 
 
 @dataclass(frozen=True, kw_only=True)
