@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Conf
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 
 
 @dataclass(frozen=True, kw_only=True)
