@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from presspool.common.base.console import err, out, print_json, progress
+from presspool.common.base.console import err, out, print_json
 
 if TYPE_CHECKING:
     from presspool.common.models.catalogue import OfflineModel
@@ -70,13 +70,10 @@ def fetch(name: Name, as_json: Json = False) -> None:
     from presspool.common.models.base_model import examine
     from presspool.common.models.base_model_sources import installed
     from presspool.common.models.catalogue import entry
-    from presspool.common.models.gguf_conversion import converted, tensors_in
+    from presspool.common.models.gguf_conversion import converted
 
     model = entry(name)
-    if model.gguf:
-        with progress("tensors", total=tensors_in(model)) as advance:
-            converted(model, advance=advance)
-    found = examine(installed(model.name, fetch=False))
+    found = converted(model) if model.gguf else examine(installed(model.name, fetch=False))
     if as_json:
         print_json({"name": model.name, "folder": str(found.path), **found.pins})
     else:

@@ -12,7 +12,7 @@ Invariants:
       process left is cleared away by itself, or where it was killed by the next.
     * Embeddings are tied: there is no `lm_head.weight`.
 
-Example: `converted(entry("smollm2-135m-instruct"), advance=lambda: None)` is the folder.
+Example: `converted(entry("smollm2-135m-instruct")).path` is the folder.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from presspool.common.base.console import progress
 from presspool.common.base.errors import FolderError, ModelError, StorageError
 from presspool.common.base.extras import not_here
 from presspool.common.base.locks import locked
-from presspool.common.models.base_model import examine
+from presspool.common.models.base_model import BaseModelFolder, examine
 from presspool.common.models.catalogue import OfflineModel
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Progress = Callable[..., AbstractContextManager[Callable[[], None]]]
 
 CONTROL = 3  # llama.cpp's type of a token that no text spells
 _LAYER = {
@@ -53,12 +57,12 @@ _OUTSIDE = {
 }
 
 
-def converted(model: OfflineModel, *, advance: Callable[[], None]) -> Path:
+def converted(model: OfflineModel, *, progress: Progress = progress) -> BaseModelFolder:
     """The folder of a model whose package carries a GGUF file, made where it is not there.
 
     Args:
         model: an entry of the catalogue with a `gguf` digest.
-        advance: called for each of the file's tensors.
+        progress: told the number of tensors, and of each that is done.
 
     Raises:
         ModelError: the package is missing, or its file or what came out is not the pinned one.
@@ -66,29 +70,26 @@ def converted(model: OfflineModel, *, advance: Callable[[], None]) -> Path:
         FolderError: another process is making it.
         StorageError: the disk is full or refuses.
     """
-    place = model.place
     busy = FolderError(
         "another process is making this base model",
-        where=str(place),
+        where=str(model.place),
         advice="wait until it is done, then ask again",
     )
-    with _disk(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with locked(place.with_name(f".{model.name}.lock"), busy=busy):
-            if not is_pinned(model, place):
-                _make(model, place, advance)
-    return place
+    with _disk(model.place):
+        model.place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(model.place.with_name(f".{model.name}.lock"), busy=busy):
+            return _there(model) or _made(model, progress)
 
 
-def is_pinned(model: OfflineModel, place: Path) -> bool:
-    """Whether a folder holds exactly the model of the catalogue."""
+def _there(model: OfflineModel) -> BaseModelFolder | None:
     try:
-        return place.is_dir() and examine(place).manifest == model.manifest
+        found = examine(model.place)
     except ModelError:
-        return False
+        return None
+    return found if found.manifest == model.manifest else None
 
 
-def source(model: OfflineModel) -> Path:
+def _source(model: OfflineModel) -> Path:
     """The GGUF file of the installed package, once its digest is the pinned one.
 
     Raises:
@@ -115,26 +116,22 @@ def source(model: OfflineModel) -> Path:
     return file
 
 
-def tensors_in(model: OfflineModel) -> int:
-    """How many tensors the conversion goes through, for a progress bar."""
-    return len(_reader(source(model)).tensors)
-
-
-def _make(model: OfflineModel, place: Path, advance: Callable[[], None]) -> None:
+def _made(model: OfflineModel, progress: Progress) -> BaseModelFolder:
     """Write a draft beside the place, prove it, and put it there."""
-    file, draft = source(model), place.with_name(f".{model.name}.tmp")
+    file, draft = _source(model), model.place.with_name(f".{model.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)  # what a killed process left
     try:
         draft.mkdir()
-        write_folder(file, draft, advance)
-        _check(model, draft)
-        shutil.rmtree(place, ignore_errors=True)  # another one, or half of one
-        draft.replace(place)
+        write_folder(file, draft, progress)
+        found = _proved(model, draft)
+        shutil.rmtree(model.place, ignore_errors=True)  # another one, or a damaged one
+        draft.replace(model.place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    return replace(found, path=model.place)
 
 
-def _check(model: OfflineModel, draft: Path) -> None:
+def _proved(model: OfflineModel, draft: Path) -> BaseModelFolder:
     found = examine(draft)
     if found.manifest != model.manifest:
         raise ModelError(
@@ -142,8 +139,9 @@ def _check(model: OfflineModel, draft: Path) -> None:
             where=f"[model] {model.name}",
             expected=str(model.pins),
             got=str(found.pins),
-            advice="install the pinned versions: pip install --constraint constraints.txt gguf",
+            advice="install the versions of constraints.txt: gguf, numpy, safetensors",
         )
+    return found
 
 
 @contextmanager
@@ -162,13 +160,13 @@ def _disk(place: Path) -> Iterator[None]:
         ) from None
 
 
-def write_folder(file: Path, folder: Path, advance: Callable[[], None]) -> None:
+def write_folder(file: Path, folder: Path, progress: Progress) -> None:
     """Write what `from_pretrained` reads: weights, tokenizer and settings.
 
     Args:
         file: a GGUF file of a Llama with tied embeddings and a byte-level BPE tokenizer.
         folder: an empty folder.
-        advance: called for each tensor.
+        progress: as for `converted`.
 
     Raises:
         ModelError: the file is of another kind.
@@ -182,9 +180,10 @@ def write_folder(file: Path, folder: Path, advance: Callable[[], None]) -> None:
     for name, text in _settings(said).items():
         (folder / name).write_text(text, encoding="utf-8")
     weights = {}
-    for tensor in reader.tensors:
-        weights[_renamed(tensor.name)] = _dequantized(tensor, said)
-        advance()
+    with progress("tensors", total=len(reader.tensors)) as advance:
+        for tensor in reader.tensors:
+            weights[_renamed(tensor.name)] = _dequantized(tensor, said)
+            advance()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 

@@ -20,6 +20,7 @@ USERS = {
     "common/audit/dashboard": "serve",
     "common/audit/pages/report_page.py": "pdf",
     "common/models/gguf_conversion.py": "llm",
+    "common/tasks/text_metrics.py": "llm",
     "server/rounds/rounds.py": "tensorboard",
     "simulations/pictures.py": "dev",
     "simulations/plots.py": "plots",
@@ -27,8 +28,6 @@ USERS = {
 # Declared, and loaded by another package that does not require it, or not this one.
 LOADED_BY_OTHERS = {
     "click": "typer, which requires no newest one",
-    "rouge-score": "the task `generation`, which comes next",
-    "sacrebleu": "the task `generation`, which comes next",
     "psycopg": "SQLAlchemy, from the database's URL",
 }
 
