@@ -254,7 +254,7 @@ HEADLINES = Experiment(
 )
 
 # The ε whose σ is 1/√8 of that of ε = 8: with it one outlet has the noise of the mean of eight.
-EMULATED = 50.0
+EMULATED = 73.2
 
 SEARCH = Experiment(
     name="headlines-search",
