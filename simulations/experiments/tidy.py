@@ -75,11 +75,12 @@ class Judged:
 
     def weights(self, figure: str) -> Floats:
         """(records,) what each test record counts for in a figure, summing to 1."""
-        size = np.ones(len(self.outlet)) * self.size
+        size: Floats = np.ones(len(self.outlet)) * self.size
         if figure == "pooled":
-            return size / size.sum()
+            weights: Floats = size / size.sum()
+            return weights
         names, place = np.unique(self.outlet, return_inverse=True)
-        weights: Floats = size / (len(names) * np.bincount(place, weights=size)[place])
+        weights = size / (len(names) * np.bincount(place, weights=size)[place])
         return weights
 
     def mean(self, figure: str) -> float:

@@ -19,7 +19,15 @@ from tests.conftest import LABELS, made_rows
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import task_of
 from presspool.simulations.doc_sections import put_section, write_section
-from presspool.simulations.experiments import agnews, arms, outlets, reader_unit, sweep, tidy
+from presspool.simulations.experiments import (
+    agnews,
+    arms,
+    headlines,
+    outlets,
+    reader_unit,
+    sweep,
+    tidy,
+)
 from presspool.simulations.experiments.arms import Arm, Trial
 from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.experiment import (
@@ -39,6 +47,8 @@ DECLARED = (
     outlets.OUTLETS,
     reader_unit.READERS,
     sweep.SWEEP,
+    headlines.HEADLINES,
+    headlines.SEARCH,
 )
 
 
@@ -277,7 +287,7 @@ def test_a_difference_pairs_seeds_and_records(pool: Pool) -> None:
 def test_questions_are_about_declared_arms(experiment: Experiment) -> None:
     declared = {(arm.name, epsilon) for arm in experiment.arms for epsilon in arm.epsilons}
     for question in experiment.questions:
-        assert {question.left, question.right} <= declared
+        assert set(question.arms) <= declared
 
 
 @pytest.mark.parametrize("experiment", DECLARED, ids=lambda experiment: experiment.name)

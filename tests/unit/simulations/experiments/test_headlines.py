@@ -203,7 +203,7 @@ def test_a_generating_model_is_judged_by_its_nats(small: Experiment, tmp_path: P
     plain, shown, federated, local = (one.mean("pooled") for one in judged)
     assert len({plain, shown, federated, local}) == 4
     assert plain == pytest.approx(math.log(320), abs=1.5)  # it knows nothing
-    assert all((one.size == judged[0].size).all() for one in judged)
+    assert all(np.array_equal(one.size, judged[0].size) for one in judged)
     rows = pq.read_table(out / "results.parquet").to_pylist()
     assert all(row["nats"] > 0 for row in rows)
     text = markdown(small, judged)
