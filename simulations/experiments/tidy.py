@@ -75,12 +75,12 @@ class Judged:
 
     def weights(self, figure: str) -> Floats:
         """(records,) what each test record counts for in a figure, summing to 1."""
-        size: Floats = np.ones(len(self.outlet)) * self.size
+        weights: Floats = np.ones(len(self.outlet)) * self.size
         if figure == "pooled":
-            weights: Floats = size / size.sum()
-            return weights
-        names, place = np.unique(self.outlet, return_inverse=True)
-        weights = size / (len(names) * np.bincount(place, weights=size)[place])
+            weights /= weights.sum()
+        else:
+            names, place = np.unique(self.outlet, return_inverse=True)
+            weights /= len(names) * np.bincount(place, weights=weights)[place]
         return weights
 
     def mean(self, figure: str) -> float:
