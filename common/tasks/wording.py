@@ -10,7 +10,7 @@ Example:
     ...     bos_token_id, eos_token_id = None, 0
     ...     def __call__(self, texts, **_):
     ...         return {"input_ids": [[*map(ord, text)] for text in texts]}
-    >>> Wording("text", 4, Letters).tokens(["ab\0cdef"])[0].ids
+    >>> Wording("text", 4, Letters, prompt="ab").tokens(["ab\0cdef"])[0].ids
     [97, 98, 99, 100]
     >>> Wording("text", 9, Letters).tokens(["ab\0c"])[0].ids
     [97, 98, 99, 0]
