@@ -71,9 +71,9 @@ class Generation(Task[GenerationTable]):
     """Something that is given, maybe, and what the model should say."""
 
     Table = GenerationTable
-    columns = ("text", "prompt", "answer", "messages")
-    inputs = ("text", "prompt", "messages")
-    metrics = (
+    columns: tuple[str, ...] = ("text", "prompt", "answer", "messages")
+    inputs: tuple[str, ...] = ("text", "prompt", "messages")
+    metrics: tuple[Metric, ...] = (
         Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True),
         Metric(name="nats", title="Cross-entropy", higher_is_better=False, unit="nats a token"),
         Metric(name="rouge_l", title="ROUGE-L", higher_is_better=True),
