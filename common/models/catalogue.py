@@ -144,7 +144,7 @@ _MODELS = (
         size=538_090_408,
         weights="sha256:a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
         tokenizer="sha256:bf346d64f6f0fbcefb4c1b6928a98241467dff36c6fbae5fe1785c4ff90667f4",
-        manifest="sha256:UNKNOWN",
+        manifest="sha256:b7a47a6ffde98a9f56f76856de90d8a003ba4fede08ea840bc6d810124614a40",
     ),
 )
 CATALOGUE = MappingProxyType({model.name: model for model in _MODELS})

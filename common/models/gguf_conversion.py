@@ -285,12 +285,9 @@ def _config(said: dict[str, Callable[[], Any]]) -> dict[str, Any]:
 
 def _tokenizer(said: dict[str, Callable[[], Any]], tokens: list[str]) -> dict[str, Any]:
     """Byte-level BPE in the form of the library tokenizers."""
-    byte_level = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": True,
-    }
+    pieces = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    pieces["use_regex"] = True
+    first, second = ({"Sequence": {"id": id, "type_id": k}} for k, id in enumerate("AB"))
     kinds = said["tokenizer.ggml.token_type"]()
     flags = {
         "single_word": False,
@@ -309,9 +306,14 @@ def _tokenizer(said: dict[str, Callable[[], Any]], tokens: list[str]) -> dict[st
             if kind == CONTROL
         ],
         "normalizer": None,
-        "pre_tokenizer": byte_level,
-        "post_processor": None,
-        "decoder": byte_level,
+        "pre_tokenizer": pieces,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [first],
+            "pair": [first, second],
+            "special_tokens": {},
+        },
+        "decoder": pieces | {"add_prefix_space": True},
         "model": {
             "type": "BPE",
             "dropout": None,
