@@ -20,10 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
+from presspool.common.runs.results import Sample
 from presspool.common.tasks.task import Judged
 
 
@@ -38,7 +40,7 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN, WRITTEN, AT_ONCE = 1000, 64, 64
+BETWEEN, WRITTEN, SHOWN, AT_ONCE = 1000, 64, 10, 64
 NOT_MEASURED = Scores()
 
 
@@ -104,6 +106,24 @@ class Evaluation:
         whole = np.full(len(held_out), None, object)
         whole[places] = answers
         return whole
+
+    @torch.inference_mode()
+    def samples(self, before: State, after: State) -> tuple[Sample, ...]:
+        """What the model writes under either adapter, for a few records; none if it does not."""
+        task, few = self._trunk.task, self._held_out.take(spread(len(self._held_out), SHOWN))
+        written = []
+        for state in (before, after):
+            load(self._model, state)
+            written.append(task.write(few))
+        return tuple(
+            Sample(asked=asked, answer=answer, before=first, after=last)
+            for asked, answer, first, last in (
+                map(one_line, (*about, *answers))
+                for about, *answers in zip(
+                    task.asked(few), *(some or () for some in written), strict=False
+                )
+            )
+        )
 
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:
