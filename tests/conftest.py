@@ -14,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import settings
+from tests.fakes.bases.language_bases import SMOLLM2, converted_smollm2, write_tiny_llama
 from tests.fakes.instruments.postgres import Server, running
 
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.base_model import resolve
+from presspool.common.models.catalogue import entry
 
 # Before anything imports the hub client, which reads them once: tests never ask a hub.
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -94,6 +96,26 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny, randomly initialised Llama, its tokenizer and a chat template."""
+    words = [*COMMON, *(w for topic in WORDS.values() for w in topic)]
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama"), [" ".join(words)] * 3)
+
+
+@pytest.fixture(scope="session")
+def smollm2_cache() -> Path:
+    """The cache in which the converted SmolLM2 lies; converted once for all workers."""
+    return converted_smollm2()
+
+
+@pytest.fixture
+def smollm2(smollm2_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The converted SmolLM2's folder, which its name finds too while the test runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(smollm2_cache))
+    return entry(SMOLLM2).place
 
 
 @pytest.fixture(scope="session")

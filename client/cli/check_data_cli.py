@@ -64,7 +64,6 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
     if cap is not None:
         raise InputError("-k beside --run", advice="leave -k out: the run's own cap applies")
     from presspool.common.contract.doors import task_of
-    from presspool.common.models.models import token_lengths
     from presspool.common.runs.run_file import read_run_file
 
     contract = read_run_file(run).contract
@@ -72,11 +71,12 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
         raise InputError(
             "unknown outlet", where="--outlet", got=name, expected=", ".join(contract.outlets)
         )
+    task = task_of(contract)
     return {
-        "task": task_of(contract),
+        "task": task,
         "records_per_reader": contract.privacy.records_per_reader,
         "max_length": contract.task.max_length,
-        "token_lengths": lambda texts: token_lengths(contract.model, texts),
+        "token_lengths": task.lengths,
         "population": contract.outlets[name] if name is not None else None,
         "unit": contract.privacy.unit,
     }

@@ -25,7 +25,7 @@ def import_data(
         bool,
         typer.Option(
             "--drop-damaged",
-            help="Leave out records that cannot be read or have no reader, and say which.",
+            help="Leave out records that cannot be read or used or have no reader; say which.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -37,7 +37,11 @@ def import_data(
     where its records end. Erased readers are left out. Import again whenever the data has changed,
     and not because of what a run did. Nothing leaves this screen.
 
+    With --task generation the file's columns say the format: text, or prompt and answer, or
+    messages.
+
     Example: presspool outlet import --home /var/lib/presspool
+    Example: presspool outlet import --task generation --drop-damaged
     """
     from presspool.client.agent import home as homes
     from presspool.client.data.check_data import task_named
@@ -46,13 +50,14 @@ def import_data(
 
     start_logging(quiet=as_json)
     settings, suppression = homes.settings_in(home), homes.suppression_list_in(home)
-    snapshot, kept = homes.snapshot_in(home), task_named(task).columns
+    snapshot, kind = homes.snapshot_in(home), task_named(task)
     with suppression.locked(), percents("importing") as moved:
         made = freeze(
             settings.data,
             snapshot,
             columns=settings.columns,
-            kept=kept,
+            kept=kind.columns_in(settings.columns.found(settings.data, kind.columns)),
+            damage=kind.damage,
             drop_damaged=drop_damaged,
             erased=erased_in(suppression),
             watch=moved,

@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 from presspool.common.base.errors import ModelError
 from presspool.common.contract.contract_schema import Model, Sha256
 from presspool.common.models import base_model
-from presspool.common.models.base_model_sources import DEFAULT_ID, installed
+from presspool.common.models.base_model_sources import installed
+from presspool.common.models.catalogue import CATALOGUE, DEFAULT_ID
 
 
 class BaseModelPin(BaseModel):
@@ -100,12 +101,7 @@ class BaseModelPin(BaseModel):
         return base_model.placed(self.here(), manifest=self.manifest)
 
 
-DEFAULT_MODEL = BaseModelPin(
-    name=DEFAULT_ID,
-    weights="sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    tokenizer="sha256:be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    manifest="sha256:eadd4b20bba5b7e48f4d4a6c64e8699793591eb4bce44a06c4150de82b88cf23",
-)
+DEFAULT_MODEL = BaseModelPin(name=DEFAULT_ID, **CATALOGUE[DEFAULT_ID].pins)
 
 
 def selected(model: Model, pins: Iterable[BaseModelPin]) -> BaseModelPin:

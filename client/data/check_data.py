@@ -27,7 +27,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +97,8 @@ class DataReport:
         max_length: the run's cap in tokens, if any.
         records_truncated: records longer than `max_length`; `None` without a tokenizer or a cap.
         dropped: reason → records left out.
+        first: reason → the number in the file, from 1, of the first of them.
+        lines: reason → the lines of the first of them, where the file has lines.
     """
 
     readers: int
@@ -114,6 +116,8 @@ class DataReport:
     max_length: int | None
     records_truncated: int | None
     dropped: Mapping[str, int]
+    first: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The report as plain dictionaries, numbers and `None`."""
@@ -172,6 +176,8 @@ def check(
         max_length=max_length,
         records_truncated=truncated,
         dropped=dict(readers.dropped),
+        first=dict(readers.first),
+        lines=dict(readers.lines),
     )
 
 
@@ -183,7 +189,7 @@ def guessed(path: Path, kind: str, columns: Columns) -> Task[Any]:
         DataError: as `read_readers` with `strict=True`; a column of labels that holds free text.
     """
     found = task_named(kind)
-    names = columns.of(found.columns)
+    names = columns.of(found.columns_in(columns.found(path, found.columns)))
     require_columns(path, [columns.reader, *names.values()])
     return found.guess(lambda name: distinct(path, names[name]))
 
@@ -291,13 +297,23 @@ def _label_rows(report: DataReport) -> Sequence[tuple[str, ...]]:
 
 def _losses(report: DataReport) -> Sequence[tuple[str, ...]]:
     met = report.records + sum(report.dropped.values())
-    rows = [(f"dropped: {why}", *_share(n, met)) for why, n in report.dropped.items()]
+    rows = [
+        (f"dropped: {why}{_place(report, why)}", *_share(n, met))
+        for why, n in report.dropped.items()
+    ]
     cap = f"beyond {report.records_per_reader:,} {_noun(report)} a reader, in one step"
     rows.append((cap, *_share(report.records_cut, report.records)))
     if report.records_truncated is not None:
         name = f"truncated to {report.max_length} tokens"
         rows.append((name, *_share(report.records_truncated, report.records)))
     return rows
+
+
+def _place(report: DataReport, reason: str) -> str:
+    """Where the first records are that were left out for a reason."""
+    if lines := report.lines.get(reason):
+        return f", first in line {', '.join(map(str, lines))}"
+    return f", first in record {report.first[reason]}" if reason in report.first else ""
 
 
 def _noun(report: DataReport) -> str:

@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from presspool.common.base.errors import DataError
 from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import Tally
+from presspool.common.data.judging import faults, judged
 from presspool.common.data.table_refusals import (
     NOT_UTF8,
     quoted,
@@ -77,6 +78,8 @@ class Readers:
         table: a row a record, in the task's columns (`Task.parse`), one chunk each.
         offsets: int64, (readers + 1,); reader i has the records `offsets[i]:offsets[i + 1]`.
         dropped: records left out by reason, zeros omitted; for the operator's screen only.
+        first: of each reason, the number in the file, from 1, of the first such record; likewise.
+        lines: of each reason, the lines of the first of them, where the file has lines.
 
     Raises:
         DataError: the parts do not fit each other.
@@ -85,6 +88,8 @@ class Readers:
     table: pa.Table
     offsets: NDArray[np.int64]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    first: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ends = self.offsets[[0, -1]].tolist() if len(self.offsets) else None
@@ -114,7 +119,7 @@ class Readers:
 
 def nobody(task: Task[Any]) -> Readers:
     """No reader at all, whom an outlet trains on where it cannot use its data."""
-    return _grouped([], task, {})
+    return _grouped([], task, Tally())
 
 
 def read_readers(
@@ -158,7 +163,7 @@ def read_readers(
             raise
         parts.clear()  # a part of a file is nobody's data set
         tally.dropped = Counter({BROKEN_FILE: 1})
-    return _grouped(parts, task, tally.dropped, choose)
+    return _grouped(parts, task, tally, choose)
 
 
 def distinct(path: Path, name: str) -> list[str]:
@@ -207,31 +212,15 @@ def _kept(
 
     for name, column in columns.items():
         drop(blank(name, task), _blank(column))
-    parsed = _parsed(columns, task)
+    for reason, bad in faults(task.faults, columns):
+        drop(reason, bad)
+    parsed = judged(task.parse, columns)
     for name, column in parsed.items():
         hit = drop(unknown(name), as_mask(pc.is_null(column)))
         if len(strange[name]) < MAX_LABELS:
             strange[name].update(count_values(columns[name], hit))
     chosen = pa.array(keep)
     return reader.filter(chosen).dictionary_encode(), pa.table(dict(parsed)).filter(chosen)
-
-
-def _parsed(columns: Mapping[str, pa.Array], task: Task[Any]) -> Mapping[str, pa.Array]:
-    """What the task makes of a batch; a record over which its code fails is null, and alone in it.
-
-    Found by halving: a task that raises over one reader's text must not take the others along.
-    """
-    rows = len(next(iter(columns.values())))
-    try:
-        return task.parse(columns)
-    except Exception:  # noqa: BLE001  whatever a task throws
-        if rows <= 1:
-            kinds = task.parse({name: values[:0] for name, values in columns.items()})
-            return {name: pa.nulls(rows, values.type) for name, values in kinds.items()}
-    cut = rows // 2
-    left = _parsed({name: values[:cut] for name, values in columns.items()}, task)
-    right = _parsed({name: values[cut:] for name, values in columns.items()}, task)
-    return {name: pa.concat_arrays([left[name], right[name]]) for name in left}
 
 
 def sound(rows: Sequence[Column], tally: Tally) -> Mask:
@@ -265,7 +254,7 @@ def _blank(values: pa.Array) -> Mask:
 def _grouped(
     parts: list[Part],
     task: Task[Any],
-    dropped: Mapping[str, int],
+    tally: Tally,
     choose: Choose | None = None,
 ) -> Readers:
     """Sorts records by their reader's first appearance, stably, and forgets the ids."""
@@ -284,7 +273,9 @@ def _grouped(
     return Readers(
         table=table.take(pa.array(order)),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        dropped={reason: count for reason, count in dropped.items() if count},
+        dropped={reason: count for reason, count in tally.dropped.items() if count},
+        first=tally.first,
+        lines=tally.lines,
     )
 
 

@@ -3,7 +3,8 @@ r"""An outlet's data set, frozen: one Parquet file beside the ledger, which roun
 `freeze` reads the operator's own file (CSV, JSON lines, Parquet) once, by a person's command, and
 judges each record alone. What it writes holds the ids of readers and a task's columns as text, a
 row a record, in the file's order, and a `Manifest` of how it came about in the file's own footer,
-so that the two can never disagree. Values that a contract does not know are left to each run.
+so that the two can never disagree. Values that a contract does not know are left to each run; a
+record that no run of the task could use is damaged as one that cannot be read.
 
 Invariants:
     * A record is dropped for what it is itself, whatever stands beside it; where a file cannot be
@@ -43,7 +44,8 @@ from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replacing
 from presspool.common.data.decoders import Moved, Tally
-from presspool.common.data.table_refusals import require_columns
+from presspool.common.data.judging import Rows, faults
+from presspool.common.data.table_refusals import refuse_faults, require_columns
 from presspool.common.data.tables import Columns, Mask, as_mask, batches
 
 SNAPSHOT = "snapshot.parquet"  # beside the ledger
@@ -86,6 +88,7 @@ def freeze(
     *,
     columns: Columns,
     kept: Sequence[str],
+    damage: Callable[[Rows], pa.Array] | None = None,
     drop_damaged: bool = False,
     erased: Erased | None = None,
     watch: Moved = lambda _done, _total: None,
@@ -97,7 +100,9 @@ def freeze(
         snapshot: where it is written.
         columns: how the source calls its columns.
         kept: the task's columns that are taken over; the source must have them.
-        drop_damaged: leave out records that cannot be read or are nobody's, instead of refusing.
+        damage: the task's; why no run could use a record. Nothing, if not given.
+        drop_damaged: leave out records that cannot be read, are nobody's or have such a damage,
+            instead of refusing.
         erased: who was erased; nobody, if not given.
         watch: told of the bytes of the source that are read.
 
@@ -109,16 +114,22 @@ def freeze(
     names = {"reader": columns.reader, **columns.of(kept)}
     require_columns(source, list(names.values()))
     before, digest = _state(source), _sha256(source)
-    tally = Tally()
+    tally, damaged = Tally(), dict[str, None]()
     with replacing(snapshot, private=True) as stream, _writer(stream, list(names)) as writer:
         records = 0
         for rows in batches(source, list(names.values()), tally, watch):
-            keep = pa.array(_judged(rows, tally, erased))
-            columns_kept = [values.filter(keep) for values, _ in rows]
+            keep = _judged(rows, tally, erased)
+            if damage is not None:
+                kept_rows = {n: values for n, (values, _) in zip(kept, rows[1:], strict=True)}
+                for reason, bad in faults(damage, kept_rows):
+                    tally.drop(reason, keep & bad)
+                    damaged |= {reason: None} if (keep & bad).any() else {}
+                    keep &= ~bad
+            columns_kept = [values.filter(pa.array(keep)) for values, _ in rows]
             records += len(columns_kept[0])
             writer.write_table(pa.table(columns_kept, names=list(names)))
         if not drop_damaged:
-            _refuse_damaged(source, columns.reader, tally)
+            _refuse_damaged(source, columns.reader, list(damaged), tally)
         _require_some(source, records, tally)
         if _state(source) != before:
             advice = "try again when nothing writes it"
@@ -222,9 +233,10 @@ def _writer(stream: BinaryIO, names: Sequence[str]) -> pq.ParquetWriter:
     return pq.ParquetWriter(stream, schema, compression="zstd", write_page_checksum=True)
 
 
-def _refuse_damaged(source: Path, reader: str, tally: Tally) -> None:
+def _refuse_damaged(source: Path, reader: str, damaged: Sequence[str], tally: Tally) -> None:
     try:
         refuse_unsound(source, reader, tally)
+        refuse_faults(source, damaged, tally)
     except DataError as error:
         advice = f"{error.advice}; or leave them all out: {TO_DO} --drop-damaged"
         raise DataError(error.what, **error.parts | {"advice": advice}) from None

@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification',)
+    ('classification', 'generation')
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
         "classification": "presspool.common.tasks.classification:Classification",
+        "generation": "presspool.common.tasks.generation:Generation",
     },
 )
 

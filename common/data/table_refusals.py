@@ -138,6 +138,18 @@ def refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
             )
 
 
+def refuse_faults(path: Path, reasons: Sequence[str], tally: Tally) -> None:
+    """Raises `DataError` if records were met that their task cannot use, for one of `reasons`."""
+    for reason in reasons:
+        raise DataError(
+            reason,
+            where=str(path),
+            expected="records that the task can use",
+            got=tally.extent(reason),
+            advice="mend these records, or leave them out",
+        )
+
+
 def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
     """Where UTF-8 ends in a file: offset from 0 (decompressed), line from 1, the byte itself."""
     offset, line, rest = 0, 1, b""

@@ -42,6 +42,7 @@ from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
 from presspool.common.data.decoders import Moved, Tally
+from presspool.common.data.judging import faults
 from presspool.common.data.table_refusals import (
     BROKEN,
     NOT_UTF8,
@@ -49,6 +50,7 @@ from presspool.common.data.table_refusals import (
     column_names,
     null_in,
     quoted,
+    refuse_faults,
     refuse_nulls,
     refuse_undecodable,
     refused,
@@ -82,6 +84,15 @@ class Mapped(BaseModel):
         """Each of a task's columns, and the file's column that holds it."""
         said = dict(self)
         return {name: said.get(name, name) for name in names}
+
+    def found(self, path: Path, names: Sequence[str]) -> list[str]:
+        """Those of a task's columns that a file has.
+
+        Raises:
+            DataError: the file is missing or unreadable.
+        """
+        there = column_names(path)
+        return [name for name, column in self.of(names).items() if column in there]
 
     @model_validator(mode="before")
     @classmethod
@@ -176,11 +187,17 @@ def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
         The task's columns as its `parse` leaves them, in the file's order.
 
     Raises:
-        DataError: as `read_table`; a value is none that the task knows.
+        DataError: as `read_table`; a value is none that the task knows, or a record is none that
+            it can use.
     """
     names = columns.of(task.columns)
     table = read_table(path, names)
     rows = {name: table[name].combine_chunks() for name in names}
+    tally = Tally()
+    for reason, bad in faults(task.faults, rows):
+        tally.drop(reason, bad)
+    tally.seen = len(table)
+    refuse_faults(path, list(tally.dropped), tally)
     parsed = task.parse(rows)
     for name, values in parsed.items():
         tally, bad = Tally(), as_mask(pc.is_null(values))

@@ -7,6 +7,7 @@ beside them, code or another model's configuration say, is never looked at. No t
 
 Invariants:
     * Hashes are compared before anything is loaded, wherever the files came from.
+    * A converted model's name stands for the catalogue's manifest, pinned in the contract or not.
     * A model whose configuration names code (`auto_map`) is refused.
     * A model that was `placed` is found by its manifest; the name in a contract is then no address.
 
@@ -30,6 +31,7 @@ from pathlib import Path
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model_sources import located
+from presspool.common.models.catalogue import CATALOGUE
 
 WEIGHT_FILES = ("*.safetensors",)
 TOKENIZER_FILES = ("tokenizer.json",)
@@ -107,6 +109,7 @@ def resolve(
     there = _PLACED.get()
     path = there[1] if there and there[0] == manifest else located(id, fetch=fetch)
     found = examine(path)
+    _refuse_namesake(id, found)
     for key, pinned in (("weights", weights), ("tokenizer", tokenizer), ("manifest", manifest)):
         if pinned is not None and pinned != found.pins[key]:
             raise ModelError(
@@ -117,6 +120,19 @@ def resolve(
                 advice="use the model that the contract names, or agree on a new contract",
             )
     return found
+
+
+def _refuse_namesake(id: str, found: BaseModelFolder) -> None:
+    """Refuse what lies in the cache under a converted model's name and is another one."""
+    known = CATALOGUE.get(id)
+    if known and found.path == known.place and found.manifest != known.manifest:
+        raise ModelError(
+            "the folder of this base model holds another one, or a damaged one",
+            where=str(found.path),
+            expected=known.manifest,
+            got=found.manifest,
+            advice=known.advice,
+        )
 
 
 @contextmanager

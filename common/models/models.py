@@ -17,9 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from peft import PeftModel
 from safetensors.numpy import load_file
 from torch import Tensor, nn
@@ -146,12 +144,6 @@ def tokenizer(spec: Model) -> Any:
     if loaded.pad_token is None:
         loaded.pad_token = loaded.eos_token
     return loaded
-
-
-def token_lengths(spec: Model, texts: list[str]) -> NDArray[np.int64]:
-    """Untruncated length of each text in tokens, special ones included; shape (texts,)."""
-    ids = tokenizer(spec)(texts, truncation=False, verbose=False)["input_ids"]
-    return np.array([len(row) for row in ids], np.int64)
 
 
 def _found(spec: Model) -> BaseModelFolder:

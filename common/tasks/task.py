@@ -20,7 +20,7 @@ Example:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
@@ -30,6 +30,7 @@ from presspool.common.contract.contract_schema import GROUPS, Model, TaskTable
 from presspool.common.tasks.metric import Metric
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -66,7 +67,8 @@ class Task(ABC, Generic[T]):
 
     Attributes:
         Table: what [task] may say; `kind` must be the task's name in the registry.
-        columns: of a record, without the reader; named so in files, unless they are mapped.
+        columns: of a record, without the reader; named so in files, unless they are mapped. Where
+            the table decides, an instance has fewer than its class; so for the next two.
         inputs: which of them the model reads; the others are what it should say.
         metrics: how an adapter is judged, in the order of plots; one is primary.
         auto: the class of transformers that loads the base model for it.
@@ -74,9 +76,9 @@ class Task(ABC, Generic[T]):
     """
 
     Table: ClassVar[type[TaskTable]]
-    columns: ClassVar[tuple[str, ...]]
-    inputs: ClassVar[tuple[str, ...]] = ("text",)
-    metrics: ClassVar[tuple[Metric, ...]]
+    columns: tuple[str, ...]
+    inputs: tuple[str, ...] = ("text",)
+    metrics: tuple[Metric, ...]
     auto: ClassVar[str] = "AutoModel"
     groups: ClassVar[tuple[str, ...]] = GROUPS
 
@@ -106,6 +108,33 @@ class Task(ABC, Generic[T]):
             got=cls.Table.model_fields["kind"].default,
             advice="add --run",
         )
+
+    @classmethod
+    def columns_in(cls, there: Collection[str]) -> tuple[str, ...]:
+        """The columns that a record of a file has, where there is no run to say so.
+
+        Args:
+            there: those of `columns` that the file has; a missing one is refused later.
+        """
+        return cls.columns
+
+    @classmethod
+    def damage(cls, rows: Mapping[str, pa.Array]) -> pa.Array:
+        """Why no run could use records, `large_string` (rows,), null where there is no reason.
+
+        They are refused by line or left out at import, and left out by every run. A reason is one
+        of few, and quotes no record.
+
+        Args:
+            rows: as for `parse`, of the columns of `columns_in`.
+        """
+        import pyarrow as pa
+
+        return pa.nulls(len(next(iter(rows.values()))), pa.large_string())
+
+    def faults(self, rows: Mapping[str, pa.Array]) -> pa.Array:
+        """Why this run cannot use records: as `damage`, and what else the table rules out."""
+        return self.damage(rows)
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """The columns as they are kept, null where a value is none that the task knows.
@@ -158,6 +187,13 @@ class Task(ABC, Generic[T]):
             padding="longest",
         )
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def lengths(self, texts: list[str]) -> NDArray[np.int64]:
+        """Untruncated length of each text in tokens, special ones included; (texts,)."""
+        import numpy as np
+
+        ids = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        return np.array([len(row) for row in ids], np.int64)
 
     def take(self, loaded: Any) -> Any:
         """The encoder, with `last_hidden_state`, of the base model that `auto` loaded.

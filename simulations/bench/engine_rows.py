@@ -23,7 +23,7 @@ from transformers import (
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 
 
 @dataclass(frozen=True, kw_only=True)

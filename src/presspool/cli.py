@@ -31,7 +31,7 @@ from presspool.client.cli import (
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import researcher_cli
+from presspool.simulations import models_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
@@ -109,6 +109,11 @@ EXPERIMENT: Commands = {
     "readers": experiment_cli.readers,
     "sweep": experiment_cli.sweep,
 }
+MODELS: Commands = {
+    "list": models_cli.list_models,
+    "show": models_cli.show,
+    "fetch": models_cli.fetch,
+}
 RESEARCHER: Commands = {
     "demo": researcher_cli.demo,
     "simulate": researcher_cli.simulate,
@@ -171,6 +176,7 @@ app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
+app.add_typer(group(MODELS, "Base models that can be had offline."), name="models")
 app.add_typer(group(BENCH, "Measure this machine."), name="bench")
 app.add_typer(
     group(EXPERIMENT, "Declared experiments on real data; plots need the extra `plots`."),

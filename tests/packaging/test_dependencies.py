@@ -19,6 +19,8 @@ USERS = {
     "common/audit/cli/ui_cli.py": "serve",
     "common/audit/dashboard": "serve",
     "common/audit/pages/report_page.py": "pdf",
+    "common/models/gguf_conversion.py": "llm",
+    "common/tasks/text_metrics.py": "llm",
     "server/rounds/rounds.py": "tensorboard",
     "simulations/pictures.py": "dev",
     "simulations/plots.py": "plots",

@@ -24,7 +24,7 @@ from presspool.common.audit.evidence.governance import CardFields
 from presspool.common.base.errors import CardError, FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import bound
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 
 CARD_FILE, README = "privacy_card.json", "README.md"
 MARK = "presspool-privacy-card"

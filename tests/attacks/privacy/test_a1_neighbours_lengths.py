@@ -32,7 +32,7 @@ from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.adapters import norm
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 from presspool.common.tasks.classification import labelled
 
 OTHERS, ADAPTER_NORM, ALPHA = 31, 505.0, 16_000

@@ -18,7 +18,7 @@ from presspool.client.consent.policy import parse_policy
 from presspool.common.base.errors import InputError, ModelError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 
 
 @pytest.fixture

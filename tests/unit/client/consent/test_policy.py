@@ -24,7 +24,7 @@ from presspool.common.contract.contract import parse_contract
 from presspool.common.contract.doors import METHODS
 from presspool.common.ledger import entries
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID
+from presspool.common.models.catalogue import DEFAULT_ID
 from presspool.common.runs.recipe import Trained, recipe
 
 

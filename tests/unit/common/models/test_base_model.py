@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from presspool.common.base.errors import ModelError
+from presspool.common.models import base_model_sources
 from presspool.common.models.base_model import resolve
-from presspool.common.models.base_model_sources import DEFAULT_ID, INSTALL
+from presspool.common.models.catalogue import CATALOGUE, DEFAULT_ID
 
 # Published by the hub for sentence-transformers/all-MiniLM-L6-v2, model.safetensors.
 PUBLISHED = "sha256:53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -55,10 +57,9 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
 def test_where_no_model_can_be_had_the_error_names_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        "presspool.common.models.base_model_sources.DEFAULT_PACKAGE", "not-installed-anywhere"
-    )
+    missing = replace(CATALOGUE[DEFAULT_ID], package="not-installed-anywhere==1")
+    monkeypatch.setattr(base_model_sources, "CATALOGUE", {DEFAULT_ID: missing})
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError) as caught:
         resolve(DEFAULT_ID, weights=None, tokenizer=None)
-    assert INSTALL in str(caught.value)
+    assert missing.install in str(caught.value)

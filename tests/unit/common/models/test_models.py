@@ -17,7 +17,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import load, read
-from presspool.common.models.models import base, build, token_lengths
+from presspool.common.models.models import base, build
 
 TEXTS = ["goal match", "treaty", "the minister says a vote of the summit", "unheard words"]
 
@@ -104,7 +104,7 @@ def test_encoding_cuts_at_the_contracts_length(contract: Contract) -> None:
     batch = task_of(contract).encode(["goal " * 100, "goal"])
     assert batch["input_ids"].shape == (2, contract.task.max_length)
     assert batch["attention_mask"].sum(1).tolist() == [12, 3]
-    assert token_lengths(contract.model, ["goal " * 100, "goal"]).tolist() == [102, 3]
+    assert task_of(contract).lengths(["goal " * 100, "goal"]).tolist() == [102, 3]
 
 
 @pytest.mark.parametrize("targets", [["nope"], ["query", "nope"], ["head"], ["self.nope.query"]])

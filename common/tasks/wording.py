@@ -1,0 +1,172 @@
+r"""Records of the task `generation` as tokens: what is given, what should be said, and the end.
+
+Invariants:
+    * A piece is tokenised apart from the one before it.
+    * No text of a reader can write one of the tokenizer's special tokens, but for a chat's, which
+      is what the model's own template makes of it.
+
+Example:
+    >>> class Letters:
+    ...     bos_token_id, eos_token_id = None, 0
+    ...     def __call__(self, texts, **_):
+    ...         return {"input_ids": [[*map(ord, text)] for text in texts]}
+    >>> Wording("text", 4, Letters, prompt="ab").tokens(["ab\0cdef"])[0].ids
+    [97, 98, 99, 100]
+    >>> Wording("text", 9, Letters).tokens(["ab\0c"])[0].ids
+    [97, 98, 99, 0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from presspool.common.tasks import turns
+from presspool.common.tasks.turns import MARK, Tokens, Turn
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Wording:
+    """What a model reads of the records of one format.
+
+    Args:
+        format_: "text", "prompt" or "chat".
+        max_length: tokens of a record, at most.
+        tokenizer: gives the base model's; only asked once there is something to tokenise.
+        prompt: public words before each text of format "text".
+    """
+
+    def __init__(
+        self, format_: str, max_length: int, tokenizer: Callable[[], Any], prompt: str = ""
+    ) -> None:
+        self._format, self._max_length, self._prompt = format_, max_length, prompt
+        self._most, self._tokenizer = turns.CHARACTERS * max_length, tokenizer
+
+    @cached_property
+    def _tokenize(self) -> Any:
+        return self._tokenizer()
+
+    # --- Text ------------------------------------------------------------------------------------
+
+    def texts(self, records: pa.Table) -> pa.Array:
+        """Of each record what is given and what should be said, `MARK` between, `large_string`."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        def column(name: str) -> pa.Array:
+            return records[name].combine_chunks().cast(pa.large_string())
+
+        if self._format == "chat":
+            return pa.array(map(self.marked, column("messages").to_pylist()), pa.large_string())
+        if self._format == "text":
+            apart = " " if self._prompt and not self._prompt[-1].isspace() else ""
+            given, said = pa.scalar(self._prompt + MARK + apart), column("text")
+        else:
+            given = pc.utf8_slice_codeunits(column("prompt"), -self._most, None)
+            given = pc.binary_join_element_wise(given, *_large("", f"\n{MARK}"))
+            there = "answer" in records.schema.names  # not where the model is to write it
+            said = column("answer") if there else pa.array([""] * len(given), pa.large_string())
+        said = pc.utf8_slice_codeunits(said, 0, self._most)
+        return pc.binary_join_element_wise(given.cast(pa.large_string()), said, *_large(""))
+
+    def marked(self, messages: str) -> str:
+        """A chat, marked as `turns.marked` does.
+
+        Raises:
+            Exception: whatever the model's template raises at a chat that it does not take.
+        """
+        return turns.marked(self._shortened(turns.turns_of(messages)), self._template)
+
+    def _shortened(self, said: list[Turn]) -> list[Turn]:
+        return turns.shortened(said, self._most)
+
+    def _template(self, said: list[Turn], asks: bool) -> str:
+        made: str = self._tokenize.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=asks
+        )
+        return made
+
+    # --- Tokens ----------------------------------------------------------------------------------
+
+    def tokens(self, texts: list[str]) -> list[Tokens]:
+        """Of each of the `texts`, at most `max_length` of them, what should be said first."""
+        return [each.cut(self._max_length, kept=self.kept) for each in self.whole(texts)]
+
+    def whole(self, texts: list[str]) -> list[Tokens]:
+        """Of each of the `texts`, however many they are."""
+        pieces = [text.split(MARK) for text in texts]
+        found = iter(self._ids([piece for each in pieces for piece in each]))
+        return [Tokens.of(self._framed(each, [*islice(found, len(each))])) for each in pieces]
+
+    def given(self, records: pa.Table) -> list[list[int]]:
+        """What the model goes on from, of each record: the last `max_length` tokens of it."""
+        if self._format != "chat":
+            found = [each.given for each in self.whole(self.texts(records).to_pylist())]
+        else:
+            chats = map(turns.turns_of, records["messages"].to_pylist())
+            asked = (each[:-1] if each[-1]["role"] == "assistant" else each for each in chats)
+            found = self._ids([self._template(self._shortened(each), True) for each in asked])
+        return [ids[-self._max_length :] for ids in found]
+
+    @cached_property
+    def kept(self) -> int:
+        """Given tokens that are never cut: the public words, a prompt's last, a template's ask."""
+        if self._format == "prompt":
+            return 1
+        if self._format == "text":
+            return self.whole([self._prompt + MARK])[0].last
+        asking = [Turn(role="user", content="news")]
+        asked, without = (self._template(asking, asks) for asks in (True, False))
+        return max(1, len(self._ids([asked.removeprefix(without)])[0]))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether anything of what should be said is left."""
+        return self.kept < self._max_length
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Tokens after which nothing more is said: the last of all text, and that of a turn."""
+        end = int(self._tokenize.eos_token_id)
+        if self._format != "chat":
+            return [end]
+        said = [Turn(role=role, content="news") for role in ("user", "assistant")]
+        return sorted({end, self.whole([turns.marked(said, self._template)])[0].ids[-1]})
+
+    def _framed(self, pieces: list[str], ids: list[list[int]]) -> list[list[int]]:
+        """With the token before all text, and the one after it if the text is there to its end."""
+        if self._format != "chat":
+            ids[0] = self._lead + ids[0] or [self._begin]
+            if len(pieces[-1]) < self._most:
+                ids[-1] = [*ids[-1], self._tokenize.eos_token_id]
+        return ids
+
+    def _ids(self, pieces: list[str]) -> list[list[int]]:
+        if not pieces:
+            return []
+        plain = self._format != "chat"
+        ids: list[list[int]] = self._tokenize(
+            pieces, add_special_tokens=False, split_special_tokens=plain, verbose=False
+        )["input_ids"]
+        return ids
+
+    @property
+    def _begin(self) -> int:
+        begin = self._tokenize.bos_token_id
+        return int(self._tokenize.eos_token_id if begin is None else begin)
+
+    @cached_property
+    def _lead(self) -> list[int]:
+        """The token that the tokenizer itself puts before every text, if it does."""
+        (own,) = self._tokenize([""], verbose=False)["input_ids"]
+        return [one for one in own[:1] if one == self._tokenize.bos_token_id]
+
+
+def _large(*texts: str) -> list[pa.Scalar]:
+    import pyarrow as pa
+
+    return [pa.scalar(text, pa.large_string()) for text in texts]
