@@ -100,7 +100,8 @@ class Evaluation:
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
         places = spread(len(held_out), WRITTEN)
-        answers = self._trunk.task.write(held_out.take(places))
+        task = self._trunk.task
+        answers = task.write(task.begun(held_out.take(places)))
         if answers is None:
             return None
         whole = np.full(len(held_out), None, object)
@@ -114,7 +115,7 @@ class Evaluation:
         written = []
         for state in (before, after):
             load(self._model, state)
-            written.append(task.write(few))
+            written.append(task.write(task.begun(few)))
         return tuple(
             Sample(asked=asked, answer=answer, before=first, after=last)
             for asked, answer, first, last in (
