@@ -273,11 +273,29 @@ class Generation(Task[GenerationTable]):
         return found
 
     def answers(self, records: pa.Table) -> list[str]:
-        """What should be said last, of each record."""
+        """What should be said last, of each record; of a text its second half."""
         said: list[str] = records[self.columns[-1]].to_pylist()
         if self.table.format == "chat":
             return [turns.turns_of(each)[-1]["content"] for each in said]
-        return said
+        return said if self._answers else [turns.halves(text)[1] for text in said]
+
+    def begun(self, records: pa.Table) -> pa.Table:
+        """Of a text the first half of its words; prompts and chats as they are."""
+        import pyarrow as pa
+
+        if self.table.format != "text":
+            return records
+        first = [turns.halves(text)[0] for text in records["text"].to_pylist()]
+        return pa.table({"text": pa.array(first, pa.large_string())})
+
+    def asked(self, records: pa.Table) -> list[tuple[str, str]]:
+        """The prompt, the half of a text behind the public words, or a chat's last question."""
+        said = self.begun(records)[self.columns[0]].to_pylist()
+        if self.table.format == "text":
+            said = [f"{self.table.prompt} {text}".strip() for text in said]
+        elif self.table.format == "chat":
+            said = ["\n".join(turn["content"] for turn in turns.turns_of(s)[:-1]) for s in said]
+        return list(zip(said, self.answers(records), strict=True))
 
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """As `write`: states alone say one token."""
@@ -286,7 +304,8 @@ class Generation(Task[GenerationTable]):
     def write(self, records: pa.Table) -> list[str]:
         """The likeliest next token again and again, `answer_length` of them or to the end.
 
-        To a text's public words, to a prompt, or to a chat up to the assistant's last turn.
+        After a text with the public words before it, a prompt, or a chat up to the assistant's
+        last turn.
         """
         asked = [tuple(ids) for ids in self._wording.given(records)]
         different = sorted(set(asked), key=len)

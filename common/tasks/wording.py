@@ -104,7 +104,10 @@ class Wording:
 
     def given(self, records: pa.Table) -> list[list[int]]:
         """What the model goes on from, of each record: the last `max_length` tokens of it."""
-        if self._format != "chat":
+        if self._format == "text":  # all of it; only what is whole ends
+            texts, end = self.whole(self.texts(records).to_pylist()), self._tokenize.eos_token_id
+            found = [each.ids[:-1] if each.ids[-1] == end else each.ids for each in texts]
+        elif self._format == "prompt":
             found = [each.given for each in self.whole(self.texts(records).to_pylist())]
         else:
             chats = map(turns.turns_of, records["messages"].to_pylist())

@@ -36,6 +36,12 @@ RECORDS = {
 }
 
 
+CHAT = [
+    {"role": "user", "content": "Where is my paper?"},
+    {"role": "assistant", "content": "On its way."},
+]
+
+
 def records(name: str) -> pa.Table:
     columns = RECORDS[name].items()
     return pa.table({key: pa.array(values, pa.large_string()) for key, values in columns})
@@ -221,8 +227,23 @@ def test_it_writes_what_one_token_at_a_time_gives(asked: Contract, form: str) ->
             assert text == expected.strip()
     if form == "prompt":
         assert task.write(rows.select(["prompt"])) == said
-    if form == "text":
-        assert len(set(said)) == 1  # it goes on from the public words, which are one
+
+
+def test_writing_is_judged_on_what_a_record_goes_on_with() -> None:
+    rows = pa.table({"text": pa.array(["minister opens new talks today", "goal"])})
+    task = Generation(GenerationTable(prompt="News headline:"))
+    assert task.begun(rows)["text"].to_pylist() == ["minister opens", ""]
+    assert task.asked(rows) == [
+        ("News headline: minister opens", "new talks today"),
+        ("News headline:", "goal"),
+    ]
+    pairs = pa.table({"prompt": ["Shares fell."], "answer": ["Market down"]})
+    task = Generation(GenerationTable(format="prompt"))
+    assert task.begun(pairs) == pairs
+    assert task.asked(pairs) == [("Shares fell.", "Market down")]
+    chats = pa.table({"messages": [json.dumps(CHAT)]})
+    task = Generation(GenerationTable(format="chat"))
+    assert task.asked(chats) == [("Where is my paper?", "On its way.")]
 
 
 def test_the_format_says_the_columns_and_the_metrics() -> None:
