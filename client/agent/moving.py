@@ -11,7 +11,8 @@ word, its charge and the hashes of the lost entries for ever.
 
 Invariants:
     * A home is made whole or not at all, and never over another one.
-    * Nothing is restored to a place that the file names: only known names, below the new home.
+    * Nothing is restored to a place that the file names: only known names, below the new home; and
+      its settings name policy and ledger as files of the home, not of the one that it came from.
     * The highest head of the ledger is asked of the coordinator before anything is charged.
 
 Example: `backup(home, Path("outlet.backup"))`, `restore(Path("outlet.backup"), Path("new"))`, then
@@ -20,6 +21,7 @@ Example: `backup(home, Path("outlet.backup"))`, `restore(Path("outlet.backup"), 
 
 from __future__ import annotations
 
+import tomllib
 from datetime import date
 from pathlib import Path
 
@@ -38,7 +40,7 @@ from presspool.common.transparency.checkpoints import Checkpoint
 MARKER = "restored"  # a file of a home whose ledger has not paid yet
 KIND = "presspool-outlet-backup/1"
 _IDENTITY = "identity"
-_PLAIN = (homes.SETTINGS, homes.POLICY, PEERS)
+_FILES = (homes.SETTINGS, homes.POLICY, PEERS)
 _FOLDERS = (_IDENTITY, "approvals", WITNESS, PRIVATE)
 
 
@@ -46,14 +48,16 @@ def backup(home: Path, file: Path) -> None:
     """Write an outlet's home to a new file.
 
     Raises:
-        InputError: no outlet, or settings that name policy or ledger elsewhere.
+        InputError: no outlet, or settings that do not name policy and ledger as usual.
         FolderError: there is something at `file`.
         StorageError: the disk refuses.
     """
-    _require_beside(home)
+    _require_beside(home, where=home)
     with pack(file, KIND) as archive:
-        for name in (*_PLAIN, *_FOLDERS):
-            archive.add(home / name, name)
+        for name in _FILES:
+            archive.add_file(home / name, name)
+        for name in _FOLDERS:
+            archive.add_folder(home / name, name)
         archive.add_database(homes.ledger_path(home), homes.LEDGER)
 
 
@@ -61,11 +65,13 @@ def restore(file: Path, home: Path) -> None:
     """Make a home from a backup; it trains nothing before `go_on`.
 
     Raises:
-        InputError: not such a backup.
+        InputError: not such a backup, or one of settings that name policy or ledger elsewhere.
         FolderError: there is something at `home`.
         StorageError: the disk refuses.
     """
-    with unpack(file, KIND, home, known=(*_PLAIN, *_FOLDERS, homes.LEDGER)) as draft:
+    files = (*_FILES, homes.LEDGER)
+    with unpack(file, KIND, home, files=files, folders=_FOLDERS) as draft:
+        _require_beside(draft, where=file)
         (draft / MARKER).touch(mode=0o600)
 
 
@@ -120,16 +126,19 @@ def require_paid(home: Path) -> None:
         )
 
 
-def _require_beside(home: Path) -> None:
-    """A backup holds one folder; what the settings name elsewhere would be missed silently."""
-    settings = homes.settings_in(home)
+def _require_beside(home: Path, *, where: Path) -> None:
+    """A backup holds one folder: what the settings name elsewhere is missed, or found by two homes.
+
+    A whole path is refused even where it leads here: restored, it would lead here still.
+    """
+    homes.settings_in(home)
+    said = tomllib.loads((home / homes.SETTINGS).read_text(encoding="utf-8"))
     for key, name in (("policy", homes.POLICY), ("ledger", homes.LEDGER)):
-        found = getattr(settings, key)
-        if found is not None and found.absolute() != (home / name).absolute():
+        if Path(said.get(key, name)) != Path(name):
             raise InputError(
-                "a file outside the home",
-                where=f"{home / homes.SETTINGS} {key}",
-                expected=name,
-                got=found,
-                advice="move it there, or back it up yourself",
+                "not the name of this home's own file",
+                where=f"{where} {homes.SETTINGS} {key}",
+                expected=f'{key} = "{name}"',
+                got=said[key],
+                advice="move the file there, write that line, and make the backup anew",
             )

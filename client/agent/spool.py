@@ -33,7 +33,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -224,16 +224,13 @@ class Spool:
 
     def _require_room(self, task: SpooledTask, *, body: bool = True) -> None:
         """Raise `StorageError` where a task and its answer do not fit beside what is kept."""
-        header, older = task.header, self.newest(task.header.run)
-        self._prune(MOST_RUNS - (older is None))
-        kept = [path for path in self._folder.iterdir() if path.is_file()]
-        if older is not None:  # it goes when this one is there
-            kept = [path for path in kept if path.stem != older.header.task]
-        others = [t for t in self.tasks() if t.header.run != header.run]
+        header, tasks = task.header, self.tasks()
+        others = self._pruned([t for t in tasks if t.header.run != header.run])
+        gone = {t.header.task for t in tasks} - {t.header.task for t in others}
+        kept = [p for p in self._folder.iterdir() if p.is_file() and p.stem not in gone]
         promised = sum(2 * t.header.allowance for t in others if not self.is_answered(t))
-        taken = sum(path.stat().st_size for path in kept) + promised
+        taken, runs = sum(path.stat().st_size for path in kept) + promised, len(others)
         wanted = HEADER_BYTES + (header.bytes + 2 * header.allowance if body else 0)
-        runs = sum(path.suffix == ".task" for path in kept)
         if taken + wanted > self._room or runs >= MOST_RUNS:
             raise StorageError(
                 "no room for another task",
@@ -245,13 +242,18 @@ class Spool:
                 "still holds, or raise work_mib",
             )
 
-    def _prune(self, most: int) -> None:
-        """Forget runs beyond so many, the longest untouched first, that hold nothing paid for."""
-        found = sorted(self._all(), key=lambda task: self._path(task, "task").stat().st_mtime)
-        idle = [task for task in found if self._path(task, "done").exists()]
+    def _pruned(self, found: Sequence[SpooledTask]) -> list[SpooledTask]:
+        """These, but as many as may be beside another; others that hold nothing paid for go.
+
+        The longest untouched goes first.
+        """
+        oldest = sorted(found, key=lambda task: self._path(task, "task").stat().st_mtime)
+        idle = [task for task in oldest if self._path(task, "done").exists()]
         spare = [task for task in idle if not self._holds_answer(task)]
-        for task in spare[: max(0, len(found) - most)]:
+        spare = spare[: max(0, len(found) - MOST_RUNS + 1)]
+        for task in spare:
             self._remove(task)
+        return [task for task in found if task not in spare]
 
     def _holds_answer(self, task: SpooledTask) -> bool:
         return self._path(task, "reply").exists() and any(self.reply(task)[1])

@@ -119,9 +119,10 @@ def moved(
     home: Home = Path(),
     as_json: Json = False,
 ) -> None:
-    """Take the coordinator's signed word of where it is dialled now, if it is later news.
+    """Take the coordinator's signed word of where it is dialled now.
 
-    An outlet that reaches the coordinator at any of its addresses learns it by itself.
+    One that is older than what is known, or another one of the same move, is exit code 2. An
+    outlet that reaches the coordinator at any of its addresses learns it by itself.
 
     Example: presspool outlet moved moved.statement
     """
@@ -136,7 +137,11 @@ def moved(
         raise InputError("cannot read", where=str(file), got=error.strerror) from None
     except EvidenceError as error:
         raise InputError(
-            error.what, where=str(file), advice="ask the coordinator's operator"
+            error.what,
+            where=str(file),
+            expected=error.expected,
+            got=error.got,
+            advice="ask the coordinator's operator",
         ) from None
     if as_json:
         print_json({"addresses": list(identity.addresses), "moves": identity.moves})

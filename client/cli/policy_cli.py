@@ -17,6 +17,15 @@ from presspool.common.base.foreign_text import one_line
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
 
+Run = Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Who says so, for the outlet's own reports; your account's name if not given.",
+    ),
+]
+
 
 def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> None:
     """Check the outlet's policy.toml and show what it says, defaults included.
@@ -113,18 +122,7 @@ def check(
     decision.check_policy(contract, rules)  # a refusal is exit code 1
 
 
-def approve(
-    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Who approves, for the outlet's own reports; your account's name if not given.",
-        ),
-    ] = None,
-    home: Home = HERE,
-    as_json: Json = False,
-) -> None:
+def approve(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -> None:
     """Approve a run by the digest of its contract; a contract with another word is another run.
 
     Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
@@ -132,18 +130,7 @@ def approve(
     _say("approved", run, by, home, as_json=as_json)
 
 
-def decline(
-    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Who declines, for the outlet's own reports; your account's name if not given.",
-        ),
-    ] = None,
-    home: Home = HERE,
-    as_json: Json = False,
-) -> None:
+def decline(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -> None:
     """Decline a run: the coordinator is told so, and every round of it is refused from now on.
 
     What it has spent stays spent; `outlet approve` takes the word back for later rounds.

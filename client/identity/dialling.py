@@ -50,7 +50,8 @@ def listen(identity: Identity, link: grpc.Channel) -> None:
             try:
                 now = identity.told(said.addresses)
             except (EvidenceError, StorageError) as error:
-                log.error("where the coordinator says that it is: %s", error)
+                # An older word is what one says that was not started again since it moved.
+                log.warning("where the coordinator says that it is: %s", error)
             else:
                 if now.moves > identity.moves:
                     log.warning("the coordinator has moved: %s", ", ".join(now.addresses))

@@ -112,7 +112,7 @@ class Identity:
         name: the outlet, as the pool calls it.
         pool: the pool's name.
         addresses: the coordinator's "HOST:PORT"s, to be tried in this order.
-        moves: how often it had moved when it said so.
+        said: its newest word of where that is; None where it has not moved.
         root: the pool's root certificate, PEM.
         certificate: the outlet's, PEM.
         facts: what that certificate says.
@@ -126,7 +126,7 @@ class Identity:
     name: str
     pool: str
     addresses: tuple[str, ...]
-    moves: int
+    said: Addresses | None
     root: bytes
     certificate: bytes
     facts: Facts
@@ -139,6 +139,11 @@ class Identity:
     def address(self) -> str:
         """The first of the addresses."""
         return self.addresses[0]
+
+    @property
+    def moves(self) -> int:
+        """Which of its moves the coordinator's newest word is of; 0 where it has not moved."""
+        return self.said.moves if self.said else 0
 
     @property
     def credential(self) -> Credential:
@@ -194,13 +199,13 @@ class Identity:
             raise InputError(
                 error.what, where=str(folder), expected=error.expected, got=error.got
             ) from None
-        said = _statement(folder, root, found)
+        said = _statement(folder, root, bytes.fromhex(found.contract_key))
         return cls(
             home=home,
             name=found.outlet,
             pool=found.pool,
             addresses=tuple(dict.fromkeys((*(said.addresses if said else ()), found.address))),
-            moves=said.moves if said else 0,
+            said=said,
             root=root,
             certificate=certificate,
             facts=facts,
@@ -229,10 +234,12 @@ class Identity:
             invitation=token.invitation,
         )
         folder = identity_folder(home)
-        (folder / "addresses").unlink(missing_ok=True)  # the token is the newest word
         replace_file(folder / "root.pem", token.root)
         replace_file(folder / "certificate.pem", certificate)
         replace_file(folder / "coordinator.json", pinned.model_dump_json(indent=1).encode() + b"\n")
+        found = cls.read(home)
+        if found.said and token.address not in found.said.addresses:
+            (folder / "addresses").unlink()  # the token is the newest word
         return cls.read(home)
 
     def renewed(self, certificate: bytes) -> Self:
@@ -247,27 +254,34 @@ class Identity:
         return self.read(self.home)
 
     def told(self, statement: bytes) -> Self:
-        """Take a later statement of where the coordinator is; another changes nothing.
+        """Take the coordinator's word of where it is: the one that is known, or a later one.
 
         Raises:
-            EvidenceError: not signed by this pool's contract key.
+            EvidenceError: not signed by this pool's contract key; older than what is known; or
+                another one of the same move.
             StorageError: the disk refuses.
         """
         root = fingerprint_of(self.root)
         said = Addresses.open(statement, root=root, key=self.contract_key)
-        if said.moves <= self.moves:
+        if said == self.said:
             return self
+        if self.said and said.moves <= self.moves:
+            older = said.moves < self.moves
+            raise EvidenceError(
+                f"{'an older' if older else 'another'} word of where the coordinator is",
+                expected=f"move {self.moves} to {', '.join(self.said.addresses)}, or a later one",
+                got=f"move {said.moves} to {', '.join(said.addresses)}",
+            )
         replace_file(identity_folder(self.home) / "addresses", statement)
         return self.read(self.home)
 
 
-def _statement(folder: Path, root: bytes, pinned: _Coordinator) -> Addresses | None:
+def _statement(folder: Path, root: bytes, key: bytes) -> Addresses | None:
     """The kept statement; none where it is damaged: the token's address is tried then."""
     try:
         data = (folder / "addresses").read_bytes()
-        key = bytes.fromhex(pinned.contract_key)
         return Addresses.open(data, root=fingerprint_of(root), key=key)
-    except (OSError, EvidenceError, ValueError):
+    except (OSError, EvidenceError):
         return None
 
 

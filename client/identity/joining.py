@@ -41,6 +41,7 @@ from presspool.common.pki.certificates import (
     certificate_from_der,
     fingerprint_of,
     make_request,
+    read_certificate,
     requested_key,
 )
 from presspool.common.pki.tls import channel
@@ -137,7 +138,7 @@ class Joining:
 
 
 def joined(token: Token, home: Path, *, now: float) -> Identity | None:
-    """The identity at `home` if this very token brought it; None where there is one to be brought.
+    """The identity at `home` if this token brought it; None where there is one to be brought.
 
     Raises:
         FolderError: a membership of another pool or name is here, or of other keys of the pool.
@@ -161,8 +162,16 @@ def joined(token: Token, home: Path, *, now: float) -> Identity | None:
             got=token.log_key,
             advice="nothing was changed; ask the coordinator's operator by telephone",
         )
-    same = found.invitation == token.invitation and now < found.facts.ends
-    return found if same else None  # else it joins again, with the same keys
+    same = found.invitation == token.invitation or _brought(token, found)
+    # else it joins again, with the same keys
+    return found if same and now < found.facts.ends else None
+
+
+def _brought(token: Token, found: Identity) -> bool:
+    """Whether a token may have brought a membership of which nobody wrote down by which it came."""
+    issued = read_certificate(token.credential.certificate).begins
+    known = not found.invitation and token.address in found.addresses
+    return known and issued <= found.facts.begins
 
 
 def _short(root: bytes) -> str:

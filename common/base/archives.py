@@ -1,26 +1,29 @@
 """One file of a folder's own files: written privately, read back with suspicion.
 
 A tar whose first member says what it is and whose last how many there are, so that one that was
-cut short is known. Only regular files go in. On the way back
-only names that the caller knows are taken, below a draft that becomes the new folder at the end.
+cut short is known. Only regular files go in. On the way back only the files, and what is in the
+folders, that the caller names are taken, each once, below a draft that becomes the new folder at
+the end.
 
 Invariants:
     * The file is mode 0600 from its first byte, and there whole or not at all.
     * Nothing is written outside the new folder, whatever the file says, and nothing but regular
-      files; all of them are their owner's alone.
+      files; all of them are their owner's alone, and hold no more bytes than the file itself.
 
-Example: `with pack(file, "kind/1") as archive: archive.add(folder / "keys", "keys")`.
+Example: `with pack(file, "kind/1") as archive: archive.add_folder(home / "keys", "keys")`, then
+`with unpack(file, "kind/1", new, files=[], folders=["keys"]): …`.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -31,6 +34,10 @@ from presspool.common.base.files import replacing
 
 _FIRST, _LAST = "PRESSPOOL", "END"
 _MOST_MEMBERS = 1_000_000
+# What tarfile raises; the last two for headers that are no numbers, or headers of headers.
+_DAMAGED = (tarfile.TarError, EOFError, FileNotFoundError, ValueError, RecursionError)
+# Of a name that is there already, as a file or as a folder, or that no file can have.
+_NO_NAME = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class Packing:
@@ -48,14 +55,21 @@ class Packing:
         self._count = 0
         self._bytes(_FIRST, kind.encode())
 
-    def add(self, path: Path, name: str) -> None:
-        """A file, or a folder's regular files with all below; what is not there is left out."""
-        if path.is_dir():
-            for found in sorted(path.rglob("*")):
-                if found.is_file() and not found.is_symlink() and not _passing(found.name):
-                    self._file(found, f"{name}/{found.relative_to(path).as_posix()}")
-        elif path.exists():
+    def add_file(self, path: Path, name: str) -> None:
+        """A file; nothing where there is none."""
+        if path.exists():
             self._file(path, name)
+
+    def add_folder(self, path: Path, name: str) -> None:
+        """A folder's regular files, with all below; nothing where there is none."""
+        for found in sorted(path.rglob("*")):
+            if found.is_file() and not found.is_symlink() and not _passing(found.name):
+                self._file(found, f"{name}/{found.relative_to(path).as_posix()}")
+
+    def add_bytes(self, content: bytes, name: str) -> None:
+        """A file with this content."""
+        self._bytes(name, content)
+        self._count += 1
 
     def add_database(self, path: Path, name: str) -> None:
         """An SQLite database as it is at one moment, whoever writes to it meanwhile."""
@@ -114,14 +128,17 @@ def pack(file: Path, kind: str) -> Iterator[Packing]:
 
 
 @contextmanager
-def unpack(file: Path, kind: str, folder: Path, *, known: Sequence[str]) -> Iterator[Path]:
+def unpack(
+    file: Path, kind: str, folder: Path, *, files: Collection[str], folders: Collection[str]
+) -> Iterator[Path]:
     """A draft with the file's content that becomes `folder` when the block is left.
 
     Args:
         file: made by `pack`.
         kind: what it must be.
         folder: where nothing is yet.
-        known: the names, of files or of folders, that may be in it.
+        files: names of those that may be in it.
+        folders: names of those whose files, at any depth, may be in it.
 
     Raises:
         InputError: not such a file, or a damaged one.
@@ -132,8 +149,8 @@ def unpack(file: Path, kind: str, folder: Path, *, known: Sequence[str]) -> Iter
         try:
             with tarfile.open(file, mode="r:") as tar:
                 _require_kind(tar, kind, file)
-                _take_all(tar, draft, known)
-        except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+                _take_all(tar, draft, files, folders, room=file.stat().st_size)
+        except _DAMAGED as error:
             raise InputError(
                 "not a backup, or a damaged one",
                 where=str(file),
@@ -188,7 +205,9 @@ def _require_kind(tar: tarfile.TarFile, kind: str, file: Path) -> None:
         raise InputError("another kind of backup", where=str(file), expected=kind, got=ascii(got))
 
 
-def _take_all(tar: tarfile.TarFile, draft: Path, known: Sequence[str]) -> None:
+def _take_all(
+    tar: tarfile.TarFile, draft: Path, files: Collection[str], folders: Collection[str], room: int
+) -> None:
     count = 0
     for member in tar:
         if member.name == _LAST:
@@ -197,24 +216,39 @@ def _take_all(tar: tarfile.TarFile, draft: Path, known: Sequence[str]) -> None:
                 return
             break
         if member.name != _FIRST:
-            _take(tar, member, draft, known)
+            room -= member.size  # a header may claim the bytes of others, or none that are there
+            if member.size < 0 or room < 0 or not _is_known(member, files, folders):
+                raise _no_member(member)
+            _take(tar, member, draft)
             count += 1
         if count > _MOST_MEMBERS:
             break
     raise tarfile.ReadError("cut short, or more than there can be")
 
 
-def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, draft: Path, known: Sequence[str]) -> None:
-    place = PurePosixPath(member.name)
-    good = member.isreg() and not member.issparse() and not place.is_absolute()
-    good &= bool(place.parts) and ".." not in place.parts
-    stream = tar.extractfile(member) if good and place.parts[0] in known else None
-    if stream is None:
-        raise tarfile.ReadError(f"a member that no backup has: {member.name!a}")
-    path = draft / place
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+def _is_known(member: tarfile.TarInfo, files: Collection[str], folders: Collection[str]) -> bool:
+    parts = PurePosixPath(member.name).parts
+    if not member.isreg() or member.issparse() or not parts or ".." in parts:
+        return False
+    return parts[0] in (files if len(parts) == 1 else folders)  # "/" is a part, and in neither
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, draft: Path) -> None:
+    path, stream = draft / PurePosixPath(member.name), tar.extractfile(member)
+    assert stream is not None  # it is regular
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        if error.errno in _NO_NAME:
+            raise _no_member(member) from None
+        raise
+    with os.fdopen(handle, "wb") as out:
         shutil.copyfileobj(stream, out)
+
+
+def _no_member(member: tarfile.TarInfo) -> tarfile.ReadError:
+    return tarfile.ReadError(f"a member that no backup has: {member.name!a}")
 
 
 def _passing(name: str) -> bool:

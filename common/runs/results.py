@@ -78,6 +78,7 @@ Count = Annotated[int, Field(ge=0, le=_EXACT)]
 Amount = Annotated[float, Field(ge=0, le=1e300)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
 Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
+Shown = Annotated[str, Field(max_length=100_000), AfterValidator(_showable)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_distinct)]
 Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]
 
@@ -159,6 +160,26 @@ class OutletResult:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class Sample:
+    """What a writing model makes of one public record.
+
+    Attributes:
+        asked: what it was asked.
+        answer: what the record itself has, where it has something.
+        before: what the base model writes.
+        after: what it writes with the run's adapter.
+
+    Raises:
+        pydantic.ValidationError: a field holds something else.
+    """
+
+    asked: Shown
+    answer: Shown
+    before: Shown
+    after: Shown
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class RunResult:
     """A run so far, or complete.
 
@@ -179,6 +200,7 @@ class RunResult:
         seconds: wall-clock time of the whole run.
         versions: package to version.
         contract: the canonical contract body.
+        samples: of a complete run of a model that writes; the file has no key where there are none.
 
     Raises:
         pydantic.ValidationError: a field holds something else, or two contradict each other.
@@ -199,6 +221,7 @@ class RunResult:
     seconds: Amount
     versions: Mapping[Name, Line]
     contract: Mapping[str, JsonValue]
+    samples: tuple[Sample, ...] = ()
 
     @model_validator(mode="after")
     def _verify(self) -> Self:
@@ -294,4 +317,7 @@ class RunResult:
 
     def to_json(self) -> str:
         """The text of `result.json`."""
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, indent=2) + "\n"
+        body = dataclasses.asdict(self)
+        if not self.samples:
+            del body["samples"]
+        return json.dumps(body, ensure_ascii=False, indent=2) + "\n"

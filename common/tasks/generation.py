@@ -71,9 +71,9 @@ class Generation(Task[GenerationTable]):
     """Something that is given, maybe, and what the model should say."""
 
     Table = GenerationTable
-    columns = ("text", "prompt", "answer", "messages")
-    inputs = ("text", "prompt", "messages")
-    metrics = (
+    columns: tuple[str, ...] = ("text", "prompt", "answer", "messages")
+    inputs: tuple[str, ...] = ("text", "prompt", "messages")
+    metrics: tuple[Metric, ...] = (
         Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True),
         Metric(name="nats", title="Cross-entropy", higher_is_better=False, unit="nats a token"),
         Metric(name="rouge_l", title="ROUGE-L", higher_is_better=True),
@@ -174,7 +174,7 @@ class Generation(Task[GenerationTable]):
             "text": [" ".join(each) for each in texts],
             "prompt": [prompt for prompt, _ in halves],
             "answer": [answer for _, answer in halves],
-            "messages": [turns.chat(_chat(*half)) for half in halves],
+            "messages": [turns.chat(turns.exchange(*half)) for half in halves],
         }
         kept = {name: pa.array(columns[name], pa.large_string()) for name in self.columns}
         return pa.table(kept)
@@ -187,24 +187,13 @@ class Generation(Task[GenerationTable]):
 
     def encode(self, texts: list[str]) -> dict[str, Tensor]:
         """Ids and mask of a batch of `texts`, padded on the right; what should be said is kept."""
-        return self._padded([each.ids for each in self._wording.tokens(texts)])
+        return self._wording.padded([each.ids for each in self._wording.tokens(texts)])
 
     def lengths(self, texts: list[str]) -> NDArray[np.int64]:
         """Tokens of each text before it is truncated."""
         import numpy as np
 
         return np.array([len(each.ids) for each in self._wording.whole(texts)], np.int64)
-
-    def _padded(self, rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:
-        import torch
-
-        width = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, known in enumerate(rows):
-            some = slice(width - len(known), None) if left else slice(len(known))
-            ids[row, some], mask[row, some] = torch.tensor(known, dtype=torch.int64), 1
-        return {"input_ids": ids, "attention_mask": mask}
 
     def take(self, loaded: Any) -> Any:
         """The layers below the output words; the whole is kept to judge and to write."""
@@ -275,11 +264,29 @@ class Generation(Task[GenerationTable]):
         return found
 
     def answers(self, records: pa.Table) -> list[str]:
-        """What should be said last, of each record."""
+        """What should be said last, of each record; of a text its second half."""
         said: list[str] = records[self.columns[-1]].to_pylist()
         if self.table.format == "chat":
             return [turns.turns_of(each)[-1]["content"] for each in said]
-        return said
+        return said if self._answers else [turns.halves(text)[1] for text in said]
+
+    def begun(self, records: pa.Table) -> pa.Table:
+        """Of a text the first half of its words; prompts and chats as they are."""
+        import pyarrow as pa
+
+        if self.table.format != "text":
+            return records
+        first = [turns.halves(text)[0] for text in records["text"].to_pylist()]
+        return pa.table({"text": pa.array(first, pa.large_string())})
+
+    def asked(self, records: pa.Table) -> list[tuple[str, str]]:
+        """The prompt, the half of a text behind the public words, or a chat's last question."""
+        said = self.begun(records)[self.columns[0]].to_pylist()
+        if self.table.format == "text":
+            said = [f"{self.table.prompt} {text}".strip() for text in said]
+        elif self.table.format == "chat":
+            said = ["\n".join(turn["content"] for turn in turns.turns_of(s)[:-1]) for s in said]
+        return list(zip(said, self.answers(records), strict=True))
 
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """As `write`: states alone say one token."""
@@ -288,7 +295,8 @@ class Generation(Task[GenerationTable]):
     def write(self, records: pa.Table) -> list[str]:
         """The likeliest next token again and again, `answer_length` of them or to the end.
 
-        To a text's public words, to a prompt, or to a chat up to the assistant's last turn.
+        After a text with the public words before it, a prompt, or a chat up to the assistant's
+        last turn.
         """
         asked = [tuple(ids) for ids in self._wording.given(records)]
         different = sorted(set(asked), key=len)
@@ -302,7 +310,7 @@ class Generation(Task[GenerationTable]):
         import torch
         from transformers import GenerationConfig
 
-        batch = self._padded(given, left=True)
+        batch = self._wording.padded(given, left=True)
         config = GenerationConfig(
             max_new_tokens=self.table.answer_length,
             do_sample=False,
@@ -328,7 +336,3 @@ def _last(counted: Tensor) -> Tensor:
 
     places = torch.arange(counted.shape[1], device=counted.device)
     return (places * counted).amax(1, keepdim=True)
-
-
-def _chat(prompt: str, answer: str) -> list[turns.Turn]:
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]

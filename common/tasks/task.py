@@ -152,6 +152,14 @@ class Task(ABC, Generic[T]):
         """How often each thing that is to be said occurs; for an operator's own screen."""
         return {}
 
+    def asked(self, records: pa.Table) -> list[tuple[str, str]]:
+        """Of each record, for people: what the model is asked, and the answer that is there."""
+        return [(text, "") for text in self.texts(records).to_pylist()]
+
+    def begun(self, records: pa.Table) -> pa.Table:
+        """Public records as `write` goes on from them when it is judged: without what they ask."""
+        return records
+
     @abstractmethod
     def made(self, words: Sequence[int]) -> pa.Table:
         """Made records of about so many words each, no two neighbours with one answer."""

@@ -51,7 +51,9 @@ SETTINGS: Final = "coordinator.toml"
 DATABASE: Final = "coordinator.db"
 
 
-class _Settings(BaseModel):
+class CoordinatorSettings(BaseModel):
+    """What `coordinator.toml` holds."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
@@ -60,6 +62,15 @@ class _Settings(BaseModel):
     log: str | None = None  # its name; "HOST/POOL" of the address where none was written down
     also: tuple[str, ...] = ()  # addresses of before
     moves: int = 0
+
+    @property
+    def toml(self) -> bytes:
+        """As it is written; TOML's basic strings are JSON's."""
+        lines = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+            for key, value in self.model_dump(exclude_defaults=True).items()
+        ]
+        return "".join(lines).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +123,7 @@ class CoordinatorFolder:
             StorageError: the disk refuses.
         """
         settings = validate(
-            _Settings,
+            CoordinatorSettings,
             {"name": name, "address": address, "database": database},
             where="coordinator",
             fault=InputError,
@@ -122,7 +133,7 @@ class CoordinatorFolder:
             root = _write_keys(draft, name, host, now)
             log = f"presspool-pool/{name}/{fingerprint_of(root.certificate)[:16]}"
             settings = settings.model_copy(update={"log": log})
-            write_secret(draft / SETTINGS, _toml(settings))  # a database's URL may hold a password
+            write_secret(draft / SETTINGS, settings.toml)  # a database's URL may hold a password
             _require_unused(database or _beside(draft), now)
         return cls.read(path)
 
@@ -133,7 +144,7 @@ class CoordinatorFolder:
         Raises:
             InputError: there is none, or it was damaged.
         """
-        settings = _read_settings(path)
+        settings = settings_in(path)
         host, _ = split_address(settings.address, where=str(path / SETTINGS))
         keys = path / "keys"
         log = SigningKey.read(keys / "log.key")
@@ -170,7 +181,7 @@ class CoordinatorFolder:
         known = tuple(dict.fromkeys((address, self.address, *self.also)))[:MOST_ADDRESSES]
         hosts = [split_address(one, where="address")[0] for one in known]
         server = issue_server(self.root, *hosts, now=now, key=self.server.key)
-        settings = _read_settings(self.path).model_copy(
+        settings = settings_in(self.path).model_copy(
             update={
                 "address": address,
                 "also": known[1:],
@@ -180,7 +191,7 @@ class CoordinatorFolder:
         )
         # The certificate first: it is good for the old address too.
         replace_file(self.path / "certificates" / "server.pem", server.certificate)
-        write_secret(self.path / SETTINGS, _toml(settings))
+        write_secret(self.path / SETTINGS, settings.toml)
         return self.read(self.path)
 
     @property
@@ -208,7 +219,8 @@ class CoordinatorFolder:
         )
 
 
-def _read_settings(path: Path) -> _Settings:
+def settings_in(path: Path) -> CoordinatorSettings:
+    """The settings of the home at `path`; raises `InputError` where there are none."""
     try:
         body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -219,7 +231,7 @@ def _read_settings(path: Path) -> _Settings:
             expected=f"a folder with {SETTINGS}",
             advice="presspool coordinator init makes one",
         ) from None
-    return validate(_Settings, body, where=str(path / SETTINGS), fault=InputError)
+    return validate(CoordinatorSettings, body, where=str(path / SETTINGS), fault=InputError)
 
 
 def _write_keys(folder: Path, name: str, host: str, now: float) -> Credential:
@@ -259,15 +271,6 @@ def _credential(path: Path, certificate: str, key: str) -> Credential:
             "cannot read a certificate", where=str(error.filename), got=error.strerror
         ) from None
     return Credential(certificate=pem, key=read_secret(path / "keys" / f"{key}.key"))
-
-
-def _toml(settings: _Settings) -> bytes:
-    """TOML's basic strings are JSON's."""
-    lines = [
-        f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
-        for key, value in settings.model_dump(exclude_defaults=True).items()
-    ]
-    return "".join(lines).encode()
 
 
 def _beside(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 The file is a tar (mode 0600) of settings, keys, certificates (viewers' too) and runs, and of the
 database where that is SQLite: copied by SQLite's own online backup, so that the coordinator may be
-running. Of PostgreSQL it holds nothing: `pg_dump` is the way.
+running. Of PostgreSQL it holds nothing: `pg_dump` is the way. Whatever a home calls its SQLite
+file, in a backup it is `coordinator.db`, and the settings name none: the home that is made from it
+finds its own, and never the one that it came from.
 
 Invariants:
     * The database is copied before the runs' folders: what these say is never older than what the
@@ -18,13 +20,19 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from presspool.common.base.archives import pack, unpack
-from presspool.common.base.errors import FolderError
-from presspool.server.coordinator.coordinator_folder import DATABASE, SETTINGS, CoordinatorFolder
+from presspool.common.base.errors import FolderError, InputError
+from presspool.server.coordinator.coordinator_folder import (
+    DATABASE,
+    SETTINGS,
+    CoordinatorFolder,
+    settings_in,
+)
 
 KIND: Final = "presspool-coordinator-backup/1"
-_PARTS = (SETTINGS, "keys", "certificates", "runs")
+_FOLDERS = ("keys", "certificates", "runs")
 
 
 def backup(home: Path, file: Path) -> bool:
@@ -35,37 +43,57 @@ def backup(home: Path, file: Path) -> bool:
 
     Raises:
         InputError: no coordinator's home.
-        FolderError: there is something at `file`, or the database is a file outside the home.
+        FolderError: there is something at `file`, or the database is no file in the home.
         StorageError: the disk refuses.
     """
-    url = make_url(CoordinatorFolder.read(home).database)
-    embedded = url.get_backend_name() == "sqlite"
-    path = home / DATABASE
-    if embedded and Path(url.database or "").absolute() != path.absolute():
+    path = _embedded(CoordinatorFolder.read(home).database)
+    inside = path is None or path.parent.resolve().is_relative_to(home.resolve())
+    if path is not None and not (inside and path.is_file()):
         raise FolderError(
-            "the database is a file outside the home",
+            "the database is not there, or outside the home",
             where=str(home / SETTINGS),
-            expected=str(path),
-            got=url.database,
+            expected=f"a file in {home}",
+            got=path,
             advice="stop the coordinator, move it there, and remove the line `database`",
         )
+    settings = settings_in(home)
     with pack(file, KIND) as archive:
-        if embedded:
+        if path is not None:
             archive.add_database(path, DATABASE)
-        for name in _PARTS:
-            archive.add(home / name, name)
-    return embedded
+            settings = settings.model_copy(update={"database": None})
+        archive.add_bytes(settings.toml, SETTINGS)
+        for name in _FOLDERS:
+            archive.add_folder(home / name, name)
+    return path is not None
 
 
 def restore(file: Path, home: Path) -> CoordinatorFolder:
     """Make a coordinator's home from a backup.
 
     Raises:
-        InputError: not such a backup.
+        InputError: not such a backup, or one whose settings name an SQLite file.
         FolderError: there is something at `home`.
         StorageError: the disk refuses.
     """
-    with unpack(file, KIND, home, known=(*_PARTS, DATABASE)) as draft:
+    with unpack(file, KIND, home, files=(SETTINGS, DATABASE), folders=_FOLDERS) as draft:
         (draft / "runs").mkdir(exist_ok=True)
         CoordinatorFolder.read(draft)
+        database = settings_in(draft).database
+        if database and (path := _embedded(database)) is not None:
+            raise InputError(
+                "the settings name a database that may be another home's",
+                where=f"{file} {SETTINGS} database",
+                expected=f"no such line: the database of a backup is {DATABASE}",
+                got=path,
+                advice="make the backup anew where it came from",
+            )
     return CoordinatorFolder.read(home)
+
+
+def _embedded(database: str) -> Path | None:
+    """The file of an SQLite database; None for a server's."""
+    try:
+        url = make_url(database)
+    except ArgumentError as error:
+        raise InputError("database URL", where=f"{SETTINGS} database", got=str(error)) from None
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None

@@ -21,10 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
+from presspool.common.runs.results import Sample
 from presspool.common.tasks.task import Judged, Task
 
 
@@ -39,7 +41,7 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN, WRITTEN, AT_ONCE = 1000, 64, 64
+BETWEEN, WRITTEN, SHOWN, AT_ONCE = 1000, 64, 10, 64
 NOT_MEASURED = Scores()
 
 
@@ -112,12 +114,31 @@ class Evaluation:
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
         places = spread(len(held_out), WRITTEN)
-        answers = self._trunk.task.write(held_out.take(places))
+        task = self._trunk.task
+        answers = task.write(task.begun(held_out.take(places)))
         if answers is None:
             return None
         whole = np.full(len(held_out), None, object)
         whole[places] = answers
         return whole
+
+    @torch.inference_mode()
+    def samples(self, before: State, after: State) -> tuple[Sample, ...]:
+        """What the model writes under either adapter, for a few records; none if it does not."""
+        task, few = self._trunk.task, self._held_out.take(spread(len(self._held_out), SHOWN))
+        written = []
+        for state in (before, after):
+            load(self._model, state)
+            written.append(task.write(task.begun(few)))
+        return tuple(
+            Sample(asked=asked, answer=answer, before=first, after=last)
+            for asked, answer, first, last in (
+                map(one_line, (*about, *answers))
+                for about, *answers in zip(
+                    task.asked(few), *(some or () for some in written), strict=False
+                )
+            )
+        )
 
     @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:

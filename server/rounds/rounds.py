@@ -42,7 +42,7 @@ from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
 from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult, Sample
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
@@ -83,7 +83,8 @@ def run(
     """
     contract, setup = folder.read_contract(), folder.read_setup()
     model = build(contract)
-    scores = _scorer(contract, setup, model)
+    before, evaluation = adapters.read(model), _evaluation(contract, setup, model)
+    scores = _scorer(contract, evaluation)
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     if point is None:
         point = _start(contract, model, scores)
@@ -103,7 +104,8 @@ def run(
         _commit(committed, contract, point)
         _warn_of_loud(model, contract, point)
     digest = _save_adapter(folder, model, point.state)
-    result = _result(contract, setup, point, spent, adapter=digest)
+    samples = () if evaluation is None else evaluation.samples(before, point.state)
+    result = _result(contract, setup, point, spent, adapter=digest, samples=samples)
     _publish(folder, result)
     _write_events(folder.events, result)
     return result
@@ -226,11 +228,16 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
     )
 
 
-def _scorer(contract: Contract, setup: Setup, model: nn.Module) -> Scorer:
+def _evaluation(contract: Contract, setup: Setup, model: nn.Module) -> Evaluation | None:
     if setup.evaluation is None:
-        return lambda _number, _state: NOT_MEASURED
+        return None
     data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
-    evaluation = Evaluation(contract, data.records(contract), model=model)
+    return Evaluation(contract, data.records(contract), model=model)
+
+
+def _scorer(contract: Contract, evaluation: Evaluation | None) -> Scorer:
+    if evaluation is None:
+        return lambda _number, _state: NOT_MEASURED
     last = contract.federation.rounds
     return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
@@ -262,7 +269,13 @@ def _storage(path: Path) -> Iterator[None]:
 
 
 def _result(
-    contract: Contract, setup: Setup, point: RoundCheckpoint, spent: int, *, adapter: str | None
+    contract: Contract,
+    setup: Setup,
+    point: RoundCheckpoint,
+    spent: int,
+    *,
+    adapter: str | None,
+    samples: tuple[Sample, ...] = (),
 ) -> RunResult:
     plan, weights = contract.plan, contract.weights()
     reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)
@@ -298,6 +311,7 @@ def _result(
         seconds=sum(r.seconds for r in point.rounds),
         versions=_versions(),
         contract=contract.body(),
+        samples=samples,
     )
 
 

@@ -25,11 +25,10 @@ from typing import Generic, Literal, NoReturn, Protocol, TypeVar
 import grpc
 
 from presspool.common.base.errors import AdmissionError
-from presspool.common.base.seldom import Seldom
+from presspool.common.base.seldom import Minute, Seldom
 
 log = logging.getLogger(__name__)
 
-_MINUTE = 60.0
 _STATUS = {
     "not-a-member": grpc.StatusCode.PERMISSION_DENIED,
     "revoked": grpc.StatusCode.PERMISSION_DENIED,
@@ -111,7 +110,7 @@ class Calls(Generic[M]):
         self.member, self.limits, self._record = member, limits, record
         self._lock = threading.Lock()
         self._open: dict[int, Stream[M]] = {}
-        self._began = time.monotonic()
+        self._minute = Minute()
         self._counts: Counter[tuple[str, str]] = Counter()
         self.told = Seldom()
         self.ended = threading.Event()
@@ -165,7 +164,8 @@ class Calls(Generic[M]):
         """Count messages, or something dearer; raises `AdmissionError` above the limit."""
         name = stream.member.name
         with self._lock:
-            self._new_minute()
+            if self._minute.is_over():
+                self._counts.clear()
             self._counts[name, what] += number
             above = self._counts[name, what] > getattr(self.limits, what)
         if above:
@@ -200,11 +200,6 @@ class Calls(Generic[M]):
                     if self.told(stream.member.name, "cut"):
                         log.info("cut streams of %s", stream.member.name)
                     stream.context.cancel()
-
-    def _new_minute(self) -> None:
-        if time.monotonic() - self._began > _MINUTE:
-            self._began = time.monotonic()
-            self._counts.clear()
 
 
 def abort(context: grpc.ServicerContext, code: str) -> NoReturn:

@@ -31,14 +31,13 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from presspool.common.base.errors import AdmissionError
-from presspool.common.base.seldom import Seldom
+from presspool.common.base.seldom import Minute, Seldom
 from presspool.common.pki.certificates import OUTLET
 from presspool.common.pki.tls import Caller, caller
 from presspool.server.transport.call_limits import Named, abort
 
 log = logging.getLogger(__name__)
 
-_MINUTE = 60.0
 # Ends of a call for which its caller need not answer.
 _NO_FAULT = (None, grpc.StatusCode.OK, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 
@@ -106,7 +105,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
         self._counts: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._owners: dict[str, str] = {}  # members' serials that called in this minute
-        self._began, self._slowed = time.monotonic(), 0
+        self._minute, self._slowed = Minute(), 0
         threading.Thread(target=self._watch, name="door-watch", daemon=True).start()
 
     def close(self) -> None:
@@ -232,8 +231,7 @@ class Door(grpc.ServerInterceptor):  # type: ignore[misc]
     def _count(self, who: Caller) -> int:
         """The calls with this certificate in this minute, with this one."""
         with self._lock:
-            if time.monotonic() - self._began > _MINUTE:
-                self._began = time.monotonic()
+            if self._minute.is_over():
                 self._counts.clear()
                 self._faults.clear()
                 self._owners.clear()

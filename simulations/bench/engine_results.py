@@ -26,6 +26,7 @@ _BOUNDS = {
     "minilm-all": 0.92,
     "minilm-qv-mixed": 1.00,
     "minilm-all-mixed": 0.95,
+    "smollm2-qv": 1.00,
 }
 
 

@@ -10,7 +10,16 @@ Example:
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, Qwen2Config, Qwen2Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2Model,
+)
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model import resolve
@@ -70,6 +79,13 @@ ROWS = {
     ),
     "bert-all": Row(title="BERT-base all-linear", model="bert", targets="all-linear", records=8),
     "gpt2-qv": Row(title="GPT-2 q,v", model="gpt2", targets=("c_attn",), records=8),
+    "smollm2-qv": Row(
+        title="SmolLM2-135M q,v",
+        model="smollm2",
+        targets=("q_proj", "v_proj"),
+        records=16,
+        tokens=64,
+    ),
     "qwen-all": Row(
         title="Qwen-0.5B shape all-linear",
         model="qwen",
@@ -118,4 +134,25 @@ def _qwen() -> Any:
     return Qwen2Model(config)
 
 
-ENCODERS = {"minilm": _minilm, "bert": _bert, "gpt2": _gpt2, "qwen": _qwen}
+def _smollm2() -> Any:
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        intermediate_size=1536,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    return LlamaForCausalLM(config)
+
+
+ENCODERS = {
+    "minilm": _minilm,
+    "bert": _bert,
+    "gpt2": _gpt2,
+    "smollm2": _smollm2,
+    "qwen": _qwen,
+}
+"""Classifiers' encoders, and language models with their words."""

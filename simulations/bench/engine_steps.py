@@ -10,8 +10,7 @@ parent can let the contestants take turns and can read each one's memory on its 
 
 Invariants:
 - All contestants of a row train the same model on the same records, padded to the longest of them;
-  those of ours that are private compute in public shapes, as outlets do. Dropout is at 0 (Opacus
-  needs training mode, in which dropout would draw); head and LoRA train, the base is frozen.
+  those of ours that are private compute in public shapes, as outlets do.
 - The peak is what model, activations and gradients need above a process that has only imported
   its libraries. Resident set on the CPU, torch's allocator on CUDA.
 
@@ -23,8 +22,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +31,6 @@ import torch
 from opacus.grad_sample import GradSampleHooks, GradSampleHooksFastGradientClipping
 from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from opacus.utils.fast_gradient_clipping_utils import DPTensorFastGradientClipping
-from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from presspool.client.engine.optimizer import ReaderOptimizer
@@ -42,113 +38,19 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import add_rows
 from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
-from presspool.common.models import batch_shapes
-from presspool.common.models.batch_shapes import BatchShapes
-from presspool.common.models.models import HeadedModel
-from presspool.common.tasks.classification import Classification, ClassificationTable
-from presspool.simulations.bench.engine_rows import ENCODERS, ROWS, Row
+from presspool.simulations.bench.engine_rows import ROWS
+from presspool.simulations.bench.engine_tasks import BenchTask, make_task
 
-LABELS, RANK, RECORDS_PER_READER = 8, 8, 2
+RECORDS_PER_READER = 2
 
 Step = Callable[[], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchTask:
-    """A model and a batch that a contestant trains on.
-
-    Attributes:
-        model: the PEFT model, in training mode.
-        forward: from ids, mask and labels to (records,) float32 losses.
-        whole: ids, mask and labels of all records, padded to the longest, as one usually does.
-        batches: of each batch in public shapes, as an outlet does it: its records, and the same.
-        parameters: what trains.
-        records: records a step.
-    """
-
-    model: Any
-    forward: Callable[[Tensor, Tensor, Tensor], Tensor]
-    whole: tuple[Tensor, Tensor, Tensor]
-    batches: list[tuple[list[int], tuple[Tensor, Tensor, Tensor]]]
-    parameters: list[nn.Parameter]
-    records: int
-
-    def losses(self) -> Tensor:
-        """Runs one forward pass; (records,) float32 losses."""
-        return self.forward(*self.whole)
-
-
-def make_task(row: Row, device: str) -> BenchTask:
-    """The row's model and batch on a device; on CUDA the base in bf16, under bf16 autocast."""
-    torch.manual_seed(0)
-    lora = LoraConfig(
-        r=RANK,
-        lora_alpha=2 * RANK,
-        modules_to_save=["head"],
-        exclude_modules=["head"],
-        target_modules=row.targets if isinstance(row.targets, str) else list(row.targets),
-    )
-    task = Classification(ClassificationTable(labels=tuple(map(str, range(LABELS)))))
-    model = get_peft_model(HeadedModel(ENCODERS[row.model](), task), lora)
-    on_cuda = device == "cuda"
-    model.to(device).train()
-    for parameter in model.parameters():
-        if on_cuda and not parameter.requires_grad:
-            parameter.data = parameter.data.bfloat16()
-    longest, lengths = max(row.lengths), torch.tensor(row.lengths, device=device)
-    ids = torch.randint(0, model.config.vocab_size, (row.records, longest), device=device)
-    mask = (torch.arange(longest, device=device) < lengths[:, None]).long()
-    whole = ids * mask, mask, torch.arange(row.records, device=device) % LABELS
-
-    def forward(ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=on_cuda):
-            logits = model(input_ids=ids, attention_mask=mask)
-        return nn.functional.cross_entropy(logits.float(), labels, reduction="none")
-
-    return BenchTask(
-        model=model,
-        forward=forward,
-        whole=whole,
-        batches=list(_batches(whole, shapes_for(row, device))),
-        parameters=[p for p in model.parameters() if p.requires_grad],
-        records=row.records,
-    )
-
-
-def shapes_for(row: Row, device: str) -> BatchShapes:
-    """What an outlet computes a row in."""
-    return BatchShapes(
-        max_length=row.tokens,
-        tokens=batch_shapes.TOKENS[device],
-        most_rows=batch_shapes.ROWS[device],
-    )
-
-
-def _batches(
-    whole: tuple[Tensor, Tensor, Tensor], shapes: BatchShapes
-) -> Iterator[tuple[list[int], tuple[Tensor, Tensor, Tensor]]]:
-    """What `FrozenTrunk` makes of the same records."""
-    ids, mask, labels = whole
-    lengths: list[int] = mask.sum(1).tolist()
-    for places in shapes.batches(lengths):
-        longest = max(lengths[place] for place in places)
-        width = shapes.width(longest)
-        batch = ids.new_zeros((2, shapes.rows(width), width))
-        batch[1, :, : width if longest == width else 1] = 1
-        for row, place in enumerate(places):
-            batch[:, row] = 0
-            batch[0, row, : lengths[place]] = ids[place, : lengths[place]]
-            batch[1, row, : lengths[place]] = 1
-        said = labels.new_zeros(batch.shape[1])
-        said[: len(places)] = labels[places]
-        yield places, (batch[0], batch[1], said)
 
 
 def _peft(task: BenchTask) -> Step:
     sgd = torch.optim.SGD(task.parameters, lr=0.01)
 
     def step() -> None:
-        task.losses().mean().backward()  # type: ignore[no-untyped-call]
+        task.usual(*task.whole).mean().backward()  # type: ignore[no-untyped-call]
         sgd.step()
         sgd.zero_grad()
 
@@ -160,7 +62,7 @@ def _opacus_hooks(task: BenchTask) -> Step:
     optimizer = DPOptimizer(torch.optim.SGD(task.parameters, lr=0.01), **_opacus_noise(task))
 
     def step() -> None:
-        task.losses().mean().backward()  # type: ignore[no-untyped-call]
+        task.usual(*task.whole).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
 
@@ -173,7 +75,8 @@ def _opacus_ghost(task: BenchTask) -> Step:
     optimizer = DPOptimizerFastGradientClipping(sgd, **_opacus_noise(task))
 
     def step() -> None:
-        DPTensorFastGradientClipping(hooks, optimizer, task.losses(), "mean").backward()
+        losses = task.usual(*task.whole)
+        DPTensorFastGradientClipping(hooks, optimizer, losses, "mean").backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -194,7 +97,7 @@ def _ours_without_privacy(task: BenchTask) -> Step:
     everybody = torch.zeros(task.records, dtype=torch.int64)
 
     def step() -> None:
-        engine.backward(task.losses(), everybody, 1)
+        engine.backward(task.forward(*task.whole), everybody, 1)
         for parameter in task.parameters:
             parameter.grad = parameter.grad_sample[0]  # type: ignore[attr-defined]
         sgd.step()

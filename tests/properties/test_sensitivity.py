@@ -12,11 +12,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.fakes.instruments.hostile_pairs import Bases, HostilePair, excess, made_bases
+from tests.fakes.instruments.hostile_pairs import WRITES, Bases, HostilePair, excess, made_bases
 from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
 
@@ -226,6 +227,16 @@ def test_hostile_neighbours_differ_by_no_more_than_is_stated_in_whole_numbers(ba
 @pytest.mark.parametrize("first", range(0, MANY, CHUNK))
 def test_ten_thousand_hostile_neighbours(first: int, bases: Bases) -> None:
     assert max(excesses(bases, range(first, first + CHUNK))) <= 1
+
+
+def test_a_real_language_model_moves_by_no_more_either(smollm2: Path) -> None:
+    assert max(excesses(((WRITES, str(smollm2)),), range(1))) <= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_real_language_model_with_many_hostile_neighbours(smollm2: Path) -> None:
+    assert max(excesses(((WRITES, str(smollm2)),), range(100))) <= 1
 
 
 def is_caught(bases: Bases) -> bool:

@@ -24,7 +24,7 @@ HONEST = [f"outlet-{number}" for number in range(8)]
 SPOILER, LOUD = "tiny-arrays", ["says-nothing", "says-too-much"]
 SPOIL = "spoil"
 MEGABYTE = 1 << 20
-STARTED = 3.0  # seconds, until the attacks are going on
+STARTED = 3.0  # seconds, until the attacks are in full swing
 
 
 @dataclass
@@ -53,17 +53,20 @@ class Load:
             self.peaks.append(peak)
 
     @contextmanager
-    def attack(self, seconds: float) -> Iterator[None]:
-        """Attacks of so many seconds; the log that they made is counted."""
+    def attack(self) -> Iterator[None]:
+        """Attacks that go on until the block ends; the log that they made is counted."""
         (self.folder / SPOIL).touch()
         self.before = self.before or max(self.peaks)
         before, began = self.pool.log_file.stat().st_size, time.monotonic()
-        process = SPAWN.Process(target=load_children.hostile, args=(self.pool, seconds, LOUD))
+        ours, theirs = SPAWN.Pipe()
+        process = SPAWN.Process(target=load_children.hostile, args=(self.pool, theirs, LOUD))
         process.start()
         try:
+            assert ours.recv() == "attacking"
             time.sleep(STARTED)
             yield
         finally:
+            process.kill()  # it has no reason to end well, and under load no time
             process.join()
             (self.folder / SPOIL).unlink()
             self.attacked += time.monotonic() - began
@@ -114,7 +117,7 @@ def load(folder: Path, size: int) -> Iterator[Load]:
 def test_honest_rounds_finish_and_limits_hold_under_attack(tmp_path: Path) -> None:
     with load(tmp_path, MEGABYTE // 4) as found:
         found.turn(2)
-        with found.attack(6.0):
+        with found.attack():
             found.turn(3)
         checked(found)
 
@@ -126,7 +129,7 @@ def test_rounds_with_and_without_attack_are_measured(tmp_path: Path) -> None:
         found.seconds[False].clear()
         for _ in range(int(os.environ.get("PRESSPOOL_LOAD_TURNS", "6"))):
             found.turn(8)
-            with found.attack(25.0):
+            with found.attack():
                 found.turn(8)
             text = json.dumps(found.figures(), indent=2)
             if file := os.environ.get("PRESSPOOL_LOAD"):

@@ -161,26 +161,26 @@ def tiny_arrays(size: int) -> bytes:
     return stream.getvalue()
 
 
-def hostile(pool: AttackedPool, seconds: float, loud: list[str]) -> None:
-    """All attacks at once, for so long: two members and two strangers."""
-    os.nice(19)
-    until = time.monotonic() + seconds
+def hostile(pool: AttackedPool, told: Connection, loud: list[str]) -> None:
+    """All attacks at once, until killed: two members and two strangers."""
     strangers = [pool.stranger() for _ in range(2)]
+    os.nice(19)
     attacks: list[Callable[[], None]] = [
         lambda: _silence(pool, [pool.outlets[loud[0]].credential, *strangers]),
         lambda: _sockets(pool),
         lambda: _refusals(pool, pool.outlets[loud[1]]),
         lambda: _witnessing(pool, pool.outlets[loud[1]]),
     ]
-    threads = [threading.Thread(target=_again, args=(attack, until)) for attack in attacks]
+    threads = [threading.Thread(target=_again, args=(attack,)) for attack in attacks]
     for thread in threads:
         thread.start()
+    told.send("attacking")
     for thread in threads:
         thread.join()
 
 
-def _again(attack: Callable[[], None], until: float) -> None:
-    while time.monotonic() < until:
+def _again(attack: Callable[[], None]) -> None:
+    while True:
         with suppress(grpc.RpcError, OSError, PressPoolError):
             attack()
 

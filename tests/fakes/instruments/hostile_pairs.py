@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from tests.conftest import REPOSITORY
+from tests.fakes.bases.language_bases import write_tiny_llama
 from tests.fakes.tiny_models import plain
 from torch import nn
 
@@ -36,11 +38,13 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.generation import GenerationTable
 
 Bases = tuple[tuple[str, str], ...]
 State = dict[str, NDArray[np.float32]]
@@ -53,6 +57,8 @@ TARGETS = {
     "gpt2": ["c_attn", "c_proj", "c_fc"],
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
 }
+WRITES = "writes"
+"""The family of base models that are trained to write; they are Llamas too."""
 # What an operator would have to write to let everything in; the sum must hold even then.
 OPENED = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e8}
 
@@ -67,7 +73,7 @@ class HostilePair:
         model: the contract's, not yet at `state`.
         state: the adapter that came in.
         texts: of each reader's sampled records, those of one reader together.
-        labels: of the same.
+        labels: of the same; of a writing model's the prompts' numbers.
         gone: the reader whom one of the neighbours does not have.
     """
 
@@ -184,12 +190,21 @@ def _sampled(pair: HostilePair, kept: Sequence[int]) -> tuple[Sample, Readers]:
         reader_of=np.repeat(np.arange(len(kept), dtype=np.int64), counts),
         readers=len(kept),
     )
-    return sample, Readers(table=labelled(texts, labels).combine_chunks(), offsets=offsets)
+    return sample, Readers(table=_table(pair.contract, texts, labels), offsets=offsets)
+
+
+def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
+    if isinstance(contract.task, GenerationTable):
+        columns = {"prompt": [LABELS[label] for label in labels], "answer": texts, "text": texts}
+        return pa.table(
+            {name: pa.array(columns[name], pa.large_string()) for name in task_of(contract).columns}
+        )
+    return labelled(texts, labels).combine_chunks()
 
 
 def made_bases(folder: Path) -> Bases:
-    """Tiny base models of three families, with one tokenizer: a folder's path for each."""
-    made = {"bert": str(GIVEN)}
+    """Tiny base models of all families: a folder's path for each."""
+    made = {"bert": str(GIVEN), WRITES: str(write_tiny_llama(folder / WRITES))}
     for family in ("gpt2", "llama"):
         made[family] = str(folder / family)
         plain(family).save_pretrained(made[family])  # type: ignore[operator]
@@ -205,18 +220,23 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     family, base = dice.choice(bases)
     found = resolve(base, weights=None, tokenizer=None)
     pin = {"name": "tiny", **found.pins}
-    body: dict[str, Any] = {"base_models": [pin], "lora_targets": TARGETS[family]}
+    body: dict[str, Any] = {
+        "base_models": [pin],
+        "lora_targets": TARGETS["llama" if family == WRITES else family],
+    }
     opened = OPENED if dice.random() < 0.5 else {}
-    policy = parse_policy(body | {"max_epsilon_per_run": 100.0} | opened)
+    body |= {"max_epsilon_per_run": 100.0, "tasks": ["classification", "generation"]}
+    policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
+    methods = [name for name in policy.methods if family != WRITES or name != "head"]
     contract = parse_contract(
         {
             "name": "hostile",
             "seed": dice.randrange(2**32),
             "model": {"id": base, **found.pins},
-            "task": {"labels": list(LABELS), "max_length": dice.choice((4, 12, 32))},
+            "task": _task(family, dice) | {"max_length": dice.choice((4, 12, 32))},
             "adapter": {
-                "method": dice.choice(policy.methods),
+                "method": dice.choice(methods),
                 "rank": rank,
                 "alpha": rank * policy.max_adapter_scale * dice.choice(SCALES),
                 "targets": dice.sample(policy.lora_targets, dice.randint(1, 3)),
@@ -237,10 +257,16 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     return policy, contract, build(contract)
 
 
+def _task(family: str, dice: random.Random) -> dict[str, Any]:
+    if family != WRITES:
+        return {"labels": list(LABELS)}
+    return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
+
+
 def _clip(contract: Contract, dice: random.Random) -> Any:
     """From far below to far above any gradient, in both groups where both train."""
     norms = [10 ** dice.uniform(-6, 6), 10 ** dice.uniform(-2, 1), 0.1, 0.1, 1e-12, 3.3e5]
-    if len(contract.method.groups) == 1 or dice.random() < 0.4:
+    if len(contract.groups) == 1 or dice.random() < 0.4:
         return dice.choice(norms)
     return {"adapter": dice.choice(norms), "head": dice.choice(norms)}
 

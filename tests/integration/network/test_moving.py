@@ -15,6 +15,7 @@ from presspool.client.agent.assembly import _dialler
 from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.identity.joining import joined
 from presspool.common.base.errors import EvidenceError
+from presspool.common.pki.certificates import fingerprint_of
 from presspool.common.pki.keys import SigningKey
 from presspool.common.wire.addresses import Addresses
 from presspool.server.coordinator.coordinator_folder import SETTINGS, CoordinatorFolder
@@ -56,7 +57,9 @@ def test_an_outlet_learns_the_new_address_at_the_old_one_and_goes_there(
         assert _asks(home) == NAME
 
 
-def test_a_statement_is_taken_only_from_the_pool_and_only_a_later_one(tmp_path: Path) -> None:
+def test_a_statement_is_taken_only_from_the_pool_and_only_a_later_one(
+    tmp_path: Path, presspool: Command
+) -> None:
     home = tmp_path / "outlet"
     with Pool.started(tmp_path) as pool:
         identity = pool.join(pool.invite(NAME), home)
@@ -73,7 +76,20 @@ def test_a_statement_is_taken_only_from_the_pool_and_only_a_later_one(tmp_path: 
             identity.told(false)
     newest = identity.told(second.addresses)
     assert newest.addresses == ("two.example.org:7443", "one.example.org:7443", identity.address)
-    assert newest.told(first.addresses) is newest
+    root = fingerprint_of(second.root.certificate)
+    fork = Addresses(root=root, moves=second.moves, addresses=("three.example.org:7443",))
+    for word, statement in (
+        ("an older word", first.addresses),
+        ("another word", fork.signed(second.contract)),
+    ):
+        with pytest.raises(EvidenceError, match=word):
+            newest.told(statement)
+        (tmp_path / "moved").write_bytes(statement)
+        answer = presspool("outlet", "moved", tmp_path / "moved", "--home", home)
+        assert (answer.code, word in answer.err) == (2, True)
+        assert Identity.read(home) == newest
+    (tmp_path / "moved").write_bytes(second.addresses)  # what is known already
+    assert presspool("outlet", "moved", tmp_path / "moved", "--home", home).code == 0
     (identity_folder(home) / "addresses").write_bytes(b"damaged")
     assert Identity.read(home).addresses == identity.addresses
 

@@ -11,10 +11,12 @@ import pytest
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_coordinator import Pool
 
+from presspool.common.base.archives import pack
 from presspool.common.base.errors import FolderError, InputError
 from presspool.server.coordinator import safekeeping
-from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.coordinator_folder import SETTINGS, CoordinatorFolder
 from presspool.server.database import Database
+from presspool.server.membership.member_list import standings
 from presspool.server.membership.members import Members
 from presspool.server.membership.viewers import Viewers
 
@@ -74,6 +76,34 @@ def test_what_is_no_backup_of_a_coordinator_is_refused(tmp_path: Path) -> None:
         with pytest.raises(FolderError):
             safekeeping.restore(file, pool.folder.path)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_database_of_any_name_in_the_home_is_saved_and_never_found_by_two_homes(
+    tmp_path: Path,
+) -> None:
+    home, new, file = tmp_path / "coordinator", tmp_path / "new", tmp_path / "pool.backup"
+    CoordinatorFolder.create(
+        home, name="press-pool", address="localhost:7443", database=None, now=time.time()
+    )
+    (home / "coordinator.db").rename(home / "members.db")
+    line = f'database = "sqlite:///{home / "members.db"}"\n'
+    with (home / SETTINGS).open("a") as settings:
+        settings.write(line)
+    Members(Database.open(CoordinatorFolder.read(home).database)).invite(NAME, ttl=3600)
+    assert safekeeping.backup(home, file)
+    restored = safekeeping.restore(file, new)
+    assert restored.database == f"sqlite:///{new / 'coordinator.db'}"
+    assert NAME in str(standings(Database.open(restored.database), now=time.time()))
+    with pack(tmp_path / "older", safekeeping.KIND) as archive:
+        for part in ("keys", "certificates"):
+            archive.add_folder(home / part, part)
+        archive.add_file(home / SETTINGS, SETTINGS)
+    with pytest.raises(InputError, match="another home's"):
+        safekeeping.restore(tmp_path / "older", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    (home / "members.db").rename(tmp_path / "members.db")
+    with pytest.raises(FolderError, match="not there"):
+        safekeeping.backup(home, tmp_path / "empty.backup")
 
 
 def test_a_database_elsewhere_is_said_and_not_forgotten(tmp_path: Path) -> None:

@@ -301,6 +301,23 @@ def test_a_run_whose_contract_changed_is_refused(pool: Pool) -> None:
     assert len(trainer.asked) == 1
 
 
+def test_a_task_that_cannot_be_taken_is_in_no_other_s_way(pool: Pool) -> None:
+    """It stays open at the coordinator, and is the oldest there, for ever."""
+    large = task_body(1)
+    body = large[:-1]
+    pool.desk.hand_out([made_task(NORTH, large, run="run-0")], large)
+    good = made_task(NORTH, body)
+    pool.desk.hand_out([good], body)
+    with pool.node(NORTH, largest_task=len(body)) as node:
+        with pytest.raises(EvidenceError, match="too large"):
+            node.step()
+        for _ in range(3):
+            assert node.step()
+        assert pool.desk.answered([good[0].task]) == {good[0].task}
+        with pytest.raises(EvidenceError, match="too large"):  # there is no other now
+            node.step()
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"contract": "sha256:" + "d" * 64}, {"base": "sha256:" + "d" * 64}],

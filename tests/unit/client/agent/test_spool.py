@@ -14,6 +14,7 @@ from tests.fakes.made_pool import made_task, signed_update, task_body
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.spool_files import SpooledTask
 from presspool.common.base.errors import FolderError, LinkError, StorageError
+from presspool.common.wire.envelope import HEADER_BYTES
 
 BODY = task_body(1)
 
@@ -183,6 +184,20 @@ def test_a_full_disk_while_sealing_leaves_the_task_unfinished(tmp_path: Path) ->
         assert spool.unfinished() == task
         sealed(spool, task)
         assert spool.undelivered() == task
+
+
+def test_room_is_kept_for_answers_that_are_still_to_come(tmp_path: Path) -> None:
+    (first, _), (other, body) = a_task(), a_task(run="run-2")
+    answer = 2 * first.header.allowance  # in two copies
+    room = HEADER_BYTES + first.header.bytes + answer + answer
+    with Spool.open(tmp_path, room=room) as spool:
+        accept(spool)
+        with pytest.raises(StorageError, match="no room for another task"):
+            spool.accept(other, [body])
+        newer = accept(spool, round=2)  # in its place, with its room
+        sealed(spool, newer)
+        spool.accept(other, [body])
+        assert spool.tasks() == [other, newer]
 
 
 def test_an_answer_that_the_app_keeps_goes_when_it_is_sealed_or_replaced(tmp_path: Path) -> None:

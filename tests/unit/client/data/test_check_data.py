@@ -100,6 +100,8 @@ def test_the_whole_report(path: Path) -> None:
         max_length=2,
         records_truncated=3,
         dropped={"null or empty text": 1, "null label": 1},
+        first={"null or empty text": 6, "null label": 7},
+        lines={"null or empty text": [7], "null label": [8]},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.engine.compute import Compute
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import parse_contract
+from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.frozen_trunk import FrozenTrunk
 
 
@@ -38,7 +40,7 @@ def test_this_machine_computes_rows_alike(bench: Bench, scale: float) -> None:
     assert (compute.tokens, compute.gradient_bytes) == (128, Compute.gradient_bytes)
 
 
-@pytest.mark.parametrize("spoilt", ["last", "neighbours", "padding"])
+@pytest.mark.parametrize("spoilt", ["last", "neighbours", "padding", "even", "odd", "mixed"])
 def test_rows_that_are_not_alike_are_computed_one_by_one(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, spoilt: str
 ) -> None:
@@ -50,6 +52,11 @@ def test_rows_that_are_not_alike_are_computed_one_by_one(
             return found * (1 + 1e-6 * (torch.arange(len(found)) == len(found) - 1)[:, None])
         if spoilt == "neighbours":
             return found + 1e-6 * found.detach().mean(0)
+        if spoilt in ("even", "odd") and len(found) > 2:
+            rows = torch.arange(len(found)) % 2 == (spoilt == "odd")
+            return found * (1 + 1e-6 * (rows & (torch.arange(len(found)) > 1)))[:, None]
+        if spoilt == "mixed":
+            return found * (1 + 1e-6 * (len({len(row) for row in activations}) > 1))
         return found * (1 + 1e-6 * (len(activations) < len(found)))
 
     monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
@@ -93,3 +100,35 @@ def test_one_adapter_is_tried_once(bench: Bench, monkeypatch: pytest.MonkeyPatch
     compute = proved(bench)
     monkeypatch.setattr(alike, "_fits", None)
     proved(bench, compute)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """All that made records ask of a trunk."""
+
+    shapes: BatchShapes
+    vocabulary: int = 100
+
+
+def test_a_crowd_is_full_and_has_its_subject_in_every_second_row() -> None:
+    shapes = BatchShapes(max_length=64, tokens=256)
+    made = alike._Made(Drawn(shapes))  # type: ignore[arg-type]
+    ranges, widths = list(made.ranges()), set()
+    assert [length for low, high in ranges for length in range(low, high + 1)] == [*range(1, 65)]
+    for shortest, longest in ranges:
+        width = shapes.width(shortest)
+        assert shapes.width(longest) == width
+        (subject,), stood = made.records([longest]), set()
+        for first in (0, 1):
+            rows, crowd = made.crowd(subject, shortest, longest, first=first)
+            assert len(crowd) == shapes.rows(width)
+            mine = {n for n, record in enumerate(crowd) if record is subject}
+            assert mine == set(range(len(crowd))[rows])
+            assert mine == set(range(min(first, len(crowd) - 1), len(crowd), 2))
+            strangers = [record for n, record in enumerate(crowd) if n not in mine]
+            assert len({number for _, number in strangers}) == len(strangers)
+            assert all(shortest <= len(ids) <= longest for ids, _ in strangers)
+            widths |= {len(ids) for ids, _ in strangers}
+            stood |= mine
+        assert stood == set(range(shapes.rows(width)))
+    assert len(widths) > len(ranges)  # strangers are of all lengths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import stat
 import time
@@ -14,6 +15,7 @@ from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.instruments.loopback import free_port
 from tests.fakes.made_coordinator import Pool
 
+from presspool.client.identity import identity as identities
 from presspool.client.identity.identity import Identity, Keys, identity_folder
 from presspool.client.identity.joining import Joining, joined, read_token, renew_if_due
 from presspool.common.base.errors import (
@@ -23,6 +25,7 @@ from presspool.common.base.errors import (
     LinkError,
     StorageError,
 )
+from presspool.common.base.files import replace_file
 from presspool.common.pki.certificates import DAY, OUTLET_DAYS, make_key, make_root
 from presspool.common.pki.keys import SigningKey
 from presspool.common.wire.token import LARGEST_TOKEN, PREFIX, Token
@@ -133,6 +136,46 @@ def test_a_finished_join_is_recognised_and_never_changed(pool: Pool, tmp_path: P
     with pytest.raises(FolderError, match="another membership"):
         joined(pool.invite("tribune"), home, now=time.time())
     assert _files(home) == before
+
+
+def test_a_membership_that_nobody_wrote_a_token_down_for_is_of_one_not_younger_than_it(
+    pool: Pool, tmp_path: Path
+) -> None:
+    token, home = pool.invite(NAME), tmp_path / "outlet"
+    pool.join(token, home)
+    path = identity_folder(home) / "coordinator.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "invitation": ""}))
+    assert joined(token, home, now=time.time()) == Identity.read(home)
+    moved = replace(token, address="new.example.org:7443")
+    assert joined(moved, home, now=time.time()) is None
+    pool.members.revoke(NAME, "laptop stolen")
+    pool.clock.ahead = 10
+    assert joined(pool.invite(NAME), home, now=time.time()) is None
+
+
+def test_addresses_are_forgotten_once_a_token_of_another_one_is_written_down(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "outlet"
+    token = pool.invite(NAME)
+    old = pool.join(token, home)
+    now = old.told(pool.folder.moved("one.example.org:7443", now=time.time()).addresses)
+    assert now.addresses == ("one.example.org:7443", old.address)
+    known, other = (replace(token, address=f"{name}.example.org:7443") for name in ("one", "two"))
+    assert Identity.store(home, known, old.certificate).addresses == now.addresses
+    assert Identity.read(home).moves == now.moves
+
+    def killed(path: Path, content: bytes) -> None:
+        if path.name == "coordinator.json":
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(identities, "replace_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Identity.store(home, other, old.certificate)
+    assert set(Identity.read(home).addresses) == set(now.addresses)
+    assert Identity.store(home, other, old.certificate).addresses == ("two.example.org:7443",)
 
 
 def test_an_outlet_that_was_away_too_long_joins_again_with_its_keys(

@@ -162,6 +162,17 @@ def test_who_is_refused_too_often_is_not_heard_for_a_while(port: Port) -> None:
         assert other.unary_unary(ONE)(b"said") == b"said"
 
 
+def test_a_flood_is_on_record_under_a_name_only_where_its_certificate_is_a_member_s(
+    port: Port,
+) -> None:
+    """A revoked one bears a name too, which may be a member's again by another certificate."""
+    port.members.revoked.add(SOUTH)
+    with port.dialled(SOUTH) as link:
+        calls = [link.unary_unary(ONE).future(b"") for _ in range(2 * QUICK.often)]
+        assert grpc.StatusCode.RESOURCE_EXHAUSTED in {call.code() for call in calls}
+    assert port.recorded == []
+
+
 def test_what_fails_within_is_one_word_outside_and_one_line_a_minute_here(
     port: Port, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -367,6 +367,26 @@ def test_an_answer_of_which_only_the_receipt_is_left_is_asked_for_again(desk: Ma
     assert stored(desk, tasks[NORTH]) == UPDATE
 
 
+def test_a_round_of_before_that_is_opened_again_takes_its_kept_answers_and_no_others(
+    desk: Mailbox,
+) -> None:
+    """By a run folder older than this database: it knows of none of the later rounds."""
+    tasks = hand_out(desk)
+    signed = signed_update(tasks[NORTH], UPDATE)
+    deliver(desk, signed)
+    hand_out(desk, round=2)
+    body = task_body(1)
+    desk.hand_out([made_task(name, body) for name in (NORTH, SOUTH)], body)
+    assert desk.waiting(t.task for t in tasks.values()) == {t.task for t in tasks.values()}
+    other = b"trained again"
+    assert refused(desk, signed_update(tasks[NORTH], other), other) == "duplicate"
+    deliver(desk, signed)
+    assert stored(desk, tasks[NORTH]) == UPDATE
+    deliver(desk, signed)  # its receipt was lost
+    desk.close([tasks[NORTH].task])
+    assert refused(desk, signed) == "replayed"
+
+
 def test_a_body_that_lost_a_part_does_not_become_an_update(desk: Mailbox) -> None:
     body = bytes(BATCH_BYTES + 1)
     tasks = hand_out(desk, allowance=len(body))

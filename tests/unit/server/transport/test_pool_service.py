@@ -22,7 +22,7 @@ from tests.fakes.made_pool import (
     task_body,
 )
 
-from presspool.common.base.errors import AdmissionError, InputError, LinkError
+from presspool.common.base.errors import AdmissionError, InputError, LinkError, StorageError
 from presspool.common.proto.pool_pb2 import Header, NextTaskRequest, Part
 from presspool.common.proto.pool_pb2_grpc import PoolStub
 from presspool.common.wire.envelope import CALL_REFUSALS, CHUNK_BYTES, Signed, TaskHeader
@@ -257,6 +257,21 @@ def test_an_error_within_the_coordinator_leaves_as_one_word(
         refused = code_of(lambda: list(calls.NextTask(NextTaskRequest())))
     assert refused == ("UNAVAILABLE", "unavailable")
     assert refused[1] in CALL_REFUSALS
+
+
+def test_a_sighting_that_cannot_be_written_down_keeps_work_from_nobody(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(outlet: str, version: str, clock: float) -> None:
+        seen.append(outlet)
+        raise StorageError("the database refuses")
+
+    seen: list[str] = []
+    monkeypatch.setattr(pool.service, "_seen", refusing)
+    hand_out(pool)
+    with stub(pool) as calls:
+        assert len(list(calls.NextTask(NextTaskRequest()))) == 2
+    assert seen == [NORTH]
 
 
 def test_the_link_tells_what_may_help_to_try_again_from_what_will_not(

@@ -1,0 +1,286 @@
+"""The task `generation` on a tiny Llama: losses against a slow oracle, metrics, and writing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tests.conftest import REPOSITORY
+from torch import Tensor
+
+from presspool.common.base.errors import ContractError, InputError
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import TASKS, task_of
+from presspool.common.models.frozen_trunk import FrozenTrunk
+from presspool.common.models.models import build, headed_of
+from presspool.common.runs.run_file import read_run_file
+from presspool.common.tasks.generation import Generation, GenerationTable
+
+RECORDS = {
+    "text": {"text": ["goal", "Vote today \U0001f5f3", "\u5317\u4eac\u65b0\u95fb " * 4]},
+    "prompt": {"prompt": ["Why?", "Who " * 30, "So"], "answer": ["Rain.", "Ann", "the end " * 9]},
+    "chat": {
+        "messages": [
+            json.dumps(
+                [{"role": "user", "content": ask}, {"role": "assistant", "content": say}]
+                * (1 + len(say) % 2)
+            )
+            for ask, say in (("Why?", "Rain."), ("Who?", "Ann"), ("So " * 20, "the end"))
+        ]
+    },
+}
+
+
+CHAT = [
+    {"role": "user", "content": "Where is my paper?"},
+    {"role": "assistant", "content": "On its way."},
+]
+
+
+def records(name: str) -> pa.Table:
+    columns = RECORDS[name].items()
+    return pa.table({key: pa.array(values, pa.large_string()) for key, values in columns})
+
+
+@pytest.fixture(params=["text", "prompt", "chat"])
+def form(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def asked(contract_body: dict[str, Any], tiny_llama: Path, form: str) -> Contract:
+    return of_format(contract_body, tiny_llama, form)
+
+
+def of_format(body: dict[str, Any], folder: Path, form: str, **more: Any) -> Contract:
+    from presspool.common.contract.contract import parse_contract
+
+    task = {"kind": "generation", "format": form, "max_length": 48, "answer_length": 6} | more
+    adapter = {"rank": 2, "alpha": 4, "targets": ["q_proj", "v_proj"]}
+    return parse_contract(body | {"model": {"id": str(folder)}, "task": task, "adapter": adapter})
+
+
+def judged(model: Any, task: Any, rows: pa.Table) -> Tensor:
+    outputs = model(**task.encode(task.texts(rows).to_pylist()))
+    losses: Tensor = task.losses(outputs, rows)
+    return losses
+
+
+def oracle(task: Any, rows: pa.Table, place: int) -> float:
+    """Mean cross-entropy of one record: plain logits in float64, what counts found in the text."""
+    one, model = rows.slice(place, 1), task._loaded.double()
+    ids = task.encode(task.texts(one).to_pylist())["input_ids"]
+    logits = model(input_ids=ids).logits[0].log_softmax(-1)
+    counted = counted_places(task, one, ids[0].tolist())
+    found = [float(-logits[place - 1, ids[0, place]].detach()) for place in counted]
+    model.float()
+    return sum(found) / len(found)
+
+
+def counted_places(task: Any, one: pa.Table, ids: list[int]) -> list[int]:
+    """Found from the decoded text alone: where the assistant, or the answer, speaks."""
+    if task.table.format == "text":
+        return list(range(1, len(ids)))
+    begin = task.tokenizer("<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
+    if task.table.format == "chat":
+        places, speaks = [], False
+        for place, token in enumerate(ids):
+            if speaks:
+                places.append(place)
+                speaks = token != 2
+            elif ids[max(0, place + 1 - len(begin)) : place + 1] == begin:
+                speaks = True
+        return places
+    answer = task.tokenizer(one["answer"][0].as_py(), add_special_tokens=False)["input_ids"]
+    room = task.table.max_length - 1
+    return list(range(len(ids) - min(room, len(answer) + 1), len(ids)))
+
+
+def test_losses_are_those_of_one_record_at_a_time(asked: Contract, form: str) -> None:
+    model, rows = build(asked), records(form)
+    task = headed_of(model).task
+    losses = judged(model, task, rows)
+    assert losses.dtype == torch.float32
+    for place in range(len(rows)):
+        assert losses[place].item() == pytest.approx(oracle(task, rows, place), rel=2e-6)
+
+
+def shifted(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
+    """Each state judged by its own token instead of the next."""
+    return task.losses(outputs.roll(-1, dims=1), rows)  # type: ignore[no-any-return]
+
+
+def by_pad(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
+    """The end's token taken for padding, because they have one id."""
+    targets = task._targets(outputs, rows)
+    targets[targets == task.tokenizer.pad_token_id] = -1
+    return own_mean(task, outputs, targets)
+
+
+def over_batch(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
+    found = task.judge(outputs, rows)
+    return found["nats"] / found["tokens"].float().mean()  # type: ignore[no-any-return]
+
+
+def own_mean(task: Any, outputs: Tensor, targets: Tensor) -> Tensor:
+    logits = outputs @ task._loaded.lm_head.weight.T
+    each = torch.nn.functional.cross_entropy(logits.mT, targets, ignore_index=-1, reduction="none")
+    return each.sum(1) / (targets != -1).sum(1)
+
+
+@pytest.mark.parametrize("mistake", [shifted, by_pad, over_batch])
+def test_the_oracle_finds_the_classical_mistakes(asked: Contract, mistake: Any, form: str) -> None:
+    model, rows = build(asked), records(form)
+    task: Any = headed_of(model).task
+    outputs = model(**task.encode(task.texts(rows).to_pylist()))
+    right = task.losses(outputs, rows)
+    torch.testing.assert_close(own_mean(task, outputs, task._targets(outputs, rows)), right)
+    wrong = mistake(task, outputs, rows)
+    assert not torch.allclose(wrong, right, rtol=1e-4)
+    expected = [oracle(task, rows, place) for place in range(len(rows))]
+    assert wrong.tolist() != pytest.approx(expected, rel=1e-4)
+
+
+def test_a_records_loss_is_the_same_in_every_company(asked: Contract, form: str) -> None:
+    model, rows = build(asked), records(form)
+    trunk = FrozenTrunk(model, asked)
+    assert trunk.task is headed_of(model).task
+    together = judged(model, trunk.task, rows)
+    alone = [judged(model, trunk.task, rows.slice(place, 1)) for place in range(len(rows))]
+    torch.testing.assert_close(together, torch.cat(alone))
+    for place, activations in enumerate(trunk.run(trunk.task.texts(rows).to_pylist())):
+        outputs = trunk.outputs([activations])  # and what fills the batch up
+        filled = pa.concat_tables([rows.slice(place, 1), trunk.task.made([1] * len(outputs))])
+        losses = trunk.task.losses(outputs, filled.slice(0, len(outputs)))
+        torch.testing.assert_close(losses[:1], alone[place])
+
+
+def test_only_the_adapter_trains_and_gets_a_gradient(asked: Contract, form: str) -> None:
+    model = build(asked)
+    task = headed_of(model).task
+    assert asked.groups == ("adapter",)
+    judged(model, task, records(form)).sum().backward()  # type: ignore[no-untyped-call]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert trained
+    assert all("lora" in name for name in trained)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.values())
+
+
+def test_made_records_are_as_long_as_asked_and_differ(asked: Contract) -> None:
+    task = task_of(asked)
+    made = task.made([1, 4, 9, 30])
+    assert made.schema.names == list(task.columns)
+    texts = task.texts(made).to_pylist()
+    assert len(set(texts)) == 4
+    assert sorted(task.lengths(texts)) == list(task.lengths(texts))
+    assert not any(task.faults({n: made[n].combine_chunks() for n in task.columns}).to_pylist())
+
+
+def test_scores_name_the_metrics_and_judge_what_was_written(asked: Contract, form: str) -> None:
+    model, rows = build(asked), records(form)
+    task = headed_of(model).task
+    found = task.judge(model(**task.encode(task.texts(rows).to_pylist())), rows)
+    whole = {name: values.detach().numpy() for name, values in found.items()}
+    silent = task.score(whole, rows)
+    assert list(silent) == [metric.name for metric in task.metrics]
+    nats = sum(whole["nats"]) / sum(whole["tokens"])
+    assert silent["perplexity"] == pytest.approx(float(torch.tensor(nats).exp()))
+    assert silent["rouge_l"] is None
+    assert isinstance(task, Generation)
+    whole["written"] = np.array([None, *task.answers(rows)[1:]], object)
+    spoken = task.score(whole, rows)
+    assert spoken["chrf"] == pytest.approx(1)
+    assert spoken.get("exact", 1) == 1
+    assert ("exact" in spoken) == (form == "prompt")
+
+
+def test_a_diverged_model_has_no_perplexity(asked: Contract, form: str) -> None:
+    for nats in (float("nan"), float("inf")):
+        whole = {"nats": np.array([nats] * 3), "tokens": np.array([1, 1, 1])}
+        scores = task_of(asked).score(whole, records(form))
+        assert scores["perplexity"] is scores["nats"] is None
+
+
+def test_it_writes_what_one_token_at_a_time_gives(asked: Contract, form: str) -> None:
+    model, rows = build(asked).eval(), records(form)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if "lora_B" in name:
+                values.normal_(std=0.5)
+    task = headed_of(model).task
+    said = task.write(rows)
+    assert said is not None
+    assert isinstance(task, Generation)
+    with torch.no_grad():
+        for given, text in zip(task._wording.given(rows), said, strict=True):
+            ids = list(given)
+            while len(ids) < len(given) + 6 and (ids[-1] != 2 or len(ids) == len(given)):
+                states = model(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64))
+                ids.append(int((states[0, -1] @ task._loaded.lm_head.weight.T).argmax()))
+            expected = task.tokenizer.decode(ids[len(given) :], skip_special_tokens=True)
+            assert text == expected.strip()
+    if form == "prompt":
+        assert task.write(rows.select(["prompt"])) == said
+
+
+def test_writing_is_judged_on_what_a_record_goes_on_with() -> None:
+    rows = pa.table({"text": pa.array(["minister opens new talks today", "goal"])})
+    task = Generation(GenerationTable(prompt="News headline:"))
+    assert task.begun(rows)["text"].to_pylist() == ["minister opens", ""]
+    assert task.asked(rows) == [
+        ("News headline: minister opens", "new talks today"),
+        ("News headline:", "goal"),
+    ]
+    pairs = pa.table({"prompt": ["Shares fell."], "answer": ["Market down"]})
+    task = Generation(GenerationTable(format="prompt"))
+    assert task.begun(pairs) == pairs
+    assert task.asked(pairs) == [("Shares fell.", "Market down")]
+    chats = pa.table({"messages": [json.dumps(CHAT)]})
+    task = Generation(GenerationTable(format="chat"))
+    assert task.asked(chats) == [("Where is my paper?", "On its way.")]
+
+
+def test_the_format_says_the_columns_and_the_metrics() -> None:
+    for form, columns in (("text", ("text",)), ("prompt", ("prompt", "answer"))):
+        task = Generation(GenerationTable.model_validate({"format": form}))
+        assert task.columns == columns
+        assert task.inputs == columns[:1]
+        assert Generation.columns_in([*columns, "reader"]) == columns
+    assert task.primary.name == "perplexity"
+    assert not task.primary.higher_is_better
+    for there in ([], ["prompt"], ["text", "messages"]):
+        with pytest.raises(InputError, match="columns of a file for generation"):
+            Generation.columns_in(there)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ({"format": "dialogue"}, "format"),
+        ({"format": "chat", "prompt": "News:"}, "goes with format 'text' alone"),
+        ({"prompt": "a\0b"}, "prompt"),
+        ({"answer_length": 0}, "answer_length"),
+        ({"labels": ["a", "b"]}, "unknown key"),
+    ],
+)
+def test_a_table_that_makes_no_sense_is_refused(
+    contract_body: dict[str, Any], tiny_llama: Path, task: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ContractError, match=said):
+        of_format(contract_body, tiny_llama, "text", **task)
+
+
+def test_the_list_of_tasks_has_it() -> None:
+    assert TASKS["generation"] is Generation
+
+
+def test_the_example_run_is_one() -> None:
+    contract = read_run_file(REPOSITORY / "examples" / "headlines.toml").contract
+    assert contract.task == GenerationTable(prompt="News headline:")
+    assert contract.groups == ("adapter",)
