@@ -22,10 +22,10 @@ from presspool.common.runs.run_folder import RunFolder
 from presspool.simulations.newsroom.grammar import TOPICS, write_headline
 from presspool.simulations.newsroom.newsroom import make_newsroom
 
-READERS, HELD_OUT, EXAMPLES, ANSWERED = 600, 160, 4, 3
+READERS, HELD_OUT, EXAMPLES, ANSWERED = 500, 96, 4, 3
 SEED = 20
 ASKED = "News headline about {}:"
-FEW_SHOT_LENGTH = 128  # tokens that prompts with examples have at most
+FEW_SHOT_LENGTH = 96  # tokens that prompts with examples have at most
 
 LLM_RUN_TOML = """\
 # A PressPool run. Everything down to [server] is the contract: its sha256 names the run.
@@ -38,7 +38,7 @@ id = "smollm2-135m-instruct"     # `presspool models fetch smollm2-135m-instruct
 [task]
 kind = "generation"
 format = "prompt"                # only the answer counts in the loss
-max_length = 32
+max_length = 24
 answer_length = 16
 
 [adapter]                        # B of these layers in the last six; what lies below is frozen
@@ -50,7 +50,7 @@ method = "ffa"
 
 [federation]
 trust = "local"                  # each outlet's transcript is private whatever the others do
-rounds = 10
+rounds = 8
 local_steps = 1
 quorum = {quorum}
 
@@ -70,7 +70,7 @@ learning_rate = 1.0
 
 [server]                         # Adam sees the noise averaged over the outlets
 name = "adam"
-learning_rate = 0.03
+learning_rate = 0.04
 
 # Below stands outside the contract: only a simulation reads it.
 [simulation]

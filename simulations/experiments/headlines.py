@@ -199,7 +199,7 @@ HEADLINES = Experiment(
     pools=pools,
     arms=(
         Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
-        _few_shot(128, "headlines"),
+        _few_shot(96, "headlines"),
         _few_shot(448, "articles"),
         Arm(
             name="federated",
@@ -268,7 +268,8 @@ SEARCH = Experiment(
     name="headlines-search",
     pools=search_pools,
     arms=(
-        Arm(name="plain base", kind="untrained", recipe=recipe(), seeds=(1,)),
+        Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
+        _few_shot(96, "headlines-search"),
         Arm(
             name="default",
             kind="federated",

@@ -37,8 +37,8 @@ def test_base_and_adapter_stand_side_by_side(tmp_path: Path) -> None:
     for before, after in (
         ('id = "smollm2-135m-instruct"', f'id = "{base}"'),
         ("layers = 6", "layers = 1"),
-        ("rounds = 10", "rounds = 1"),
-        ("max_length = 32", "max_length = 96"),
+        ("rounds = 8", "rounds = 1"),
+        ("max_length = 24", "max_length = 96"),
     ):
         assert before in text
         text = text.replace(before, after)
