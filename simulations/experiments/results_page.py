@@ -46,8 +46,9 @@ def write_page(experiment: Experiment, judged: Sequence[Judged], page: Path) -> 
 def markdown(experiment: Experiment, judged: Sequence[Judged]) -> str:
     """The tables of the documentation page."""
     seeds = sorted({j.trial.seed for j in judged})
+    command = experiment.name.replace("-search", " --search")
     lines = [
-        f"Made by `presspool experiment {experiment.name}` at commit {commit()}; seeds "
+        f"Made by `presspool experiment {command}` at commit {commit()}; seeds "
         f"{', '.join(map(str, seeds))}; mean and 95 % interval (bootstrap over seeds and test "
         "records, arms paired by seed). ± stands for half the interval's width."
     ]
