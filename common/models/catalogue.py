@@ -119,7 +119,7 @@ def entry(name: str) -> OfflineModel:
         ModelError: there is none; the nearest name is suggested.
     """
     if name not in CATALOGUE:
-        near = get_close_matches(name, CATALOGUE, n=1)
+        near = get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)  # "smollm2", say
         raise ModelError(
             "not a base model of the catalogue",
             expected=f"one of {', '.join(CATALOGUE)}",
