@@ -26,7 +26,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
-from presspool.common.runs.results import Sample
+from presspool.common.runs.results import WritingSample
 from presspool.common.tasks.task import Judged, Task
 
 
@@ -123,7 +123,7 @@ class Evaluation:
         return whole
 
     @torch.inference_mode()
-    def samples(self, before: State, after: State) -> tuple[Sample, ...]:
+    def samples(self, before: State, after: State) -> tuple[WritingSample, ...]:
         """What the model writes under either adapter, for a few records; none if it does not."""
         task, few = self._trunk.task, self._held_out.take(spread(len(self._held_out), SHOWN))
         written = []
@@ -131,7 +131,7 @@ class Evaluation:
             load(self._model, state)
             written.append(task.write(task.begun(few)))
         return tuple(
-            Sample(asked=asked, answer=answer, before=first, after=last)
+            WritingSample(asked=asked, answer=answer, before=first, after=last)
             for asked, answer, first, last in (
                 map(one_line, (*about, *answers))
                 for about, *answers in zip(
