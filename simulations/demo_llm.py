@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from presspool.common.base.files import replace_file
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder
+from presspool.simulations.demo import OUTSIDE
 from presspool.simulations.newsroom.grammar import TOPICS, write_headline
 from presspool.simulations.newsroom.newsroom import make_newsroom
 
@@ -58,8 +59,7 @@ quorum = {quorum}
 {outlets}
 
 [privacy]
-unit = "reader"
-epsilon = {epsilon}                  # for the whole run; noise is solved from it
+epsilon = {epsilon}                  # for each reader and the whole run
 delta = 1e-5
 clip = 1.0
 records_per_reader = 1
@@ -71,33 +71,11 @@ learning_rate = 1.0
 [server]                         # Adam sees the noise averaged over the outlets
 name = "adam"
 learning_rate = 0.04
-
-# Below stands outside the contract: only a simulation reads it.
-[simulation]
-data = "newsroom/outlets"
-partition = "files"
-workers = 2
-
-[evaluation]                     # a public held-out file at the coordinator
-data = "newsroom/held_out.parquet"
 """
 
 
 def prepare_llm_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
-    """Write the newsroom's headlines and the run file.
-
-    Args:
-        folder: where to.
-        outlets: how many outlets.
-        epsilon: the run's ε; `math.inf` for an unprotected run.
-
-    Returns:
-        The run file.
-
-    Raises:
-        InputError: a number of outlets that cannot be made.
-        StorageError: the disk refuses.
-    """
+    """Write the newsroom's headlines and the run file; as `demo.prepare_demo`."""
     made = make_newsroom(outlets=outlets, readers=READERS, seed=SEED, write=write_headline)
     files = {f"outlets/{name}": _asked(table) for name, table in made.tables.items()}
     files["held_out"] = _asked(made.held_out.slice(EXAMPLES, HELD_OUT))
@@ -108,7 +86,7 @@ def prepare_llm_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
         file = folder / "newsroom" / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, sink.getvalue().to_pybytes())
-    text = LLM_RUN_TOML.format(
+    text = (LLM_RUN_TOML + OUTSIDE).format(
         seed=SEED,
         quorum=max(1, outlets - 1),
         outlets="\n".join(f"{name} = {READERS}" for name in made.tables),

@@ -44,6 +44,7 @@ VALIDATION_DAY, TEST_DAY = "20030523", "20030525"
 ASKED, ARTICLE = "News headline:", "Article: {}\nHeadline:"
 EXAMPLES = 4
 ARTICLE_WORDS, ARTICLE_TEST_SHARE = 40, 0.1
+EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TASK: Mapping[str, Any] = {"kind": "generation", "format": "prompt"}
 
 
@@ -153,9 +154,7 @@ def _shown(examples: Sequence[tuple[str, str]]) -> str:
     return "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples)
 
 
-def recipe(
-    *, rank: int = 4, targets: Sequence[str] = ("o_proj", "down_proj"), **changed: float
-) -> Tables:
+def recipe(*, rank: int = 1, targets: Sequence[str] = EVERY_LAYER, **changed: float) -> Tables:
     """The tables of a contract, but for ε and outlets.
 
     Args:
@@ -182,11 +181,10 @@ def recipe(
     }
 
 
-# The clip norm is the median norm of 32 training readers' gradients at the start.
+# The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
 CLIP, RATE = 0.65, 0.02
 SEEDS = (1, 2, 3)
 PLAIN, FEW_SHOT = ("plain base", math.inf), ("few-shot base", math.inf)
-EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 def _few_shot(max_length: int, pool: str) -> Arm:
@@ -261,7 +259,7 @@ EMULATED = 73.2
 VARIANTS: dict[str, Tables] = {
     "rate 0.03": recipe(rate=0.03),
     "half the clip norm": recipe(clip=CLIP / 2),
-    "all linear, rank 1": recipe(rank=1, targets=EVERY_LAYER),
+    "o and down, rank 4": recipe(rank=4, targets=("o_proj", "down_proj")),
 }
 
 SEARCH = Experiment(
