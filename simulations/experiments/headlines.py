@@ -280,4 +280,19 @@ SEARCH = Experiment(
             for name, tables in VARIANTS.items()
         ),
     ),
+    questions=(
+        *(
+            Question(
+                text=f"nats saved by the default over {name}",
+                left=("default", EMULATED),
+                right=(name, EMULATED),
+            )
+            for name in VARIANTS
+        ),
+        Question(
+            text="nats saved by the default over the few-shot base",
+            left=("default", EMULATED),
+            right=FEW_SHOT,
+        ),
+    ),
 )
