@@ -149,6 +149,6 @@ def _perplexities(result: RunResult, few_shot: float | None) -> list[str]:
     cost = "without privacy" if spent is None else f"ε = {spent:.2f} for each reader"
     figures = {"plain base": plain, "few-shot base": few_shot, f"adapter, {cost}": tuned}
     return [
-        "perplexity on held-out headlines (lower is better; their ends count, which no example shows):",
+        "perplexity on held-out headlines (lower is better; their ends count):",
         *(f"{math.nan if v is None else v:10,.1f}  {name}" for name, v in figures.items()),
     ]
