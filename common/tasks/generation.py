@@ -214,13 +214,15 @@ class Generation(Task[GenerationTable]):
     # --- Judgement -------------------------------------------------------------------------------
 
     def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
-        """The sum of the nats of each record's counted tokens, and their number."""
+        """The nats of each record's counted tokens, of the last of them alone, and their number."""
         from presspool.common.models.token_losses import UNCOUNTED, token_losses
 
         targets = self._targets(outputs, records)
         words = self._loaded.get_output_embeddings().weight
         each = token_losses(outputs.flatten(0, 1), words, targets.flatten())
-        return {"nats": each.view(targets.shape).sum(1), "tokens": (targets != UNCOUNTED).sum(1)}
+        each, counted = each.view(targets.shape), targets != UNCOUNTED
+        last = each.gather(1, _last(counted)).squeeze(1)
+        return {"nats": each.sum(1), "last": last, "tokens": counted.sum(1)}
 
     def _targets(self, outputs: Tensor, records: pa.Table) -> Tensor:
         """At each place the next token, where it counts: (records, width) int64, as `outputs`."""
@@ -326,3 +328,11 @@ class Generation(Task[GenerationTable]):
 def _filled(column: pa.Array) -> list[str]:
     found: list[str] = column.fill_null("").to_pylist()
     return found
+
+
+def _last(counted: Tensor) -> Tensor:
+    """Where the last place that counts is in each row, (rows, 1) int64; 0 where none does."""
+    import torch
+
+    places = torch.arange(counted.shape[1], device=counted.device)
+    return (places * counted).amax(1, keepdim=True)
