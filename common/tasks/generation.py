@@ -83,6 +83,10 @@ class Generation(Task[GenerationTable]):
     )
     auto: ClassVar[str] = "AutoModelForCausalLM"
     groups: ClassVar[tuple[str, ...]] = ("adapter",)
+    pipeline: ClassVar[str] = "text-generation"
+    data: ClassVar[str] = "texts, prompts with answers, or chats"
+    cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
+    public: ClassVar[str] = "public words before each text"
 
     def __init__(self, table: GenerationTable, model: Model | None = None) -> None:
         super().__init__(table, model)

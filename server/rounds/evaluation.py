@@ -74,12 +74,13 @@ class Evaluation:
         self._activations = ActivationCache() if activations is None else activations
 
     @torch.inference_mode()
-    def scores(self, state: State, *, between: bool = False) -> Scores:
+    def scores(self, state: State, *, between: bool = False, writes: bool = True) -> Scores:
         """The task's metrics of an adapter state.
 
         Args:
             state: the adapter.
-            between: on some of the records only (`spread`).
+            between: on some of the records only (`spread`), and nothing is written.
+            writes: whether the model is asked to write, if it does; its other metrics need it not.
         """
         load(self._model, state)
         held_out, task = self._held_out, self._trunk.task
@@ -92,7 +93,7 @@ class Evaluation:
             parts.append({name: values.cpu().numpy() for name, values in judged.items()})
         back = np.argsort(np.concatenate(order))
         whole = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
-        written = None if between else self._written(held_out)
+        written = self._written(held_out) if writes and not between else None
         if written is not None:
             whole["written"] = written
         return Scores(metrics=task.score(whole, held_out))

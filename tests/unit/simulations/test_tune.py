@@ -15,6 +15,7 @@ from tests.conftest import LABELS, made_rows
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.generation import Generation
 from presspool.common.tasks.metric import Metric
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
@@ -130,3 +131,27 @@ def test_too_few_public_rows_are_refused(contract: Contract, tmp_path: Path) -> 
     with pytest.raises(DataError, match="too few public rows"):
         tune(contract, few, tmp_path)
     assert not (tmp_path / "trials.jsonl").exists()
+
+
+def test_a_language_model_is_tuned_on_perplexity_and_writes_nothing(
+    contract: Contract, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no head whose rate could be tried; writing would take most of the time."""
+    body = contract.body() | {
+        "model": {"id": str(tiny_llama)},
+        "task": {"kind": "generation", "max_length": 16},
+        "adapter": {"rank": 1, "targets": ["o_proj"], "layers": 1},
+        "optimizer": {"learning_rate": 1.0},
+    }
+    body["privacy"] |= {"clip": 1.0}
+    texts = [row["text"] for row in made_rows("archive", 60)]
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    monkeypatch.setattr(tuning, "NOISE_DRAWS", 1)
+    monkeypatch.setattr(tuning, "FACTORS", (2.0,))
+    monkeypatch.setattr(Generation, "write", None)  # whoever writes now fails
+    asked = parse_contract(body)
+    trials = tune(asked, table, tmp_path)
+    assert 1 < len(trials) <= trials_of(asked)
+    assert trials[0].metrics["perplexity"] == min(t.metrics["perplexity"] or 0 for t in trials)
+    said = tomllib.loads(proposal(asked, trials, tmp_path, len(table)))
+    assert isinstance(said["optimizer"]["learning_rate"], int | float)
