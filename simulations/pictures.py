@@ -111,9 +111,7 @@ def make_demo(folder: Path) -> None:
     made = card_making.make(
         found, [sources.read_outlet(path) for path in exports], fields, covers=()
     )
-    readme = model_card.render(
-        made, fields.card, base_model=contract.model.id, rounds=contract.federation.rounds
-    )
+    readme = model_card.render(made, fields.card, contract)
     model_card.write(folder / "run" / "adapter", made, readme)
 
 

@@ -168,7 +168,7 @@ def tune(
     if as_json:
         print_json(to_json(trials, used.data))
     else:
-        out.print(proposal(contract, trials, used.data, len(rows)), markup=False)
+        out.print(proposal(contract, trials, used.data, len(rows)), markup=False, soft_wrap=True)
 
 
 def bench_engine(

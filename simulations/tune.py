@@ -210,7 +210,7 @@ class _Bench:
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             change = {n: d.astype(np.float64) for n, d in delta.items()}
             state, moments = aggregator_of(small).step(state, change, moments, number=number)
-        return self._evaluation.scores(state).metrics[_primary(contract).name]
+        return self._evaluation.scores(state, writes=False).metrics[_primary(contract).name]
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier

@@ -164,7 +164,9 @@ def _gradients(
     engine: ReaderGradients, trunk: FrozenTrunk, batch: Sequence[Record], compute: Compute
 ) -> list[Tensor]:
     """Each trained tensor's (rows, ...) gradients of a batch and its filling."""
-    records = trunk.task.made([1] * (1 + max(number for _, number in batch)))
+    # So many words that a language model's loss counts at every token of the ids.
+    words = 2 * trunk.shapes.max_length
+    records = trunk.task.made([words] * (1 + max(number for _, number in batch)))
     with compute.autocast():
         activations = trunk.run_tokens([ids for ids, _ in batch])
         losses = record_losses(trunk, activations, records.take([n for _, n in batch]))

@@ -246,10 +246,10 @@ def _json_records(_: Path, stream: BinaryIO, names: Sequence[str]) -> Iterator[t
 
 
 def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
-    """The named values of one JSON object; an integer as its digits.
+    """The named values of one JSON object; an integer as its digits, a list of objects as JSON.
 
     Raises:
-        ValueError: not one, or with a value that is no text, number or truth.
+        ValueError: not one, or with a value that is no text, number, truth or list of objects.
         RecursionError: nested too deeply.
     """
     try:
@@ -266,11 +266,23 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
         raise ValueError("not a JSON object")
     values: list[bytes | None] = []
     for value in map(record.get, names):
+        if is_list_of_objects(value):
+            value = as_json(value)
         if isinstance(value, dict | list):
             raise ValueError("a nested value")
         word = str(value).lower() if isinstance(value, bool) else value
         values.append(None if word is None else word.encode(errors=errors))
     return values
+
+
+def is_list_of_objects(value: object) -> bool:
+    """Whether a value is what the turns of a chat are in JSON."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+
+
+def as_json(value: object) -> str:
+    """A nested value as the text that a column holds."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _json_keys(path: Path, stream: BinaryIO) -> list[str]:

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from presspool.common.base.errors import DataError
 from presspool.common.data import decoders
+from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import UNREADABLE, Tally
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
             UNREADABLE,
             where=str(path),
             got=tally.extent(UNREADABLE),
-            expected="in every record what the header says, or one JSON object a line",
+            expected="in every record what the header says, or one JSON object a line, "
+            f"and at most {RECORD_BYTES >> 20} MiB",
             advice="quote texts that hold commas, quotes or newlines, and write the file again",
         )
     if NOT_UTF8 in tally.dropped:

@@ -251,7 +251,21 @@ def strings(column: pa.Array) -> Column:
         column = pc.if_else(pc.is_nan(column), None, column)
     if _is_text(column.type):
         return _decoded(column.cast(pa.large_binary()))
+    if pa.types.is_nested(column.type):
+        return _told(column)
     return column.cast(pa.large_string()), np.zeros(len(column), dtype=np.bool_)
+
+
+def _told(values: pa.Array) -> Column:
+    """Lists of objects, as the turns of a chat are in Parquet, as JSON."""
+    said, undecodable = list[str | None](), np.zeros(len(values), dtype=np.bool_)
+    for place, value in enumerate(values):
+        try:
+            found = value.as_py()
+        except UnicodeDecodeError:
+            found, undecodable[place] = None, True
+        said.append(None if found is None else decoders.as_json(found))
+    return pa.array(said, pa.large_string()), undecodable
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from presspool.common.base.errors import InputError
+from presspool.common.base.errors import ContractError, InputError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks import text_metrics, turns
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
@@ -83,6 +83,10 @@ class Generation(Task[GenerationTable]):
     )
     auto: ClassVar[str] = "AutoModelForCausalLM"
     groups: ClassVar[tuple[str, ...]] = ("adapter",)
+    pipeline: ClassVar[str] = "text-generation"
+    data: ClassVar[str] = "texts, prompts with answers, or chats"
+    cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
+    public: ClassVar[str] = "public words before each text"
 
     def __init__(self, table: GenerationTable, model: Model | None = None) -> None:
         super().__init__(table, model)
@@ -196,7 +200,18 @@ class Generation(Task[GenerationTable]):
         return np.array([len(each.ids) for each in self._wording.whole(texts)], np.int64)
 
     def take(self, loaded: Any) -> Any:
-        """The layers below the output words; the whole is kept to judge and to write."""
+        """The layers below the output words; the whole is kept to judge and to write.
+
+        Raises:
+            ContractError: no token would ever count.
+        """
+        if not self._wording.has_room:
+            raise ContractError(
+                "nothing of what should be said is left",
+                where="[task] max_length",
+                expected=f"more than the {self._wording.kept} tokens that are always given",
+                got=self.table.max_length,
+            )
         self._loaded = loaded
         return loaded.base_model
 

@@ -73,6 +73,10 @@ class Task(ABC, Generic[T]):
         metrics: how an adapter is judged, in the order of plots; one is primary.
         auto: the class of transformers that loads the base model for it.
         groups: the parameter groups that it has; without "head" its head has no parameters.
+        pipeline: the Hub's name for what its model does, for model cards.
+        data: what its records are, for privacy cards.
+        cut: what of a record counts, for privacy cards; `{}` stands for `max_length`.
+        public: what its table makes public, for privacy cards.
     """
 
     Table: ClassVar[type[TaskTable]]
@@ -81,6 +85,10 @@ class Task(ABC, Generic[T]):
     metrics: tuple[Metric, ...]
     auto: ClassVar[str] = "AutoModel"
     groups: ClassVar[tuple[str, ...]] = GROUPS
+    pipeline: ClassVar[str] = "text-classification"
+    data: ClassVar[str] = "labelled texts"
+    cut: ClassVar[str] = "a text counts with its first {} tokens"
+    public: ClassVar[str] = "labels"
 
     def __init__(self, table: T, model: Model | None = None) -> None:
         self.table, self.model = table, model or Model()

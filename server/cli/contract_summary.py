@@ -99,9 +99,10 @@ def _adapter_noise(contract: Contract) -> float | None:
     from presspool.common.models.adapters import group_of, trainable
     from presspool.common.models.models import build
 
+    model = build(contract)  # in any case: an adapter that does not fit is told here
     if contract.groups != GROUPS:  # no choice between head and adapter
         return None
-    sizes = [p.numel() for n, p in trainable(build(contract)).items() if group_of(n) == "adapter"]
+    sizes = [p.numel() for n, p in trainable(model).items() if group_of(n) == "adapter"]
     return noise_share(contract.plan, contract.outlets, sum(sizes))
 
 

@@ -80,18 +80,19 @@ class Evaluation:
         return self._trunk.task
 
     @torch.inference_mode()
-    def scores(self, state: State, *, between: bool = False) -> Scores:
+    def scores(self, state: State, *, between: bool = False, writes: bool = True) -> Scores:
         """The task's metrics of an adapter state.
 
         Args:
             state: the adapter.
-            between: on some of the records only (`spread`).
+            between: on some of the records only (`spread`), and nothing is written.
+            writes: whether the model is asked to write, if it does; its other metrics need it not.
         """
         held_out = self._held_out
         if between:
             held_out = held_out.take(spread(len(held_out), BETWEEN))
         whole = self._judged(state, held_out)
-        written = None if between else self._written(held_out)
+        written = self._written(held_out) if writes and not between else None
         if written is not None:
             whole["written"] = written
         return Scores(metrics=self.task.score(whole, held_out))

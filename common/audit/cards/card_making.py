@@ -32,6 +32,7 @@ from presspool.common.audit.evidence.governance import CardFields, Fields
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import CardError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import TASKS
 from presspool.common.contract.privacy_plan import ACCOUNTANT
 from presspool.common.contract.statement import all_of, statement
 
@@ -168,16 +169,16 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
 
 
 def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:
-    unit = contract.privacy.unit
+    unit, task = contract.privacy.unit, TASKS[contract.task.kind]
     return {
         "dp_variant": {
             "variant_name": "Approximate DP",
             "data_domain": dates
-            and f"Any set of labelled texts of readers at one outlet of the "
-            f"run ({', '.join(covered)}), from {dates}; a text counts with its first "
-            f"{contract.task.max_length} tokens.",
-            "unprotected_quantities": "The contract: declared populations, labels, base model, "
-            "rounds and all hyper-parameters. Which outlets answered, and how long they took.",
+            and f"Any set of {task.data} of readers at one outlet of the "
+            f"run ({', '.join(covered)}), from {dates}; "
+            f"{task.cut.format(contract.task.max_length)}.",
+            "unprotected_quantities": f"The contract: declared populations, {task.public}, base "
+            "model, rounds and all hyper-parameters. Which outlets answered, and how long they took.",
         },
         "privacy_loss": {
             "privacy_unit": f"One {unit} at one outlet"

@@ -8,7 +8,7 @@ Invariants:
 
 Source: the keys are those of the Hub's model card metadata.
 
-Example: `write(adapter, card, render(card, said, base_model=contract.model.id, rounds=12))`.
+Example: `write(adapter, card, render(card, said, contract))`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from presspool.common.audit.evidence.governance import CardFields
 from presspool.common.base.errors import CardError, FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import bound
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import TASKS
 from presspool.common.models.catalogue import DEFAULT_ID
 
 CARD_FILE, README = "privacy_card.json", "README.md"
@@ -32,14 +34,13 @@ _PEFT_MARK = "[More Information Needed]"  # what PEFT writes, and nobody has tou
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str:
+def render(card: Card, said: CardFields, contract: Contract) -> str:
     """The README.md of a card.
 
     Args:
         card: the privacy card.
         said: the operator's fields; licence and language stand in the front matter.
-        base_model: the contract's id or folder of it.
-        rounds: rounds of the run.
+        contract: the run's.
 
     Raises:
         CardError: no licence or no language.
@@ -55,6 +56,7 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
             got="; ".join(blank),
             expected="something in every field",
         )
+    base_model = contract.model.id
     hub = base_model == DEFAULT_ID or bool(
         _HUB_ID.fullmatch(base_model) and not Path(base_model).exists()
     )
@@ -63,12 +65,14 @@ def render(card: Card, said: CardFields, *, base_model: str, rounds: int) -> str
         language=[said.language],
         license=said.license,
         library_name="peft",
-        pipeline_tag="text-classification",
+        pipeline_tag=TASKS[contract.task.kind].pipeline,
         base_model=base,
         tags=["differential-privacy", "federated-learning", "lora", MARK],
         model_name=card.registry.basic.name,
     )
-    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, rounds)}"))
+    return str(
+        ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract.federation.rounds)}")
+    )
 
 
 def _body(card: Card, base: str | None, rounds: int) -> str:

@@ -129,10 +129,7 @@ def card(
     with audit_console.percents("reading") as moved:
         ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
     made = card_making.make(run, ledgers, said, covers=outlet or [])
-    contract = run.contract
-    readme = model_card.render(
-        made, said.card, base_model=contract.model.id, rounds=contract.federation.rounds
-    )
+    readme = model_card.render(made, said.card, run.contract)
     model_card.write(run.path / "adapter", made, readme)
     if as_json:
         print_json(made.model_dump(mode="json"))

@@ -132,9 +132,14 @@ class Operators:
             "ledger": "ledger.db",
         }
         (home / "outlet.toml").write_text(toml(settings))
-        rules = policy_body(self.contract, witnesses={"required": self.witnesses})
+        rules = policy_body(
+            self.contract,
+            witnesses={"required": self.witnesses},
+            tasks=[self.contract.task.kind],
+            lora_targets=list(self.contract.adapter.targets),
+        )
         (home / "policy.toml").write_text(toml(rules))
-        self.presspool("outlet", "import", "--home", home)
+        self.presspool("outlet", "import", "--home", home, "--task", self.contract.task.kind)
         self.presspool(
             "outlet", "budget", "init", "--home", home, "--epsilon-max", 60, "--order", 4
         )

@@ -210,6 +210,36 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
 
 
 @pytest.mark.soak
+def test_a_language_model_s_run_makes_the_bytes_of_the_simulation(
+    tmp_path: Path, contract_body: dict[str, Any], tiny_llama: Path
+) -> None:
+    body = {
+        **contract_body,
+        "model": {"id": str(tiny_llama)},
+        "task": {"kind": "generation", "prompt": "News headline:", "answer_length": 4},
+        "adapter": {"rank": 2, "alpha": 4, "targets": ["o_proj", "down_proj"], "layers": 1},
+        "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
+        "server": {"name": "adam", "learning_rate": 0.03},
+        "federation": {"rounds": 2, "local_steps": 1, "quorum": 2},
+    }
+    run = write_run(tmp_path / "made", body)
+    with Operators(tmp_path, run, deterministic=SEED) as pool:
+        pool.make()
+        pool.start()
+        pool.join(sorted(body["outlets"]))
+        queued = pool.coordinator("submit", run)
+        for name in body["outlets"]:
+            pool.start_outlet(name)
+        done = pool.wait_for("complete", queued["run"])
+    folder = Path(done["folder"])
+    assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
+    pooled, alone = (read_result(made) for made in (folder, tmp_path / "simulated"))
+    assert pooled.samples == alone.samples
+    assert len(pooled.samples) == 10
+    assert [found.metrics for found in pooled.rounds] == [found.metrics for found in alone.rounds]
+
+
+@pytest.mark.soak
 def test_eight_outlets_as_eight_processes_make_the_bytes_of_the_local_grid(
     tmp_path: Path, contract_body: dict[str, Any]
 ) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from tests.conftest import LABELS, made_rows
+from tests.fakes.instruments.typed import typed
+from tests.fakes.made_runs import write_run
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.generation import Generation
 from presspool.common.tasks.metric import Metric
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
@@ -130,3 +133,47 @@ def test_too_few_public_rows_are_refused(contract: Contract, tmp_path: Path) -> 
     with pytest.raises(DataError, match="too few public rows"):
         tune(contract, few, tmp_path)
     assert not (tmp_path / "trials.jsonl").exists()
+
+
+def test_a_language_model_is_tuned_on_perplexity_and_writes_nothing(
+    contract: Contract, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no head whose rate could be tried; writing would take most of the time."""
+    body = contract.body() | {
+        "model": {"id": str(tiny_llama)},
+        "task": {"kind": "generation", "max_length": 16},
+        "adapter": {"rank": 1, "targets": ["o_proj"], "layers": 1},
+        "optimizer": {"learning_rate": 1.0},
+    }
+    body["privacy"] |= {"clip": 1.0}
+    texts = [row["text"] for row in made_rows("archive", 60)]
+    table = pa.table({"text": pa.array(texts, pa.large_string())})
+    monkeypatch.setattr(tuning, "NOISE_DRAWS", 1)
+    monkeypatch.setattr(tuning, "SAMPLING", ((0.5, 1),))
+    monkeypatch.setattr(tuning, "FACTORS", ())
+    monkeypatch.setattr(Generation, "write", None)  # whoever writes now fails
+    asked = parse_contract(body)
+    trials = tune(asked, table, tmp_path)
+    assert len(trials) == trials_of(asked) == 2
+    assert trials[0].metrics["perplexity"] == min(t.metrics["perplexity"] or 0 for t in trials)
+    said = tomllib.loads(proposal(asked, trials, tmp_path, len(table)))
+    assert isinstance(said["optimizer"]["learning_rate"], int | float)
+
+
+def test_what_is_printed_is_a_part_of_a_run_file_on_a_narrow_screen(
+    contract: Contract,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [f"oldermoor-courier-{number}" for number in range(4)]
+    asked = contract.replace(outlets=dict.fromkeys(names, 200))
+    tables = asked.body() | {"adapter": {"targets": ["query"]}, "optimizer": {"learning_rate": 1}}
+    tables["privacy"] = {"epsilon": 3.0, "clip": 1.0, "sampling_rate": 0.5}
+    run = write_run(tmp_path, tables)
+    trials = [tuning._trial(asked.with_noise(), {"accuracy": 0.5})]
+    monkeypatch.setattr(tuning, "tune", lambda *_, **__: trials)
+    answer = typed(monkeypatch, capsys, "tune", width=80)(str(run))
+    assert answer.code == 0
+    assert tomllib.loads(answer.out)["privacy"]["sampling_rate"] == 0.5
+    assert names[-1] in answer.out

@@ -59,6 +59,41 @@ def code_of(contract: Contract, policy: Policy) -> str | None:
 
 
 @pytest.mark.parametrize(
+    ("allowed", "code", "says"),
+    [
+        (
+            {"tasks": ["classification"]},
+            "policy-task",
+            ("policy.toml tasks", "[task] kind", "generation", "one of classification", "tasks"),
+        ),
+        (
+            {"tasks": ["generation"]},
+            "policy-targets",
+            ("policy.toml lora_targets", "[adapter] targets", "o_proj, down_proj", "among query"),
+        ),
+    ],
+)
+def test_a_language_model_s_run_needs_the_operator_s_word(
+    allowed: dict[str, Any], code: str, says: tuple[str, ...]
+) -> None:
+    body = offered().body()
+    contract = parse_contract(
+        body
+        | {
+            "task": {"kind": "generation"},
+            "adapter": {"targets": ["o_proj", "down_proj"], "layers": 6},
+        }
+    )
+    with pytest.raises(GuardError) as caught:
+        decision.check_policy(contract, allowing(**allowed))
+    assert caught.value.code == code
+    assert all(word in str(caught.value) for word in says)
+    assert caught.value.advice
+    both = allowing(tasks=["generation"], lora_targets=["o_proj", "down_proj"])
+    assert code_of(contract, both) is None
+
+
+@pytest.mark.parametrize(
     ("code", "key", "bound", "contract", "beyond"),
     [
         ("policy-rounds", "max_rounds", 2, {}, {"federation": {"rounds": 3}}),

@@ -205,3 +205,20 @@ def test_a_chat_is_kept_to_its_last_answer(tmp_path: Path) -> None:
     readers = read_readers(path, columns=Columns(), task=task_of_format("chat"), strict=True)
     kept = json.loads(readers.table["messages"][0].as_py())
     assert kept == [turn("user", "a"), turn("assistant", "b")]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_turns_need_not_be_quoted(suffix: str, tmp_path: Path) -> None:
+    """As chats usually are in JSON lines and Parquet; what is no list of turns is named alone."""
+    said = [turn("user", "Why?"), turn("assistant", "\u5317 \U0001f3c6")]
+    rows = [{"reader": "ann", "messages": turns} for turns in (said, [*said, turn("bot", "x")])]
+    source, snapshot = tmp_path / f"data.{suffix}", tmp_path / "snapshot.parquet"
+    if suffix == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), source)
+    else:
+        source.write_text("\n".join(map(json.dumps, rows)))
+    frozen: dict[str, Any] = {"columns": Columns(), "kept": ("messages",)}
+    made = freeze(source, snapshot, **frozen, damage=Generation.damage, drop_damaged=True)
+    assert made.dropped == {"chat with a role other than system, user, assistant": 1}
+    readers = read_readers(snapshot, columns=Columns(), task=task_of_format("chat"), strict=True)
+    assert [json.loads(kept) for kept in readers.table["messages"].to_pylist()] == [said]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from presspool.common.contract.contract import Contract
+from presspool.common.base.errors import ContractError
+from presspool.common.contract.contract import Contract, parse_contract
 from presspool.server.cli.contract_summary import render, summarise
 
 
@@ -37,3 +39,26 @@ def test_an_adapter_that_would_learn_noise_is_warned_of(
     summary = summarise(contract)
     assert summary["adapter_pays"] == (not warned)
     assert ('method = "head"' in page(summary)) == warned
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"adapter": {"targets": ["o_proj", "dwn_proj"]}}, "expected names among .*down_proj"),
+        ({"adapter": {"targets": ["o_proj"], "layers": 3}}, "expected at most 2"),
+        ({"task": {"max_length": 512}}, "expected at most 128 tokens"),
+        ({"task": {"max_length": 4, "prompt": "News headline:"}}, "nothing of what should be said"),
+        ({}, None),
+    ],
+)
+def test_what_does_not_fit_a_language_model_is_told(
+    contract: Contract, tiny_llama: Path, changes: dict[str, Any], said: str | None
+) -> None:
+    tables = {"task": {"kind": "generation"}, "adapter": {"targets": ["o_proj"]}} | changes
+    tables["task"] = {"kind": "generation"} | tables["task"]
+    asked = parse_contract(contract.body() | tables | {"model": {"id": str(tiny_llama)}})
+    if said is None:
+        assert summarise(asked)["adapter_pays"]
+        return
+    with pytest.raises(ContractError, match=said):
+        summarise(asked)

@@ -36,6 +36,7 @@ from presspool.common.audit.cards import card_making, model_card
 from presspool.common.audit.cards.code_digest import SUFFIXES, code_digest
 from presspool.common.audit.evidence import governance, sources
 from presspool.common.base.errors import CardError
+from presspool.common.contract.contract import parse_contract
 from presspool.common.ledger.store import Ledger
 from presspool.common.runs.result_file import read_result
 
@@ -492,3 +493,17 @@ def test_hostile_texts_add_no_markup_and_no_key(audit: Command, tmp_path: Path) 
     values = yaml.safe_load(front)
     assert values["license"] == values["model_name"] == HOSTILE
     assert len(values) == 7
+
+
+def test_a_card_says_what_a_tasks_records_are(desk: Desk) -> None:
+    writes = desk.contract.body() | {"task": {"kind": "generation", "max_length": 64}}
+    writes["privacy"] |= {"clip": 1.0}
+    writes["optimizer"] = {"learning_rate": 1.0}
+    said = [
+        card_making._protected(contract, 3.0, "2026", ["north-post"])["dp_variant"]
+        for contract in (desk.contract, parse_contract(writes))
+    ]
+    assert "Any set of labelled texts of readers" in said[0]["data_domain"]
+    assert "Any set of texts, prompts with answers, or chats of readers" in said[1]["data_domain"]
+    assert "at most 64 tokens" in said[1]["data_domain"]
+    assert "label" not in str(said[1])
