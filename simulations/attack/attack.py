@@ -51,7 +51,7 @@ from presspool.simulations.attack.findings import (
 )
 from presspool.simulations.attack.roc import separation
 from presspool.simulations.attack.tasks.attacked_task import AttackedTask, attacked
-from presspool.simulations.attack.tasks.exposure import Exposure, exposure
+from presspool.simulations.attack.tasks.exposure import Exposure, Scores, exposure
 from presspool.simulations.attack.transcript import Transcript, listen, scaled_noise
 from presspool.simulations.attack.workplace import ABOUT, at_work
 
@@ -213,7 +213,7 @@ class _Bench:
             on_round=on_round,
         )
 
-    def found(self, by_noise: list[scores.Scores]) -> Found:
+    def found(self, by_noise: list[Scores]) -> Found:
         noisy, quiet = by_noise
         inside, plan = self.canaries.included, self.contract.plan
         guesses, bare = self._guesses(noisy), self._guesses(quiet)
@@ -233,11 +233,11 @@ class _Bench:
             fired=control.tpr >= min(FIRES, MOST_OF_DRAWN * drawn) and refuted(bare, plan),
         )
 
-    def exposure(self, known: scores.Scores) -> Exposure | None:
+    def exposure(self, known: Scores) -> Exposure | None:
         inside = self.canaries.included
         return exposure(known[inside], known[~inside]) if self.task.exposes else None
 
-    def _guesses(self, score: scores.Scores) -> Guesses:
+    def _guesses(self, score: Scores) -> Guesses:
         inside = self.canaries.included
         made = guesses_made(self.contract, len(inside))
         guessed = np.argsort(-score, kind="stable")[:made]
