@@ -34,8 +34,8 @@ FORMATS = ("text", "prompt", "chat")
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six hundred words of one token each: sentences that hardly resemble each other."""
-    words = map("".join, itertools.product("abcdefghij", "abcdefghij", "abcdef"))
+    """Three hundred words of one token each: sentences that hardly resemble each other."""
+    words = map("".join, itertools.product("abcdefghij", "abcdefghij", "abc"))
     folder = tmp_path_factory.mktemp("wide-llama")
     return write_tiny_llama(folder, [" ".join(words)] * 3, hidden=128, vocabulary=1500)
 
@@ -47,7 +47,7 @@ def contract_of(base: Path, **task: Any) -> Contract:
         {
             "name": "attacked",
             "model": {"id": str(base), **pins},
-            "task": {"kind": "generation", "max_length": 24, **task},
+            "task": {"kind": "generation", "max_length": 12, **task},
             "adapter": {"rank": 4, "alpha": 8, "targets": ["o_proj", "down_proj"]},
             "federation": {"rounds": 3, "local_steps": 2},
             "outlets": {"north-post": 60},
