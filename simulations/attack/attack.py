@@ -116,7 +116,8 @@ def attack(
         _noise_scale: for tests alone: noise that is drawn over noise that is claimed.
 
     Raises:
-        ContractError: nothing is claimed, or the contract does not know the outlet.
+        ContractError: nothing is claimed, the contract does not know the outlet, or no attack is
+            written for its task.
         FolderError: the folder belongs to another audit, or another attack works in it.
     """
     _require(contract, outlet)
@@ -297,6 +298,7 @@ def _coins(contract: Contract, outlet: str, options: Options) -> SecureRandom:
 
 
 def _require(contract: Contract, outlet: str) -> None:
+    attacked(contract)
     if not contract.plan.protected:
         raise ContractError(
             "nothing to attack",

@@ -142,7 +142,7 @@ def _exposure(found: Attack) -> str | None:
         f"exposure of the canaries that were in: mean {under.mean:.2f} bits, largest "
         f"{under.largest:.2f}; without noise {bare.mean:.2f} and {bare.largest:.2f} (mean by "
         f"chance {under.chance:.2f}; {under.highest:.2f} is the most there could be, and chance "
-        "alone often gets there once)"
+        "alone gets there every other time)"
     )
 
 

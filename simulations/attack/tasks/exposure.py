@@ -26,8 +26,8 @@ class Exposure:
 
     Attributes:
         mean: over them.
-        largest: of them. Among as many as were left out it is `highest` by chance more often than
-            not, so `mean` against `chance` is what tells.
+        largest: of them. Where as many were in as out it is `highest` by chance every other time,
+            so `mean` against `chance` is what tells.
         chance: the mean where every rank is as likely.
         highest: log2 |R|, which no exposure exceeds.
     """

@@ -167,6 +167,6 @@ def test_records_that_no_run_would_use_are_not_compared(base: Path, tmp_path: Pa
     assert "secret-19" not in {name for part in left for name in part["reader"].to_pylist()}
 
 
-def test_every_task_can_be_attacked() -> None:
-    assert ATTACKED.names == TASKS.names
+def test_attacks_are_written_for_tasks_that_there_are() -> None:
+    assert set(ATTACKED.names) <= set(TASKS.names)
     assert all(issubclass(ATTACKED[name], AttackedTask) for name in ATTACKED.names)
