@@ -70,7 +70,9 @@ def render(card: Card, said: CardFields, contract: Contract) -> str:
         tags=["differential-privacy", "federated-learning", "lora", MARK],
         model_name=card.registry.basic.name,
     )
-    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract.federation.rounds)}"))
+    return str(
+        ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract.federation.rounds)}")
+    )
 
 
 def _body(card: Card, base: str | None, rounds: int) -> str:
