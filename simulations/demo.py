@@ -16,6 +16,17 @@ from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom, write
 READERS = 1500
 SEED = 20
 
+OUTSIDE = """
+# Below stands outside the contract: only a simulation reads it.
+[simulation]
+data = "newsroom/outlets"
+partition = "files"
+workers = 2
+
+[evaluation]                     # a public held-out file at the coordinator
+data = "newsroom/held_out.parquet"
+"""
+
 RUN_TOML = """\
 # A PressPool run. Everything down to [optimizer] is the contract: its sha256 names the run.
 name = "demo"
@@ -54,15 +65,6 @@ sampling_rate = 0.04
 name = "sgd"
 learning_rate = {{ adapter = 2.0, head = 20.0 }}
 schedule = "cosine"
-
-# Below stands outside the contract: only a simulation reads it.
-[simulation]
-data = "newsroom/outlets"
-partition = "files"
-workers = 2
-
-[evaluation]                     # a public held-out file at the coordinator
-data = "newsroom/held_out.parquet"
 """
 
 
@@ -83,7 +85,7 @@ def prepare_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
     """
     newsroom = make_newsroom(outlets=outlets, readers=READERS, seed=SEED)
     write_newsroom(newsroom, folder / "newsroom")
-    text = RUN_TOML.format(
+    text = (RUN_TOML + OUTSIDE).format(
         seed=SEED,
         labels=json.dumps(list(TOPICS)),
         rounds=4,

@@ -120,7 +120,7 @@ def _give_past(home: Path, contract: Contract, runs: int, *, left: bool) -> None
     (home / LEDGER).unlink()
     plan, event = contract.plan, events.from_dp(contract.plan.event())
     day = datetime.now(UTC).date() - timedelta(days=300)
-    with simulated_ledgers.new_ledger(contract, home, today=lambda: day) as ledger:
+    with simulated_ledgers.new_ledger(contract, home, runs=RUNS, today=lambda: day) as ledger:
         dataset = entries.new_id()
         for number in range(runs):
             day += timedelta(days=40)

@@ -44,6 +44,14 @@ def demo(
             "them: something to try `presspool audit` on.",
         ),
     ] = False,
+    llm: Annotated[
+        bool,
+        typer.Option(
+            "--llm",
+            help="Train a small language model on made headlines instead, and let it write; "
+            "needs `presspool models fetch smollm2-135m-instruct`.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train one model over a made newsroom of private outlets, and show the report.
@@ -52,16 +60,20 @@ def demo(
     """
     from presspool.common.runs.run_file import read_run_file
     from presspool.simulations.demo import prepare_demo
+    from presspool.simulations.demo_llm import prepare_llm_demo, side_by_side
     from presspool.simulations.simulate import SimulateOptions
 
     folder = out_folder or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     _require_new(folder)
     start_logging(quiet=as_json)
-    run = read_run_file(prepare_demo(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
+    prepared = prepare_llm_demo if llm else prepare_demo
+    run = read_run_file(prepared(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
     options = SimulateOptions(
         out=folder / "run", workers=workers, deterministic=deterministic, ledgers=ledgers
     )
-    _run(run, options, as_json=as_json)
+    result = _run(run, options, as_json=as_json)
+    if llm and not as_json:
+        out.print(visible(side_by_side(result, folder)), markup=False, highlight=False)
 
 
 def simulate(
@@ -251,7 +263,7 @@ def bench_ledger(
     print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
 
 
-def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
+def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
     from presspool.simulations.simulate import simulate as run_simulation
 
     outlets = options.outlets or len(run.contract.outlets)
@@ -262,6 +274,7 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
         print_json({"folder": str(options.out), **_as_json(result)})
     else:
         _show(result, options.out)
+    return result
 
 
 def _show(result: RunResult, folder: Path) -> None:

@@ -105,10 +105,12 @@ def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
     return made
 
 
-def new_ledger(contract: Contract, home: Path, *, today: Callable[[], date] = utc_today) -> Ledger:
-    """An outlet's ledger with room for `RUNS` runs of a contract."""
+def new_ledger(
+    contract: Contract, home: Path, *, runs: int = RUNS, today: Callable[[], date] = utc_today
+) -> Ledger:
+    """An outlet's ledger with room for so many runs of a contract."""
     plan = contract.plan
-    found = propose([events.from_dp(contract.trust.event(contract))] * RUNS, delta=plan.delta)
+    found = propose([events.from_dp(contract.trust.event(contract))] * runs, delta=plan.delta)
     return Ledger.create(
         home / LEDGER,
         signer=signer_in(home),

@@ -307,10 +307,10 @@ class Agent:
                 self._put_off.append(task.header.task)
                 self._spool.wait(task)
                 code = FAILURES[failure]
-                raise NotNowError(
-                    code, "put off", where=f"run {task.header.run}", got=code
-                ) from error
-            log.exception("this outlet could not train; only a code is sent to the coordinator")
+                where = f"run {task.header.run}"
+                raise NotNowError(code, f"put off ({code})", where=where) from error
+            say = log.warning if isinstance(error, GuardError) else log.exception
+            say("nothing is trained, and only a code is sent to the coordinator: %s", error)
             return b"", failure
         return body, None if body else INTERNAL
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.agent import home as homes
-from presspool.client.consent.policy import EXAMPLE, read_policy
+from presspool.client.consent.policy import EXAMPLE, Policy, read_policy
 from presspool.common.accounting.filter import PORTFOLIO, Caps
-from presspool.common.base.errors import InputError, LedgerError
+from presspool.common.base.errors import FolderError, InputError, LedgerError
 from presspool.common.base.files import private_folder, replace_file
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.keys import SigningKey
@@ -64,29 +64,31 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         Paths, the ledger's verifier key, and the lines that outlet.toml lacks.
 
     Raises:
-        InputError: no outlet.toml, or no signing key and none is wanted.
-        LedgerError: there is a ledger already, or a cap has no capacity.
+        InputError: no outlet.toml, no signing key and none is wanted, or a cap without capacity.
+        FolderError: there is a ledger already.
     """
     settings = homes.settings_in(home)
     policy_file, path = homes.policy_path(home), homes.ledger_path(home)
-    wrote_policy = not policy_file.exists()
-    if wrote_policy:
-        replace_file(policy_file, EXAMPLE.encode())
-    caps = Caps(
-        epsilon_max=wish.epsilon_max, period=read_policy(policy_file).max_epsilon_per_period
-    )
-    caps.check(delta=wish.delta, order=wish.order)
     if path.exists():
-        raise LedgerError(
+        raise FolderError(
             "there is a ledger already",
             where=str(path),
             advice="keep it: a new one would forget what was spent",
         )
+    wrote_policy = not policy_file.exists()
+    policy = Policy() if wrote_policy else read_policy(policy_file)
+    caps = Caps(epsilon_max=wish.epsilon_max, period=policy.max_epsilon_per_period)
+    try:
+        caps.check(delta=wish.delta, order=wish.order)
+    except LedgerError as error:
+        raise InputError(error.what, **error.parts | {"where": "--epsilon-max, --order"}) from None
     signer = notes.Signer.load(
         wish.origin or origin_of(settings.name),
         _key(home, new=wish.new_key).secret,
         kind=notes.NOTE,
     )
+    if wrote_policy:
+        replace_file(policy_file, EXAMPLE.encode())
     Ledger.create(
         path, signer=signer, unit=wish.unit, order=wish.order, delta=wish.delta, caps=caps
     ).close()

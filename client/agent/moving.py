@@ -35,6 +35,7 @@ from presspool.client.witnessing.witness_folder import WITNESS, WitnessFolder
 from presspool.common.base.archives import pack, unpack
 from presspool.common.base.errors import InputError, LedgerError
 from presspool.common.ledger.restored_entries import Basis, Restored
+from presspool.common.ledger.store import Ledger
 from presspool.common.transparency.checkpoints import Checkpoint
 
 MARKER = "restored"  # a file of a home whose ledger has not paid yet
@@ -86,6 +87,7 @@ def go_on(home: Path, basis: Basis, *, link: WitnessClient, today: date) -> Rest
 
     Raises:
         FolderError: the agent is running.
+        InputError: this was said already, and nothing came since.
         LedgerError: the basis does not hold for this ledger.
         EvidenceError: the coordinator's hashes do not lead to the head.
         LinkError: the coordinator cannot be reached; nothing was changed.
@@ -105,6 +107,7 @@ def go_on(home: Path, basis: Basis, *, link: WitnessClient, today: date) -> Rest
                 got=known,
                 advice="restore the coordinator's newest database first",
             )
+        _require_new_word(ledger, basis, home, known=known)
         entry = ledger.restore(
             basis,
             like=period_of(today, policy.period),
@@ -113,6 +116,22 @@ def go_on(home: Path, basis: Basis, *, link: WitnessClient, today: date) -> Rest
         )
     (home / MARKER).unlink(missing_ok=True)
     return entry
+
+
+def _require_new_word(ledger: Ledger, basis: Basis, home: Path, *, known: int) -> None:
+    """What was just said is not said twice; each word stands in the ledger for ever.
+
+    A period may have begun since, so that basis may be said again.
+    """
+    last = ledger.book.restored[-1:]
+    same = bool(last) and last[0].seq == ledger.book.size - 1 and last[0].basis == basis
+    if same and basis != "period" and known <= ledger.book.size and not (home / MARKER).exists():
+        raise InputError(
+            "this ledger goes on already",
+            where=str(homes.ledger_path(home)),
+            expected="a ledger that was restored since",
+            advice="nothing: presspool outlet run",
+        )
 
 
 def require_paid(home: Path) -> None:

@@ -41,6 +41,7 @@ def import_data(
     messages.
 
     Example: presspool outlet import --home /var/lib/presspool
+
     Example: presspool outlet import --task generation --drop-damaged
     """
     from presspool.client.agent import home as homes

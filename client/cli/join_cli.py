@@ -114,5 +114,5 @@ def _report(identity: Identity, *, as_json: bool) -> None:
             }
         )
         return
-    out.print(f"{identity.name} is a member of {identity.pool}", soft_wrap=True)
+    out.print(f"{identity.name} has joined {identity.pool}", soft_wrap=True)
     out.print(f"certificate until {until}; it renews by itself", soft_wrap=True)

@@ -102,12 +102,16 @@ class Approvals:
         return said
 
     def _made(self, run: str, ending: str) -> Path:
+        path = self._path(run, ending)
         private_folder(self.folder)
-        return self._path(run, ending)
+        return path
 
     def _path(self, run: str, ending: str) -> Path:
         if not _DIGEST.fullmatch(run):
             raise InputError(
-                "not a run's digest", expected="sha256: and 64 hexadecimal digits", got=run
+                "not a run's digest",
+                where="RUN",
+                expected="sha256: and 64 hexadecimal digits",
+                got=ascii(run),
             )
         return self.folder / f"{run.removeprefix('sha256:')}.{ending}"

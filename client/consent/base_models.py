@@ -101,7 +101,7 @@ class BaseModelPin(BaseModel):
         return base_model.placed(self.here(), manifest=self.manifest)
 
 
-DEFAULT_MODEL = BaseModelPin(name=DEFAULT_ID, **CATALOGUE[DEFAULT_ID].pins)
+DEFAULT_MODEL = BaseModelPin.model_validate({"name": DEFAULT_ID, **CATALOGUE[DEFAULT_ID].pins})
 
 
 def selected(model: Model, pins: Iterable[BaseModelPin]) -> BaseModelPin:

@@ -16,7 +16,7 @@ from presspool.client.consent.policy import Policy, period_of
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import InputError, LedgerError
 from presspool.common.ledger import entries
-from presspool.common.ledger.restored_entries import restored_sentence
+from presspool.common.ledger.restored_entries import Restored, restored_sentence
 from presspool.common.ledger.store import Ledger
 
 Event = events.SelfComposed | events.Composed
@@ -154,6 +154,9 @@ def runs_of(ledger: Ledger) -> list[Document]:
                 }
             case entries.Settle():
                 by_reservation[entry.reservation]["state"] = "over"
+            case Restored() if entry.basis != "moved":
+                for row in by_reservation.values():
+                    row["state"] = "over"
             case entries.Refusal():
                 row = found.setdefault(entry.run, _row(entry) | {"state": "refused"})
                 row["refusals"].append(entry.reason)

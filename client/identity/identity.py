@@ -189,7 +189,7 @@ class Identity:
             raise InputError(
                 "this outlet has not joined a pool",
                 where=str(folder),
-                got=type(error).__name__,
+                got="nothing" if isinstance(error, FileNotFoundError) else type(error).__name__,
                 advice="presspool outlet join TOKEN",
             ) from None
         keys = Keys.read(home)

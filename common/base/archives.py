@@ -24,18 +24,18 @@ import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 from urllib.parse import quote
 
 from presspool.common.base.errors import FolderError, InputError, StorageError
-from presspool.common.base.files import replacing
+from presspool.common.base.files import new_file
 
 _FIRST, _LAST = "PRESSPOOL", "END"
 _MOST_MEMBERS = 1_000_000
 # What tarfile raises; the last two for headers that are no numbers, or headers of headers.
-_DAMAGED = (tarfile.TarError, EOFError, FileNotFoundError, ValueError, RecursionError)
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, RecursionError)
 # Of a name that is there already, as a file or as a folder, or that no file can have.
 _NO_NAME = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -111,15 +111,8 @@ def pack(file: Path, kind: str) -> Iterator[Packing]:
         FolderError: there is something at `file`.
         StorageError: the disk refuses, or a file cannot be read.
     """
-    if file.exists() or not file.parent.is_dir():
-        raise FolderError(
-            "cannot be a new file",
-            where=str(file),
-            expected="a path where nothing is, in a folder that is there",
-            advice="choose another name",
-        )
     try:
-        with replacing(file, private=True) as stream:
+        with new_file(file) as stream:
             packing = Packing(stream, kind, beside=file.parent)
             yield packing
             packing.close()
@@ -145,20 +138,28 @@ def unpack(
         FolderError: there is something at `folder`.
         StorageError: the disk refuses.
     """
-    with new_folder(folder) as draft:
+    try:
+        source = file.open("rb")
+    except OSError as error:
+        raise _no_backup(file, kind, error.strerror) from None
+    with source, new_folder(folder) as draft:
         try:
-            with tarfile.open(file, mode="r:") as tar:
+            with tarfile.open(fileobj=source, mode="r:") as tar:
                 _require_kind(tar, kind, file)
                 _take_all(tar, draft, files, folders, room=file.stat().st_size)
         except _DAMAGED as error:
-            raise InputError(
-                "not a backup, or a damaged one",
-                where=str(file),
-                expected=kind,
-                got=str(error),
-                advice="name the file that `backup` wrote",
-            ) from None
+            raise _no_backup(file, kind, error) from None
         yield draft
+
+
+def _no_backup(file: Path, kind: str, got: object) -> InputError:
+    return InputError(
+        "not a backup, or a damaged one",
+        where=str(file),
+        expected=kind,
+        got=got,
+        advice="name the file that `backup` wrote",
+    )
 
 
 @contextmanager
@@ -176,6 +177,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             expected="a new or empty folder",
             advice="choose another --home; nothing was changed",
         )
+    made = [above for above in path.parents if not above.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
@@ -195,6 +197,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        for above in made:  # nothing where there is a folder in it now
+            with suppress(OSError):
+                above.rmdir()
 
 
 def _require_kind(tar: tarfile.TarFile, kind: str, file: Path) -> None:

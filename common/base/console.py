@@ -28,7 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.text import Text
 
-from presspool.common.base.errors import PressPoolError
+from presspool.common.base.errors import PressPoolError, StorageError
 from presspool.common.base.foreign_text import indented, visible
 
 # Progress where there is no terminal.
@@ -132,10 +132,27 @@ def _lines(what: str, *, total: int, done: int) -> Callable[[], None]:
     return advance
 
 
+@contextmanager
+def _naming_the_place() -> Iterator[None]:
+    """The net below: a path that the system refuses to look at is no fault of the program."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise StorageError(
+            "cannot be used",
+            where=str(error.filename),
+            got=error.strerror,
+            advice="name another path, or fix its permissions",
+        ) from None
+
+
 def guarded(command: Callable[[], object]) -> int:
     """Run a command and turn its errors into one message and an exit code."""
     try:
-        command()
+        with _naming_the_place():
+            command()
     except PressPoolError as error:
         err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code

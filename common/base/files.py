@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from presspool.common.base.errors import StorageError
+from presspool.common.base.errors import FolderError, StorageError
 
 
 def replace_file(path: Path, content: bytes) -> Path:
@@ -67,8 +67,27 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             "cannot write",
             where=str(path),
             got=error.strerror,
-            advice="make room, or fix path or permissions; a stopped run goes on with --resume",
+            advice="make room, or fix path or permissions, then type it again",
         ) from None
+
+
+@contextlib.contextmanager
+def new_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
+    """As `replacing`, but where nothing is yet: made before what it is about is done.
+
+    Raises:
+        FolderError: there is something at `path`, or no folder for it.
+        StorageError: the disk refuses.
+    """
+    if path.exists() or not path.parent.is_dir():
+        raise FolderError(
+            "cannot be a new file",
+            where=str(path),
+            expected="a path where nothing is, in a folder that is there",
+            advice="choose another name",
+        )
+    with replacing(path, private=private) as stream:
+        yield stream
 
 
 def private_folder(path: Path) -> Path:

@@ -42,7 +42,7 @@ from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
 from presspool.common.ledger.ledger_state import Reservation
-from presspool.common.ledger.restored_entries import Restored, restored_sentence
+from presspool.common.ledger.restored_entries import Restored, restored_sentence, users
 from presspool.common.transparency import notes
 from presspool.common.transparency.checkpoints import Checkpoint
 
@@ -140,8 +140,7 @@ class Recomputed:
                 f"{book.no_claim}"
             )
         text = (
-            f"{opened.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} "
-            f"{self.spent / self.capacity:.1%} of the "
+            f"{opened.origin}: {users(n, self.restored)} {self.spent / self.capacity:.1%} of the "
             f"filter of order {opened.order}; the claim is ({claim:g}, {bound(opened.delta)})-DP "
             f"at {opened.unit} level{restored_sentence(self.restored)}"
         )

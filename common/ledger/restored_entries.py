@@ -135,6 +135,14 @@ def restored_sentence(found: Sequence[Restored]) -> str:
     return "".join(said)
 
 
+def users(runs: int, found: Sequence[Restored]) -> str:
+    """Who uses a ledger's budget, and the verb: its runs, and what is charged for lost entries."""
+    named = f"{runs} run{'s' * (runs != 1)}"
+    if any(entry.charge for entry in found):
+        return f"{named} and what was lost use"
+    return f"{named} use{'s' * (runs == 1)}"
+
+
 def check_restored(book: LedgerState, entry: Restored) -> None:
     """Raise `LedgerError` unless this may come next and its periods are those of what is lost.
 

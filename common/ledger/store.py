@@ -283,7 +283,8 @@ class Ledger(Log):
         if basis == "moved" and (leaves or book.lost):
             raise LedgerError(
                 "entries came after this copy",
-                expected="a basis that charges for what is lost",
+                where="moved",
+                expected="a basis that charges for what is lost: period or lifetime",
                 got=f"{len(leaves) + book.lost} entries that are known to be lost",
             )
 

@@ -141,7 +141,17 @@ class _Check:
         return line[:-1]
 
     def header(self) -> None:
-        value = _json(self.line(LONGEST_LINE), "first line", f"a header of {FORMAT}")
+        line, expected = self.line(LONGEST_LINE), f"a header of {FORMAT}"
+        no_export = EvidenceError(
+            "not a ledger's export",
+            where="first line",
+            expected=expected,
+            advice="name a file that `presspool audit export` wrote",
+        )
+        try:
+            value = _json(line, "first line", expected)
+        except EvidenceError:
+            raise no_export from None
         count, witnesses = value.get("entries"), value.get("witnesses")
         if (
             value.keys() != {"entries", "format", "origin", "witnesses"}
@@ -153,7 +163,7 @@ class _Check:
             or not all(isinstance(text, str) for text in witnesses)
             or sorted(set(witnesses)) != witnesses
         ):
-            raise EvidenceError("first line", expected=f"a header of {FORMAT}")
+            raise no_export
         self.entries, self._origin = count, str(value["origin"])
         self._witnesses = [notes.parse_key(text) for text in witnesses]
         wrong = [k.text for k in self._witnesses if k.kind != notes.COSIGNATURE]

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model_sources import located
-from presspool.common.models.catalogue import CATALOGUE
+from presspool.common.models.catalogue import CATALOGUE, ModelDigests
 
 WEIGHT_FILES = ("*.safetensors",)
 TOKENIZER_FILES = ("tokenizer.json",)
@@ -55,27 +55,16 @@ _PLACED: ContextVar[tuple[str, Path] | None] = ContextVar("placed", default=None
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaseModelFolder:
+class BaseModelFolder(ModelDigests):
     """A base model on disk whose hashes have been computed.
 
     Attributes:
         path: folder where its files lie.
         files: name to sha256 (hex) of each that may be loaded.
-        weights: `sha256:` of the weights.
-        tokenizer: `sha256:` of the tokenizer.
-        manifest: `sha256:` of all `files`.
     """
 
     path: Path
     files: Mapping[str, str]
-    weights: str
-    tokenizer: str
-    manifest: str
-
-    @property
-    def pins(self) -> dict[str, str]:
-        """The three digests, as a contract's `[model]` has them."""
-        return {"weights": self.weights, "tokenizer": self.tokenizer, "manifest": self.manifest}
 
     @contextmanager
     def alone(self) -> Iterator[Path]:

@@ -33,8 +33,28 @@ DEFAULT_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineModel:
-    """A base model inside a package.
+class ModelDigests:
+    """What a base model is, whatever it is called and wherever it lies.
+
+    Attributes:
+        weights: `sha256:` of its weights.
+        tokenizer: `sha256:` of its tokenizer.
+        manifest: `sha256:` of all that is loaded.
+    """
+
+    weights: str
+    tokenizer: str
+    manifest: str
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The three digests, as a contract's `[model]` has them."""
+        return {"weights": self.weights, "tokenizer": self.tokenizer, "manifest": self.manifest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineModel(ModelDigests):
+    """A base model inside a package; the digests are those of its folder.
 
     Attributes:
         name: as in a run's `[model] id`.
@@ -45,9 +65,6 @@ class OfflineModel:
         gguf: sha256 of the GGUF file; None where the package carries the folder.
         licence: SPDX name of the weights' licence.
         size: bytes of the folder's weights.
-        weights: `sha256:` of the folder's weights, as a contract pins them.
-        tokenizer: the same of its tokenizer.
-        manifest: the same of all that is loaded.
     """
 
     name: str
@@ -58,14 +75,6 @@ class OfflineModel:
     gguf: str | None = None
     licence: str
     size: int
-    weights: str
-    tokenizer: str
-    manifest: str
-
-    @property
-    def pins(self) -> dict[str, str]:
-        """The three digests, as a contract's `[model]` has them."""
-        return {"weights": self.weights, "tokenizer": self.tokenizer, "manifest": self.manifest}
 
     @property
     def install(self) -> str:
@@ -110,7 +119,7 @@ def entry(name: str) -> OfflineModel:
         ModelError: there is none; the nearest name is suggested.
     """
     if name not in CATALOGUE:
-        near = get_close_matches(name, CATALOGUE, n=1)
+        near = get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)  # "smollm2", say
         raise ModelError(
             "not a base model of the catalogue",
             expected=f"one of {', '.join(CATALOGUE)}",

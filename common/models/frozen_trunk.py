@@ -80,7 +80,7 @@ class FrozenTrunk:
         """Equal for trunks that give equal activations."""
         half = torch.is_autocast_enabled(self._device.type)
         rows = tuple((width, self.shapes.rows(width)) for width in self.shapes.widths)
-        return self._contract.model, self._contract.task.kind, rows, self.depth, half
+        return self._contract.model, self._contract.task, rows, self.depth, half
 
     @property
     def vocabulary(self) -> int:

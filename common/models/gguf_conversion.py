@@ -18,7 +18,6 @@ Example: `converted(entry("smollm2-135m-instruct")).path` is the folder.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +31,7 @@ from presspool.common.base.extras import not_here
 from presspool.common.base.locks import locked
 from presspool.common.models.base_model import BaseModelFolder, examine
 from presspool.common.models.catalogue import OfflineModel
+from presspool.common.models.gguf_settings import Said, settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[..., AbstractContextManager[Callable[[], None]]]
 
-CONTROL = 3  # llama.cpp's type of a token that no text spells
 _LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -177,7 +176,7 @@ def write_folder(file: Path, folder: Path, progress: Progress) -> None:
     reader = _reader(file)
     said = {name: field.contents for name, field in reader.fields.items()}
     _check_kind(file, said)
-    for name, text in _settings(said).items():
+    for name, text in settings(said).items():
         (folder / name).write_text(text, encoding="utf-8")
     weights = {}
     with progress("tensors", total=len(reader.tensors)) as advance:
@@ -195,7 +194,7 @@ def _reader(file: Path) -> Any:
     return GGUFReader(file)
 
 
-def _check_kind(file: Path, said: dict[str, Callable[[], Any]]) -> None:
+def _check_kind(file: Path, said: Said) -> None:
     got = tuple(said[key]() for key in ("general.architecture", "tokenizer.ggml.model"))
     if got != ("llama", "gpt2"):
         raise ModelError(
@@ -218,7 +217,7 @@ def _renamed(name: str) -> str:
     return f"model.layers.{layer}.{_LAYER[part]}.{kind}"
 
 
-def _dequantized(tensor: Any, said: dict[str, Callable[[], Any]]) -> NDArray[np.float32]:
+def _dequantized(tensor: Any, said: Said) -> NDArray[np.float32]:
     """float32, and rows of queries and keys in the order that transformers rotates.
 
     llama.cpp rotates neighbouring pairs of rows, transformers the two halves of a head; GGUF has
@@ -234,96 +233,3 @@ def _dequantized(tensor: Any, said: dict[str, Callable[[], Any]]) -> NDArray[np.
         pairs = values.reshape(count, len(values) // count // 2, 2, *values.shape[1:])
         values = pairs.swapaxes(1, 2).reshape(values.shape)
     return np.ascontiguousarray(values)
-
-
-def _settings(said: dict[str, Callable[[], Any]]) -> dict[str, str]:
-    """The small files by their names."""
-    tokens = said["tokenizer.ggml.tokens"]()
-    ids = {
-        name: said[f"tokenizer.ggml.{key}_token_id"]()
-        for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding"))
-    }
-    special = {f"{name}_token_id": ids[name] for name in ("bos", "eos", "pad")}
-    documents = {
-        "config.json": _config(said) | {"vocab_size": len(tokens)} | special,
-        "generation_config.json": special,
-        "tokenizer.json": _tokenizer(said, tokens),
-        "tokenizer_config.json": {
-            **{f"{name}_token": tokens[place] for name, place in ids.items()},
-            "add_bos_token": said["tokenizer.ggml.add_bos_token"](),
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": said["llama.context_length"](),
-            "tokenizer_class": "PreTrainedTokenizerFast",
-        },
-    }
-    texts = {
-        name: json.dumps(body, indent=2, ensure_ascii=False) for name, body in documents.items()
-    }
-    return texts | {"chat_template.jinja": said["tokenizer.chat_template"]()}
-
-
-def _config(said: dict[str, Callable[[], Any]]) -> dict[str, Any]:
-    """The shape of the network; what is not said is `LlamaConfig`'s default."""
-    keys = {
-        "hidden_size": "embedding_length",
-        "intermediate_size": "feed_forward_length",
-        "max_position_embeddings": "context_length",
-        "num_attention_heads": "attention.head_count",
-        "num_hidden_layers": "block_count",
-        "num_key_value_heads": "attention.head_count_kv",
-        "rms_norm_eps": "attention.layer_norm_rms_epsilon",
-    }
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "dtype": "float32",
-        "model_type": "llama",
-        "tie_word_embeddings": True,
-        "rope_parameters": {"rope_theta": said["llama.rope.freq_base"](), "rope_type": "default"},
-        **{name: said[f"llama.{key}"]() for name, key in keys.items()},
-    }
-
-
-def _tokenizer(said: dict[str, Callable[[], Any]], tokens: list[str]) -> dict[str, Any]:
-    """Byte-level BPE in the form of the library tokenizers."""
-    pieces = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    pieces["use_regex"] = True
-    first, second = ({"Sequence": {"id": id, "type_id": k}} for k, id in enumerate("AB"))
-    kinds = said["tokenizer.ggml.token_type"]()
-    flags = {
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": place, "content": token, **flags}
-            for place, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-            if kind == CONTROL
-        ],
-        "normalizer": None,
-        "pre_tokenizer": pieces,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [first],
-            "pair": [first, second],
-            "special_tokens": {},
-        },
-        "decoder": pieces | {"add_prefix_space": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": "",
-            "end_of_word_suffix": "",
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: place for place, token in enumerate(tokens)},
-            "merges": [merge.split(" ") for merge in said["tokenizer.ggml.merges"]()],
-        },
-    }

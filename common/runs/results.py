@@ -160,7 +160,7 @@ class OutletResult:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
-class Sample:
+class WritingSample:
     """What a writing model makes of one public record.
 
     Attributes:
@@ -221,7 +221,7 @@ class RunResult:
     seconds: Amount
     versions: Mapping[Name, Line]
     contract: Mapping[str, JsonValue]
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[WritingSample, ...] = ()
 
     @model_validator(mode="after")
     def _verify(self) -> Self:

@@ -178,7 +178,7 @@ class Generation(Task[GenerationTable]):
             "text": [" ".join(each) for each in texts],
             "prompt": [prompt for prompt, _ in halves],
             "answer": [answer for _, answer in halves],
-            "messages": [turns.chat(_chat(*half)) for half in halves],
+            "messages": [turns.chat(turns.exchange(*half)) for half in halves],
         }
         kept = {name: pa.array(columns[name], pa.large_string()) for name in self.columns}
         return pa.table(kept)
@@ -191,24 +191,13 @@ class Generation(Task[GenerationTable]):
 
     def encode(self, texts: list[str]) -> dict[str, Tensor]:
         """Ids and mask of a batch of `texts`, padded on the right; what should be said is kept."""
-        return self._padded([each.ids for each in self._wording.tokens(texts)])
+        return self._wording.padded([each.ids for each in self._wording.tokens(texts)])
 
     def lengths(self, texts: list[str]) -> NDArray[np.int64]:
         """Tokens of each text before it is truncated."""
         import numpy as np
 
         return np.array([len(each.ids) for each in self._wording.whole(texts)], np.int64)
-
-    def _padded(self, rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:
-        import torch
-
-        width = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, known in enumerate(rows):
-            some = slice(width - len(known), None) if left else slice(len(known))
-            ids[row, some], mask[row, some] = torch.tensor(known, dtype=torch.int64), 1
-        return {"input_ids": ids, "attention_mask": mask}
 
     def take(self, loaded: Any) -> Any:
         """The layers below the output words; the whole is kept to judge and to write.
@@ -240,13 +229,15 @@ class Generation(Task[GenerationTable]):
     # --- Judgement -------------------------------------------------------------------------------
 
     def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
-        """The sum of the nats of each record's counted tokens, and their number."""
+        """The nats of each record's counted tokens, of the last of them alone, and their number."""
         from presspool.common.models.token_losses import UNCOUNTED, token_losses
 
         targets = self._targets(outputs, records)
         words = self._loaded.get_output_embeddings().weight
         each = token_losses(outputs.flatten(0, 1), words, targets.flatten())
-        return {"nats": each.view(targets.shape).sum(1), "tokens": (targets != UNCOUNTED).sum(1)}
+        each, counted = each.view(targets.shape), targets != UNCOUNTED
+        last = each.gather(1, _last(counted)).squeeze(1)
+        return {"nats": each.sum(1), "last": last, "tokens": counted.sum(1)}
 
     def _targets(self, outputs: Tensor, records: pa.Table) -> Tensor:
         """At each place the next token, where it counts: (records, width) int64, as `outputs`."""
@@ -334,7 +325,7 @@ class Generation(Task[GenerationTable]):
         import torch
         from transformers import GenerationConfig
 
-        batch = self._padded(given, left=True)
+        batch = self._wording.padded(given, left=True)
         config = GenerationConfig(
             max_new_tokens=self.table.answer_length,
             do_sample=False,
@@ -354,5 +345,9 @@ def _filled(column: pa.Array) -> list[str]:
     return found
 
 
-def _chat(prompt: str, answer: str) -> list[turns.Turn]:
-    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+def _last(counted: Tensor) -> Tensor:
+    """Where the last place that counts is in each row, (rows, 1) int64; 0 where none does."""
+    import torch
+
+    places = torch.arange(counted.shape[1], device=counted.device)
+    return (places * counted).amax(1, keepdim=True)

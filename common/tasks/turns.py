@@ -89,6 +89,11 @@ def halves(text: str) -> tuple[str, str]:
     return " ".join(words[: len(words) // 2]), " ".join(words[len(words) // 2 :])
 
 
+def exchange(prompt: str, answer: str) -> list[Turn]:
+    """The shortest chat to learn from."""
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
 def chat(turns: Sequence[Turn]) -> str:
     """Turns as a column holds them."""
     return json.dumps(list(turns), ensure_ascii=False, separators=(",", ":"))

@@ -28,6 +28,7 @@ from presspool.common.tasks.turns import MARK, Tokens, Turn
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
 
 class Wording:
@@ -115,6 +116,18 @@ class Wording:
             found = self._ids([self._template(self._shortened(each), True) for each in asked])
         return [ids[-self._max_length :] for ids in found]
 
+    def padded(self, rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:
+        """`input_ids` and `attention_mask`, (rows, longest) int64; the mask follows lengths."""
+        import torch
+
+        width = max(map(len, rows), default=0)
+        ids = torch.full((len(rows), width), self._tokenize.pad_token_id, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for row, known in enumerate(rows):
+            some = slice(width - len(known), None) if left else slice(len(known))
+            ids[row, some], mask[row, some] = torch.tensor(known, dtype=torch.int64), 1
+        return {"input_ids": ids, "attention_mask": mask}
+
     @cached_property
     def kept(self) -> int:
         """Given tokens that are never cut: the public words, a prompt's last, a template's ask."""
@@ -137,8 +150,8 @@ class Wording:
         end = int(self._tokenize.eos_token_id)
         if self._format != "chat":
             return [end]
-        said = [Turn(role=role, content="news") for role in ("user", "assistant")]
-        return sorted({end, self.whole([turns.marked(said, self._template)])[0].ids[-1]})
+        said = turns.marked(turns.exchange("news", "news"), self._template)
+        return sorted({end, self.whole([said])[0].ids[-1]})
 
     def _framed(self, pieces: list[str], ids: list[list[int]]) -> list[list[int]]:
         """With the token before all text, and the one after it if the text is there to its end."""

@@ -31,7 +31,11 @@ RENEWAL: Final = "presspool/renewal/v1"
 # All that the coordinator ever answers to a caller whom it refuses, and what it means.
 ENROLMENT_REFUSALS: Final = {
     "not-a-member": ("this certificate is no member's", "ask the coordinator's operator"),
-    "revoked": ("this outlet was revoked", "ask the coordinator's operator for the reason"),
+    "revoked": (
+        "this outlet was revoked",
+        "ask the coordinator's operator for the reason; a new token brings it back: presspool "
+        "outlet join",
+    ),
     "not-an-invitation": ("this certificate is no open invitation's", "ask for a new token"),
     "token-expired": ("the token has expired", "ask the coordinator's operator for a new one"),
     "token-withdrawn": ("the token was withdrawn or replaced", "use the newest token"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +42,7 @@ def init(
     from presspool.common.pki.certificates import fingerprint_of
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
+    _require_name(name, "--name")
     folder = CoordinatorFolder.create(
         home, name=name, address=address, database=database, now=time.time()
     )
@@ -76,24 +77,20 @@ def invite(
 
     Example: presspool coordinator invite daily-bugle --ttl 24h --out daily-bugle.token
     """
-    from presspool.common.base.errors import FolderError
-    from presspool.common.pki.keys import write_secret
+    from presspool.common.base.files import new_file
     from presspool.server.membership.members import Members
 
     seconds = _seconds(ttl)
     _require_name(name)
-    if token_file is not None and (token_file.exists() or not token_file.parent.is_dir()):
-        raise FolderError(
-            "cannot be a new file",
-            where=str(token_file),
-            expected="a path where nothing is, in a folder that is there",
-            advice="choose another --out",
-        )
-    with _opened(home) as (folder, database):
+    # The file first: an invitation makes the one before it void.
+    with (
+        _opened(home) as (folder, database),
+        nullcontext() if token_file is None else new_file(token_file) as stream,
+    ):
         token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
-    text = token.encode()
-    if token_file is not None:
-        write_secret(token_file, text.encode() + b"\n")
+        text = token.encode()
+        if stream is not None:
+            stream.write(text.encode() + b"\n")
     if as_json:
         print_json({"outlet": name, "token": text, "expires": _date(token.expires)})
     elif token_file is None:
@@ -201,9 +198,10 @@ def viewer(
 
     Example: presspool coordinator viewer editor --out editor.p12
     """
-    from presspool.common.base.errors import FolderError, InputError
+    from presspool.common.base.errors import InputError
+    from presspool.common.base.files import new_file
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
-    from presspool.server.membership.viewers import Viewers, write_viewer
+    from presspool.server.membership.viewers import Viewers, for_the_holder
 
     _require_name(name)
     folder = CoordinatorFolder.read(home)
@@ -216,16 +214,10 @@ def viewer(
         return
     if file is None or file.suffix not in (".p12", ".pem"):
         raise InputError("where to", where="--out", got=file, expected="NAME.p12 or NAME.pem")
-    if file.exists() or not file.parent.is_dir():
-        raise FolderError(
-            "cannot be a new file",
-            where=str(file),
-            expected="a path where nothing is, in a folder that is there",
-            advice="choose another --out",
-        )
-    password = write_viewer(
-        file, viewers.add(name, folder.root, now=time.time()), folder.root, name
-    )
+    with new_file(file) as stream:
+        made = viewers.add(name, folder.root, now=time.time())
+        content, password = for_the_holder(made, folder.root, name, kind=file.suffix)
+        stream.write(content)
     if as_json:
         print_json({"viewer": name, "file": str(file), "password": password})
         return
@@ -247,7 +239,7 @@ def _opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
         database.close()
 
 
-def _require_name(name: str) -> None:
+def _require_name(name: str, where: str = "NAME") -> None:
     from pydantic import TypeAdapter, ValidationError
 
     from presspool.common.base.errors import InputError
@@ -257,8 +249,8 @@ def _require_name(name: str) -> None:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
         raise InputError(
-            "outlet's name",
-            where="NAME",
+            "name",
+            where=where,
             got=ascii(name),
             expected="1 to 63 small letters, digits and dashes",
         ) from None

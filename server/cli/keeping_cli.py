@@ -7,6 +7,7 @@ Example: `presspool coordinator backup pool.backup`, then `presspool coordinator
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -88,15 +89,22 @@ def move(
 
     Example: presspool coordinator move pool.example.com:7443 --out moved.statement
     """
-    from presspool.common.base.errors import FolderError
-    from presspool.common.base.files import replace_file
+    from presspool.common.base.errors import InputError
+    from presspool.common.base.files import new_file
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
-    if statement is not None and statement.exists():
-        raise FolderError("there is something already", where=str(statement), expected="a new file")
-    folder = CoordinatorFolder.read(home).moved(address, now=time.time())
-    if statement is not None:
-        replace_file(statement, folder.addresses)
+    before = CoordinatorFolder.read(home)
+    if statement is not None and address == before.address and not before.moves:
+        raise InputError(
+            "there is nothing to tell outlets",
+            where="ADDRESS",
+            expected="another address than the pool has always had",
+            got=address,
+        )
+    with nullcontext() if statement is None else new_file(statement, private=False) as stream:
+        folder = before.moved(address, now=time.time())
+        if stream is not None:
+            stream.write(folder.addresses)
     if as_json:
         print_json({"address": folder.address, "also": list(folder.also), "moves": folder.moves})
         return

@@ -112,7 +112,7 @@ def submit(
             "length of a phase",
             where="--phase",
             got=phase,
-            expected=f"{_SHORTEST_PHASE:g} to {_LONGEST_PHASE:g} seconds",
+            expected=f"{_SHORTEST_PHASE:g} to {_LONGEST_PHASE:,.0f} seconds",
         )
     queued = queue(CoordinatorFolder.read(home), run, phase=phase)
     if as_json:

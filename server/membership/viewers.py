@@ -26,7 +26,6 @@ from presspool.common.pki.certificates import (
     issue_viewer,
     to_pkcs12,
 )
-from presspool.common.pki.keys import write_secret
 
 FOLDER = Path("certificates") / "viewers"
 
@@ -85,15 +84,15 @@ class Viewers:
             return False
 
 
-def write_viewer(path: Path, made: Credential, root: Credential, name: str) -> str | None:
-    """Write what somebody needs to look into a new file that only its owner can read.
+def for_the_holder(
+    made: Credential, root: Credential, name: str, *, kind: str
+) -> tuple[bytes, str | None]:
+    """The file that somebody needs to look, `.p12` or `.pem`, for nobody else to read.
 
     Returns:
-        The password of a `.p12`; None for a `.pem`, which has none.
+        Its content, and the password of a `.p12`; a `.pem` has none.
     """
-    if path.suffix == ".pem":
-        write_secret(path, made.certificate + made.key + root.certificate)
-        return None
+    if kind == ".pem":
+        return made.certificate + made.key + root.certificate, None
     password = secrets.token_urlsafe(12)
-    write_secret(path, to_pkcs12(made, root.certificate, name=name, password=password))
-    return password
+    return to_pkcs12(made, root.certificate, name=name, password=password), password

@@ -112,9 +112,11 @@ def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
             f"round {expected.round} has too few admitted updates",
             where="coordinator",
             expected=f"at least {expected.quorum}",
-            got=len(updates),
-            advice="; ".join(f"{who}: {why}" for who, why in sorted(refused.items()))
-            or "no outlet answered",
+            got="; ".join(
+                [str(len(updates)), *(f"{who}: {why}" for who, why in sorted(refused.items()))]
+            )
+            if updates or refused
+            else "no outlet answered",
         )
     return Admitted(updates=dict(sorted(updates.items())), refused=dict(sorted(refused.items())))
 

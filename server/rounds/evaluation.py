@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,8 @@ from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build
-from presspool.common.runs.results import Sample
-from presspool.common.tasks.task import Judged
+from presspool.common.runs.results import WritingSample
+from presspool.common.tasks.task import Judged, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,11 @@ class Evaluation:
         self._trunk, self._held_out = FrozenTrunk(self._model, contract), held_out
         self._activations = ActivationCache() if activations is None else activations
 
+    @property
+    def task(self) -> Task[Any]:
+        """The contract's, which took the model."""
+        return self._trunk.task
+
     @torch.inference_mode()
     def scores(self, state: State, *, between: bool = False, writes: bool = True) -> Scores:
         """The task's metrics of an adapter state.
@@ -82,21 +88,29 @@ class Evaluation:
             between: on some of the records only (`spread`), and nothing is written.
             writes: whether the model is asked to write, if it does; its other metrics need it not.
         """
-        load(self._model, state)
-        held_out, task = self._held_out, self._trunk.task
+        held_out = self._held_out
         if between:
             held_out = held_out.take(spread(len(held_out), BETWEEN))
-        order, parts = [], list[Judged]()
-        for indices, records, outputs in self._outputs(held_out):
-            order.append(indices)
-            judged = task.judge(outputs, records)
-            parts.append({name: values.cpu().numpy() for name, values in judged.items()})
-        back = np.argsort(np.concatenate(order))
-        whole = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        whole = self._judged(state, held_out)
         written = self._written(held_out) if writes and not between else None
         if written is not None:
             whole["written"] = written
-        return Scores(metrics=task.score(whole, held_out))
+        return Scores(metrics=self.task.score(whole, held_out))
+
+    @torch.inference_mode()
+    def judged(self, state: State) -> Judged:
+        """What the task's metrics need of each record of an adapter's outputs."""
+        return self._judged(state, self._held_out)
+
+    def _judged(self, state: State, held_out: pa.Table) -> dict[str, NDArray[Any]]:
+        load(self._model, state)
+        order, parts = [], list[Judged]()
+        for indices, records, outputs in self._outputs(held_out):
+            order.append(indices)
+            judged = self.task.judge(outputs, records)
+            parts.append({name: values.cpu().numpy() for name, values in judged.items()})
+        back = np.argsort(np.concatenate(order))
+        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
@@ -110,7 +124,7 @@ class Evaluation:
         return whole
 
     @torch.inference_mode()
-    def samples(self, before: State, after: State) -> tuple[Sample, ...]:
+    def samples(self, before: State, after: State) -> tuple[WritingSample, ...]:
         """What the model writes under either adapter, for a few records; none if it does not."""
         task, few = self._trunk.task, self._held_out.take(spread(len(self._held_out), SHOWN))
         written = []
@@ -118,7 +132,7 @@ class Evaluation:
             load(self._model, state)
             written.append(task.write(task.begun(few)))
         return tuple(
-            Sample(asked=asked, answer=answer, before=first, after=last)
+            WritingSample(asked=asked, answer=answer, before=first, after=last)
             for asked, answer, first, last in (
                 map(one_line, (*about, *answers))
                 for about, *answers in zip(

@@ -42,7 +42,7 @@ from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
 from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, Sample
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
@@ -275,7 +275,7 @@ def _result(
     spent: int,
     *,
     adapter: str | None,
-    samples: tuple[Sample, ...] = (),
+    samples: tuple[WritingSample, ...] = (),
 ) -> RunResult:
     plan, weights = contract.plan, contract.weights()
     reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)

@@ -2,9 +2,9 @@
 
 Four arms are trained by the outlet's real app, each written after every round:
 
-* `malicious/noise`, `malicious/control`: the coordinator sends `bait` in every round; beside the
-  canaries are readers whom that adapter gets right, so that they add nothing. Neighbouring data
-  sets may hold anybody, so this is the case that the claim must stand as well.
+* `malicious/noise`, `malicious/control`: the coordinator sends an adapter of its choice in every
+  round; who stands beside the canaries then adds nothing (`AttackedTask.sent` and `silent`).
+  Neighbouring data sets may hold anybody, so this is the case that the claim must stand as well.
 * `honest/noise`, `honest/control`: the contract's own averaging, and ordinary readers.
 
 Invariants:
@@ -22,6 +22,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,11 @@ from presspool.common.base.errors import ContractError, FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan
-from presspool.common.tasks.classification import labels_of
 from presspool.simulations.attack import plan_tradeoff, scores, spans
 from presspool.simulations.attack.attacked_outlet import (
     Audience,
     made_readers,
     own_readers,
-    under_label,
     write_outlet,
 )
 from presspool.simulations.attack.bounds import Guesses, epsilon_lower, refutes, tail
@@ -51,7 +50,9 @@ from presspool.simulations.attack.findings import (
     Found,
 )
 from presspool.simulations.attack.roc import separation
-from presspool.simulations.attack.transcript import Transcript, bait, listen, scaled_noise
+from presspool.simulations.attack.tasks.attacked_task import AttackedTask, attacked
+from presspool.simulations.attack.tasks.exposure import Exposure, Scores, exposure
+from presspool.simulations.attack.transcript import Transcript, listen, scaled_noise
 from presspool.simulations.attack.workplace import ABOUT, at_work
 
 CANARIES = 1000
@@ -115,7 +116,8 @@ def attack(
         _noise_scale: for tests alone: noise that is drawn over noise that is claimed.
 
     Raises:
-        ContractError: nothing is claimed, or the contract does not know the outlet.
+        ContractError: nothing is claimed, the contract does not know the outlet, or no attack is
+            written for its task.
         FolderError: the folder belongs to another audit, or another attack works in it.
     """
     _require(contract, outlet)
@@ -135,7 +137,9 @@ def _attack(bench: _Bench, on_step: Callable[[], None], noise_scale: float) -> A
     )
     updates = bench.found([scores.from_updates(t, bench.canaries) for t in malicious])
     on_step()
-    adapter = bench.found([scores.from_losses(t, bench.canaries) for t in honest])
+    known = [scores.from_losses(t, bench.canaries) for t in honest]
+    adapter = bench.found(known)
+    exposed, exposed_control = (bench.exposure(one) for one in known)
     on_step()
     members, members_control = (separation(*scores.of_readers(t, bench.audience)) for t in honest)
     on_step()
@@ -153,6 +157,9 @@ def _attack(bench: _Bench, on_step: Callable[[], None], noise_scale: float) -> A
         members_control=members_control,
         tokens=tokens,
         tokens_control=tokens_control,
+        tokens_left_out=bench.task.spans_left_out,
+        exposure=exposed,
+        exposure_control=exposed_control,
         reproducible=options.deterministic is not None,
     )
 
@@ -174,7 +181,7 @@ class _Bench:
         audience = (
             made_readers(contract, outlet, random)
             if options.own is None
-            else own_readers(options.own, random)
+            else own_readers(options.own, random, attacked(contract).columns)
         )
         return cls(
             contract=contract, outlet=outlet, options=options, canaries=canaries, audience=audience
@@ -184,30 +191,30 @@ class _Bench:
     def kind(self) -> str:
         return "made" if self.options.own is None else "own"
 
+    @cached_property
+    def task(self) -> AttackedTask:
+        return attacked(self.contract)
+
     def arm(self, who: str, scale: float, on_round: Callable[[], None]) -> Transcript:
         folder = self.options.out / f"{who}-{'control' if scale == 0 else 'noise'}"
         folder.mkdir(parents=True, exist_ok=True)
-        labels, members = labels_of(self.contract), self.audience.members
-        silent = who == "malicious"
-        records = [
-            under_label(members, labels[0]) if silent else members,
-            self.canaries.table(labels),
-        ]
+        silent, members = who == "malicious", self.audience.members
+        beside = self.task.silent(members) if silent else members
         settings = write_outlet(
             folder,
             self.outlet,
-            pa.concat_tables(records),
+            pa.concat_tables([beside, self.task.planted(self.canaries)]),
             deterministic=self.options.deterministic,
         )
         return listen(
             scaled_noise(self.contract, scale),
             settings,
             folder / "rounds.npz",
-            sent=bait(self.contract) if silent else None,
+            sent=self.task.sent() if silent else None,
             on_round=on_round,
         )
 
-    def found(self, by_noise: list[scores.Scores]) -> Found:
+    def found(self, by_noise: list[Scores]) -> Found:
         noisy, quiet = by_noise
         inside, plan = self.canaries.included, self.contract.plan
         guesses, bare = self._guesses(noisy), self._guesses(quiet)
@@ -227,21 +234,25 @@ class _Bench:
             fired=control.tpr >= min(FIRES, MOST_OF_DRAWN * drawn) and refuted(bare, plan),
         )
 
-    def _guesses(self, score: scores.Scores) -> Guesses:
+    def exposure(self, known: Scores) -> Exposure | None:
+        inside = self.canaries.included
+        return exposure(known[inside], known[~inside]) if self.task.exposes else None
+
+    def _guesses(self, score: Scores) -> Guesses:
         inside = self.canaries.included
         made = guesses_made(self.contract, len(inside))
         guessed = np.argsort(-score, kind="stable")[:made]
         return Guesses(canaries=len(inside), made=made, right=int(inside[guessed].sum()))
 
-    def spans(self) -> tuple[spans.Recovered, spans.Recovered]:
-        """The token check: its positive control, and under the plan."""
+    def spans(self) -> tuple[spans.Recovered | None, spans.Recovered | None]:
+        """The token check: its positive control, and under the plan; None where it is left out."""
+        if self.task.spans_left_out:
+            return None, None
         random = SecureRandom()
         if self.options.deterministic is not None:
             random = SecureRandom.deterministic(self.options.deterministic, "spans")
         out, seed = self.options.out, self.options.deterministic
-        records = pa.concat_tables(
-            [self.audience.members, self.canaries.table(labels_of(self.contract))]
-        )
+        records = pa.concat_tables([self.audience.members, self.task.planted(self.canaries)])
         return (
             spans.positive_control(
                 self.contract, self.canaries, self.outlet, out / "span-control", random
@@ -287,6 +298,7 @@ def _coins(contract: Contract, outlet: str, options: Options) -> SecureRandom:
 
 
 def _require(contract: Contract, outlet: str) -> None:
+    attacked(contract)
     if not contract.plan.protected:
         raise ContractError(
             "nothing to attack",

@@ -59,8 +59,9 @@ def attack(
     """Attack one outlet with planted canary readers and bound its ε from below.
 
     Trains the contract's plan four times at a made outlet (with and without noise, malicious and
-    honest coordinator) and says how much of who was in leaks. Nothing of it is released, and the
-    budget ledger is not touched.
+    honest coordinator) and says how much of who was in leaks; of a model that writes, also the
+    exposure of what canaries wrote. Nothing of it is released, and the budget ledger is not
+    touched.
 
     Example: presspool audit attack runs/demo/run --out runs/attack
     """
@@ -125,16 +126,34 @@ def _show(found: Attack) -> None:
             markup=False,
             soft_wrap=True,
         )
-    bare, planned = found.tokens_control, found.tokens
-    out.print(
-        f"tokens read off one update: {100 * bare.exact:.0f} % of a short record without noise; "
-        f"under the plan {100 * planned.exact:.1f} % exactly, {100 * planned.suspected:.1f} % "
-        f"suspected where chance gives {100 * planned.chance:.1f} %",
-        markup=False,
-        soft_wrap=True,
-    )
+    for line in (_exposure(found), _tokens(found)):
+        if line:
+            out.print(line, markup=False, soft_wrap=True)
     out.print(
         found.sentence, style="bold red" if found.defect else "", markup=False, soft_wrap=True
+    )
+
+
+def _exposure(found: Attack) -> str | None:
+    if found.exposure is None or found.exposure_control is None:
+        return None
+    under, bare = found.exposure, found.exposure_control
+    return (
+        f"exposure of the canaries that were in: mean {under.mean:.2f} bits, largest "
+        f"{under.largest:.2f}; without noise {bare.mean:.2f} and {bare.largest:.2f} (mean by "
+        f"chance {under.chance:.2f}; {under.highest:.2f} is the most there could be, and chance "
+        "alone gets there every other time)"
+    )
+
+
+def _tokens(found: Attack) -> str | None:
+    if found.tokens is None or found.tokens_control is None:
+        return found.tokens_left_out
+    bare, planned = found.tokens_control, found.tokens
+    return (
+        f"tokens read off one update: {100 * bare.exact:.0f} % of a short record without noise; "
+        f"under the plan {100 * planned.exact:.1f} % exactly, {100 * planned.suspected:.1f} % "
+        f"suspected where chance gives {100 * planned.chance:.1f} %"
     )
 
 

@@ -9,6 +9,7 @@ Example: `made_readers(contract, "daily-bugle", seed=7)`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,17 +24,16 @@ from presspool.client.identity.settings import read_settings
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.data.tables import read_table
-from presspool.common.tasks.classification import labels_of
-from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom
+from presspool.simulations.attack.tasks.attacked_task import attacked
 
 MOST_READERS = 2000  # a larger outlet's population stays in the plan; only so many are made
 HELD_OUT = 0.2
-COLUMNS = ("reader", "text", "label")
+COLUMNS = ("text", "label")  # of a record, where the task has no others
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Audience:
-    """Records by reader: string columns reader, text and label.
+    """Records by reader: string columns, the reader's and then the task's.
 
     Attributes:
         members: who is trained on.
@@ -47,34 +47,25 @@ class Audience:
 
 
 def made_readers(contract: Contract, outlet: str, random: SecureRandom) -> Audience:
-    """A newsroom's readers under the contract's labels."""
+    """A newsroom's readers, writing what the contract's task learns from."""
     count = min(contract.outlets[outlet], MOST_READERS)
     more = max(1, int(HELD_OUT * count))
     seed = int(random.words(1)[0] >> np.uint64(2))
-    (table,) = make_newsroom(outlets=1, readers=count + more, seed=seed).tables.values()
-    labels = labels_of(contract)
-    of_topic = {topic: labels[i % len(labels)] for i, topic in enumerate(TOPICS)}
-    written = pa.array([of_topic[topic] for topic in table["label"].to_pylist()], pa.string())
-    return _split(table.set_column(2, "label", written), random, more)
+    return _split(attacked(contract).made(count + more, seed), random, more)
 
 
-def own_readers(settings: Path, random: SecureRandom) -> Audience:
+def own_readers(settings: Path, random: SecureRandom, columns: Sequence[str] = COLUMNS) -> Audience:
     """The records of a real outlet, a fifth of whose readers are left out of the training.
 
     Raises:
         DataError: they cannot be read.
     """
     outlet = read_settings(settings)
-    names = {"reader": outlet.columns.reader, **outlet.columns.of(COLUMNS[1:])}
-    plain = pa.schema([(name, pa.string()) for name in COLUMNS])
-    table = read_table(outlet.data, names).select(list(COLUMNS)).cast(plain)
+    names = {"reader": outlet.columns.reader, **outlet.columns.of(columns)}
+    plain = pa.schema([(name, pa.string()) for name in names])
+    table = read_table(outlet.data, names).select(list(names)).cast(plain)
     readers = len(pc.unique(table["reader"]))
     return _split(table, random, max(1, int(HELD_OUT * readers)))
-
-
-def under_label(table: pa.Table, label: str) -> pa.Table:
-    """The same records, all with one label."""
-    return table.set_column(2, "label", pa.array([label] * len(table), pa.string()))
 
 
 def write_outlet(

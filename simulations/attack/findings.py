@@ -19,6 +19,7 @@ from presspool.common.base.numbers import bound
 from presspool.simulations.attack.bounds import Guesses
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
 from presspool.simulations.attack.spans import Recovered
+from presspool.simulations.attack.tasks.exposure import Exposure
 
 FORMAT = "presspool-attack/1"
 CONFIDENCE = 0.95
@@ -71,8 +72,11 @@ class Attack:
         adapter: by the final adapter alone, coordinator honest.
         members: losses of readers who were trained on against readers who were not.
         members_control: the same without noise.
-        tokens: span check of an update under the plan.
+        tokens: span check of an update under the plan; None where it was left out.
         tokens_control: of one short record without noise.
+        tokens_left_out: in words, why it was.
+        exposure: of the canaries that were in, by the final adapter; None where not measured.
+        exposure_control: the same without noise.
         reproducible: whether the noise could be drawn again.
     """
 
@@ -85,8 +89,11 @@ class Attack:
     adapter: Found
     members: Separation
     members_control: Separation
-    tokens: Recovered
-    tokens_control: Recovered
+    tokens: Recovered | None
+    tokens_control: Recovered | None
+    tokens_left_out: str | None
+    exposure: Exposure | None
+    exposure_control: Exposure | None
     reproducible: bool
 
     @property
@@ -158,9 +165,10 @@ class Attack:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for the operator."""
+        """Everything that was measured, for the operator."""
         body = dataclasses.asdict(  # the curves are drawn in `attack.html`
-            self, dict_factory=lambda items: {k: v for k, v in items if k != "curve"}
+            self,
+            dict_factory=lambda items: {k: v for k, v in items if k != "curve" and v is not None},
         )
         return {
             "format": FORMAT,

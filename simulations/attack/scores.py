@@ -8,7 +8,7 @@ everything else (the other canaries and the noise). How much noise there is, is 
 update. Whether a canary was drawn in the round is a mixture, whose log likelihood ratio is added up
 over the rounds.
 
-`from_losses` sees the final adapter alone: how well it knows a canary's label.
+`from_losses` sees the final adapter alone: how well it knows a canary.
 
 Invariant: no score looks at a coin, nor at what the contract says of the noise.
 
@@ -18,6 +18,7 @@ Example: `from_updates(transcript, canaries)`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -27,46 +28,30 @@ from presspool.client.engine.training import rate_factor
 from presspool.common.models.adapters import State, digest
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
-from presspool.common.tasks.classification import labelled, labels_of
 from presspool.simulations.attack import gradients
 from presspool.simulations.attack.attacked_outlet import Audience
 from presspool.simulations.attack.canaries import Canaries
+from presspool.simulations.attack.tasks.attacked_task import attacked
+from presspool.simulations.attack.tasks.exposure import Scores
 from presspool.simulations.attack.transcript import Transcript
-
-Scores = NDArray[np.float64]
 
 TINY = 1e-6  # of the largest: below it, float32 has lost what was there
 FLOORS = 400  # tried between `TINY` and 1 / `TINY` times a canary's energy: steps of 7 %
 
 
 def from_losses(transcript: Transcript, canaries: Canaries) -> Scores:
-    """How much better the final adapter knows a canary's label than chance; (canaries,) float64.
-
-    The loss under the canary's label, centred: minus its mean over all labels (which says how
-    unusual the text is) and minus the label's mean over all canaries (how common the label).
-    """
-    probe = _probe(transcript, -1)
-    table = np.stack(
-        [
-            probe.losses(labelled(canaries.texts, np.full(len(canaries), y)))
-            for y in range(len(labels_of(transcript.contract)))
-        ],
-        axis=1,
-    ).astype(np.float64)
-    table -= table.mean(1, keepdims=True)
-    table -= table.mean(0, keepdims=True)
-    return -table[np.arange(len(canaries)), canaries.labels]
+    """How well the final adapter knows each canary; (canaries,) float64."""
+    return attacked(transcript.contract).known(partial(_probe, transcript), canaries)
 
 
 def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scores]:
     """Minus each reader's mean loss at the end: of as many who were trained on as were not."""
-    contract, probe = transcript.contract, _probe(transcript, -1)
+    task, probe = attacked(transcript.contract), _probe(transcript, -1)
 
     def score(table: pa.Table) -> Scores:
-        number = {name: i for i, name in enumerate(labels_of(contract))}
-        labels = [number[label] for label in table["label"].to_pylist()]
-        losses = probe.losses(labelled(table["text"].to_pylist(), labels))
-        reader = table["reader"].combine_chunks().dictionary_encode().indices.to_numpy()
+        records = task.parsed(table)
+        losses = probe.losses(records)
+        reader = records["reader"].combine_chunks().dictionary_encode().indices.to_numpy()
         sums: Scores = np.bincount(reader, losses) / np.bincount(reader)
         return -sums
 
@@ -76,7 +61,7 @@ def of_readers(transcript: Transcript, audience: Audience) -> tuple[Scores, Scor
 def from_updates(transcript: Transcript, canaries: Canaries) -> Scores:
     """Log likelihood ratios from all released updates; (canaries,) float64."""
     probe = _probe(transcript, 0)
-    records = labelled(canaries.texts, canaries.labels)
+    records = attacked(transcript.contract).records(canaries)
     total, known = np.zeros(len(canaries)), ""
     for number, update in enumerate(transcript.updates):
         state = transcript.states[number]

@@ -87,7 +87,7 @@ def make_task(row: Row, device: str) -> BenchTask:
     )
 
 
-def _classifier(encoder: Any, row: Row) -> tuple[nn.Module, Losses, Losses]:
+def _classifier(encoder: Any, row: Row) -> tuple[Any, Losses, Losses]:
     """With the head of a classification, which trains as well; one way to the losses."""
     task = Classification(ClassificationTable(labels=tuple(map(str, range(LABELS)))))
     heads = {"modules_to_save": ["head"], "exclude_modules": ["head"]}
@@ -100,7 +100,7 @@ def _classifier(encoder: Any, row: Row) -> tuple[nn.Module, Losses, Losses]:
     return model, losses, losses
 
 
-def _language_model(loaded: Any, row: Row) -> tuple[nn.Module, Losses, Losses]:
+def _language_model(loaded: Any, row: Row) -> tuple[Any, Losses, Losses]:
     """As it is, with frozen words; ours never has the logits of more than a block."""
     encoder, words = loaded.base_model, loaded.get_output_embeddings()
     model = get_peft_model(loaded, _lora(row))

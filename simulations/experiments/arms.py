@@ -2,7 +2,8 @@
 
 Kinds of arm:
 
-* `untrained`: the head made of the label names, nothing trained;
+* `untrained`: nothing trained: a head made of the label names, or the base model as it is;
+* `few-shot`: nothing trained, and some public examples before every prompt of a generating model;
 * `federated`: one model over all outlets;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
 * `central`: one model over everybody's readers in one place: the ceiling.
@@ -20,9 +21,11 @@ from typing import Any, Literal
 from presspool.common.contract.contract import parse_contract
 from presspool.common.runs.run_file import RunFile, Simulation
 from presspool.simulations.experiments.jobs import Job
+from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 
 Tables = Mapping[str, Mapping[str, Any]]
+Kind = Literal["untrained", "few-shot", "federated", "local", "central"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +42,16 @@ class Arm:
     """
 
     name: str
-    kind: Literal["untrained", "federated", "local", "central"]
+    kind: Kind
     recipe: Tables
     epsilons: tuple[float, ...] = (math.inf,)
     seeds: tuple[int, ...] = (1, 2, 3)
     pools: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether anything is; if not, it is the same whatever the seed."""
+        return self.kind not in ("untrained", "few-shot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +71,11 @@ class Trial:
     epsilon: float
     seed: int
     jobs: Mapping[str, Job]
+
+    @property
+    def measure(self) -> Measure:
+        """What its models are judged by."""
+        return measure_of(self.pool.task)
 
 
 def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
@@ -88,9 +101,11 @@ def _job(
         populations = {outlet: pool.records[outlet] for outlet in populations}
     tables["privacy"]["epsilon"] = epsilon
     tables["federation"]["quorum"] = len(populations)
+    labels = {"labels": list(pool.labels)} if pool.labels else {}
     tables["task"] = {
-        "labels": list(pool.labels),
+        **labels,
         "max_length": pool.max_length,
+        **pool.task,
         **tables.get("task", {}),
     }
     body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
@@ -102,6 +117,6 @@ def _job(
             simulation=Simulation(data=pool.folder, partition="files"),
         ),
         seed=seed,
-        test=pool.test,
-        trained=arm.kind != "untrained",
+        test=pool.few_shot if arm.kind == "few-shot" else pool.test,
+        trained=arm.trained,
     )

@@ -1,7 +1,7 @@
 """A declared experiment: pools × arms × ε × seeds, run and judged.
 
 What an experiment compares stands in its module before anything runs (`agnews`, `outlets`,
-`readers`, `sweep`). `run_experiment` does what is missing and writes `results.parquet`;
+`readers`, `sweep`, `headlines`). `run_experiment` does what is missing, writes `results.parquet`;
 `results_page` writes the tables and plots of the documentation. A search grid, whose choices made
 the recipe, is an experiment of its own on training records and never reads the test file.
 
@@ -43,6 +43,37 @@ class Question:
     right: Runs
     figure: str = "pooled"
 
+    @property
+    def arms(self) -> tuple[Runs, ...]:
+        """What it is about."""
+        return self.left, self.right
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareQuestion:
+    """How much of one arm's gain another keeps; declared before the runs too.
+
+    Attributes:
+        text: what is asked.
+        kept: the arm that should keep it.
+        start: where both start.
+        best: whose gain over `start` is the whole.
+        at_least: the share that was aimed at.
+        figure: "pooled" or "own".
+    """
+
+    text: str
+    kept: Runs
+    start: Runs
+    best: Runs
+    at_least: float
+    figure: str = "pooled"
+
+    @property
+    def arms(self) -> tuple[Runs, ...]:
+        """What it is about."""
+        return self.kept, self.start, self.best
+
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
@@ -53,14 +84,14 @@ class Experiment:
         pools: makes the pools: (folder of the data sets, folder to write) to pools.
         arms: what is run on every pool.
         questions: asked of every pool.
-        axis: what accuracy is drawn against.
+        axis: what the figure is drawn against.
         note: more Markdown below the tables, out of the pools.
     """
 
     name: str
     pools: Callable[[Path, Path], Sequence[Pool]]
     arms: tuple[Arm, ...]
-    questions: tuple[Question, ...] = ()
+    questions: tuple[Question | ShareQuestion, ...] = ()
     axis: Literal["epsilon", "readers"] = "epsilon"
     note: Callable[[Sequence[Pool]], str] = lambda _pools: ""
 

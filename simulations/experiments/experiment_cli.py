@@ -1,4 +1,4 @@
-"""`presspool experiment agnews | outlets | readers | sweep`: the declared experiments.
+"""`presspool experiment agnews | outlets | readers | sweep | headlines`: the declared experiments.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
 section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
@@ -33,30 +33,46 @@ Seeds = Annotated[
     int | None, typer.Option(min=1, help="Only the first so many seeds; default all declared.")
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
+Search = Annotated[
+    bool, typer.Option("--search", help="The search grid (training rows only) instead.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON.")]
 
 _DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
 
 
-def agnews(
-    data: Data = _DATA,
-    search: Annotated[
-        bool,
-        typer.Option("--search", help="The search grid (training rows only) instead."),
-    ] = False,
-    out_folder: Out = None,
-    page: Page = _PAGE,
-    seeds: Seeds = None,
-    workers: Workers = 2,
-    as_json: Json = False,
-) -> None:
-    """AG News over 4 and 20 outlets: what reader-level privacy leaves of the accuracy.
+def _searched(name: str, says: str, *, module: str) -> Callable[..., None]:
+    """The command of an experiment whose recipe a search grid chose."""
 
-    Example: presspool experiment agnews --data ../shared/data --seeds 1
-    """
-    from presspool.simulations.experiments.agnews import AGNEWS, SEARCH
+    def command(
+        data: Data = _DATA,
+        search: Search = False,
+        out_folder: Out = None,
+        page: Page = _PAGE,
+        seeds: Seeds = None,
+        workers: Workers = 2,
+        as_json: Json = False,
+    ) -> None:
+        found = import_module(f"presspool.simulations.experiments.{module}")
+        experiment: Experiment = found.SEARCH if search else getattr(found, name.upper())
+        _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
-    _run(SEARCH if search else AGNEWS, data, out_folder, page, seeds, workers, as_json=as_json)
+    command.__doc__ = (
+        f"{says}\n\nExample: presspool experiment {name} --data ../shared/data --seeds 1"
+    )
+    return command
+
+
+agnews = _searched(
+    "agnews",
+    "AG News over 4 and 20 outlets: what reader-level privacy leaves of the accuracy.",
+    module="agnews",
+)
+headlines = _searched(
+    "headlines",
+    "Headlines by a generating model: plain, few-shot, and tuned together or alone.",
+    module="headlines",
+)
 
 
 def _declared(name: str, says: str, *, module: str, page: Path = _PAGE) -> Callable[..., None]:

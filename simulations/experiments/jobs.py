@@ -1,8 +1,8 @@
 """Running many federations in parallel, each in a process of its own; stopped ones are continued.
 
-A job is one run (an arm, an ε, a seed) in a folder of its own. Which test records its model gets
-right is written last (`correct.npy`), so that a job either counts as a whole or is done again from
-its last checkpoint. Starting an experiment again does only what is missing.
+A job is one run (an arm, an ε, a seed) in a folder of its own. How its model does on each test
+record is written last (`Measure.file`), so that a job either counts as a whole or is done again
+from its last checkpoint. Starting an experiment again does only what is missing.
 
 Example: `run_jobs(jobs, Path("runs/experiments/outlets/jobs"), workers=2)`.
 """
@@ -17,10 +17,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.common.base.files import replace_file
@@ -28,14 +27,16 @@ from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import EvaluationData, RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
-from presspool.common.tasks.classification import labels_of
 from presspool.server.rounds.server_app import serve
+from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
     from presspool.common.models.adapters import State
     from presspool.common.models.frozen_trunk import ActivationCache
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,7 @@ class Job:
         name: its folder's name; says arm, ε and seed.
         run: the run file.
         seed: of its reproducible noise: experiments measure accuracy, they release nothing.
-        test: the file that its model is judged on, with the columns `text` and `label`.
+        test: the file that its model is judged on, with the task's columns.
         trained: whether it is trained at all, or judged as it starts.
     """
 
@@ -58,12 +59,17 @@ class Job:
 
     def finished(self, folder: Path) -> bool:
         """Whether its results lie in the jobs' folder."""
-        return (folder / self.name / "correct.npy").exists()
+        return (folder / self.name / self.measure.file).exists()
 
-    def correct(self, folder: Path) -> NDArray[np.bool_]:
-        """Which test records the finished job's model gets right, (records,) bool."""
-        result: NDArray[np.bool_] = np.load(folder / self.name / "correct.npy")
-        return result
+    @property
+    def measure(self) -> Measure:
+        """What its model is judged by."""
+        return measure_of(self.run.contract.task.model_dump())
+
+    def figures(self, folder: Path) -> tuple[Floats, Floats]:
+        """The finished job's figure of each test record, and what it weighs, (records,) each."""
+        found = np.load(folder / self.name / self.measure.file).astype(np.float64)
+        return (found, np.ones(len(found))) if found.ndim == 1 else (found[0], found[1])
 
     def seconds(self, folder: Path) -> float:
         """How long the finished job's rounds took, in seconds; 0 where nothing was trained."""
@@ -111,10 +117,10 @@ def run_job(job: Job, folder: Path) -> None:
     """Train one model, or continue its training, and judge it."""
     own = folder / job.name
     contract, state = _train(job, RunFolder(own)) if job.trained else _start(job)
-    correct = io.BytesIO()
-    np.save(correct, _judge(contract, state, job.test))
+    figures = io.BytesIO()
+    np.save(figures, _judge(job, contract, state))
     own.mkdir(parents=True, exist_ok=True)
-    replace_file(own / "correct.npy", correct.getvalue())
+    replace_file(own / job.measure.file, figures.getvalue())
 
 
 def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
@@ -138,14 +144,11 @@ def _start(job: Job) -> tuple[Contract, State]:
     return contract, read(build(contract))
 
 
-def _judge(contract: Contract, state: State, test: Path) -> NDArray[np.bool_]:
+def _judge(job: Job, contract: Contract, state: State) -> NDArray[Any]:
     from presspool.server.rounds.evaluation import Evaluation
 
-    labels, held_out = labels_of(contract), _held_out(test, contract)
-    said = Evaluation(contract, held_out, _activations()).predictions(state)
-    truth = np.array(labels)[held_out["label"].to_numpy()]
-    correct: NDArray[np.bool_] = np.array(said) == truth
-    return correct
+    held_out = EvaluationData(data=job.test).records(contract)
+    return job.measure.of(Evaluation(contract, held_out, _activations()), state, held_out)
 
 
 # The jobs of one process share what the frozen layers make of the test records.
@@ -154,10 +157,6 @@ def _activations() -> ActivationCache:
     from presspool.common.models.frozen_trunk import ActivationCache
 
     return ActivationCache()
-
-
-def _held_out(test: Path, contract: Contract) -> pa.Table:
-    return EvaluationData(data=test).records(contract)
 
 
 def _start_worker() -> None:

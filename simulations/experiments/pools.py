@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from presspool.common.base.errors import DataError
 
 EVERYBODY = "everybody"
+_PARTS = ("outlet", "reader", "text", "label")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,8 @@ class Record:
     Attributes:
         outlet: where it was read; a slug.
         reader: whose it is, unique over all outlets.
-        text: what was read.
-        label: what it is about.
+        text: what was read; what a generating model is asked.
+        label: what it is about; what a generating model should write.
         test: whether it is kept for testing.
     """
 
@@ -47,8 +49,9 @@ class Pool:
         folder: its files.
         readers: outlet to number of training readers.
         records: outlet to number of training records.
-        labels: in a fixed order.
+        labels: in a fixed order; none where nothing is classified.
         max_length: tokens a record is cut to.
+        task: what else the contract's [task] says.
     """
 
     name: str
@@ -57,17 +60,29 @@ class Pool:
     records: Mapping[str, int]
     labels: tuple[str, ...]
     max_length: int
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def test(self) -> Path:
         """The file of test records, with the column `outlet`."""
         return self.folder / "test.parquet"
 
+    @property
+    def few_shot(self) -> Path:
+        """The test records with public examples before each; see `write_few_shot`."""
+        return self.folder / "few-shot.parquet"
+
 
 def write_pool(
-    records: Sequence[Record], folder: Path, *, name: str, labels: Sequence[str], max_length: int
+    records: Sequence[Record],
+    folder: Path,
+    *,
+    name: str,
+    max_length: int,
+    labels: Sequence[str] = (),
+    task: Mapping[str, Any] | None = None,
 ) -> Pool:
-    """Write the files of a pool.
+    """Write the files of a pool; without labels, a text is a prompt and its label the answer.
 
     Raises:
         DataError: nothing to train on, or nothing to test with.
@@ -81,19 +96,29 @@ def write_pool(
             got=f"{len(train)} and {len(test)}",
         )
     folder.mkdir(parents=True, exist_ok=True)
+    columns = ("text", "label") if labels else ("prompt", "answer")
     outlets = {o: [r for r in train if r.outlet == o] for o in sorted({r.outlet for r in train})}
     for outlet, own in outlets.items():
-        _write(folder / f"{outlet}.parquet", own)
-    _write(folder / f"{EVERYBODY}.parquet", train)
-    _write(folder / "test.parquet", test)
+        _write(folder / f"{outlet}.parquet", own, columns)
+    _write(folder / f"{EVERYBODY}.parquet", train, columns)
+    _write(folder / "test.parquet", test, columns)
     return Pool(
         name=name,
         folder=folder,
         labels=tuple(labels),
         max_length=max_length,
+        task=task or {},
         readers={o: len({r.reader for r in own}) for o, own in outlets.items()},
         records={o: len(own) for o, own in outlets.items()},
     )
+
+
+def write_few_shot(pool: Pool, examples: str) -> None:
+    """Write a generating pool's test records once more, with `examples` before every prompt."""
+    test = pq.read_table(pool.test)
+    prompts = pa.array([examples + prompt for prompt in test["prompt"].to_pylist()])
+    place = test.column_names.index("prompt")
+    pq.write_table(test.set_column(place, "prompt", prompts), pool.few_shot)
 
 
 def share_of(reader: str) -> float:
@@ -101,6 +126,6 @@ def share_of(reader: str) -> float:
     return int.from_bytes(hashlib.sha256(reader.encode()).digest()[:4]) / 2**32
 
 
-def _write(path: Path, records: Sequence[Record]) -> None:
-    columns = ("outlet", "reader", "text", "label")
-    pq.write_table(pa.table({c: [getattr(r, c) for r in records] for c in columns}), path)
+def _write(path: Path, records: Sequence[Record], columns: tuple[str, str]) -> None:
+    parts = dict(zip(("outlet", "reader", *columns), _PARTS, strict=True))
+    pq.write_table(pa.table({c: [getattr(r, p) for r in records] for c, p in parts.items()}), path)

@@ -12,8 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from presspool.simulations.doc_sections import commit, write_section
-from presspool.simulations.experiments.experiment import Experiment, Runs
-from presspool.simulations.experiments.tidy import FIGURES, Estimate, Judged, difference, estimate
+from presspool.simulations.experiments.experiment import (
+    Experiment,
+    Question,
+    Runs,
+    ShareQuestion,
+)
+from presspool.simulations.experiments.measures import MEASURES
+from presspool.simulations.experiments.tidy import (
+    FIGURES,
+    Estimate,
+    Judged,
+    difference,
+    estimate,
+    share,
+)
 from presspool.simulations.plots import new_figure, save
 
 _COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
@@ -24,7 +37,8 @@ def write_page(experiment: Experiment, judged: Sequence[Judged], page: Path) -> 
     tables = markdown(experiment, judged)
     picture = page.parent / "images" / f"{experiment.name}.svg"
     draw(experiment, judged, picture)
-    text = f"![accuracy by arm and ε](images/{picture.name})\n\n{tables}"
+    title = judged[0].trial.measure.title
+    text = f"![{title} by arm and ε](images/{picture.name})\n\n{tables}"
     write_section(page, experiment.name, text)
     return tables
 
@@ -32,8 +46,9 @@ def write_page(experiment: Experiment, judged: Sequence[Judged], page: Path) -> 
 def markdown(experiment: Experiment, judged: Sequence[Judged]) -> str:
     """The tables of the documentation page."""
     seeds = sorted({j.trial.seed for j in judged})
+    command = experiment.name.replace("-search", " --search")
     lines = [
-        f"Made by `presspool experiment {experiment.name}` at commit {commit()}; seeds "
+        f"Made by `presspool experiment {command}` at commit {commit()}; seeds "
         f"{', '.join(map(str, seeds))}; mean and 95 % interval (bootstrap over seeds and test "
         "records, arms paired by seed). ± stands for half the interval's width."
     ]
@@ -51,34 +66,56 @@ def _arm_table(pool: str, judged: Sequence[Judged]) -> list[str]:
         f"**{pool}**: {len(first.trial.pool.readers)} outlets, {readers:,} training readers, "
         f"{len(first.outlet):,} test records.",
         "",
-        "| arm | reader ε | pooled accuracy | own accuracy | seeds | minutes a run |",
+        f"| arm | reader ε | {' | '.join(_columns(first))} | seeds | minutes a run |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for runs in dict.fromkeys((j.trial.arm.name, j.trial.epsilon) for j in of_pool):
         found = select(judged, pool, runs)
-        pooled, own = (estimate(found, figure) for figure in FIGURES)
         minutes = sum(j.seconds for j in found) / len(found) / 60
         lines.append(
-            f"| {runs[0]} | {_epsilon(runs[1])} | {_text(pooled)} | {_text(own)} | {pooled.seeds} "
+            f"| {runs[0]} | {_epsilon(runs[1])} | {' | '.join(_figures(found))} | {len(found)} "
             f"| {minutes:.1f} |"
         )
     return lines
 
 
+def _columns(judged: Judged) -> tuple[str, str]:
+    """Heads of the two columns of figures; see `_figures`."""
+    if judged.trial.measure is MEASURES["generation"]:
+        return "nats a token", "perplexity"
+    return "pooled accuracy", "own accuracy"
+
+
+def _figures(found: Sequence[Judged]) -> tuple[str, str]:
+    """A classifier's accuracies; of a generating model the nats and what they come to."""
+    pooled, own = (estimate(found, figure) for figure in FIGURES)
+    if found[0].trial.measure is MEASURES["generation"]:
+        mean, low, high = (math.exp(nats) for nats in (pooled.mean, pooled.low, pooled.high))
+        return _text(pooled), f"{mean:,.0f} [{low:,.0f}, {high:,.0f}]"
+    return _text(pooled), _text(own)
+
+
 def _question_table(experiment: Experiment, pool: str, judged: Sequence[Judged]) -> list[str]:
     lines = []
     for question in experiment.questions:
-        left, right = (select(judged, pool, runs) for runs in (question.left, question.right))
-        if not left or not right:
-            continue
-        found = difference(left, right, question.figure)
-        answer = "yes" if found.above_zero else "no" if found.high < 0 else "not decided"
-        lines.append(
-            f"| {question.text} | {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}] "
-            f"| {answer} |"
-        )
+        found = [select(judged, pool, runs) for runs in question.arms]
+        if all(found):
+            lines.append(_answer(question, found))
     head = ["| question | difference [95 %] | by more than the interval? |", "| --- | ---: | --- |"]
     return [*head, *lines] if lines else []
+
+
+def _answer(question: Question | ShareQuestion, found: Sequence[Sequence[Judged]]) -> str:
+    if isinstance(question, ShareQuestion):
+        kept, start, best = found
+        part, aim = share(kept, start, best, question.figure), question.at_least
+        said = f"{part.mean:.2f} [{part.low:.2f}, {part.high:.2f}] of it; aim {aim:.2f}"
+    else:
+        left, right = found
+        part, aim = difference(left, right, question.figure), 0.0
+        said = f"{part.mean:+.3f} [{part.low:+.3f}, {part.high:+.3f}]"
+    answer = "yes" if part.low > aim else "no" if part.high < aim else "not decided"
+    return f"| {question.text} | {said} | {answer} |"
 
 
 def _epsilon(epsilon: float) -> str:
@@ -104,7 +141,7 @@ class PlotPoint:
         panel: the panel's title.
         line: the line's name.
         tick: its place on the horizontal axis, in the axis' own numbers.
-        found: its pooled accuracy.
+        found: its pooled figure.
     """
 
     panel: str
@@ -114,7 +151,7 @@ class PlotPoint:
 
 
 def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
-    """Pooled accuracy with its interval, as SVG: against ε, or against readers (see `Experiment`).
+    """The pooled figure and its interval, as SVG: against ε, or against readers (`axis`).
 
     Over ε there is one panel for each pool and one line for each arm; over readers one panel for
     each arm and one line for each ε.
@@ -128,7 +165,7 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
         axis.set_title(panel, fontsize="medium")
         over_readers = experiment.axis == "readers"
         axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
-    axes[0].set_ylabel("accuracy on test records")
+    axes[0].set_ylabel(judged[0].trial.measure.axis)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
 

@@ -2,7 +2,8 @@
 
 Two figures for each trial:
 
-* `pooled`: the share of all test records that are right; for `local` the mean over its models;
+* `pooled`: the mean over all test records of what they are judged by (`measures`): the share
+  that is right, or nats a token; for `local` the mean over its models;
 * `own`: each outlet's own test records, judged by the model that serves that outlet, every outlet
   counting the same.
 
@@ -10,12 +11,12 @@ Intervals are 95 % percentile bootstrap over seeds and test records together (Ef
 1993, ch. 13): both are drawn with replacement. A difference of two arms draws the same seeds and
 records for both, so that what they share cancels.
 
-Example: `Judged.read(trial, jobs_folder).accuracy("own")`.
+Example: `Judged.read(trial, jobs_folder).mean("own")`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,11 @@ class Judged:
 
     Attributes:
         trial: which one.
-        pooled: (records,) share of its models that are right on each test record.
-        own: (records,) whether the model that serves the record's outlet is right.
+        pooled: (records,) mean over its models of each test record's figure.
+        own: (records,) the figure by the model that serves the record's outlet.
         outlet: (records,) each test record's outlet.
         seconds: how long all its models trained.
+        size: (records,) what each test record weighs; its tokens, say.
     """
 
     trial: Trial
@@ -50,34 +52,38 @@ class Judged:
     own: Floats
     outlet: NDArray[np.str_]
     seconds: float
+    size: Floats | float = 1.0
 
     @classmethod
     def read(cls, trial: Trial, folder: Path) -> Judged:
         """Read a trial's jobs."""
         outlet = np.array(pq.read_table(trial.pool.test, columns=["outlet"])["outlet"].to_pylist())
-        right = {name: job.correct(folder).astype(float) for name, job in trial.jobs.items()}
-        pooled = np.mean(list(right.values()), axis=0)
+        found = {name: job.figures(folder) for name, job in trial.jobs.items()}
+        pooled = np.mean([figures for figures, _ in found.values()], axis=0)
         own = pooled.copy()
-        for name, correct in right.items():
+        for name, (figures, _) in found.items():
             if name != EVERYBODY:
-                own[outlet == name] = correct[outlet == name]
+                own[outlet == name] = figures[outlet == name]
         return cls(
             trial=trial,
             pooled=pooled,
             own=own,
             outlet=outlet,
+            size=next(iter(found.values()))[1],
             seconds=sum(job.seconds(folder) for job in trial.jobs.values()),
         )
 
     def weights(self, figure: str) -> Floats:
         """(records,) what each test record counts for in a figure, summing to 1."""
+        weights: Floats = np.ones(len(self.outlet)) * self.size
         if figure == "pooled":
-            return np.full(len(self.outlet), 1 / len(self.outlet))
-        names, place, counts = np.unique(self.outlet, return_inverse=True, return_counts=True)
-        weights: Floats = 1 / (len(names) * counts[place])
+            weights /= weights.sum()
+        else:
+            names, place = np.unique(self.outlet, return_inverse=True)
+            weights /= len(names) * np.bincount(place, weights=weights)[place]
         return weights
 
-    def accuracy(self, figure: str) -> float:
+    def mean(self, figure: str) -> float:
         """One of `FIGURES`."""
         scores: Floats = getattr(self, figure)
         return float(scores @ self.weights(figure))
@@ -106,32 +112,49 @@ class Estimate:
 
 
 def estimate(trials: Sequence[Judged], figure: str) -> Estimate:
-    """An arm's accuracy: its repetitions at one ε."""
-    scores = np.stack([getattr(judged, figure) for judged in trials])
-    return _bootstrap(scores, trials[0].weights(figure))
+    """An arm's mean: its repetitions at one ε."""
+    return _bootstrap([trials], figure, lambda mean: mean[0])
 
 
 def difference(left: Sequence[Judged], right: Sequence[Judged], figure: str) -> Estimate:
-    """Left minus right over the seeds that both have."""
-    others = {judged.trial.seed: judged for judged in right}
-    pairs = [(one, others[one.trial.seed]) for one in left if one.trial.seed in others]
-    scores = np.stack([getattr(a, figure) - getattr(b, figure) for a, b in pairs])
-    return _bootstrap(scores, left[0].weights(figure))
+    """By how much left is better than right, over the seeds that both have."""
+    sign = 1 if left[0].trial.measure.higher_is_better else -1
+    return _bootstrap([left, right], figure, lambda mean: sign * (mean[0] - mean[1]))
 
 
-def _bootstrap(scores: Floats, weights: Floats) -> Estimate:
-    """`scores`: (seeds, records); the same bootstrap draws on every call."""
+def share(
+    kept: Sequence[Judged], start: Sequence[Judged], best: Sequence[Judged], figure: str
+) -> Estimate:
+    """How much of the way from `start` to `best` an arm goes, over the seeds that all have."""
+    return _bootstrap(
+        [kept, start, best], figure, lambda mean: (mean[0] - mean[1]) / (mean[2] - mean[1])
+    )
+
+
+def _bootstrap(
+    arms: Sequence[Sequence[Judged]], figure: str, of: Callable[[Floats], float]
+) -> Estimate:
+    """Of a function of the arms' means, (arms,); the same bootstrap draws on every call."""
+    scores = np.stack([[getattr(judged, figure) for judged in arm] for arm in _paired(arms)])
+    weights = arms[0][0].weights(figure)
     rng = np.random.default_rng(0)
-    seeds, records = scores.shape
+    _, seeds, records = scores.shape
     means = np.empty(RESAMPLES)
     for i in range(RESAMPLES):
-        over_seeds = scores[rng.integers(seeds, size=seeds)].mean(axis=0)
+        over_seeds = scores[:, rng.integers(seeds, size=seeds)].mean(axis=1)
         times = np.bincount(rng.integers(records, size=records), minlength=records) * weights
-        means[i] = over_seeds @ times / times.sum()
+        means[i] = of(over_seeds @ times / times.sum())
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(
-        mean=float(scores.mean(axis=0) @ weights), low=float(low), high=float(high), seeds=seeds
-    )
+    mean = float(of(scores.mean(axis=1) @ weights))
+    return Estimate(mean=mean, low=float(low), high=float(high), seeds=seeds)
+
+
+def _paired(arms: Sequence[Sequence[Judged]]) -> list[list[Judged]]:
+    """Repetitions by seeds that all arms have; what is not trained stands beside any seed."""
+    of = [{judged.trial.seed: judged for judged in arm} for arm in arms]
+    drawn = [set(found) for found, arm in zip(of, arms, strict=True) if arm[0].trial.arm.trained]
+    seeds = sorted(set.intersection(*(drawn or [set(of[0])])))
+    return [[found.get(seed, next(iter(found.values()))) for seed in seeds] for found in of]
 
 
 def tidy(judged: Sequence[Judged]) -> list[dict[str, Any]]:
@@ -145,19 +168,21 @@ def tidy(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             "seed": j.trial.seed,
             "figure": figure,
             "outlet": outlet,
-            "accuracy": accuracy,
+            j.trial.measure.name: mean,
             "test_records": len(j.outlet),
             "seconds": j.seconds,
             "readers": sum(j.trial.pool.readers.values()),
         }
         for j in judged
-        for figure, outlet, accuracy in _figures(j)
+        for figure, outlet, mean in _figures(j)
     ]
 
 
 def _figures(judged: Judged) -> list[tuple[str, str, float]]:
-    whole = [(figure, EVERYBODY, judged.accuracy(figure)) for figure in FIGURES]
+    whole = [(figure, EVERYBODY, judged.mean(figure)) for figure in FIGURES]
+    weights = judged.weights("own")
     return whole + [
-        ("own", str(name), float(judged.own[judged.outlet == name].mean()))
+        ("own", str(name), float(np.average(judged.own[mine], weights=weights[mine])))
         for name in np.unique(judged.outlet)
+        for mine in [judged.outlet == name]
     ]

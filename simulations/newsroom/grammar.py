@@ -1,4 +1,4 @@
-"""The made newsroom's language: the grammar that turns the lists of `words.toml` into comments.
+"""The made newsroom's language: the grammar that turns `words.toml` into comments and headlines.
 
 A comment is about one topic, but says so more or less clearly:
 
@@ -166,6 +166,12 @@ def _fill(rng: random.Random, frame: str, *, topic: str, beat: Beat, voice: Voic
         c=rng.choice(voice.closers),
         t=rng.choice(_WORDS["chatter"]),
     )
+
+
+def write_headline(rng: random.Random, *, topic: str, beat: Beat, voice: Voice) -> str:
+    """Writes a headline of an outlet; arguments as for `write_comment`."""
+    frame = rng.choice(_WORDS["frames"]["headline"])
+    return _fill(rng, frame, topic=topic, beat=beat, voice=voice)
 
 
 def write_comment(rng: random.Random, *, topic: str, beat: Beat, voice: Voice) -> str:

@@ -37,6 +37,7 @@ import random
 import shutil
 import tempfile
 from bisect import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -55,6 +56,9 @@ from presspool.simulations.newsroom.grammar import (
 )
 
 __all__ = ["MAX_OUTLETS", "TOPICS", "Newsroom", "make_newsroom", "write_newsroom"]
+
+Writer = Callable[..., str]
+"""A writer of the grammar, such as `write_comment`."""
 
 _KINDS: Final = ("courier", "herald", "gazette", "chronicle", "beacon", "sentinel", "post", "echo")
 MAX_OUTLETS: Final = len(EVERY_VOICE.places) * len(_KINDS)
@@ -96,13 +100,16 @@ class Newsroom:
                 )
 
 
-def make_newsroom(*, outlets: int, readers: int, seed: int) -> Newsroom:
+def make_newsroom(
+    *, outlets: int, readers: int, seed: int, write: Writer = write_comment
+) -> Newsroom:
     """Makes a newsroom.
 
     Args:
         outlets: number of outlets, 1 to `MAX_OUTLETS`.
         readers: readers of each outlet, at least 1.
         seed: any integer; all of the newsroom follows from it.
+        write: makes each text, of the grammar's writers.
 
     Returns:
         The outlets' tables, with records in the order of readers, and the held-out set.
@@ -114,10 +121,11 @@ def make_newsroom(*, outlets: int, readers: int, seed: int) -> Newsroom:
         raise InputError("number of outlets", expected=f"1 to {MAX_OUTLETS}", got=outlets)
     if readers < 1:
         raise InputError("readers of an outlet", expected="at least 1", got=readers)
-    held_out = _make_held_out(seed)
+    held_out = _make_held_out(seed, write)
     taken = frozenset(held_out.column("text").to_pylist())
     tables = {
-        _outlet_name(index): _make_outlet(seed, index, readers, taken) for index in range(outlets)
+        _outlet_name(index): _make_outlet(seed, index, readers, taken, write)
+        for index in range(outlets)
     }
     return Newsroom(tables=tables, held_out=held_out)
 
@@ -151,13 +159,15 @@ def _topic_mix(seed: int, index: int) -> dict[str, float]:
     }
 
 
-def _make_outlet(seed: int, index: int, readers: int, taken: frozenset[str]) -> pa.Table:
+def _make_outlet(
+    seed: int, index: int, readers: int, taken: frozenset[str], write: Writer
+) -> pa.Table:
     name, mix = _outlet_name(index), _topic_mix(seed, index)
     voice = draw_voice(_generator(seed, index, "voice"))
     columns: dict[str, list[str]] = {column: [] for column in _READERS_SCHEMA.names}
     for number in range(readers):
         rng = _generator(seed, index, "reader", number)
-        records = _make_reader(rng, mix, voice, taken)
+        records = _make_reader(rng, mix, voice, taken, write)
         columns["reader"] += [f"{name}-{number:05d}"] * len(records)
         columns["text"] += [text for text, _ in records]
         columns["label"] += [label for _, label in records]
@@ -165,7 +175,11 @@ def _make_outlet(seed: int, index: int, readers: int, taken: frozenset[str]) -> 
 
 
 def _make_reader(
-    rng: random.Random, mix: dict[str, float], voice: Voice, taken: frozenset[str]
+    rng: random.Random,
+    mix: dict[str, float],
+    voice: Voice,
+    taken: frozenset[str],
+    write: Writer,
 ) -> list[tuple[str, str]]:
     """One reader's records: a Pareto number of them, on topics and beats of the reader's own."""
     count = min(_MOST_RECORDS, int((1.0 - rng.random()) ** (-1.0 / _TAIL_EXPONENT)))
@@ -177,7 +191,7 @@ def _make_reader(
         topic = topics[bisect(bounds, rng.random() * bounds[-1], hi=len(topics) - 1)]
         beats = voice.beats[topic]
         pick = favourite if rng.random() < _FAVOURITE else rng.random()
-        text = write_comment(rng, topic=topic, beat=beats[int(pick * len(beats))], voice=voice)
+        text = write(rng, topic=topic, beat=beats[int(pick * len(beats))], voice=voice)
         wrong = rng.random() < _WRONG_LABEL
         if text not in taken:
             label = rng.choice([name for name in TOPICS if name != topic]) if wrong else topic
@@ -185,7 +199,7 @@ def _make_reader(
     return records
 
 
-def _make_held_out(seed: int) -> pa.Table:
+def _make_held_out(seed: int, write: Writer) -> pa.Table:
     """Comments in the whole language, by people who wrote nowhere else, one each."""
     rng = _generator(seed, "held-out")
     rows: dict[str, str] = {}
@@ -193,7 +207,7 @@ def _make_held_out(seed: int) -> pa.Table:
         wanted = len(rows) + _HELD_OUT_PER_TOPIC
         while len(rows) < wanted:
             beat = rng.choice(EVERY_VOICE.beats[topic])
-            text = write_comment(rng, topic=topic, beat=beat, voice=EVERY_VOICE)
+            text = write(rng, topic=topic, beat=beat, voice=EVERY_VOICE)
             rows.setdefault(text, topic)
     order = list(rows)
     rng.shuffle(order)

@@ -108,6 +108,7 @@ EXPERIMENT: Commands = {
     "outlets": experiment_cli.outlets,
     "readers": experiment_cli.readers,
     "sweep": experiment_cli.sweep,
+    "headlines": experiment_cli.headlines,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

@@ -101,6 +101,10 @@ class SourceWatch:
             except PressPoolError as error:
                 self._forget(path)
                 found.faults.append(_fault(path, error))
+            except OSError as error:
+                self._forget(path)
+                words = f"cannot read: {error.strerror}"
+                found.faults.append(SourceFault(source=path.name, words=words, evidence=False))
             except Exception:  # one source must not hide the others, however it is damaged
                 log.exception("%s cannot be read", path)
                 self._forget(path)
@@ -236,7 +240,7 @@ class _Found:
 def _ledger_of(home: Path) -> Path:
     try:
         return sources.ledger_in(home)[0] if home.is_dir() else home
-    except PressPoolError:
+    except (PressPoolError, OSError):
         return home
 
 

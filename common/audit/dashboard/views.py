@@ -149,6 +149,7 @@ def run(look: Snapshot, digest: str) -> dict[str, Any]:
         "kept": kept,
         "worst": _worst(case),
         "adapter": line.folder.adapter if line and line.folder else None,
+        "unclaimed": look.evidence.unclaimed(digest),
         "live": bool(line and line.live),
     }
 
@@ -167,6 +168,7 @@ def adapter(look: Snapshot, sha: str) -> dict[str, Any]:
         "card": card,
         "fault": fault,
         "lineage": lines,
+        "unclaimed": look.evidence.unclaimed(found.contract.digest),
         "worst": _worst(look.evidence.worst_case(found.contract.digest)),
         "sections": [] if card is None else _sections(card),
         "live": False,

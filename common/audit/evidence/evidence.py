@@ -127,6 +127,17 @@ class Evidence:
     outlets: tuple[OutletReading, ...]
     runs: tuple[RunReading, ...]
 
+    def unclaimed(self, digest: str) -> tuple[str, ...]:
+        """Ledgers that have the run and claim nothing: its statement is not true of them."""
+        run = self.run(digest)
+        if run is not None and (run.deterministic or run.result.epsilon is None):
+            return ()  # it says so itself
+        return tuple(
+            outlet.origin
+            for outlet in self.outlets
+            if outlet.claim is None and any(found.run == digest for found in outlet.runs)
+        )
+
     def run(self, digest: str) -> RunReading | None:
         """The folder of the run with this contract."""
         return next((run for run in self.runs if run.contract.digest == digest), None)

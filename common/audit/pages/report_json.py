@@ -31,7 +31,7 @@ from presspool.common.audit.pages import phrases
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
-from presspool.common.ledger.restored_entries import restored_sentence
+from presspool.common.ledger.restored_entries import restored_sentence, users
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]
@@ -43,7 +43,7 @@ def document(evidence: Evidence, fields: Fields) -> Document:
     return {
         "format": FORMAT,
         "outlets": [outlet_document(outlet) for outlet in evidence.outlets],
-        "runs": [_folder(run) for run in evidence.runs],
+        "runs": [_folder(run, evidence) for run in evidence.runs],
         "worst_cases": [_worst(case, evidence) for case in evidence.worst_cases],
         "lifetime_claims": None
         if claims is None
@@ -136,7 +136,7 @@ def sentence(outlet: OutletReading) -> str:
             f"{outlet.no_claim}"
         )
     text = (
-        f"{outlet.origin}: {n} run{'s' * (n != 1)} use{'s' * (n == 1)} {lifetime.share:.1%} of the "
+        f"{outlet.origin}: {users(n, outlet.restored)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "
         f"{bound(outlet.delta)})-DP at {outlet.unit} level{restored_sentence(outlet.restored)}"
     )
@@ -254,7 +254,7 @@ def _refusal(refused: entries.Refusal) -> Document:
     }
 
 
-def _folder(run: RunReading) -> Document:
+def _folder(run: RunReading, evidence: Evidence) -> Document:
     result = run.result
     return {
         "name": run.contract.name,
@@ -266,6 +266,7 @@ def _folder(run: RunReading) -> Document:
         "trust": result.trust,
         "adapter": None if run.adapter is None else f"sha256:{run.adapter}",
         "statement": result.statement,
+        "unclaimed": list(evidence.unclaimed(run.contract.digest)),
         "cautions": [str(caution) for caution in result.cautions],
     }
 

@@ -29,13 +29,22 @@ CHAT = (
 )
 
 
-def write_tiny_llama(folder: Path, words: Sequence[str] = (), *, seed: int = 0) -> Path:
-    """Write a Llama of two layers of 32, and a tokenizer of bytes and the pairs of some words.
+def write_tiny_llama(
+    folder: Path,
+    words: Sequence[str] = (),
+    *,
+    seed: int = 0,
+    hidden: int = 32,
+    vocabulary: int = 320,
+) -> Path:
+    """Write a Llama of two layers, and a tokenizer of bytes and the pairs of some words.
 
     Args:
         folder: where it goes.
         words: what the tokenizer learns merges from.
         seed: of the weights.
+        hidden: width of the layers.
+        vocabulary: tokens, at most.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -48,7 +57,7 @@ def write_tiny_llama(folder: Path, words: Sequence[str] = (), *, seed: int = 0) 
     core.train_from_iterator(
         words,
         trainers.BpeTrainer(
-            vocab_size=320,
+            vocab_size=vocabulary,
             special_tokens=list(SPECIAL),
             initial_alphabet=alphabet,
             show_progress=False,
@@ -62,8 +71,8 @@ def write_tiny_llama(folder: Path, words: Sequence[str] = (), *, seed: int = 0) 
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=core.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,

@@ -119,7 +119,7 @@ def test_an_outlet_joins_in_two_commands_and_its_operators_one_confirmation(
     assert pool.probe(identity.credential) == NAME
     again = presspool("outlet", "join", token, "--home", tmp_path / "outlet")
     assert again.code == 0
-    assert f"{NAME} is a member of press-pool" in again.out
+    assert f"{NAME} has joined press-pool" in again.out
 
 
 def test_a_join_stopped_by_its_operator_goes_on_with_the_same_command(

@@ -236,7 +236,19 @@ def test_by_its_commands(lived: Lived, tmp_path: Path, presspool: Command) -> No
     with Ledger(new / "ledger.db") as ledger:
         assert ledger.book.spent == lived.spent
         assert len(ledger.book.dangling) == 3  # the runs go on
+    again = presspool("outlet", "budget", "restored", "--charge", "moved", "--home", new)
+    assert again.code == 2
+    assert "goes on already" in again.err
+    assert presspool("outlet", "runs", "--home", new).out.count(" open ") == 3
+    last = presspool("outlet", "budget", "restored", "--charge", "lifetime", "--home", new)
+    assert last.code == 0, last.err
+    assert presspool("outlet", "runs", "--home", new).out.count(" over ") == 3
     assert "restored from an older copy" in presspool("outlet", "budget", "--home", new).out
+    exported = tmp_path / "outlet.export"
+    key = new / "identity" / "log.key"
+    made = presspool("audit", "export", new / "ledger.db", "--out", exported, "--signing-key", key)
+    assert made.code == 0, made.err
+    assert "3 runs and what was lost use 100.0%" in presspool("audit", "recompute", exported).out
 
 
 def test_a_file_that_is_no_backup_or_leads_elsewhere_makes_no_home(

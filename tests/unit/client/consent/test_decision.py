@@ -392,3 +392,11 @@ def test_a_run_waits_for_its_approval_and_says_for_which() -> None:
     assert f"presspool outlet approve {offered().digest}" in str(caught.value)
     decision.check_approval(policy, offered(), approved=True)
     decision.check_approval(allowing(), offered(), approved=False)
+
+
+def test_a_declined_run_is_refused_with_the_way_back() -> None:
+    with pytest.raises(GuardError, match="was declined") as caught:
+        decision.check_declined(offered(), declined=True)
+    assert caught.value.code == "declined"
+    assert f"presspool outlet approve {offered().digest}" in str(caught.value)
+    decision.check_declined(offered(), declined=False)

@@ -89,7 +89,7 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained)
             "outlet policy pin FOLDER",
         ),
         ({"base_models": [{"nam": "x"}]}, "did you mean 'name'"),
-        ({"tasks": ["generatoin"]}, "did you mean 'generation'"),
+        ({"tasks": ["generating"]}, "did you mean 'generation'"),
         ({"period": "week"}, "'year', 'quarter' or 'month'"),
         ({"quiet_hours": {"start": "22:00", "end": "06:00"}}, "[quiet_hours] zone: missing key"),
         ({"quiet_hours": {"start": "22:00", "end": "22:00", "zone": "utc"}}, "are the same"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import REPOSITORY
 
 from presspool.client.data.check_data import check
 from presspool.client.data.readers import read_readers
@@ -184,6 +186,17 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="columns of a file for generation"):
         Generation.columns_in(Columns().found(path, Generation.columns))
     assert Generation.columns_in(columns.found(path, Generation.columns)) == ("prompt", "answer")
+
+
+def test_the_guides_examples_are_read(tmp_path: Path) -> None:
+    guide = (REPOSITORY / "docs" / "guides" / "researcher.md").read_text()
+    shown = re.findall(r"```(csv|json)\n(.*?)```", guide, re.DOTALL)
+    assert [kind for kind, _ in shown] == ["csv", "csv", "json"]
+    for form, (kind, body) in zip(CASES, shown, strict=True):
+        path = tmp_path / f"{form}.{kind.replace('json', 'jsonl')}"
+        path.write_text(body)
+        readers = read_readers(path, columns=Columns(), task=task_of_format(form), strict=True)
+        assert (readers.records, readers.dropped) == (1, {})
 
 
 def test_a_chat_is_kept_to_its_last_answer(tmp_path: Path) -> None:

@@ -104,3 +104,24 @@ def test_members_that_claim_each_other_s_bytes_are_refused(tmp_path: Path) -> No
 def test_a_member_that_claims_more_than_the_file_holds_is_refused_unread(tmp_path: Path) -> None:
     claim = {"GNU.sparse.realsize": str(1 << 40)}
     refused(tmp_path, [("keys/x", b"x", claim)], "a member that no backup has")
+
+
+@pytest.mark.parametrize("kind", ["folder", "nothing", "text", "short", "other"])
+def test_what_is_no_backup_is_named_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_bytes(b"k" * 20_000)
+    file, new = tmp_path / "file", tmp_path / "deep" / "er" / "new"
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "text":
+        file.write_text("[outlets]\n")
+    elif kind != "nothing":
+        with pack(file, KIND if kind == "short" else "kind/2") as archive:
+            archive.add_file(tmp_path / "keys", "keys")
+        file.write_bytes(file.read_bytes()[: 12_000 if kind == "short" else None])
+    with (
+        pytest.raises(InputError) as found,
+        unpack(file, KIND, new, files=["keys"], folders=[]),
+    ):
+        pytest.fail("it was taken")
+    assert found.value.where == str(file)
+    assert not (tmp_path / "deep").exists()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from presspool.common.base.console import progress
+from presspool.common.base.console import guarded, progress
 
 
 @pytest.fixture
@@ -52,3 +53,20 @@ def test_what_an_earlier_run_did_is_counted(
     with progress("runs", total=5, done=3) as advance:
         advance()
     assert "runs: 4 of 5" in capsys.readouterr().err
+
+
+def test_a_path_that_the_system_refuses_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert guarded((tmp_path / ("n" * 300)).exists) == 2
+    said = capsys.readouterr().err
+    assert "cannot be used" in said
+    assert "Traceback" not in said
+
+
+def test_a_fault_of_ours_is_not_taken_for_a_path() -> None:
+    def fault() -> None:
+        raise OSError("no path")
+
+    with pytest.raises(OSError, match="no path"):
+        guarded(fault)

@@ -179,6 +179,18 @@ def test_an_own_accountant_that_changed_since_is_found(
     assert [failure.split(":")[0] for failure in failures] == ["entry 1", "entry 2", "sum"]
 
 
+def test_runs_of_a_ledger_that_claims_nothing_are_infinite(tmp_path: Path) -> None:
+    with ledger_of(tmp_path / "l.db", stated=0.0) as ledger:
+        ledger.protect_nobody()
+        ledger.reserve(
+            run=RUN, unit="reader", period="2026", datasets=[identity(1)], event=JOB, head=None
+        )
+        (run,) = recomputed(ledger).runs
+    assert run.epsilon_renyi == run.epsilon_pld == math.inf
+    assert run.stated is run.stated_again is None
+    assert run.charged > 0  # the budget is used up all the same
+
+
 def test_a_ledger_without_runs_has_its_sentence(tmp_path: Path) -> None:
     with ledger_of(tmp_path / "l.db", stated=1.0) as ledger:
         found = recomputed(ledger)

@@ -150,6 +150,31 @@ def test_every_changed_byte_of_a_restored_ledger_s_export_is_found(tmp_path: Pat
             verify(io.BytesIO(changed), key=SIGNER.key)
 
 
+def test_hashes_that_do_not_lead_to_the_head_or_follow_a_move_are_refused(tmp_path: Path) -> None:
+    path = new_ledger(tmp_path / "ledger.db")
+    shutil.copy(path, tmp_path / "copy.db")
+    with Ledger(path) as ledger:
+        ledger.refuse(run=RUN, reason="declined")
+        head = ledger.checkpoint(SIGNER)
+        leaves = [leaf_of(body) for body in ledger.bodies(1, 2)]
+    with Ledger(tmp_path / "copy.db") as copy:
+        before = copy.book.size
+        for wrong in ([], [bytes(32)], [*leaves, bytes(32)]):
+            with pytest.raises(EvidenceError, match="do not lead to the head"):
+                copy.restore("lifetime", like="2026", leaves=wrong, head=head)
+        with pytest.raises(LedgerError, match="entries came after this copy"):
+            copy.restore("moved", like="2026", leaves=leaves, head=head)
+        assert copy.refresh().size == before
+
+
+def test_a_head_that_is_kept_already_stays(tmp_path: Path) -> None:
+    with Ledger(new_ledger(tmp_path / "ledger.db")) as ledger:
+        head = ledger.checkpoint(SIGNER)
+        for _ in range(2):
+            ledger.restore("moved", like="2026", leaves=[], head=head)
+        assert len(ledger.book.restored) == 2
+
+
 @pytest.mark.parametrize("basis", ["period", "lifetime"])
 @pytest.mark.parametrize("published", [True, False])
 def test_a_copy_from_before_the_non_private_mark_never_claims_again(

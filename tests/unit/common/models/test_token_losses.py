@@ -24,7 +24,7 @@ def made(tokens: int, vocabulary: int) -> tuple[Tensor, Tensor, Tensor]:
     return states, words, targets
 
 
-class Largest(TorchDispatchMode):
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Remembers the numbers in the largest tensor that any operation made."""
 
     numbers = 0

@@ -78,7 +78,7 @@ def oracle(task: Any, rows: pa.Table, place: int) -> float:
     ids = task.encode(task.texts(one).to_pylist())["input_ids"]
     logits = model(input_ids=ids).logits[0].log_softmax(-1)
     counted = counted_places(task, one, ids[0].tolist())
-    found = [float(-logits[place - 1, ids[0, place]]) for place in counted]
+    found = [float(-logits[place - 1, ids[0, place]].detach()) for place in counted]
     model.float()
     return sum(found) / len(found)
 

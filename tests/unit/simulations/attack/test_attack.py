@@ -134,6 +134,8 @@ def test_hardly_any_noise_under_the_same_claim_is_a_defect(
 def test_a_short_record_is_read_off_a_bare_update_and_not_off_a_planned_one(
     honest: Attack,
 ) -> None:
+    assert honest.tokens is not None
+    assert honest.tokens_control is not None
     assert honest.tokens_control.exact >= 0.8
     assert honest.tokens.suspected <= honest.tokens.chance + 0.02
     assert honest.tokens.exact <= 0.02
@@ -461,5 +463,7 @@ def test_on_the_demo_the_audit_sees_a_tenth_of_the_noise_and_nothing_else(tmp_pa
         found = attack(demo, name, options, _noise_scale=scale)
         assert found.updates.control.tpr >= 0.2
         assert found.defect == defect
+        assert found.tokens is not None
+        assert found.tokens_control is not None
         assert found.tokens_control.exact >= 0.8
         assert found.tokens.suspected <= found.tokens.chance + 0.02

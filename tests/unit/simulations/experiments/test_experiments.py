@@ -19,7 +19,15 @@ from tests.conftest import LABELS, made_rows
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import task_of
 from presspool.simulations.doc_sections import put_section, write_section
-from presspool.simulations.experiments import agnews, arms, outlets, reader_unit, sweep, tidy
+from presspool.simulations.experiments import (
+    agnews,
+    arms,
+    headlines,
+    outlets,
+    reader_unit,
+    sweep,
+    tidy,
+)
 from presspool.simulations.experiments.arms import Arm, Trial
 from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.experiment import (
@@ -39,6 +47,8 @@ DECLARED = (
     outlets.OUTLETS,
     reader_unit.READERS,
     sweep.SWEEP,
+    headlines.HEADLINES,
+    headlines.SEARCH,
 )
 
 
@@ -145,7 +155,7 @@ def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
     test = pq.read_table(pool.test).to_pylist()
     said = model(**task_of(contract).encode([row["text"] for row in test])).argmax(1).tolist()
     right = [LABELS[number] == row["label"] for number, row in zip(said, test, strict=True)]
-    assert job.correct(tmp_path / "jobs").tolist() == right
+    assert job.figures(tmp_path / "jobs")[0].tolist() == right
 
 
 def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_path: Path) -> None:
@@ -237,8 +247,8 @@ def test_the_record_arms_promise_to_a_reader_is_worse_the_more_they_wrote(tmp_pa
 
 def test_own_accuracy_counts_every_outlet_the_same(pool: Pool) -> None:
     one = judged(pool, 1, [1, 1, 1, 0])
-    assert one.accuracy("pooled") == 0.75
-    assert one.accuracy("own") == 0.5
+    assert one.mean("pooled") == 0.75
+    assert one.mean("own") == 0.5
 
 
 def test_the_interval_is_that_of_the_binomial_where_seeds_agree(pool: Pool) -> None:
@@ -277,7 +287,7 @@ def test_a_difference_pairs_seeds_and_records(pool: Pool) -> None:
 def test_questions_are_about_declared_arms(experiment: Experiment) -> None:
     declared = {(arm.name, epsilon) for arm in experiment.arms for epsilon in arm.epsilons}
     for question in experiment.questions:
-        assert {question.left, question.right} <= declared
+        assert set(question.arms) <= declared
 
 
 @pytest.mark.parametrize("experiment", DECLARED, ids=lambda experiment: experiment.name)

@@ -20,14 +20,19 @@ from tests.fakes.made_evidence import (
     Desk,
     change_result,
     make_desk,
+    signer_of,
 )
+from tests.fakes.made_ledgers import JOB
 from tests.fakes.made_results import measured
 
+from presspool.common.accounting.filter import Caps
 from presspool.common.audit.cards import card_making, model_card
 from presspool.common.audit.evidence import governance, sources
 from presspool.common.audit.evidence.evidence import Evidence
+from presspool.common.audit.pages import report_page
 from presspool.common.audit.pages.report_json import document
 from presspool.common.ledger import entries
+from presspool.common.ledger.export import export
 from presspool.common.ledger.store import Ledger
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RoundResult
@@ -401,3 +406,34 @@ def test_entries_of_every_kind_are_said_in_words() -> None:
         "basis": "period",
     }
     assert {kind for kind in kinds if not _words({**said, "kind": kind})} == silent
+
+
+def test_a_run_says_where_its_statement_is_not_true(desk: Desk, tmp_path: Path) -> None:
+    trial, file = tmp_path / "ledger.db", tmp_path / "trial.export"
+    signer = signer_of("trial-post")
+    with Ledger.create(
+        trial, signer=signer, unit="reader", order=6, delta=1e-5, caps=Caps(epsilon_max=8.0)
+    ) as ledger:
+        ledger.protect_nobody()
+        ledger.reserve(
+            run=desk.contract.digest,
+            unit="reader",
+            period="2026",
+            datasets=[entries.new_id()],
+            event=JOB,
+            head=None,
+        )
+        with file.open("wb") as stream:
+            export(ledger, stream, signer=signer, witnesses=[])
+    says, run = "This does not hold at", f"/runs/{desk.contract.digest[7:]}"
+    with serving([*desk.exports, file, desk.run]) as found:
+        for page in (run, f"/adapters/{ADAPTER}"):
+            assert says in get(found, page).body
+            assert "nothing claimed at" in get(found, page).body
+        assert "private at reader level" not in get(found, run).body
+    with serving([*desk.exports, desk.run]) as found:
+        assert says not in get(found, run).body
+    evidence = sources.read([*desk.exports, file, desk.run])
+    body = document(evidence, governance.Fields())
+    assert body["runs"][0]["unclaimed"] == [signer.key.name]
+    assert says in report_page.render(body)

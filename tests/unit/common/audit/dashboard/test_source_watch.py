@@ -186,3 +186,14 @@ def test_a_coordinators_database_that_refuses_is_a_fault(desk: Desk) -> None:
     assert len(look.evidence.outlets) == 2
     assert look.faults[0].source == "the coordinator's database"
     assert made_pool().name == "press-pool"
+
+
+def test_a_path_that_the_system_refuses_hides_no_other(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    refused = desk.run / ("n" * 300)
+    look = SourceWatch(lambda: [refused, *desk.exports]).look()
+    assert [fault.words for fault in look.faults] == ["cannot read: File name too long"]
+    assert not look.faults[0].evidence
+    assert len(look.evidence.outlets) == len(desk.exports)
+    assert not caplog.records

@@ -1,0 +1,1 @@
+"""What the attacks need to know of each task."""

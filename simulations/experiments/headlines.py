@@ -1,0 +1,298 @@
+"""Does a private adapter pay where there is no head? Headlines by a small generating model.
+
+Two pools:
+
+* `headlines`: `abc_headlines`, 19 February to 27 May 2003, each headline after the same words. The
+  split is by date: training headlines are from before `VALIDATION_DAY`, what is tested from
+  `TEST_DAY` on, so one day's stories are on one side. 16,000 training headlines, two to a made
+  reader, over 8 outlets of 1,000 readers. Headlines are dealt out by a hash of their row, not in
+  blocks of dates: the outlets are then alike, and one that trains alone misses readers but no
+  month. That favours the arm that the federation is compared with.
+* `articles`: the conditional form, the first words of an article → its headline: BBC sections and
+  the three leanings of `article_bias` are the outlets, every article a reader of its own. A small
+  pool of some 300 readers an outlet.
+
+Four training headlines belong to no reader: the public examples of the few-shot arm.
+
+`SEARCH`, which chose the recipe, trains on the first outlet's readers alone, with the noise that
+the mean of all eight has, and is judged on the training days from `VALIDATION_DAY` on.
+
+Example: `run_experiment(HEADLINES.trials(data, out, seeds=None), out, workers=1, on_done=tick)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from presspool.common.data.tables import read_table
+from presspool.simulations.experiments.arms import Arm, Tables
+from presspool.simulations.experiments.experiment import Experiment, Question, ShareQuestion
+from presspool.simulations.experiments.pools import (
+    Pool,
+    Record,
+    share_of,
+    write_few_shot,
+    write_pool,
+)
+
+OUTLETS, READERS, RECORDS_PER_READER = 8, 1000, 2
+VALIDATION_DAY, TEST_DAY = "20030523", "20030525"
+ASKED, ARTICLE = "News headline:", "Article: {}\nHeadline:"
+EXAMPLES = 4
+ARTICLE_WORDS, ARTICLE_TEST_SHARE = 40, 0.1
+EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+TASK: Mapping[str, Any] = {"kind": "generation", "format": "prompt"}
+
+
+def pools(data: Path, folder: Path) -> list[Pool]:
+    """Headlines alone, and headlines of articles.
+
+    Raises:
+        DataError: a data set is not there.
+    """
+    return [
+        headline_pool(data, folder / "headlines", days=(TEST_DAY, "99999999")),
+        article_pool(data, folder / "articles"),
+    ]
+
+
+def search_pools(data: Path, folder: Path) -> list[Pool]:
+    """The search grid's pool: one outlet's readers, judged on the last training days."""
+    days = VALIDATION_DAY, TEST_DAY
+    return [headline_pool(data, folder / "headlines-search", days=days, outlets=1)]
+
+
+def headline_pool(
+    data: Path, folder: Path, *, days: tuple[str, str], outlets: int = OUTLETS
+) -> Pool:
+    """The made readers of the first `outlets` outlets, and the headlines of some later days.
+
+    Args:
+        data: folder of the data sets.
+        folder: where to.
+        days: the first day of the test headlines, and the first after them.
+        outlets: how many of the outlets.
+    """
+    columns = {key: key for key in ("publish_date", "headline_text")}
+    rows = read_table(data / "abc_headlines" / "all.csv.gz", columns).to_pydict()
+    dated = list(zip(rows["publish_date"], rows["headline_text"], strict=True))
+    train = _dealt([said for day, said in dated if day < VALIDATION_DAY])
+    known = set(train)
+    test = [said for day, said in dated if days[0] <= day < days[1] and said not in known]
+    examples, train = train[:EXAMPLES], train[EXAMPLES:]
+    records = [
+        Record(
+            outlet=f"outlet-{reader % OUTLETS + 1}",
+            reader=f"reader-{reader}",
+            text=ASKED,
+            label=said,
+            test=False,
+        )
+        for number, said in enumerate(train[: OUTLETS * READERS * RECORDS_PER_READER])
+        for reader in [number // RECORDS_PER_READER]
+        if reader % OUTLETS < outlets
+    ]
+    records += [
+        Record(outlet="public", reader=f"test-{number}", text=ASKED, label=said, test=True)
+        for number, said in enumerate(test)
+    ]
+    name = f"headlines, {outlets} outlets of {READERS:,} readers"
+    pool = write_pool(records, folder, name=name, max_length=32, task=TASK)
+    write_few_shot(pool, _shown([(ASKED, said) for said in examples]))
+    return pool
+
+
+def article_pool(data: Path, folder: Path) -> Pool:
+    """Articles of BBC sections and of three leanings, each a reader of its own."""
+    records = [*_bbc(data), *_leanings(data)]
+    records.sort(key=lambda record: share_of(record.reader))  # those for testing come first
+    others, examples = records[:-EXAMPLES], records[-EXAMPLES:]
+    name = "headlines of articles"
+    pool = write_pool(others, folder, name=name, max_length=96, task=TASK)
+    write_few_shot(pool, _shown([(record.text, record.label) for record in examples]))
+    return pool
+
+
+def _bbc(data: Path) -> list[Record]:
+    """The first line of an article is its headline."""
+    columns = {key: key for key in ("id", "category", "article")}
+    rows = read_table(data / "bbc_summary" / "all.jsonl.gz", columns).to_pylist()
+    parts = [(row, *row["article"].strip().partition("\n")) for row in rows]
+    return [
+        _article(f"bbc-{row['category']}", row["id"], body, headline)
+        for row, headline, _, body in parts
+    ]
+
+
+def _leanings(data: Path) -> list[Record]:
+    columns = {key: key for key in ("ID", "bias", "title", "content_original")}
+    rows = read_table(data / "article_bias" / "bodies.jsonl.gz", columns).to_pylist()
+    return [_article(row["bias"], row["ID"], row["content_original"], row["title"]) for row in rows]
+
+
+def _article(outlet: str, number: str, body: str, headline: str) -> Record:
+    reader = f"{outlet}/{number}"
+    return Record(
+        outlet=outlet,
+        reader=reader,
+        text=ARTICLE.format(" ".join(body.split()[:ARTICLE_WORDS])),
+        label=headline.strip(),
+        test=share_of(reader) < ARTICLE_TEST_SHARE,
+    )
+
+
+def _dealt(said: Sequence[str]) -> list[str]:
+    """Different headlines in an order that a hash of each gives."""
+    return sorted(dict.fromkeys(said), key=lambda one: hashlib.sha256(one.encode()).digest())
+
+
+def _shown(examples: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples)
+
+
+def recipe(*, rank: int = 1, targets: Sequence[str] = EVERY_LAYER, **changed: float) -> Tables:
+    """The tables of a contract, but for ε and outlets.
+
+    Args:
+        rank: of the adapter.
+        targets: layers that get one.
+        changed: `clip` or `rate`.
+    """
+    return {
+        "model": {"id": "smollm2-135m-instruct"},
+        "adapter": {"rank": rank, "alpha": 16, "layers": 6, "targets": list(targets)},
+        "federation": {"rounds": 15, "local_steps": 1},
+        "privacy": {
+            "delta": 1e-5,
+            "clip": changed.get("clip", CLIP),
+            "records_per_reader": RECORDS_PER_READER,
+            "sampling_rate": 0.1,
+        },
+        "optimizer": {"learning_rate": 1.0},
+        "server": {
+            "name": "adam",
+            "learning_rate": changed.get("rate", RATE),
+            "betas": [0.9, 0.99],
+        },
+    }
+
+
+# The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
+CLIP, RATE = 0.65, 0.02
+SEEDS = (1, 2, 3)
+PLAIN, FEW_SHOT = ("plain base", math.inf), ("few-shot base", math.inf)
+
+
+def _few_shot(max_length: int, pool: str) -> Arm:
+    tables = {**recipe(), "task": {"max_length": max_length}}
+    return Arm(name=FEW_SHOT[0], kind="few-shot", recipe=tables, seeds=(1,), pools=(pool,))
+
+
+HEADLINES = Experiment(
+    name="headlines",
+    pools=pools,
+    arms=(
+        Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
+        _few_shot(96, "headlines"),
+        _few_shot(448, "articles"),
+        Arm(
+            name="federated",
+            kind="federated",
+            recipe=recipe(),
+            epsilons=(8.0, math.inf, 3.0),
+            seeds=SEEDS,
+            pools=("headlines",),
+        ),
+        Arm(
+            name="local",
+            kind="local",
+            recipe=recipe(),
+            epsilons=(8.0,),
+            seeds=SEEDS,
+            pools=("headlines",),
+        ),
+        Arm(
+            name="federated",
+            kind="federated",
+            recipe=recipe(),
+            epsilons=(8.0, math.inf),
+            seeds=(1,),
+            pools=("articles",),
+        ),
+    ),
+    questions=(
+        ShareQuestion(
+            text="share of the gain without privacy that is left at ε = 8",
+            kept=("federated", 8.0),
+            start=PLAIN,
+            best=("federated", math.inf),
+            at_least=0.80,
+        ),
+        ShareQuestion(
+            text="share of the gain without privacy that is left at ε = 3",
+            kept=("federated", 3.0),
+            start=PLAIN,
+            best=("federated", math.inf),
+            at_least=0.70,
+        ),
+        Question(
+            text="nats saved by federated at ε = 8 over the few-shot base",
+            left=("federated", 8.0),
+            right=FEW_SHOT,
+        ),
+        Question(
+            text="nats saved by federated at ε = 8 over local at ε = 8",
+            left=("federated", 8.0),
+            right=("local", 8.0),
+        ),
+    ),
+)
+
+# The ε whose σ is 1/√8 of that of ε = 8: with it one outlet has the noise of the mean of eight.
+EMULATED = 73.2
+
+# One change of the default at a time.
+VARIANTS: dict[str, Tables] = {
+    "rate 0.03": recipe(rate=0.03),
+    "half the clip norm": recipe(clip=CLIP / 2),
+    "o and down, rank 4": recipe(rank=4, targets=("o_proj", "down_proj")),
+}
+
+SEARCH = Experiment(
+    name="headlines-search",
+    pools=search_pools,
+    arms=(
+        Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
+        _few_shot(96, "headlines-search"),
+        Arm(
+            name="default",
+            kind="federated",
+            recipe=recipe(),
+            epsilons=(EMULATED, math.inf),
+            seeds=(1,),
+        ),
+        *(
+            Arm(name=name, kind="federated", recipe=tables, epsilons=(EMULATED,), seeds=(1,))
+            for name, tables in VARIANTS.items()
+        ),
+    ),
+    questions=(
+        *(
+            Question(
+                text=f"nats saved by the default over {name}",
+                left=("default", EMULATED),
+                right=(name, EMULATED),
+            )
+            for name in VARIANTS
+        ),
+        Question(
+            text="nats saved by the default over the few-shot base",
+            left=("default", EMULATED),
+            right=FEW_SHOT,
+        ),
+    ),
+)
