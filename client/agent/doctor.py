@@ -12,7 +12,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,9 +28,9 @@ from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
 from presspool.client.witnessing.witness_rule import WitnessRule, evidence
-from presspool.common.base.errors import GuardError, LinkError, PressPoolError
+from presspool.common.base.errors import GuardError, InputError, LinkError, PressPoolError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.contract.doors import task_of
+from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.decoders import column_names
 from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
@@ -181,7 +182,7 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
     settings, snapshot = homes.settings_in(home), homes.snapshot_in(home)
     made = current(snapshot, settings)
     there = column_names(snapshot)
-    missing = [name for name in task_of(_contract(run)).columns if name not in there]
+    missing = _missing(there, home, run)
     if missing:
         return Diagnosis(
             check="data",
@@ -286,14 +287,29 @@ def _engine(home: Path, run: Path | None) -> Diagnosis:
     from presspool.common.models.models import build
 
     contract = _contract(run)
-    there = homes.policy_path(home).exists()
-    pin = selected(contract.model, (homes.policy_in(home) if there else Policy()).base_models)
+    pin = selected(contract.model, _policy(home).base_models)
     with pin.placed():
         contract = freeze(contract.replace(model={"manifest": pin.manifest}))
         prove(build(contract), contract)
     return Diagnosis(
         check="engine", state=OK, found=f"clips, noises, trains and saves with {contract.model.id}"
     )
+
+
+def _missing(there: Sequence[str], home: Path, run: Path | None) -> list[str]:
+    """Columns that the run needs; without one, what the policy's nearest task still needs."""
+    if run is not None:
+        return [name for name in task_of(_contract(run)).columns if name not in there]
+    lacking, tasks = [], [TASKS[kind] for kind in _policy(home).tasks or Policy().tasks]
+    for task in tasks:
+        with suppress(InputError):  # the columns are none of its formats'
+            found = task.columns_in([name for name in there if name in task.columns])
+            lacking.append([name for name in found if name not in there])
+    return min(lacking, key=len, default=list(tasks[0].columns))
+
+
+def _policy(home: Path) -> Policy:
+    return homes.policy_in(home) if homes.policy_path(home).exists() else Policy()
 
 
 def _contract(run: Path | None) -> Contract:

@@ -266,11 +266,10 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
         raise ValueError("not a JSON object")
     values: list[bytes | None] = []
     for value in map(record.get, names):
-        if is_list_of_objects(value):
-            value = as_json(value)
-        if isinstance(value, dict | list):
+        word = as_json(value) if is_list_of_objects(value) else value
+        if isinstance(word, dict | list):
             raise ValueError("a nested value")
-        word = str(value).lower() if isinstance(value, bool) else value
+        word = str(word).lower() if isinstance(word, bool) else word
         values.append(None if word is None else word.encode(errors=errors))
     return values
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from presspool.common.base.errors import ContractError, InputError
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks import text_metrics, turns
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
@@ -205,13 +205,7 @@ class Generation(Task[GenerationTable]):
         Raises:
             ContractError: no token would ever count.
         """
-        if not self._wording.has_room:
-            raise ContractError(
-                "nothing of what should be said is left",
-                where="[task] max_length",
-                expected=f"more than the {self._wording.kept} tokens that are always given",
-                got=self.table.max_length,
-            )
+        self._wording.require_room()
         self._loaded = loaded
         return loaded.base_model
 

@@ -23,6 +23,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from presspool.common.base.errors import ContractError
 from presspool.common.tasks import turns
 from presspool.common.tasks.turns import MARK, Tokens, Turn
 
@@ -143,6 +144,16 @@ class Wording:
     def has_room(self) -> bool:
         """Whether anything of what should be said is left."""
         return self.kept < self._max_length
+
+    def require_room(self) -> None:
+        """Raises `ContractError` where no token of any record would ever count."""
+        if not self.has_room:
+            raise ContractError(
+                "nothing of what should be said is left",
+                where="[task] max_length",
+                expected=f"more than the {self.kept} tokens that are always given",
+                got=self._max_length,
+            )
 
     @cached_property
     def ends(self) -> list[int]:

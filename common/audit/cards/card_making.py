@@ -178,7 +178,8 @@ def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str
             f"run ({', '.join(covered)}), from {dates}; "
             f"{task.cut.format(contract.task.max_length)}.",
             "unprotected_quantities": f"The contract: declared populations, {task.public}, base "
-            "model, rounds and all hyper-parameters. Which outlets answered, and how long they took.",
+            "model, rounds and all hyper-parameters. Which outlets answered, and how long they "
+            "took.",
         },
         "privacy_loss": {
             "privacy_unit": f"One {unit} at one outlet"

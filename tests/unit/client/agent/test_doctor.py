@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,12 +19,14 @@ from tests.fakes.made_runs import toml
 from presspool import cli
 from presspool.client.agent.assembly import check_home
 from presspool.client.agent.doctor import FAULT, OK, WARNING, Diagnosis, examine
+from presspool.client.data.snapshots import SNAPSHOT, freeze
 from presspool.client.identity.identity import Identity, identity_folder
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.console import guarded
 from presspool.common.base.errors import DataError
+from presspool.common.data.tables import Columns
 from presspool.common.ledger.store import Ledger
 from presspool.common.models.base_model import resolve
 from presspool.common.pki.certificates import DAY
@@ -264,3 +267,23 @@ def test_witnesses_that_cannot_be_enough_are_not_asked_for_or_caught_the_coordin
     WitnessFolder.at(outlet.home).contradicted("planted", heads=[])
     found = _found(outlet, run)["witnesses"]
     assert (found.state, "contradicts itself" in found.found) == (FAULT, True)
+
+
+def test_data_of_any_task_that_the_policy_takes_will_do(tmp_path: Path) -> None:
+    rows = [{"reader": "ann", "prompt": "Who won?", "answer": "Nobody."}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    (tmp_path / "outlet.toml").write_text(f'name = "{NAME}"\ndata = "data.parquet"\n')
+    kept: dict[str, Any] = {"columns": Columns(), "kept": ("prompt", "answer")}
+    freeze(tmp_path / "data.parquet", tmp_path / SNAPSHOT, **kept)
+    for tasks, state in (
+        (None, FAULT),
+        ([], FAULT),
+        (["classification"], FAULT),
+        (["classification", "generation"], OK),
+        (["generation"], OK),
+    ):
+        if tasks is not None:
+            (tmp_path / "policy.toml").write_text(toml({"tasks": tasks}))
+        found = next(each for each in examine(tmp_path, run=None) if each.check == "data")
+        assert found.state == state, found
+        assert state == OK or "no column text, label" in found.found

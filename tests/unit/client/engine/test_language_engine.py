@@ -30,7 +30,7 @@ from presspool.common.models.models import build, headed_of
 from presspool.common.tasks.generation import Generation
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-CUTS = {
+CUTS: dict[str, dict[str, Any]] = {
     "whole": {"method": "fedit", "targets": LINEAR},
     "cut": {"method": "ffa", "targets": ["o_proj", "down_proj"], "layers": 1},
 }
@@ -183,7 +183,7 @@ def _mean_of_the_batch(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> Non
 
 
 def _losses_of_neighbours(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
-    right = selftest.record_losses
+    right = record_losses
 
     def losses(trunk: FrozenTrunk, activations: Any, rows: pa.Table) -> Tensor:
         found = right(trunk, activations, rows)

@@ -54,7 +54,7 @@ def test_an_adapter_that_would_learn_noise_is_warned_of(
 def test_what_does_not_fit_a_language_model_is_told(
     contract: Contract, tiny_llama: Path, changes: dict[str, Any], said: str | None
 ) -> None:
-    tables = {"task": {"kind": "generation"}, "adapter": {"targets": ["o_proj"]}} | changes
+    tables: dict[str, Any] = {"task": {}, "adapter": {"targets": ["o_proj"]}} | changes
     tables["task"] = {"kind": "generation"} | tables["task"]
     asked = parse_contract(contract.body() | tables | {"model": {"id": str(tiny_llama)}})
     if said is None:

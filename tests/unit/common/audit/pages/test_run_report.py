@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fakes import made_results
+from tests.fakes.instruments.browser import chromium
 
 from presspool.common.audit.pages import charts
 from presspool.common.audit.pages.charts import nice_axis, round_axis
 from presspool.common.audit.pages.run_report import render_report, write_report
 from presspool.common.base.numbers import bound, byte_text, duration
 from presspool.common.runs.old_results import METRICS
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
 from presspool.common.tasks.metric import Metric
 
 VOID = {"meta", "path", "circle", "br"}
@@ -489,3 +490,24 @@ def test_a_stepped_line_keeps_its_value_until_the_next_point() -> None:
     axis = charts.nice_axis(0, 1, count=2, label=str, title="")
     drawn = charts.line_chart([line], x=axis, y=axis, width=charts.WIDE).paths[0].path
     assert re.fullmatch(r"M46 218H664V30", drawn), drawn
+
+
+@pytest.mark.parametrize("width", [390, 1100])
+def test_what_it_writes_is_on_the_page_whole(width: int, tmp_path: Path) -> None:
+    """All four columns, however long a text is; on a telephone one below another."""
+    texts = ["x" * 3000, "\u0634\u0644\u05d5\u05dd " * 40, HOSTILE, ""]
+    samples = tuple(
+        WritingSample(asked=text or "a", answer=text, before=text, after=text) for text in texts
+    )
+    (tmp_path / "report.html").write_text(render_report(a_run(samples=samples)), encoding="utf-8")
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.goto((tmp_path / "report.html").as_uri())
+        cells = page.locator("section[aria-labelledby=samples] tbody :is(th, td)")
+        boxes = [cells.nth(place).bounding_box() for place in range(cells.count())]
+        assert len(boxes) == 4 * len(texts)
+        for box in boxes:
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+            assert 0 < box["height"] < 250
