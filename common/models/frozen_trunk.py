@@ -166,7 +166,9 @@ class FrozenTrunk:
         if self.depth == 0:
             return self._model(input_ids=states, attention_mask=mask)  # type: ignore[no-any-return]
         # The ids only give the embeddings their shape; `states` come in their place.
-        with self._layers_replaced([_Passing(states), *self._layers[self.depth :]]):
+        # As many as they stand for: some models choose a layer's mask by its number.
+        below = [_Passing(states) for _ in range(self.depth)]
+        with self._layers_replaced([*below, *self._layers[self.depth :]]):
             return self._model(input_ids=mask, attention_mask=mask)  # type: ignore[no-any-return]
 
     def _filled(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
