@@ -196,7 +196,15 @@ class Generation(Task[GenerationTable]):
         return np.array([len(each.ids) for each in self._wording.whole(texts)], np.int64)
 
     def take(self, loaded: Any) -> Any:
-        """The layers below the output words; the whole is kept to judge and to write."""
+        """The layers below the output words; the whole is kept to judge and to write.
+
+        Raises:
+            ModelError: the model's loss, or its tokenizer, is not one that this task can use.
+        """
+        from presspool.common.models.token_losses import check_foretells
+
+        check_foretells(loaded)
+        self._wording.check_ends()
         self._loaded = loaded
         return loaded.base_model
 
