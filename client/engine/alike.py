@@ -20,9 +20,11 @@ Example: `prove_alike(model, state, contract, compute)` returns None, or raises 
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
@@ -98,7 +100,7 @@ def _fits(model: nn.Module, contract: Contract, compute: Compute) -> bool:
             for width in trunk.shapes.widths:
                 longest = width if width == trunk.shapes.max_length else width - 1
                 batch = made.records([longest] * trunk.shapes.rows(width))
-                _gradients(engine, trunk, batch, compute)
+                _gradients(engine, trunk, made.said(batch), batch, compute)
             step.rehearse()
     except (MemoryError, RuntimeError):
         log.warning("memory ran out on made records", exc_info=True)
@@ -116,10 +118,12 @@ def _alike(model: nn.Module, contract: Contract, compute: Compute, *, whole: boo
         for number, (shortest, longest) in enumerate(made.ranges()):
             for length in {shortest, longest} if whole else {(shortest, longest)[number % 2]}:
                 (subject,) = made.records([length])
-                alone = _gradients(engine, trunk, [subject], compute)
+                said = made.said([subject])
+                alone = _gradients(engine, trunk, said, [subject], compute)
                 for first in (0, 1) if whole else (number % 2,):
                     rows, crowd = made.crowd(subject, shortest, longest, first=first)
-                    if not _same(_gradients(engine, trunk, crowd, compute), rows, alone):
+                    said = made.said(crowd)
+                    if not _same(_gradients(engine, trunk, said, crowd, compute), rows, alone):
                         return False
     return True
 
@@ -128,7 +132,8 @@ class _Made:
     """Made records of any length: random ids, the same in each process."""
 
     def __init__(self, trunk: FrozenTrunk) -> None:
-        self._shapes, self._vocabulary = trunk.shapes, trunk.vocabulary
+        self._trunk, self._shapes, self._vocabulary = trunk, trunk.shapes, trunk.vocabulary
+        self._words = dict[int, int]()
         self._random = SecureRandom.deterministic("alike")
 
     def ranges(self) -> Iterator[tuple[int, int]]:
@@ -143,6 +148,24 @@ class _Made:
     def records(self, lengths: Sequence[int]) -> list[Record]:
         """A record of each length."""
         return [(self._ids(length), number) for number, length in enumerate(lengths)]
+
+    def said(self, batch: Sequence[Record]) -> pa.Table:
+        """What a batch's records say: about as much as its width holds.
+
+        Of places behind the last token that counts a causal model's gradient knows nothing.
+        """
+        width = self._shapes.width(len(batch[0][0]))
+        if width not in self._words:
+            counts = range(1, width + 1)
+            self._words[width] = max(1, bisect_left(counts, 1, key=lambda n: self._wider(n, width)))
+        numbers = [number for _, number in batch]
+        return self._trunk.task.made([self._words[width]] * (1 + max(numbers))).take(numbers)
+
+    def _wider(self, words: int, width: int) -> bool:
+        """Whether made records of so many words, the first few of them, have more tokens."""
+        task = self._trunk.task
+        texts = task.texts(task.made([words] * min(8, self._shapes.rows(width)))).to_pylist()
+        return max(len(self._trunk.tokens(text)) for text in texts) > width
 
     def _ids(self, length: int) -> Tensor:
         words = self._random.words(length) % np.uint64(self._vocabulary)
@@ -161,15 +184,16 @@ class _Made:
 
 
 def _gradients(
-    engine: ReaderGradients, trunk: FrozenTrunk, batch: Sequence[Record], compute: Compute
+    engine: ReaderGradients,
+    trunk: FrozenTrunk,
+    said: pa.Table,
+    batch: Sequence[Record],
+    compute: Compute,
 ) -> list[Tensor]:
     """Each trained tensor's (rows, ...) gradients of a batch and its filling."""
-    # So many words that a language model's loss counts at every token of the ids.
-    words = 2 * trunk.shapes.max_length
-    records = trunk.task.made([words] * (1 + max(number for _, number in batch)))
     with compute.autocast():
         activations = trunk.run_tokens([ids for ids, _ in batch])
-        losses = record_losses(trunk, activations, records.take([n for _, n in batch]))
+        losses = record_losses(trunk, activations, said)
     engine.backward(losses, torch.arange(len(losses), device=losses.device), len(losses))
     return engine.gradients
 

@@ -8,7 +8,7 @@ beside them, code or another model's configuration say, is never looked at. No t
 Invariants:
     * Hashes are compared before anything is loaded, wherever the files came from.
     * A converted model's name stands for the catalogue's manifest, pinned in the contract or not.
-    * A model whose configuration names code (`auto_map`) is refused.
+    * A model whose configuration names code (`auto_map`, a kernel of the hub) is refused.
     * A model that was `placed` is found by its manifest; the name in a contract is then no address.
 
 Example:
@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model_sources import located
@@ -170,21 +171,33 @@ def examine(path: Path) -> BaseModelFolder:
 
 
 def _refuse_code(file: Path) -> None:
-    """Refuse settings that name Python files, of this or of another model's folder."""
+    """Refuse settings that name Python files, or kernels that transformers fetches and runs."""
+    named = set[str]()
+
+    def look(settings: dict[str, Any]) -> dict[str, Any]:  # also at those of a model's parts
+        named.update(key for key, value in settings.items() if _names_code(key, value))
+        return settings
+
     try:
         if file.stat().st_size > LARGEST_SETTINGS:
             raise ValueError(f"larger than {LARGEST_SETTINGS} bytes")
-        body = json.loads(file.read_text(encoding="utf-8"))
+        body = json.loads(file.read_text(encoding="utf-8"), object_hook=look)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError("cannot be read", where=str(file), got=str(error)) from None
-    if not isinstance(body, dict) or "auto_map" in body:
+    if not isinstance(body, dict) or named:
         raise ModelError(
             "a base model that brings its own code is never loaded",
             where=str(file),
             expected="an architecture that transformers has",
-            got="auto_map" if isinstance(body, dict) else type(body).__name__,
+            got=", ".join(sorted(named)) or type(body).__name__,
             advice="use another base model; if transformers knows this one, take the key out",
         )
+
+
+def _names_code(key: str, value: Any) -> bool:
+    if key == "auto_map":
+        return True
+    return key.endswith("_implementation") and value not in (None, "eager", "sdpa")
 
 
 def _digest(folder: Path, files: Mapping[str, str], *candidates: Sequence[str], what: str) -> str:

@@ -96,8 +96,22 @@ class FrozenTrunk:
         )
 
     def tokens(self, text: str) -> Tensor:
-        """A text's (tokens,) int64 ids, truncated to the contract's `max_length`; at least one."""
-        ids: Tensor = self.task.encode([text])["input_ids"][0]
+        """A text's (tokens,) int64 ids, truncated to the contract's `max_length`; at least one.
+
+        Raises:
+            ValueError: the model has no state for an id. On a graphics processor the look-up would
+                end every later computation of the process, of whomever.
+            RuntimeError: the tokenizer panicked; also what `Task.encode` raises.
+        """
+        try:
+            ids: Tensor = self.task.encode([text])["input_ids"][0]
+        except BaseException as error:
+            # A panic of the Rust below is no Exception, and would end a round over one record.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise RuntimeError("the tokenizer panicked") from None
+        if (ids >= self.vocabulary).any():
+            raise ValueError(f"the tokenizer knows more ids than the model's {self.vocabulary}")
         return ids if len(ids) else torch.tensor([self.task.tokenizer.pad_token_id])
 
     def run(self, texts: Sequence[str]) -> list[Tensor]:
@@ -166,7 +180,9 @@ class FrozenTrunk:
         if self.depth == 0:
             return self._model(input_ids=states, attention_mask=mask)  # type: ignore[no-any-return]
         # The ids only give the embeddings their shape; `states` come in their place.
-        with self._layers_replaced([_Passing(states), *self._layers[self.depth :]]):
+        # As many as they stand for: some models choose a layer's mask by its number.
+        below = [_Passing(states) for _ in range(self.depth)]
+        with self._layers_replaced([*below, *self._layers[self.depth :]]):
             return self._model(input_ids=mask, attention_mask=mask)  # type: ignore[no-any-return]
 
     def _filled(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from presspool.common.base.errors import ModelError
+
 LOGITS = 1 << 22
 """Logits that are there at once: 17 MB, 64 tokens at a vocabulary of 49,152."""
 UNCOUNTED = -1
@@ -42,6 +44,12 @@ def token_losses(states: Tensor, words: Tensor, targets: Tensor) -> Tensor:
     """
     losses: Tensor = _TokenLosses.apply(states, words.detach(), targets)  # type: ignore[no-untyped-call]
     return losses
+
+
+def last_counted(counted: Tensor) -> Tensor:
+    """Where the last place that counts is in each row, (rows, 1) int64; 0 where none does."""
+    places = torch.arange(counted.shape[1], device=counted.device)
+    return (places * counted).amax(1, keepdim=True)
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -68,6 +76,29 @@ class _TokenLosses(torch.autograd.Function):
         if gradients is None:
             return None, None, None
         return gradients * losses.unsqueeze(-1).to(gradients.dtype), None, None
+
+
+@torch.no_grad()
+def check_foretells(loaded: Any) -> None:
+    """Try on two tokens that a language model's own logits are W h, and that none sees the next.
+
+    Raises:
+        ModelError: a bias, a scale or a cap is put on them, or the model reads both ways: it would
+            be trained by a loss that is not its own.
+    """
+    ids = torch.tensor([[0, 1]], device=loaded.device)
+    own, first = loaded(input_ids=ids).logits, loaded(input_ids=ids[:, :1]).logits
+    states = loaded.base_model(input_ids=ids).last_hidden_state
+    plain = states @ loaded.get_output_embeddings().weight.T
+    for got, what in ((plain, "plain products of states and words"), (first, "blind to the next")):
+        if not torch.allclose(got, own[:, : got.shape[1]], rtol=1e-3, atol=1e-3):
+            raise ModelError(
+                "a language model whose loss cannot be computed here",
+                where=f"[model] {loaded.config.model_type}",
+                expected=f"logits that are {what}",
+                got="others",
+                advice="use another base model: a Llama, Mistral, Qwen or GPT-2, say",
+            )
 
 
 def rows_at_once(vocabulary: int) -> int:

@@ -204,7 +204,12 @@ class Generation(Task[GenerationTable]):
 
         Raises:
             ContractError: no token would ever count.
+            ModelError: the model's loss, or its tokenizer, is not one that this task can use.
         """
+        from presspool.common.models.token_losses import check_foretells
+
+        check_foretells(loaded)
+        self._wording.check_ends()
         self._wording.require_room()
         self._loaded = loaded
         return loaded.base_model
@@ -224,13 +229,13 @@ class Generation(Task[GenerationTable]):
 
     def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
         """The nats of each record's counted tokens, of the last of them alone, and their number."""
-        from presspool.common.models.token_losses import UNCOUNTED, token_losses
+        from presspool.common.models.token_losses import UNCOUNTED, last_counted, token_losses
 
         targets = self._targets(outputs, records)
         words = self._loaded.get_output_embeddings().weight
         each = token_losses(outputs.flatten(0, 1), words, targets.flatten())
         each, counted = each.view(targets.shape), targets != UNCOUNTED
-        last = each.gather(1, _last(counted)).squeeze(1)
+        last = each.gather(1, last_counted(counted)).squeeze(1)
         return {"nats": each.sum(1), "last": last, "tokens": counted.sum(1)}
 
     def _targets(self, outputs: Tensor, records: pa.Table) -> Tensor:
@@ -337,11 +342,3 @@ class Generation(Task[GenerationTable]):
 def _filled(column: pa.Array) -> list[str]:
     found: list[str] = column.fill_null("").to_pylist()
     return found
-
-
-def _last(counted: Tensor) -> Tensor:
-    """Where the last place that counts is in each row, (rows, 1) int64; 0 where none does."""
-    import torch
-
-    places = torch.arange(counted.shape[1], device=counted.device)
-    return (places * counted).amax(1, keepdim=True)

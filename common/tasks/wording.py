@@ -23,7 +23,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from presspool.common.base.errors import ContractError
+from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.tasks import turns
 from presspool.common.tasks.turns import MARK, Tokens, Turn
 
@@ -153,6 +153,17 @@ class Wording:
                 where="[task] max_length",
                 expected=f"more than the {self.kept} tokens that are always given",
                 got=self._max_length,
+            )
+
+    def check_ends(self) -> None:
+        """Raises `ModelError` for a tokenizer that has no token for the end of a text."""
+        if self._tokenize.eos_token_id is None or self._tokenize.pad_token_id is None:
+            raise ModelError(
+                "a tokenizer without a token that ends a text",
+                where="[model] tokenizer_config.json",
+                expected="eos_token",
+                got="none",
+                advice="use another base model, or its tokenizer with an end",
             )
 
     @cached_property

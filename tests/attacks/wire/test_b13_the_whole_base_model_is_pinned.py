@@ -142,11 +142,21 @@ def test_files_beside_the_pinned_ones_are_never_looked_at(
     assert asked == []
 
 
-@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("file", "named"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "attacker/other--modeling.Model"}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoModel": "attacker/other--modeling.Model"}}),
+        ("config.json", {"attn_implementation": "attacker/kernel"}),
+        ("config.json", {"_attn_implementation": "flash_attention_2"}),
+        ("config.json", {"text_config": {"attn_implementation": {"": "attacker/kernel"}}}),
+    ],
+)
 def test_a_base_model_with_code_of_its_own_is_refused_by_everybody(
-    file: str, folder: Path, offer: Contract
+    file: str, named: dict[str, Any], folder: Path, offer: Contract
 ) -> None:
-    changed(folder / file, auto_map={"AutoModel": "attacker/other--modeling.Model"})
+    """Transformers fetches and runs the hub's kernels where the package kernels is installed."""
+    changed(folder / file, **named)
     with pytest.raises(ModelError, match="brings its own code"):
         freeze(offer.replace(model={"id": str(folder), "manifest": None}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.engine.compute import Compute
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import parse_contract
+from presspool.common.models.adapters import trainable
 from presspool.common.models.batch_shapes import BatchShapes
 from presspool.common.models.frozen_trunk import FrozenTrunk
+from presspool.common.models.models import build
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,36 @@ def test_rows_that_are_not_alike_are_computed_one_by_one(
 
     monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
     assert proved(bench).tokens == 1
+
+
+@pytest.mark.parametrize("form", ["text", "prompt", "chat"])
+def test_rows_of_a_causal_model_are_tried_to_their_end(
+    contract_body: dict[str, Any],
+    tiny_llama: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+) -> None:
+    """What stands behind the last token that counts has no gradient, and would pass unseen."""
+    task = {"kind": "generation", "format": form, "max_length": 64}
+    adapter = {"rank": 2, "alpha": 4, "targets": ["q_proj"]}
+    made = {"model": {"id": str(tiny_llama)}, "task": task, "adapter": adapter}
+    contract = parse_contract(contract_body | made)
+    model = build(contract)
+    state = {name: 0.1 + np.zeros(p.shape, np.float32) for name, p in trainable(model).items()}
+    right = FrozenTrunk.outputs
+
+    def outputs(self: FrozenTrunk, activations: list[Tensor]) -> Tensor:
+        found = right(self, activations)
+        late = torch.arange(found.shape[1]) >= 52
+        late = late & (torch.arange(len(found)) > 0)[:, None]
+        return found * (1 + 1e-3 * late[..., None])
+
+    for spoilt, tokens in ((False, 128), (True, 1)):
+        compute = Compute(device="cpu", tokens=128)
+        if spoilt:
+            monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
+        prove_alike(model, state, contract, compute)
+        assert compute.tokens == tokens
 
 
 def test_a_machine_that_never_computes_the_same_is_refused(

@@ -49,6 +49,12 @@ FAMILIES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "llama": (lambda: LlamaModel(LlamaConfig(**LLAMA)), ["q_proj", "v_proj"]),
     "qwen2": (lambda: Qwen2Model(Qwen2Config(**LLAMA)), ["q_proj", "v_proj"]),
+    "qwen2-sliding": (
+        lambda: Qwen2Model(
+            Qwen2Config(**LLAMA, use_sliding_window=True, sliding_window=2, max_window_layers=2)
+        ),
+        ["q_proj", "v_proj"],
+    ),
     "t5": (
         lambda: T5Model(
             T5Config(vocab_size=64, d_model=16, d_kv=8, d_ff=24, num_layers=LAYERS, num_heads=2)

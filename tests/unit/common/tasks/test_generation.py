@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from tests.conftest import REPOSITORY
 from torch import Tensor
 
-from presspool.common.base.errors import ContractError, InputError
+from presspool.common.base.errors import ContractError, InputError, ModelError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.models.frozen_trunk import FrozenTrunk
@@ -170,6 +171,35 @@ def test_only_the_adapter_trains_and_gets_a_gradient(asked: Contract, form: str)
     assert trained
     assert all("lora" in name for name in trained)
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trained.values())
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "why"),
+    [
+        ("config.json", {"is_causal": False}, "blind to the next"),
+        ("config.json", {"model_type": "granite", "logits_scaling": 8.0}, "plain products"),
+        ("tokenizer_config.json", {"eos_token": None, "pad_token": None}, "ends a text"),
+        ("tokenizer_config.json", {"bos_token": None}, None),
+    ],
+)
+def test_a_model_whose_loss_is_another_is_refused(
+    contract_body: dict[str, Any],
+    tiny_llama: Path,
+    tmp_path: Path,
+    file: str,
+    changes: dict[str, Any],
+    why: str | None,
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "base")
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    said = json.loads((folder / file).read_text()) | changes
+    (folder / file).write_text(json.dumps(said))
+    contract = of_format(contract_body, folder, "text")
+    if why is None:
+        build(contract)
+    else:
+        with pytest.raises(ModelError, match=why):
+            build(contract)
 
 
 def test_made_records_are_as_long_as_asked_and_differ(asked: Contract) -> None:
