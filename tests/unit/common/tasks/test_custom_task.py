@@ -20,6 +20,8 @@ TAG = {word: f"B-{topic}" for topic, words in WORDS.items() for word in words}
 JUDGED = """
 import sys
 from pathlib import Path
+from presspool.client.engine.alike import prove_alike
+from presspool.client.engine.compute import Compute
 from presspool.client.engine.selftest import prove
 from presspool.common.models.adapters import read
 from presspool.common.models.models import build
@@ -39,6 +41,8 @@ print("said", judge.predictions(trained)[0])
 for layers, method in ((None, "fedit"), (1, "ffa"), (None, "head")):
     small = contract.replace(adapter={"layers": layers, "method": method})
     prove(build(small), small)
+wide = contract.replace(task={"max_length": 40})  # narrower batches, too
+prove_alike(build(wide), read(build(wide)), wide, Compute(device="cpu"))
 print("proven")
 """
 
