@@ -67,7 +67,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             "cannot write",
             where=str(path),
             got=error.strerror,
-            advice="make room, or fix path or permissions, then type it again",
+            advice="make room, or fix path or permissions, then type it again, a run with --resume",
         ) from None
 
 

@@ -251,7 +251,7 @@ def strings(column: pa.Array) -> Column:
         column = pc.if_else(pc.is_nan(column), None, column)
     if _is_text(column.type):
         return _decoded(column.cast(pa.large_binary()))
-    if pa.types.is_nested(column.type):
+    if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
         return _told(column)
     return column.cast(pa.large_string()), np.zeros(len(column), dtype=np.bool_)
 

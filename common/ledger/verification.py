@@ -16,8 +16,9 @@ Example:
     >>> verify(io.BytesIO(b'{"entries":0}\n'))
     Traceback (most recent call last):
     ...
-    presspool.common.base.errors.EvidenceError: first line:
+    presspool.common.base.errors.EvidenceError: first line: not a ledger's export:
       expected a header of presspool-ledger-export/1
+      to do    name a file that `presspool audit export` wrote
 """
 
 from __future__ import annotations

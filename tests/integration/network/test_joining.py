@@ -420,7 +420,7 @@ def test_init_takes_a_new_database_and_no_other_pools(
         (("invite", NAME, "--ttl", "tomorrow"), "--ttl"),
         (("invite", NAME, "--ttl", "31d"), "--ttl"),
         (("invite", NAME, "--ttl", "0m"), "--ttl"),
-        (("invite", NAME, "--out", "/nowhere/at/all"), "--out"),
+        (("invite", NAME, "--out", "/nowhere/at/all"), "/nowhere/at/all: cannot be a new file"),
         (("admit", NAME, "AAAA"), "waits"),
         (("revoke", NAME, "--reason", "why"), "nobody"),
         (("revoke", NAME, "--reason", " "), "--reason"),
