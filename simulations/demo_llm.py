@@ -14,14 +14,15 @@ import math
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from presspool.common.base.files import replace_file
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder
 from presspool.simulations.demo import OUTSIDE
+from presspool.simulations.newsroom.few_shot import preceded, shown
 from presspool.simulations.newsroom.grammar import TOPICS, write_headline
 from presspool.simulations.newsroom.newsroom import make_newsroom
+from presspool.simulations.newsroom.table_files import replace_table
 
 READERS, HELD_OUT, EXAMPLES, ANSWERED = 500, 96, 4, 3
 SEED = 20
@@ -79,13 +80,13 @@ def prepare_llm_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
     made = make_newsroom(outlets=outlets, readers=READERS, seed=SEED, write=write_headline)
     files = {f"outlets/{name}": _asked(table) for name, table in made.tables.items()}
     files["held_out"] = _asked(made.held_out.slice(EXAMPLES, HELD_OUT))
-    files["few_shot"] = _with_examples(files["held_out"], _asked(made.held_out.slice(0, EXAMPLES)))
+    examples = _asked(made.held_out.slice(0, EXAMPLES)).to_pylist()
+    before = shown((row["prompt"], row["answer"]) for row in examples)
+    files["few_shot"] = preceded(files["held_out"], before)
     for name, table in files.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink)
         file = folder / "newsroom" / f"{name}.parquet"
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, sink.getvalue().to_pybytes())
+        replace_table(file, table)
     text = (LLM_RUN_TOML + OUTSIDE).format(
         seed=SEED,
         quorum=max(1, outlets - 1),
@@ -101,12 +102,6 @@ def _asked(table: pa.Table) -> pa.Table:
     columns = {"prompt": pa.array(prompts), "answer": table["text"]}
     reader = {"reader": table["reader"]} if "reader" in table.column_names else {}
     return pa.table(reader | columns)
-
-
-def _with_examples(table: pa.Table, examples: pa.Table) -> pa.Table:
-    shown = "".join(f"{row['prompt']}\n{row['answer']}\n\n" for row in examples.to_pylist())
-    prompts = [shown + prompt for prompt in table["prompt"].to_pylist()]
-    return table.set_column(0, "prompt", pa.array(prompts))
 
 
 def side_by_side(result: RunResult, folder: Path) -> str:

@@ -115,8 +115,7 @@ class Evaluation:
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
         places = spread(len(held_out), WRITTEN)
-        task = self._trunk.task
-        answers = task.write(task.begun(held_out.take(places)))
+        answers = self.task.write(self.task.begun(held_out.take(places)))
         if answers is None:
             return None
         whole = np.full(len(held_out), None, object)
@@ -126,7 +125,7 @@ class Evaluation:
     @torch.inference_mode()
     def samples(self, before: State, after: State) -> tuple[WritingSample, ...]:
         """What the model writes under either adapter, for a few records; none if it does not."""
-        task, few = self._trunk.task, self._held_out.take(spread(len(self._held_out), SHOWN))
+        task, few = self.task, self._held_out.take(spread(len(self._held_out), SHOWN))
         written = []
         for state in (before, after):
             load(self._model, state)
@@ -145,18 +144,16 @@ class Evaluation:
     def predictions(self, state: State) -> list[str]:
         """The adapter's answer to each record, in the order of the file."""
         load(self._model, state)
-        if (written := self._trunk.task.write(self._held_out)) is not None:
+        if (written := self.task.write(self._held_out)) is not None:
             return written
         answers = dict[int, str]()
         for indices, records, outputs in self._outputs(self._held_out):
-            answers |= zip(
-                indices.tolist(), self._trunk.task.predict(outputs, records), strict=True
-            )
+            answers |= zip(indices.tolist(), self.task.predict(outputs, records), strict=True)
         return [answers[i] for i in range(len(answers))]
 
     def _outputs(self, held_out: pa.Table) -> Iterator[tuple[NDArray[np.int64], pa.Table, Tensor]]:
         """Batches of the file: where its records stand, the records, what the model says."""
-        texts: list[str] = self._trunk.task.texts(held_out).to_pylist()
+        texts: list[str] = self.task.texts(held_out).to_pylist()
         # Similar lengths together: fuller batches, same scores.
         order = np.argsort([len(text) for text in texts], kind="stable")
         for start in range(0, len(order), AT_ONCE):

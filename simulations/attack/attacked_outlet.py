@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from presspool.client.engine.randomness import SecureRandom
@@ -25,6 +24,7 @@ from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.data.tables import read_table
 from presspool.simulations.attack.tasks.attacked_task import attacked
+from presspool.simulations.newsroom.table_files import replace_table
 
 MOST_READERS = 2000  # a larger outlet's population stays in the plan; only so many are made
 HELD_OUT = 0.2
@@ -72,9 +72,7 @@ def write_outlet(
     folder: Path, name: str, records: pa.Table, *, deterministic: int | None = None
 ) -> Path:
     """Write `outlet.toml` and its records; returns the former."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(records, sink)
-    replace_file(folder / "records.parquet", sink.getvalue().to_pybytes())
+    replace_table(folder / "records.parquet", records)
     lines = [f"name = {json.dumps(name)}", 'data = "records.parquet"']
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")

@@ -38,6 +38,7 @@ from presspool.simulations.experiments.pools import (
     write_few_shot,
     write_pool,
 )
+from presspool.simulations.newsroom.few_shot import shown
 
 OUTLETS, READERS, RECORDS_PER_READER = 8, 1000, 2
 VALIDATION_DAY, TEST_DAY = "20030523", "20030525"
@@ -102,7 +103,7 @@ def headline_pool(
     ]
     name = f"headlines, {outlets} outlets of {READERS:,} readers"
     pool = write_pool(records, folder, name=name, max_length=32, task=TASK)
-    write_few_shot(pool, _shown([(ASKED, said) for said in examples]))
+    write_few_shot(pool, shown([(ASKED, said) for said in examples]))
     return pool
 
 
@@ -113,7 +114,7 @@ def article_pool(data: Path, folder: Path) -> Pool:
     others, examples = records[:-EXAMPLES], records[-EXAMPLES:]
     name = "headlines of articles"
     pool = write_pool(others, folder, name=name, max_length=96, task=TASK)
-    write_few_shot(pool, _shown([(record.text, record.label) for record in examples]))
+    write_few_shot(pool, shown([(record.text, record.label) for record in examples]))
     return pool
 
 
@@ -148,10 +149,6 @@ def _article(outlet: str, number: str, body: str, headline: str) -> Record:
 def _dealt(said: Sequence[str]) -> list[str]:
     """Different headlines in an order that a hash of each gives."""
     return sorted(dict.fromkeys(said), key=lambda one: hashlib.sha256(one.encode()).digest())
-
-
-def _shown(examples: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples)
 
 
 def recipe(*, rank: int = 1, targets: Sequence[str] = EVERY_LAYER, **changed: float) -> Tables:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from presspool.common.base.errors import DataError
+from presspool.simulations.newsroom.few_shot import preceded
 
 EVERYBODY = "everybody"
 _PARTS = ("outlet", "reader", "text", "label")
@@ -115,10 +116,7 @@ def write_pool(
 
 def write_few_shot(pool: Pool, examples: str) -> None:
     """Write a generating pool's test records once more, with `examples` before every prompt."""
-    test = pq.read_table(pool.test)
-    prompts = pa.array([examples + prompt for prompt in test["prompt"].to_pylist()])
-    place = test.column_names.index("prompt")
-    pq.write_table(test.set_column(place, "prompt", prompts), pool.few_shot)
+    pq.write_table(preceded(pq.read_table(pool.test), examples), pool.few_shot)
 
 
 def share_of(reader: str) -> float:

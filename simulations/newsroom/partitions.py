@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from presspool.client.data.check_data import require_population
@@ -38,6 +37,7 @@ from presspool.common.data.decoders import FORMATS
 from presspool.common.data.tables import Columns, read_table
 from presspool.common.runs.run_file import Simulation
 from presspool.common.runs.run_folder import RunFolder
+from presspool.simulations.newsroom.table_files import replace_table
 
 # A person in two outlets of a simulation is two readers, so ids need no outlet in them.
 
@@ -180,9 +180,7 @@ def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) 
     parts = split(table, simulation.partition, contract.outlets, seed=contract.seed)
     files = {name: folder.outlets / f"{name}.parquet" for name in parts}
     for name, part in parts.items():
-        sink = pa.BufferOutputStream()
-        pq.write_table(part.select(["reader", *own]), sink)
-        replace_file(files[name], sink.getvalue().to_pybytes())
+        replace_table(files[name], part.select(["reader", *own]))
     return files
 
 
