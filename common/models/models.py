@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
@@ -119,11 +119,17 @@ def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
     Raises:
         ValueError: another method's adapter.
     """
-    if (folder / "adapter_config.json").exists():
-        loaded: nn.Module = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
-        return loaded
-    model = contract.method.attach(fresh, contract)
-    load(model, load_file(folder / WEIGHTS))
+    model, stored = contract.method.attach(fresh, contract), load_file(folder / WEIGHTS)
+    if not isinstance(model, PeftModel):
+        load(model, stored)
+        return model
+    # By the contract and the arrays alone: what PEFT's own file beside them says is not asked.
+    known = get_peft_model_state_dict(model, save_embedding_layers=False)
+    expected = {name: tuple(value.shape) for name, value in known.items()}
+    if {name: array.shape for name, array in stored.items()} != expected:
+        raise ValueError("the adapter's arrays are not those of the contract's method")
+    arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
+    set_peft_model_state_dict(model, arrays)
     return model
 
 

@@ -30,6 +30,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
+from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
 from presspool.simulations import models_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
@@ -121,6 +122,7 @@ RESEARCHER: Commands = {
     "compare": researcher_cli.compare,
     "tune": researcher_cli.tune,
 }
+EDITOR: Commands = {"predict": predict_cli.predict}
 
 
 def _version(asked: bool) -> None:
@@ -169,6 +171,7 @@ app = typer.Typer(
 )
 app.callback()(root)
 register(app, RESEARCHER)
+register(app, EDITOR)
 outlet = group(OUTLET, "Commands of an outlet's operator.")
 outlet.add_typer(shown(budget_cli.show, BUDGET), name="budget")
 outlet.add_typer(shown(policy_cli.show, POLICY), name="policy")
