@@ -119,7 +119,8 @@ def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
     Raises:
         ValueError: another method's adapter.
     """
-    model, stored = contract.method.attach(fresh, contract), load_file(folder / WEIGHTS)
+    model: nn.Module = contract.method.attach(fresh, contract)
+    stored = load_file(folder / WEIGHTS)
     if not isinstance(model, PeftModel):
         load(model, stored)
         return model

@@ -13,6 +13,7 @@ Who uses a finished adapter needs one call: `presspool.load(FOLDER).predict(["Cu
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,9 @@ def load(adapter: Path | str) -> AdapterModel:
         presspool.common.base.errors.PressPoolError: the folder, or its base model, is not as it
             should be.
     """
-    from presspool.common.released.adapter_model import AdapterModel  # torch can wait till here
-
-    return AdapterModel.load(Path(adapter))
+    # By name and not before: torch can wait till here, and whoever imports this package for its
+    # version does not thereby import all of it.
+    model: type[AdapterModel] = import_module(
+        "presspool.common.released.adapter_model"
+    ).AdapterModel
+    return model.load(Path(adapter))

@@ -17,6 +17,7 @@ import typer.core
 
 from presspool import __version__
 from presspool.client.cli import (
+    adapters_cli,
     agent_cli,
     backup_cli,
     budget_cli,
@@ -69,6 +70,11 @@ POLICY: Commands = {
     "pin": policy_cli.pin,
 }
 PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
+ADAPTERS: Commands = {
+    "list": adapters_cli.list_adapters,
+    "fetch": adapters_cli.fetch,
+    "verify": adapters_cli.verify,
+}
 COORDINATOR: Commands = {
     "init": coordinator_cli.init,
     "invite": coordinator_cli.invite,
@@ -176,6 +182,9 @@ outlet = group(OUTLET, "Commands of an outlet's operator.")
 outlet.add_typer(shown(budget_cli.show, BUDGET), name="budget")
 outlet.add_typer(shown(policy_cli.show, POLICY), name="policy")
 outlet.add_typer(shown(peers_cli.show, PEERS), name="peers")
+outlet.add_typer(
+    group(ADAPTERS, "Finished runs' adapters, for this outlet's own use."), name="adapters"
+)
 app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
