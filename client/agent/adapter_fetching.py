@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -239,7 +239,7 @@ def _result(link: AdapterClient, contract: Contract) -> RunResult:
 # --- What is written ------------------------------------------------------------------------------
 
 
-def _write(home: Path, arrived: Arrived, witnesses: Any) -> tuple[FetchedAdapter, str]:
+def _write(home: Path, arrived: Arrived, witnesses: Sequence[str]) -> tuple[FetchedAdapter, str]:
     """The folder, whole; and why the card is not in it, or ""."""
     contract = arrived.contract
     path = kept.folder_of(home, contract)
@@ -247,7 +247,7 @@ def _write(home: Path, arrived: Arrived, witnesses: Any) -> tuple[FetchedAdapter
     _require_own_place(path, contract)
     draft = FetchedAdapter(path.with_name(f".{path.name}.tmp"))
     shutil.rmtree(draft.path, ignore_errors=True)
-    with storing(path):
+    with _gone_if_it_fails(draft.path), storing(path):
         private_folder(draft.path)
         weights = write_adapter(
             draft.adapter,
@@ -268,6 +268,15 @@ def _write(home: Path, arrived: Arrived, witnesses: Any) -> tuple[FetchedAdapter
         shutil.rmtree(path, ignore_errors=True)
         draft.path.rename(path)
     return FetchedAdapter(path), card
+
+
+@contextmanager
+def _gone_if_it_fails(draft: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
 
 
 def _require_own_place(path: Path, contract: Contract) -> None:
@@ -295,7 +304,7 @@ def _keep_card(draft: FetchedAdapter, data: bytes, weights: str) -> str:
     return ""
 
 
-def _lineage(arrived: Arrived, weights: str, witnesses: Any) -> dict[str, Any]:
+def _lineage(arrived: Arrived, weights: str, witnesses: Sequence[str]) -> dict[str, Any]:
     """Where the adapter comes from, as JSON values."""
     last = parse_entry(arrived.proof.extra)
     return {

@@ -80,8 +80,8 @@ def fetch(run: Run = None, home: Home = HERE, as_json: Json = False) -> None:
         print_json(done)
     else:
         _say_fetched(done, nothing=not refused)
-    for error in refused[1:]:
-        err.print(str(error), soft_wrap=True)
+    for other in refused[1:]:
+        err.print(str(other), soft_wrap=True)
     if refused:
         raise refused[0]
 

@@ -26,7 +26,7 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
-from presspool.common.models.adapters import WEIGHTS, load
+from presspool.common.models.adapters import WEIGHTS, State, load
 from presspool.common.models.base_model import BaseModelFolder, resolve
 
 if TYPE_CHECKING:
@@ -121,17 +121,21 @@ def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
     """
     model: nn.Module = contract.method.attach(fresh, contract)
     stored = load_file(folder / WEIGHTS)
-    if not isinstance(model, PeftModel):
+    if isinstance(model, PeftModel):
+        _load_peft(model, stored)
+    else:
         load(model, stored)
-        return model
-    # By the contract and the arrays alone: what PEFT's own file beside them says is not asked.
+    return model
+
+
+def _load_peft(model: PeftModel, stored: State) -> None:
+    """By the arrays alone: what PEFT's own file beside them says is not asked."""
     known = get_peft_model_state_dict(model, save_embedding_layers=False)
     expected = {name: tuple(value.shape) for name, value in known.items()}
-    if {name: array.shape for name, array in stored.items()} != expected:
+    if {name: tuple(array.shape) for name, array in stored.items()} != expected:
         raise ValueError("the adapter's arrays are not those of the contract's method")
     arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
     set_peft_model_state_dict(model, arrays)
-    return model
 
 
 def headed_of(model: nn.Module) -> HeadedModel:
