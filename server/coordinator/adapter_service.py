@@ -14,6 +14,7 @@ Example: `AdapterService(runs, home, member=…, record=mailbox.refuse).register
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ import grpc
 from safetensors.numpy import save
 
 from presspool.common.audit.cards.model_card import CARD_FILE
-from presspool.common.base.errors import AdmissionError
+from presspool.common.base.errors import AdmissionError, FolderError
 from presspool.common.contract.contract import Contract
 from presspool.common.proto import pool_pb2 as messages
 from presspool.common.proto.pool_pb2_grpc import AdaptersServicer, add_AdaptersServicer_to_server
@@ -32,6 +33,8 @@ from presspool.common.wire.envelope import CHUNK_BYTES
 from presspool.server.coordinator.run_queue import Runs, Submitted
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.transport.call_limits import Calls, Limits, Named
+
+log = logging.getLogger(__name__)
 
 MOST_RUNS = 256
 
@@ -102,7 +105,16 @@ class AdapterService(AdaptersServicer):
         """The complete runs of an outlet, newest first."""
         found = [run for run in self._runs.all() if run.state == "complete"]
         found.sort(key=lambda run: run.ended or 0.0, reverse=True)
-        return [run for run in found if outlet in self._contract(run).outlets]
+        return [run for run in found if self._names(run, outlet)]
+
+    def _names(self, run: Submitted, outlet: str) -> bool:
+        """Whether a run's contract names an outlet; of a run whose folder is gone, nobody."""
+        try:
+            return outlet in self._contract(run).outlets
+        except FolderError as error:
+            if self.calls.told("gone", run.id):
+                log.warning("the adapter of %s cannot be fetched: %s", run.id, error)
+            return False
 
     def _contract(self, run: Submitted) -> Contract:
         if run.id not in self._contracts:

@@ -102,6 +102,14 @@ def test_who_was_not_in_the_run_gets_nothing(done: FinishedRun, presspool: Comma
     assert not (done.home(1) / "adapters").exists()
 
 
+def test_a_run_whose_folder_was_cleared_away_is_in_no_others_way(
+    done: FinishedRun, presspool: Command, tmp_path: Path
+) -> None:
+    done.folder.path.rename(tmp_path / "elsewhere")
+    listed = presspool("outlet", "adapters", "list", "--home", done.home())
+    assert (listed.code, listed.out) == (0, "no run of this outlet is complete\n")
+
+
 def test_what_was_changed_here_is_found(done: FinishedRun, presspool: Command) -> None:
     home = done.home()
     done.pool.start()
