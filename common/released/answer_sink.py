@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from presspool.common.base.files import replacing
+from presspool.common.base.foreign_text import visible
 from presspool.common.models.adapted_outputs import Prediction
 from presspool.common.tasks.task import Task
 
@@ -63,6 +64,8 @@ class AnswerSink:
             self.stream.write(json.dumps(document, ensure_ascii=True) + "\n")
 
     def _row(self, values: list[Any]) -> None:
+        if self.stream is sys.stdout:  # a model writes what it likes, and a terminal would obey
+            values = [visible(value) if isinstance(value, str) else value for value in values]
         csv.writer(self.stream, lineterminator="\n").writerow(values)
 
 

@@ -27,9 +27,11 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.contract.statement import statement
 from presspool.common.models import adapters
+from presspool.common.models.adapted_outputs import Prediction
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.released.adapter_folder import MANIFEST, read_adapter, write_adapter
+from presspool.common.released.answer_sink import answer_sink
 
 TEXTS = ["minister says treaty", "goal in final", "the bank", "", 'shares, "rates" and\nprofit']
 
@@ -194,6 +196,21 @@ def test_a_bad_row_is_named_and_nothing_is_half_written(
     assert says in done.err
     assert "Traceback" not in done.err
     assert not list(tmp_path.glob("*answers*"))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_a_model_writes_does_not_command_the_terminal(
+    contract: Contract, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
+) -> None:
+    task = task_of(contract)
+    said = Prediction(answer="\x1b[2J gone", probabilities=dict.fromkeys(LABELS, 0.5))
+    with answer_sink(None, kind, task) as sink:
+        sink.write(1, said)
+    assert "\x1b" not in capsys.readouterr().out
+    with answer_sink(tmp_path / "a", kind, task) as sink:
+        sink.write(1, said)
+    kept = (tmp_path / "a").read_text()
+    assert "\x1b" in (kept if kind == "csv" else json.loads(kept)["label"])
 
 
 def test_adapters_that_are_not_as_they_should_be(
