@@ -21,7 +21,7 @@ from typing import Any
 from presspool.common.base.errors import EvidenceError
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint, Proof, open_checkpoint
-from presspool.common.transparency.consortium_entries import Rounds, parse_entry
+from presspool.common.transparency.consortium_entries import Entry, Rounds, parse_entry
 from presspool.common.transparency.tree import Tree
 
 Fetch = Callable[[int], Sequence[bytes]]
@@ -59,6 +59,11 @@ class LogCopy:
     def last(self, contract: str) -> int:
         """The newest round of a contract that the entries tell of, -1 for none; from any thread."""
         return self._rounds.last(contract)
+
+    def of(self, contract: str) -> list[Entry]:
+        """The entries of a contract, by round."""
+        found = map(parse_entry, self._entries)
+        return [entry for entry in found if entry.contract == contract]
 
     def root(self, size: int) -> bytes:
         """The root of the first `size` entries."""

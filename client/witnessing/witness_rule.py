@@ -24,11 +24,13 @@ from typing import Self
 
 from presspool.client.identity.identity import Identity
 from presspool.client.witnessing import trusted_peers
+from presspool.client.witnessing.log_copy import ContradictionError, Fetch, LogCopy
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.base.errors import EvidenceError, GuardError, LedgerError, NotNowError
 from presspool.common.transparency import merkle, notes
-from presspool.common.transparency.checkpoints import Proof
+from presspool.common.transparency.checkpoints import Checkpoint, Proof
 from presspool.common.transparency.consortium_entries import parse_entry
+from presspool.common.transparency.forks import contradict, fork_proof
 from presspool.common.transparency.quorum import needed, require_quorum
 from presspool.common.wire.peers import PeerKeys
 
@@ -147,6 +149,48 @@ class WitnessRule:
                 got=f"round {said.round} of {said.contract}",
             )
         proof.verify(merkle.leaf_hash(entry), log=self.log)
+
+    def contradicts(self, copy: LogCopy, proof: Proof) -> bool:
+        """Whether a proof's head is of another history than what was cosigned and read.
+
+        What proves that is kept, and `check_undivided` raises from then on.
+        """
+        held = self.folder.heads.read(self.log.name)
+        if held is None:
+            return False
+        ours, theirs = (Checkpoint.parse(note.text) for note in (held, proof.checkpoint))
+        if contradict(ours, theirs):
+            kept = fork_proof(held, proof.checkpoint, log=self.log)
+            self.folder.heads.keep_fork(self.log.name, kept)
+            return True
+        older = theirs.size < ours.size <= len(copy)
+        if older and copy.root(theirs.size) != theirs.root:
+            self.folder.contradicted(
+                "a head that is no beginning of the one cosigned",
+                heads=[note.encode().decode() for note in (proof.checkpoint, held)],
+                leaves=copy.leaves(ours.size),
+            )
+            return True
+        return False
+
+    def read_log(self, proof: Proof, fetch: Fetch) -> LogCopy:
+        """The log's entries up to a proof's head, and to what was cosigned before.
+
+        Raises:
+            EvidenceError: they do not lead there.
+            GuardError: they contradict each other, or what was cosigned; the proof is kept.
+        """
+        held, copy = self.folder.heads.read(self.log.name), LogCopy(self.log)
+        heads = [note for note in (proof.checkpoint, held) if note is not None]
+        newest = max(heads, key=lambda note: Checkpoint.parse(note.text).size)
+        try:
+            copy.follow(newest, held=held, fetch=fetch)
+        except ContradictionError as error:
+            self.folder.contradicted(error.what, **error.evidence)
+        else:
+            self.contradicts(copy, proof)
+        self.check_undivided()
+        return copy
 
     def _proof(self, contract: str, number: int) -> Proof | None:
         """The kept proof, verified again; None where there is none that holds."""

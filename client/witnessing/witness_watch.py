@@ -42,12 +42,7 @@ from presspool.common.base.errors import (
     PressPoolError,
 )
 from presspool.common.transparency import notes
-from presspool.common.transparency.checkpoints import (
-    LARGEST_SIZE,
-    Checkpoint,
-    Proof,
-)
-from presspool.common.transparency.forks import contradict, fork_proof
+from presspool.common.transparency.checkpoints import LARGEST_SIZE, Checkpoint
 from presspool.common.transparency.witness import (
     MALFORMED,
     OK,
@@ -258,7 +253,7 @@ class WitnessWatch:
             return
         entry, proof = found
         rule.verify(*wanted, entry, proof)
-        if self._contradicts(proof):
+        if rule.contradicts(self._copy, proof):
             self._wanted = None
             self._news()
             return
@@ -271,26 +266,6 @@ class WitnessWatch:
         if self._wanted == wanted:
             self._wanted = None
         self._news()
-
-    def _contradicts(self, proof: Proof) -> bool:
-        """Whether a proof's head is of another history than what was cosigned and read."""
-        held = self._folder.heads.read(self._log.name)
-        if held is None:
-            return False
-        ours, theirs = (Checkpoint.parse(note.text) for note in (held, proof.checkpoint))
-        if contradict(ours, theirs):
-            kept = fork_proof(held, proof.checkpoint, log=self._log)
-            self._folder.heads.keep_fork(self._log.name, kept)
-            return True
-        older = theirs.size < ours.size <= len(self._copy)
-        if older and self._copy.root(theirs.size) != theirs.root:
-            self._folder.contradicted(
-                "a head that is no beginning of the one cosigned",
-                heads=[note.encode().decode() for note in (proof.checkpoint, held)],
-                leaves=self._copy.leaves(ours.size),
-            )
-            return True
-        return False
 
     def _is_ready(self) -> None:
         if not self.ready.is_set():

@@ -215,6 +215,8 @@ def _csv_records(
 ) -> Iterator[tuple[int, Values]]:
     lines = csv_lines(path, stream)
     header = _header(path, lines)
+    if missing := sorted(set(names) - set(header)):  # of a stream, whose header nobody saw before
+        raise DataError("missing column", where=str(path), expected=missing[0], got=header[:20])
     width, places = len(header), [header.index(name) for name in names]
     for number, _, values in lines:
         if len(values) == width:

@@ -87,7 +87,8 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
         )
     if NOT_UTF8 in tally.dropped:
         got = tally.extent(NOT_UTF8)
-        if decoders.file_format(path)[0] != ".parquet" and (found := _first_bad_byte(path)):
+        text = path.is_file() and decoders.file_format(path)[0] != ".parquet"
+        if text and (found := _first_bad_byte(path)):
             offset, line, byte = found
             got += f"; the first bad byte is 0x{byte:02x} at offset {offset}, line {line}"
         advice = "save the file as UTF-8, for instance with `iconv -f WINDOWS-1252 -t UTF-8`"

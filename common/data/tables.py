@@ -29,8 +29,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -213,6 +214,7 @@ def batches(
     names: Sequence[str],
     tally: Tally,
     watch: Moved = lambda _done, _total: None,
+    stream: BinaryIO | None = None,
 ) -> Iterator[tuple[Column, ...]]:
     """The named columns, some thousand rows at a time.
 
@@ -222,6 +224,7 @@ def batches(
         names: different columns of the file.
         tally: gets the unreadable records, and in `seen` the number of records before each batch.
         watch: told of the bytes that are read.
+        stream: what is read instead of the file, whose name alone counts then.
 
     Yields:
         For each name its values, `large_string` (rows,), and the mask, (rows,), of those that are
@@ -232,8 +235,8 @@ def batches(
             into records that are judged alone.
     """
     try:
-        with decoders.opened(path, watch) as stream:
-            for columns in decoders.batches(path, stream, names, tally):
+        with nullcontext(stream) if stream else decoders.opened(path, watch) as found:
+            for columns in decoders.batches(path, found, names, tally):
                 yield tuple(map(strings, columns))
                 tally.seen += len(columns[0])
     except BROKEN as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.numpy import load_file
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
-from presspool.common.models.adapters import WEIGHTS, load
+from presspool.common.models.adapters import WEIGHTS, State, load
 from presspool.common.models.base_model import BaseModelFolder, resolve
 
 if TYPE_CHECKING:
@@ -119,12 +119,23 @@ def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
     Raises:
         ValueError: another method's adapter.
     """
-    if (folder / "adapter_config.json").exists():
-        loaded: nn.Module = PeftModel.from_pretrained(fresh, str(folder), is_trainable=True)
-        return loaded
-    model = contract.method.attach(fresh, contract)
-    load(model, load_file(folder / WEIGHTS))
+    model: nn.Module = contract.method.attach(fresh, contract)
+    stored = load_file(folder / WEIGHTS)
+    if isinstance(model, PeftModel):
+        _load_peft(model, stored)
+    else:
+        load(model, stored)
     return model
+
+
+def _load_peft(model: PeftModel, stored: State) -> None:
+    """By the arrays alone: what PEFT's own file beside them says is not asked."""
+    known = get_peft_model_state_dict(model, save_embedding_layers=False)
+    expected = {name: tuple(value.shape) for name, value in known.items()}
+    if {name: tuple(array.shape) for name, array in stored.items()} != expected:
+        raise ValueError("the adapter's arrays are not those of the contract's method")
+    arrays = {name: torch.from_numpy(array) for name, array in stored.items()}
+    set_peft_model_state_dict(model, arrays)
 
 
 def headed_of(model: nn.Module) -> HeadedModel:

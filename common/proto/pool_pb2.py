@@ -24,21 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!presspool/common/proto/pool.proto\x12\x0cpresspool.v1\"B\n\x0fNextTaskRequest\x12\x0f\n\x07put_off\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63lock\x18\x03 \x01(\x01\"G\n\x04Part\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.presspool.v1.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\")\n\x06Header\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\t\n\x07Receipt2\x82\x01\n\x04Pool\x12?\n\x08NextTask\x12\x1d.presspool.v1.NextTaskRequest\x1a\x12.presspool.v1.Part0\x01\x12\x39\n\nSendUpdate\x12\x12.presspool.v1.Part\x1a\x15.presspool.v1.Receipt(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!presspool/common/proto/pool.proto\x12\x0cpresspool.v1\"\r\n\x0bListRequest\";\n\x0b\x46inishedRun\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\r\n\x05\x65nded\x18\x03 \x01(\x01\"4\n\tListReply\x12\'\n\x04runs\x18\x01 \x03(\x0b\x32\x19.presspool.v1.FinishedRun\"E\n\x0c\x46\x65tchRequest\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12#\n\x04part\x18\x02 \x01(\x0e\x32\x15.presspool.v1.RunPart\"\x15\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"B\n\x0fNextTaskRequest\x12\x0f\n\x07put_off\x18\x01 \x03(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05\x63lock\x18\x03 \x01(\x01\"G\n\x04Part\x12&\n\x06header\x18\x01 \x01(\x0b\x32\x14.presspool.v1.HeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\")\n\x06Header\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\t\n\x07Receipt*v\n\x07RunPart\x12\x18\n\x14RUN_PART_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_PART_CONTRACT\x10\x01\x12\x12\n\x0eRUN_PART_STATE\x10\x02\x12\x13\n\x0fRUN_PART_RESULT\x10\x03\x12\x11\n\rRUN_PART_CARD\x10\x04\x32\x82\x01\n\x04Pool\x12?\n\x08NextTask\x12\x1d.presspool.v1.NextTaskRequest\x1a\x12.presspool.v1.Part0\x01\x12\x39\n\nSendUpdate\x12\x12.presspool.v1.Part\x1a\x15.presspool.v1.Receipt(\x01\x32\x82\x01\n\x08\x41\x64\x61pters\x12:\n\x04List\x12\x19.presspool.v1.ListRequest\x1a\x17.presspool.v1.ListReply\x12:\n\x05\x46\x65tch\x12\x1a.presspool.v1.FetchRequest\x1a\x13.presspool.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'presspool.common.proto.pool_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NEXTTASKREQUEST']._serialized_start=51
-  _globals['_NEXTTASKREQUEST']._serialized_end=117
-  _globals['_PART']._serialized_start=119
-  _globals['_PART']._serialized_end=190
-  _globals['_HEADER']._serialized_start=192
-  _globals['_HEADER']._serialized_end=233
-  _globals['_RECEIPT']._serialized_start=235
-  _globals['_RECEIPT']._serialized_end=244
-  _globals['_POOL']._serialized_start=247
-  _globals['_POOL']._serialized_end=377
+  _globals['_RUNPART']._serialized_start=470
+  _globals['_RUNPART']._serialized_end=588
+  _globals['_LISTREQUEST']._serialized_start=51
+  _globals['_LISTREQUEST']._serialized_end=64
+  _globals['_FINISHEDRUN']._serialized_start=66
+  _globals['_FINISHEDRUN']._serialized_end=125
+  _globals['_LISTREPLY']._serialized_start=127
+  _globals['_LISTREPLY']._serialized_end=179
+  _globals['_FETCHREQUEST']._serialized_start=181
+  _globals['_FETCHREQUEST']._serialized_end=250
+  _globals['_CHUNK']._serialized_start=252
+  _globals['_CHUNK']._serialized_end=273
+  _globals['_NEXTTASKREQUEST']._serialized_start=275
+  _globals['_NEXTTASKREQUEST']._serialized_end=341
+  _globals['_PART']._serialized_start=343
+  _globals['_PART']._serialized_end=414
+  _globals['_HEADER']._serialized_start=416
+  _globals['_HEADER']._serialized_end=457
+  _globals['_RECEIPT']._serialized_start=459
+  _globals['_RECEIPT']._serialized_end=468
+  _globals['_POOL']._serialized_start=591
+  _globals['_POOL']._serialized_end=721
+  _globals['_ADAPTERS']._serialized_start=724
+  _globals['_ADAPTERS']._serialized_end=854
 # @@protoc_insertion_point(module_scope)

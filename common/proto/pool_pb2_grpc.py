@@ -141,3 +141,126 @@ class Pool:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AdaptersStub:
+    """What a complete run came to, for the outlets that its contract names. Nothing of it is believed but
+    what the consortium log bears out; no message names a file or a folder.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.List = channel.unary_unary(
+                '/presspool.v1.Adapters/List',
+                request_serializer=presspool_dot_common_dot_proto_dot_pool__pb2.ListRequest.SerializeToString,
+                response_deserializer=presspool_dot_common_dot_proto_dot_pool__pb2.ListReply.FromString,
+                _registered_method=True)
+        self.Fetch = channel.unary_stream(
+                '/presspool.v1.Adapters/Fetch',
+                request_serializer=presspool_dot_common_dot_proto_dot_pool__pb2.FetchRequest.SerializeToString,
+                response_deserializer=presspool_dot_common_dot_proto_dot_pool__pb2.Chunk.FromString,
+                _registered_method=True)
+
+
+class AdaptersServicer:
+    """What a complete run came to, for the outlets that its contract names. Nothing of it is believed but
+    what the consortium log bears out; no message names a file or a folder.
+    """
+
+    def List(self, request, context):
+        """The complete runs whose contract names the caller, newest first; at most 256.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """One part of such a run, in chunks of at most 1 MiB; empty where the run has none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdaptersServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'List': grpc.unary_unary_rpc_method_handler(
+                    servicer.List,
+                    request_deserializer=presspool_dot_common_dot_proto_dot_pool__pb2.ListRequest.FromString,
+                    response_serializer=presspool_dot_common_dot_proto_dot_pool__pb2.ListReply.SerializeToString,
+            ),
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=presspool_dot_common_dot_proto_dot_pool__pb2.FetchRequest.FromString,
+                    response_serializer=presspool_dot_common_dot_proto_dot_pool__pb2.Chunk.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'presspool.v1.Adapters', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('presspool.v1.Adapters', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Adapters:
+    """What a complete run came to, for the outlets that its contract names. Nothing of it is believed but
+    what the consortium log bears out; no message names a file or a folder.
+    """
+
+    @staticmethod
+    def List(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/presspool.v1.Adapters/List',
+            presspool_dot_common_dot_proto_dot_pool__pb2.ListRequest.SerializeToString,
+            presspool_dot_common_dot_proto_dot_pool__pb2.ListReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/presspool.v1.Adapters/Fetch',
+            presspool_dot_common_dot_proto_dot_pool__pb2.FetchRequest.SerializeToString,
+            presspool_dot_common_dot_proto_dot_pool__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

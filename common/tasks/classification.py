@@ -88,6 +88,7 @@ class Classification(Task[ClassificationTable]):
     """
 
     Table = ClassificationTable
+    pooling = "mean of the real tokens' states, scaled to length one"
     columns = ("text", "label")
     metrics = (
         Metric(name="accuracy", title="Accuracy", higher_is_better=True, primary=True),
@@ -192,3 +193,8 @@ class Classification(Task[ClassificationTable]):
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """The likeliest label of each record."""
         return [self.table.labels[i] for i in outputs.argmax(dim=1).tolist()]
+
+    def probabilities(self, outputs: Tensor) -> list[dict[str, float]]:
+        """Softmax over the labels, in float64."""
+        chances = outputs.double().softmax(dim=1).tolist()
+        return [dict(zip(self.table.labels, row, strict=True)) for row in chances]

@@ -87,6 +87,7 @@ class Generation(Task[GenerationTable]):
     data: ClassVar[str] = "texts, prompts with answers, or chats"
     cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
     public: ClassVar[str] = "public words before each text"
+    says: ClassVar[str] = "text"
 
     def __init__(self, table: GenerationTable, model: Model | None = None) -> None:
         super().__init__(table, model)
@@ -143,15 +144,16 @@ class Generation(Task[GenerationTable]):
             damage = [fault or CUT_AWAY for fault in damage]
         elif self._asked and "messages" in rows:
             chats = zip(damage, _filled(rows["messages"]), strict=True)
-            damage = [fault or self._refusal(said) for fault, said in chats]
+            damage = [fault or self._wording.refusal(said) for fault, said in chats]
         return pa.array(damage, pa.large_string())
 
-    def _refusal(self, said: str) -> str | None:
-        try:
-            self._wording.marked(turns.canonical_chat(said))
-        except Exception:  # noqa: BLE001  whatever a model's template raises
-            return "chat that the model's template refuses"
-        return None
+    def unanswerable(self, rows: Mapping[str, pa.Array]) -> pa.Array:
+        """An empty text or prompt, NUL, a chat that asks nothing or that the template refuses."""
+        import pyarrow as pa
+
+        (name,) = self.inputs
+        found = [self._wording.unasked(said, name) for said in _filled(rows[name])]
+        return pa.array(found, pa.large_string())
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """Texts as they are; a chat ends with the assistant's last turn."""

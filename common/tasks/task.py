@@ -77,6 +77,8 @@ class Task(ABC, Generic[T]):
         data: what its records are, for privacy cards.
         cut: what of a record counts, for privacy cards; `{}` stands for `max_length`.
         public: what its table makes public, for privacy cards.
+        pooling: what of the last hidden states its head reads, in words.
+        says: what an answer is, as a key of JSON and a column of CSV.
     """
 
     Table: ClassVar[type[TaskTable]]
@@ -89,6 +91,8 @@ class Task(ABC, Generic[T]):
     data: ClassVar[str] = "labelled texts"
     cut: ClassVar[str] = "a text counts with its first {} tokens"
     public: ClassVar[str] = "labels"
+    pooling: ClassVar[str] = "the state of every token"
+    says: ClassVar[str] = "label"
 
     def __init__(self, table: T, model: Model | None = None) -> None:
         self.table, self.model = table, model or Model()
@@ -143,6 +147,16 @@ class Task(ABC, Generic[T]):
     def faults(self, rows: Mapping[str, pa.Array]) -> pa.Array:
         """Why this run cannot use records: as `damage`, and what else the table rules out."""
         return self.damage(rows)
+
+    def unanswerable(self, rows: Mapping[str, pa.Array]) -> pa.Array:
+        """Why the model can answer no such record, as `faults`; of `inputs` alone.
+
+        Args:
+            rows: as for `parse`, of the columns `inputs`, without nulls.
+        """
+        import pyarrow as pa
+
+        return pa.nulls(len(next(iter(rows.values()))), pa.large_string())
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """The columns as they are kept, null where a value is none that the task knows.
@@ -262,6 +276,10 @@ class Task(ABC, Generic[T]):
     @abstractmethod
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """The answer to each record of a batch; only `inputs` are there."""
+
+    def probabilities(self, outputs: Tensor) -> list[dict[str, float]]:
+        """How likely each answer is, of each record of a batch; empty where nothing is known."""
+        return [{} for _ in range(len(outputs))]
 
     def write(self, records: pa.Table) -> list[str] | None:
         """What the model itself writes, greedily, for each record; only `inputs` need be there.

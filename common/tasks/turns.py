@@ -45,8 +45,8 @@ def fault_of_text(text: str, name: str) -> str | None:
     return None
 
 
-def fault_of_chat(said: str, name: str = "messages") -> str | None:
-    """Why a column's value is no chat to learn from, or None; likewise."""
+def fault_of_chat(said: str, name: str = "messages", *, asks: bool = False) -> str | None:
+    """Why a column's value is no chat to learn from, or `asks`: to answer, or None; likewise."""
     try:
         turns = json.loads(said)
         said.encode()
@@ -57,7 +57,10 @@ def fault_of_chat(said: str, name: str = "messages") -> str | None:
         return "chat that is no list of turns, {role, content} each"
     if any(turn["role"] not in ROLES for turn in turns):
         return f"chat with a role other than {', '.join(ROLES)}"
-    if not any(turn["role"] == "assistant" for turn in turns):
+    if asks:
+        if all(turn["role"] != "user" for turn in turns):
+            return "chat without a user's turn"
+    elif not any(turn["role"] == "assistant" for turn in turns):
         return "chat without an assistant's turn"
     found = (fault_of_text(turn["content"], f"turn of {name}") for turn in turns)
     return next(filter(None, found), None)

@@ -83,6 +83,28 @@ class Wording:
         """
         return turns.marked(self._shortened(turns.turns_of(messages)), self._template)
 
+    def unasked(self, said: str, name: str) -> str | None:
+        """Why what a column holds is nothing to go on from, or None."""
+        if self._format != "chat":
+            return turns.fault_of_text(said, name)
+        return turns.fault_of_chat(said, asks=True) or self.refusal(said, asks=True)
+
+    def refusal(self, messages: str, *, asks: bool = False) -> str | None:
+        """Why the model's template does not take a good chat to learn from, or to answer."""
+        try:
+            if asks:
+                self._asking(turns.turns_of(messages))
+            else:
+                self.marked(turns.canonical_chat(messages))
+        except Exception:  # noqa: BLE001  whatever a model's template raises
+            return "chat that the model's template refuses"
+        return None
+
+    def _asking(self, chat: list[Turn]) -> str:
+        """What the model is to go on from: a chat up to the assistant's last turn."""
+        asked = chat[:-1] if chat[-1]["role"] == "assistant" else chat
+        return self._template(self._shortened(asked), True)
+
     def _shortened(self, said: list[Turn]) -> list[Turn]:
         return turns.shortened(said, self._most)
 
@@ -113,8 +135,7 @@ class Wording:
             found = [each.given for each in self.whole(self.texts(records).to_pylist())]
         else:
             chats = map(turns.turns_of, records["messages"].to_pylist())
-            asked = (each[:-1] if each[-1]["role"] == "assistant" else each for each in chats)
-            found = self._ids([self._template(self._shortened(each), True) for each in asked])
+            found = self._ids([self._asking(each) for each in chats])
         return [ids[-self._max_length :] for ids in found]
 
     def padded(self, rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:

@@ -29,6 +29,7 @@ from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.transparency.consortium_entries import Entry
 from presspool.common.wire.envelope import task_id
+from presspool.server.coordinator.adapter_service import AdapterService
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.database_claim import DatabaseClaim
 from presspool.server.coordinator.run_queue import Runs, Submitted
@@ -94,12 +95,16 @@ class Coordinator:
             record=self._mailbox.refuse,
             member=member,
         )
+        self._adapters = AdapterService(
+            self._runs, folder.path, member=member, record=self._mailbox.refuse
+        )
         self._server, self.port = open_port(
             listen,
             server_credentials(folder.server, root=folder.root.certificate),
             [
                 self._pool.register,
                 self._witnesses.register,
+                self._adapters.register,
                 lambda server: enrolment_service.serve(
                     server, self._members, folder.root, addresses=folder.addresses
                 ),
@@ -118,6 +123,7 @@ class Coordinator:
             self._door.close()
             self._pool.close()
             self._witnesses.close()
+            self._adapters.close()
             self._server.stop(grace=1.0).wait()
             self._claim.release()
             self._database.close()

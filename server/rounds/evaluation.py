@@ -11,7 +11,7 @@ Example: `Evaluation(contract, EvaluationData(data=path).records(contract)).scor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from presspool.common.base.foreign_text import one_line
 from presspool.common.contract.contract import Contract
+from presspool.common.models.adapted_outputs import AdaptedOutputs
 from presspool.common.models.adapters import State, load
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
 from presspool.common.runs.results import WritingSample
 from presspool.common.tasks.task import Judged, Task
@@ -41,7 +42,7 @@ class Scores:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
 
 
-BETWEEN, WRITTEN, SHOWN, AT_ONCE = 1000, 64, 10, 64
+BETWEEN, WRITTEN, SHOWN = 1000, 64, 10
 NOT_MEASURED = Scores()
 
 
@@ -70,14 +71,13 @@ class Evaluation:
         model: nn.Module | None = None,
     ) -> None:
         self._model = build(contract) if model is None else model
-        self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self._trunk, self._held_out = FrozenTrunk(self._model, contract), held_out
-        self._activations = ActivationCache() if activations is None else activations
+        self._outputs = AdaptedOutputs(self._model, contract, activations)
+        self._held_out = held_out
 
     @property
     def task(self) -> Task[Any]:
         """The contract's, which took the model."""
-        return self._trunk.task
+        return self._outputs.task
 
     @torch.inference_mode()
     def scores(self, state: State, *, between: bool = False, writes: bool = True) -> Scores:
@@ -105,7 +105,7 @@ class Evaluation:
     def _judged(self, state: State, held_out: pa.Table) -> dict[str, NDArray[Any]]:
         load(self._model, state)
         order, parts = [], list[Judged]()
-        for indices, records, outputs in self._outputs(held_out):
+        for indices, records, outputs in self._outputs.batches(held_out):
             order.append(indices)
             judged = self.task.judge(outputs, records)
             parts.append({name: values.cpu().numpy() for name, values in judged.items()})
@@ -140,25 +140,7 @@ class Evaluation:
             )
         )
 
-    @torch.inference_mode()
     def predictions(self, state: State) -> list[str]:
         """The adapter's answer to each record, in the order of the file."""
         load(self._model, state)
-        if (written := self.task.write(self._held_out)) is not None:
-            return written
-        answers = dict[int, str]()
-        for indices, records, outputs in self._outputs(self._held_out):
-            answers |= zip(indices.tolist(), self.task.predict(outputs, records), strict=True)
-        return [answers[i] for i in range(len(answers))]
-
-    def _outputs(self, held_out: pa.Table) -> Iterator[tuple[NDArray[np.int64], pa.Table, Tensor]]:
-        """Batches of the file: where its records stand, the records, what the model says."""
-        texts: list[str] = self.task.texts(held_out).to_pylist()
-        # Similar lengths together: fuller batches, same scores.
-        order = np.argsort([len(text) for text in texts], kind="stable")
-        for start in range(0, len(order), AT_ONCE):
-            some = order[start : start + AT_ONCE]
-            found = self._activations.get(self._trunk, [texts[i] for i in some.tolist()])
-            for batch in self._trunk.batches(found):
-                outputs = self._trunk.outputs([found[place] for place in batch])[: len(batch)]
-                yield some[batch], held_out.take(some[batch]), outputs
+        return [said.answer for said in self._outputs.predictions(self._held_out)]

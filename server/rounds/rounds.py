@@ -20,19 +20,17 @@ import logging
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
-from safetensors import SafetensorError
 from torch import nn
 
 from presspool.common.audit.pages.run_report import write_report
-from presspool.common.base.errors import StorageError
 from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
@@ -41,6 +39,7 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
+from presspool.common.released.adapter_folder import storing, write_adapter
 from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
 from presspool.common.runs.run_file import EvaluationData
@@ -103,7 +102,8 @@ def run(
         checkpoints.save(folder.checkpoint, point)
         _commit(committed, contract, point)
         _warn_of_loud(model, contract, point)
-    digest = _save_adapter(folder, model, point.state)
+    say = partial(_statement, contract, setup, spent)
+    digest = write_adapter(folder.adapter, model, point.state, contract, say)
     samples = () if evaluation is None else evaluation.samples(before, point.state)
     result = _result(contract, setup, point, spent, adapter=digest, samples=samples)
     _publish(folder, result)
@@ -242,32 +242,6 @@ def _scorer(contract: Contract, evaluation: Evaluation | None) -> Scorer:
     return lambda number, state: evaluation.scores(state, between=0 < number < last)
 
 
-def _save_adapter(folder: RunFolder, model: nn.Module, state: State) -> str:
-    """Write the adapter folder aside and rename it, so that it is never half there."""
-    adapters.load(model, state)
-    draft = folder.path / ".adapter.tmp"
-    shutil.rmtree(draft, ignore_errors=True)
-    with _storage(folder.adapter):
-        digest = adapters.save(model, draft)
-        shutil.rmtree(folder.adapter, ignore_errors=True)
-        draft.rename(folder.adapter)
-    return digest
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    """What other packages write here fails with our error: the checkpoint holds all rounds."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise StorageError(
-            "cannot write",
-            where=str(path),
-            got=getattr(error, "strerror", None) or error,
-            advice="make room or fix the permissions, then continue with --resume",
-        ) from None
-
-
 def _result(
     contract: Contract,
     setup: Setup,
@@ -303,9 +277,7 @@ def _result(
         statement="INCOMPLETE: no adapter is released, but updates are. ε counts every round that "
         f"was handed out, whole or not: {spent}; the plan has {contract.federation.rounds}."
         if adapter is None
-        else statement(
-            contract, adapter=f"sha256:{adapter}", reproducible=reproducible, epsilon=epsilon
-        ),
+        else _statement(contract, setup, spent, f"sha256:{adapter}"),
         trust=contract.federation.trust,
         accountant=accountant(),
         seconds=sum(r.seconds for r in point.rounds),
@@ -313,6 +285,11 @@ def _result(
         contract=contract.body(),
         samples=samples,
     )
+
+
+def _statement(contract: Contract, setup: Setup, spent: int, adapter: str) -> str:
+    reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)
+    return statement(contract, adapter=adapter, reproducible=reproducible, epsilon=epsilon)
 
 
 def _publish(folder: RunFolder, result: RunResult) -> None:
@@ -335,7 +312,7 @@ def _write_events(folder: Path, result: RunResult) -> None:
         return
 
     shutil.rmtree(folder, ignore_errors=True)
-    with _storage(folder), SummaryWriter(str(folder)) as writer:
+    with storing(folder), SummaryWriter(str(folder)) as writer:
         for done in result.rounds:
             for tag, value in {
                 **{f"held-out/{name}": value for name, value in done.metrics.items()},

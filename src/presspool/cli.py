@@ -17,6 +17,7 @@ import typer.core
 
 from presspool import __version__
 from presspool.client.cli import (
+    adapters_cli,
     agent_cli,
     backup_cli,
     budget_cli,
@@ -30,6 +31,7 @@ from presspool.client.cli import (
 )
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
+from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
 from presspool.simulations import models_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
@@ -68,6 +70,11 @@ POLICY: Commands = {
     "pin": policy_cli.pin,
 }
 PEERS: Commands = {"me": peers_cli.me, "approve": peers_cli.approve, "withdraw": peers_cli.withdraw}
+ADAPTERS: Commands = {
+    "list": adapters_cli.list_adapters,
+    "fetch": adapters_cli.fetch,
+    "verify": adapters_cli.verify,
+}
 COORDINATOR: Commands = {
     "init": coordinator_cli.init,
     "invite": coordinator_cli.invite,
@@ -121,6 +128,7 @@ RESEARCHER: Commands = {
     "compare": researcher_cli.compare,
     "tune": researcher_cli.tune,
 }
+EDITOR: Commands = {"predict": predict_cli.predict}
 
 
 def _version(asked: bool) -> None:
@@ -169,10 +177,14 @@ app = typer.Typer(
 )
 app.callback()(root)
 register(app, RESEARCHER)
+register(app, EDITOR)
 outlet = group(OUTLET, "Commands of an outlet's operator.")
 outlet.add_typer(shown(budget_cli.show, BUDGET), name="budget")
 outlet.add_typer(shown(policy_cli.show, POLICY), name="policy")
 outlet.add_typer(shown(peers_cli.show, PEERS), name="peers")
+outlet.add_typer(
+    group(ADAPTERS, "Finished runs' adapters, for this outlet's own use."), name="adapters"
+)
 app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")

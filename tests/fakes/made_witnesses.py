@@ -47,6 +47,7 @@ from presspool.server.transport.door import Door
 from presspool.server.transport.listener import open_port
 from presspool.server.witnessing.witness_service import WitnessService
 
+Service = Callable[[grpc.Server], None]
 CONTRACT = "sha256:" + "c" * 64
 QUICK = Limits(poll=2.0, check=0.1, silence=5.0)
 PUBLISH = 0.2  # seconds
@@ -234,8 +235,12 @@ def witness_pool(
     *,
     liars: int = 0,
     faces: Callable[[Sequence[WitnessService]], TwoFaced] | None = None,
+    more: Callable[[CoordinatorFolder, Database, Members], Service] | None = None,
 ) -> Iterator[WitnessPool]:
-    """A pool of outlets that approve each other; none of their witnesses runs yet."""
+    """A pool of outlets that approve each other; none of their witnesses runs yet.
+
+    `more` makes another service for the same port.
+    """
     home, address = parent / "coordinator", f"localhost:{free_port()}"
     folder = CoordinatorFolder.create(
         home, name="press-pool", address=address, database=None, now=time.time()
@@ -261,7 +266,11 @@ def witness_pool(
     server, _ = open_port(
         address,
         server_credentials(folder.server, root=folder.root.certificate),
-        [served.register, lambda server: enrolment_service.serve(server, members, folder.root)],
+        [
+            served.register,
+            lambda server: enrolment_service.serve(server, members, folder.root),
+            *([more(folder, databases[0], members)] if more else []),
+        ],
         door=door,
     )
     pool = WitnessPool(home, folder, databases[0], services[0], members, [], refused)

@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "threat-model.md"
 ATTACKS = REPOSITORY / "tests" / "attacks"
-ITEMS = [*(f"A.{n}" for n in range(1, 9)), *(f"B.{n}" for n in range(1, 16))]
+ITEMS = [*(f"A.{n}" for n in range(1, 9)), *(f"B.{n}" for n in range(1, 17))]
 
 
 def rows() -> dict[str, list[str]]:

@@ -13,7 +13,6 @@ Example: `write(adapter, card, render(card, said, contract))`.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from decimal import Decimal
@@ -27,6 +26,7 @@ from presspool.common.base.numbers import bound
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import TASKS
 from presspool.common.models.catalogue import DEFAULT_ID
+from presspool.common.released.adapter_readme import ADAPTER_MARK, plain, use
 
 CARD_FILE, README = "privacy_card.json", "README.md"
 MARK = "presspool-privacy-card"
@@ -70,34 +70,36 @@ def render(card: Card, said: CardFields, contract: Contract) -> str:
         tags=["differential-privacy", "federated-learning", "lora", MARK],
         model_name=card.registry.basic.name,
     )
-    return str(
-        ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract.federation.rounds)}")
-    )
+    return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract)}"))
 
 
-def _body(card: Card, base: str | None, rounds: int) -> str:
+def _body(card: Card, base: str | None, contract: Contract) -> str:
     basic, governance, hashes = card.registry.basic, card.governance, card.governance.hashes
     lines = [
-        f"# {_plain(basic.name)}",
+        f"# {plain(basic.name)}",
         "",
-        _plain(basic.description),
+        plain(basic.description),
         "",
-        f"**{_plain(card.statement)}**",
+        f"**{plain(card.statement)}**",
         "",
         "## Intended use",
         "",
-        _plain(basic.intended_use),
+        plain(basic.intended_use),
         "",
+        *use(contract),
         "## Privacy",
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {what} | {_plain(value)} |" for what, value in _figures(card, rounds)),
+        *(
+            f"| {what} | {plain(value)} |"
+            for what, value in _figures(card, contract.federation.rounds)
+        ),
         "",
         "| outlet | ledger | entry | budget used | claim (ε, δ) |",
         "| --- | --- | ---: | ---: | --- |",
         *(
-            f"| {_plain(name)} | {_plain(o.ledger)} | {o.ledger_index} "
+            f"| {plain(name)} | {plain(o.ledger)} | {o.ledger_index} "
             f"| {100 * o.budget_used:.1f}% | ({o.claim_epsilon:g}, {bound(o.claim_delta)}) |"
             for name, o in governance.outlets.items()
         ),
@@ -110,9 +112,9 @@ def _body(card: Card, base: str | None, rounds: int) -> str:
         f"- Adapter: `{hashes.adapter}`",
         f"- Contract: `{hashes.contract}`",
         f"- Code that made this card: `{hashes.code}`",
-        f"- Approved by: {_plain(governance.approver)}",
-        f"- Retention: {_plain(governance.retention)}",
-        f"- Erasure: {_plain(governance.erasure)}",
+        f"- Approved by: {plain(governance.approver)}",
+        f"- Retention: {plain(governance.retention)}",
+        f"- Erasure: {plain(governance.erasure)}",
         "",
     ]
     return "\n".join(lines)
@@ -141,12 +143,6 @@ def _empirical(card: Card) -> str:
     return found.sentence if isinstance(found, Measured) else f"not measured: {found.why}"
 
 
-def _plain(text: str) -> str:
-    """Foreign text as Markdown text: one paragraph, no markup, no HTML."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\\`*_{}\[\]#|!~])", r"\\\1", escaped)
-
-
 def write(adapter: Path, card: Card, readme: str) -> None:
     """Put both files beside the adapter; the card last, so that it never stands alone.
 
@@ -157,11 +153,11 @@ def write(adapter: Path, card: Card, readme: str) -> None:
     there = adapter / README
     if there.exists():
         text = there.read_text(encoding="utf-8", errors="replace")
-        if MARK not in text and _PEFT_MARK not in text:
+        if not any(mark in text for mark in (MARK, ADAPTER_MARK, _PEFT_MARK)):
             raise FolderError(
                 "somebody wrote this file",
                 where=str(there),
-                expected="none, PEFT's own or an earlier card",
+                expected="none, a run's own, PEFT's or an earlier card",
                 advice="move it away; the card writes its own",
             )
     body = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"

@@ -17,10 +17,11 @@ from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
+from presspool.common.models.adapted_outputs import AT_ONCE
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import EvaluationData
 from presspool.server.rounds import evaluation
-from presspool.server.rounds.evaluation import AT_ONCE, Evaluation, spread
+from presspool.server.rounds.evaluation import Evaluation, spread
 
 
 def write(path: Path, rows: list[dict[str, str]]) -> Path:

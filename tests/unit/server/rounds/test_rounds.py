@@ -25,6 +25,7 @@ from tests.conftest import made_rows
 from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_results import measured
 
+import presspool
 from presspool.common.base.errors import FolderError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
@@ -271,6 +272,19 @@ def test_a_finished_run_that_is_continued_trains_nothing(
     assert serve(folder, outlets, stop) == first
     assert adapter_bytes(folder) == before
     assert len(list(folder.events.iterdir())) == 1
+
+
+def test_a_finished_runs_folder_can_be_used_at_once(
+    tmp_path: Path, contract: Contract, outlets: dict[str, Path], held_out: Path
+) -> None:
+    folder = new_folder(tmp_path / "run", contract, held_out)
+    result = serve(folder, outlets)
+    model = presspool.load(folder.path)
+    assert (model.adapter, model.statement) == (f"sha256:{result.adapter_sha256}", result.statement)
+    rows = pq.read_table(held_out).to_pylist()
+    said = model.predict([row["text"] for row in rows])
+    hits = [one.answer == row["label"] for one, row in zip(said, rows, strict=True)]
+    assert sum(hits) / len(hits) == pytest.approx(result.final.metrics["accuracy"])
 
 
 def test_a_run_of_another_contract_is_not_continued(

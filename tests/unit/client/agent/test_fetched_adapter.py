@@ -1,0 +1,39 @@
+"""The privacy card that comes with a fetched adapter: its own, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.fakes.made_evidence import make_desk
+
+from presspool.client.agent.fetched_adapter import card_of, folder_of, read_card
+from presspool.common.audit.cards import card_making
+from presspool.common.audit.cards.model_card import CARD_FILE
+from presspool.common.audit.evidence import governance, sources
+from presspool.common.base.errors import CardError
+
+
+def test_a_card_is_believed_of_its_own_adapter_only(tmp_path: Path) -> None:
+    desk = make_desk(tmp_path)
+    evidence = sources.read([*desk.exports, desk.run])
+    made = card_making.make(
+        evidence.runs[0], evidence.outlets, governance.read(desk.fields), covers=()
+    )
+    data, weights = made.model_dump_json().encode(), made.governance.hashes.adapter
+    assert read_card(data, weights) == made
+    with pytest.raises(CardError, match="another adapter's privacy card"):
+        read_card(data, "sha256:" + "0" * 64)
+    for damaged in (b"", b"[]", b"{", b"\xff", data[:-1], b"[" * 100_000):
+        with pytest.raises(CardError):
+            read_card(damaged, weights)
+    assert card_of(tmp_path, weights) is None
+    (tmp_path / CARD_FILE).write_bytes(data)
+    assert card_of(tmp_path, weights) == made.statement
+
+
+def test_the_folders_name_comes_from_the_contract(tmp_path: Path) -> None:
+    contract = make_desk(tmp_path).contract
+    found = folder_of(tmp_path, contract)
+    assert found.parent == tmp_path / "adapters"
+    assert found.name == f"{contract.name}-{contract.digest[7:19]}"
