@@ -150,6 +150,7 @@ def tune(
 
     Example: presspool tune run.toml --public archive.parquet
     """
+    from presspool.common.data.tables import Mapped
     from presspool.common.runs.run_file import EvaluationData, freeze, read_run_file
     from presspool.simulations.tune import as_json as to_json
     from presspool.simulations.tune import proposal, trials_of
@@ -157,7 +158,8 @@ def tune(
 
     start_logging(quiet=as_json)
     file = read_run_file(run)
-    used = EvaluationData(data=public, text=text, label=label) if public else file.evaluation
+    columns = Mapped(text=text, label=label)
+    used = EvaluationData(data=public, columns=columns) if public else file.evaluation
     if used is None:
         raise _no_public(run)
     contract = freeze(file.contract, fetch=True)

@@ -231,7 +231,7 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
 def _evaluation(contract: Contract, setup: Setup, model: nn.Module) -> Evaluation | None:
     if setup.evaluation is None:
         return None
-    data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
+    data = EvaluationData.model_validate({"data": setup.evaluation, "columns": setup.columns})
     return Evaluation(contract, data.records(contract), model=model)
 
 

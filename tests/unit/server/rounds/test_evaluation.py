@@ -16,6 +16,7 @@ from tests.fakes.made_runs import Arrays
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
+from presspool.common.data.tables import Mapped
 from presspool.common.models import adapters
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import EvaluationData
@@ -29,7 +30,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def read(contract: Contract, path: Path, *, text: str = "text", label: str = "label") -> pa.Table:
-    return EvaluationData(data=path, text=text, label=label).records(contract)
+    return EvaluationData(data=path, columns=Mapped(text=text, label=label)).records(contract)
 
 
 @pytest.fixture
