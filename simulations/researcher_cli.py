@@ -266,11 +266,13 @@ def bench_ledger(
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
+    from presspool.simulations.simulate import rounds_done
     from presspool.simulations.simulate import simulate as run_simulation
 
     outlets = options.outlets or len(run.contract.outlets)
     total = outlets * run.contract.federation.rounds
-    with progress("outlets trained", total=total) as advance:
+    done = outlets * rounds_done(options.out) if options.resume else 0
+    with progress("outlets trained", total=total, done=done) as advance:
         result = run_simulation(run, options, on_reply=advance)
     if as_json:
         print_json({"folder": str(options.out), **_as_json(result)})
@@ -282,7 +284,7 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
 def _show(result: RunResult, folder: Path) -> None:
     from presspool.common.runs.shown_metrics import shown_of
 
-    metrics, found = shown_of(result), result.final.metrics
+    metrics, found = shown_of(result), result.final.figures
     if found[metrics[0].name] is not None:
         said = ", ".join(metric.said(found[metric.name]) for metric in metrics)
         out.print(f"{said} on held-out data", markup=False)

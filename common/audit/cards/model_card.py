@@ -147,8 +147,11 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]#|!~])", r"\\\1", escaped)
 
 
-def write(adapter: Path, card: Card, readme: str) -> None:
+def write(adapter: Path, card: Card, readme: str) -> bool:
     """Put both files beside the adapter; the card last, so that it never stands alone.
+
+    Returns:
+        Whether an earlier card was replaced.
 
     Raises:
         FolderError: a README.md that somebody wrote is there.
@@ -165,5 +168,7 @@ def write(adapter: Path, card: Card, readme: str) -> None:
                 advice="move it away; the card writes its own",
             )
     body = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    earlier = (adapter / CARD_FILE).exists()
     replace_file(there, readme.encode())
     replace_file(adapter / CARD_FILE, body.encode())
+    return earlier

@@ -56,7 +56,7 @@ coordinator restore {desk}/pool.backup --home {desk}/moved
 audit verify {desk}/north-post.export
 audit recompute {desk}/north-post.export
 audit export {desk}/north-post/ledger.db --out {desk}/new.export
-audit card {desk}/run --ledger {desk}/north-post.export --ledger {desk}/south-echo.export --fields {desk}/fields.toml
+audit card {desk}/run --ledger {one} --ledger {other} --fields {desk}/fields.toml
 tune {run} --out {desk}/trials
 """.strip().splitlines()
 ELSEWHERE = """
@@ -90,7 +90,8 @@ def places(
     (home / "outlet.toml").write_text(f'name = "north-post"\ndata = {json.dumps(str(data))}\n')
     (home / "policy.toml").write_text(toml(policy_body(contract)))
     named = {"desk": desk, "home": home, "run": run, "data": data}
-    return {**named, "base": tiny_base, "pool": desk / "pool"}
+    exports = {"one": desk / "north-post.export", "other": desk / "south-echo.export"}
+    return {**named, **exports, "base": tiny_base, "pool": desk / "pool"}
 
 
 @pytest.fixture
