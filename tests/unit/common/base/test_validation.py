@@ -75,7 +75,7 @@ def test_every_fault_of_every_field_is_told_in_our_words(kind: Any) -> None:
     assert keys
     for value in WRONG:
         flat = dict.fromkeys(keys, value)
-        deeper = [{key: inner for key in keys} for inner in (flat, [flat]) if value != LONG]
+        deeper = [dict.fromkeys(keys, inner) for inner in (flat, [flat]) if value != LONG]
         for body in (flat, *deeper):
             for fault in faults(kind, body):
                 assert not FOREIGN.search(expected(fault)), fault
