@@ -144,7 +144,10 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if summary["unit"] == "record":
         console.print("weaker: the unit is a record, not a reader", style="bold yellow")
     if not summary["adapter_pays"]:
-        share, readers = summary["adapter_noise_share"], sum(summary["contract"]["outlets"].values())
+        share, readers = (
+            summary["adapter_noise_share"],
+            sum(summary["contract"]["outlets"].values()),
+        )
         console.print(
             "training inside the language model (the adapter) would probably make it worse here, "
             f"not better:\n  the noise that hides each reader is {percent(share)} as large as the "

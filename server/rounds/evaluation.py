@@ -13,7 +13,7 @@ Example: `Evaluation(contract, EvaluationData(data=path).records(contract)).scor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Scores:
     Attributes:
         metrics: the task's, by name; empty where nothing was measured, None where one cannot be.
         whole: the same on every record, where `metrics` are of a sample and all was measured.
-        records: how many records there are.
+        records: how many records there are, where all were measured.
         sample: of how many of them `metrics` are.
     """
 
@@ -115,15 +115,16 @@ class Evaluation:
             end: the first or the last of the run: every record is measured as well.
         """
         held_out, few = self._held_out, spread(len(self._held_out), SAMPLE)
-        some, sizes = held_out.take(few), {"records": len(held_out), "sample": len(few)}
+        some = held_out.take(few)
         if not end:
-            return Scores(metrics=self.task.score(self._judged(state, some), some), **sizes)
+            return Scores(metrics=self.task.score(self._judged(state, some), some))
         judged = self._judged(state, held_out)
         whole = self._scored(judged, writes=True)
         if len(few) == len(held_out):
             return whole
         part = {name: values[few] for name, values in judged.items()}
-        return Scores(metrics=self.task.score(part, some), whole=whole.metrics, **sizes)
+        line = self.task.score(part, some)
+        return replace(whole, metrics=line, whole=whole.metrics, sample=len(few))
 
     def _scored(self, judged: dict[str, NDArray[Any]], *, writes: bool) -> Scores:
         written = self._written(self._held_out) if writes else None

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import date, datetime, time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def of(kind: Any, *types: str) -> list[dict[str, Any]]:
 def faults(kind: Any, body: dict[str, Any]) -> list[Any]:
     found, reader = list[Any](), TypeAdapter(kind)
     text = json.dumps(body, default=str)
-    for read in (lambda: reader.validate_python(body), lambda: reader.validate_json(text)):
+    for read in (partial(reader.validate_python, body), partial(reader.validate_json, text)):
         try:
             read()
         except ValidationError as error:
