@@ -117,6 +117,16 @@ def _short(bound: Any) -> Any:
     return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
+def unread(error: Exception) -> str:
+    """Why a file of ours could not be read, in no exception's name.
+
+    Example:
+        >>> unread(FileNotFoundError(2, "No such file")), unread(KeyError("x"))
+        ('No such file', 'not what PressPool wrote there')
+    """
+    return getattr(error, "strerror", None) or "not what PressPool wrote there"
+
+
 def bare(pattern: str) -> str:
     """A pattern without the signs for both ends of the text."""
     return re.sub(r"(\$|\\z)$", "", pattern.removeprefix("^"))

@@ -304,6 +304,11 @@ def test_end_gives_back_what_was_never_begun_and_ends_the_run_for_good(
     assert refused.value.code == "run-over"
 
 
+def test_end_where_no_ledger_is_asks_for_one(outlet: Command, home: Path, run_toml: Path) -> None:
+    ended = outlet("end", run_toml, "--home", home)
+    assert (ended.code, "presspool outlet budget init" in ended.err) == (2, True)
+
+
 def test_end_knows_a_run_by_the_digest_of_its_task(
     outlet: Command, home: Path, contract: Contract, policy_body: dict[str, Any]
 ) -> None:

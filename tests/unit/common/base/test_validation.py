@@ -15,10 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from tests.fakes.made_runs import toml
 
 from presspool.client.consent.policy import Policy
+from presspool.client.data.snapshots import SNAPSHOT, manifest_of
+from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
+from presspool.client.witnessing.trusted_peers import PEERS, approved
 from presspool.common.audit.cards.card import Card
 from presspool.common.audit.evidence.governance import Fields
-from presspool.common.base.errors import ContractError
+from presspool.common.base.errors import ContractError, InputError
 from presspool.common.base.validation import FORMS, bare, expected
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import TASKS
@@ -80,6 +83,23 @@ def test_every_fault_of_every_field_is_told_in_our_words(kind: Any) -> None:
         for body in (flat, *deeper):
             for fault in faults(kind, body):
                 assert not FOREIGN.search(expected(fault)), fault
+
+
+@pytest.mark.parametrize("damage", [b"{", b"{}", b"\xff", b'{"address": 3}'])
+def test_a_damaged_file_of_ours_is_told_without_the_name_of_an_exception(
+    tmp_path: Path, damage: bytes
+) -> None:
+    for name in ("identity/coordinator.json", PEERS, SNAPSHOT):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(damage)
+    for read in (
+        partial(Identity.read, tmp_path),
+        partial(manifest_of, tmp_path / SNAPSHOT),
+        partial(approved, tmp_path),
+    ):
+        with pytest.raises(InputError) as caught:
+            read()
+        assert not re.search("[A-Za-z]+(Error|Invalid|Exception)", str(caught.value.got))
 
 
 @pytest.mark.parametrize("kind", READ, ids=str)
