@@ -27,6 +27,7 @@ from presspool.common.ledger.store import Ledger
 
 SETTINGS, POLICY, LEDGER, LOG_KEY = "outlet.toml", "policy.toml", "ledger.db", "identity/log.key"
 WORK = "work"
+_FEWEST = len("sha256:") + 8  # what is typed of a digest
 
 
 def settings_in(home: Path) -> OutletSettings:
@@ -128,14 +129,14 @@ def the_one(run: str, known: Iterable[str], name_of: Callable[[str], str]) -> st
     Raises:
         InputError: no run here is called so, or several are.
     """
-    by_digest = run.startswith("sha256:")
-    found = [d for d in known if (d.startswith(run) if by_digest else name_of(d) == run)]
+    by_digest, enough = run.startswith("sha256:"), len(run) >= _FEWEST
+    found = [d for d in known if (d.startswith(run) and enough if by_digest else name_of(d) == run)]
     if len(found) == 1:
         return found[0]
     raise InputError(
         "several runs are called so" if found else "no task of this run is here",
         where="RUN",
-        expected=", ".join(found) or "the digest, its first digits, or the name of a run here",
+        expected=", ".join(found) or "the digest, 8 of its first digits, or the name of a run here",
         got=run,
         advice="name its run.toml or its contract instead",
     )
