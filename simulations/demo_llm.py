@@ -139,7 +139,7 @@ def side_by_side(result: RunResult, folder: Path) -> str:
 
 
 def _perplexities(result: RunResult, few_shot: float | None) -> list[str]:
-    plain, tuned = (done.metrics["perplexity"] for done in (result.rounds[0], result.final))
+    plain, tuned = (done.figures["perplexity"] for done in (result.rounds[0], result.final))
     spent = result.final.epsilon
     cost = "without privacy" if spent is None else f"ε = {spent:.2f} for each reader"
     figures = {"plain base": plain, "few-shot base": few_shot, f"adapter, {cost}": tuned}

@@ -150,6 +150,7 @@ def tune(
 
     Example: presspool tune run.toml --public archive.parquet
     """
+    from presspool.common.data.tables import Mapped
     from presspool.common.runs.run_file import EvaluationData, freeze, read_run_file
     from presspool.simulations.tune import as_json as to_json
     from presspool.simulations.tune import proposal, trials_of
@@ -157,7 +158,8 @@ def tune(
 
     start_logging(quiet=as_json)
     file = read_run_file(run)
-    used = EvaluationData(data=public, text=text, label=label) if public else file.evaluation
+    columns = Mapped(text=text, label=label)
+    used = EvaluationData(data=public, columns=columns) if public else file.evaluation
     if used is None:
         raise _no_public(run)
     contract = freeze(file.contract, fetch=True)
@@ -264,11 +266,13 @@ def bench_ledger(
 
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
+    from presspool.simulations.simulate import rounds_done
     from presspool.simulations.simulate import simulate as run_simulation
 
     outlets = options.outlets or len(run.contract.outlets)
     total = outlets * run.contract.federation.rounds
-    with progress("outlets trained", total=total) as advance:
+    done = outlets * rounds_done(options.out) if options.resume else 0
+    with progress("outlets trained", total=total, done=done) as advance:
         result = run_simulation(run, options, on_reply=advance)
     if as_json:
         print_json({"folder": str(options.out), **_as_json(result)})
@@ -280,7 +284,7 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
 def _show(result: RunResult, folder: Path) -> None:
     from presspool.common.runs.shown_metrics import shown_of
 
-    metrics, found = shown_of(result), result.final.metrics
+    metrics, found = shown_of(result), result.final.figures
     if found[metrics[0].name] is not None:
         said = ", ".join(metric.said(found[metric.name]) for metric in metrics)
         out.print(f"{said} on held-out data", markup=False)

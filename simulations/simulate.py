@@ -17,6 +17,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, freeze
 from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.simulations.grids import GRIDS
 from presspool.simulations.newsroom.partitions import outlets_of, write_outlets
 from presspool.simulations.simulated_ledgers import EXPORTS, export_ledgers, give_ledgers
@@ -110,6 +111,15 @@ def prepare(run: RunFile, options: SimulateOptions) -> Prepared:
         if options.ledgers:
             give_ledgers(contract, outlets)
     return Prepared(folder=folder, outlets=tuple(outlets))
+
+
+def rounds_done(path: Path) -> int:
+    """How many whole rounds the run in a folder has behind it; 0 where there is none yet."""
+    folder = RunFolder(path)
+    if not folder.checkpoint.exists():
+        return 0
+    point = checkpoints.load(folder.checkpoint, digest=folder.read_contract().digest)
+    return len(point.rounds) - 1 if point else 0
 
 
 def _check(contract: Contract, evaluation: EvaluationData | None) -> None:

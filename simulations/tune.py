@@ -87,8 +87,7 @@ def tune(
         DataError: fewer than `FEWEST_ROWS` public rows.
         ContractError: an ε that no σ reaches.
     """
-    if contract.privacy.epsilon is None:  # σ is given: its ε is the budget
-        contract = contract.replace(privacy={"epsilon": contract.plan.epsilon()})
+    contract = _with_budget(contract)
     bench = _Bench(contract, public, folder)
     primary = _primary(contract)
 
@@ -105,6 +104,13 @@ def tune(
     return sorted(bench.trials, key=by_merit, reverse=True)
 
 
+def _with_budget(contract: Contract) -> Contract:
+    """Where σ is given, its ε is the budget."""
+    if contract.privacy.epsilon is not None:
+        return contract
+    return contract.replace(privacy={"epsilon": contract.plan.epsilon()})
+
+
 def _primary(contract: Contract) -> Metric:
     return task_of(contract).primary
 
@@ -117,7 +123,7 @@ def trials_of(contract: Contract) -> int:
 
 def proposal(contract: Contract, trials: Sequence[TuneTrial], data: Path, rows: int) -> str:
     """The best trial as lines for a run.toml, and what it was found with."""
-    best, rated = trials[0], _rated(contract)
+    contract, best, rated = _with_budget(contract), trials[0], _rated(contract)
     privacy, federation = best.tables["privacy"], best.tables["federation"]
     metric = shown([_primary(contract)], [trial.metrics for trial in trials])[0]
     said, worst = (trial.metrics[metric.name] for trial in (best, trials[-1]))

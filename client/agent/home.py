@@ -10,7 +10,7 @@ Example: ``policy_of(Path("."))`` is the policy that the outlet in this folder g
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from presspool.common.ledger.store import Ledger
 
 SETTINGS, POLICY, LEDGER, LOG_KEY = "outlet.toml", "policy.toml", "ledger.db", "identity/log.key"
 WORK = "work"
+_FEWEST = len("sha256:") + 8  # what is typed of a digest
 
 
 def settings_in(home: Path) -> OutletSettings:
@@ -64,6 +65,12 @@ def snapshot_in(home: Path) -> Path:
     return ledger_path(home).parent / SNAPSHOT
 
 
+def require_ledger(home: Path) -> Path:
+    """Where the outlet's ledger is; raises `InputError` where there is none."""
+    with ledger_in(home):
+        return ledger_path(home)
+
+
 @contextmanager
 def ledger_in(home: Path) -> Iterator[Ledger]:
     """The outlet's open ledger; raises `InputError` where there is none."""
@@ -87,26 +94,19 @@ def contract_of(home: Path, run: str) -> Contract:
 
     Args:
         home: the outlet's.
-        run: its digest, or a file as `contract_in` reads it.
+        run: its digest, the first digits of it, its name, or a file as `contract_in` reads it.
 
     Raises:
-        InputError: no task of a run with this digest is here, or it is another run's.
+        InputError: no task of such a run is here, several are, or it is another run's.
     """
-    if not run.startswith("sha256:"):
+    if Path(run).is_file():
         return contract_in(Path(run))
     from presspool.client.agent.spool import Spool
 
     spool = Spool(home / WORK)
-    task = next((task for task in spool.tasks() if task.header.contract == run), None)
-    if task is None:
-        raise InputError(
-            "no task of this run is here",
-            where=str(home / WORK),
-            expected="the digest of a run that this outlet trained",
-            got=run,
-            advice="name its run.toml or its contract instead",
-        )
-    contract = _canonical(spool.contract(task))
+    tasks = {task.header.contract: task for task in spool.tasks()}
+    run = the_one(run, tasks, lambda digest: _canonical(spool.contract(tasks[digest])).name)
+    contract = _canonical(spool.contract(tasks[run]))
     if contract.digest != run:  # the header that the coordinator signed says one, its body another
         raise InputError(
             "the task is another run's than its header says",
@@ -116,6 +116,40 @@ def contract_of(home: Path, run: str) -> Contract:
             advice="name the run's own run.toml or contract instead",
         )
     return contract
+
+
+def the_one(run: str, known: Iterable[str], name_of: Callable[[str], str]) -> str:
+    """The digest that is meant by it, by its first digits, or by the run's name.
+
+    Args:
+        run: what was typed.
+        known: digests of the runs that are here.
+        name_of: a run's name by its digest.
+
+    Raises:
+        InputError: no run here is called so, or several are.
+    """
+    by_digest, enough = run.startswith("sha256:"), len(run) >= _FEWEST
+    found = [d for d in known if (d.startswith(run) and enough if by_digest else name_of(d) == run)]
+    if len(found) == 1:
+        return found[0]
+    raise InputError(
+        "several runs are called so" if found else "no task of this run is here",
+        where="RUN",
+        expected=", ".join(found) or "the digest, 8 of its first digits, or the name of a run here",
+        got=run,
+        advice="name its run.toml or its contract instead",
+    )
+
+
+def waiting_in(home: Path, run: str) -> str:
+    """The digest of a run that waits for the outlet's people, as `the_one` reads it.
+
+    Raises:
+        InputError: no such run waits, or several do.
+    """
+    approvals = approvals_in(home)
+    return the_one(run, approvals.waiting(), lambda d: contract_in(approvals.kept(d)).name)
 
 
 def contract_in(path: Path) -> Contract:

@@ -33,7 +33,7 @@ from presspool.client.witnessing.trusted_peers import PEERS
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_folder import WITNESS, WitnessFolder
 from presspool.common.base.archives import pack, unpack
-from presspool.common.base.errors import InputError, LedgerError
+from presspool.common.base.errors import InputError, LedgerError, asked_wrongly
 from presspool.common.ledger.restored_entries import Basis, Restored
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency.checkpoints import Checkpoint
@@ -87,8 +87,8 @@ def go_on(home: Path, basis: Basis, *, link: WitnessClient, today: date) -> Rest
 
     Raises:
         FolderError: the agent is running.
-        InputError: this was said already, and nothing came since.
-        LedgerError: the basis does not hold for this ledger.
+        InputError: this was said already, and nothing came since, or the basis does not hold for
+            this ledger.
         EvidenceError: the coordinator's hashes do not lead to the head.
         LinkError: the coordinator cannot be reached; nothing was changed.
     """
@@ -108,12 +108,11 @@ def go_on(home: Path, basis: Basis, *, link: WitnessClient, today: date) -> Rest
                 advice="restore the coordinator's newest database first",
             )
         _require_new_word(ledger, basis, home, known=known)
-        entry = ledger.restore(
-            basis,
-            like=period_of(today, policy.period),
-            leaves=link.leaves(here, known) if known > here else (),
-            head=note,
-        )
+        leaves = link.leaves(here, known) if known > here else ()
+        with asked_wrongly(LedgerError):
+            entry = ledger.restore(
+                basis, like=period_of(today, policy.period), leaves=leaves, head=note
+            )
     (home / MARKER).unlink(missing_ok=True)
     return entry
 

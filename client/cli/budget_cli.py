@@ -155,7 +155,10 @@ def plan(
 
 
 def end(
-    run: Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="A run's digest or its first digits, its name, run.toml or contract."),
+    ],
     home: Home = HERE,
     as_json: Json = False,
 ) -> None:
@@ -172,12 +175,14 @@ def end(
     from presspool.client.consent.budget import Budget
     from presspool.client.witnessing.witness_folder import WitnessFolder
     from presspool.common.accounting.events import UNIT
+    from presspool.common.base.errors import GuardError, asked_wrongly
 
     contract, kept = homes.contract_of(home, run), WitnessFolder.at(home)
     with Budget.open(
-        homes.ledger_path(home), policy=homes.policy_in(home), head=kept.own_head
+        homes.require_ledger(home), policy=homes.policy_in(home), head=kept.own_head
     ) as budget:
-        freed = budget.end(contract)
+        with asked_wrongly(GuardError):
+            freed = budget.end(contract)
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
     Spool(home / homes.WORK).end(contract.digest)
     if as_json:

@@ -17,6 +17,7 @@ from presspool.common.base.foreign_text import one_line
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
 
+_DIGEST = len("sha256:") + 64
 Run = Annotated[str, typer.Argument(help="A run's digest, or its run.toml or contract.")]
 By = Annotated[
     str | None,
@@ -125,6 +126,8 @@ def check(
 def approve(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -> None:
     """Approve a run by the digest of its contract; a contract with another word is another run.
 
+    Never by a name or a part of the digest: its coordinator could have chosen those to fit.
+
     Example: presspool outlet approve sha256:924e02db... --by "A. Editor"
     """
     _say("approved", run, by, home, as_json=as_json)
@@ -133,11 +136,15 @@ def approve(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -
 def decline(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -> None:
     """Decline a run: the coordinator is told so, and every round of it is refused from now on.
 
-    What it has spent stays spent; `outlet approve` takes the word back for later rounds.
+    What it has spent stays spent; `outlet approve` takes the word back for later rounds. A run that
+    waits may also be named by the first digits of its digest, or by its name.
 
-    Example: presspool outlet decline sha256:924e02db...
+    Example: presspool outlet decline sha256:924e02db
     """
-    _say("declined", run, by, home, as_json=as_json)
+    from presspool.client.agent.home import waiting_in
+
+    whole = len(run) == _DIGEST or Path(run).is_file()
+    _say("declined", run if whole else waiting_in(home, run), by, home, as_json=as_json)
 
 
 def _say(word: str, run: str, by: str | None, home: Path, *, as_json: bool) -> None:

@@ -78,6 +78,10 @@ class Approvals:
         if not path.exists() and len(self.waiting()) < MOST_WAITING:
             replace_file(path, contract.canonical())
 
+    def kept(self, run: str) -> Path:
+        """Where the contract of a run that waits is."""
+        return self._path(run, "json")
+
     def waiting(self) -> list[str]:
         """Digests of the runs that wait for a person."""
         asked = sorted(f"sha256:{path.stem}" for path in self.folder.glob("*.json"))

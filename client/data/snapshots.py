@@ -43,6 +43,7 @@ from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replacing
+from presspool.common.base.validation import unread
 from presspool.common.data.decoders import Moved, Tally
 from presspool.common.data.judging import Rows, faults
 from presspool.common.data.table_refusals import refuse_faults, require_columns
@@ -178,7 +179,7 @@ def manifest_of(snapshot: Path) -> Manifest:
     except FileNotFoundError:
         what, got = "no snapshot of the readers' data", "no such file"
     except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
-        what, got = "not a snapshot of the readers' data", type(error).__name__
+        what, got = "not a snapshot of the readers' data", unread(error)
     raise DataError(
         what,
         where=str(snapshot),

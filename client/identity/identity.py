@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.base.files import replace_file
+from presspool.common.base.validation import unread
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
     Credential,
@@ -189,7 +190,7 @@ class Identity:
             raise InputError(
                 "this outlet has not joined a pool",
                 where=str(folder),
-                got="nothing" if isinstance(error, FileNotFoundError) else type(error).__name__,
+                got="nothing" if isinstance(error, FileNotFoundError) else unread(error),
                 advice="presspool outlet join TOKEN",
             ) from None
         keys = Keys.read(home)

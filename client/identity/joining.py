@@ -229,6 +229,12 @@ def renew_if_due(identity: Identity, *, now: float) -> Identity:
     return identity.renewed(certificate_from_der(reply.certificate))
 
 
+_SILENCE = {
+    grpc.StatusCode.UNAVAILABLE: "nobody answers there, or something that is no coordinator of it",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "no answer in time",
+}
+
+
 @contextmanager
 def explaining(address: str) -> Iterator[None]:
     """Say what a failed call means; of the coordinator's words only a known code is shown."""
@@ -242,7 +248,7 @@ def explaining(address: str) -> Iterator[None]:
         raise LinkError(
             "cannot talk to the coordinator",
             where=address,
-            got=f"{code.name}: {details[:200]!a}",
+            got=_SILENCE.get(code, code.name),
             advice="see that it runs and can be reached, and that this computer's clock is right; "
             "then type the same command",
         ) from None

@@ -23,12 +23,12 @@ import tomllib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
-from presspool.common.data.tables import Columns
+from presspool.common.data.tables import Columns, refuse_flat_columns
 from presspool.common.ledger.entries import RandomId
 
 
@@ -52,11 +52,11 @@ class OutletSettings(BaseModel):
     name: Name
     data: Path
     columns: Columns = Columns()
-    deterministic: int | None = None
+    deterministic: StrictInt | None = None
     policy: Path | None = None
     ledger: Path | None = None
     dataset: RandomId | None = None
-    task_megabytes: Annotated[int, Field(ge=1, le=2047)] = 512
+    task_megabytes: Annotated[int, Field(strict=True, ge=1, le=2047)] = 512
     work_mib: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 4096
     _home: Path = PrivateAttr(default=Path())
 
@@ -102,6 +102,7 @@ def read_settings(path: Path) -> OutletSettings:
             got=str(error),
             advice="write one; docs/guides/outlet.md shows an example",
         ) from None
+    refuse_flat_columns(body, where=str(path), fault=InputError)
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
     read = settings.model_copy(

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.base.files import replace_file
+from presspool.common.base.validation import unread
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.keys import same_fingerprint
 from presspool.common.transparency.checkpoints import open_checkpoint
@@ -63,7 +64,7 @@ def approved(home: Path) -> tuple[PeerKeys, ...]:
         raise InputError(
             "cannot read the approved peers",
             where=str(path),
-            got=type(error).__name__,
+            got=unread(error),
             advice="restore the file, or remove it and approve the peers again",
         ) from None
 

@@ -1,6 +1,7 @@
 """How every command talks: figures to standard output, everything for people to standard error.
 
 * `--json` prints one JSON document on standard output and nothing else there.
+* No line is ever broken for a file or a program: only a terminal has a width.
 * Text of others cannot command the terminal: whatever is printed or logged goes through `visible`,
   and no string is read as markup.
 * Long work shows a progress bar on a terminal and plain log lines elsewhere.
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -34,10 +35,22 @@ from presspool.common.base.foreign_text import indented, visible
 # Progress where there is no terminal.
 SECONDS_BETWEEN_LINES, SECONDS_WORTH_A_LINE = 10.0, 2.0
 INTERRUPTED = 130  # what typer makes of Ctrl-C: 128 + SIGINT
+UNBROKEN = 100_000  # columns where nobody looks: more than any line of ours has
 
 
 class Screen(Console):
     """A console that shows what others wrote and obeys none of it."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """A terminal's own; elsewhere as wide as any line, so that paths and digests stay whole."""
+        found = super().size
+        chosen = self.is_terminal or self._width is not None
+        return found if chosen else ConsoleDimensions(UNBROKEN, found.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Spelt out before it is laid out, so that columns stay columns."""

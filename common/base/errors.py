@@ -18,6 +18,7 @@
     │   └── NotNowError            quiet hours, or an approval that is missing: ask again later
     ├── QuorumError                too few admitted updates for the round
     ├── EvidenceError              a note, proof, ledger entry or export is malformed or false
+    │   └── OtherFileError         exit code 2: no evidence at all, but a file of another kind
     ├── LedgerError                the outlet's ledger refuses; nothing was spent
     │   ├── LedgerBusyError        another process keeps it locked: try again
     │   ├── BudgetError            a reservation that does not fit under a cap
@@ -42,6 +43,8 @@ Example:
       to do    lower it
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from presspool.common.base.foreign_text import indented
@@ -86,6 +89,17 @@ class InputError(PressPoolError):
     """Wrong usage or bad input."""
 
     exit_code = 2
+
+
+@contextmanager
+def asked_wrongly(*kinds: type[PressPoolError]) -> Iterator[None]:
+    """Whatever of just these kinds is raised inside is the fault of what was typed."""
+    try:
+        yield
+    except kinds as error:
+        if type(error) not in kinds:
+            raise
+        raise InputError(error.what, **error.parts) from None
 
 
 class ContractError(InputError):
@@ -179,6 +193,12 @@ class EvidenceError(PressPoolError):
     def __init__(self, what: str, *, entry: int | None = None, **parts: object) -> None:
         self.entry = entry
         super().__init__(what, **parts)  # type: ignore[arg-type]
+
+
+class OtherFileError(EvidenceError):
+    """A file that is no evidence, true or false: another was named."""
+
+    exit_code = 2
 
 
 class LedgerError(PressPoolError):

@@ -1,6 +1,8 @@
 """What is wrong with a file that a person wrote, in one message: the first fault, and its place.
 
-Invariant: an unknown key is told before a missing one, because a misspelt key is often both.
+Invariants:
+    * An unknown key is told before a missing one, because a misspelt key is often both.
+    * What a schema asks is told in our words (`expected`), never in pydantic's.
 
 Example:
     >>> from presspool.common.contract.contract_schema import Federation
@@ -14,7 +16,9 @@ Example:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -23,9 +27,118 @@ from presspool.common.base.errors import ContractError, InputError
 
 M = TypeVar("M", bound=BaseModel)
 
+# What pydantic's kinds of error ask for, by its names, with its context filled in.
+KINDS = {
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dataclass_exact_type": "an object",
+    "dataclass_type": "an object",
+    "date_from_datetime_parsing": "a day as 2026-01-31",
+    "datetime_from_date_parsing": "a moment as 2026-01-31T12:00:00Z",
+    "datetime_parsing": "a moment as 2026-01-31T12:00:00Z",
+    "datetime_type": "a moment as 2026-01-31T12:00:00Z",
+    "dict_type": "a table",
+    "enum": "{expected}",
+    "extra_forbidden": "no key of this name",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "a number greater than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_type": "a whole number",
+    "json_invalid": "text that UTF-8 can hold, nested less deeply",
+    "less_than": "a number less than {lt}",
+    "less_than_equal": "{le} or less",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "missing": "this key",
+    "model_attributes_type": "a table",
+    "model_type": "a table",
+    "none_required": "nothing",
+    "path_type": "a path",
+    "string_sub_type": "text",
+    "string_too_long": "{max_length} characters or fewer",
+    "string_too_short": "{min_length} characters or more",
+    "string_type": "text in quotes",
+    "string_unicode": "text that UTF-8 can hold",
+    "time_parsing": "a time of day as 18:00:00",
+    "time_type": "a time of day as 18:00:00",
+    "timezone_aware": "a moment with its zone, as 2026-01-31T12:00:00Z",
+    "too_long": "{max_length} or fewer",
+    "too_short": "{min_length} or more",
+    "tuple_type": "a list",
+    "unexpected_keyword_argument": "no key of this name",
+    "union_tag_invalid": "{discriminator} with one of {expected_tags}",
+    "union_tag_not_found": "a table with {discriminator}",
+}
+# What the schemas' patterns stand for, without their ends.
+FORMS = {
+    "[a-z0-9][a-z0-9-]{0,62}": "1 to 63 small letters, digits and dashes",
+    "[a-z0-9][a-z0-9./-]{0,199}": "1 to 200 small letters, digits, dots, slashes and dashes",
+    "[A-Za-z0-9][A-Za-z0-9._-]{0,63}": "1 to 64 letters, digits, dots, dashes and underscores",
+    "sha256:[0-9a-f]{64}": "sha256: and 64 digits 0-9 or a-f",
+    "[0-9a-f]{64}": "64 digits 0-9 or a-f",
+    "[0-9a-f]{32}": "32 digits 0-9 or a-f",
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}": "a day as 2026-01-31",
+    "[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?": "a period as 2026, 2026-Q1, 2026-H1 or 2026-01",
+    r"[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?": "a number in digits",
+    "[0-9][0-9A-Za-z.]{0,19}": "a version as 1.2",
+    r"[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}": "a key as NAME+HASH+KEY",
+    "[A-Za-z0-9+/]{86}==": "a signature in base64",
+    "[A-Za-z0-9+/]+={0,2}": "base64",
+    "(files|iid|column:.+|dirichlet:.+)": "files, iid, column:NAME or dirichlet:ALPHA",
+    r"[^\x00]*": "text without the character 0",
+    r"\S": "something to read",
+}
+_QUOTED = ", without quotes"
+
+
+def expected(error: Any) -> str:
+    """What a schema asked for where an entry of `ValidationError.errors()` came up.
+
+    Example:
+        >>> expected({"type": "greater_than", "ctx": {"gt": 0}, "input": -1})
+        'a number greater than 0'
+    """
+    kind, context = error["type"], {key: _short(at) for key, at in error.get("ctx", {}).items()}
+    if kind == "value_error":  # a validator's own words
+        return str(error["msg"]).removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch":
+        return FORMS.get(bare(context["pattern"]), "text of another form")
+    words = KINDS.get(kind, "another value").format_map(context)
+    quoted = isinstance(error.get("input"), str) and kind.startswith(("bool", "float", "int"))
+    return words + _QUOTED if quoted else words
+
+
+def _short(bound: Any) -> Any:
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
+
+
+def unread(error: Exception) -> str:
+    """Why a file of ours could not be read, in no exception's name.
+
+    Example:
+        >>> unread(FileNotFoundError(2, "No such file")), unread(KeyError("x"))
+        ('No such file', 'not what PressPool wrote there')
+    """
+    return getattr(error, "strerror", None) or "not what PressPool wrote there"
+
+
+def bare(pattern: str) -> str:
+    """A pattern without the signs for both ends of the text."""
+    return re.sub(r"(\$|\\z)$", "", pattern.removeprefix("^"))
+
 
 def validate(
-    model: type[M], body: Mapping[str, Any], *, where: str, fault: type[InputError] = ContractError
+    model: type[M],
+    body: Mapping[str, Any],
+    *,
+    where: str,
+    fault: type[InputError] = ContractError,
+    beside: Sequence[str] = (),
 ) -> M:
     """`model.model_validate` with one PressPool error for the first thing that is wrong.
 
@@ -35,6 +148,7 @@ def validate(
         where: the file, for the error.
         fault: class of the error. Where no contract is at fault it must not be `ContractError`: an
             outlet that meets one tells the coordinator the code of a bad contract.
+        beside: keys that the file may have and the body no longer has.
 
     Raises:
         InputError: a `fault`: file, key, expected, got and, for an unknown key, the nearest known.
@@ -44,7 +158,7 @@ def validate(
     except ValidationError as error:
         # An unknown key often makes a required one missing: report the cause, not the effect.
         found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-        raise _explain(model, body, found[0], where, fault) from None
+        raise _explain(model, body, found[0], where, fault, beside) from None
 
 
 def unknown_keys(model: type[BaseModel], body: Mapping[str, Any]) -> list[str]:
@@ -69,6 +183,7 @@ def _explain(
     error: Any,
     where: str,
     fault: type[InputError],
+    beside: Sequence[str],
 ) -> InputError:
     path = [str(part) for part in error["loc"]]
     place = (
@@ -77,7 +192,7 @@ def _explain(
         else (f"{where} {path[0]}" if path else where)
     )
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model, body, path[:-1])
+        known = [*_known_keys(model, body, path[:-1]), *(beside if len(path) == 1 else ())]
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         return fault("unknown key", where=place, got=path[-1], advice=hint)
@@ -86,7 +201,12 @@ def _explain(
     got = error["input"]
     if isinstance(got, dict | BaseModel):
         got = None  # the whole table would bury the sentence
-    return fault(error["msg"].removeprefix("Value error, "), where=place, got=got)
+    asked = expected(error)
+    if error["type"] == "value_error":
+        return fault(asked, where=place, got=got)
+    if asked.endswith(_QUOTED):
+        got = json.dumps(got, ensure_ascii=False)
+    return fault("not allowed here", where=place, expected=asked, got=got)
 
 
 def _known_keys(model: type[BaseModel], body: Any, path: list[str]) -> list[str]:

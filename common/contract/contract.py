@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -59,12 +59,12 @@ class Contract(Table):
 
     schema_: Literal[1, 2] = Field(default=schema_versions.CURRENT, alias="schema")
     name: Name
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**63)] = 0
     model: Model = Model()
     task: AnyTask
     adapter: Adapter = Adapter()
     federation: Federation
-    outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    outlets: Annotated[dict[Name, Annotated[int, Field(strict=True, ge=1)]], Field(min_length=1)]
     privacy: Privacy
     optimizer: Optimizer
     server: Server = Server()
@@ -205,17 +205,20 @@ class Contract(Table):
         return parse_contract(body)
 
 
-def parse_contract(body: Mapping[str, Any], *, where: str = "contract") -> Contract:
+def parse_contract(
+    body: Mapping[str, Any], *, where: str = "contract", beside: Sequence[str] = ()
+) -> Contract:
     """Validate a contract body (JSON or TOML values).
 
     Args:
         body: the contract's tables.
         where: the file it came from, for messages.
+        beside: tables of that file that stand outside the contract.
 
     Raises:
         ContractError: names table, key, expected and got; for an unknown key the nearest known.
     """
-    return validate(Contract, body, where=where)
+    return validate(Contract, body, where=where, beside=beside)
 
 
 def read_canonical(text: bytes | str, *, digest: str) -> Contract:

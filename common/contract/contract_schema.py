@@ -35,8 +35,10 @@ DEFAULT_TASK = "classification"
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
+# Strict numbers: neither `true` nor "10" passes for one.
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(strict=True, gt=0, le=1)]
+Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
 
 def _grouped(value: object) -> object:
@@ -76,8 +78,7 @@ def one_of(doors: Registry[Any]) -> AfterValidator:
 MethodName = Annotated[str, one_of(METHODS)]
 Grouped = Annotated[dict[str, Positive], BeforeValidator(_grouped), AfterValidator(_whole_groups)]
 Epsilon = Annotated[
-    float | None,
-    Field(gt=0),
+    Annotated[float, Field(strict=True, gt=0)] | None,
     BeforeValidator(_epsilon_in),
     PlainSerializer(_epsilon_out, when_used="json"),
 ]
@@ -159,10 +160,10 @@ class Adapter(Table):
             are LoRA's, and mean nothing to a method that has no use for them.
     """
 
-    rank: Annotated[int, Field(ge=1, le=256)] = 8
+    rank: Annotated[int, Field(strict=True, ge=1, le=256)] = 8
     alpha: Positive = 16.0
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = ("query", "value")
-    layers: Annotated[int, Field(ge=1)] | None = None
+    layers: Annotated[int, Field(strict=True, ge=1)] | None = None
     method: MethodName = "ffa"
 
 
@@ -178,9 +179,9 @@ class Federation(Table):
     """
 
     trust: TrustName = "local"
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    local_steps: Annotated[int, Field(ge=1, le=10_000)]
-    quorum: Annotated[int, Field(ge=1)] = 1
+    rounds: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    local_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    quorum: Annotated[int, Field(strict=True, ge=1)] = 1
     update_norm_cap: Positive = 100.0
 
 
@@ -199,10 +200,10 @@ class Privacy(Table):
 
     unit: Literal["reader", "record"] = "reader"
     epsilon: Epsilon = None
-    noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    noise_multiplier: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] | None = None
+    delta: Annotated[float, Field(strict=True, gt=0, lt=1)] = 1e-5
     clip: Grouped
-    records_per_reader: Annotated[int, Field(ge=1, le=10_000)] = 1
+    records_per_reader: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
     sampling_rate: Fraction
 
     @model_validator(mode="after")
@@ -226,10 +227,10 @@ class Optimizer(Table):
 
     name: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Grouped
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    momentum: Decay = 0.0
+    weight_decay: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)] = 0.0
     schedule: Schedule = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 class Server(Table):
@@ -246,8 +247,5 @@ class Server(Table):
 
     name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.99,
-    )
+    betas: tuple[Decay, Decay] = (0.9, 0.99)
     schedule: Schedule = "constant"

@@ -27,6 +27,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -39,7 +40,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from presspool.common.base.errors import DataError
+from presspool.common.base.errors import DataError, InputError
 from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
 from presspool.common.data.decoders import Moved, Tally
@@ -107,6 +108,29 @@ class Mapped(BaseModel):
                 cls.__name__, [{"type": "extra_forbidden", "loc": (name,), "input": body[name]}]
             )
         return body
+
+
+def refuse_flat_columns(table: Mapping[str, Any], *, where: str, fault: type[InputError]) -> None:
+    """Columns have one shape, `columns = { … }` beside `data`; raise a `fault` for any other.
+
+    Example:
+        >>> try:
+        ...     refuse_flat_columns({"text": "title"}, where="x.toml [evaluation]", fault=DataError)
+        ... except DataError as error:
+        ...     error.advice
+        'write: columns = { text = "title" }'
+    """
+    known = {"reader", *(column for kind in TASKS.names for column in TASKS[kind].columns)}
+    if flat := {key: value for key, value in table.items() if key in known}:
+        there = table.get("columns")
+        whole = {**(there if isinstance(there, Mapping) else {}), **flat}
+        line = ", ".join(f"{key} = {json.dumps(str(name))}" for key, name in whole.items())
+        raise fault(
+            "how columns are called stands in a table of its own",
+            where=where,
+            got=", ".join(flat),
+            advice=f"write: columns = {{ {line} }}",
+        )
 
 
 class Columns(Mapped):

@@ -29,6 +29,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import PORTFOLIO, Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.base.validation import expected
 from presspool.common.ledger.entry_base import Charge, Period
 from presspool.common.ledger.entry_base import LedgerEntry as _Entry
 from presspool.common.ledger.restored_entries import Lost, Restored
@@ -302,7 +303,7 @@ def parse_entry(data: bytes) -> Entry:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise EvidenceError("ledger entry", where=place, got=first["msg"]) from None
+        raise EvidenceError("ledger entry", where=place, expected=expected(first)) from None
     if entry.canonical() != data:
         raise EvidenceError("ledger entry", expected="canonical JSON: sorted keys, no white space")
     return entry
@@ -329,4 +330,4 @@ def build(kind: type[K], **parts: Any) -> K:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, (kind.__name__, *first["loc"])))
-        raise LedgerError("ledger entry", where=place, got=first["msg"]) from None
+        raise LedgerError("ledger entry", where=place, expected=expected(first)) from None

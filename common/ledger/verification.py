@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 import rfc8785
 
-from presspool.common.base.errors import EvidenceError, LedgerError
+from presspool.common.base.errors import EvidenceError, LedgerError, OtherFileError
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import FORMAT, leaf_text
 from presspool.common.ledger.ledger_state import LedgerState
@@ -142,8 +142,13 @@ class _Check:
         return line[:-1]
 
     def header(self) -> None:
-        line, expected = self.line(LONGEST_LINE), f"a header of {FORMAT}"
-        no_export = EvidenceError(
+        expected = f"a header of {FORMAT}"
+        try:
+            line = self.line(LONGEST_LINE)
+        except EvidenceError:
+            line = b""
+        kind = EvidenceError if FORMAT.encode() in line else OtherFileError
+        no_export = kind(
             "not a ledger's export",
             where="first line",
             expected=expected,

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
+from presspool.common.base.validation import expected
 from presspool.common.runs.old_results import upgraded
 from presspool.common.runs.results import RunResult
 
@@ -23,12 +24,6 @@ RESULT_FILE = "result.json"
 _MAX_BYTES = 64 * 2**20  # 30 outlets and 10 000 rounds stay below; a larger file is not ours
 _ADVICE = "give a run folder that PressPool wrote, or run it again"
 _RUN = TypeAdapter(RunResult)
-_PLAINER = {
-    "json_invalid": "text that UTF-8 can hold, nested less deeply",
-    "missing": "this key",
-    "too_short": "one or more",
-    "unexpected_keyword_argument": "no key of this name",
-}
 
 
 def _short(value: object) -> str:
@@ -43,10 +38,10 @@ def _step(part: int | str) -> str:
 def _told(error: ValidationError) -> InputError:
     fault = error.errors(include_url=False)[0]
     where = "".join(map(_step, fault["loc"])).lstrip(".")
-    said = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = _PLAINER.get(fault["type"], said)
     got = None if fault["type"] == "missing" else _short(fault["input"])
-    return InputError("not a valid result", where=where, expected=expected, got=got, advice=_ADVICE)
+    return InputError(
+        "not a valid result", where=where, expected=expected(fault), got=got, advice=_ADVICE
+    )
 
 
 def _decode(text: str | bytes) -> Any:

@@ -92,19 +92,36 @@ class Caution(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
+class WholeFile:
+    """What a round came to on every public held-out record, where its line is of a sample.
+
+    Attributes:
+        records: how many there are.
+        sample: how many of them the line is of.
+        metrics: as a round's.
+    """
+
+    records: Count
+    sample: Count
+    metrics: Mapping[Name, float | None]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class RoundResult:
     """One round, as the coordinator saw it.
 
     Attributes:
         round: 0 is the state before training.
-        metrics: name to value on the public held-out records, of a large file on some of its
-            records between the first and the last round; None: not measured, or not finite.
+        metrics: name to value on the public held-out records, of a large file on a sample that is
+            the same in every round; None: not measured, or not finite.
         bytes_up: bytes that all outlets sent in this round.
         bytes_down: bytes that all outlets received in this round.
         seconds: wall-clock time of this round.
         epsilon: the largest ε that an outlet may have spent after this round; None: unprotected.
         outlets: whose updates were admitted.
         refused: outlet to the fixed code of its refusal.
+        whole: of a large file, before the first round and after the last: the same on every
+            record; the file has no such key where there is none.
 
     Raises:
         pydantic.ValidationError: a field holds something else.
@@ -118,6 +135,12 @@ class RoundResult:
     epsilon: Amount | None
     outlets: Names
     refused: Mapping[Name, Line]
+    whole: WholeFile | None = None
+
+    @property
+    def figures(self) -> Mapping[str, float | None]:
+        """The metrics on every record where that was measured, else on the sample."""
+        return self.metrics if self.whole is None else self.whole.metrics
 
     @model_validator(mode="after")
     def _verify(self) -> Self:
@@ -234,7 +257,8 @@ class RunResult:
         if self.status == "complete" and not self.rounds:
             raise ValueError("at least round 0 in a complete run")
         measured = {metric.name for metric in self.measures}
-        if any(measured != set(entry.metrics) for entry in self.rounds):
+        said = (set(found) for e in self.rounds for found in (e.metrics, e.figures))
+        if any(measured != names for names in said):
             raise ValueError("each described metric in each round, and no other")
         names = {outlet.name for outlet in self.outlets}
         if not all(names.issuperset(entry.outlets) for entry in self.rounds):
@@ -320,4 +344,6 @@ class RunResult:
         body = dataclasses.asdict(self)
         if not self.samples:
             del body["samples"]
+        for entry in (one for one in body["rounds"] if one["whole"] is None):
+            del entry["whole"]
         return json.dumps(body, ensure_ascii=False, indent=2) + "\n"

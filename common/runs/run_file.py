@@ -13,8 +13,7 @@ names a public held-out file. Real outlets ignore both: their data is named in t
 
     [evaluation]
     data = "held_out.parquet"
-    text = "text"
-    label = "label"
+    columns = { text = "headline" }        # the one shape of all files: as [columns] of outlet.toml
 
 Example: `read_run_file(Path("run.toml")).contract`.
 """
@@ -23,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,7 +35,7 @@ from presspool.common.base.validation import validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
-from presspool.common.data.tables import Columns, Mapped, read_records
+from presspool.common.data.tables import Columns, Mapped, read_records, refuse_flat_columns
 from presspool.common.models.base_model import resolve
 from presspool.common.runs.run_folder import Setup
 
@@ -44,10 +44,13 @@ log = logging.getLogger(__name__)
 
 def _concentrated(partition: str) -> str:
     kind, _, number = partition.partition(":")
-    # So small that a draw would underflow, or so large that it is "iid", is not meant.
-    if kind == "dirichlet" and not 1e-3 <= float(number) <= 1e6:
-        raise ValueError("dirichlet:ALPHA with ALPHA from 0.001 to 1000000")
-    return partition
+    try:
+        # So small that a draw would underflow, or so large that it is "iid", is not meant.
+        if kind != "dirichlet" or 1e-3 <= float(number) <= 1e6:
+            return partition
+    except ValueError:  # no number
+        pass
+    raise ValueError("dirichlet:ALPHA with ALPHA from 0.001 to 1000000")
 
 
 class Simulation(BaseModel):
@@ -69,25 +72,30 @@ class Simulation(BaseModel):
     partition: Annotated[
         str, Field(pattern=r"^(files|iid|column:.+|dirichlet:.+)$"), AfterValidator(_concentrated)
     ] = "files"
-    outlets: Annotated[int, Field(ge=1)] | None = None
-    workers: Annotated[int, Field(ge=1, le=256)] = 2
+    outlets: Annotated[int, Field(strict=True, ge=1)] | None = None
+    workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 2
     grid: str = "local"
 
 
-class EvaluationData(Mapped):
+class EvaluationData(BaseModel):
     """A public held-out file at the coordinator, and how it calls its columns.
 
     Attributes:
         data: the file.
+        columns: how its columns are called.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     data: Path
+    columns: Mapped = Mapped()
 
     def setup(self, *, deterministic: int | None = None) -> Setup:
         """What a run folder keeps of it."""
-        names = {key: str(name) for key, name in self if key != "data"}
         return Setup(
-            evaluation=str(self.data.resolve()), columns=names, deterministic=deterministic
+            evaluation=str(self.data.resolve()),
+            columns=dict(self.columns),
+            deterministic=deterministic,
         )
 
     def records(self, contract: Contract) -> pa.Table:
@@ -96,7 +104,11 @@ class EvaluationData(Mapped):
         Raises:
             DataError: missing or empty file, a column that is not there, an unknown value.
         """
-        return read_records(self.data, task_of(contract), self)
+        return read_records(self.data, task_of(contract), self.columns)
+
+
+# The tables that no digest covers.
+OUTSIDE: Mapping[str, type[BaseModel]] = {"simulation": Simulation, "evaluation": EvaluationData}
 
 
 class RunFile(BaseModel):
@@ -148,10 +160,10 @@ def read_run_file(path: Path) -> RunFile:
         raise ContractError("not readable as TOML", where=str(path), got=str(error)) from None
     tables = {
         key: validate(model, _resolved(body.pop(key), path, key), where=f"{path} [{key}]")
-        for key, model in (("simulation", Simulation), ("evaluation", EvaluationData))
+        for key, model in OUTSIDE.items()
         if key in body
     }
-    contract = parse_contract(body, where=str(path))
+    contract = parse_contract(body, where=str(path), beside=tuple(OUTSIDE))
     if old := schema_versions.advice(body):
         log.warning("%s: %s", path, old)
     return RunFile(contract=contract, **tables)  # type: ignore[arg-type]
@@ -192,5 +204,6 @@ def _resolved(table: Any, path: Path, key: str) -> dict[str, Any]:
         raise ContractError(
             "not a table", where=f"{path} {key}", expected=f"[{key}] and keys below it", got=table
         )
+    refuse_flat_columns(table, where=f"{path} [{key}]", fault=ContractError)
     data = {"data": path.parent / str(table["data"])} if "data" in table else {}
     return {**table, **data}

@@ -41,7 +41,7 @@ class Setup:
     deterministic: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Flat: columns stand beside the other keys, as in `[evaluation]`."""
+        """Flat: columns stand beside the other keys."""
         return {
             "evaluation": self.evaluation,
             **self.columns,

@@ -90,7 +90,8 @@ def shown(measures: Sequence[Metric], values: Sequence[Values]) -> tuple[ShownMe
 
 def shown_of(result: RunResult) -> tuple[ShownMetric, ...]:
     """What a run measured, the primary metric first."""
-    return shown(result.measures, [entry.metrics for entry in result.rounds])
+    values = [found for entry in result.rounds for found in (entry.metrics, entry.figures)]
+    return shown(result.measures, values)
 
 
 def listed(metrics: Sequence[ShownMetric]) -> str:

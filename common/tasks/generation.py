@@ -58,7 +58,7 @@ class GenerationTable(TaskTable):
     format: Literal["text", "prompt", "chat"] = "text"
     prompt: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] = ""
     max_length: MaxLength = 64
-    answer_length: Annotated[int, Field(ge=1, le=4096)] = 64
+    answer_length: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
 
     @model_validator(mode="after")
     def _prompt_of_texts(self) -> GenerationTable:

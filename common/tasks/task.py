@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Judged", "MaxLength", "Metric", "Task", "TaskTable", "linear"]
 
-MaxLength = Annotated[int, Field(ge=4, le=4096)]
+MaxLength = Annotated[int, Field(strict=True, ge=4, le=4096)]
 """Tokens that a record is truncated to."""
 
 T = TypeVar("T", bound=TaskTable)

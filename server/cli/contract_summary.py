@@ -13,6 +13,7 @@ from rich.table import Table
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import LedgerError
 from presspool.common.base.foreign_text import one_line
+from presspool.common.base.numbers import percent
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.contract.statement import accountant
@@ -143,11 +144,18 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if summary["unit"] == "record":
         console.print("weaker: the unit is a record, not a reader", style="bold yellow")
     if not summary["adapter_pays"]:
+        share, readers = (
+            summary["adapter_noise_share"],
+            sum(summary["contract"]["outlets"].values()),
+        )
         console.print(
-            f"the adapter would learn mostly noise: {summary['adapter_noise_share']:.2f} times "
-            f"what clipping lets through (it is not known to pay above {ADAPTER_PAYS:g})\n  to do: "
-            'set [adapter] method = "head", with one number for clip and for learning_rate, to '
-            "train the head alone, or find more readers or a larger ε",
+            "training inside the language model (the adapter) would probably make it worse here, "
+            f"not better:\n  the noise that hides each reader is {percent(share)} as large as the "
+            f"most that {readers:,} readers together can teach the adapter over the run; in our "
+            f"tests it stopped helping at about {percent(ADAPTER_PAYS)}\n  to do: train its last "
+            'layer alone (the head): [adapter] method = "head", with one number for clip and for '
+            f"learning_rate; or bring about {share / ADAPTER_PAYS:.1f} times as many readers, or "
+            "allow a larger ε",
             style="bold yellow",
             markup=False,
             soft_wrap=True,

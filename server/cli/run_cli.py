@@ -20,6 +20,7 @@ Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _HOME = Path("coordinator")
+_RUN = "its name, or the first letters of its id."
 _SHORTEST_PHASE, _LONGEST_PHASE = 1.0, 30 * 86_400.0
 _STOP_SECONDS = 60.0
 _WARNING_DAYS = 180
@@ -131,7 +132,7 @@ def submit(
 
 
 def status(
-    run: Annotated[str | None, typer.Argument(help="Only this run.")] = None,
+    run: Annotated[str | None, typer.Argument(help=f"Only this run: {_RUN}")] = None,
     home: Home = _HOME,
     as_json: Json = False,
 ) -> None:
@@ -154,13 +155,14 @@ def status(
 
 def stop(
     run: Annotated[
-        str | None, typer.Argument(help="A run to give up; the coordinator itself if not given.")
+        str | None,
+        typer.Argument(help=f"A run to give up: {_RUN} The coordinator itself if not given."),
     ] = None,
     home: Home = _HOME,
 ) -> None:
     """Give up a run, or end the coordinator (its runs go on at the next start).
 
-    Example: presspool coordinator stop spring-0a1b2c3d4e5f
+    Example: presspool coordinator stop spring
     """
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
@@ -169,16 +171,16 @@ def stop(
         _end(home)
         out.print(f"{folder.name}: the coordinator has ended")
     else:
-        _give_up(folder.database, run)
+        given_up = _give_up(folder.database, run)
         out.print(
-            f"{run}: stopped; what outlets have reserved for it stays spent until each types "
+            f"{given_up}: stopped; what outlets have reserved for it stays spent until each types "
             "presspool outlet end",
             soft_wrap=True,
         )
 
 
 def drop(
-    run: Annotated[str, typer.Argument(help="The run.")],
+    run: Annotated[str, typer.Argument(help=_RUN)],
     outlet: Annotated[str, typer.Argument(help="The outlet, as the contract calls it.")],
     reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
     home: Home = _HOME,
@@ -193,11 +195,11 @@ def drop(
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.coordinator.submission import drop as leave_out
 
-    within = leave_out(CoordinatorFolder.read(home), run, outlet, reason)
+    left, within = leave_out(CoordinatorFolder.read(home), run, outlet, reason)
     if as_json:
-        print_json({"run": run, "dropped": outlet, "rounds_with_it": within})
+        print_json({"run": left, "dropped": outlet, "rounds_with_it": within})
         return
-    out.print(f"{run}: {outlet} is out of the open round and all later ones", soft_wrap=True)
+    out.print(f"{left}: {outlet} is out of the open round and all later ones", soft_wrap=True)
     if within:
         rounds = ", ".join(map(str, within))
         err.print(
@@ -226,7 +228,7 @@ def _end(home: Path) -> None:
         time.sleep(0.1)
 
 
-def _give_up(url: str, run: str) -> None:
+def _give_up(url: str, name: str) -> str:
     from presspool.common.base.errors import InputError
     from presspool.server.coordinator.run_queue import Runs
     from presspool.server.database import Database
@@ -235,8 +237,10 @@ def _give_up(url: str, run: str) -> None:
     database = Database.open(url)
     try:
         runs = Runs(database)
-        if not runs.mark(runs.get(run).id, "stopped", "by the operator"):
+        run = runs.get(name).id
+        if not runs.mark(run, "stopped", "by the operator"):
             raise InputError("the run has ended already", where=run, got=runs.get(run).state)
         Mailbox(database).suspend(run)  # also where no coordinator runs that would do it
+        return run
     finally:
         database.close()

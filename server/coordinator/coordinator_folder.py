@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from presspool.common.base.archives import new_folder
 from presspool.common.base.errors import FolderError, InputError
@@ -61,7 +61,7 @@ class CoordinatorSettings(BaseModel):
     database: str | None = None
     log: str | None = None  # its name; "HOST/POOL" of the address where none was written down
     also: tuple[str, ...] = ()  # addresses of before
-    moves: int = 0
+    moves: StrictInt = 0
 
     @property
     def toml(self) -> bytes:

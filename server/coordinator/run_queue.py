@@ -26,6 +26,7 @@ from presspool.common.base.errors import InputError
 from presspool.server.database import Base, Database
 
 State = Literal["queued", "running", "complete", "stopped", "failed"]
+LONGEST_NAME = 40  # letters of a contract's name in its run's id
 OPEN: tuple[State, ...] = ("running", "queued")
 
 
@@ -124,17 +125,25 @@ class Runs:
     def get(self, run: str) -> Submitted:
         """One run.
 
+        Args:
+            run: its id, its contract's name, or the first letters of its id where no other has
+                them.
+
         Raises:
-            InputError: there is none of this name.
+            InputError: there is none of this name, or there are several.
         """
-        with self._database.reading() as session:
-            row = session.get(RunRow, run)
-        if row is None:
-            known = ", ".join(found.id for found in self.all()[-5:])
-            raise InputError(
-                "no such run", where="RUN", expected=known or "a submitted run", got=ascii(run)
-            )
-        return _read(row)
+        runs = self.all()
+        exact = [one for one in runs if run == one.id or _name(one) == run[:LONGEST_NAME]]
+        found = exact or [one for one in runs if run and one.id.startswith(run)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(one.id for one in (found or runs)[-5:])
+        raise InputError(
+            "several runs are called so" if found else "no such run",
+            where="RUN",
+            expected=f"one of {known}" if found else known or "a submitted run",
+            got=ascii(run),
+        )
 
     def all(self) -> list[Submitted]:
         """All runs, oldest first."""
@@ -178,6 +187,10 @@ class Runs:
         wanted = select(DroppedRow.outlet).where(DroppedRow.run == run)
         with self._database.reading() as session:
             return frozenset(session.scalars(wanted))
+
+
+def _name(run: Submitted) -> str:
+    return run.id.rpartition("-")[0]
 
 
 def _read(row: RunRow) -> Submitted:

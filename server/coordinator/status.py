@@ -65,7 +65,7 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "rounds_done": done,
         "rounds": contract.federation.rounds,
         "measures": [asdict(metric) for metric in result.measures] if result and last else [],
-        "metrics": dict(last.metrics) if last else {},
+        "metrics": dict(last.figures) if last else {},
         "epsilon": result.epsilon if result else None,
         "folder": str(folder.path),
     }

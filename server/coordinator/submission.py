@@ -19,13 +19,13 @@ from presspool.common.models.models import build
 from presspool.common.runs.run_file import freeze, read_run_file
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
-from presspool.server.coordinator.run_queue import Runs
+from presspool.server.coordinator.run_queue import LONGEST_NAME, Runs
 from presspool.server.database import Database
 from presspool.server.membership.members import Members
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.transport.mailbox import Mailbox
 
-_LONGEST_NAME, _LONGEST_REASON = 40, 500
+_LONGEST_REASON = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,12 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
 
 
-def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> list[int]:
+def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> tuple[str, list[int]]:
     """Leave an outlet's answers out of a run's open round and all later ones.
 
     Returns:
-        The rounds that were averaged with an update of it, which stay as they are.
+        The run's id, and the rounds that were averaged with an update of the outlet, which stay as
+        they are.
 
     Raises:
         InputError: no such run, it is complete, or the outlet is not in it (any more).
@@ -91,7 +92,8 @@ def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> list[in
     database = Database.open(home.database)
     try:
         runs = Runs(database)
-        folder = RunFolder(home.path / "runs" / runs.get(run).id)
+        run = runs.get(run).id
+        folder = RunFolder(home.path / "runs" / run)
         contract = folder.read_contract()
         if outlet not in contract.outlets:
             raise InputError(
@@ -105,7 +107,7 @@ def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> list[in
     finally:
         database.close()
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
-    return [done.round for done in point.rounds if outlet in done.outlets] if point else []
+    return run, [done.round for done in point.rounds if outlet in done.outlets] if point else []
 
 
 def require_reason(reason: str) -> None:
@@ -120,7 +122,7 @@ def require_reason(reason: str) -> None:
 
 
 def _run_id(contract: Contract) -> str:
-    return f"{contract.name[:_LONGEST_NAME]}-{contract.digest.removeprefix('sha256:')[:12]}"
+    return f"{contract.name[:LONGEST_NAME]}-{contract.digest.removeprefix('sha256:')[:12]}"
 
 
 def _require_new(runs: Runs, name: str) -> None:

@@ -2,17 +2,18 @@
 
 Only public data is ever evaluated: a metric on readers' data would be a release that nobody
 charged. What the frozen layers make of the file's records is computed once and used after every
-round. A large file is read whole before the first round and after the last; the rounds between are
-measured on `BETWEEN` of its records, always the same ones, spread evenly over it. What a model
-writes itself is asked of `WRITTEN` of them, and not between rounds: it takes a pass a token.
+round. Of a large file each round is measured on `SAMPLE` of its records, always the same ones,
+spread evenly over it, so that rounds can be compared; before the first round and after the last all
+of it is measured as well, and that figure stands apart. What a model writes itself is asked of
+`WRITTEN` of all records, and not between rounds: it takes a pass a token.
 
 Example: `Evaluation(contract, EvaluationData(data=path).records(contract)).scores(state)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ from presspool.common.models.adapted_outputs import AdaptedOutputs
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
-from presspool.common.runs.results import WritingSample
+from presspool.common.runs.results import WholeFile, WritingSample
+from presspool.common.tasks.metric import Metric
 from presspool.common.tasks.task import Judged, Task
 
 
@@ -37,12 +39,27 @@ class Scores:
 
     Attributes:
         metrics: the task's, by name; empty where nothing was measured, None where one cannot be.
+        whole: the same on every record, where `metrics` are of a sample and all was measured.
+        records: how many records there are, where all were measured.
+        sample: of how many of them `metrics` are.
     """
 
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    whole: Mapping[str, float | None] | None = None
+    records: int = 0
+    sample: int = 0
+
+    def of(self, measures: Sequence[Metric]) -> dict[str, Any]:
+        """What a `RoundResult` says of them: a value, or None, for each metric of the task."""
+        line = {metric.name: self.metrics.get(metric.name) for metric in measures}
+        if self.whole is None:
+            return {"metrics": line}
+        figures = {name: self.whole.get(name) for name in line}
+        whole = WholeFile(records=self.records, sample=self.sample, metrics=figures)
+        return {"metrics": line, "whole": whole}
 
 
-BETWEEN, WRITTEN, SHOWN = 1000, 64, 10
+SAMPLE, WRITTEN, SHOWN = 1000, 64, 10
 NOT_MEASURED = Scores()
 
 
@@ -80,22 +97,41 @@ class Evaluation:
         return self._outputs.task
 
     @torch.inference_mode()
-    def scores(self, state: State, *, between: bool = False, writes: bool = True) -> Scores:
-        """The task's metrics of an adapter state.
+    def scores(self, state: State, *, writes: bool = True) -> Scores:
+        """The task's metrics of an adapter state, on every record.
 
         Args:
             state: the adapter.
-            between: on some of the records only (`spread`), and nothing is written.
             writes: whether the model is asked to write, if it does; its other metrics need it not.
         """
-        held_out = self._held_out
-        if between:
-            held_out = held_out.take(spread(len(held_out), BETWEEN))
-        whole = self._judged(state, held_out)
-        written = self._written(held_out) if writes and not between else None
-        if written is not None:
-            whole["written"] = written
-        return Scores(metrics=self.task.score(whole, held_out))
+        return self._scored(self._judged(state, self._held_out), writes=writes)
+
+    @torch.inference_mode()
+    def of_round(self, state: State, *, end: bool) -> Scores:
+        """A round's metrics, on the sample that is the same in every round.
+
+        Args:
+            state: the adapter after the round.
+            end: the first or the last of the run: every record is measured as well.
+        """
+        held_out, few = self._held_out, spread(len(self._held_out), SAMPLE)
+        some = held_out.take(few)
+        if not end:
+            return Scores(metrics=self.task.score(self._judged(state, some), some))
+        judged = self._judged(state, held_out)
+        whole = self._scored(judged, writes=True)
+        if len(few) == len(held_out):
+            return whole
+        part = {name: values[few] for name, values in judged.items()}
+        line = self.task.score(part, some)
+        return replace(whole, metrics=line, whole=whole.metrics, sample=len(few))
+
+    def _scored(self, judged: dict[str, NDArray[Any]], *, writes: bool) -> Scores:
+        written = self._written(self._held_out) if writes else None
+        more = {} if written is None else {"written": written}
+        size = len(self._held_out)
+        metrics = self.task.score({**judged, **more}, self._held_out)
+        return Scores(metrics=metrics, records=size, sample=size)
 
     @torch.inference_mode()
     def judged(self, state: State) -> Judged:

@@ -25,6 +25,7 @@ from safetensors.numpy import save as to_bytes
 
 from presspool.common.base.errors import FolderError
 from presspool.common.base.files import replace_file
+from presspool.common.base.validation import unread
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.runs.old_results import upgraded_round
@@ -89,7 +90,7 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
         raise FolderError(
             "damaged checkpoint",
             where=str(path),
-            got=type(error).__name__,
+            got=unread(error),
             advice="start the run again in a new folder",
         ) from None
     if metadata["contract"] != digest:

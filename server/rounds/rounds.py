@@ -114,10 +114,10 @@ def run(
 def _start(contract: Contract, model: nn.Module, scores: Scorer) -> RoundCheckpoint:
     """Round 0; the model still holds its public initial values."""
     began, state = time.monotonic(), RecordState(array_record(adapters.read(model)))
-    metrics = _metrics(contract, scores(0, state))
+    measured = scores(0, state).of(task_of(contract).metrics)
     first = RoundResult(
         round=0,
-        metrics=metrics,
+        **measured,
         bytes_up=0,
         bytes_down=0,
         seconds=time.monotonic() - began,
@@ -151,10 +151,10 @@ def _one_round(
     number, began = len(point.rounds), time.monotonic()
     strategy = AdapterStrategy(contract, point.moments)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
-    metrics = _metrics(contract, scores(number, state))
+    measured = scores(number, state).of(task_of(contract).metrics)
     done = RoundResult(
         round=number,
-        metrics=metrics,
+        **measured,
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
@@ -184,11 +184,6 @@ def _phases(
     return RecordState(arrays)
 
 
-def _metrics(contract: Contract, scores: Scores) -> dict[str, float | None]:
-    """A value, or None, for each metric of the task."""
-    return {metric.name: scores.metrics.get(metric.name) for metric in task_of(contract).metrics}
-
-
 def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) -> None:
     """Say what the last whole round came to; of the start, who may take part."""
     done = point.rounds[-1]
@@ -214,13 +209,15 @@ def _warn_of_loud(model: nn.Module, contract: Contract, point: RoundCheckpoint) 
 
 
 def _log_round(done: RoundResult, contract: Contract) -> None:
-    primary = shown(task_of(contract).metrics, [done.metrics])[0]
+    primary = shown(task_of(contract).metrics, [done.metrics, done.figures])[0]
+    whole = done.whole
     epsilon = "unprotected" if done.epsilon is None else f"ε = {done.epsilon:.2f}"
     log.info(
-        "round %d of %d: %s, %s, %d updates%s, %.1f s",
+        "round %d of %d: %s%s, %s, %d updates%s, %.1f s",
         done.round,
         contract.federation.rounds,
         primary.said(done.metrics[primary.name]),
+        f" ({primary.said(whole.metrics[primary.name])} on all {whole.records:,})" if whole else "",
         epsilon,
         len(done.outlets),
         f", refused {dict(done.refused)}" if done.refused else "",
@@ -231,7 +228,7 @@ def _log_round(done: RoundResult, contract: Contract) -> None:
 def _evaluation(contract: Contract, setup: Setup, model: nn.Module) -> Evaluation | None:
     if setup.evaluation is None:
         return None
-    data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
+    data = EvaluationData.model_validate({"data": setup.evaluation, "columns": setup.columns})
     return Evaluation(contract, data.records(contract), model=model)
 
 
@@ -239,7 +236,7 @@ def _scorer(contract: Contract, evaluation: Evaluation | None) -> Scorer:
     if evaluation is None:
         return lambda _number, _state: NOT_MEASURED
     last = contract.federation.rounds
-    return lambda number, state: evaluation.scores(state, between=0 < number < last)
+    return lambda number, state: evaluation.of_round(state, end=number in (0, last))
 
 
 def _result(
@@ -316,6 +313,7 @@ def _write_events(folder: Path, result: RunResult) -> None:
         for done in result.rounds:
             for tag, value in {
                 **{f"held-out/{name}": value for name, value in done.metrics.items()},
+                **{f"held-out-all/{name}": v for name, v in done.figures.items() if done.whole},
                 "privacy/epsilon": done.epsilon,
                 "traffic/bytes_up": done.bytes_up,
                 "traffic/bytes_down": done.bytes_down,

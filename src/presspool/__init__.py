@@ -30,6 +30,7 @@ for _switch, _value in {
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "GRPC_VERBOSITY": "NONE",  # its C++ part writes to standard error past all logging
 }.items():
     os.environ.setdefault(_switch, _value)
 

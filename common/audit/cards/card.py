@@ -38,6 +38,7 @@ from pydantic import (
 
 from presspool.common.audit.cards.registry_card import Bound, Part, Registry, Text, Texts
 from presspool.common.base.errors import CardError
+from presspool.common.base.validation import expected
 
 FORMAT = "presspool-privacy-card/1"
 EMPIRICAL_FILE = "empirical.json"
@@ -267,7 +268,7 @@ def _named(error: ValidationError) -> CardError:
     for fault in error.errors(include_url=False):
         path = [str(part) for part in fault["loc"] if part not in ("measured", "not measured")]
         blank = fault["type"] == "missing" or fault["input"] in (None, "", (), [])
-        what = "blank" if blank else fault["msg"].removeprefix("Value error, ")
+        what = "blank" if blank else expected(fault)
         if fault["type"] == "missing":
             what = "missing"
         faults[".".join(path)] = what

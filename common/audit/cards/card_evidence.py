@@ -20,6 +20,7 @@ from presspool.common.audit.cards import card as cards
 from presspool.common.audit.evidence.evidence import RunReading
 from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
+from presspool.common.base.validation import expected
 from presspool.common.contract.contract import Contract
 
 TOLERANCE = 1e-6
@@ -161,7 +162,7 @@ def empirical(run: RunReading) -> Mapping[str, Any]:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise InputError(
-            "not an attack's result", where=f"{path} {place}".strip(), got=first["msg"]
+            "not an attack's result", where=f"{path} {place}".strip(), expected=expected(first)
         ) from None
     if found.contract != run.contract.digest:
         raise InputError(

@@ -14,7 +14,6 @@ Example: `write(adapter, card, render(card, said, contract))`.
 from __future__ import annotations
 
 import json
-import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -143,8 +142,11 @@ def _empirical(card: Card) -> str:
     return found.sentence if isinstance(found, Measured) else f"not measured: {found.why}"
 
 
-def write(adapter: Path, card: Card, readme: str) -> None:
+def write(adapter: Path, card: Card, readme: str) -> bool:
     """Put both files beside the adapter; the card last, so that it never stands alone.
+
+    Returns:
+        Whether an earlier card was replaced.
 
     Raises:
         FolderError: a README.md that somebody wrote is there.
@@ -161,5 +163,7 @@ def write(adapter: Path, card: Card, readme: str) -> None:
                 advice="move it away; the card writes its own",
             )
     body = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    earlier = (adapter / CARD_FILE).exists()
     replace_file(there, readme.encode())
     replace_file(adapter / CARD_FILE, body.encode())
+    return earlier

@@ -1,6 +1,7 @@
 """`presspool audit report`, `card` and `fields`: what a data-protection officer opens and signs.
 
-Invariant: what is written is written whole or not at all, and never over a file that is there.
+Invariant: what is written is written whole or not at all, and never over a file that is there, but
+for a card over the adapter's earlier one, which is said.
 
 Example: `presspool audit report outlet.export runs/first --output report.html`.
 """
@@ -130,13 +131,14 @@ def card(
         ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
     made = card_making.make(run, ledgers, said, covers=outlet or [])
     readme = model_card.render(made, said.card, run.contract)
-    model_card.write(run.path / "adapter", made, readme)
+    earlier = model_card.write(run.path / "adapter", made, readme)
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
         out.print(made.statement, markup=False, soft_wrap=True)
-        for name in (model_card.CARD_FILE, model_card.README):
-            err.print(f"wrote {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+    verb = "replaced the earlier" if earlier else "wrote"
+    for name in (model_card.CARD_FILE, model_card.README) if earlier or not as_json else ():
+        err.print(f"{verb} {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
 
 
 def _is_adapter(path: Path) -> bool:

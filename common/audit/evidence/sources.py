@@ -175,7 +175,7 @@ def _export(path: Path, brought: Brought, moved: audit_console.Moved) -> OutletR
             found = verification.verify(stream, key=key, heads=heads, book=history)
         except EvidenceError as error:  # of which of the files that were given
             parts = error.parts | {"where": ", ".join(filter(None, (path.name, error.where)))}
-            raise EvidenceError(error.what, entry=error.entry, **parts) from None
+            raise type(error)(error.what, entry=error.entry, **parts) from None
     head = HeadReading(
         size=found.head.size,
         root=found.head.root.hex(),

@@ -247,7 +247,7 @@ def _row(label: str, result: RunResult) -> ComparisonRow:
         folder=label,
         status=result.status,
         rounds=last.round if last else 0,
-        metrics=last.metrics if last else {},
+        metrics=last.figures if last else {},
         epsilon=result.epsilon,
         delta=result.delta,
         unit=result.unit,
@@ -272,7 +272,10 @@ def _differs(runs: Mapping[str, RunResult]) -> dict[str, dict[str, Any]]:
 
 def _notes(rows: Sequence[ComparisonRow], metrics: Sequence[ShownMetric]) -> tuple[str, ...]:
     protected = [row for row in rows if row.epsilon is not None]
-    notes = [f"{listed(metrics)}: last round, each on its own run's public held-out set."]
+    notes = [
+        f"{listed(metrics)}: last round, each on its own run's public held-out set; of a large set "
+        "the whole of it once the run is complete, and 1,000 of its records until then."
+    ]
     if lower := [metric for metric in metrics if not metric.higher_is_better]:
         notes.append(f"{listed(lower)}: lower is better.")
     if len(protected) < len(rows):

@@ -66,20 +66,31 @@ def measured_panel(result: RunResult) -> Panel:
 
 def _measured_sentence(primary: ShownMetric, measured: Sequence[RoundResult]) -> str:
     first, last = measured[0], measured[-1]
-    was, now = first.metrics[primary.name] or 0.0, last.metrics[primary.name] or 0.0
+    whole = first.whole and last.whole  # of both or of neither, or a rise may look like a fall
+    was, now = ((e.figures if whole else e.metrics)[primary.name] or 0.0 for e in (first, last))
     # An accuracy is a share of the records; of other metrics they are only where it was measured.
     accuracy = primary.name == "accuracy"
-    where = f"{'of' if accuracy else 'on'} the public held-out records"
+    where = f"{'of' if accuracy else 'on'} {'all' if whole else 'the'} public held-out records"
+    line = _of_sample(measured)
     if first is last:
         said = "the model is right on" if accuracy else f"{primary.word} is"
-        return f"After round {last.round} {said} {primary.figure(now)} {where}."
+        return f"After round {last.round} {said} {primary.figure(now)} {where}.{line}"
     before = "before training" if first.round == 0 else f"after round {first.round}"
     verb = "rose" if now > was else "fell" if now < was else "stayed"
     return (
         f"{primary.title} {verb} from {primary.figure(was)} {before} to {primary.figure(now)} "
         f"{where} after round {last.round}"
         + ("." if primary.higher_is_better else "; lower is better.")
+        + line
     )
+
+
+def _of_sample(rounds: Sequence[RoundResult]) -> str:
+    """What the line is of, where it is not of every record."""
+    whole = next((entry.whole for entry in rounds if entry.whole), None)
+    if whole is None:
+        return ""
+    return f" The line is of the same {whole.sample:,} of the {whole.records:,} in every round."
 
 
 def tradeoff_panel(result: RunResult) -> Panel:
@@ -116,7 +127,7 @@ def claim(epsilon: float | Decimal, delta: float | Decimal) -> str:
 
 def _tradeoff_sentence(result: RunResult, primary: ShownMetric, last: RoundResult) -> str:
     price = claim(last.epsilon or 0, result.delta or 0)
-    figure = primary.figure(last.metrics[primary.name])
+    figure = primary.figure(last.figures[primary.name])
     reached = figure if primary.share else f"{primary.word} {figure}"
     text = (
         f"The run reached {reached} for {price} per {result.unit} and outlet; "

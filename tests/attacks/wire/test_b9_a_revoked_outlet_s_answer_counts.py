@@ -56,7 +56,7 @@ def test_an_answer_that_is_in_does_not_count_for_who_is_out(
         pool.outlet(EAST, hostile)
         until(lambda: in_the_open_round(pool, name) == {EAST})
         if how == "dropped":
-            assert drop(pool.folder, name, EAST, REASON) == []
+            assert drop(pool.folder, name, EAST, REASON) == (name, [])
             with pytest.raises(InputError, match="nothing to drop"):
                 drop(pool.folder, name, EAST, REASON)
         else:

@@ -167,7 +167,7 @@ def test_a_coordinator_that_is_just_starting_is_waited_for(
     with _joining(token, tmp_path / "outlet") as joiner:
         assert joiner.process.stderr is not None
         line = joiner.process.stderr.readline()
-        assert "cannot talk to the coordinator: UNAVAILABLE" in line
+        assert "cannot talk to the coordinator: nobody answers there" in line
         assert "trying again" in line
         with Pool.listening(home):
             fingerprint = joiner.fingerprint()

@@ -117,7 +117,7 @@ def test_a_restored_home_trains_nothing_before_it_has_paid(lived: Lived, tmp_pat
     assert new.identity.keys == lived.outlet.identity.keys
     with pytest.raises(InputError, match="may have forgotten"):
         check_home(new.home, new.identity)
-    with pytest.raises(LedgerError, match="came after this copy"):
+    with pytest.raises(InputError, match="came after this copy"):
         lived.pay(new, "moved")
     with Ledger(new.ledger) as ledger, pytest.raises(RollbackError, match="older than a head"):
         ledger.compare(new.folder.own_head())  # type: ignore[arg-type]  # asked for meanwhile
@@ -135,7 +135,7 @@ def test_what_is_charged_is_never_less_than_what_was_spent(lived: Lived, tmp_pat
     basis: Basis = "period" if capped else "lifetime"
     new = lived.restored(tmp_path / "new")
     if not capped:
-        with pytest.raises(LedgerError, match="no cap"):
+        with pytest.raises(InputError, match="no cap"):
             lived.pay(new, "period")
     lived.pay(new, basis)
     with Ledger(new.ledger) as ledger:
@@ -230,6 +230,11 @@ def test_by_its_commands(lived: Lived, tmp_path: Path, presspool: Command) -> No
     assert presspool("outlet", "restore", file, "--home", new).code == 0
     refused = presspool("outlet", "budget", "restored", "--charge", "little", "--home", new)
     assert refused.code == 2
+    with Ledger(new / "ledger.db") as ledger:
+        capped = ledger.book.caps.period is not None
+    if not capped:
+        refused = presspool("outlet", "budget", "restored", "--charge", "period", "--home", new)
+        assert (refused.code, "periods have no cap here" in refused.err) == (2, True)
     moved = presspool("outlet", "budget", "restored", "--charge", "moved", "--home", new)
     assert moved.code == 0, moved.err
     assert "0 entries are lost, 0.0000 nats" in moved.out

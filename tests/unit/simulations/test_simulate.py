@@ -211,7 +211,7 @@ BAD_CONTRACTS: dict[str, tuple[Callable[[Body], Body], tuple[str, ...]]] = {
     ),
     "sampling rate above 1": (
         lambda body: changed(body, "privacy", sampling_rate=1.5),
-        ("run.toml", "[privacy] sampling_rate", "less than or equal to 1", "got", "1.5"),
+        ("run.toml", "[privacy] sampling_rate", "1 or less", "got", "1.5"),
     ),
     "unknown key": (
         lambda body: changed(body, "privacy", sampling_rat=0.1),

@@ -264,6 +264,12 @@ def test_runs_says_what_was_refused_ended_and_waits(
     assert f"waits for: presspool outlet approve {waiting.digest}" in said
     kept = home / "approvals" / f"{waiting.digest[7:]}.json"
     assert outlet("policy", "check", kept, "--home", home).code == 0
+    assert outlet("approve", waiting.digest[:20], "--home", home).code == 2
+    for named in (waiting.digest[:20], waiting.name, kept):
+        assert outlet("decline", named, "--home", home).code == 0
+        kept.with_suffix(".declined").unlink()
+    unknown = outlet("decline", "autumn", "--home", home)
+    assert (unknown.code, "the name of a run here" in unknown.err) == (2, True)
     assert outlet("decline", kept, "--home", home).code == 0
     document = outlet("runs", "--home", home, "--json").json
     assert (document["waiting_for_approval"], document["declined"]) == ([], [waiting.digest])
@@ -289,13 +295,18 @@ def test_end_gives_back_what_was_never_begun_and_ends_the_run_for_good(
     assert ended["ended"] == longer.digest
     assert ended["freed_share"] == pytest.approx(before - after)
     assert 0 < after < before
-    assert outlet("end", file, "--home", home).code == 1  # over is over
+    assert outlet("end", file, "--home", home).code == 2  # over is over
     with (
         Budget.open(home / "ledger.db", policy=parse_policy(policy_body)) as budget,
         pytest.raises(GuardError) as refused,
     ):
         budget.check(longer.digest, number=contract.federation.rounds + 1)
     assert refused.value.code == "run-over"
+
+
+def test_end_where_no_ledger_is_asks_for_one(outlet: Command, home: Path, run_toml: Path) -> None:
+    ended = outlet("end", run_toml, "--home", home)
+    assert (ended.code, "presspool outlet budget init" in ended.err) == (2, True)
 
 
 def test_end_knows_a_run_by_the_digest_of_its_task(
@@ -314,7 +325,10 @@ def test_end_knows_a_run_by_the_digest_of_its_task(
     header, signed = made_task("north-post", body, contract=contract.digest)
     with Spool.open(home / "work") as spool:
         spool.accept(SpooledTask(header, signed), [body])
-    assert outlet("end", contract.digest, "--home", home, "--json").json["freed_nats"] >= 0
+    assert outlet("end", contract.digest[:14], "--home", home).code == 2  # too few digits
+    assert outlet("end", contract.digest[:15], "--home", home, "--json").json["freed_nats"] >= 0
+    named = outlet("end", contract.name, "--home", home)
+    assert (named.code, "over" in named.err) == (2, True)  # found, and over is over
 
 
 def test_end_does_not_end_another_run_than_its_operator_named(

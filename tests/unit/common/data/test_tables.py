@@ -375,7 +375,7 @@ def test_a_mapping_in_a_users_file_is_refused_with_file_and_key(tmp_path: Path) 
     [
         ({"txt": "title"}, "did you mean 'text'?"),
         ({"label": ""}, "column mapping"),
-        ({"label": 3}, "valid string"),
+        ({"label": 3}, "text in quotes"),
     ],
 )
 def test_a_mapping_in_a_run_file_is_refused(table: Mapping[str, object], words: str) -> None:

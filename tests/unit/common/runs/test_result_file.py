@@ -168,7 +168,7 @@ def _changed(*path: str | int, to: Any) -> str:
         (_changed("rounds", 2, "epsilon", to=0.5), ["never falls"]),
         (_changed("contract", to=[]), ["contract"]),
         (_changed("contract", "key", to="\ud800"), ["UTF-8"]),
-        (_changed("outlets", to=[]), ["outlets", "one or more"]),
+        (_changed("outlets", to=[]), ["outlets", "1 or more"]),
         (
             _changed("rounds", 1, "refused", "a\nb\x1b", to="x"),
             [r"rounds[1].refused['a\\nb\\x1b']"],

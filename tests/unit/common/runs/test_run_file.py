@@ -50,7 +50,7 @@ def test_relative_paths_start_at_the_run_files_folder(folder: Path, contract_bod
     assert run.evaluation is not None
     assert run.simulation.data == folder / "sub" / "readers"
     assert run.evaluation.data == Path("/abs/held_out.csv")
-    assert (run.evaluation.text, run.evaluation.label) == ("text", "label")
+    assert dict(run.evaluation.columns) == {"text": "text", "label": "label"}
     assert (run.simulation.partition, run.simulation.workers) == ("files", 2)
 
 
@@ -89,7 +89,7 @@ def test_other_ways_to_split_are_refused(folder: Path, contract_body: Body, part
     [
         ("simulation", "worker", "workers"),
         ("simulation", "patition", "partition"),
-        ("evaluation", "texts", "text"),
+        ("evaluation", "column", "columns"),
         ("privacy", "sample_rate", "sampling_rate"),
         ("federation", "local-steps", "local_steps"),
     ],
@@ -102,6 +102,25 @@ def test_an_unknown_key_is_told_the_nearest_known(
     assert (error.what, error.got) == ("unknown key", key)
     assert f"[{table}] {key}" in error.where
     assert error.advice == f"did you mean {near!r}?"
+
+
+@pytest.mark.parametrize(
+    ("table", "flat", "line"),
+    [
+        ("evaluation", {"text": "title"}, 'columns = { text = "title" }'),
+        ("evaluation", {"label": "a", "columns": {"text": "b"}}, '{ text = "b", label = "a" }'),
+        ("simulation", {"reader": "user"}, 'columns = { reader = "user" }'),
+    ],
+)
+def test_columns_have_one_shape_and_any_other_is_told_the_line(
+    folder: Path, contract_body: Body, table: str, flat: Body, line: str
+) -> None:
+    right = {"columns": {"text": "title", "label": "topic"}}
+    run = read_run_file(write(folder, contract_body | {table: {"data": "x", **right}}))
+    assert dict(getattr(run, table).columns).items() >= right["columns"].items()
+    error = refused(folder, contract_body | {table: {"data": "x", **flat}})
+    assert line in error.advice
+    assert f"[{table}]" in error.where
 
 
 def test_an_unknown_table_is_told_the_nearest_known(folder: Path, contract_body: Body) -> None:

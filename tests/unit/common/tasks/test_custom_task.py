@@ -33,7 +33,7 @@ from presspool.server.rounds.evaluation import Evaluation
 folder = RunFolder(Path(sys.argv[1]))
 contract, setup = folder.read_contract(), folder.read_setup()
 trained = round_checkpoint.load(folder.checkpoint, digest=contract.digest).state
-data = EvaluationData.model_validate({"data": setup.evaluation, **setup.columns})
+data = EvaluationData.model_validate({"data": setup.evaluation, "columns": setup.columns})
 judge = Evaluation(contract, data.records(contract))
 for state in (read(build(contract)), trained):
     print("right", judge.scores(state).metrics["tags"])
@@ -83,7 +83,7 @@ def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
         "privacy": contract_body["privacy"] | {"noise_multiplier": 0.0, "sampling_rate": 1.0},
         "federation": contract_body["federation"] | {"local_steps": 4},
         "simulation": {"data": "data", "workers": 1, "columns": {"tags": "ner"}},
-        "evaluation": {"data": "held_out.parquet", "tags": "ner"},
+        "evaluation": {"data": "held_out.parquet", "columns": {"tags": "ner"}},
     }
     path = tmp_path / "run.toml"
     path.write_text(toml(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,19 @@ def test_an_adapter_that_would_learn_noise_is_warned_of(
     summary = summarise(contract)
     assert summary["adapter_pays"] == (not warned)
     assert ('method = "head"' in page(summary)) == warned
+
+
+def test_the_warning_says_how_many_readers_would_do(contract: Contract) -> None:
+    few = contract.replace(outlets={"north-post": 400, "south-echo": 300})
+    words = " ".join(page(summarise(few)).split())
+    assert "would probably make it worse here, not better" in words
+    assert "noise that hides each reader" in words
+    assert "700 readers together" in words
+    found = re.search(r"about ([0-9.]+) times as many readers", words)
+    assert found
+    for factor, pays in ((0.9, False), (1.1, True)):
+        more = {name: round(n * float(found[1]) * factor) for name, n in few.outlets.items()}
+        assert summarise(few.replace(outlets=more))["adapter_pays"] is pays
 
 
 @pytest.mark.parametrize(

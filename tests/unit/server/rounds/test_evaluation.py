@@ -16,6 +16,7 @@ from tests.fakes.made_runs import Arrays
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
+from presspool.common.data.tables import Mapped
 from presspool.common.models import adapters
 from presspool.common.models.adapted_outputs import AT_ONCE
 from presspool.common.models.models import build
@@ -30,7 +31,7 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def read(contract: Contract, path: Path, *, text: str = "text", label: str = "label") -> pa.Table:
-    return EvaluationData(data=path, text=text, label=label).records(contract)
+    return EvaluationData(data=path, columns=Mapped(text=text, label=label)).records(contract)
 
 
 @pytest.fixture
@@ -112,11 +113,11 @@ def test_a_diverged_model_has_no_loss_but_still_an_accuracy(
     assert scores.metrics["accuracy"] is not None
 
 
-def test_between_rounds_a_part_of_a_large_file_stands_for_it(
+def test_every_round_is_measured_on_the_same_part_of_a_large_file_and_all_of_it_apart(
     tmp_path: Path, contract: Contract, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every third record is a sport record; two of six are every third, evenly spread."""
-    monkeypatch.setattr(evaluation, "BETWEEN", 2)
+    monkeypatch.setattr(evaluation, "SAMPLE", 2)
     rows = [{"text": f"goal {i}", "label": "world" if i % 3 else "sport"} for i in range(6)]
     held_out = read(contract, write(tmp_path / "many.parquet", rows))
     assert spread(len(held_out), 2).tolist() == [0, 3]
@@ -125,7 +126,15 @@ def test_between_rounds_a_part_of_a_large_file_stands_for_it(
     sure = {**state, bias: np.array([0, 9, 0], np.float32)}
     judge = Evaluation(contract, held_out)
     assert judge.scores(sure).metrics["accuracy"] == pytest.approx(1 / 3)
-    assert judge.scores(sure, between=True).metrics["accuracy"] == 1.0
+    first, between = judge.of_round(sure, end=True), judge.of_round(sure, end=False)
+    assert first.metrics == between.metrics
+    assert first.metrics["accuracy"] == 1.0
+    assert (first.records, first.sample) == (6, 2)
+    assert first.whole == judge.scores(sure).metrics
+    assert between.whole is None
+    monkeypatch.setattr(evaluation, "SAMPLE", 6)
+    small = judge.of_round(sure, end=True)
+    assert (small.whole, small.metrics) == (None, judge.scores(sure).metrics)
 
 
 def test_a_class_that_does_not_occur_counts_as_zero_f1(tmp_path: Path, contract: Contract) -> None:

@@ -283,6 +283,9 @@ def test_a_card_and_a_model_card_beside_the_adapter(audit: Command, tmp_path: Pa
     assert str(tmp_path) not in readme + json.dumps(written)
     again = audit("card", desk.run, *ledgers(desk), "--fields", desk.fields, "--json")
     assert json.loads(again.out) == written  # made again from the same evidence, it is the same
+    assert "replaced" not in found.err
+    for name in ("privacy_card.json", "README.md"):
+        assert f"replaced the earlier {desk.adapter / name}" in again.err
 
 
 def test_a_card_for_one_outlet_needs_only_its_ledger(audit: Command, tmp_path: Path) -> None:

@@ -152,9 +152,19 @@ def test_what_cannot_be_read_is_the_users_mistake(
         assert found.out == ""
 
 
-def test_a_file_of_something_else_is_bad_evidence(audit: Command, made: Made) -> None:
-    assert audit("verify", made.head).code == 1
-    assert audit("recompute", made.head).code == 1
+def test_a_file_of_something_else_is_the_users_mistake(
+    audit: Command, made: Made, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_bytes(b"\0" * 9)
+    (tmp_path / "run.toml").write_text('name = "spring"\n')
+    for other in (made.head, made.ledger, tmp_path / "weights", tmp_path / "run.toml"):
+        for command in ("verify", "recompute"):
+            found = audit(command, other)
+            assert found.code == 2, other
+            assert "not a ledger's export" in found.err
+    lines = made.export.read_bytes().split(b"\n", 1)
+    made.export.write_bytes(lines[0].replace(b'"entries":3', b'"entries":-3') + b"\n" + lines[1])
+    assert audit("verify", made.export).code == 1  # an export, and a false one
 
 
 def test_every_epsilon_again(audit: Command, made: Made) -> None:

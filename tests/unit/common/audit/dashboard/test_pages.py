@@ -35,7 +35,7 @@ from presspool.common.ledger import entries
 from presspool.common.ledger.export import export
 from presspool.common.ledger.store import Ledger
 from presspool.common.runs.result_file import read_result
-from presspool.common.runs.results import RoundResult
+from presspool.common.runs.results import RoundResult, WholeFile
 from presspool.common.tasks.metric import Metric
 from presspool.common.transparency import checkpoints, merkle, notes
 
@@ -61,7 +61,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
         for entry in read_result(made.run).rounds
     ]
     rounds[2] = dataclasses.replace(
-        rounds[2], outlets=("north-post",), refused={"south-echo": "norm-cap"}
+        rounds[2],
+        outlets=("north-post",),
+        refused={"south-echo": "norm-cap"},
+        whole=WholeFile(records=7600, sample=1000, metrics=measured(accuracy=0.4375)),
     )
     change_result(made, rounds=tuple(rounds))
     run = sources.read_run(made.run)
@@ -192,6 +195,8 @@ def test_a_number_is_shown_as_what_it_is(at: At, desk: Desk) -> None:
     run = read_page(get(at, f"/runs/{desk.contract.digest[7:]}").body)
     shown = {of: text for of, _, text in run.numbers}
     assert shown[f"results.{desk.contract.digest}.rounds.2.metrics.accuracy"] == "50.0%"
+    of_all = f"results.{desk.contract.digest}.rounds.-1.whole.metrics.accuracy"
+    assert shown[of_all] == "43.8%"
     assert shown[f"results.{desk.contract.digest}.rounds.2.seconds"] == "3.5 s"
 
 
