@@ -67,7 +67,7 @@ def demo(
     _require_new(folder)
     start_logging(quiet=as_json)
     prepared = prepare_llm_demo if llm else prepare_demo
-    run = read_run_file(prepared(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
+    run = read_run_file(prepared(folder, outlets=outlets, epsilon=epsilon_of(epsilon)))
     options = SimulateOptions(
         out=folder / "run", workers=workers, deterministic=deterministic, ledgers=ledgers
     )
@@ -319,7 +319,12 @@ def _require_new(folder: Path) -> None:
         )
 
 
-def _epsilon(text: str) -> float:
+def epsilon_of(text: str) -> float:
+    """The ε that an option says.
+
+    Raises:
+        InputError: it is none.
+    """
     from presspool.common.base.errors import InputError
 
     try:

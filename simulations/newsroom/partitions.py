@@ -227,13 +227,17 @@ def _settings(
     contract: Contract, name: str, file: Path, columns: Columns, deterministic: int | None
 ) -> str:
     mapped = {"reader": columns.reader, **columns.of(task_of(contract).columns)}
-    lines = [f'name = "{name}"', f"data = {_quoted(str(file.resolve()))}"]
+    lines = [f'name = "{name}"', f"data = {quoted_toml(str(file.resolve()))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
-    lines += ["", "[columns]", *(f"{key} = {_quoted(column)}" for key, column in mapped.items())]
+    lines += [
+        "",
+        "[columns]",
+        *(f"{key} = {quoted_toml(column)}" for key, column in mapped.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def quoted_toml(text: str) -> str:
     """A TOML string: what JSON escapes and, unlike JSON, DEL too."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

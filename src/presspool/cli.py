@@ -31,7 +31,7 @@ from presspool.client.cli import (
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import models_cli, researcher_cli
+from presspool.simulations import models_cli, new_run_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
@@ -115,6 +115,7 @@ MODELS: Commands = {
     "show": models_cli.show,
     "fetch": models_cli.fetch,
 }
+NEW: Commands = {"run": new_run_cli.new_run}
 RESEARCHER: Commands = {
     "demo": researcher_cli.demo,
     "simulate": researcher_cli.simulate,
@@ -175,6 +176,7 @@ outlet.add_typer(shown(policy_cli.show, POLICY), name="policy")
 outlet.add_typer(shown(peers_cli.show, PEERS), name="peers")
 app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
+app.add_typer(group(NEW, "Start something of your own."), name="new")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
 app.add_typer(group(MODELS, "Base models that can be had offline."), name="models")
