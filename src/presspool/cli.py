@@ -33,6 +33,7 @@ from presspool.common.base.console import guarded
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
 from presspool.simulations import models_cli, new_run_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
+from presspool.simulations.bench import bench_cli
 from presspool.simulations.experiments import experiment_cli
 
 # Without rich markup, but with rich at hand, typer writes "\[default: 2]" into its helps.
@@ -99,9 +100,9 @@ AUDIT: Commands = {
     "attack": attack_cli.attack,
 }
 BENCH: Commands = {
-    "engine": researcher_cli.bench_engine,
-    "transport": researcher_cli.bench_transport,
-    "ledger": researcher_cli.bench_ledger,
+    "engine": bench_cli.engine,
+    "transport": bench_cli.transport,
+    "ledger": bench_cli.ledger,
 }
 EXPERIMENT: Commands = {
     "agnews": experiment_cli.agnews,
