@@ -42,13 +42,15 @@ def new_run(
 
     Example: presspool new run --data clicks/ --epsilon 3
     """
-    from presspool.simulations.newsroom.new_run import Request, draft
+    from presspool.simulations.newsroom.new_run import RunRequest, draft
     from presspool.simulations.newsroom.run_writing import said, write_run
 
     asked = {"text": text, "label": label, "reader": reader, "outlet": outlet}
     asked |= {"prompt": prompt, "answer": answer}
     named = {role: column for role, column in asked.items() if column is not None}
-    found = draft(Request(data=data, held_out=held_out, epsilon=epsilon_of(epsilon), named=named))
+    found = draft(
+        RunRequest(data=data, held_out=held_out, epsilon=epsilon_of(epsilon), named=named)
+    )
     write_run(found, out_file)
     if as_json:
         print_json(

@@ -211,7 +211,7 @@ def _trained(run: RunFile, options: SimulateOptions) -> RunResult:
 
 
 def _beside(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
-    from presspool.simulations.experiments.local_models import require_judge, train_beside
+    from presspool.simulations.local_only.local_models import require_judge, train_beside
 
     require_judge(run)
     started = (options.out / "contract.json").exists()
@@ -225,7 +225,7 @@ def _beside(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
 
 
 def _show_table(folders: list[Path], *, as_json: bool) -> None:
-    from presspool.simulations.experiments.local_models import beside
+    from presspool.simulations.local_only.local_models import beside
 
     found = [beside(folder) for folder in folders]
     if as_json:

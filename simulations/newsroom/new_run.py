@@ -5,7 +5,7 @@ held-out file may lie beside them (`held_out.*`, `test.*`, …). Columns are gue
 outlets' readers and labels are counted by the code that reads them in a run, so that whatever would
 stop a simulation because of the data is told here.
 
-Example: `draft(Request(data=Path("clicks"))).outlets`.
+Example: `draft(RunRequest(data=Path("clicks"))).outlets`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROLES = {"classification": ("text", "label"), "generation": ("prompt", "answer")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class RunRequest:
     """What the person said.
 
     Attributes:
@@ -68,7 +68,7 @@ class Draft:
         unused: files of the folder that are neither.
     """
 
-    request: Request
+    request: RunRequest
     kind: str
     files: tuple[Path, ...]
     guesses: Mapping[str, Guess]
@@ -84,7 +84,7 @@ class Draft:
         return {name: self.guesses[name].column for name in names}
 
 
-def draft(request: Request) -> Draft:
+def draft(request: RunRequest) -> Draft:
     """Look at the files.
 
     Raises:
@@ -114,7 +114,7 @@ def draft(request: Request) -> Draft:
 # --- Files ---------------------------------------------------------------------------------------
 
 
-def _files(request: Request) -> tuple[tuple[Path, ...], Path | None, tuple[Path, ...]]:
+def _files(request: RunRequest) -> tuple[tuple[Path, ...], Path | None, tuple[Path, ...]]:
     """Readers' files, the held-out one, and what is neither."""
     if request.data.is_file():
         return (request.data,), request.held_out, ()

@@ -2,7 +2,7 @@
 
 Invariant: the file is written whole, and never over another one.
 
-Example: `write_run(draft(Request(data=Path("clicks"))), Path("run.toml"))`.
+Example: `write_run(draft(RunRequest(data=Path("clicks"))), Path("run.toml"))`.
 """
 
 from __future__ import annotations

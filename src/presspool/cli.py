@@ -31,9 +31,8 @@ from presspool.client.cli import (
 from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import models_cli, new_run_cli, researcher_cli
+from presspool.simulations import bench_cli, models_cli, new_run_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
-from presspool.simulations.bench import bench_cli
 from presspool.simulations.experiments import experiment_cli
 
 # Without rich markup, but with rich at hand, typer writes "\[default: 2]" into its helps.

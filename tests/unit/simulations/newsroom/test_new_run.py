@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import made_rows
 from tests.fakes.instruments.typed import Command, typed
-from tests.fakes.made_runs import made_rows
 
 from presspool.common.base.errors import DataError
 from presspool.common.runs.run_file import read_run_file
@@ -47,7 +47,7 @@ def everybody() -> Rows:
 
 
 def csv(path: Path, rows: Rows) -> None:
-    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     path.write_text("\n".join(",".join(map(str, line)) for line in lines) + "\n")
 
 

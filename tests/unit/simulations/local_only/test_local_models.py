@@ -16,8 +16,8 @@ from presspool.common.base.errors import FolderError
 from presspool.common.runs.run_file import RunFile, read_run_file
 from presspool.common.runs.run_folder import RunFolder
 from presspool.simulations.experiments.jobs import Job, run_job
-from presspool.simulations.experiments.local_models import beside, train_beside
-from presspool.simulations.experiments.pay_table import PayTable
+from presspool.simulations.local_only.local_models import beside, train_beside
+from presspool.simulations.local_only.pay_table import PayTable
 from presspool.simulations.simulate import SimulateOptions, simulate
 
 Body = dict[str, Any]
@@ -38,7 +38,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> dict[str, pa.Table]:
                 run_job(job, folder)
                 on_done()
 
-    monkeypatch.setattr("presspool.simulations.experiments.local_models.run_jobs", run_jobs)
+    monkeypatch.setattr("presspool.simulations.local_only.local_models.run_jobs", run_jobs)
     return found
 
 

@@ -38,9 +38,9 @@ from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, 
 from presspool.common.runs.run_folder import RunFolder
 from presspool.simulations.experiments.arms import Arm, Kind, Trial
 from presspool.simulations.experiments.jobs import Job, run_jobs
-from presspool.simulations.experiments.pay_table import PayTable, pay_table
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 from presspool.simulations.experiments.tidy import Judged
+from presspool.simulations.local_only.pay_table import PayTable, pay_table
 from presspool.simulations.newsroom.partitions import write_outlets
 from presspool.simulations.newsroom.table_files import replace_table
 from presspool.simulations.simulate import SimulateOptions
