@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from presspool.common.base.console import out, print_json
 from presspool.simulations.researcher_cli import Json, epsilon_of
 
-Column = typer.Option(metavar="COLUMN", show_default=False)
+
+def _column(says: str) -> Any:
+    """An option that names a column, which is not guessed then."""
+    return typer.Option(metavar="COLUMN", show_default=False, help=f"Column of {says}.")
 
 
 def new_run(
@@ -27,18 +30,18 @@ def new_run(
         Path | None,
         typer.Option(help="A public held-out file; default the folder's held_out.* or test.*."),
     ] = None,
-    text: Annotated[str | None, Column] = None,
-    label: Annotated[str | None, Column] = None,
-    reader: Annotated[str | None, Column] = None,
-    outlet: Annotated[str | None, Column] = None,
-    prompt: Annotated[str | None, Column] = None,
-    answer: Annotated[str | None, Column] = None,
+    text: Annotated[str | None, _column("texts")] = None,
+    label: Annotated[str | None, _column("their labels")] = None,
+    reader: Annotated[str | None, _column("readers' ids")] = None,
+    outlet: Annotated[str | None, _column("outlets, in one file of all")] = None,
+    prompt: Annotated[str | None, _column("prompts, for a model that writes")] = None,
+    answer: Annotated[str | None, _column("what it should write")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a commented run.toml for data of your own; columns are guessed, and you are told.
 
-    A COLUMN that you name is not guessed. Columns of a prompt and its answer make a run of a model
-    that writes; else a text gets one of the labels that occur.
+    Columns of a prompt and its answer make a run of a model that writes; else a text gets one of
+    the labels that occur.
 
     Example: presspool new run --data clicks/ --epsilon 3
     """
@@ -69,4 +72,7 @@ def new_run(
     out.print(f"labels: {', '.join(found.labels)}" if found.labels else "", soft_wrap=True)
     readers = ", ".join(f"{name} {count:,}" for name, count in found.outlets.items())
     out.print(f"outlets, with their readers: {readers}", soft_wrap=True)
-    out.print(f"wrote {out_file}; look it through, then: presspool contract check {out_file}")
+    out.print(
+        f"wrote {out_file}: look it through, then `presspool contract check {out_file}`",
+        soft_wrap=True,
+    )

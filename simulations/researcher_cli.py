@@ -229,7 +229,7 @@ def _show_table(folders: list[Path], *, as_json: bool) -> None:
 
     found = [beside(folder) for folder in folders]
     if as_json:
-        print_json([table.to_json() for table in found])
+        print_json({"schema": 1, "runs": [table.to_json() for table in found]})
         return
     for table in found:
         table.render(out)

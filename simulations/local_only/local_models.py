@@ -95,11 +95,12 @@ def train_beside(
     run = run.first_outlets(options.outlets or simulation.outlets)
     local, contract = RunFolder(out / "local"), freeze(run.contract, fetch=True)
     _write_test(run, contract, out)
-    write_outlets(contract, simulation, local, deterministic=seed)
-    jobs = jobs_beside(run, out, seed=seed)
     workers = simulation.workers if options.workers is None else options.workers
-    run_jobs(jobs, out, workers=workers, on_done=on_done)
-    shutil.rmtree(local.outlets)  # copies of readers' data
+    try:
+        write_outlets(contract, simulation, local, deterministic=seed)
+        run_jobs(jobs_beside(run, out, seed=seed), out, workers=workers, on_done=on_done)
+    finally:
+        shutil.rmtree(local.outlets, ignore_errors=True)  # copies of readers' data
 
 
 def beside(out: Path) -> PayTable:

@@ -90,19 +90,17 @@ class PayTable:
         rows = [{**asdict(row), "pays": row.verdict} for row in self.rows]
         body = {key: value for key, value in vars(self).items() if key != "rows"}
         epsilon = None if math.isinf(self.epsilon) else self.epsilon
-        return {"schema": 1, **body, "epsilon": epsilon, "outlets": rows[:-1], "mean": rows[-1]}
+        return {**body, "epsilon": epsilon, "outlets": rows[:-1], "mean": rows[-1]}
 
     def render(self, console: Console) -> None:
         """Print it, and what must be known to read it rightly."""
         claim = "unprotected" if math.isinf(self.epsilon) else f"ε {bound(self.epsilon)} each"
         claim += ", reproducible noise: not private" if self.deterministic else ""
         direction = "" if self.higher_is_better else " (lower is better)"
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            title=f"Does it pay to join? {self.run}: {self.title}{direction}, {claim}",
-            title_justify="left",
-            padding=(0, 1, 0, 0),
+        console.print(
+            f"Does it pay to join? {self.run}: {self.title}{direction}, {claim}", soft_wrap=True
         )
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         table.add_column("outlet", overflow="fold")
         for heading in ("readers", "rows", "alone", "together", "difference, 95 %", "pays"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -119,7 +117,7 @@ class PayTable:
             )
         console.print(table)
         for note in NOTES:
-            console.print(f"• {note}", markup=False)
+            console.print(f"• {note}", markup=False, soft_wrap=True)
 
 
 def pay_table(

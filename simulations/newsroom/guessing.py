@@ -187,5 +187,6 @@ def _none(role: str, likely: Sequence[str], columns: Sequence[str]) -> DataError
         where="--data",
         expected=f"one whose name says it, such as {quoted(_HINTS[role][:4])}",
         got=quoted(likely or columns) or "no column is left",
-        advice=f"name it: --{role} COLUMN",
+        advice=f"name it: --{role} COLUMN"
+        + "; if each record is another person's, name its own id" * (role == "reader"),
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from presspool.client.data.readers import distinct, read_readers
@@ -129,7 +130,7 @@ def _files(request: RunRequest) -> tuple[tuple[Path, ...], Path | None, tuple[Pa
             "no files of readers",
             where=str(request.data),
             expected="a folder of .csv, .jsonl or .parquet files, or one such file",
-            got=", ".join(path.name for path in there) or "none",
+            got=", ".join(f"{path.name} (held out, by its name)" for path in there) or "none",
             advice="one file for each outlet, or one file with a column that says the outlet",
         )
     return files, held_out, tuple(path for path in aside if path != held_out)
@@ -162,16 +163,25 @@ def _sample(files: Sequence[Path]) -> dict[str, list[str]]:
 
 
 def _rows(file: Path, names: Sequence[str], rows: int) -> dict[str, list[str]]:
-    """The first rows; without columns whose values are no text, as nested ones are not."""
-    tally = Tally()
+    """Rows from all over the file, which may be sorted by outlet.
+
+    Columns whose values are no text, as nested ones are not, are left out.
+    """
+    tally, parts = Tally(), list[list[pa.Array]]()
     try:
-        first = next(batches(file, names, tally), None)
+        for batch in batches(file, names, tally):
+            step = max(1, len(batch[0][0]) // rows)
+            parts.append([pc.fill_null(values[::step], "") for values, _ in batch])
     except DataError:
-        first = None
-    if (first is None or tally.dropped) and len(names) > 1:
+        parts.clear()
+    if (not parts or tally.dropped) and len(names) > 1:
         return {key: said for name in names for key, said in _rows(file, [name], rows).items()}
-    columns = zip(names, first or (), strict=False)
-    return {name: pc.fill_null(v[:rows], "").to_pylist() for name, (v, _) in columns}
+    whole = [pa.chunked_array(column) for column in zip(*parts, strict=True)]
+    step = max(1, len(whole[0]) // rows) if whole else 1
+    return {
+        name: column.combine_chunks()[::step].to_pylist()
+        for name, column in zip(names, whole, strict=False)
+    }
 
 
 def _kind(sample: Mapping[str, list[str]], named: Mapping[str, str]) -> str:

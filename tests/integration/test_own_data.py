@@ -57,7 +57,7 @@ def test_three_commands_from_own_data_to_whether_it_pays_to_join(
     for outlet in ("brackwell-herald", "fennport-gazette", "oldermoor-courier", "mean"):
         (line,) = re.findall(rf"^ *{outlet} .*", said.out, re.MULTILINE)
         assert re.search(r"\[[+-]\d\.\d{3}, [+-]\d\.\d{3}\] +(yes|no|not clear)", line), line
-    found = json.loads(presspool("compare", "runs/export", "--local", "--json").out)[0]
+    found = json.loads(presspool("compare", "runs/export", "--local", "--json").out)["runs"][0]
     assert found["epsilon"] == pytest.approx(3.0, abs=0.1)
     assert [(row["readers"], row["rows"], row["own"]) for row in found["outlets"]] == [
         (READERS, 15, True)

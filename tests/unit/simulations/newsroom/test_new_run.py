@@ -203,6 +203,15 @@ def test_whole_numbers_as_labels_keep_their_order(new: Command, tmp_path: Path) 
     assert list(map(int, labels)) == sorted(map(int, labels))
 
 
+def test_a_file_that_is_sorted_by_outlet_is_looked_through(new: Command, tmp_path: Path) -> None:
+    rows = foreign("North Post", 4000) + foreign("South Echo", 9)
+    assert len(rows) > 5000  # more than the sample
+    csv(tmp_path / "rows.csv", rows)
+    said = new("--data", tmp_path / "rows.csv", "--out", tmp_path / "run.toml")
+    assert said.code == 0, said.err
+    assert dict(read_run_file(tmp_path / "run.toml").contract.outlets)["south-echo"] == 9
+
+
 def test_nested_columns_are_passed_over(new: Command, tmp_path: Path) -> None:
     jsonl(tmp_path / "rows.jsonl", [{**row, "geo": {"city": "x"}} for row in everybody()])
     assert new("--data", tmp_path / "rows.jsonl", "--out", tmp_path / "run.toml").code == 0
