@@ -23,6 +23,8 @@ from rich.table import Table
 from presspool.common.base.numbers import bound
 from presspool.simulations.experiments.tidy import Estimate, Floats, Judged, difference
 
+_OTHER_COLUMNS = 75  # characters
+
 NOTES = (
     "alone: trained on the outlet's own readers only, with the run's budget, steps and noise.",
     "rows: held-out rows that both models are judged on, the outlet's own where the file says "
@@ -115,7 +117,9 @@ class PayTable:
                 f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
                 row.verdict,
             )
-        console.print(table)
+        whole = max(len(row.outlet) for row in self.rows) + _OTHER_COLUMNS
+        table.width = whole if whole > console.width else None  # no name is folded
+        console.print(table, crop=False)
         for note in NOTES:
             console.print(f"• {note}", markup=False, soft_wrap=True)
 

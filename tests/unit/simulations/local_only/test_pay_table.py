@@ -17,7 +17,7 @@ from presspool.simulations.experiments.pools import EVERYBODY, Pool
 from presspool.simulations.experiments.tidy import Judged
 from presspool.simulations.local_only.pay_table import PayTable, pay_table
 
-READERS = {"a": 900, "b": 100}
+READERS = {"a": 900, "b": 100, "the-oldermoor-courier-and-advertiser": 50}
 
 
 def judged(kind: Kind, figures: Any, outlet: list[str], task: str, size: Any = 1.0) -> Judged:
@@ -94,7 +94,14 @@ def test_an_unprotected_run_says_so() -> None:
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["epsilon"] is None
 
 
-def said(found: PayTable) -> str:
+def test_no_name_is_folded_on_a_narrow_screen() -> None:
+    name = "the-oldermoor-courier-and-advertiser"
+    found = table(np.ones(4), {name: np.ones(4)}, [name] * 4, "classification")
+    found = PayTable(**{**vars(found), "rows": found.rows[:1]})
+    assert name in said(found, width=50)
+
+
+def said(found: PayTable, width: int = 120) -> str:
     text = io.StringIO()
-    found.render(Console(file=text, width=120))
+    found.render(Console(file=text, width=width))
     return text.getvalue()
