@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,7 +32,17 @@ from presspool.simulations.newsroom.partitions import stem, table_files
 
 SAMPLE_ROWS = 5000
 # By how surely a file of this name is held out.
-HELD_OUT = ("heldout", "holdout", "test", "eval", "evaluation", "validation", "valid", "dev")
+HELD_OUT = (
+    "heldout",
+    "holdout",
+    "test",
+    "testset",
+    "eval",
+    "evaluation",
+    "validation",
+    "valid",
+    "dev",
+)
 ROLES = {"classification": ("text", "label"), "generation": ("prompt", "answer")}
 
 
@@ -137,10 +146,11 @@ def _files(request: RunRequest) -> tuple[tuple[Path, ...], Path | None, tuple[Pa
 
 
 def _held_out_rank(path: Path) -> int:
-    words = re.split(r"[^a-z0-9]+", stem(path).lower())
-    words += ["".join(pair) for pair in pairwise(words)]  # held-out
-    ranks = (HELD_OUT.index(word) for word in words if word in HELD_OUT)
-    return min(ranks, default=len(HELD_OUT))
+    """By the last words of its name: `clicks_test` is held out, the Test Valley Times is not."""
+    words = re.findall(r"[a-z]+", stem(path).lower())
+    words = [word for word in words if word not in ("data", "set")]
+    ends = {"".join(words[-count:]) for count in (1, 2)}  # held-out
+    return next((rank for rank, word in enumerate(HELD_OUT) if word in ends), len(HELD_OUT))
 
 
 def _sample(files: Sequence[Path]) -> dict[str, list[str]]:

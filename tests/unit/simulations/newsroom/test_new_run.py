@@ -212,6 +212,22 @@ def test_a_file_that_is_sorted_by_outlet_is_looked_through(new: Command, tmp_pat
     assert dict(read_run_file(tmp_path / "run.toml").contract.outlets)["south-echo"] == 9
 
 
+@pytest.mark.parametrize("name", ["test", "held_out", "Held-Out 2026", "clicks_dev", "testset"])
+def test_a_held_out_file_is_known_by_how_its_name_ends(
+    new: Command, tmp_path: Path, name: str
+) -> None:
+    data = tmp_path / "papers"
+    data.mkdir()
+    jsonl(data / f"{name}.jsonl", without(foreign("Public", 6), "Site Name", "subscriberId"))
+    for outlet in ("North Post", "Test Valley Times"):
+        jsonl(data / f"{outlet}.jsonl", without(foreign(outlet, 12), "Site Name"))
+    said = new("--data", data, "--out", tmp_path / "run.toml", "--json")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)
+    assert list(found["outlets"]) == ["north-post", "test-valley-times"]
+    assert Path(found["held_out"]).stem == name
+
+
 def test_nested_columns_are_passed_over(new: Command, tmp_path: Path) -> None:
     jsonl(tmp_path / "rows.jsonl", [{**row, "geo": {"city": "x"}} for row in everybody()])
     assert new("--data", tmp_path / "rows.jsonl", "--out", tmp_path / "run.toml").code == 0
