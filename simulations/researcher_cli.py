@@ -1,8 +1,9 @@
-"""`presspool demo`, `simulate`, `compare`, `tune` and `bench`: what a researcher types."""
+"""`presspool demo`, `simulate`, `compare` and `tune`: what a researcher types."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from presspool.simulations.simulate import SimulateOptions
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Page = Annotated[
-    Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
-]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
 Deterministic = Annotated[
     int | None,
@@ -67,7 +65,7 @@ def demo(
     _require_new(folder)
     start_logging(quiet=as_json)
     prepared = prepare_llm_demo if llm else prepare_demo
-    run = read_run_file(prepared(folder, outlets=outlets, epsilon=_epsilon(epsilon)))
+    run = read_run_file(prepared(folder, outlets=outlets, epsilon=epsilon_of(epsilon)))
     options = SimulateOptions(
         out=folder / "run", workers=workers, deterministic=deterministic, ledgers=ledgers
     )
@@ -90,12 +88,21 @@ def simulate(
     prepare_only: Annotated[
         bool, typer.Option("--prepare-only", help="Write the run folder, train nothing.")
     ] = False,
+    local_only: Annotated[
+        bool,
+        typer.Option(
+            "--local-only",
+            help="Beside the run, train each outlet's model alone, and say whether it pays to "
+            "join. Typed again it does what is missing.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a run.toml with all its outlets on this machine.
 
     Example: presspool simulate run.toml --out runs/first --workers 2
     """
+    from presspool.common.base.errors import InputError
     from presspool.common.runs.run_file import read_run_file
     from presspool.simulations.simulate import SimulateOptions, prepare
 
@@ -108,7 +115,11 @@ def simulate(
         deterministic=deterministic,
         resume=resume,
     )
-    if prepare_only:
+    if local_only and prepare_only:
+        raise InputError("--local-only beside --prepare-only", advice="leave one of them out")
+    if local_only:
+        _beside(file, options, as_json=as_json)
+    elif prepare_only:
         prepared = prepare(file, options)
         outlets_written = [path.stem for path in prepared.outlets]
         if as_json:
@@ -121,6 +132,13 @@ def simulate(
 
 def compare(
     folders: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="Of one run made with --local-only: each outlet's model alone, and the run's.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Set runs side by side: metrics, ε, bytes, and what their contracts differ in.
@@ -129,6 +147,9 @@ def compare(
     """
     from presspool.common.audit.pages.comparison import compare as compare_folders
 
+    if local:
+        _show_table(folders, as_json=as_json)
+        return
     comparison = compare_folders(folders)
     print(visible(comparison.to_json())) if as_json else comparison.render(out)
 
@@ -173,99 +194,16 @@ def tune(
         out.print(proposal(contract, trials, used.data, len(rows)), markup=False, soft_wrap=True)
 
 
-def bench_engine(
-    rows: Annotated[
-        list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 2,
-    device: Annotated[str, typer.Option(help='"cpu" or "cuda".')] = "cpu",
-    out_folder: Annotated[Path, typer.Option("--out", help="Folder for JSON and plot.")] = Path(
-        "runs/bench"
-    ),
-    page: Page = None,
-    as_json: Json = False,
-) -> None:
-    """Compare the private training step with Opacus and with non-private PEFT, interleaved.
-
-    Its plot needs the extra `plots`.
-
-    Example: presspool bench engine --repeats 20 --page docs/performance.md
-    """
-    from presspool.simulations.bench import engine_bench, engine_report
-
-    start_logging(quiet=as_json)
-    total = engine_bench.units_of_work(rows, repeats, device)
-    with progress("steps", total=total) as advance:
-        result = engine_bench.bench_engine(
-            rows=rows,
-            repeats=repeats,
-            out=out_folder,
-            device=device,
-            threads=threads,
-            docs=page,
-            advance=advance,
-        )
-    print_json(result.to_json()) if as_json else out.print(
-        engine_report.section(result), markup=False
-    )
-
-
-def bench_transport(
-    outlets: Annotated[int, typer.Option(min=1, help="Outlets of the small rounds.")] = 8,
-    megabytes: Annotated[
-        int, typer.Option(min=1, help="Update of each outlet in the large rounds.")
-    ] = 100,
-    turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 4,
-    page: Page = None,
-    as_json: Json = False,
-) -> None:
-    """Measure a round on the wire with nothing trained, in turns with stock Flower's SuperLink.
-
-    Example: presspool bench transport --turns 4 --page docs/performance.md
-    """
-    from presspool.simulations.bench import transport_bench, transport_report
-
-    start_logging(quiet=as_json)
-    with progress("turns", total=2 * turns + 4) as advance:
-        result = transport_bench.bench_transport(
-            outlets=outlets, megabytes=megabytes, turns=turns, docs=page, advance=advance
-        )
-    print_json(result.to_json()) if as_json else out.print(
-        transport_report.section(result), markup=False
-    )
-
-
-def bench_ledger(
-    entries: Annotated[
-        int, typer.Option(min=2, help="Entries of the ledger that runs are reserved in.")
-    ] = 100_000,
-    turns: Annotated[int, typer.Option(min=1, help="Reservations that are timed.")] = 2_000,
-    verified: Annotated[
-        int, typer.Option(min=2, help="Entries of the export that is verified.")
-    ] = 1_000_000,
-    runs: Annotated[int, typer.Option(min=1, help="Different runs that are recomputed.")] = 1_000,
-    page: Page = None,
-    as_json: Json = False,
-) -> None:
-    """Measure the budget ledger: reserving, verifying, recomputing, and the auditor's first look.
-
-    Example: presspool bench ledger --page docs/performance.md
-    """
-    from presspool.simulations.bench import ledger_bench
-    from presspool.simulations.doc_sections import write_section
-
-    start_logging(quiet=as_json)
-    sizes = ledger_bench.Sizes(entries=entries, turns=turns, verified=verified, runs=runs)
-    with progress("measured", total=ledger_bench.units_of_work(sizes)) as advance:
-        found = ledger_bench.bench_ledger(sizes, advance=advance)
-    text = ledger_bench.section(found)
-    if page is not None:
-        write_section(page, "ledger", text)
-    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
-
-
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
+    result = _trained(run, options)
+    if as_json:
+        print_json({"folder": str(options.out), **_as_json(result)})
+    else:
+        _show(result, options.out)
+    return result
+
+
+def _trained(run: RunFile, options: SimulateOptions) -> RunResult:
     from presspool.simulations.simulate import rounds_done
     from presspool.simulations.simulate import simulate as run_simulation
 
@@ -273,12 +211,32 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
     total = outlets * run.contract.federation.rounds
     done = outlets * rounds_done(options.out) if options.resume else 0
     with progress("outlets trained", total=total, done=done) as advance:
-        result = run_simulation(run, options, on_reply=advance)
-    if as_json:
-        print_json({"folder": str(options.out), **_as_json(result)})
-    else:
+        return run_simulation(run, options, on_reply=advance)
+
+
+def _beside(run: RunFile, options: SimulateOptions, *, as_json: bool) -> None:
+    from presspool.simulations.local_only.local_models import require_judge, train_beside
+
+    require_judge(run)
+    started = (options.out / "contract.json").exists()
+    options = replace(options, resume=started)
+    result = _trained(run, options)
+    if not as_json:
         _show(result, options.out)
-    return result
+    with progress("models judged", total=1 + len(result.outlets)) as advance:
+        train_beside(run, options, on_done=advance)
+    _show_table([options.out], as_json=as_json)
+
+
+def _show_table(folders: list[Path], *, as_json: bool) -> None:
+    from presspool.simulations.local_only.local_models import beside
+
+    found = [beside(folder) for folder in folders]
+    if as_json:
+        print_json({"schema": 1, "runs": [table.to_json() for table in found]})
+        return
+    for table in found:
+        table.render(out)
 
 
 def _show(result: RunResult, folder: Path) -> None:
@@ -323,7 +281,12 @@ def _require_new(folder: Path) -> None:
         )
 
 
-def _epsilon(text: str) -> float:
+def epsilon_of(text: str) -> float:
+    """The ε that an option says.
+
+    Raises:
+        InputError: it is none.
+    """
     from presspool.common.base.errors import InputError
 
     try:

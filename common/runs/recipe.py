@@ -71,6 +71,25 @@ def recipe(*, trained: Trained = "head") -> dict[str, dict[str, Any]]:
     }
 
 
+def head_recipe(
+    *,
+    populations: Mapping[str, int],  # noqa: ARG001
+    classes: int,  # noqa: ARG001
+    epsilon: float,  # noqa: ARG001
+    delta: float = _DELTA,
+) -> dict[str, dict[str, Any]]:
+    """The tables of a head's contract but ε, from public numbers alone.
+
+    Args:
+        populations: declared readers of each outlet.
+        classes: number of labels.
+        epsilon: the run's ε.
+        delta: its δ.
+    """
+    tables = recipe(trained="head")
+    return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
+
+
 def noise_share(plan: PrivacyPlan, populations: Mapping[str, int], parameters: int) -> float:
     """Noise by signal on the pool's mean gradient of a parameter group, over the whole run.
 

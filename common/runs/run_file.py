@@ -15,12 +15,16 @@ names a public held-out file. Real outlets ignore both: their data is named in t
     data = "held_out.parquet"
     columns = { text = "headline" }        # the one shape of all files: as [columns] of outlet.toml
 
+With `recipe = "default"` in its first lines a run file needs no more of the contract than outlets,
+labels and ε; see `default_recipe`.
+
 Example: `read_run_file(Path("run.toml")).contract`.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +41,7 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.tables import Columns, Mapped, read_records, refuse_flat_columns
 from presspool.common.models.base_model import resolve
+from presspool.common.runs.default_recipe import filled
 from presspool.common.runs.run_folder import Setup
 
 log = logging.getLogger(__name__)
@@ -115,7 +120,8 @@ class RunFile(BaseModel):
     """A parsed `run.toml`.
 
     Attributes:
-        contract: its body, as written (not frozen yet).
+        contract: its body, as written and filled in (not frozen yet).
+        written: the contract's part of the file, before anything was filled in.
         simulation: the `[simulation]` table, if any.
         evaluation: the `[evaluation]` table, if any.
     """
@@ -123,8 +129,21 @@ class RunFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     contract: Contract
+    written: Mapping[str, Any] = {}
     simulation: Simulation | None = None
     evaluation: EvaluationData | None = None
+
+    @property
+    def defaults(self) -> list[str]:
+        """The contract's values that the file does not give, as `table.key`."""
+        said = {key: table for key, table in self.written.items() if isinstance(table, Mapping)}
+        return [
+            f"{key}.{name}"
+            for key, table in self.contract.body().items()
+            if isinstance(table, Mapping) and key != "outlets"
+            for name, value in table.items()
+            if value is not None and name not in said.get(key, {})
+        ]
 
     def first_outlets(self, count: int | None) -> RunFile:
         """This run with only the contract's first `count` outlets (another contract).
@@ -138,7 +157,12 @@ class RunFile(BaseModel):
         if not 1 <= count <= len(names):
             raise ContractError("--outlets", expected=f"1 to {len(names)}", got=count)
         chosen = {name: self.contract.outlets[name] for name in names[:count]}
-        return self.model_copy(update={"contract": self.contract.replace(outlets=chosen)})
+        if "recipe" in self.written:  # made from the outlets that there are
+            body = {**self.written, "outlets": chosen}
+            contract = parse_contract(filled(body, where="--outlets", name=self.contract.name))
+        else:
+            contract = self.contract.replace(outlets=chosen)
+        return self.model_copy(update={"contract": contract})
 
 
 def read_run_file(path: Path) -> RunFile:
@@ -163,10 +187,16 @@ def read_run_file(path: Path) -> RunFile:
         for key, model in OUTSIDE.items()
         if key in body
     }
-    contract = parse_contract(body, where=str(path), beside=tuple(OUTSIDE))
+    whole = filled(body, where=str(path), name=slug(path.stem) or "run")
+    contract = parse_contract(whole, where=str(path), beside=tuple(OUTSIDE))
     if old := schema_versions.advice(body):
         log.warning("%s: %s", path, old)
-    return RunFile(contract=contract, **tables)  # type: ignore[arg-type]
+    return RunFile(contract=contract, written=body, **tables)  # type: ignore[arg-type]
+
+
+def slug(text: str) -> str:
+    """A name that a contract accepts: lower case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63]
 
 
 def freeze(contract: Contract, *, fetch: bool = False) -> Contract:

@@ -14,12 +14,13 @@ def check(
     run: Annotated[Path, typer.Argument(help="The run.toml.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check a run.toml, freeze it, and say what it will cost a reader.
+    """Check a run.toml, freeze it, and say what it will cost a reader, and what was filled in.
 
     Example: presspool contract check run.toml
     """
     from presspool.common.runs.run_file import freeze, read_run_file
     from presspool.server.cli.contract_summary import render, summarise
 
-    summary = summarise(freeze(read_run_file(run).contract, fetch=True))
+    file = read_run_file(run)
+    summary = summarise(freeze(file.contract, fetch=True), defaults=file.defaults)
     print_json(summary) if as_json else render(summary, out)

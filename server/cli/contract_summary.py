@@ -5,6 +5,7 @@ Example: `render(summarise(contract), console)`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,11 +21,12 @@ from presspool.common.contract.statement import accountant
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
 
 
-def summarise(contract: Contract) -> dict[str, Any]:
+def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, Any]:
     """The contract's cost and consequences as JSON values.
 
     ε is null where the run is unprotected; `worst_case` is what a reader of every outlet spends,
-    because readers of several outlets compose one after the other, never in parallel.
+    because readers of several outlets compose one after the other, never in parallel; `defaults`
+    are the keys whose values the run file does not give (`RunFile.defaults`).
     """
     plan, weights = contract.plan, contract.weights()
     share = _adapter_noise(contract)
@@ -59,6 +61,7 @@ def summarise(contract: Contract) -> dict[str, Any]:
             }
             for name, population in contract.outlets.items()
         ],
+        "defaults": list(defaults),
         "contract": contract.body(),
     }
 
@@ -130,14 +133,18 @@ def render(summary: dict[str, Any], console: Console) -> None:
             f"{row['noise_to_batch']:.4f}",
         )
     console.print(table)
-    body = summary["contract"]
-    for part in ("model", "task", "adapter", "federation", "optimizer"):
-        console.print(
-            f"{part}: " + ", ".join(f"{k} {one_line(v)}" for k, v in body[part].items()),
-            style="dim",
-            markup=False,
-            soft_wrap=True,
+    _render_tables(summary, console)
+
+
+def _render_tables(summary: dict[str, Any], console: Console) -> None:
+    """Every value of the contract, those that the run file does not give marked as defaults."""
+    body, defaults = summary["contract"], set(summary["defaults"])
+    for part in ("model", "task", "adapter", "federation", "privacy", "optimizer", "server"):
+        values = (
+            f"{key} {one_line(value)}{' (default)' * (f'{part}.{key}' in defaults)}"
+            for key, value in body[part].items()
         )
+        console.print(f"{part}: " + ", ".join(values), style="dim", markup=False, soft_wrap=True)
 
 
 def _render_cautions(summary: dict[str, Any], console: Console) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from presspool.common.contract.contract import parse_contract
-from presspool.common.runs.run_file import RunFile, Simulation
+from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation
 from presspool.simulations.experiments.jobs import Job
 from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
@@ -117,6 +117,6 @@ def _job(
             simulation=Simulation(data=pool.folder, partition="files"),
         ),
         seed=seed,
-        test=pool.few_shot if arm.kind == "few-shot" else pool.test,
+        test=EvaluationData(data=pool.few_shot if arm.kind == "few-shot" else pool.test),
         trained=arm.trained,
     )

@@ -29,9 +29,11 @@ def seconds(jobs: Sequence[Job], *, workers: int) -> float:
         contract = job.run.contract
         once, each = _seconds_a_row(_shape(contract).canonical())
         rows = sum(contract.outlets.values()) * _records(contract)
-        tested = pq.read_metadata(job.test).num_rows
+        tested = pq.read_metadata(job.test.data).num_rows
         trained += each * contract.steps * contract.privacy.sampling_rate * rows
-        frozen[job.test, once] = max(frozen.get((job.test, once), 0), once * (rows + tested))
+        frozen[job.test.data, once] = max(
+            frozen.get((job.test.data, once), 0), once * (rows + tested)
+        )
     return trained / workers + sum(frozen.values())
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.common.data.tables import read_table
+from presspool.common.runs.default_recipe import CLIP, writing_recipe
 from presspool.simulations.experiments.arms import Arm, Tables
 from presspool.simulations.experiments.experiment import Experiment, Question, ShareQuestion
 from presspool.simulations.experiments.pools import (
@@ -45,7 +46,6 @@ VALIDATION_DAY, TEST_DAY = "20030523", "20030525"
 ASKED, ARTICLE = "News headline:", "Article: {}\nHeadline:"
 EXAMPLES = 4
 ARTICLE_WORDS, ARTICLE_TEST_SHARE = 40, 0.1
-EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TASK: Mapping[str, Any] = {"kind": "generation", "format": "prompt"}
 
 
@@ -151,41 +151,12 @@ def _dealt(said: Sequence[str]) -> list[str]:
     return sorted(dict.fromkeys(said), key=lambda one: hashlib.sha256(one.encode()).digest())
 
 
-def recipe(*, rank: int = 1, targets: Sequence[str] = EVERY_LAYER, **changed: float) -> Tables:
-    """The tables of a contract, but for ε and outlets.
-
-    Args:
-        rank: of the adapter.
-        targets: layers that get one.
-        changed: `clip` or `rate`.
-    """
-    return {
-        "model": {"id": "smollm2-135m-instruct"},
-        "adapter": {"rank": rank, "alpha": 16, "layers": 6, "targets": list(targets)},
-        "federation": {"rounds": 15, "local_steps": 1},
-        "privacy": {
-            "delta": 1e-5,
-            "clip": changed.get("clip", CLIP),
-            "records_per_reader": RECORDS_PER_READER,
-            "sampling_rate": 0.1,
-        },
-        "optimizer": {"learning_rate": 1.0},
-        "server": {
-            "name": "adam",
-            "learning_rate": changed.get("rate", RATE),
-            "betas": [0.9, 0.99],
-        },
-    }
-
-
-# The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
-CLIP, RATE = 0.65, 0.02
 SEEDS = (1, 2, 3)
 PLAIN, FEW_SHOT = ("plain base", math.inf), ("few-shot base", math.inf)
 
 
 def _few_shot(max_length: int, pool: str) -> Arm:
-    tables = {**recipe(), "task": {"max_length": max_length}}
+    tables = {**writing_recipe(), "task": {"max_length": max_length}}
     return Arm(name=FEW_SHOT[0], kind="few-shot", recipe=tables, seeds=(1,), pools=(pool,))
 
 
@@ -193,13 +164,13 @@ HEADLINES = Experiment(
     name="headlines",
     pools=pools,
     arms=(
-        Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
+        Arm(name=PLAIN[0], kind="untrained", recipe=writing_recipe(), seeds=(1,)),
         _few_shot(96, "headlines"),
         _few_shot(448, "articles"),
         Arm(
             name="federated",
             kind="federated",
-            recipe=recipe(),
+            recipe=writing_recipe(),
             epsilons=(8.0, math.inf, 3.0),
             seeds=SEEDS,
             pools=("headlines",),
@@ -207,7 +178,7 @@ HEADLINES = Experiment(
         Arm(
             name="local",
             kind="local",
-            recipe=recipe(),
+            recipe=writing_recipe(),
             epsilons=(8.0,),
             seeds=SEEDS,
             pools=("headlines",),
@@ -215,7 +186,7 @@ HEADLINES = Experiment(
         Arm(
             name="federated",
             kind="federated",
-            recipe=recipe(),
+            recipe=writing_recipe(),
             epsilons=(8.0, math.inf),
             seeds=(1,),
             pools=("articles",),
@@ -254,21 +225,21 @@ EMULATED = 73.2
 
 # One change of the default at a time.
 VARIANTS: dict[str, Tables] = {
-    "rate 0.03": recipe(rate=0.03),
-    "half the clip norm": recipe(clip=CLIP / 2),
-    "o and down, rank 4": recipe(rank=4, targets=("o_proj", "down_proj")),
+    "rate 0.03": writing_recipe(rate=0.03),
+    "half the clip norm": writing_recipe(clip=CLIP / 2),
+    "o and down, rank 4": writing_recipe(rank=4, targets=("o_proj", "down_proj")),
 }
 
 SEARCH = Experiment(
     name="headlines-search",
     pools=search_pools,
     arms=(
-        Arm(name=PLAIN[0], kind="untrained", recipe=recipe(), seeds=(1,)),
+        Arm(name=PLAIN[0], kind="untrained", recipe=writing_recipe(), seeds=(1,)),
         _few_shot(96, "headlines-search"),
         Arm(
             name="default",
             kind="federated",
-            recipe=recipe(),
+            recipe=writing_recipe(),
             epsilons=(EMULATED, math.inf),
             seeds=(1,),
         ),

@@ -46,15 +46,16 @@ class Job:
     Attributes:
         name: its folder's name; says arm, ε and seed.
         run: the run file.
-        seed: of its reproducible noise: experiments measure accuracy, they release nothing.
-        test: the file that its model is judged on, with the task's columns.
+        seed: of its reproducible noise: experiments measure accuracy, they release nothing. None
+            for real noise.
+        test: what its model is judged on.
         trained: whether it is trained at all, or judged as it starts.
     """
 
     name: str
     run: RunFile
-    seed: int
-    test: Path
+    seed: int | None
+    test: EvaluationData
     trained: bool = True
 
     def finished(self, folder: Path) -> bool:
@@ -147,7 +148,7 @@ def _start(job: Job) -> tuple[Contract, State]:
 def _judge(job: Job, contract: Contract, state: State) -> NDArray[Any]:
     from presspool.server.rounds.evaluation import Evaluation
 
-    held_out = EvaluationData(data=job.test).records(contract)
+    held_out = job.test.records(contract)
     return job.measure.of(Evaluation(contract, held_out, _activations()), state, held_out)
 
 

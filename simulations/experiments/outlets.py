@@ -18,10 +18,10 @@ from pathlib import Path
 from presspool.common.base.errors import DataError
 from presspool.common.data.tables import read_table
 from presspool.common.runs.recipe import recipe
+from presspool.common.runs.run_file import slug
 from presspool.simulations.experiments.arms import Arm
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, share_of, write_pool
-from presspool.simulations.newsroom.partitions import slug
 
 SOURCES, TOPICS = 8, 8
 TEST_SHARE = 0.3

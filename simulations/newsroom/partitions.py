@@ -4,7 +4,8 @@ Each outlet gets an `outlet.toml` like a real one's and, where its data is cut o
 a Parquet file beside it. A split is a public choice of the simulation: it comes from the contract's
 seed, never from an outlet's secret randomness.
 
-* `files`: the data is a folder that already holds one file for each outlet (`NAME.parquet`, …).
+* `files`: the data is a folder that already holds one file for each outlet (`NAME.parquet`, …, or
+  with a name whose slug it is).
 * `column:NAME`: records belong to the outlet that the column names (written as a slug).
 * `iid`: readers are dealt out at random in the proportions of the declared populations.
 * `dirichlet:A`: readers with a common most frequent label go to outlets in proportions drawn from a
@@ -17,7 +18,6 @@ Example: `write_outlets(run, RunFolder(Path("runs/x")), deterministic=None)`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import FORMATS
 from presspool.common.data.tables import Columns, read_table
-from presspool.common.runs.run_file import Simulation
+from presspool.common.runs.run_file import Simulation, slug
 from presspool.common.runs.run_folder import RunFolder
 from presspool.simulations.newsroom.table_files import replace_table
 
@@ -133,11 +133,6 @@ def split(
     return {name: table.filter(pa.array(of_record == i)) for i, name in enumerate(populations)}
 
 
-def slug(text: str) -> str:
-    """A name that a contract accepts: lower case letters, digits and single hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63]
-
-
 def _deal(count: int, shares: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Outlet number of each of `count` readers, in exact proportions and random order."""
     bounds = np.rint(np.cumsum(shares) * count).astype(np.int64)
@@ -202,6 +197,8 @@ def _own_file(folder: Path, name: str) -> Path:
         if path.exists()
     ]
     if not found:
+        found = [path for path in table_files(folder) if slug(stem(path)) == name]
+    if not found:
         raise DataError(
             f"no data for {name}",
             where=str(folder),
@@ -211,17 +208,36 @@ def _own_file(folder: Path, name: str) -> Path:
     return found[0]
 
 
+def table_files(folder: Path) -> list[Path]:
+    """The files of a folder that PressPool can read, by name; none where it is no folder."""
+    names = sorted(folder.iterdir()) if folder.is_dir() else []
+    ends = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
+    return [path for path in names if path.name.lower().endswith(ends) and path.is_file()]
+
+
+def stem(path: Path) -> str:
+    """A table file's name without what says its format."""
+    name = path.name
+    for end in (".gz", *FORMATS):
+        name = name[: -len(end)] if name.lower().endswith(end) else name
+    return name
+
+
 def _settings(
     contract: Contract, name: str, file: Path, columns: Columns, deterministic: int | None
 ) -> str:
     mapped = {"reader": columns.reader, **columns.of(task_of(contract).columns)}
-    lines = [f'name = "{name}"', f"data = {_quoted(str(file.resolve()))}"]
+    lines = [f'name = "{name}"', f"data = {quoted_toml(str(file.resolve()))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
-    lines += ["", "[columns]", *(f"{key} = {_quoted(column)}" for key, column in mapped.items())]
+    lines += [
+        "",
+        "[columns]",
+        *(f"{key} = {quoted_toml(column)}" for key, column in mapped.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 
-def _quoted(text: str) -> str:
+def quoted_toml(text: str) -> str:
     """A TOML string: what JSON escapes and, unlike JSON, DEL too."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -33,7 +33,7 @@ from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import models_cli, researcher_cli
+from presspool.simulations import bench_cli, models_cli, new_run_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
@@ -106,9 +106,9 @@ AUDIT: Commands = {
     "attack": attack_cli.attack,
 }
 BENCH: Commands = {
-    "engine": researcher_cli.bench_engine,
-    "transport": researcher_cli.bench_transport,
-    "ledger": researcher_cli.bench_ledger,
+    "engine": bench_cli.engine,
+    "transport": bench_cli.transport,
+    "ledger": bench_cli.ledger,
 }
 EXPERIMENT: Commands = {
     "agnews": experiment_cli.agnews,
@@ -122,6 +122,7 @@ MODELS: Commands = {
     "show": models_cli.show,
     "fetch": models_cli.fetch,
 }
+NEW: Commands = {"run": new_run_cli.new_run}
 RESEARCHER: Commands = {
     "demo": researcher_cli.demo,
     "simulate": researcher_cli.simulate,
@@ -187,6 +188,7 @@ outlet.add_typer(
 )
 app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
+app.add_typer(group(NEW, "Start something of your own."), name="new")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")
 app.add_typer(group(MODELS, "Base models that can be had offline."), name="models")

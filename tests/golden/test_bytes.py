@@ -26,7 +26,6 @@ import json
 import os
 import platform
 import secrets
-import shlex
 import shutil
 import subprocess
 import sys
@@ -114,14 +113,12 @@ EXPORTING = {
     f" {WITNESS.key.text}"
     for outlet in OUTLETS
 }
-EXAMPLE_RUN = REPOSITORY / "examples" / "run.toml"
 COMMANDS = {
     **{
         f"run-{name}": f"simulate {name}.toml --out out/{name} --deterministic 7 --json"
         for name in RUNS
     },
-    "run-first-2": f"simulate {shlex.quote(str(EXAMPLE_RUN))} --out out/first-2 --prepare-only"
-    " --json",
+    "run-first-2": "simulate first-2.toml --out out/first-2 --prepare-only --json",
     **EXPORTING,
     **{f"verify-{outlet}": f"audit verify {outlet}.export --json" for outlet in OUTLETS},
     **{f"recompute-{outlet}": f"audit recompute {outlet}.export --json" for outlet in OUTLETS},
@@ -148,6 +145,7 @@ def type_commands(folder: Path, commands: Mapping[str, str]) -> dict[str, str]:
     The folder then also holds what the commands read and nobody stores: the outlets' ledgers.
     """
     shutil.copytree(GIVEN, folder, dirs_exist_ok=True)
+    shutil.copytree(REPOSITORY / "examples", folder / "examples")  # the data of `first-2.toml`
     (folder / "out").mkdir()
     for outlet in OUTLETS:
         live(folder / f"{outlet}.db")

@@ -14,6 +14,7 @@ Example: `write(adapter, card, render(card, said, contract))`.
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 

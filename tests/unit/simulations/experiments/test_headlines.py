@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.bases.language_bases import write_tiny_llama
 
 from presspool.common.models.base_model import resolve
+from presspool.common.runs.default_recipe import writing_recipe
 from presspool.simulations.experiments import headlines
 from presspool.simulations.experiments.arms import Arm, Kind, Trial
 from presspool.simulations.experiments.experiment import (
@@ -157,7 +158,7 @@ def small(tmp_path: Path) -> Experiment:
     """Every kind of arm, two outlets, a few headlines."""
     model = str(write_tiny_llama(tmp_path / "base"))
     tables = {
-        **headlines.recipe(),
+        **writing_recipe(),
         "model": {"id": model, **resolve(model, weights=None, tokenizer=None).pins},
         "adapter": {"rank": 2, "alpha": 4, "layers": 1, "targets": ["o_proj", "down_proj"]},
         "federation": {"rounds": 1, "local_steps": 1},

@@ -21,9 +21,9 @@ from tests.conftest import LABELS, made_rows
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.runs.run_file import Simulation
+from presspool.common.runs.run_file import Simulation, slug
 from presspool.common.runs.run_folder import RunFolder
-from presspool.simulations.newsroom.partitions import outlets_of, slug, split, write_outlets
+from presspool.simulations.newsroom.partitions import outlets_of, split, write_outlets
 
 SPLITS = ("iid", "dirichlet:0.3", "dirichlet:100")
 SITES = {"The Daily Bugle": "the-daily-bugle", "Échos & Fils": "chos-fils", "north": "north"}

@@ -1,0 +1,141 @@
+"""`recipe = "default"` in a run file: everything but outlets, labels and ε filled in.
+
+The values are made from public numbers alone (declared populations, number of labels, ε), before
+the contract is frozen: what is frozen holds the values and never the word, so its digest covers
+what will happen. A value that the file gives stands as it is.
+
+* A task with a head of its own gets `recipe.head_recipe`; where the file names a method that trains
+  an adapter, the recipe of the adapter.
+* A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
+
+Example:
+    >>> body = {"recipe": "default", "outlets": {"a": 900, "b": 700}, "privacy": {"epsilon": 3}}
+    >>> filled({**body, "task": {"labels": ["x", "y"]}}, where="run.toml", name="run")["federation"]
+    {'rounds': 16, 'local_steps': 1, 'quorum': 2}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from presspool.common.base.errors import ContractError
+from presspool.common.contract.contract_schema import AnyTask, Epsilon, Name, Table
+from presspool.common.contract.doors import METHODS, TASKS
+from presspool.common.runs.recipe import head_recipe, recipe
+
+Tables = dict[str, dict[str, Any]]
+
+EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
+CLIP, RATE = 0.65, 0.02
+_DELTA = 1e-5
+
+
+class _Budget(Table, extra="ignore"):
+    """The part of [privacy] that a recipe asks for."""
+
+    epsilon: Epsilon = None
+    delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+class _Asked(Table, extra="ignore"):
+    """The part of a run file that a recipe asks for."""
+
+    outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    task: AnyTask
+    privacy: _Budget
+
+
+# Where the file itself is at fault, which validation says better than a recipe could.
+_STAND_IN_EPSILON = 3.0
+_STAND_IN = {"outlets": {"outlet": 1000}, "task": {"labels": ["a", "b"]}, "privacy": {}}
+
+
+def filled(body: Mapping[str, Any], *, where: str, name: str) -> dict[str, Any]:
+    """A run file's body with what its recipe fills in, and without the word `recipe`.
+
+    Args:
+        body: the contract's part of a run file; without `recipe` it comes back as it is.
+        where: the file, for errors.
+        name: of a run that says none.
+
+    Raises:
+        ContractError: another recipe than "default", or no ε to make one for.
+    """
+    rest = {key: value for key, value in body.items() if key != "recipe"}
+    if "recipe" not in body:
+        return rest
+    if body["recipe"] != "default":
+        raise ContractError(
+            "unknown recipe", where=f"{where} recipe", expected='"default"', got=body["recipe"]
+        )
+    whole: dict[str, Any] = {"name": name, **rest}
+    for key, table in _tables(rest, where).items():
+        own = rest.get(key, {})
+        whole[key] = {**table, **own} if isinstance(own, Mapping) else own
+    return whole
+
+
+def _tables(body: Mapping[str, Any], where: str) -> Tables:
+    try:
+        asked = _Asked.model_validate(body)
+    except ValidationError:
+        asked = _Asked.model_validate(_STAND_IN)
+    if asked.privacy.epsilon is None and "noise_multiplier" in body["privacy"]:
+        raise ContractError(
+            "missing key",
+            where=f"{where} [privacy] epsilon",
+            advice="add it (the recipe is made for an ε), or leave out recipe and give all keys",
+        )
+    epsilon = asked.privacy.epsilon or _STAND_IN_EPSILON
+    tables = _of_task(asked, epsilon, body.get("adapter"))
+    tables["federation"] = {**tables["federation"], "quorum": len(asked.outlets) // 2 + 1}
+    return tables
+
+
+def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
+    populations = asked.outlets
+    delta = asked.privacy.delta or min(_DELTA, 0.1 / max(populations.values()))
+    if "head" not in TASKS[asked.task.kind].groups:
+        tables = writing_recipe()
+    elif _trains_adapter(adapter):
+        tables = recipe(trained="adapter")
+    else:
+        classes = len(getattr(asked.task, "labels", ()))
+        return head_recipe(populations=populations, classes=classes, epsilon=epsilon, delta=delta)
+    return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
+
+
+def _trains_adapter(adapter: object) -> bool:
+    """Whether a file's [adapter] names a method that trains one."""
+    named = adapter.get("method") if isinstance(adapter, Mapping) else None
+    return named in METHODS.names and "adapter" in METHODS[str(named)].groups
+
+
+def writing_recipe(
+    *, rank: int = 1, targets: Sequence[str] = EVERY_LAYER, clip: float = CLIP, rate: float = RATE
+) -> Tables:
+    """The tables of a generating run's contract, but for ε and outlets.
+
+    Args:
+        rank: of the adapter.
+        targets: layers that get one.
+        clip: clip norm.
+        rate: of the coordinator's Adam.
+    """
+    return {
+        "model": {"id": "smollm2-135m-instruct"},
+        "adapter": {"rank": rank, "alpha": 16, "layers": 6, "targets": list(targets)},
+        "federation": {"rounds": 15, "local_steps": 1},
+        "privacy": {
+            "delta": _DELTA,
+            "clip": clip,
+            "records_per_reader": 2,
+            "sampling_rate": 0.1,
+        },
+        "optimizer": {"learning_rate": 1.0},
+        "server": {"name": "adam", "learning_rate": rate, "betas": [0.9, 0.99]},
+    }

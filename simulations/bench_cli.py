@@ -1,0 +1,107 @@
+"""`presspool bench …`: measure this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from presspool.common.base.console import out, print_json, progress, start_logging
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Page = Annotated[
+    Path | None, typer.Option(help="Page that gets the table, such as docs/performance.md.")
+]
+
+
+def engine(
+    rows: Annotated[
+        list[str] | None, typer.Option("--row", help="Only this row; may be repeated.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 2,
+    device: Annotated[str, typer.Option(help='"cpu" or "cuda".')] = "cpu",
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for JSON and plot.")] = Path(
+        "runs/bench"
+    ),
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the private training step with Opacus and with non-private PEFT, interleaved.
+
+    Its plot needs the extra `plots`.
+
+    Example: presspool bench engine --repeats 20 --page docs/performance.md
+    """
+    from presspool.simulations.bench import engine_bench, engine_report
+
+    start_logging(quiet=as_json)
+    total = engine_bench.units_of_work(rows, repeats, device)
+    with progress("steps", total=total) as advance:
+        result = engine_bench.bench_engine(
+            rows=rows,
+            repeats=repeats,
+            out=out_folder,
+            device=device,
+            threads=threads,
+            docs=page,
+            advance=advance,
+        )
+    print_json(result.to_json()) if as_json else out.print(
+        engine_report.section(result), markup=False
+    )
+
+
+def transport(
+    outlets: Annotated[int, typer.Option(min=1, help="Outlets of the small rounds.")] = 8,
+    megabytes: Annotated[
+        int, typer.Option(min=1, help="Update of each outlet in the large rounds.")
+    ] = 100,
+    turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 4,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a round on the wire with nothing trained, in turns with stock Flower's SuperLink.
+
+    Example: presspool bench transport --turns 4 --page docs/performance.md
+    """
+    from presspool.simulations.bench import transport_bench, transport_report
+
+    start_logging(quiet=as_json)
+    with progress("turns", total=2 * turns + 4) as advance:
+        result = transport_bench.bench_transport(
+            outlets=outlets, megabytes=megabytes, turns=turns, docs=page, advance=advance
+        )
+    print_json(result.to_json()) if as_json else out.print(
+        transport_report.section(result), markup=False
+    )
+
+
+def ledger(
+    entries: Annotated[
+        int, typer.Option(min=2, help="Entries of the ledger that runs are reserved in.")
+    ] = 100_000,
+    turns: Annotated[int, typer.Option(min=1, help="Reservations that are timed.")] = 2_000,
+    verified: Annotated[
+        int, typer.Option(min=2, help="Entries of the export that is verified.")
+    ] = 1_000_000,
+    runs: Annotated[int, typer.Option(min=1, help="Different runs that are recomputed.")] = 1_000,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the budget ledger: reserving, verifying, recomputing, and the auditor's first look.
+
+    Example: presspool bench ledger --page docs/performance.md
+    """
+    from presspool.simulations.bench import ledger_bench
+    from presspool.simulations.doc_sections import write_section
+
+    start_logging(quiet=as_json)
+    sizes = ledger_bench.Sizes(entries=entries, turns=turns, verified=verified, runs=runs)
+    with progress("measured", total=ledger_bench.units_of_work(sizes)) as advance:
+        found = ledger_bench.bench_ledger(sizes, advance=advance)
+    text = ledger_bench.section(found)
+    if page is not None:
+        write_section(page, "ledger", text)
+    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,156 @@
+"""`recipe = "default"`: a run file of outlets, labels and ε is a whole contract."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import REPOSITORY
+from tests.fakes.instruments.typed import typed
+from tests.fakes.made_runs import toml
+
+from presspool.common.base.errors import ContractError
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.runs.default_recipe import writing_recipe
+from presspool.common.runs.recipe import head_recipe, recipe
+from presspool.common.runs.run_file import RunFile, read_run_file
+
+Body = dict[str, Any]
+LABELS = ["world", "sport"]
+SHORT: Body = {
+    "recipe": "default",
+    "task": {"labels": LABELS},
+    "outlets": {"north-post": 900, "south-echo": 700, "west-sun": 400},
+    "privacy": {"epsilon": 3.0},
+}
+
+
+def read(folder: Path, body: Body) -> RunFile:
+    path = folder / "first.toml"
+    path.write_text(toml(body), encoding="utf-8")
+    return read_run_file(path)
+
+
+def changed(**tables: Any) -> Body:
+    body = {k: dict(v) if isinstance(v, dict) else v for k, v in SHORT.items()}
+    for key, table in tables.items():
+        body[key] = {**body.get(key, {}), **table} if isinstance(table, dict) else table
+    return body
+
+
+def test_outlets_labels_and_epsilon_are_a_contract(tmp_path: Path) -> None:
+    contract = read(tmp_path, SHORT).contract
+    made = head_recipe(populations=SHORT["outlets"], classes=2, epsilon=3.0)
+    assert contract.name == "first"
+    assert contract.federation.quorum == 2  # more than half of three
+    assert contract.task.model_dump()["head"] == made["task"]["head"]
+    assert contract.privacy.epsilon == 3.0
+    assert dict(contract.privacy.clip) == {"all": made["privacy"]["clip"]}
+    assert contract.federation.rounds == made["federation"]["rounds"]
+
+
+def test_the_digest_covers_the_numbers_and_never_the_word(tmp_path: Path) -> None:
+    """Written out by hand, the same contract has the same bytes."""
+    found = read(tmp_path, SHORT).contract
+    whole = {key: value for key, value in found.body().items() if key != "schema"}
+    spelt: Contract = parse_contract(whole)
+    assert spelt.canonical() == found.canonical()
+    assert b"recipe" not in found.canonical()
+
+
+def test_what_the_file_says_stands(tmp_path: Path) -> None:
+    body = changed(
+        name="mine",
+        federation={"rounds": 3, "quorum": 3},
+        privacy={"clip": 0.7},
+        task={"max_length": 17},
+        server={"learning_rate": 0.1},
+    )
+    run = read(tmp_path, body)
+    contract = run.contract
+    assert (contract.name, contract.task.max_length) == ("mine", 17)
+    assert (contract.federation.rounds, contract.federation.quorum) == (3, 3)
+    assert (dict(contract.privacy.clip), contract.server.learning_rate) == (
+        {"all": 0.7},
+        {"all": 0.1},
+    )
+    for key in ("federation.rounds", "privacy.clip", "task.max_length", "privacy.epsilon"):
+        assert key not in run.defaults
+    for key in ("federation.local_steps", "privacy.delta", "adapter.method", "model.id"):
+        assert key in run.defaults
+
+
+def test_a_file_without_a_recipe_has_the_digest_it_always_had(
+    tmp_path: Path, contract_body: Body
+) -> None:
+    assert read(tmp_path, contract_body).contract.digest == parse_contract(contract_body).digest
+
+
+def test_a_method_that_trains_an_adapter_brings_its_own_recipe(tmp_path: Path) -> None:
+    contract = read(tmp_path, changed(adapter={"method": "ffa"})).contract
+    made = recipe(trained="adapter")
+    assert contract.groups == ("adapter", "head")
+    assert dict(contract.privacy.clip) == made["privacy"]["clip"]
+
+
+def test_a_task_that_writes_gets_the_recipe_for_writing(tmp_path: Path) -> None:
+    body = changed()
+    body["task"] = {"kind": "generation", "format": "prompt"}
+    contract, made = read(tmp_path, body).contract, writing_recipe()
+    assert contract.model.id == made["model"]["id"]
+    assert list(contract.adapter.targets) == made["adapter"]["targets"]
+    assert contract.federation.quorum == 2
+
+
+def test_delta_is_below_one_over_the_largest_population(tmp_path: Path) -> None:
+    contract = read(tmp_path, changed(outlets={"north-post": 5_000_000})).contract
+    assert contract.privacy.delta == pytest.approx(0.1 / 5_000_000)
+
+
+def test_fewer_outlets_make_the_recipe_anew(tmp_path: Path) -> None:
+    """Else the quorum of three outlets would refuse the first one alone."""
+    one = read(tmp_path, SHORT).first_outlets(1).contract
+    assert (list(one.outlets), one.federation.quorum) == (["north-post"], 1)
+    assert one.name == "first"
+
+
+@pytest.mark.parametrize(
+    ("body", "place", "said"),
+    [
+        (changed(recipe="best"), "first.toml recipe", "unknown recipe"),
+        (changed(recipe=3), "first.toml recipe", "unknown recipe"),
+        ({**SHORT, "privacy": {"noise_multiplier": 1.0}}, "[privacy] epsilon", "missing key"),
+        ({**SHORT, "privacy": {"epsilom": 3.0}}, "[privacy] epsilom", "unknown key"),
+        ({**SHORT, "privacy": {}}, "privacy", "give epsilon"),
+        ({**SHORT, "outlets": {}}, "outlets", "at least 1"),
+        ({**SHORT, "task": {"labels": ["one"]}}, "labels", "at least 2"),
+        ({**SHORT, "outlet": SHORT["outlets"]}, "outlet", "unknown key"),
+        ({k: v for k, v in SHORT.items() if k != "outlets"}, "outlets", "missing key"),
+        (changed(federation=7), "federation", ""),
+    ],
+)
+def test_what_is_wrong_is_told_as_in_any_run_file(
+    tmp_path: Path, body: Body, place: str, said: str
+) -> None:
+    with pytest.raises(ContractError) as caught:
+        read(tmp_path, body)
+    assert place in caught.value.where
+    assert said in caught.value.what
+    assert caught.value.exit_code == 2
+
+
+def test_contract_check_prints_every_filled_value_as_a_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = typed(monkeypatch, capsys, "contract", "check", str(REPOSITORY / "examples" / "run.toml"))
+    said = run()
+    assert said.code == 0, said.err
+    printed = " ".join(said.out.split())
+    found = json.loads(run("--json").out)
+    assert "epsilon 8.0," in printed
+    for key in found["defaults"]:
+        table, name = key.split(".")
+        assert f"{name} {found['contract'][table][name]} (default)" in printed
+    assert {"federation.rounds", "privacy.sampling_rate", "server.name"} <= set(found["defaults"])
