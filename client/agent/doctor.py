@@ -21,6 +21,7 @@ from typing import Final
 
 from presspool import __version__
 from presspool.client.agent import home as homes
+from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
 from presspool.client.data.snapshots import TO_DO, current
@@ -36,7 +37,6 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
 from presspool.common.runs.run_file import freeze, read_run_file
-from presspool.common.transparency import notes
 from presspool.common.transparency.quorum import needed
 
 OK: Final = "ok"
@@ -210,17 +210,8 @@ def _ledger(path: Path, identity: Identity) -> Diagnosis:
             advice="presspool outlet budget init",
         )
     with Ledger(path) as ledger:
-        book = ledger.book
-        origin = book.opened.origin
-        own = notes.Signer.load(origin, identity.keys.log.secret, kind=notes.NOTE).key.text
-        if own != book.key:
-            return Diagnosis(
-                check="ledger",
-                state=FAULT,
-                found="signed by another key than log.key",
-                advice="put back the key that the ledger was made with",
-            )
-        return Diagnosis(check="ledger", state=OK, found=f"{book.size} entries, whole")
+        require_own(ledger, path, identity)
+        return Diagnosis(check="ledger", state=OK, found=f"{ledger.book.size} entries, whole")
 
 
 def _erased(home: Path) -> Diagnosis:
