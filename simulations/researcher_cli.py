@@ -90,6 +90,10 @@ def simulate(
     prepare_only: Annotated[
         bool, typer.Option("--prepare-only", help="Write the run folder, train nothing.")
     ] = False,
+    keep_data: Annotated[
+        bool,
+        typer.Option("--keep-data", help="Leave the outlets' copies of the data in the folder."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a run.toml with all its outlets on this machine.
@@ -107,6 +111,7 @@ def simulate(
         outlets=outlets,
         deterministic=deterministic,
         resume=resume,
+        keep_data=keep_data,
     )
     if prepare_only:
         prepared = prepare(file, options)
