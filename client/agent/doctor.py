@@ -43,6 +43,8 @@ OK: Final = "ok"
 WARNING: Final = "warning"
 FAULT: Final = "fault"
 
+COMMAND: Final = "presspool outlet doctor"
+
 CLOSE_SECONDS, FAR_SECONDS = 60, 3600  # of clocks: a certificate begins two hours early
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2 << 30, 200 << 20  # of free disk
 _DAY = 86_400
@@ -98,10 +100,15 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
     yield _versions()
+    yield from unstopping(home, run)
+    yield _checked("engine", lambda: _engine(home, run))
+
+
+def unstopping(home: Path, run: Path | None = None) -> Iterator[Diagnosis]:
+    """The checks of what a working agent does not stop for; arguments as for `examine`."""
     yield _checked("data", lambda: _data(home, run))
     yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
-    yield _checked("engine", lambda: _engine(home, run))
 
 
 def _certificate(identity: Identity, now: float) -> Diagnosis:
