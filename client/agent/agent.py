@@ -306,10 +306,9 @@ class Agent:
             raise
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
-            if failure in _NOT_NOW:
+            if failure in _NOT_NOW and isinstance(error, GuardError):
                 self._put_off.append(task.header.task)
                 self._spool.wait(task)
-                assert isinstance(error, GuardError)  # no other has such a number
                 parts = {"where": f"run {task.header.run}", "advice": error.advice}
                 raise NotNowError(error.code, error.what, **parts) from error
             self._told.untrained(error)
