@@ -64,6 +64,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.training import RoundWork, train_round
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
+from presspool.client.release.operators_log import OperatorsLog
 from presspool.client.release.release import release, release_failure, release_words
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
@@ -89,8 +90,8 @@ def train(message: Message, context: Context) -> Message:
         loopback = bool(context.node_config.get(LOOPBACK, False))
         data = work(Round.of(message.content), settings_of(context), loopback=loopback)
         return Message(from_bytes(data), reply_to=message)
-    except Exception as error:  # its text may hold readers' data
-        log.exception("this outlet could not train; only a code is sent to the coordinator")
+    except Exception as error:  # noqa: BLE001  its text may hold readers' data
+        OperatorsLog(log).untrained(error)
         return release_failure(error, reply_to=message)
 
 

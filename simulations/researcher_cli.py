@@ -96,6 +96,10 @@ def simulate(
             "join. Typed again it does what is missing.",
         ),
     ] = False,
+    keep_data: Annotated[
+        bool,
+        typer.Option("--keep-data", help="Leave the outlets' copies of the data in the folder."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run a run.toml with all its outlets on this machine.
@@ -114,6 +118,7 @@ def simulate(
         outlets=outlets,
         deterministic=deterministic,
         resume=resume,
+        keep_data=keep_data,
     )
     if local_only and prepare_only:
         raise InputError("--local-only beside --prepare-only", advice="leave one of them out")

@@ -19,7 +19,7 @@ from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, 
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.simulations.grids import GRIDS
-from presspool.simulations.newsroom.partitions import outlets_of, write_outlets
+from presspool.simulations.newsroom.partitions import outlets_of, remove_copies, write_outlets
 from presspool.simulations.simulated_ledgers import EXPORTS, export_ledgers, give_ledgers
 
 
@@ -36,6 +36,7 @@ class SimulateOptions:
         ledgers: give each outlet a policy and a ledger, and export the ledgers when the run is
             complete. A round that an outlet's ledger has bound is never trained again, so such a
             run is not continued in the middle of a round.
+        keep_data: leave the copies of readers' records in the folder when the run is complete.
     """
 
     out: Path
@@ -44,6 +45,7 @@ class SimulateOptions:
     deterministic: int | None = None
     resume: bool = False
     ledgers: bool = False
+    keep_data: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ def simulate(
         result = serve(grid, prepared.folder)
     if options.ledgers:
         export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
+    if not options.keep_data:
+        remove_copies(prepared.folder)
     return result
 
 

@@ -35,6 +35,7 @@ from presspool.client.agent.spool import Spool
 from presspool.client.agent.spool_files import SpooledTask
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.release.answer_times import decided_before_data, seconds_to_beat
+from presspool.client.release.operators_log import OperatorsLog
 from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
@@ -130,6 +131,7 @@ class Agent:
         # Tasks not to be trained just now, least lately tried first.
         self._put_off = [task.header.task for task in spool.waiting()]
         self._cannot: deque[str] = deque(maxlen=_MOST_SKIPPED)  # tasks that were not to be taken
+        self._told = OperatorsLog(log)
         self._at_once: str | None = None  # the task of whose answer nothing hangs on readers' data
         self.busy = True  # until the first step has found nothing open
 
@@ -152,7 +154,7 @@ class Agent:
                     break  # it is the stop that ended the waiting
                 failures += 1
                 wait = self._backoff.seconds(failures)
-                log.warning("%s; trying again in %.1f s", error, wait)
+                self._told.again(error, wait)
                 self._wake.wait(wait)
                 self._wake.clear()
         self._link.close()
@@ -264,6 +266,7 @@ class Agent:
         self._seal(task, body, failure)
 
     def _seal(self, task: SpooledTask, body: bytes, failure: int | None) -> None:
+        self._told.trained()
         reserve, root = self._position(task.header.contract)
         header, key = task.header, self._identity.update
         sealed = UpdateHeader(
@@ -303,14 +306,12 @@ class Agent:
             raise
         except Exception as error:  # its text may hold readers' data
             failure = failure_code(error)
-            if failure in _NOT_NOW:
+            if failure in _NOT_NOW and isinstance(error, GuardError):
                 self._put_off.append(task.header.task)
                 self._spool.wait(task)
-                code = FAILURES[failure]
-                where = f"run {task.header.run}"
-                raise NotNowError(code, f"put off ({code})", where=where) from error
-            say = log.warning if isinstance(error, GuardError) else log.exception
-            say("nothing is trained, and only a code is sent to the coordinator: %s", error)
+                parts = {"where": f"run {task.header.run}", "advice": error.advice}
+                raise NotNowError(error.code, error.what, **parts) from error
+            self._told.untrained(error)
             return b"", failure
         return body, None if body else INTERNAL
 

@@ -20,6 +20,7 @@ import grpc
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.agent import Agent, Trainer
+from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.task_rules import judge
@@ -87,17 +88,10 @@ def check_home(home: Path, identity: Identity) -> None:
     Raises:
         InputError: missing or wrong, without policy and ledger, or another outlet's; no snapshot
             of the data that they name.
+        LedgerError: a ledger under another name or key, which no peer could witness.
         EvidenceError: a damaged ledger.
     """
     where, settings = home / homes.SETTINGS, homes.settings_in(home)
-    if settings.name != identity.name:
-        raise InputError(
-            "another outlet's settings",
-            where=str(where),
-            expected=identity.name,
-            got=settings.name,
-            advice=f'write name = "{identity.name}"',
-        )
     settings.require_noise(loopback=all(map(_is_loopback, identity.addresses)))
     if settings.policy is None or settings.ledger is None:
         raise InputError(
@@ -108,8 +102,8 @@ def check_home(home: Path, identity: Identity) -> None:
         )
     require_paid(home)
     homes.policy_in(home)
-    with homes.ledger_in(home):
-        pass
+    with homes.ledger_in(home) as ledger:
+        require_own(ledger, homes.ledger_path(home), identity)
     current(homes.snapshot_in(home), settings)
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from presspool import __version__
 from presspool.client.agent import home as homes
+from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
 from presspool.client.data.snapshots import TO_DO, current
@@ -36,12 +37,13 @@ from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
 from presspool.common.runs.run_file import freeze, read_run_file
-from presspool.common.transparency import notes
 from presspool.common.transparency.quorum import needed
 
 OK: Final = "ok"
 WARNING: Final = "warning"
 FAULT: Final = "fault"
+
+COMMAND: Final = "presspool outlet doctor"
 
 CLOSE_SECONDS, FAR_SECONDS = 60, 3600  # of clocks: a certificate begins two hours early
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2 << 30, 200 << 20  # of free disk
@@ -98,10 +100,15 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
     yield _versions()
+    yield from unstopping(home, run)
+    yield _checked("engine", lambda: _engine(home, run))
+
+
+def unstopping(home: Path, run: Path | None = None) -> Iterator[Diagnosis]:
+    """The checks of what a working agent does not stop for; arguments as for `examine`."""
     yield _checked("data", lambda: _data(home, run))
     yield _checked("erased", lambda: _erased(home))
     yield _checked("disk", lambda: _disk(home))
-    yield _checked("engine", lambda: _engine(home, run))
 
 
 def _certificate(identity: Identity, now: float) -> Diagnosis:
@@ -210,17 +217,8 @@ def _ledger(path: Path, identity: Identity) -> Diagnosis:
             advice="presspool outlet budget init",
         )
     with Ledger(path) as ledger:
-        book = ledger.book
-        origin = book.opened.origin
-        own = notes.Signer.load(origin, identity.keys.log.secret, kind=notes.NOTE).key.text
-        if own != book.key:
-            return Diagnosis(
-                check="ledger",
-                state=FAULT,
-                found="signed by another key than log.key",
-                advice="put back the key that the ledger was made with",
-            )
-        return Diagnosis(check="ledger", state=OK, found=f"{book.size} entries, whole")
+        require_own(ledger, path, identity)
+        return Diagnosis(check="ledger", state=OK, found=f"{ledger.book.size} entries, whole")
 
 
 def _erased(home: Path) -> Diagnosis:

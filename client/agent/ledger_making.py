@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.agent import home as homes
+from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.policy import EXAMPLE, Policy, read_policy
+from presspool.client.identity.identity import Identity, joined_as
 from presspool.common.accounting.filter import PORTFOLIO, Caps
 from presspool.common.base.errors import FolderError, InputError, LedgerError
 from presspool.common.base.files import private_folder, replace_file
@@ -64,12 +66,17 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         Paths, the ledger's verifier key, and the lines that outlet.toml lacks.
 
     Raises:
-        InputError: no outlet.toml, no signing key and none is wanted, or a cap without capacity.
+        InputError: no outlet.toml, no signing key and none is wanted, a cap without capacity, or
+            an outlet that has joined under another name.
         FolderError: there is a ledger already.
+        LedgerError: there is one, and under another name than the outlet's.
     """
     settings = homes.settings_in(home)
     policy_file, path = homes.policy_path(home), homes.ledger_path(home)
     if path.exists():
+        if (identity := _joined(home)) is not None:
+            with Ledger(path) as ledger:
+                require_own(ledger, path, identity)
         raise FolderError(
             "there is a ledger already",
             where=str(path),
@@ -82,8 +89,17 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         caps.check(delta=wish.delta, order=wish.order)
     except LedgerError as error:
         raise InputError(error.what, **error.parts | {"where": "--epsilon-max, --order"}) from None
+    origin = origin_of(settings.name)
+    if wish.origin not in (None, origin) and _joined(home) is not None:
+        raise InputError(
+            "a ledger that no peer could witness",
+            where="--origin",
+            expected=origin,
+            got=wish.origin,
+            advice="leave it out: the pool knows this outlet's ledger by its membership",
+        )
     signer = notes.Signer.load(
-        wish.origin or origin_of(settings.name),
+        wish.origin or origin,
         _key(home, new=wish.new_key).secret,
         kind=notes.NOTE,
     )
@@ -106,6 +122,10 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         if missing
         else [],
     }
+
+
+def _joined(home: Path) -> Identity | None:
+    return Identity.read(home) if joined_as(home) is not None else None
 
 
 def _key(home: Path, *, new: bool) -> SigningKey:

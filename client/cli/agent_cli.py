@@ -20,8 +20,13 @@ def run(home: Home = Path()) -> None:
     Example: presspool outlet run --home /var/lib/presspool
     """
     from presspool.client.agent.assembly import agent
+    from presspool.client.agent.fault_watch import FaultWatch
 
     start_logging(quiet=False)
-    with agent(home) as working:
+    with agent(home) as working, FaultWatch(home, _loudly):
         err.print("working; Ctrl-C stops", soft_wrap=True)
         working.run()
+
+
+def _loudly(line: str) -> None:
+    err.print(line, style="bold red", soft_wrap=True)

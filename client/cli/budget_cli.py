@@ -110,6 +110,24 @@ def init(
         out.print(f"add to outlet.toml, above any table: {line}", markup=False)
 
 
+def rename(home: Home = HERE, as_json: Json = False) -> None:
+    """Give a ledger that has paid for nothing the outlet's own name; the old file is kept.
+
+    For one that was made before joining, or while outlet.toml had another outlet's name in it.
+
+    Example: presspool outlet budget rename
+    """
+    from presspool.client.agent.ledger_renaming import rename as made_anew
+
+    made = made_anew(home)
+    if as_json:
+        print_json(made)
+        return
+    out.print(f"{made['ledger']}: {made['from']} is {made['to']} now", soft_wrap=True)
+    out.print(f"its key, for auditors and peers: {made['key']}", soft_wrap=True)
+    out.print(f"the old one, which paid for nothing: {made['kept']}", soft_wrap=True)
+
+
 def plan(
     runs: Annotated[list[Path], typer.Argument(help="run.toml files that you expect.")],
     times: Annotated[int, typer.Option(min=1, help="How often each of them.")] = 1,

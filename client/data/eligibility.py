@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from presspool.client.data.readers import Readers, nobody, read_readers
 from presspool.client.data.snapshots import manifest_of
 from presspool.client.data.suppression_list import SuppressionList
-from presspool.common.base.errors import DataError
+from presspool.common.base.errors import DataError, PressPoolError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.tables import Columns
@@ -48,6 +48,13 @@ def eligible(suppression: SuppressionList, snapshot: Path, contract: Contract) -
             before, excluded = excluded, suppression.excluded()
             if excluded == before:
                 return readers
+    except PressPoolError as error:
+        log.error(
+            "NOBODY IS TRAINED ON, pure noise is sent, and it is paid for, because erased readers "
+            "cannot be told apart from the others: %s",
+            error,
+        )
+        return nobody(task_of(contract))
     except Exception:  # nothing stops an admitted run
         log.exception("erased readers cannot be told apart from the others: nobody is trained on")
         return nobody(task_of(contract))
@@ -76,8 +83,8 @@ def _read(
     task = task_of(contract)
     try:
         manifest_of(snapshot)
-    except DataError:  # a raw file, say, in which one record could move another
-        log.exception("nobody is trained on")
+    except DataError as error:  # a raw file, say, in which one record could move another
+        log.error("NOBODY IS TRAINED ON, pure noise is sent, and it is paid for: %s", error)
         choose(pa.array([], pa.large_string()))
         return nobody(task), kept
     readers = read_readers(snapshot, columns=Columns(), task=task, strict=False, choose=choose)

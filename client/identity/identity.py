@@ -277,6 +277,15 @@ class Identity:
         return self.read(self.home)
 
 
+def joined_as(home: Path) -> str | None:
+    """What the pool calls the outlet at a home; None where it has not joined, or cannot be read."""
+    try:
+        read = (identity_folder(home) / "coordinator.json").read_bytes()
+        return _Coordinator.model_validate(json.loads(read)).outlet
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
 def _statement(folder: Path, root: bytes, key: bytes) -> Addresses | None:
     """The kept statement; none where it is damaged: the token's address is tried then."""
     try:

@@ -2,7 +2,7 @@
 
 ::
 
-    name = "daily-bugle"
+    name = "daily-bugle"              # only where it has not joined: a membership brings the name
     data = "readers.parquet"          # what `outlet import` reads; relative to this file
     policy = "policy.toml"            # both, or neither where an outlet is only simulated
     ledger = "ledger.db"
@@ -25,6 +25,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
+from presspool.client.identity.identity import joined_as
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
@@ -36,7 +37,7 @@ class OutletSettings(BaseModel):
     """One outlet's own settings.
 
     Attributes:
-        name: the outlet, as contracts call it.
+        name: the outlet, as contracts call it; the membership's where it has joined.
         data: its readers' records: a real outlet imports them, a simulation reads them.
         columns: how that file's columns are called.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
@@ -91,7 +92,7 @@ def read_settings(path: Path) -> OutletSettings:
     """Read `outlet.toml`; relative paths are taken from the file's own folder.
 
     Raises:
-        InputError: missing, not TOML, or a wrong or unknown key.
+        InputError: missing, not TOML, a wrong or unknown key, or another name than the pool's.
     """
     try:
         body = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -103,6 +104,14 @@ def read_settings(path: Path) -> OutletSettings:
             advice="write one; docs/guides/outlet.md shows an example",
         ) from None
     refuse_flat_columns(body, where=str(path), fault=InputError)
+    if (name := joined_as(path.parent)) is not None and body.setdefault("name", name) != name:
+        raise InputError(
+            "another outlet's settings",
+            where=f"{path} name",
+            expected=f"{name}, as the pool that this outlet has joined calls it",
+            got=body["name"],
+            advice="remove the line: the name comes from the membership",
+        )
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
     read = settings.model_copy(

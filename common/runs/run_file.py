@@ -64,7 +64,7 @@ class Simulation(BaseModel):
     Attributes:
         data: one file, or with partition "files" a folder of `NAME.*`.
         columns: how the data's columns are called.
-        partition: "files", "column:NAME", "iid" or "dirichlet:ALPHA"; readers are never split.
+        partition: "files", "column:NAME", "iid" or "dirichlet:ALPHA".
         outlets: use only the contract's first so many outlets; None for all.
         workers: worker processes.
         grid: what carries messages between coordinator and outlets (`simulations/grids`).

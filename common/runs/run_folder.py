@@ -4,7 +4,8 @@
 
     contract.json            the frozen contract, canonical JSON; its hash is the run's identity
     setup.json               what stands outside the contract: evaluation data, non-private switches
-    outlets/NAME.toml        a simulation's outlets (and their made or split data)
+    outlets/NAME.toml        a simulation's outlets
+    outlets/NAME.parquet     their parts of a split data set, until the run is complete
     checkpoint.safetensors   the coordinator's state after the last whole round
     result.json, report.html, adapter/, events/
 

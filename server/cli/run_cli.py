@@ -31,7 +31,8 @@ def start(
     listen: Annotated[
         str | None,
         typer.Option(
-            help="HOST:PORT of this machine; all addresses, the pool's port if not given."
+            help="HOST:PORT of this machine; the pool's address if not given. 0.0.0.0:PORT is "
+            "every address that this machine has."
         ),
     ] = None,
     dashboard: Annotated[
@@ -49,7 +50,6 @@ def start(
     Example: presspool coordinator start --home /var/lib/presspool
     """
     from presspool.common.base.stopping import until_signalled
-    from presspool.common.pki.tls import split_address
     from presspool.server.coordinator.coordinator import Coordinator
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.coordinator.process import alone
@@ -57,12 +57,28 @@ def start(
     start_logging(quiet=False)
     folder = CoordinatorFolder.read(home)
     _warn_of_end(folder)
-    _, port = split_address(listen or folder.address, where="--listen")
+    at = listen or folder.address
+    where = _said(at)
     with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
-        coordinator = Coordinator(folder, listen=listen or f"0.0.0.0:{port}")
+        coordinator = Coordinator(folder, listen=at)
         signalled.then(coordinator.stop)
         err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
+        err.print(where, soft_wrap=True)
         coordinator.serve()
+
+
+def _said(listen: str) -> str:
+    """Where the port is, in words that nobody takes for less than it is."""
+    import ipaddress
+    from contextlib import suppress
+
+    from presspool.common.pki.tls import split_address
+
+    host, port = split_address(listen, where="--listen")
+    with suppress(ValueError):  # a name
+        if ipaddress.ip_address(host).is_unspecified:
+            return f"listening at every address of this machine, port {port}: {listen}"
+    return f"listening at {listen} alone"
 
 
 def _warn_of_end(folder: CoordinatorFolder) -> None:

@@ -12,7 +12,7 @@ What it does when a round does not come about:
   the operator dropped the others: the run has failed;
 * the disk refuses or the database is not to be had: it waits and tries again.
 
-Example: `Coordinator(CoordinatorFolder.read(home), listen="0.0.0.0:7443").serve()`.
+Example: `Coordinator(CoordinatorFolder.read(home), listen="127.0.0.1:7443").serve()`.
 """
 
 from __future__ import annotations

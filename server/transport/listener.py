@@ -8,7 +8,7 @@ Invariants:
       that the process lacks descriptors for its own files.
     * Health answers; reflection is not there.
 
-Example: `server, port = open_port("0.0.0.0:8443", credentials, [pool.register], door=door)`.
+Example: `server, port = open_port("127.0.0.1:8443", credentials, [pool.register], door=door)`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def open_port(
             "cannot listen",
             where=address,
             expected="an address of this machine, and a free port",
-            advice="see which other program uses it",
+            advice="see which other program uses it; where outlets reach this machine through a "
+            "router or a container, say where it listens: --listen HOST:PORT, "
+            "--listen 0.0.0.0:PORT for every address that it has",
         ) from None
     server.start()
     return server, port

@@ -1,4 +1,4 @@
-"""Splitting one data set over simulated outlets; a reader is never split over two of them.
+"""Splitting one data set over simulated outlets.
 
 Each outlet gets an `outlet.toml` like a real one's and, where its data is cut out of a common file,
 a Parquet file beside it. A split is a public choice of the simulation: it comes from the contract's
@@ -6,11 +6,17 @@ seed, never from an outlet's secret randomness.
 
 * `files`: the data is a folder that already holds one file for each outlet (`NAME.parquet`, …, or
   with a name whose slug it is).
-* `column:NAME`: records belong to the outlet that the column names (written as a slug).
+* `column:NAME`: records belong to the outlet that the column names (written as a slug). A reader is
+  at each outlet where the column has them, as in life: each counts and charges them by itself, and
+  what they spend is the sum. How many there are is said.
 * `iid`: readers are dealt out at random in the proportions of the declared populations.
 * `dirichlet:A`: readers with a common most frequent label go to outlets in proportions drawn from a
   Dirichlet distribution, the more unequal the smaller A (Hsu et al. 2019, §3, with readers dealt
   out instead of records).
+
+With the last two a reader is at one outlet only.
+
+Invariant: a copy of readers' records is its owner's alone, from its first byte.
 
 Example: `write_outlets(run, RunFolder(Path("runs/x")), deterministic=None)`.
 """
@@ -18,6 +24,8 @@ Example: `write_outlets(run, RunFolder(Path("runs/x")), deterministic=None)`.
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,18 +36,20 @@ from numpy.typing import NDArray
 
 from presspool.client.data.check_data import require_population
 from presspool.client.data.readers import read_readers
+from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import DataError, InputError
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import private_folder, replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import FORMATS
 from presspool.common.data.tables import Columns, read_table
 from presspool.common.runs.run_file import Simulation, slug
 from presspool.common.runs.run_folder import RunFolder
+from presspool.server.rounds import round_checkpoint
 from presspool.simulations.newsroom.table_files import replace_table
 
-# A person in two outlets of a simulation is two readers, so ids need no outlet in them.
+log = logging.getLogger(__name__)
 
 
 def write_outlets(
@@ -59,7 +69,7 @@ def write_outlets(
     Raises:
         DataError: data is missing or wrong, or an outlet has fewer readers than declared.
     """
-    folder.outlets.mkdir(parents=True, exist_ok=True)
+    private_folder(folder.outlets)
     if simulation.partition == "files":
         files = {name: _own_file(simulation.data, name) for name in contract.outlets}
         columns = simulation.columns
@@ -82,13 +92,22 @@ def outlets_of(contract: Contract, folder: RunFolder) -> list[Path]:
 
     Raises:
         InputError: a file is missing or wrong.
-        DataError: an outlet's data is not what it was any more.
+        DataError: an outlet's data is not what it was any more, and rounds are left to train.
     """
     files = [folder.outlets / f"{name}.toml" for name in contract.outlets]
+    point = round_checkpoint.load(folder.checkpoint, digest=contract.digest)
+    if point is not None and len(point.rounds) > contract.federation.rounds:
+        return files  # nobody's records are read any more
     for file in files:
         outlet = read_settings(file)
         check_population(contract, outlet.name, outlet.data, outlet.columns)
     return files
+
+
+def remove_copies(folder: RunFolder) -> None:
+    """Remove the copies of readers' records that a run made; what they came from stays."""
+    for path in (*folder.outlets.glob("*.parquet"), *folder.outlets.glob(f"*/{SNAPSHOT}")):
+        path.unlink()
 
 
 def check_population(contract: Contract, name: str, file: Path, columns: Columns) -> None:
@@ -106,7 +125,7 @@ def check_population(contract: Contract, name: str, file: Path, columns: Columns
 def split(
     table: pa.Table, partition: str, populations: Mapping[str, int], *, seed: int
 ) -> dict[str, pa.Table]:
-    """Split records over outlets without splitting a reader.
+    """Split records over outlets; only "column:" can put a reader at several of them.
 
     Args:
         table: string columns reader, text, label, and for "column:" also outlet.
@@ -173,10 +192,25 @@ def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) 
         names["outlet"] = simulation.partition.partition(":")[2]
     table = read_table(simulation.data, names)
     parts = split(table, simulation.partition, contract.outlets, seed=contract.seed)
+    _say_shared(parts)
     files = {name: folder.outlets / f"{name}.parquet" for name in parts}
     for name, part in parts.items():
-        replace_table(files[name], part.select(["reader", *own]))
+        replace_table(files[name], part.select(["reader", *own]), private=True)
     return files
+
+
+def _say_shared(parts: Mapping[str, pa.Table]) -> None:
+    """Say how many readers are at several outlets, where there are any."""
+    homes = Counter(reader for part in parts.values() for reader in set(part["reader"].to_pylist()))
+    shared = [count for count in homes.values() if count > 1]
+    if shared:
+        log.warning(
+            "%d of %d readers are at several outlets, one of them at %d: each outlet counts and "
+            "charges them by itself, and what they spend is the sum over their outlets",
+            len(shared),
+            len(homes),
+            max(shared),
+        )
 
 
 def _require_labels(simulation: Simulation, columns: Sequence[str]) -> None:

@@ -100,13 +100,17 @@ def run_toml(found: Draft, folder: Path) -> str:
 def _evaluation(found: Draft, folder: Path, why: str) -> list[str]:
     if found.held_out is None:
         return ["", f"# No [evaluation]: {_one_line(why)}."]
-    named = [(name, column) for name, column in found.columns.items() if name != "reader"]
+    named = (
+        f"{name} = {quoted_toml(column)}"
+        for name, column in found.columns.items()
+        if name != "reader"
+    )
     return [
         "",
         "[evaluation]",
         f"# guessed: {_one_line(why)}. It counts as public, and is no reader's training data.",
         f"data = {quoted_toml(_path(found.held_out, folder))}",
-        *(f"{name} = {quoted_toml(column)}" for name, column in named),
+        f"columns = {{ {', '.join(named)} }}",
     ]
 
 

@@ -10,15 +10,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import replacing
 
 
-def replace_table(path: Path, table: pa.Table) -> None:
+def replace_table(path: Path, table: pa.Table, *, private: bool = False) -> None:
     """Write a Parquet file, or replace it as a whole.
+
+    Args:
+        path: the file.
+        table: its rows.
+        private: they are of readers: let nobody but its owner read it.
 
     Raises:
         StorageError: the disk refuses; an earlier file is still there.
     """
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    replace_file(path, sink.getvalue().to_pybytes())
+    with replacing(path, private=private) as stream:
+        stream.write(sink.getvalue().to_pybytes())

@@ -62,6 +62,7 @@ OUTLET: Commands = {
 BUDGET: Commands = {
     "init": budget_cli.init,
     "plan": budget_cli.plan,
+    "rename": budget_cli.rename,
     "restored": backup_cli.restored,
 }
 POLICY: Commands = {

@@ -82,7 +82,8 @@ class Patient(Counting):
         if self.times:
             self.times -= 1
             self.asked.append(asked)
-            raise NotNowError("not-now-quiet-hours", "these are quiet hours")
+            advice = "wait until six"
+            raise NotNowError("not-now-quiet-hours", "these are quiet hours", advice=advice)
         return super().__call__(asked, kept)
 
 
@@ -393,6 +394,28 @@ def test_of_a_failure_only_a_code_leaves(
     assert CANARY.encode() not in b"".join(sent)
     for file in pool.folder.glob("coordinator.db*"):
         assert CANARY.encode() not in file.read_bytes()
+
+
+def test_waiting_is_one_calm_line_until_the_delivery(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing that an operator would take for a fault comes before a healthy delivery."""
+    caplog.set_level(logging.INFO, "presspool")
+    task = hand_out(pool)
+    with pool.node(NORTH, Patient(3)) as node:
+        thread = threading.Thread(target=node.run)
+        thread.start()
+        until = time.monotonic() + 30
+        while "delivered" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.02)
+        node.stop()
+        thread.join(10)
+    assert delivered(pool, task)[0].failure is None
+    said = [record for record in caplog.records if record.name.startswith("presspool.client")]
+    assert max(record.levelno for record in said) == logging.INFO
+    assert not any(record.exc_info for record in said)
+    [waits] = [record.getMessage() for record in said if "waits" in record.getMessage()]
+    assert waits == "run run-1 waits: these are quiet hours; to do: wait until six"
 
 
 def test_it_goes_on_for_as_long_as_nobody_answers_and_ends_when_asked(
