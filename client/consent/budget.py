@@ -1,13 +1,17 @@
 """What a run costs this outlet's readers: reserved before a gradient, bound before it leaves.
 
-Stands between training and the ledger (`presspool.common.ledger.store`). A run has one reservation
-for its whole plan; a round of it is begun, its steps are counted as they are taken, and the digest
-of the exact bytes of its answer is written down before anybody is handed those bytes.
+Stands between training and the ledger (`presspool.common.ledger.store`). A run has one reservation,
+made when its first round here begins, for that round and all after it: earlier steps were never
+executed here, and never will be. A round is begun, its steps are counted as they are taken, and the
+digest of the exact bytes of its answer is written down before anybody is handed those bytes.
 
 Invariants:
     * The event that is charged is the contract's trust model's, of the plan that the code runs:
       separately clipped groups share one draw of noise scaled to their joint sensitivity.
     * A run is reserved once in the ledger's lifetime; a run that is over is never trained again.
+    * No round is trained that lies before the reservation's first. Which that is follows from the
+      contract and the reserved event alone, so a kill cannot change it; the ledger's counts of
+      steps are of reserved steps.
     * A round whose bytes are bound is never trained again: only those bytes may be sent.
     * A kill between any two writes leaves more charged than was spent, or as much, never less.
     * A step beyond the reserved ones ends the run before its noise is drawn.
@@ -27,6 +31,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
+from presspool.client.consent.joined_rounds import from_round, missed_steps, require_reserved
 from presspool.client.consent.ledger_fit import follow_policy, keep_apart
 from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import Policy, period_of
@@ -140,7 +145,8 @@ class Budget:
         Raises:
             InputError: noise of the other kind than this ledger is for.
             BudgetError: the run does not fit under a cap; the refusal is written down.
-            GuardError: the round is bound, the run is over, or its event has no price here.
+            GuardError: the round is bound or before the first that is paid for, the run is over, or
+                its event has no price here.
             LedgerError: the ledger cannot be used.
             RollbackError: the file is older than a head that it once had: a run's rounds in it
                 may have been released already, though it knows nothing of it.
@@ -150,7 +156,7 @@ class Budget:
         self._require_newest()
         self.check(contract.digest, number=number)
         keep_apart(self._ledger, reproducible=reproducible)
-        held = self._held(contract.digest) or self._reserve(contract)
+        held = self._held(contract.digest) or self._reserve(contract, number)
         try:
             yield self._begin(contract, held, number, adapter)
         except PlanError:
@@ -189,7 +195,9 @@ class Budget:
             )
         begun = max(held.received, default=0)
         newest = max([begun, *held.released])
-        kept = max(held.executed, newest * contract.federation.local_steps)
+        kept = max(
+            held.executed, newest * contract.federation.local_steps - missed_steps(contract, held)
+        )
         before, after = held.charge, held.charge
         if kept < held.steps:
             reservation = held.entry.reservation
@@ -220,35 +228,38 @@ class Budget:
 
     def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
         steps, reservation = contract.federation.local_steps, held.entry.reservation
-        first, last = (number - 1) * steps, number * steps
-        _require_reserved(held, number, last)
+        first, last, missed = (number - 1) * steps, number * steps, missed_steps(contract, held)
+        require_reserved(contract, held, number)
         if held.received.get(number) != adapter:
             self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
             # Only a round that stands in the ledger before the run's end was counted there.
             now = self._held(contract.digest)
             assert now is not None  # it was reserved
-            _require_reserved(now, number, last)
+            require_reserved(contract, now, number)
 
         def bind(data: bytes) -> str:
             digest = "sha256:" + hashlib.sha256(data).hexdigest()
             try:
-                self._ledger.intend(reservation, round_number=number, steps=last, digest=digest)
+                self._ledger.intend(
+                    reservation, round_number=number, steps=last - missed, digest=digest
+                )
             except LedgerError:
                 self.check(contract.digest, number=number)  # another process was first
                 raise
-            if last == held.steps:
+            if last - missed == held.steps:
                 self._settle(reservation)
             return digest
 
         return Meter(taken=first, last=last, _bind=bind)
 
-    def _reserve(self, contract: Contract) -> Reservation:
+    def _reserve(self, contract: Contract, number: int) -> Reservation:
+        """Reserve the plan from a round on."""
         self._finish()
         follow_policy(self._ledger, self._policy)
-        event, plan, run = self._event(contract), contract.plan, contract.digest
+        event, plan, run = self._event(contract, number), contract.plan, contract.digest
         stated = entries.Stated(
             delta=plan.delta,
-            epsilon=contract.trust.epsilon(contract),
+            epsilon=contract.trust.epsilon(contract, charged=events.to_dp(event)),
             version=version("dp-accounting"),
         )
         try:
@@ -272,10 +283,10 @@ class Budget:
             return found
         return self._ledger.book.dangling[entry.reservation]
 
-    def _event(self, contract: Contract) -> events.SelfComposed | events.Composed:
-        """The composed event of the whole plan, if this ledger can price it."""
+    def _event(self, contract: Contract, number: int) -> events.SelfComposed | events.Composed:
+        """The composed event of the plan from a round on, if this ledger can price it."""
         try:
-            event = events.from_dp(contract.trust.event(contract))
+            event = from_round(contract, number)
             events.charge(event, order=self._ledger.book.opened.order)
         except LedgerError as error:
             self.refuse(contract.digest, "event-not-priceable")
@@ -315,16 +326,6 @@ class Budget:
             self._ledger.settle(reservation)
         except (LedgerError, StorageError) as error:
             log.warning("a run could not be settled yet: %s", error)
-
-
-def _require_reserved(held: Reservation, number: int, last: int) -> None:
-    if last > held.steps:
-        raise PlanError(
-            "steps that were not reserved",
-            where=f"round {number}",
-            expected=f"at most {held.steps}",
-            got=last,
-        )
 
 
 def _only_dataset(ledger: Ledger) -> str:

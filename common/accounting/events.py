@@ -93,6 +93,14 @@ class SelfComposed(_Event):
         _in_range(steps, self.steps)
         return SelfComposed(event=self.event, count=steps)
 
+    def after(self, steps: int) -> SelfComposed:
+        """The event of what follows the first `steps` steps; 0 for all of it.
+
+        Raises:
+            LedgerError: nothing follows them.
+        """
+        return self.first(self.steps - steps)
+
 
 class Composed(_Event):
     """Phases, one after the other (a warm-up with other noise, say)."""
@@ -118,6 +126,20 @@ class Composed(_Event):
                 kept.append(phase.first(min(steps, phase.count)))
                 steps -= phase.count
         return Composed(events=tuple(kept))
+
+    def after(self, steps: int) -> Composed:
+        """The event of what follows the first `steps` steps, phases in their order; 0 for all.
+
+        Raises:
+            LedgerError: nothing follows them.
+        """
+        _in_range(self.steps - steps, self.steps)
+        left: list[SelfComposed] = []
+        for phase in self.events:
+            if steps < phase.count:
+                left.append(phase.after(max(0, steps)))
+            steps -= phase.count
+        return Composed(events=tuple(left))
 
 
 Event = Annotated[SelfComposed | Composed, Field(discriminator="type")]

@@ -157,7 +157,7 @@ class Stated(BaseModel):
 
 
 class Reserve(_Entry):
-    """A run's whole cost is taken before anything is computed.
+    """A run's whole cost, from the round in which the outlet joins, is taken before any of it.
 
     Attributes:
         reservation: random id of this reservation.
@@ -189,7 +189,7 @@ class ReleaseIntent(_Entry):
     """These bytes, and no others, are about to be sent for this round.
 
     Attributes:
-        steps: private steps executed so far in the run (a public number of the contract).
+        steps: of the reserved steps, those executed so far (public: of contract and first round).
         digest: of the exact bytes, noised already.
     """
 

@@ -92,12 +92,20 @@ class TrustModel(ABC):
     def event(self, contract: Contract) -> dp_accounting.DpEvent:
         """The privacy event of a whole run, as an outlet's ledger charges it."""
 
-    def epsilon(self, contract: Contract) -> float:
-        """ε, at the contract's δ, of the very event that an outlet is charged with, by PLD."""
+    def epsilon(self, contract: Contract, *, charged: dp_accounting.DpEvent | None = None) -> float:
+        """ε, at the contract's δ, of the very event that an outlet is charged with, by PLD.
+
+        Args:
+            contract: the run's.
+            charged: the part of its event that an outlet pays which joins late; None for all.
+        """
         from presspool.common.contract.privacy_plan import event_epsilon
 
-        event, plan = self.event(contract), contract.plan
-        return plan.epsilon() if event == plan.event() else event_epsilon(event, plan.delta)
+        plan, event = contract.plan, charged or self.event(contract)
+        steps = min(plan.steps, getattr(event, "count", plan.steps))
+        return (
+            plan.epsilon(steps) if event == plan.event(steps) else event_epsilon(event, plan.delta)
+        )
 
     @abstractmethod
     def colluding(self, contract: Contract) -> int:

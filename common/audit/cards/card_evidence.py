@@ -103,9 +103,16 @@ def require_same(where: str, ours: float, theirs: float | None) -> None:
 def require_agreement(
     ledger: OutletReading, found: ReservedRun, contract: Contract, epsilon: float
 ) -> None:
-    """Raise `EvidenceError` unless the ledger reserved what the contract says."""
+    """Raise `EvidenceError` unless the ledger reserved what the contract says.
+
+    An outlet that joined late pays for the rounds from there on, and may have released no other.
+    """
     planned = events.from_dp(contract.trust.event(contract))
-    if found.event != planned or ledger.unit != contract.privacy.unit:
+    missed = planned.steps - found.event.steps
+    joined, apart = divmod(missed, contract.federation.local_steps)
+    first = min((release.round for release in found.releases), default=joined + 1)
+    tail = missed >= 0 and not apart and found.event == planned.after(missed) and first > joined
+    if not tail or ledger.unit != contract.privacy.unit:
         raise EvidenceError(
             "the ledger reserved something else than the contract says",
             entry=found.seq,
@@ -114,6 +121,8 @@ def require_agreement(
             expected=planned,
         )
     if found.stated is not None:
+        if missed:
+            epsilon = contract.trust.epsilon(contract, charged=events.to_dp(found.event))
         require_same(f"{ledger.source}, entry {found.seq}", epsilon, found.stated.epsilon)
 
 

@@ -271,7 +271,7 @@ def reserved_after_training(patch: pytest.MonkeyPatch) -> None:
 
 def fewer_steps_reserved(patch: pytest.MonkeyPatch) -> None:
     whole = Budget._event
-    patch.setattr(Budget, "_event", lambda self, contract: whole(self, contract).first(3))
+    patch.setattr(Budget, "_event", lambda self, *asked: whole(self, *asked).first(3))
 
 
 def kept_after_it_was_bound(patch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from tests.fakes.made_coordinator import Pool
 from tests.fakes.made_ledgers import JOB, RUN
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from presspool.cli import app
 from presspool.client.agent import home as homes
@@ -69,7 +70,7 @@ def test_another_name_than_the_pools_is_refused_before_a_ledger_exists(
 ) -> None:
     said = outlet(*words).exception
     assert isinstance(said, InputError)
-    assert (said.expected or "").startswith(NAME)
+    assert str(said.expected).startswith(NAME)
     assert (said.got, said.where) == (OTHERS, f"{member.home / 'outlet.toml'} name")
     assert not (member.home / "ledger.db").exists()
 

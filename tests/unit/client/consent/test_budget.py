@@ -292,21 +292,29 @@ def test_a_ledger_that_another_process_keeps_locked_binds_nothing(path: Path) ->
 
 
 def test_many_at_once_reserve_a_run_once(path: Path) -> None:
+    """In any order of rounds: those before the first that is paid for begin nothing."""
     contract = offered(
         federation={"rounds": 16, "local_steps": 1}, privacy={"noise_multiplier": 3.0}
     )
 
-    def begin(number: int) -> None:
-        with (
-            Budget.open(path, policy=POLICY) as own,
-            own.round(contract, number=number, adapter=ADAPTER),
-        ):
-            pass
+    def begin(number: int) -> str:
+        try:
+            with (
+                Budget.open(path, policy=POLICY) as own,
+                own.round(contract, number=number, adapter=ADAPTER),
+            ):
+                return "begun"
+        except GuardError as early:
+            return early.code
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(begin, range(1, 17)))
-    kinds = [entry.kind for entry in written(path)]
-    assert (kinds.count("reserve"), kinds.count("adapter-received")) == (1, 16)
+        begun = list(pool.map(begin, range(1, 17)))
+    found = written(path)
+    (reserve,) = (entry for entry in found if isinstance(entry, entries.Reserve))
+    first = 17 - reserve.event.steps
+    assert begun == ["round-not-agreed"] * (first - 1) + ["begun"] * (17 - first)
+    received = [entry.round for entry in found if isinstance(entry, entries.AdapterReceived)]
+    assert sorted(received) == list(range(first, 17))
 
 
 # --- What does not fit, and what comes back ------------------------------------------------------

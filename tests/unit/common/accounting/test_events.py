@@ -179,7 +179,22 @@ def test_the_first_steps_cost_no_more_and_the_rest_is_not_lost(
     assert renyi(part, order=6) <= renyi(event, order=6) * (1 + 1e-12)
 
 
+@given(phased, st.data())
+def test_what_follows_the_first_steps_is_exactly_the_rest(
+    event: SelfComposed | Composed, data: st.DataObject
+) -> None:
+    gone = data.draw(st.integers(0, event.steps - 1))
+    rest = event.after(gone)
+    assert rest.steps == event.steps - gone
+    assert event.after(0) == event
+    both = (renyi(event.first(gone), order=6) if gone else 0.0) + renyi(rest, order=6)
+    assert both == pytest.approx(renyi(event, order=6), rel=1e-12)
+
+
 def test_phases_are_kept_in_their_order() -> None:
+    assert PHASES.after(3).events == (WARM_UP.after(3), JOB)
+    assert PHASES.after(5).events == (JOB,)
+    assert PHASES.after(105).events == (JOB.first(100),)
     assert PHASES.steps == 205
     assert PHASES.first(5).events == (WARM_UP,)
     assert PHASES.first(6).events == (WARM_UP, JOB.first(1))
@@ -190,6 +205,10 @@ def test_phases_are_kept_in_their_order() -> None:
 def test_steps_that_an_event_does_not_have(steps: int) -> None:
     with pytest.raises(LedgerError, match="1 to 200"):
         JOB.first(steps)
+    with pytest.raises(LedgerError, match="1 to 200"):
+        JOB.after(200 - steps)
+    with pytest.raises(LedgerError, match="1 to 205"):
+        PHASES.after(205 - (steps if steps < 1 else 206))
 
 
 @pytest.mark.parametrize(

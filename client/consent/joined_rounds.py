@@ -1,0 +1,63 @@
+"""Which rounds of a run an outlet pays for: the one in which it joins, and all after it.
+
+Steps of earlier rounds were never executed here. They never will be, because no round before the
+first that was reserved is trained, whatever the coordinator asks.
+
+Invariant: the first round that is paid for follows from the contract and from the event that stands
+in the ledger; nothing else remembers it, so nothing can forget it.
+
+Example: `from_round(contract, 5).steps` is what a run of ten rounds has left at its fifth.
+"""
+
+from __future__ import annotations
+
+from presspool.common.accounting import events
+from presspool.common.base.errors import GuardError, PlanError
+from presspool.common.contract.contract import Contract
+from presspool.common.ledger.ledger_state import Reservation
+
+
+def from_round(contract: Contract, number: int) -> events.SelfComposed | events.Composed:
+    """What a run's plan does in a round and all after it.
+
+    A plan whose event does not count the contract's steps is taken whole, as is one without that
+    round, which is refused then.
+
+    Raises:
+        LedgerError: an event that no ledger can price.
+    """
+    event = events.from_dp(contract.trust.event(contract))
+    missed = (number - 1) * contract.federation.local_steps
+    return event.after(missed) if event.steps == contract.steps > missed else event
+
+
+def missed_steps(contract: Contract, held: Reservation) -> int:
+    """Steps of the plan before the first that was reserved."""
+    planned = events.from_dp(contract.trust.event(contract))
+    return planned.steps - held.entry.event.steps
+
+
+def require_reserved(contract: Contract, held: Reservation, number: int) -> None:
+    """Return if a round's steps are among those that its run's reservation pays for.
+
+    Raises:
+        GuardError: a round before the one in which the outlet joined.
+        PlanError: a round after the last one that is paid for.
+    """
+    steps, missed = contract.federation.local_steps, missed_steps(contract, held)
+    if (number - 1) * steps < missed:
+        raise GuardError(
+            "round-not-agreed",
+            "a round before the one in which this outlet joined the run; nothing pays for it",
+            where=f"round {number} of {contract.digest}",
+            expected=f"round {missed // steps + 1}, or one after it",
+            got=number,
+            advice="nothing: the next round asks again",
+        )
+    if (last := number * steps - missed) > held.steps:
+        raise PlanError(
+            "steps that were not reserved",
+            where=f"round {number}",
+            expected=f"at most {held.steps}",
+            got=last,
+        )
