@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from presspool.common.base.foreign_text import one_line
+from presspool.common.base.foreign_text import visible
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State, load
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
@@ -133,7 +133,7 @@ class Evaluation:
         return tuple(
             WritingSample(asked=asked, answer=answer, before=first, after=last)
             for asked, answer, first, last in (
-                map(one_line, (*about, *answers))
+                map(_lines, (*about, *answers))
                 for about, *answers in zip(
                     task.asked(few), *(some or () for some in written), strict=False
                 )
@@ -162,3 +162,8 @@ class Evaluation:
             for batch in self._trunk.batches(found):
                 outputs = self._trunk.outputs([found[place] for place in batch])[: len(batch)]
                 yield some[batch], held_out.take(some[batch]), outputs
+
+
+def _lines(text: str) -> str:
+    """Text as it may be shown, in lines and nothing else that a terminal or a page obeys."""
+    return visible("\n".join(text.expandtabs(4).splitlines()))
