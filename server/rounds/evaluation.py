@@ -112,6 +112,12 @@ class Evaluation:
         back = np.argsort(np.concatenate(order))
         return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
+    @torch.inference_mode()
+    def written(self, state: State) -> NDArray[np.object_] | None:
+        """What the model writes under an adapter, (records,) str, None of all but `WRITTEN`."""
+        load(self._model, state)
+        return self._written(self._held_out)
+
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
         places = spread(len(held_out), WRITTEN)
