@@ -44,7 +44,7 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[str, int]]] = {
     "prompt": (
         [{"prompt": text, "answer": text} for text in [*GOOD, "a\0b"]]
         + [{"prompt": "Why?", "answer": ""}, {"prompt": "", "answer": "Rain."}],
-        {"NUL in prompt": 1, "null answer": 1, "null or empty prompt": 1},
+        {"NUL in prompt": 1, "null or empty answer": 1, "null or empty prompt": 1},
     ),
     "chat": (
         [{"messages": chat(turn("user", "Why?"), turn("assistant", text))} for text in GOOD]
