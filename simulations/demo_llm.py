@@ -26,6 +26,7 @@ from presspool.simulations.newsroom.table_files import replace_table
 
 READERS, HELD_OUT, EXAMPLES, ANSWERED = 500, 96, 4, 3
 SEED = 20
+MODEL = "smollm2-135m-instruct"
 ASKED = "News headline about {}:"
 FEW_SHOT_LENGTH = 96  # tokens that prompts with examples have at most
 
@@ -35,7 +36,7 @@ name = "demo-llm"
 seed = {seed}                        # public: initial adapter, never noise or sampling
 
 [model]
-id = "smollm2-135m-instruct"     # `presspool models fetch smollm2-135m-instruct`
+id = "{model}"     # `presspool models fetch {model}`
 
 [task]
 kind = "generation"
@@ -89,6 +90,7 @@ def prepare_llm_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
         replace_table(file, table)
     text = (LLM_RUN_TOML + OUTSIDE).format(
         seed=SEED,
+        model=MODEL,
         quorum=max(1, outlets - 1),
         outlets="\n".join(f"{name} = {READERS}" for name in made.tables),
         epsilon='"inf"' if math.isinf(epsilon) else repr(epsilon),

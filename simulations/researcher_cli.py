@@ -56,14 +56,17 @@ def demo(
 
     Example: presspool demo --epsilon 3
     """
+    from presspool.common.models.base_model_sources import located
+    from presspool.common.models.catalogue import DEFAULT_ID
     from presspool.common.runs.run_file import read_run_file
     from presspool.simulations.demo import prepare_demo
-    from presspool.simulations.demo_llm import prepare_llm_demo, side_by_side
+    from presspool.simulations.demo_llm import MODEL, prepare_llm_demo, side_by_side
     from presspool.simulations.simulate import SimulateOptions
 
     folder = out_folder or Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     _require_new(folder)
     start_logging(quiet=as_json)
+    located(MODEL if llm else DEFAULT_ID, fetch=True)  # before anything is written
     prepared = prepare_llm_demo if llm else prepare_demo
     run = read_run_file(prepared(folder, outlets=outlets, epsilon=epsilon_of(epsilon)))
     options = SimulateOptions(

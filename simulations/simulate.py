@@ -127,12 +127,12 @@ def rounds_done(path: Path) -> int:
 
 
 def _check(contract: Contract, evaluation: EvaluationData | None) -> None:
-    """What a run would only meet later: held-out data and the model, read and built once here."""
+    """What a run would only meet later: the model and held-out data, built and read once here."""
     from presspool.common.models.models import build
 
+    build(contract)  # first: a contract that can use no record is not the file's fault
     if evaluation:
         evaluation.records(contract)
-    build(contract)
 
 
 def _simulation(run: RunFile) -> Simulation:

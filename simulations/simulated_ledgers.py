@@ -45,9 +45,13 @@ max_delta = {delta!r}
 min_noise_multiplier = {sigma!r}
 max_steps = {steps}
 max_rounds = {rounds}
+tasks = ["{task}"]
 trust = ["{trust}"]
 min_outlets = {outlets}
 lora_targets = {targets}
+max_adapter_scale = {scale!r}
+max_records_per_reader = {records}
+max_record_length = {length}
 
 [witnesses]
 required = false  # nobody else is there
@@ -136,9 +140,13 @@ def _policy(contract: Contract) -> str:
         sigma=plan.noise_multiplier,
         steps=plan.steps,
         rounds=contract.federation.rounds,
+        task=contract.task.kind,
         trust=contract.federation.trust,
         outlets=min(2, len(contract.outlets)),
         targets=json.dumps(list(contract.adapter.targets)),
+        scale=contract.adapter.alpha / contract.adapter.rank,
+        records=contract.privacy.records_per_reader,
+        length=contract.task.max_length,
         model=json.dumps(model.id),
         weights=model.weights,
         tokenizer=model.tokenizer,

@@ -141,6 +141,27 @@ def contract_body(tiny_base: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def writing_body(
+    contract_body: dict[str, Any], tiny_llama: Path
+) -> Callable[[str], dict[str, Any]]:
+    """A small contract's body of the task `generation` on the tiny Llama, in any of its formats."""
+
+    def make(format_: str) -> dict[str, Any]:
+        task = {"kind": "generation", "format": format_, "max_length": 48, "answer_length": 4}
+        return {
+            **contract_body,
+            "model": {"id": str(tiny_llama)},
+            "task": task | ({"prompt": "News headline:"} if format_ == "text" else {}),
+            "adapter": {"rank": 2, "alpha": 4, "targets": ["o_proj", "down_proj"], "layers": 1},
+            "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
+            "server": {"name": "adam", "learning_rate": 0.03},
+            "federation": {"rounds": 2, "local_steps": 1, "quorum": 2},
+        }
+
+    return make
+
+
+@pytest.fixture
 def contract(contract_body: dict[str, Any]) -> Contract:
     """The contract of `contract_body`."""
     return parse_contract(contract_body)

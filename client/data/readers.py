@@ -191,9 +191,9 @@ def distinct(path: Path, name: str) -> list[str]:
     return sorted(found)
 
 
-def blank(name: str, task: Task[Any]) -> str:
+def blank(name: str) -> str:
     """The reason to leave out a record in which nothing stands in one of its task's columns."""
-    return f"null or empty {name}" if name in task.inputs else f"null {name}"
+    return f"null or empty {name}"
 
 
 def _kept(
@@ -211,7 +211,7 @@ def _kept(
         return hit
 
     for name, column in columns.items():
-        drop(blank(name, task), _blank(column))
+        drop(blank(name), _blank(column))
     for reason, bad in faults(task.faults, columns):
         drop(reason, bad)
     parsed = judged(task.parse, columns)

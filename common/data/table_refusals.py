@@ -83,7 +83,8 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
             got=tally.extent(UNREADABLE),
             expected="in every record what the header says, or one JSON object a line, "
             f"and at most {RECORD_BYTES >> 20} MiB",
-            advice="quote texts that hold commas, quotes or newlines, and write the file again",
+            advice="quote texts that hold commas, quotes or newlines, cut what is longer, and "
+            "write the file again",
         )
     if NOT_UTF8 in tally.dropped:
         got = tally.extent(NOT_UTF8)

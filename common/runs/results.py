@@ -56,6 +56,12 @@ def _showable(text: str) -> str:
     return text
 
 
+def _showable_lines(text: str) -> str:
+    for line in text.split("\n"):
+        _showable(line)
+    return text
+
+
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("each name once")
@@ -78,7 +84,7 @@ Count = Annotated[int, Field(ge=0, le=_EXACT)]
 Amount = Annotated[float, Field(ge=0, le=1e300)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
 Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
-Shown = Annotated[str, Field(max_length=100_000), AfterValidator(_showable)]
+Passage = Annotated[str, Field(max_length=100_000), AfterValidator(_showable_lines)]
 Names = Annotated[tuple[Name, ...], AfterValidator(_distinct)]
 Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]
 
@@ -184,7 +190,7 @@ class OutletResult:
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)
 class WritingSample:
-    """What a writing model makes of one public record.
+    """What a writing model makes of one public record; its lines are kept, nothing else that acts.
 
     Attributes:
         asked: what it was asked.
@@ -196,10 +202,10 @@ class WritingSample:
         pydantic.ValidationError: a field holds something else.
     """
 
-    asked: Shown
-    answer: Shown
-    before: Shown
-    after: Shown
+    asked: Passage
+    answer: Passage
+    before: Passage
+    after: Passage
 
 
 @dataclass(frozen=True, kw_only=True, config=_CHECKED)

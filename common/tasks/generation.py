@@ -139,13 +139,15 @@ class Generation(Task[GenerationTable]):
         """Also a chat that the model's template refuses, and an answer that is cut away whole."""
         import pyarrow as pa
 
-        damage: list[str | None] = self.damage(rows).to_pylist()
-        if self._asked and not self._wording.has_room:
-            damage = [fault or CUT_AWAY for fault in damage]
-        elif self._asked and "messages" in rows:
-            chats = zip(damage, _filled(rows["messages"]), strict=True)
-            damage = [fault or self._wording.refusal(said) for fault, said in chats]
-        return pa.array(damage, pa.large_string())
+        if not self._asked:
+            return self.damage(rows)
+        if not self._wording.has_room:
+            found = [fault or CUT_AWAY for fault in self.damage(rows).to_pylist()]
+        elif "messages" in rows:
+            found = [self._wording.refusal(said) for said in _filled(rows["messages"])]
+        else:
+            return self.damage(rows)
+        return pa.array(found, pa.large_string())
 
     def unanswerable(self, rows: Mapping[str, pa.Array]) -> pa.Array:
         """An empty text or prompt, NUL, a chat that asks nothing or that the template refuses."""
@@ -161,10 +163,8 @@ class Generation(Task[GenerationTable]):
 
         if self.table.format != "chat":
             return rows
-        kept = [
-            None if turns.fault_of_chat(said) else turns.canonical_chat(said)
-            for said in _filled(rows["messages"])
-        ]
+        found = map(turns.judged_chat, _filled(rows["messages"]))
+        kept = [None if fault else turns.chat(chat) for fault, chat in found]
         return {"messages": pa.array(kept, pa.large_string())}
 
     def made(self, words: Sequence[int]) -> pa.Table:

@@ -20,7 +20,7 @@ Example:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,39 +45,54 @@ def fault_of_text(text: str, name: str) -> str | None:
     return None
 
 
-def fault_of_chat(said: str, name: str = "messages", *, asks: bool = False) -> str | None:
-    """Why a column's value is no chat to learn from, or `asks`: to answer, or None; likewise."""
+def fault_of_chat(said: str, name: str = "messages") -> str | None:
+    """Why a column's value is no chat to learn from, or None; likewise."""
+    return judged_chat(said, name)[0]
+
+
+def judged_chat(
+    said: str, name: str = "messages", *, asks: bool = False
+) -> tuple[str | None, list[Turn]]:
+    """Why a column's value is no chat, and else its turns.
+
+    Args:
+        said: the value.
+        name: of the column.
+        asks: the chat is to be answered; else it is learnt from, up to the assistant's last turn.
+    """
     try:
         turns = json.loads(said)
         said.encode()
         json.dumps(turns, ensure_ascii=False).encode()  # half a surrogate pair has no bytes
     except (ValueError, RecursionError):
-        return "chat that is no JSON"
+        return "chat that is no JSON", []
     if not isinstance(turns, list) or not all(map(_is_turn, turns)):
-        return "chat that is no list of turns, {role, content} each"
-    if any(turn["role"] not in ROLES for turn in turns):
-        return f"chat with a role other than {', '.join(ROLES)}"
-    if asks:
-        if all(turn["role"] != "user" for turn in turns):
-            return "chat without a user's turn"
-    elif not any(turn["role"] == "assistant" for turn in turns):
-        return "chat without an assistant's turn"
-    found = (fault_of_text(turn["content"], f"turn of {name}") for turn in turns)
-    return next(filter(None, found), None)
+        return "chat that is no list of turns, {role, content} each", []
+    fault = next(filter(None, _faults(turns, f"turn of {name}", asks=asks)), None)
+    if fault:
+        return fault, []
+    while not asks and turns[-1]["role"] != "assistant":
+        turns.pop()
+    return None, turns
+
+
+def _faults(turns: list[Turn], name: str, *, asks: bool) -> Iterator[str | None]:
+    roles = [turn["role"] for turn in turns]
+    if set(roles) - set(ROLES):
+        yield f"chat with a role other than {', '.join(ROLES)}"
+    if asks and "user" not in roles:
+        yield "chat without a user's turn"
+    if not asks and "assistant" not in roles:
+        yield "chat without an assistant's turn"
+    yield from (fault_of_text(turn["content"], name) for turn in turns)
+    if "assistant" in roles and "user" not in roles[: roles.index("assistant")]:
+        yield "chat that begins with an assistant's turn: nobody has asked anything"
 
 
 def _is_turn(turn: Any) -> bool:
     if not isinstance(turn, dict) or set(turn) != {"role", "content"}:
         return False
     return all(isinstance(value, str) for value in turn.values())
-
-
-def canonical_chat(said: str) -> str:
-    """A good chat in the form that is kept: what follows the assistant's last turn is left out."""
-    turns = turns_of(said)
-    while turns[-1]["role"] != "assistant":
-        turns.pop()
-    return chat(turns)
 
 
 def turns_of(said: str) -> list[Turn]:

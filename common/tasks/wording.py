@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.tasks import turns
+from presspool.common.tasks.chat_template import ChatTemplate
 from presspool.common.tasks.turns import MARK, Tokens, Turn
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Wording:
     ) -> None:
         self._format, self._max_length, self._prompt = format_, max_length, prompt
         self._most, self._tokenizer = turns.CHARACTERS * max_length, tokenizer
+        self._template = ChatTemplate(lambda: self._tokenize)
 
     @cached_property
     def _tokenize(self) -> Any:
@@ -63,7 +65,8 @@ class Wording:
             return records[name].combine_chunks().cast(pa.large_string())
 
         if self._format == "chat":
-            return pa.array(map(self.marked, column("messages").to_pylist()), pa.large_string())
+            chats = map(turns.turns_of, column("messages").to_pylist())
+            return pa.array(map(self.marked, chats), pa.large_string())
         if self._format == "text":
             apart = " " if self._prompt and not self._prompt[-1].isspace() else ""
             given, said = pa.scalar(self._prompt + MARK + apart), column("text")
@@ -75,30 +78,29 @@ class Wording:
         said = pc.utf8_slice_codeunits(said, 0, self._most)
         return pc.binary_join_element_wise(given.cast(pa.large_string()), said, *_large(""))
 
-    def marked(self, messages: str) -> str:
+    def marked(self, said: list[Turn]) -> str:
         """A chat, marked as `turns.marked` does.
 
         Raises:
             Exception: whatever the model's template raises at a chat that it does not take.
         """
-        return turns.marked(self._shortened(turns.turns_of(messages)), self._template)
+        return turns.marked(self._shortened(said), self._template)
 
     def unasked(self, said: str, name: str) -> str | None:
         """Why what a column holds is nothing to go on from, or None."""
         if self._format != "chat":
             return turns.fault_of_text(said, name)
-        return turns.fault_of_chat(said, asks=True) or self.refusal(said, asks=True)
+        return self.refusal(said, asks=True)
 
-    def refusal(self, messages: str, *, asks: bool = False) -> str | None:
-        """Why the model's template does not take a good chat to learn from, or to answer."""
-        try:
-            if asks:
-                self._asking(turns.turns_of(messages))
-            else:
-                self.marked(turns.canonical_chat(messages))
-        except Exception:  # noqa: BLE001  whatever a model's template raises
-            return "chat that the model's template refuses"
-        return None
+    def refusal(self, said: str, *, asks: bool = False) -> str | None:
+        """Why a column's value is no chat to learn from, or to answer, that the template takes."""
+        fault, chat = turns.judged_chat(said, asks=asks)
+        if fault is None:
+            try:
+                self._asking(chat) if asks else self.marked(chat)
+            except Exception:  # noqa: BLE001  whatever a model's template raises
+                return "chat that the model's template refuses"
+        return fault
 
     def _asking(self, chat: list[Turn]) -> str:
         """What the model is to go on from: a chat up to the assistant's last turn."""
@@ -107,12 +109,6 @@ class Wording:
 
     def _shortened(self, said: list[Turn]) -> list[Turn]:
         return turns.shortened(said, self._most)
-
-    def _template(self, said: list[Turn], asks: bool) -> str:
-        made: str = self._tokenize.apply_chat_template(
-            said, tokenize=False, add_generation_prompt=asks
-        )
-        return made
 
     # --- Tokens ----------------------------------------------------------------------------------
 
@@ -161,10 +157,20 @@ class Wording:
         asked, without = (self._template(asking, asks) for asks in (True, False))
         return max(1, len(self._ids([asked.removeprefix(without)])[0]))
 
+    @cached_property
+    def always(self) -> int:
+        """Tokens that stand before all of what should be said: `kept`, and a template's own."""
+        if self._format != "chat":
+            return self.kept
+        chats = (turns.exchange("news", answer) for answer in ("talks", "goal"))
+        one, other = self.whole([turns.marked(chat, self._template) for chat in chats])
+        pairs = zip(one.ids[one.last :], other.ids[other.last :], strict=False)
+        return self.kept + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
     @property
     def has_room(self) -> bool:
         """Whether anything of what should be said is left."""
-        return self.kept < self._max_length
+        return self.always < self._max_length
 
     def require_room(self) -> None:
         """Raises `ContractError` where no token of any record would ever count."""
@@ -172,8 +178,9 @@ class Wording:
             raise ContractError(
                 "nothing of what should be said is left",
                 where="[task] max_length",
-                expected=f"more than the {self.kept} tokens that are always given",
+                expected=f"more than the {self.always} tokens that stand before it in every record",
                 got=self._max_length,
+                advice="a greater max_length",
             )
 
     def check_ends(self) -> None:

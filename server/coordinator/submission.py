@@ -60,9 +60,9 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     """
     run = read_run_file(file)
     contract, evaluation = freeze(run.contract, fetch=True), run.evaluation
+    build(contract)  # what the run would only meet later, and before the data that it judges
     if evaluation:
         evaluation.records(contract)
-    build(contract)  # what the run would only meet later
     setup = evaluation.setup() if evaluation else Setup()
     database = Database.open(home.database)
     try:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from presspool.common.base.foreign_text import one_line
+from presspool.common.base.foreign_text import visible
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapted_outputs import AdaptedOutputs
 from presspool.common.models.adapters import State, load
@@ -148,6 +148,12 @@ class Evaluation:
         back = np.argsort(np.concatenate(order))
         return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
 
+    @torch.inference_mode()
+    def written(self, state: State) -> NDArray[np.object_] | None:
+        """What the model writes under an adapter, (records,) str, None of all but `WRITTEN`."""
+        load(self._model, state)
+        return self._written(self._held_out)
+
     def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
         """What the model writes, (records,) str, None of most; None if it writes nothing."""
         places = spread(len(held_out), WRITTEN)
@@ -169,7 +175,7 @@ class Evaluation:
         return tuple(
             WritingSample(asked=asked, answer=answer, before=first, after=last)
             for asked, answer, first, last in (
-                map(one_line, (*about, *answers))
+                map(_lines, (*about, *answers))
                 for about, *answers in zip(
                     task.asked(few), *(some or () for some in written), strict=False
                 )
@@ -180,3 +186,8 @@ class Evaluation:
         """The adapter's answer to each record, in the order of the file."""
         load(self._model, state)
         return [said.answer for said in self._outputs.predictions(self._held_out)]
+
+
+def _lines(text: str) -> str:
+    """Text as it may be shown, in lines and nothing else that a terminal or a page obeys."""
+    return visible("\n".join(text.expandtabs(4).splitlines()))

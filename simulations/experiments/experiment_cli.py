@@ -41,7 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON
 _DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
 
 
-def _searched(name: str, says: str, *, module: str) -> Callable[..., None]:
+def _searched(name: str, says: str) -> Callable[..., None]:
     """The command of an experiment whose recipe a search grid chose."""
 
     def command(
@@ -53,7 +53,7 @@ def _searched(name: str, says: str, *, module: str) -> Callable[..., None]:
         workers: Workers = 2,
         as_json: Json = False,
     ) -> None:
-        found = import_module(f"presspool.simulations.experiments.{module}")
+        found = import_module(f"presspool.simulations.experiments.{name}")
         experiment: Experiment = found.SEARCH if search else getattr(found, name.upper())
         _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
@@ -66,12 +66,10 @@ def _searched(name: str, says: str, *, module: str) -> Callable[..., None]:
 agnews = _searched(
     "agnews",
     "AG News over 4 and 20 outlets: what reader-level privacy leaves of the accuracy.",
-    module="agnews",
 )
 headlines = _searched(
     "headlines",
     "Headlines by a generating model: plain, few-shot, and tuned together or alone.",
-    module="headlines",
 )
 
 

@@ -14,6 +14,9 @@ Two pools:
 
 Four training headlines belong to no reader: the public examples of the few-shot arm.
 
+All prompts of `headlines` are the same words, so a model writes one headline for all of them and
+its ROUGE-L says only how usual those words are; `articles` asks for a headline of something.
+
 `SEARCH`, which chose the recipe, trains on the first outlet's readers alone, with the noise that
 the mean of all eight has, and is judged on the training days from `VALIDATION_DAY` on.
 
@@ -46,7 +49,8 @@ VALIDATION_DAY, TEST_DAY = "20030523", "20030525"
 ASKED, ARTICLE = "News headline:", "Article: {}\nHeadline:"
 EXAMPLES = 4
 ARTICLE_WORDS, ARTICLE_TEST_SHARE = 40, 0.1
-TASK: Mapping[str, Any] = {"kind": "generation", "format": "prompt"}
+# A headline has some ten tokens; what a model writes beyond that is no part of one.
+TASK: Mapping[str, Any] = {"kind": "generation", "format": "prompt", "answer_length": 24}
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
@@ -187,7 +191,15 @@ HEADLINES = Experiment(
             name="federated",
             kind="federated",
             recipe=writing_recipe(),
-            epsilons=(8.0, math.inf),
+            epsilons=(8.0, math.inf, 3.0),
+            seeds=(1,),
+            pools=("articles",),
+        ),
+        Arm(
+            name="local",
+            kind="local",
+            recipe=writing_recipe(),
+            epsilons=(8.0,),
             seeds=(1,),
             pools=("articles",),
         ),

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,20 @@ if TYPE_CHECKING:
     from presspool.common.models.frozen_trunk import ActivationCache
 
 Floats = NDArray[np.float64]
+
+
+class Figures(NamedTuple):
+    """How a model does on each test record, (records,) each.
+
+    Attributes:
+        each: the measure.
+        size: what the record weighs.
+        written: ROUGE-L of what was written for it; not a number where nothing was.
+    """
+
+    each: Floats
+    size: Floats
+    written: Floats | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +81,10 @@ class Job:
         """What its model is judged by."""
         return measure_of(self.run.contract.task.model_dump())
 
-    def figures(self, folder: Path) -> tuple[Floats, Floats]:
-        """The finished job's figure of each test record, and what it weighs, (records,) each."""
+    def figures(self, folder: Path) -> Figures:
+        """The finished job's."""
         found = np.load(folder / self.name / self.measure.file).astype(np.float64)
-        return (found, np.ones(len(found))) if found.ndim == 1 else (found[0], found[1])
+        return Figures(found, np.ones(len(found))) if found.ndim == 1 else Figures(*found)
 
     def seconds(self, folder: Path) -> float:
         """How long the finished job's rounds took, in seconds; 0 where nothing was trained."""

@@ -3,6 +3,7 @@
 A classifier's record is right or wrong; a generating model's has a mean loss in nats over the
 tokens that it should write, and weighs as many tokens. The token that ends an answer is left out:
 only a tuned model can know how ours end, and that would pass for a gain in what it writes.
+Beside it stands the ROUGE-L of what it writes for some of the records.
 Everything that an experiment reports is a
 weighted mean of such figures, so intervals and differences need not know which they are of.
 
@@ -13,6 +14,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.contract.contract_schema import DEFAULT_TASK
+from presspool.common.tasks.text_metrics import rouge_l
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,15 +40,44 @@ def rights(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[
     return right
 
 
-def nats(
-    evaluation: Evaluation,
-    state: State,
-    held_out: pa.Table,  # noqa: ARG001 - the answers stand in the losses
-) -> NDArray[np.float64]:
-    """Each record's mean nats a token, and its tokens but for the last, (2, records)."""
+def nats(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np.float64]:
+    """Each record's mean nats a token, its tokens but for the last, and ROUGE-L, (3, records).
+
+    ROUGE-L is not a number where nothing was written: see `Evaluation.written`.
+    """
     judged = {name: values.astype(np.float64) for name, values in evaluation.judged(state).items()}
     tokens = np.maximum(judged["tokens"] - 1, 1)
-    return np.stack([(judged["nats"] - judged["last"]) / tokens, tokens])
+    wanted = [answer for _, answer in evaluation.task.asked(held_out)]
+    written = evaluation.written(state)
+    assert written is not None  # the task writes
+    rouge = [
+        math.nan if text is None else rouge_l([text], [want])
+        for text, want in zip(written, wanted, strict=True)
+    ]
+    return np.stack([(judged["nats"] - judged["last"]) / tokens, tokens, np.array(rouge)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of figures in the results page's tables.
+
+    Attributes:
+        head: over it.
+        figure: of `tidy.Judged`: "pooled", "own" or "written".
+        shown: an estimate for people, from its mean and the ends of its interval.
+    """
+
+    head: str
+    figure: str
+    shown: Callable[[float, float, float], str]
+
+
+def _give_or_take(mean: float, low: float, high: float) -> str:
+    return f"{mean:.3f} ± {(high - low) / 2:.3f}"
+
+
+def _exponentials(*nats: float) -> str:
+    return "{:,.0f} [{:,.0f}, {:,.0f}]".format(*map(math.exp, nats))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +88,17 @@ class Measure:
         name: its column in tidy tables.
         title: for people.
         axis: what the plot's vertical axis says.
+        columns: of tables.
         file: of a finished job's figures, in the job's folder.
         higher_is_better: its direction.
-        of: the figures of a state: (records,), or (2, records) with what each record weighs.
+        of: the figures of a state: (records,), or (3, records) with what each record weighs, and
+            how well what was written for it does.
     """
 
     name: str
     title: str
     axis: str
+    columns: tuple[Column, ...]
     file: str
     higher_is_better: bool
     of: Callable[[Evaluation, State, pa.Table], NDArray[Any]]
@@ -74,6 +109,10 @@ MEASURES = {
         name="accuracy",
         title="accuracy",
         axis="accuracy on test records",
+        columns=(
+            Column(head="pooled accuracy", figure="pooled", shown=_give_or_take),
+            Column(head="own accuracy", figure="own", shown=_give_or_take),
+        ),
         file="correct.npy",
         higher_is_better=True,
         of=rights,
@@ -82,7 +121,12 @@ MEASURES = {
         name="nats",
         title="nats a token",
         axis="nats a token on test records (lower is better)",
-        file="nats.npy",
+        columns=(
+            Column(head="nats a token", figure="pooled", shown=_give_or_take),
+            Column(head="perplexity", figure="pooled", shown=_exponentials),
+            Column(head="ROUGE-L", figure="written", shown=_give_or_take),
+        ),
+        file="nats-and-rouge.npy",
         higher_is_better=False,
         of=nats,
     ),

@@ -18,9 +18,7 @@ from presspool.simulations.experiments.experiment import (
     Runs,
     ShareQuestion,
 )
-from presspool.simulations.experiments.measures import MEASURES
 from presspool.simulations.experiments.tidy import (
-    FIGURES,
     Estimate,
     Judged,
     difference,
@@ -60,39 +58,28 @@ def markdown(experiment: Experiment, judged: Sequence[Judged]) -> str:
 
 def _arm_table(pool: str, judged: Sequence[Judged]) -> list[str]:
     of_pool = [j for j in judged if j.trial.pool.name == pool]
-    first = of_pool[0]
+    first, columns = of_pool[0], of_pool[0].trial.measure.columns
     readers = sum(first.trial.pool.readers.values())
     lines = [
         f"**{pool}**: {len(first.trial.pool.readers)} outlets, {readers:,} training readers, "
         f"{len(first.outlet):,} test records.",
         "",
-        f"| arm | reader ε | {' | '.join(_columns(first))} | seeds | minutes a run |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| arm | reader ε | {' | '.join(c.head for c in columns)} | seeds | minutes a run |",
+        f"| --- | {'---: | ' * (len(columns) + 2)}---: |",
     ]
     for runs in dict.fromkeys((j.trial.arm.name, j.trial.epsilon) for j in of_pool):
         found = select(judged, pool, runs)
         minutes = sum(j.seconds for j in found) / len(found) / 60
+        figures = [
+            column.shown(whole.mean, whole.low, whole.high)
+            for column in columns
+            for whole in [estimate(found, column.figure)]
+        ]
         lines.append(
-            f"| {runs[0]} | {_epsilon(runs[1])} | {' | '.join(_figures(found))} | {len(found)} "
+            f"| {runs[0]} | {_epsilon(runs[1])} | {' | '.join(figures)} | {len(found)} "
             f"| {minutes:.1f} |"
         )
     return lines
-
-
-def _columns(judged: Judged) -> tuple[str, str]:
-    """Heads of the two columns of figures; see `_figures`."""
-    if judged.trial.measure is MEASURES["generation"]:
-        return "nats a token", "perplexity"
-    return "pooled accuracy", "own accuracy"
-
-
-def _figures(found: Sequence[Judged]) -> tuple[str, str]:
-    """A classifier's accuracies; of a generating model the nats and what they come to."""
-    pooled, own = (estimate(found, figure) for figure in FIGURES)
-    if found[0].trial.measure is MEASURES["generation"]:
-        mean, low, high = (math.exp(nats) for nats in (pooled.mean, pooled.low, pooled.high))
-        return _text(pooled), f"{mean:,.0f} [{low:,.0f}, {high:,.0f}]"
-    return _text(pooled), _text(own)
 
 
 def _question_table(experiment: Experiment, pool: str, judged: Sequence[Judged]) -> list[str]:
@@ -120,10 +107,6 @@ def _answer(question: Question | ShareQuestion, found: Sequence[Sequence[Judged]
 
 def _epsilon(epsilon: float) -> str:
     return "∞" if math.isinf(epsilon) else f"{epsilon:g}"
-
-
-def _text(found: Estimate) -> str:
-    return f"{found.mean:.3f} ± {(found.high - found.low) / 2:.3f}"
 
 
 def select(judged: Sequence[Judged], pool: str, runs: Runs) -> list[Judged]:

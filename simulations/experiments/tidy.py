@@ -1,11 +1,12 @@
 """Finished trials as a tidy table: one row for each model group, read from the jobs' folders.
 
-Two figures for each trial:
+Figures of each trial:
 
 * `pooled`: the mean over all test records of what they are judged by (`measures`): the share
   that is right, or nats a token; for `local` the mean over its models;
 * `own`: each outlet's own test records, judged by the model that serves that outlet, every outlet
-  counting the same.
+  counting the same;
+* `written`, of a generating model: the mean ROUGE-L of what its models write for some records.
 
 Intervals are 95 % percentile bootstrap over seeds and test records together (Efron & Tibshirani
 1993, ch. 13): both are drawn with replacement. A difference of two arms draws the same seeds and
@@ -45,6 +46,8 @@ class Judged:
         outlet: (records,) each test record's outlet.
         seconds: how long all its models trained.
         size: (records,) what each test record weighs; its tokens, say.
+        written: (records,) mean over its models of ROUGE-L, not a number where nothing was written;
+            None where nothing is.
     """
 
     trial: Trial
@@ -53,40 +56,48 @@ class Judged:
     outlet: NDArray[np.str_]
     seconds: float
     size: Floats | float = 1.0
+    written: Floats | None = None
 
     @classmethod
     def read(cls, trial: Trial, folder: Path) -> Judged:
         """Read a trial's jobs."""
         outlet = np.array(pq.read_table(trial.pool.test, columns=["outlet"])["outlet"].to_pylist())
         found = {name: job.figures(folder) for name, job in trial.jobs.items()}
-        pooled = np.mean([figures for figures, _ in found.values()], axis=0)
-        own = pooled.copy()
-        for name, (figures, _) in found.items():
+        pooled = np.mean([figures.each for figures in found.values()], axis=0)
+        own, written = pooled.copy(), [f.written for f in found.values() if f.written is not None]
+        for name, figures in found.items():
             if name != EVERYBODY:
-                own[outlet == name] = figures[outlet == name]
+                own[outlet == name] = figures.each[outlet == name]
         return cls(
             trial=trial,
             pooled=pooled,
             own=own,
             outlet=outlet,
-            size=next(iter(found.values()))[1],
+            size=next(iter(found.values())).size,
+            written=np.mean(written, axis=0) if written else None,
             seconds=sum(job.seconds(folder) for job in trial.jobs.values()),
         )
 
     def weights(self, figure: str) -> Floats:
         """(records,) what each test record counts for in a figure, summing to 1."""
         weights: Floats = np.ones(len(self.outlet)) * self.size
-        if figure == "pooled":
+        if figure == "written":
+            weights = (~np.isnan(getattr(self, figure))).astype(np.float64)
+        if figure != "own":
             weights /= weights.sum()
         else:
             names, place = np.unique(self.outlet, return_inverse=True)
             weights /= len(names) * np.bincount(place, weights=weights)[place]
         return weights
 
+    def scores(self, figure: str) -> Floats:
+        """(records,) a figure, 0 where a record has none and counts nothing."""
+        scores: Floats = np.nan_to_num(getattr(self, figure))
+        return scores
+
     def mean(self, figure: str) -> float:
-        """One of `FIGURES`."""
-        scores: Floats = getattr(self, figure)
-        return float(scores @ self.weights(figure))
+        """A figure of the whole trial."""
+        return float(self.scores(figure) @ self.weights(figure))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +146,9 @@ def _bootstrap(
     arms: Sequence[Sequence[Judged]], figure: str, of: Callable[[Floats], float]
 ) -> Estimate:
     """Of a function of the arms' means, (arms,); the same bootstrap draws on every call."""
-    scores = np.stack([[getattr(judged, figure) for judged in arm] for arm in _paired(arms)])
+    scores = np.stack([[judged.scores(figure) for judged in arm] for arm in _paired(arms)])
     weights = arms[0][0].weights(figure)
+    scores, weights = scores[..., weights > 0], weights[weights > 0]
     rng = np.random.default_rng(0)
     _, seeds, records = scores.shape
     means = np.empty(RESAMPLES)
@@ -169,6 +181,7 @@ def tidy(judged: Sequence[Judged]) -> list[dict[str, Any]]:
             "figure": figure,
             "outlet": outlet,
             j.trial.measure.name: mean,
+            "rouge_l": j.mean("written") if figure == "pooled" and j.written is not None else None,
             "test_records": len(j.outlet),
             "seconds": j.seconds,
             "readers": sum(j.trial.pool.readers.values()),

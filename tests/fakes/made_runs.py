@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tests.conftest import made_rows
 
 from presspool.common.models.adapters import digest
+from presspool.common.tasks import turns
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.update import AdapterUpdate, pack_update
 
@@ -64,11 +65,11 @@ def write_run(
     Returns:
         The `run.toml`.
     """
-    data = folder / "data"
+    data, format_ = folder / "data", body["task"].get("format", "text")
     data.mkdir(parents=True, exist_ok=True)
     for name, population in body["outlets"].items():
-        pq.write_table(pa.Table.from_pylist(made_rows(name, population)), data / f"{name}.parquet")
-    held_out = pa.Table.from_pylist(made_rows("held-out", records)).drop_columns(["reader"])
+        pq.write_table(_made(name, population, format_), data / f"{name}.parquet")
+    held_out = _made("held-out", records, format_).drop_columns(["reader"])
     pq.write_table(held_out, folder / "held_out.parquet")
     usual: dict[str, dict[str, Any]] = {
         "simulation": {"data": "data", "workers": 1},
@@ -78,6 +79,17 @@ def write_run(
     path = folder / "run.toml"
     path.write_text(toml(whole), encoding="utf-8")
     return path
+
+
+def _made(name: str, readers: int, format_: str) -> pa.Table:
+    """`made_rows` with the columns of a task's format; a label asks for its text."""
+    rows = made_rows(name, readers)
+    if format_ == "prompt":
+        rows = [{"reader": r["reader"], "prompt": r["label"], "answer": r["text"]} for r in rows]
+    elif format_ == "chat":
+        chats = [turns.chat(turns.exchange(r["label"], r["text"])) for r in rows]
+        rows = [{"reader": r["reader"], "messages": c} for r, c in zip(rows, chats, strict=True)]
+    return pa.Table.from_pylist(rows)
 
 
 def toml(body: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
+from tests.fakes.bases.language_bases import LLAMA
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -103,12 +104,8 @@ def _llama_like(kind: Any, config: Any) -> Callable[[str], nn.Module]:
     def build(attention: str) -> nn.Module:
         return kind(  # type: ignore[no-any-return]
             config(
+                **LLAMA,
                 vocab_size=VOCABULARY,
-                hidden_size=16,
-                num_hidden_layers=2,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                intermediate_size=24,
                 attn_implementation=attention,
                 use_cache=False,
                 bos_token_id=0,

@@ -21,6 +21,14 @@ from presspool.common.models.catalogue import entry
 from presspool.common.models.gguf_conversion import converted
 
 SMOLLM2 = "smollm2-135m-instruct"
+LLAMA = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+"""The smallest Llama whose heads share keys and values."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"

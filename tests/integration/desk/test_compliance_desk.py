@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.instruments.typed import typed
 from tests.fakes.made_evidence import FIELDS
 from tests.fakes.made_runs import toml, write_run
 
@@ -67,6 +70,39 @@ def test_a_private_runs_report_and_card(contract_body: dict[str, Any], tmp_path:
     )
     (run,) = json.loads(own.stdout)["outlets"][0]["runs"]
     assert run["approval"]["by"] == "the simulation"
+
+
+def test_a_language_models_run_is_checked_reported_carded_and_compared(
+    writing_body: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    body = writing_body("prompt")
+    # Beyond what an outlet's policy takes by default, as the recipes of the experiments are.
+    body["adapter"] |= {"rank": 1, "alpha": 16}
+    path, out, fields = write_run(tmp_path, body), tmp_path / "run", tmp_path / "fields.toml"
+    type_ = typed(monkeypatch, capsys)
+    checked = type_("contract", "check", path)
+    assert checked.code == 0, checked.err
+    simulate(read_run_file(path), SimulateOptions(out=out, workers=0, ledgers=True))
+    fields.write_text(toml(FIELDS), encoding="utf-8")
+    exports = sorted((out / EXPORTS).glob("*.export"))
+    given = [word for export in exports for word in ("--ledger", export)]
+    page, again = tmp_path / "all.html", shutil.copytree(out, tmp_path / "again")
+    for words in (
+        ("audit", "report", *exports, out, "--fields", fields, "--output", page),
+        ("audit", "card", out, *given, "--fields", fields),
+        ("compare", out, again),
+    ):
+        done = type_(*words)
+        assert done.code == 0, done.err
+    assert "perplexity" in done.out
+    card = cards.parse(json.loads((out / "adapter" / "privacy_card.json").read_text()))
+    assert "prompts with answers" in card.registry.dp_variant.data_domain
+    assert "pipeline_tag: text-generation" in (out / "adapter" / "README.md").read_text()
+    assert card.governance.hashes.adapter in page.read_text()
+    assert "What it writes" in (out / "report.html").read_text()
 
 
 def test_a_run_without_noise_gets_no_ledger(contract_body: dict[str, Any], tmp_path: Path) -> None:

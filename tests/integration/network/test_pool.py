@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sqlalchemy import select
+from tests.fakes.instruments.live_coordinator import live
 from tests.fakes.instruments.operators import Operators
 from tests.fakes.instruments.tap import leaks
 from tests.fakes.made_runs import write_run
 
+from presspool.client.agent.agent import Trainer
+from presspool.client.client_app import work
 from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.identity import Identity
+from presspool.client.identity.settings import read_settings
+from presspool.client.round import Round
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 from presspool.common.models.adapters import digest
@@ -209,34 +215,56 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
     assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")
 
 
-@pytest.mark.soak
-def test_a_language_model_s_run_makes_the_bytes_of_the_simulation(
-    tmp_path: Path, contract_body: dict[str, Any], tiny_llama: Path
+@pytest.mark.parametrize("format_", ["prompt", "chat"])
+def test_a_language_model_s_run_at_a_coordinator_makes_the_bytes_of_the_simulation(
+    tmp_path: Path, writing_body: Callable[[str], dict[str, Any]], format_: str
 ) -> None:
-    body = {
-        **contract_body,
-        "model": {"id": str(tiny_llama)},
-        "task": {"kind": "generation", "prompt": "News headline:", "answer_length": 4},
-        "adapter": {"rank": 2, "alpha": 4, "targets": ["o_proj", "down_proj"], "layers": 1},
-        "privacy": {**contract_body["privacy"], "noise_multiplier": 1.0},
-        "server": {"name": "adam", "learning_rate": 0.03},
-        "federation": {"rounds": 2, "local_steps": 1, "quorum": 2},
-    }
-    run = write_run(tmp_path / "made", body)
+    """A real coordinator and two real agents; only that all are threads of one process is made."""
+    run, alone = write_run(tmp_path / "made", writing_body(format_)), tmp_path / "simulated"
+    expected, settings = simulated(run, alone), sorted((alone / "outlets").glob("*.toml"))
+    one_at_a_time = threading.Lock()  # the app's model is the process's
+
+    def trainer(file: Path) -> Trainer:
+        def train(asked: Round, kept: Path) -> bytes:
+            with one_at_a_time:
+                return work(asked, read_settings(file), kept=kept)
+
+        return train
+
+    with live(tmp_path, run) as pool:
+        pool.join(*(file.stem for file in settings))
+        for file in settings:
+            pool.outlet(file.stem, trainer(file))
+        done = pool.folder.path / "runs" / pool.wait(pool.submit(), "complete").id
+    assert len(settings) == 2
+    assert adapter_in(done) == expected
+    same_judgement(done, alone)
+
+
+def same_judgement(folder: Path, other: Path) -> None:
+    """Two runs measured and wrote the same."""
+    one, two = read_result(folder), read_result(other)
+    assert one.samples == two.samples
+    assert len(one.samples) == 10
+    assert [found.metrics for found in one.rounds] == [found.metrics for found in two.rounds]
+
+
+@pytest.mark.soak
+def test_a_language_model_s_run_in_processes_makes_the_bytes_of_the_simulation(
+    tmp_path: Path, writing_body: Callable[[str], dict[str, Any]]
+) -> None:
+    run = write_run(tmp_path / "made", writing_body("text"))
     with Operators(tmp_path, run, deterministic=SEED) as pool:
         pool.make()
         pool.start()
-        pool.join(sorted(body["outlets"]))
+        pool.join(sorted(pool.contract.outlets))
         queued = pool.coordinator("submit", run)
-        for name in body["outlets"]:
+        for name in pool.contract.outlets:
             pool.start_outlet(name)
         done = pool.wait_for("complete", queued["run"])
     folder = Path(done["folder"])
     assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
-    pooled, alone = (read_result(made) for made in (folder, tmp_path / "simulated"))
-    assert pooled.samples == alone.samples
-    assert len(pooled.samples) == 10
-    assert [found.metrics for found in pooled.rounds] == [found.metrics for found in alone.rounds]
+    same_judgement(folder, tmp_path / "simulated")
 
 
 @pytest.mark.soak

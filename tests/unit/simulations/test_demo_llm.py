@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from tests.fakes.bases.language_bases import write_tiny_llama
+from tests.fakes.instruments.typed import typed
 
 from presspool.common.runs.run_file import read_run_file
 from presspool.simulations import demo_llm
@@ -27,6 +29,16 @@ def test_the_demo_trains_on_made_headlines(tmp_path: Path) -> None:
         rows = pq.read_table(tmp_path / "newsroom" / "outlets" / f"{name}.parquet").to_pylist()
         assert not {row["answer"] for row in rows} & {row["answer"] for row in held_out}
         assert len({row["reader"] for row in rows}) == demo_llm.READERS
+
+
+def test_without_its_model_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    found = typed(monkeypatch, capsys, "demo")("--llm", "--out", tmp_path / "demo")
+    assert found.code == 2
+    assert f"presspool models fetch {demo_llm.MODEL}" in found.err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_base_and_adapter_stand_side_by_side(tmp_path: Path) -> None:

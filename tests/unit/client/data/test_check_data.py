@@ -99,9 +99,9 @@ def test_the_whole_report(path: Path) -> None:
         records_cut=1,
         max_length=2,
         records_truncated=3,
-        dropped={"null or empty text": 1, "null label": 1},
-        first={"null or empty text": 6, "null label": 7},
-        lines={"null or empty text": [7], "null label": [8]},
+        dropped={"null or empty text": 1, "null or empty label": 1},
+        first={"null or empty text": 6, "null or empty label": 7},
+        lines={"null or empty text": [7], "null or empty label": [8]},
     )
 
 
@@ -196,7 +196,7 @@ def test_the_screen_shows_every_figure_and_for_whom_it_is(path: Path) -> None:
     assert figures("a reader has twice") == ["1"]
     assert figures("beyond 2 records a reader") == ["1", "20.0%"]
     assert figures("truncated to 2 tokens") == ["3", "60.0%"]
-    assert figures("dropped: null label") == ["1", "14.3%"]
+    assert figures("dropped: null or empty label") == ["1", "14.3%"]
     assert FOOTER in " ".join(" ".join(lines).split())
 
 

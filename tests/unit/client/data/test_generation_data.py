@@ -44,7 +44,7 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[str, int]]] = {
     "prompt": (
         [{"prompt": text, "answer": text} for text in [*GOOD, "a\0b"]]
         + [{"prompt": "Why?", "answer": ""}, {"prompt": "", "answer": "Rain."}],
-        {"NUL in prompt": 1, "null answer": 1, "null or empty prompt": 1},
+        {"NUL in prompt": 1, "null or empty answer": 1, "null or empty prompt": 1},
     ),
     "chat": (
         [{"messages": chat(turn("user", "Why?"), turn("assistant", text))} for text in GOOD]
@@ -56,7 +56,8 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[str, int]]] = {
                 chat(turn("user", "a")),
                 chat(turn("user", "a"), turn("assistant", "")),
                 chat(turn("user", "a"), turn("assistant", "a\0")),
-                chat(turn("assistant", "a"), turn("assistant", "b")),
+                chat(turn("assistant", "a"), turn("user", "b"), turn("assistant", "c")),
+                chat(turn("system", "s"), turn("user", "a"), turn("assistant", "b")),
             )
         ],
         {
@@ -65,6 +66,7 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[str, int]]] = {
             "chat without an assistant's turn": 1,
             "empty turn of messages": 1,
             "NUL in turn of messages": 1,
+            "chat that begins with an assistant's turn: nobody has asked anything": 1,
             "chat that the model's template refuses": 1,
         },
     ),
@@ -78,13 +80,13 @@ def task_of_format(name: str, folder: Path | None = None, **more: Any) -> Genera
 
 @pytest.fixture
 def strict_llama(tiny_llama: Path, tmp_path: Path) -> Path:
-    """One whose template takes turns by turns only, as some do."""
+    """One whose template knows no system, as some do."""
     import shutil
 
     folder = tmp_path / "strict"
     shutil.copytree(tiny_llama, folder)
     template = folder / "chat_template.jinja"
-    rule = "{% if messages[0]['role'] == 'assistant' %}{{ raise_exception('no') }}{% endif %}"
+    rule = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}"
     template.write_text(rule + template.read_text())
     return folder
 

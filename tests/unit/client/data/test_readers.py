@@ -123,7 +123,7 @@ def test_blank_texts_and_labels_are_left_out_and_counted(suffix: str, tmp_path: 
     rows = [("a", "x", "news"), ("b", " \t\u3000", "news"), ("c", "", "news"), ("d", "y", "")]
     readers = read(write(tmp_path / f"data{suffix}", rows))
     assert content(readers) == [[("x", 0)]]
-    assert readers.dropped == {"null or empty text": 2, "null label": 1}
+    assert readers.dropped == {"null or empty text": 2, "null or empty label": 1}
 
 
 @pytest.mark.parametrize("count", [15_000, pytest.param(200_000, marks=pytest.mark.soak)])
@@ -339,7 +339,7 @@ def test_lenient_reading_drops_and_counts_each_reason(suffix: str, tmp_path: Pat
     assert readers.dropped == {
         module.NULL_READER: 2,
         "null or empty text": 1,
-        "null label": 1,
+        "null or empty label": 1,
         "unknown label": 1,
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import WORDS
+from tests.fakes.bases.language_bases import LLAMA
 from transformers import (
     BertConfig,
     BertModel,
@@ -35,7 +36,7 @@ from presspool.common.models.models import build
 TEXTS = ["goal", "the minister says a new treaty", "bank", "shares of the bank after talks"]
 LAYERS = 3
 SIZES: dict[str, Any] = {"vocab_size": 64, "num_hidden_layers": LAYERS, "num_attention_heads": 2}
-LLAMA = SIZES | {"hidden_size": 16, "intermediate_size": 24, "num_key_value_heads": 1}
+LLAMAS = LLAMA | SIZES
 FAMILIES: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "bert": (
         lambda: BertModel(
@@ -47,11 +48,11 @@ FAMILIES: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: GPT2Model(GPT2Config(vocab_size=64, n_embd=16, n_layer=LAYERS, n_head=2)),
         ["c_attn"],
     ),
-    "llama": (lambda: LlamaModel(LlamaConfig(**LLAMA)), ["q_proj", "v_proj"]),
-    "qwen2": (lambda: Qwen2Model(Qwen2Config(**LLAMA)), ["q_proj", "v_proj"]),
+    "llama": (lambda: LlamaModel(LlamaConfig(**LLAMAS)), ["q_proj", "v_proj"]),
+    "qwen2": (lambda: Qwen2Model(Qwen2Config(**LLAMAS)), ["q_proj", "v_proj"]),
     "qwen2-sliding": (
         lambda: Qwen2Model(
-            Qwen2Config(**LLAMA, use_sliding_window=True, sliding_window=2, max_window_layers=2)
+            Qwen2Config(**LLAMAS, use_sliding_window=True, sliding_window=2, max_window_layers=2)
         ),
         ["q_proj", "v_proj"],
     ),

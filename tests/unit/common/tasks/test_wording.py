@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from presspool.common.base.errors import ContractError, ModelError
+from presspool.common.tasks import chat_template
 from presspool.common.tasks.turns import CHARACTERS, MARK, Tokens, fault_of_chat, marked
 from presspool.common.tasks.wording import Wording
 
@@ -128,8 +131,70 @@ def test_megabytes_of_one_line_cost_as_much_as_a_page(tokenizer: Any) -> None:
     assert len(texts[0]) <= 2 * 16 * CHARACTERS + 2
     assert len(made.tokens(texts)[0].ids) == 16
     assert made.whole(texts)[0].ids[-1] != tokenizer.eos_token_id  # its end is not in sight
-    chat = json.dumps([TURNS[1] | {"content": long}, TURNS[2] | {"content": long}])
+    chat = [TURNS[1] | {"content": long}, TURNS[2] | {"content": long}]
     assert len(wording(tokenizer, "chat", 16).marked(chat)) < 3 * 16 * CHARACTERS
+
+
+CLOSING = "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+TURN = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+EACH = "{% for m in messages %}" + TURN + "{% endfor %}"
+
+
+def with_template(tokenizer: Any, template: str | None) -> Any:
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = template
+    return other
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (None, "without a chat template"),
+        ("{% for m %}", "fails on a made chat"),
+        ("{{ raise_exception('no\x1b[2J') }}", r"no\\u001b"),
+        ("{% if false %}{{ strftime_now('%Y') }}{% endif %}" + EACH + CLOSING, "strftime_now"),
+        ("{{ ['a', 'b'] | random }}" + EACH + CLOSING, "got +random"),
+        ("{{ ['ab'] | map('random') | join }}" + EACH + CLOSING, "got +random"),
+        ("{{ lipsum() }}" + EACH + CLOSING, "lipsum"),
+        ("{% for i in range(99999) %}{{ 'x' * 99 }}{% endfor %}" + EACH + CLOSING, "far more"),
+        ("{% for i in range(99999) %}{% set x = i %}{% endfor %}" * 50 + EACH, "not done after"),
+    ],
+)
+def test_a_template_that_no_run_can_use_is_refused_before_any_chat(
+    tokenizer: Any, template: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it would only ever do so of somebody's chat."""
+    if said.startswith("not done"):
+        monkeypatch.setattr(chat_template, "SECONDS", 0.01)
+    made = wording(with_template(tokenizer, template), "chat")
+    with pytest.raises(ModelError, match=said):
+        made.require_room()
+    with pytest.raises(ModelError, match=said):
+        made.marked(TURNS)
+
+
+def test_a_templates_answer_to_one_chat_is_bounded_too(tokenizer: Any) -> None:
+    loud = "{% if 'loud' in messages[0]['content'] %}{{ 'x' * 999999 }}{% endif %}"
+    made = wording(with_template(tokenizer, loud + EACH + CLOSING), "chat")
+    made.marked(TURNS)
+    with pytest.raises(ValueError, match="far more"):
+        made.marked([{"role": "user", "content": "loud"}, TURNS[2]])
+
+
+@pytest.mark.parametrize("before", ["", "<think>\n\n</think>\n\n"])
+def test_max_length_must_reach_beyond_what_a_template_always_says(
+    tokenizer: Any, before: str
+) -> None:
+    own = f"{{% if m['role'] == 'assistant' %}}{{{{ {before!r} }}}}{{% endif %}}"
+    template = EACH.replace("'\n' + m", f"'\n' }}}}{own}{{{{ m")
+    for closing in (CLOSING, ""):  # some do not ask: then all of it stands before the answer
+        strange = with_template(tokenizer, template + closing)
+        always = wording(strange, "chat").always
+        found = tokens(wording(strange, "chat", always + 1), messages=json.dumps(TURNS[1:3]))
+        assert tokenizer.decode(found.ids[-1:]) == ANSWER[: len(tokenizer.decode(found.ids[-1:]))]
+        assert tokenizer.decode(found.ids[:-1]).lstrip() == f"<|im_start|>assistant\n{before}"
+        with pytest.raises(ContractError, match=f"more than the {always} tokens"):
+            wording(strange, "chat", always).require_room()
 
 
 @given(st.lists(st.text(st.characters(exclude_characters=MARK), min_size=1), min_size=1))
@@ -157,6 +222,7 @@ def test_every_cut_keeps_the_last_answers_beginning(pieces: list[str]) -> None:
         ('[{"role": "bot", "content": "a"}]', "a role other than system, user, assistant"),
         ('[{"role": "user", "content": "a"}]', "without an assistant's turn"),
         ("[]", "without an assistant's turn"),
+        (json.dumps([TURNS[0], TURNS[2], *TURNS[1:3]]), "begins with an assistant's turn"),
         ('[{"role": "assistant", "content": " "}]', "empty turn of messages"),
         ('[{"role": "assistant", "content": "a\\u0000b"}]', "NUL in turn of messages"),
         ('[{"role": "assistant", "content": "\\ud800"}]', "no JSON"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,7 @@ from tests.conftest import LABELS, made_rows
 from tests.fakes.made_runs import Arrays
 
 from presspool.common.base.errors import DataError
-from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.tables import Mapped
 from presspool.common.models import adapters
@@ -101,6 +103,19 @@ def test_scores_depend_on_the_state_alone(contract: Contract, held_out: Evaluati
     first = held_out.scores(state)
     assert held_out.scores(zero) != first
     assert held_out.scores(state) == first
+
+
+def test_what_it_writes_keeps_its_lines_and_nothing_else_that_acts(
+    tmp_path: Path, writing_body: Callable[[str], dict[str, Any]]
+) -> None:
+    contract = parse_contract(writing_body("prompt"))
+    rows = [{"prompt": "one\r\ntwo\n\nthree", "answer": "a\tb\x1b[2J\u202e\u2028c"}]
+    path = write(tmp_path / "lines.parquet", rows)
+    judge = Evaluation(contract, EvaluationData(data=path).records(contract))
+    state = adapters.read(build(contract))
+    (sample,) = judge.samples(state, state)
+    assert sample.asked == "one\ntwo\n\nthree"
+    assert sample.answer == "a   b\\u001b[2J\\u202e\nc"
 
 
 def test_a_diverged_model_has_no_loss_but_still_an_accuracy(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.fakes.bases.language_bases import LLAMA
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from presspool.common.base.errors import InputError
@@ -26,15 +27,7 @@ WRITES = replace(ROWS["smollm2-qv"], model="small-llama", records=4, tokens=6, g
 
 @pytest.fixture(autouse=True)
 def _small_llama(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=24,
-        tie_word_embeddings=True,
-    )
+    config = LlamaConfig(**LLAMA, vocab_size=97, tie_word_embeddings=True)
     monkeypatch.setitem(engine_rows.ENCODERS, "small-llama", lambda: LlamaForCausalLM(config))
 
 

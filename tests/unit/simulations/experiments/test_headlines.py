@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import math
 from pathlib import Path
@@ -130,6 +131,13 @@ def test_a_headline_counts_by_its_tokens() -> None:
     assert found.mean == pytest.approx(2.0)
 
 
+def test_what_was_not_written_for_counts_nothing() -> None:
+    one = dataclasses.replace(
+        judged("federated", 1, [2.0] * 3, [1.0, 9.0, 1.0]), written=np.array([0.5, math.nan, 0.25])
+    )
+    assert estimate([one], "written").mean == pytest.approx(0.375)
+
+
 def test_fewer_nats_are_better() -> None:
     found = difference(
         [judged("federated", 1, [2.0, 2.5])], [judged("local", 1, [3.0, 3.5])], "own"
@@ -208,7 +216,12 @@ def test_a_generating_model_is_judged_by_its_nats(small: Experiment, tmp_path: P
     rows = pq.read_table(out / "results.parquet").to_pylist()
     assert all(row["nats"] > 0 for row in rows)
     text = markdown(small, judged)
-    assert "| nats a token | perplexity |" in text
+    assert "| nats a token | perplexity | ROUGE-L | seeds |" in text
+    for one in judged:
+        assert one.written is not None
+        assert np.count_nonzero(~np.isnan(one.written)) == len(one.written) == 12
+        assert 0 <= one.mean("written") <= 1
+    assert sum(row["rouge_l"] is not None for row in rows) == len(judged)
     assert "| how much? |" in text
     assert "of it; aim 0.50 |" in text
     assert "| below few-shot |" in text

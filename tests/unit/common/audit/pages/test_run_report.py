@@ -288,7 +288,7 @@ def test_another_task_is_told_by_its_own_metrics_the_primary_one_first() -> None
         "Perplexity fell from 120.000 before training to 60.250 on the public held-out records "
         "after round 2; lower is better.",
         "The run reached perplexity 60.250 for ε = 3.00",
-        "Perplexity 60.250after round 2 Loss 4.500 natstoken accuracy 25.0%",
+        "Perplexity 60.250after round 2 Loss 4.500nats token accuracy 25.0%",
         "Round Perplexity Loss, nats Token accuracy ε spent",
         "Perplexity, loss and token accuracy are measured on public held-out data",
         "Perplexity per round",
@@ -495,7 +495,7 @@ def test_a_stepped_line_keeps_its_value_until_the_next_point() -> None:
 @pytest.mark.parametrize("width", [390, 1100])
 def test_what_it_writes_is_on_the_page_whole(width: int, tmp_path: Path) -> None:
     """All four columns, however long a text is; on a telephone one below another."""
-    texts = ["x" * 3000, "\u0634\u0644\u05d5\u05dd " * 40, HOSTILE, ""]
+    texts = ["x" * 3000, "\u0634\u0644\u05d5\u05dd " * 40, HOSTILE, "", "two\nlines"]
     samples = tuple(
         WritingSample(asked=text or "a", answer=text, before=text, after=text) for text in texts
     )
@@ -504,6 +504,8 @@ def test_what_it_writes_is_on_the_page_whole(width: int, tmp_path: Path) -> None
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.goto((tmp_path / "report.html").as_uri())
         cells = page.locator("section[aria-labelledby=samples] tbody :is(th, td)")
+        said = page.locator("section[aria-labelledby=samples] tbody td bdi")
+        assert said.last.inner_text() == "two\nlines"
         boxes = [cells.nth(place).bounding_box() for place in range(cells.count())]
         assert len(boxes) == 4 * len(texts)
         for box in boxes:
