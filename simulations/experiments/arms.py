@@ -5,6 +5,7 @@ Kinds of arm:
 * `untrained`: nothing trained: a head made of the label names, or the base model as it is;
 * `few-shot`: nothing trained, and some public examples before every prompt of a generating model;
 * `federated`: one model over all outlets;
+* `asked`: the models of another arm, with the examples of `few-shot` before every prompt;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
 * `central`: one model over everybody's readers in one place: the ceiling.
 
@@ -25,7 +26,7 @@ from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 
 Tables = Mapping[str, Mapping[str, Any]]
-Kind = Literal["untrained", "few-shot", "federated", "local", "central"]
+Kind = Literal["untrained", "few-shot", "federated", "asked", "local", "central"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,7 @@ class Arm:
         epsilons: reader-level ε of its runs; `math.inf` without noise.
         seeds: one repetition each.
         pools: names of the pools' folders that it runs over; empty for all.
+        models: name of the arm whose models an `asked` arm judges; its recipe, ε and seeds too.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Arm:
     epsilons: tuple[float, ...] = (math.inf,)
     seeds: tuple[int, ...] = (1, 2, 3)
     pools: tuple[str, ...] = ()
+    models: str = ""
 
     @property
     def trained(self) -> bool:
@@ -109,7 +112,8 @@ def _job(
         **tables.get("task", {}),
     }
     body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
-    label = f"{pool.folder.name}-{arm.name}-{epsilon:g}-s{seed}"
+    label = f"{pool.folder.name}-{arm.models or arm.name}-{epsilon:g}-s{seed}"
+    few_shot = arm.kind in ("few-shot", "asked")
     return Job(
         name=label if name == EVERYBODY else f"{label}-{name}",
         run=RunFile(
@@ -117,6 +121,7 @@ def _job(
             simulation=Simulation(data=pool.folder, partition="files"),
         ),
         seed=seed,
-        test=EvaluationData(data=pool.few_shot if arm.kind == "few-shot" else pool.test),
+        test=EvaluationData(data=pool.few_shot if few_shot else pool.test),
         trained=arm.trained,
+        asked=arm.kind == "asked",
     )

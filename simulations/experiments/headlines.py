@@ -12,7 +12,8 @@ Two pools:
   the three leanings of `article_bias` are the outlets, every article a reader of its own. A small
   pool of some 300 readers an outlet.
 
-Four training headlines belong to no reader: the public examples of the few-shot arm.
+Four training headlines belong to no reader: the public examples of the few-shot arm, and of the tuned
+model where it is asked in the same way.
 
 All prompts of `headlines` are the same words, so a model writes one headline for all of them and
 its ROUGE-L says only how usual those words are; `articles` asks for a headline of something.
@@ -106,7 +107,7 @@ def headline_pool(
         for number, said in enumerate(test)
     ]
     name = f"headlines, {outlets} outlets of {READERS:,} readers"
-    pool = write_pool(records, folder, name=name, max_length=32, task=TASK)
+    pool = write_pool(records, folder, name=name, max_length=96, task=TASK)
     write_few_shot(pool, shown([(ASKED, said) for said in examples]))
     return pool
 
@@ -157,10 +158,11 @@ def _dealt(said: Sequence[str]) -> list[str]:
 
 SEEDS = (1, 2, 3)
 PLAIN, FEW_SHOT = ("plain base", math.inf), ("few-shot base", math.inf)
+SAME = "federated, with the same examples", 8.0
 
 
-def _few_shot(max_length: int, pool: str) -> Arm:
-    tables = {**writing_recipe(), "task": {"max_length": max_length}}
+def _few_shot(pool: str, **task: int) -> Arm:
+    tables = {**writing_recipe(), "task": task}
     return Arm(name=FEW_SHOT[0], kind="few-shot", recipe=tables, seeds=(1,), pools=(pool,))
 
 
@@ -169,13 +171,22 @@ HEADLINES = Experiment(
     pools=pools,
     arms=(
         Arm(name=PLAIN[0], kind="untrained", recipe=writing_recipe(), seeds=(1,)),
-        _few_shot(96, "headlines"),
-        _few_shot(448, "articles"),
+        _few_shot("headlines"),
+        _few_shot("articles", max_length=448),
         Arm(
             name="federated",
             kind="federated",
             recipe=writing_recipe(),
             epsilons=(8.0, math.inf, 3.0),
+            seeds=SEEDS,
+            pools=("headlines",),
+        ),
+        Arm(
+            name=SAME[0],
+            kind="asked",
+            models="federated",
+            recipe=writing_recipe(),
+            epsilons=(8.0,),
             seeds=SEEDS,
             pools=("headlines",),
         ),
@@ -225,6 +236,11 @@ HEADLINES = Experiment(
             right=FEW_SHOT,
         ),
         Question(
+            text="the same where both are asked with the examples",
+            left=SAME,
+            right=FEW_SHOT,
+        ),
+        Question(
             text="nats saved by federated at ε = 8 over local at ε = 8",
             left=("federated", 8.0),
             right=("local", 8.0),
@@ -247,7 +263,7 @@ SEARCH = Experiment(
     pools=search_pools,
     arms=(
         Arm(name=PLAIN[0], kind="untrained", recipe=writing_recipe(), seeds=(1,)),
-        _few_shot(96, "headlines-search"),
+        _few_shot("headlines-search"),
         Arm(
             name="default",
             kind="federated",

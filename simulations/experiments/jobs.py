@@ -64,6 +64,7 @@ class Job:
             for real noise.
         test: what its model is judged on.
         trained: whether it is trained at all, or judged as it starts.
+        asked: it judges the model that another job of this name trains, into a file of its own.
     """
 
     name: str
@@ -71,10 +72,15 @@ class Job:
     seed: int | None
     test: EvaluationData
     trained: bool = True
+    asked: bool = False
+
+    def file(self, folder: Path) -> Path:
+        """Where its results lie in the jobs' folder, once it is finished."""
+        return folder / self.name / f"{'asked-' if self.asked else ''}{self.measure.file}"
 
     def finished(self, folder: Path) -> bool:
         """Whether its results lie in the jobs' folder."""
-        return (folder / self.name / self.measure.file).exists()
+        return self.file(folder).exists()
 
     @property
     def measure(self) -> Measure:
@@ -83,7 +89,7 @@ class Job:
 
     def figures(self, folder: Path) -> Figures:
         """The finished job's."""
-        found = np.load(folder / self.name / self.measure.file).astype(np.float64)
+        found = np.load(self.file(folder)).astype(np.float64)
         return Figures(found, np.ones(len(found))) if found.ndim == 1 else Figures(*found)
 
     def seconds(self, folder: Path) -> float:
@@ -100,7 +106,7 @@ def run_jobs(
     workers: int,
     on_done: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the jobs that are not done yet.
+    """Run the jobs that are not done yet; those that ask trained models, last.
 
     Args:
         jobs: the whole experiment.
@@ -112,15 +118,17 @@ def run_jobs(
         PressPoolError: a job failed; the others' results are kept.
     """
     todo = [job for job in jobs if not job.finished(folder)]
+    turns = [job for job in todo if not job.asked], [job for job in todo if job.asked]
     pool = ProcessPoolExecutor(
         max_workers=workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
     )
     try:
-        for done in as_completed([pool.submit(run_job, job, folder) for job in todo]):
-            done.result()
-            on_done()
+        for some in turns:
+            for done in as_completed([pool.submit(run_job, job, folder) for job in some]):
+                done.result()
+                on_done()
     finally:
         processes = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
@@ -135,19 +143,20 @@ def run_job(job: Job, folder: Path) -> None:
     figures = io.BytesIO()
     np.save(figures, _judge(job, contract, state))
     own.mkdir(parents=True, exist_ok=True)
-    replace_file(own / job.measure.file, figures.getvalue())
+    replace_file(job.file(folder), figures.getvalue())
 
 
 def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
     from presspool.server.rounds import round_checkpoint
 
-    started = folder.contract_file.exists()
-    options = SimulateOptions(out=folder.path, deterministic=job.seed, resume=started)
-    with LocalGrid(prepare(job.run, options).outlets, workers=0) as grid:
-        serve(grid, folder)
+    if not job.asked:
+        started = folder.contract_file.exists()
+        options = SimulateOptions(out=folder.path, deterministic=job.seed, resume=started)
+        with LocalGrid(prepare(job.run, options).outlets, workers=0) as grid:
+            serve(grid, folder)
     contract = folder.read_contract()
     point = round_checkpoint.load(folder.checkpoint, digest=contract.digest)
-    assert point is not None  # `serve` has just written it
+    assert point is not None  # `serve` has written it
     return contract, point.state
 
 
