@@ -12,8 +12,8 @@ Two pools:
   the three leanings of `article_bias` are the outlets, every article a reader of its own. A small
   pool of some 300 readers an outlet.
 
-Four training headlines belong to no reader: the public examples of the few-shot arm, and of the tuned
-model where it is asked in the same way.
+Four training headlines belong to no reader: the public examples of the few-shot arm, and of the
+tuned model where it is asked in the same way.
 
 All prompts of `headlines` are the same words, so a model writes one headline for all of them and
 its ROUGE-L says only how usual those words are; `articles` asks for a headline of something.
