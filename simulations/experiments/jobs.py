@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-class Figures(NamedTuple):
+class RecordFigures(NamedTuple):
     """How a model does on each test record, (records,) each.
 
     Attributes:
@@ -87,10 +87,12 @@ class Job:
         """What its model is judged by."""
         return measure_of(self.run.contract.task.model_dump())
 
-    def figures(self, folder: Path) -> Figures:
+    def figures(self, folder: Path) -> RecordFigures:
         """The finished job's."""
         found = np.load(self.file(folder)).astype(np.float64)
-        return Figures(found, np.ones(len(found))) if found.ndim == 1 else Figures(*found)
+        if found.ndim == 1:
+            return RecordFigures(found, np.ones(len(found)))
+        return RecordFigures(*found)
 
     def seconds(self, folder: Path) -> float:
         """How long the finished job's rounds took, in seconds; 0 where nothing was trained."""

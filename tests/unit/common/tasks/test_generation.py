@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pytest
 import torch
 from tests.conftest import REPOSITORY
+from tests.fakes.instruments.typed import typed
+from tests.fakes.made_runs import write_run
 from torch import Tensor
 
 from presspool.common.base.errors import ContractError, InputError, ModelError
@@ -21,6 +24,7 @@ from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.tasks.generation import Generation, GenerationTable
+from presspool.simulations.simulate import SimulateOptions, prepare
 
 RECORDS = {
     "text": {"text": ["goal", "Vote today \U0001f5f3", "\u5317\u4eac\u65b0\u95fb " * 4]},
@@ -200,6 +204,33 @@ def test_a_model_whose_loss_is_another_is_refused(
     else:
         with pytest.raises(ModelError, match=why):
             build(contract)
+
+
+def test_a_check_refuses_a_chat_template_that_reads_the_clock(
+    writing_body: Callable[[str], dict[str, Any]],
+    tiny_llama: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "base")
+    template = folder / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d %b %Y') }}" + template.read_text())
+    for form, code in (("chat", 2), ("prompt", 0)):
+        run = write_run(tmp_path / form, writing_body(form) | {"model": {"id": str(folder)}})
+        found = typed(monkeypatch, capsys, "contract")("check", run)
+        assert found.code == code
+        assert ("reads the clock" in found.err) == (form == "chat")
+
+
+def test_too_small_a_max_length_is_the_contracts_fault_and_not_the_datas(
+    writing_body: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    body = writing_body("chat")
+    run = write_run(tmp_path, body | {"task": body["task"] | {"max_length": 4}})
+    with pytest.raises(ContractError, match="nothing of what should be said is left"):
+        prepare(read_run_file(run), SimulateOptions(out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_made_records_are_as_long_as_asked_and_differ(asked: Contract) -> None:
