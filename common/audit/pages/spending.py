@@ -22,6 +22,7 @@ from typing import Any
 from presspool.common.base.numbers import bound, percent, plain
 
 Document = dict[str, Any]
+_IS = "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"
 NAMED = 3  # so many outlets are told one by one
 
 
@@ -57,8 +58,8 @@ def _spent(outlets: Sequence[Document]) -> str:
         n = len(outlet["runs"])
         return (
             f"So far {outlet['origin']} has spent {percent(shares[0])} of what it may ever spend "
-            f"of a {outlet['unit']}’s privacy (ε = {plain(outlet['filter']['epsilon'])}, δ = "
-            f"{bound(outlet['delta'])}), by {n} run{'s' * (n != 1)}."
+            f"of a {outlet['unit']}’s privacy (ε{_IS}{plain(outlet['filter']['epsilon'])}, "
+            f"δ{_IS}{bound(outlet['delta'])}), by {n} run{'s' * (n != 1)}."
         )
     if len(outlets) <= NAMED:
         first, *others = zip(outlets, shares, strict=True)
