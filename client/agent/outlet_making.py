@@ -75,6 +75,7 @@ class PlannedHome:
     Attributes:
         identity: the member.
         wish: the operator's.
+        policy: the one that is there, or the one that is wished for.
         contract: of the run that is approved.
         share: of the lifetime budget that the run would use; None without a run.
         peers: approved with the home, as the coordinator offers them.
@@ -83,6 +84,7 @@ class PlannedHome:
 
     identity: Identity
     wish: HomeWish
+    policy: Policy
     contract: Contract | None
     share: float | None
     peers: tuple[PeerKeys, ...]
@@ -118,6 +120,8 @@ class PlannedHome:
             homes.approvals_in(home).approve(self.contract.digest, by=wish.by)
         return {
             "outlet": self.identity.name,
+            "epsilon_max": wish.ledger.epsilon_max,
+            "epsilon_per_run": self.policy.max_epsilon_per_run,
             "records": frozen.records,
             "dropped": dict(frozen.dropped),
             "key": self.identity.peer.log.text,
@@ -153,6 +157,7 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
     return PlannedHome(
         identity=identity,
         wish=wish,
+        policy=rules,
         contract=contract,
         share=None if contract is None else _share(contract, wish.ledger),
         peers=tuple(found.values()),

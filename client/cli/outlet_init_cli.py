@@ -14,10 +14,11 @@ import typer
 
 from presspool.client.cli.budget_cli import HERE, Delta, Home, Json
 from presspool.common.base.console import err, out, print_json, start_logging
+from presspool.common.base.numbers import bound
 from presspool.common.base.questions import Stopped, agreed, ask, at_a_terminal, positive
 
 if TYPE_CHECKING:
-    from presspool.client.agent.outlet_making import HomeWish, PlannedHome
+    from presspool.client.agent.outlet_making import PlannedHome
 
 
 def init(
@@ -75,10 +76,13 @@ def init(
 
     Example: presspool outlet init --data readers.csv --reader user_id --run run.toml
     """
+    from presspool.client.agent.home import POLICY
     from presspool.client.agent.ledger_making import LedgerWish
     from presspool.client.agent.outlet_making import HomeWish, plan
     from presspool.client.cli.policy_cli import account
+    from presspool.client.consent.policy import Policy
     from presspool.client.identity.identity import Identity
+    from presspool.common.accounting.filter import USUAL_EPSILON
     from presspool.common.audit.evidence.audit_console import percents
     from presspool.common.base.errors import InputError
 
@@ -91,8 +95,12 @@ def init(
             raise InputError("no data", where="--data", expected="a file of your readers' records")
         names = {"reader": reader, "text": text, "label": label}
         columns = interview.columns(data, task, names, dict(_pairs(column, "--column")))
-        total = interview.number("ε of everything this outlet ever does", epsilon_max, 8.0)
-        each = interview.number("the most ε that one run may cost", epsilon_per_run, 3.0)
+        total = interview.number(
+            "ε of everything this outlet ever does", epsilon_max, USUAL_EPSILON
+        )
+        each, usual = epsilon_per_run, Policy().max_epsilon_per_run
+        if not (home / POLICY).exists():
+            each = interview.number("the most ε that one run may cost", each, usual)
         run = interview.run(run)
         peers = dict(_pairs(peer, "--peer")) or interview.peers(identity)
         wish = HomeWish(
@@ -100,7 +108,7 @@ def init(
             columns=columns,
             task=task,
             drop_damaged=drop_damaged,
-            epsilon_per_run=each,
+            epsilon_per_run=usual if each is None else each,
             ledger=LedgerWish(epsilon_max=total, delta=delta, order=order),
             run=run,
             by=account() if by is None else by,
@@ -113,7 +121,7 @@ def init(
         raise typer.Exit(2) from None
     with percents("importing") as moved:
         made = planned.write(moved)
-    print_json(made) if as_json else _report(wish, made)
+    print_json(made) if as_json else _report(made)
 
 
 @dataclass(frozen=True)
@@ -173,12 +181,18 @@ class _Interview:
         """The fingerprint of each outlet of the pool that was heard by telephone."""
         from presspool.client.witnessing import trusted_peers
         from presspool.client.witnessing.witness_client import peers_offered
+        from presspool.common.base.errors import LinkError
 
         if not self.asks:
             return {}
-        approved, found = {p.outlet for p in trusted_peers.approved(identity.home)}, {}
         err.print(f"your own fingerprint, for your peers: {identity.peer.fingerprint}")
-        for offered in peers_offered(identity):
+        try:
+            members = peers_offered(identity)
+        except LinkError as error:
+            err.print(f"{error}\npeers are for later: presspool outlet peers", style="yellow")
+            return {}
+        approved, found = {p.outlet for p in trusted_peers.approved(identity.home)}, {}
+        for offered in members:
             if offered.outlet in approved:
                 continue
 
@@ -203,23 +217,23 @@ class _Interview:
 
 
 def _plan_lines(planned: PlannedHome) -> list[str]:
-    wish = planned.wish
     lines = [
         f"{planned.identity.name} of {planned.identity.pool}: ledger of ε = "
-        f"{wish.ledger.epsilon_max:g}, at most {wish.epsilon_per_run:g} a run"
+        f"{planned.wish.ledger.epsilon_max:g}, at most {planned.policy.max_epsilon_per_run:g} a run"
     ]
-    if planned.contract is not None:
+    if (contract := planned.contract) is not None:
         lines.append(
-            f"approved is {planned.contract.name}, {planned.contract.digest}: "
-            f"{planned.share:.1%} of the ledger"
+            f"approved is {contract.name}, {contract.digest}: ε = "
+            f"{bound(contract.plan.epsilon())} at δ = {bound(contract.plan.delta)}, "
+            f"{planned.share:.1%} of the ledger, with {', '.join(contract.outlets)}"
         )
     return lines
 
 
-def _report(wish: HomeWish, made: Mapping[str, Any]) -> None:
+def _report(made: Mapping[str, Any]) -> None:
     out.print(
         f"{made['outlet']} is ready: {made['records']:,} records, a ledger of ε = "
-        f"{wish.ledger.epsilon_max:g}, at most {wish.epsilon_per_run:g} a run",
+        f"{made['epsilon_max']:g}, at most {made['epsilon_per_run']:g} a run",
         soft_wrap=True,
     )
     for reason, count in made["dropped"].items():
