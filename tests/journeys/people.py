@@ -39,6 +39,7 @@ class People:
         folder: where each person's own folder is made.
         roles: what a guide calls them, to their names; each of several types by itself.
         stands_for: what stands in the guides, to what it is here.
+        answers: a word of a command that asks questions, to what the person then types.
 
     Attributes:
         typed: commands of PressPool that were typed so far.
@@ -49,7 +50,9 @@ class People:
         folder: Path,
         roles: Mapping[str, Sequence[str]],
         stands_for: Mapping[str, str] | None = None,
+        answers: Mapping[str, str] | None = None,
     ) -> None:
+        self._answers = dict(answers or {})
         self._folder, self._roles, self._stands_for = folder, roles, dict(stands_for or {})
         self._waiting: dict[str, _Terminal] = {}
         self._terminals: list[_Terminal] = []
@@ -135,7 +138,8 @@ class People:
 
     def _open(self, name: str, text: str) -> _Terminal:
         log = self._folder / f"{len(self._terminals)}-{name}.log"
-        terminal = _Terminal(text, self.home(name), log, path=self._folder / "bin")
+        said = "".join(said for word, said in self._answers.items() if word in text)
+        terminal = _Terminal(text, self.home(name), log, path=self._folder / "bin", answers=said)
         self._terminals.append(terminal)
         return terminal
 
@@ -165,19 +169,21 @@ class People:
 class _Terminal:
     """A shell that has been given a block, and what it says."""
 
-    def __init__(self, text: str, folder: Path, log: Path, *, path: Path) -> None:
+    def __init__(self, text: str, folder: Path, log: Path, *, path: Path, answers: str) -> None:
         self._log, self._text = log, text
+        typed = log.with_suffix(".typed")
+        typed.write_text(answers)
         environment = os.environ | {
             "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY / "src"),
             "COLUMNS": "200",
         }
-        with log.open("wb") as stream:
+        with log.open("wb") as stream, typed.open("rb") as keys:
             self._process = subprocess.Popen(
                 ["bash", "-c", f"set -eu\n{text}"],
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=keys,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
