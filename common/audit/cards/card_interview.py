@@ -19,7 +19,7 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from presspool.common.audit.cards.registry_card import Day, DeploymentModel
+from presspool.common.audit.cards.registry_card import DataSource, Day
 from presspool.common.audit.evidence import governance
 from presspool.common.audit.evidence.governance import CardFields, Fields
 from presspool.common.base.console import err
@@ -28,7 +28,7 @@ from presspool.common.base.files import replace_file
 from presspool.common.base.questions import ask
 from presspool.common.base.validation import validate
 
-_SOURCE: TypeAdapter[str] = TypeAdapter(DeploymentModel.model_fields["data_source_type"].annotation)
+_SOURCE: TypeAdapter[str] = TypeAdapter(DataSource)
 _DAY: TypeAdapter[str] = TypeAdapter(Day)
 _CARD = re.compile(r"^\[card\].*\n((?:(?!\[).*\n?)*)", re.MULTILINE)
 
