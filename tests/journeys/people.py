@@ -28,7 +28,7 @@ FINGERPRINT = r"[A-Z2-7]{4}(?:-[A-Z2-7]{4}){3}"
 _HEARD = re.compile(rf"(admit |--peer |peers approve )([a-z-]+)([ =]){FINGERPRINT}")
 _READ_OUT = re.compile(rf"(admit |--peer |peers approve )([a-z-]+)[ =]({FINGERPRINT})")
 _RUN = re.compile(r"\b[a-z-]+-[0-9a-f]{12}\b")
-_SHAPES = (FINGERPRINT, _RUN.pattern, r"[0-9a-f]{64}", r"\d+(?:\.\d+)?")
+_SHAPES = (FINGERPRINT, _RUN.pattern, r"[0-9a-f]{64}", r"\d[\d,]*(?:\.\d+)?")
 _SHAPE = re.compile("|".join(f"({shape})" for shape in _SHAPES))
 
 
@@ -160,7 +160,8 @@ class People:
         return _HEARD.sub(lambda m: m[1] + m[2] + m[3] + self._heard[_purpose(m[1]), m[2]], text)
 
     def _compare(self, step: Step, name: str) -> None:
-        for line in filter(None, step.text.splitlines()):
+        text = self._here(step.text, name, self._roles[step.who])
+        for line in filter(None, text.splitlines()):
             pattern = _pattern(" ".join(line.split()))
             said = [" ".join(line.split()) for line in self._said[name].splitlines()]
             assert any(re.fullmatch(pattern, one) for one in said), (line, self._said[name])

@@ -14,6 +14,7 @@ ROLES = {"researcher": ["researcher"], "editor": ["editor"]}
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_a_researcher_makes_an_adapter_and_an_editor_works_with_it(tmp_path: Path) -> None:
     """The editor has the examples and the researcher's finished run, as `runs/first`."""
     with People(tmp_path, ROLES) as people:

@@ -47,6 +47,7 @@ def test_the_guides_reach_the_first_trained_round_by_twelve_commands() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_a_coordinator_and_two_outlets_get_there_from_the_guides_alone(tmp_path: Path) -> None:
     steps = journey("pool")
     address = f"localhost:{free_port()}"
