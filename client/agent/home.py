@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from presspool.client.consent.approvals import FOLDER, Approvals
@@ -71,10 +71,14 @@ def require_ledger(home: Path) -> Path:
         return ledger_path(home)
 
 
-@contextmanager
-def ledger_in(home: Path) -> Iterator[Ledger]:
+def ledger_in(home: Path) -> AbstractContextManager[Ledger]:
     """The outlet's open ledger; raises `InputError` where there is none."""
-    path = ledger_path(home)
+    return ledger_at(ledger_path(home))
+
+
+@contextmanager
+def ledger_at(path: Path) -> Iterator[Ledger]:
+    """An open ledger; raises `InputError` where there is none."""
     try:
         ledger = Ledger(path)
     except LedgerError as error:

@@ -58,6 +58,16 @@ class LedgerWish:
                     name, where=f"--{name}", expected=expected, got=getattr(self, name)
                 )
 
+    def caps(self, policy: Policy) -> Caps:
+        """The ledger's caps under a policy; raises `InputError` for one without capacity."""
+        try:
+            caps = Caps(epsilon_max=self.epsilon_max, period=policy.max_epsilon_per_period)
+            caps.check(delta=self.delta, order=self.order)
+        except LedgerError as error:
+            where = {"where": "--epsilon-max, --order"}
+            raise InputError(error.what, **error.parts | where) from None
+        return caps
+
 
 def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
     """Make the ledger of an outlet, and a policy where it has none.
@@ -84,11 +94,7 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         )
     wrote_policy = not policy_file.exists()
     policy = Policy() if wrote_policy else read_policy(policy_file)
-    caps = Caps(epsilon_max=wish.epsilon_max, period=policy.max_epsilon_per_period)
-    try:
-        caps.check(delta=wish.delta, order=wish.order)
-    except LedgerError as error:
-        raise InputError(error.what, **error.parts | {"where": "--epsilon-max, --order"}) from None
+    caps = wish.caps(policy)
     origin = origin_of(settings.name)
     if wish.origin not in (None, origin) and _joined(home) is not None:
         raise InputError(

@@ -45,24 +45,13 @@ def import_data(
     Example: presspool outlet import --task generation --drop-damaged
     """
     from presspool.client.agent import home as homes
-    from presspool.client.data.check_data import task_named
-    from presspool.client.data.snapshots import erased_in, freeze
+    from presspool.client.agent.outlet_making import import_into
     from presspool.common.audit.evidence.audit_console import percents
 
     start_logging(quiet=as_json)
-    settings, suppression = homes.settings_in(home), homes.suppression_list_in(home)
-    snapshot, kind = homes.snapshot_in(home), task_named(task)
-    with suppression.locked(), percents("importing") as moved:
-        made = freeze(
-            settings.data,
-            snapshot,
-            columns=settings.columns,
-            kept=kind.columns_in(settings.columns.found(settings.data, kind.columns)),
-            damage=kind.damage,
-            drop_damaged=drop_damaged,
-            erased=erased_in(suppression),
-            watch=moved,
-        )
+    settings, snapshot = homes.settings_in(home), homes.snapshot_in(home)
+    with percents("importing") as moved:
+        made = import_into(home, settings, task=task, drop_damaged=drop_damaged, moved=moved)
     if as_json:
         print_json({"snapshot": str(snapshot), **made.model_dump(mode="json")})
     else:

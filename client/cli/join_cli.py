@@ -116,3 +116,11 @@ def _report(identity: Identity, *, as_json: bool) -> None:
         return
     out.print(f"{identity.name} has joined {identity.pool}", soft_wrap=True)
     out.print(f"certificate until {until}; it renews by itself", soft_wrap=True)
+    name, own = identity.name, identity.peer.fingerprint
+    out.print(
+        "read it to the other outlets' operators by telephone; each types it with\n"
+        f"  presspool outlet init --peer {name}={own}\n"
+        f"or later  presspool outlet peers approve {name} {own}\n"
+        "go on with: presspool outlet init --data FILE",
+        soft_wrap=True,
+    )

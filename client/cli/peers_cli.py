@@ -74,17 +74,10 @@ def approve(
     """
     from presspool.client.identity.identity import Identity
     from presspool.client.witnessing import trusted_peers as kept
-    from presspool.common.base.errors import InputError
+    from presspool.client.witnessing.witness_client import peer_offered, peers_offered
 
     identity = Identity.read(home)
-    found = next((peer for peer in _offered(identity) if peer.outlet == name), None)
-    if found is None:
-        raise InputError(
-            "the coordinator offers no keys of this name",
-            where=ascii(name),
-            expected="a member of the pool",
-            advice="presspool outlet peers lists them",
-        )
+    found = peer_offered(peers_offered(identity), name)
     kept.approve(home, found, fingerprint, own=identity.peer)
     if as_json:
         print_json(_row(found, "approved", fingerprint=found.fingerprint))
@@ -108,23 +101,13 @@ def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
         out.print(f"{name} is withdrawn", soft_wrap=True)
 
 
-def _offered(identity: Identity) -> list[PeerKeys]:
-    from presspool.client.identity.dialling import reach
-    from presspool.client.witnessing.witness_client import WitnessClient
-
-    link = WitnessClient(identity.address, lambda: reach(identity))
-    try:
-        return [peer for peer in link.peers() if peer.outlet != identity.name]
-    finally:
-        link.close()
-
-
 def _rows(identity: Identity) -> list[dict[str, Any]]:
     """Everybody who is offered or approved; approved keys as they were approved."""
     from presspool.client.witnessing import trusted_peers as kept
+    from presspool.client.witnessing.witness_client import peers_offered
 
     approved = {peer.outlet: peer for peer in kept.approved(identity.home)}
-    offered = {peer.outlet: peer for peer in _offered(identity)}
+    offered = {peer.outlet: peer for peer in peers_offered(identity)}
     rows = []
     for name in sorted(approved | offered):
         peer = approved.get(name)

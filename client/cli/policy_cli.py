@@ -151,7 +151,7 @@ def _say(word: str, run: str, by: str | None, home: Path, *, as_json: bool) -> N
     from presspool.client.agent import home as homes
 
     digest = run if run.startswith("sha256:") else homes.contract_in(Path(run)).digest
-    approvals, who = homes.approvals_in(home), _account() if by is None else by
+    approvals, who = homes.approvals_in(home), account() if by is None else by
     said = (approvals.approve if word == "approved" else approvals.decline)(digest, by=who)
     if as_json:
         print_json({word: digest, "by": said.by, "day": said.day})
@@ -159,7 +159,7 @@ def _say(word: str, run: str, by: str | None, home: Path, *, as_json: bool) -> N
         out.print(f"{word} {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
 
 
-def _account() -> str:
+def account() -> str:
     """The name of the account that types; "" where it has none (a container, say)."""
     import getpass
 

@@ -103,6 +103,12 @@ def _room(*, epsilon: float, delta: float, order: int) -> int:
         return 0
 
 
+def share_of(event: Event, *, epsilon: float, delta: float, order: int) -> float:
+    """The share of a cap that one run would use; infinite where the cap holds nothing."""
+    room = _room(epsilon=epsilon, delta=delta, order=order)
+    return events.charge(event, order=order) / room if room else float("inf")
+
+
 def _fits(expected: Sequence[Event], *, room: int, order: int) -> list[bool]:
     """Which of the runs, taken in this order, fit into what is free (`events.UNIT`s)."""
     fits: list[bool] = []

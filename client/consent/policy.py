@@ -256,3 +256,22 @@ manifest = "{DEFAULT_MODEL.manifest}"
 # end = 06:00:00
 # zone = "local"
 """
+
+
+def example(*, task: str, max_epsilon_per_run: float) -> str:
+    """`EXAMPLE` for another task, and with another cap on one run.
+
+    Example:
+        >>> read = tomllib.loads(example(task="tagging", max_epsilon_per_run=1.5))
+        >>> usual = tomllib.loads(EXAMPLE)
+        >>> {key: value for key, value in read.items() if usual[key] != value}
+        {'tasks': ['tagging'], 'max_epsilon_per_run': 1.5}
+    """
+    usual = Policy()
+    made = EXAMPLE
+    for key, was, now in (
+        ("tasks", list(usual.tasks), [task]),
+        ("max_epsilon_per_run", usual.max_epsilon_per_run, float(max_epsilon_per_run)),
+    ):
+        made = made.replace(f"\n{key} = {json.dumps(was)}\n", f"\n{key} = {json.dumps(now)}\n")
+    return made

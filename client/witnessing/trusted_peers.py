@@ -81,15 +81,7 @@ def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -
     Raises:
         InputError: another fingerprint, or keys that are approved or this outlet's own.
     """
-    if not same_fingerprint(fingerprint, offered.fingerprint):
-        raise InputError(
-            "not the fingerprint of the keys that the coordinator offers",
-            where=offered.outlet,
-            expected="the one that the peer's operator reads to you from `presspool outlet peers "
-            "me`",
-            got=ascii(fingerprint),
-            advice="read it again; if it still differs, do not approve, and ask both operators",
-        )
+    require_fingerprint(offered, fingerprint)
     before = approved(home)
     others = [peer for peer in before if peer.outlet != offered.outlet]
     taken = {key.public for peer in (*others, own) for key in (peer.witness, peer.log)}
@@ -102,6 +94,19 @@ def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -
         )
     _forget_another(WitnessFolder.at(home).heads, offered)
     _write(home, [*others, offered])
+
+
+def require_fingerprint(offered: PeerKeys, said: str) -> None:
+    """Raise `InputError` unless a peer's operator said the fingerprint of the keys offered."""
+    if not same_fingerprint(said, offered.fingerprint):
+        raise InputError(
+            "not the fingerprint of the keys that the coordinator offers",
+            where=offered.outlet,
+            expected="the one that the peer's operator reads to you from `presspool outlet peers "
+            "me`",
+            got=ascii(said),
+            advice="read it again; if it still differs, do not approve, and ask both operators",
+        )
 
 
 def withdraw(home: Path, name: str) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 import grpc
 
 from presspool.client.identity.coordinator_client import Line, Waiting
-from presspool.common.base.errors import EvidenceError
+from presspool.client.identity.dialling import reach
+from presspool.client.identity.identity import Identity
+from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.proto import witness_pb2 as messages
 from presspool.common.proto.witness_pb2_grpc import WitnessingStub
 from presspool.common.transparency import merkle, notes
@@ -29,6 +31,32 @@ from presspool.common.wire.peers import PeerKeys
 CALL_SECONDS = 60.0  # more than a wait takes
 MOST_REQUESTS, MOST_PEERS = 64, 1000
 _LEAVES_A_PART = 16384
+
+
+def peers_offered(identity: Identity) -> list[PeerKeys]:
+    """The keys that the coordinator offers of the pool's other outlets; nothing vouches for them.
+
+    Raises:
+        LinkError: it cannot be reached.
+    """
+    link = WitnessClient(identity.address, lambda: reach(identity))
+    try:
+        return [peer for peer in link.peers() if peer.outlet != identity.name]
+    finally:
+        link.close()
+
+
+def peer_offered(offered: Iterable[PeerKeys], name: str) -> PeerKeys:
+    """The keys of one of them; raises `InputError` where there are none of this name."""
+    for peer in offered:
+        if peer.outlet == name:
+            return peer
+    raise InputError(
+        "the coordinator offers no keys of this name",
+        where=ascii(name),
+        expected="a member of the pool",
+        advice="presspool outlet peers lists them",
+    )
 
 
 class WitnessClient:

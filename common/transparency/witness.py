@@ -31,9 +31,10 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +138,9 @@ def judge(request: Request, *, log: notes.VerifierKey, held: notes.Note | None) 
     return Reply(status=OK)
 
 
+_LONGEST_NAME = 100  # characters of an origin in the name of its file
+
+
 class Heads:
     """A folder with the head last cosigned for each log, and the fork proofs.
 
@@ -189,7 +193,15 @@ class Heads:
         return self._file(origin, "fork")
 
     def _file(self, origin: str, ending: str) -> Path:
-        return self.folder / f"{hashlib.sha256(origin.encode()).hexdigest()}.{ending}"
+        """Readable, and another one for each origin; older versions called it by its hash."""
+        digest = hashlib.sha256(origin.encode()).hexdigest()
+        words = re.sub("[^A-Za-z0-9.]+", "-", origin)[:_LONGEST_NAME].strip(".-")
+        path = self.folder / f"{words or 'log'}.{digest[:32]}.{ending}"
+        before = self.folder / f"{digest}.{ending}"
+        if before.exists() and not path.exists():
+            with suppress(FileNotFoundError):  # another process was quicker
+                before.rename(path)
+        return path
 
 
 class Witness:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,39 +65,57 @@ def init(
 
 
 def invite(
-    name: Outlet,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="The outlets, as contracts call them.")
+    ],
     ttl: Annotated[str, typer.Option(help="How long the token may be used: 90m, 24h, 7d.")] = "24h",
-    token_file: Annotated[
-        Path | None, typer.Option("--out", help="Write the token to this new file (mode 0600).")
+    place: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write the token to this new file (mode 0600), or to NAME.token in this folder.",
+        ),
     ] = None,
     home: Home = _HOME,
     as_json: Json = False,
 ) -> None:
-    """Make a token with which one outlet may ask to join, once.
+    """Make a token with which one outlet may ask to join, once; for several, one token each.
 
-    Example: presspool coordinator invite daily-bugle --ttl 24h --out daily-bugle.token
+    Several tokens go into a folder, or with --json into a list.
+
+    Example: presspool coordinator invite daily-bugle evening-star --ttl 24h --out .
     """
+    from presspool.common.base.errors import InputError
     from presspool.common.base.files import new_file
     from presspool.server.membership.members import Members
 
-    seconds = _seconds(ttl)
-    _require_name(name)
-    # The file first: an invitation makes the one before it void.
-    with (
-        _opened(home) as (folder, database),
-        nullcontext() if token_file is None else new_file(token_file) as stream,
-    ):
-        token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
-        text = token.encode()
-        if stream is not None:
-            stream.write(text.encode() + b"\n")
+    seconds, names = _seconds(ttl), list(dict.fromkeys(names))
+    many = len(names) > 1
+    for name in names:
+        _require_name(name)
+    folder_given = place is not None and place.is_dir()
+    if many and not folder_given and not (as_json and place is None):
+        raise InputError("where to", where="--out", got=place, expected="a folder that is there")
+    made = []
+    # The files first: an invitation makes the one before it void.
+    with _opened(home) as (folder, database), ExitStack() as files:
+        streams = {
+            name: files.enter_context(new_file(place / f"{name}.token" if folder_given else place))
+            for name in names
+            if place is not None
+        }
+        for name in names:
+            token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
+            made.append({"outlet": name, "token": token.encode(), "expires": _date(token.expires)})
+            if name in streams:
+                streams[name].write(token.encode().encode() + b"\n")
     if as_json:
-        print_json({"outlet": name, "token": text, "expires": _date(token.expires)})
-    elif token_file is None:
-        typer.echo(text)
+        print_json(made if many else made[0])
+    elif place is None:
+        typer.echo(made[0]["token"])
     err.print(
-        f"for {name} only, once, until {_date(token.expires)}; hand it over so that nobody can "
-        "change it on its way, then compare fingerprints",
+        f"for {', '.join(names)} only, once, until {made[0]['expires']}; hand it over so that "
+        "nobody can change it on its way, then compare fingerprints",
         soft_wrap=True,
     )
 

@@ -26,6 +26,7 @@ from presspool.client.cli import (
     erase_cli,
     import_cli,
     join_cli,
+    outlet_init_cli,
     peers_cli,
     policy_cli,
 )
@@ -45,6 +46,8 @@ Commands = Mapping[str, Callable[..., None]]
 HELP = "Media outlets fine-tune one language model together; readers' data never leaves them."
 
 OUTLET: Commands = {
+    "join": join_cli.join,
+    "init": outlet_init_cli.init,
     "approve": policy_cli.approve,
     "decline": policy_cli.decline,
     "runs": budget_cli.runs,
@@ -52,7 +55,6 @@ OUTLET: Commands = {
     "erase": erase_cli.erase,
     "import": import_cli.import_data,
     "check-data": check_data_cli.check_data,
-    "join": join_cli.join,
     "run": agent_cli.run,
     "doctor": doctor_cli.doctor,
     "backup": backup_cli.backup,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import REPOSITORY
+from tests.journeys.guides import blocks
 
 PAGES = [
     REPOSITORY / "README.md",
@@ -17,12 +18,6 @@ PAGES = [
     REPOSITORY / "docs" / "tour.md",
     *sorted((REPOSITORY / "docs" / "guides").glob("*.md")),
 ]
-
-
-def blocks(page: Path) -> list[str]:
-    """Command lines in the page's sh blocks."""
-    text = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL))
-    return [line.partition("  #")[0].strip() for line in text.splitlines() if line.strip()]
 
 
 def presspool(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,9 @@ Day = Annotated[
 ]
 
 
+DataSource = Literal["Static", "Dynamic"]
+
+
 Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -91,7 +94,7 @@ class DeploymentModel(Part):
     actors: Text
     release_type: Literal["One release", "Many releases"]
     release_type_details: Text
-    data_source_type: Literal["Static", "Dynamic"]
+    data_source_type: DataSource
     data_source_type_details: Text
     access_type: Literal["Non-interactive"]
     access_type_details: Text

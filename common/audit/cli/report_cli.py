@@ -113,11 +113,21 @@ def card(
     fields: FieldsFile = None,
     key: Keys = None,
     head: Heads = None,
+    ask: Annotated[
+        bool,
+        typer.Option(
+            "--interview",
+            help="Ask for the fields that are blank, and keep each answer in the --fields file "
+            "(fields.toml if not given); stopped, the same command goes on.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:
     """Write the privacy card and the model card of an adapter; a blank field is refused.
 
     Example: presspool audit card runs/first --ledger outlet.export --fields fields.toml
+
+    Example: presspool audit card runs/first --ledger outlet.export --interview
     """
     from presspool.common.audit.cards import card_making, model_card
     from presspool.common.audit.evidence import audit_console, governance
@@ -125,6 +135,9 @@ def card(
 
     start_logging(quiet=as_json)
     run = reader.read_run(adapter.resolve().parent if _is_adapter(adapter) else adapter)
+    if ask:
+        fields = fields or Path("fields.toml")
+        _interview(fields)
     said = governance.read(fields)
     brought = reader.Brought.of(key, head)
     with audit_console.percents("reading") as moved:
@@ -139,6 +152,21 @@ def card(
     verb = "replaced the earlier" if earlier else "wrote"
     for name in (model_card.CARD_FILE, model_card.README) if earlier or not as_json else ():
         err.print(f"{verb} {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+
+
+def _interview(path: Path) -> None:
+    from presspool.common.audit.cards.card_interview import interview
+    from presspool.common.base.questions import Stopped
+
+    try:
+        interview(path)
+    except Stopped:
+        err.print(
+            f"stopped; what you answered is in {path}: the same command goes on",
+            style="yellow",
+            soft_wrap=True,
+        )
+        raise typer.Exit(2) from None
 
 
 def _is_adapter(path: Path) -> bool:

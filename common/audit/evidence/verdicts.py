@@ -64,11 +64,30 @@ def show_verified(found: Verified, screen: Console) -> None:
     for witness, size in found.cosigned.items():
         _say(screen, f"Cosigned up to entry {size - 1} by {witness}.")
     if not found.cosigned:
-        _say(screen, "No witness cosigned a head in this file.")
+        _say(screen, uncosigned(found.heads_known))
     say_if_non_private(found.book, screen)
     if found.book.dangling:
         _say(screen, f"{len(found.book.dangling)} reservations are open; they count as spent.")
     _say_what_was_not_compared(found, screen)
+
+
+def uncosigned(heads_known: int) -> str:
+    """What it means that an export holds no cosignature.
+
+    Args:
+        heads_known: heads from elsewhere that the entries agree with.
+    """
+    said = (
+        "No witness's cosignature is in this file. That alone is no sign of a fault: the outlet's "
+        "own signatures and all hashes hold, and an export has the cosignatures of those witnesses "
+        "only that were named when it was made (--witness)."
+    )
+    if heads_known:
+        return f"{said} A head that somebody else kept agrees with it, which tells as much."
+    return (
+        f"{said} It matters if the outlet may have shown others another history: ask a peer for "
+        "the head that it kept, and compare it (--head)."
+    )
 
 
 def recomputed_json(found: Recomputed) -> dict[str, Any]:

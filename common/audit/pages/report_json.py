@@ -28,6 +28,7 @@ from presspool.common.audit.evidence.ledger_view import (
     Room,
 )
 from presspool.common.audit.pages import phrases
+from presspool.common.audit.pages.spending import spent_sentence
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
@@ -40,9 +41,11 @@ Document = dict[str, Any]
 def document(evidence: Evidence, fields: Fields) -> Document:
     """Everything that a report says."""
     claims = evidence.claims
+    outlets = [outlet_document(outlet) for outlet in evidence.outlets]
     return {
         "format": FORMAT,
-        "outlets": [outlet_document(outlet) for outlet in evidence.outlets],
+        "sentence": spent_sentence(outlets),
+        "outlets": outlets,
         "runs": [_folder(run, evidence) for run in evidence.runs],
         "worst_cases": [_worst(case, evidence) for case in evidence.worst_cases],
         "lifetime_claims": None

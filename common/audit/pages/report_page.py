@@ -29,7 +29,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from presspool.common.audit.pages import charts, phrases, run_report
+from presspool.common.audit.evidence.verdicts import uncosigned
+from presspool.common.audit.pages import charts, phrases, run_report, spending
 from presspool.common.audit.pages.charts import Drawing, Series
 from presspool.common.audit.pages.panels import Chart, Panel
 from presspool.common.audit.pages.report_json import Document
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 def render(body: Document) -> str:
     """The whole page."""
     return _PAGE.render(
-        doc=body, panels=[budget_panel(o) for o in body["outlets"]], not_stated=phrases.NOT_STATED
+        doc=body,
+        panels=[budget_panel(o) for o in body["outlets"]],
+        rooms=[spending.room_of(o) for o in body["outlets"]],
+        not_stated=phrases.NOT_STATED,
     )
 
 
@@ -152,6 +156,7 @@ def environment(*packages: str) -> Environment:
         "short": _short,
         "nats": _nats,
         "quoted": shlex.quote,
+        "uncosigned": uncosigned,
         "sum_text": lambda text: bound(Decimal(text)),
     }
     return made

@@ -413,10 +413,31 @@ def test_init_takes_a_new_database_and_no_other_pools(
     assert not (tmp_path / "second").exists()
 
 
+def test_several_outlets_are_invited_at_once_each_by_a_token_of_its_own(
+    presspool: Command, home: Path, tmp_path: Path
+) -> None:
+    names = [NAME, "evening-star"]
+    folder = tmp_path / "tokens"
+    folder.mkdir()
+    made = presspool("coordinator", "invite", *names, NAME, "--home", home, "--out", folder)
+    assert (made.code, made.out) == (0, "")
+    assert sorted(path.name for path in folder.iterdir()) == [f"{name}.token" for name in names]
+    for name in names:
+        token = folder / f"{name}.token"
+        assert Token.parse(token.read_text()).outlet == name
+        assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    again = presspool("coordinator", "invite", *names, "--home", home, "--out", folder)
+    assert (again.code, "cannot be a new file" in again.err) == (2, True)
+    listed = json.loads(presspool("coordinator", "invite", *names, "--home", home, "--json").out)
+    assert [Token.parse(line["token"]).outlet for line in listed] == names
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         (("invite", "Daily Bugle"), "NAME"),
+        (("invite", NAME, "evening-star"), "--out: where to"),
+        (("invite", NAME, "Evening Star", "--out", "."), "NAME"),
         (("invite", NAME, "--ttl", "tomorrow"), "--ttl"),
         (("invite", NAME, "--ttl", "31d"), "--ttl"),
         (("invite", NAME, "--ttl", "0m"), "--ttl"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import subprocess
 import sys
@@ -328,3 +329,29 @@ def test_an_empty_log_has_the_empty_root_only() -> None:
     text = Checkpoint(origin=ORIGIN, size=0, root=merkle.leaf_hash(b"")).text
     note = notes.Note(text=text).signed(LOG.sign(text))
     assert ask(at(0), Request(old=0, proof=(), checkpoint=note)).status == 422
+
+
+def test_a_kept_head_s_file_says_of_whose_log_it_is(tmp_path: Path) -> None:
+    made = Heads(tmp_path)
+    head = TRUNK.request(0, 3).checkpoint
+    for origin in ("presspool/daily-bugle", "presspool-daily/bugle", "../x", "Ä"):
+        made.store(origin, head)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert [name.partition(".")[0] for name in names] == [
+        "log",
+        "presspool-daily-bugle",
+        "presspool-daily-bugle",
+        "x",
+    ]
+    assert all(path.parent == tmp_path for path in tmp_path.rglob("*"))
+
+
+def test_a_head_that_an_older_version_kept_is_found_again(tmp_path: Path) -> None:
+    made = Heads(tmp_path)
+    head = TRUNK.request(0, 3).checkpoint
+    old = tmp_path / f"{hashlib.sha256(ORIGIN.encode()).hexdigest()}.checkpoint"
+    old.write_bytes(head.encode())
+    assert made.read(ORIGIN) == head
+    assert not old.exists()
+    made.forget(ORIGIN)
+    assert made.read(ORIGIN) is None

@@ -236,12 +236,16 @@ def test_a_ledger_without_runs_has_a_sentence_and_no_table(audit: Command, tmp_p
         delta=1e-5,
         caps=Caps(epsilon_max=8.0),
     ) as ledger:
-        ledger.checkpoint(SIGNER)
+        (tmp_path / "kept").write_bytes(ledger.checkpoint(SIGNER).encode())
     assert audit("export", tmp_path / "l.db", "--out", tmp_path / "e").code == 0
     found = audit("recompute", tmp_path / "e")
     assert found.out.startswith(f"{ORIGIN}: 0 runs use 0.0%")
     assert "charged" not in found.out
-    assert "No witness cosigned" in audit("verify", tmp_path / "e").out
+    alone = audit("verify", tmp_path / "e").out
+    assert "No witness's cosignature is in this file. That alone is no sign of a fault" in alone
+    assert "ask a peer for the head that it kept, and compare it (--head)" in alone
+    held = audit("verify", tmp_path / "e", "--head", tmp_path / "kept").out
+    assert "A head that somebody else kept agrees with it, which tells as much." in held
 
 
 def test_an_export_is_what_the_ledger_holds(audit: Command, made: Made, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""A researcher's first run and what an editor does with it, from their guides."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.conftest import REPOSITORY
+from tests.journeys.guides import journey
+from tests.journeys.people import People
+
+ROLES = {"researcher": ["researcher"], "editor": ["editor"]}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_a_researcher_makes_an_adapter_and_an_editor_works_with_it(tmp_path: Path) -> None:
+    """The editor has the examples and the researcher's finished run, as `runs/first`."""
+    with People(tmp_path, ROLES) as people:
+        for name in ROLES:
+            shutil.copytree(REPOSITORY / "examples", people.home(name) / "examples")
+        people.follow(journey("researcher"))
+        first = people.home("researcher") / "runs" / "first"
+        assert {"report.html", "result.json", "adapter"} <= {path.name for path in first.iterdir()}
+        shutil.copytree(first, people.home("editor") / "runs" / "first")
+        people.follow(journey("editor"))
+        assert [line.split()[1] for line in people.typed][:4] == [
+            "contract",
+            "simulate",
+            "simulate",
+            "contract",
+        ]
