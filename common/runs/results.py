@@ -11,6 +11,7 @@ Invariants:
       and whoever prints a result prints them.
 
 Example:
+    >>> from presspool.common.tasks.metric import Metric
     >>> hits = Metric(name="hits", title="Hits", higher_is_better=True, primary=True)
     >>> outlet = OutletResult(name="north", population=120, weight=1.0, epsilon=3.0, delta=1e-5,
     ...                       unit="record", steps=40)
@@ -27,66 +28,27 @@ Example:
 import dataclasses
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 from pydantic.dataclasses import dataclass
 
 from presspool.common.base.errors import InputError
-from presspool.common.tasks.metric import Metric
-
-_EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-def shows_safely(text: str) -> bool:
-    """Whether text can neither drive a terminal nor turn the reading direction of its line."""
-    control = {"Cc", "Cs", "Zl", "Zp"}
-    return not any(c in _BIDI or unicodedata.category(c) in control for c in text)
-
-
-def _showable(text: str) -> str:
-    if not shows_safely(text):
-        raise ValueError("one line of text without control characters")
-    return text
-
-
-def _showable_lines(text: str) -> str:
-    for line in text.split("\n"):
-        _showable(line)
-    return text
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise ValueError("each name once")
-    return names
-
-
-def _described(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-    _distinct(tuple(metric.name for metric in metrics))
-    for metric in metrics:
-        if not metric.name.isidentifier() or not metric.title:
-            raise ValueError("a metric's name as an identifier, and a title")
-        for text in (metric.name, metric.title, metric.unit):
-            _showable(text)
-    if sum(metric.primary for metric in metrics) != 1:
-        raise ValueError("one primary metric")
-    return metrics
-
-
-Count = Annotated[int, Field(ge=0, le=_EXACT)]
-Amount = Annotated[float, Field(ge=0, le=1e300)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
-Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
-Passage = Annotated[str, Field(max_length=100_000), AfterValidator(_showable_lines)]
-Names = Annotated[tuple[Name, ...], AfterValidator(_distinct)]
-Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]
+from presspool.common.runs.result_fields import (
+    CHECKED,
+    EXACT,
+    Amount,
+    Count,
+    Line,
+    Measures,
+    Name,
+    Names,
+    Passage,
+    distinct,
+)
 
 
 class Caution(StrEnum):
@@ -97,7 +59,7 @@ class Caution(StrEnum):
     SIMULATION = "noise was reproducible: a simulation, not a release"
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WholeFile:
     """What a round came to on every public held-out record, where its line is of a sample.
 
@@ -112,7 +74,7 @@ class WholeFile:
     metrics: Mapping[Name, float | None]
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RoundResult:
     """One round, as the coordinator saw it.
 
@@ -155,7 +117,7 @@ class RoundResult:
         return self
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class OutletResult:
     """What the run cost one outlet's readers.
 
@@ -174,7 +136,7 @@ class OutletResult:
     """
 
     name: Name
-    population: Annotated[int, Field(ge=1, le=_EXACT)]
+    population: Annotated[int, Field(ge=1, le=EXACT)]
     weight: Amount
     epsilon: Amount | None
     delta: Annotated[float, Field(gt=0, lt=1)] | None
@@ -188,7 +150,7 @@ class OutletResult:
         return self
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WritingSample:
     """What a writing model makes of one public record; its lines are kept, nothing else that acts.
 
@@ -208,7 +170,7 @@ class WritingSample:
     after: Passage
 
 
-@dataclass(frozen=True, kw_only=True, config=_CHECKED)
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class RunResult:
     """A run so far, or complete.
 
@@ -255,7 +217,7 @@ class RunResult:
     @model_validator(mode="after")
     def _verify(self) -> Self:
         json.dumps(self.contract, allow_nan=False, ensure_ascii=False).encode()  # or ValueError
-        _distinct(tuple(outlet.name for outlet in self.outlets))
+        distinct(tuple(outlet.name for outlet in self.outlets))
         if len({outlet.unit for outlet in self.outlets}) > 1:
             raise ValueError("one unit for all outlets")
         if [entry.round for entry in self.rounds] != list(range(len(self.rounds))):

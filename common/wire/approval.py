@@ -18,7 +18,7 @@ from datetime import date
 
 import rfc8785
 
-from presspool.common.runs.results import shows_safely
+from presspool.common.runs.result_fields import shows_safely
 
 LONGEST = 4096  # bytes of a file
 LONGEST_NAME = 200

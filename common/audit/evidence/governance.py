@@ -33,7 +33,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
-from presspool.common.runs.results import shows_safely
+from presspool.common.runs.result_fields import shows_safely
 
 LONGEST_FILE = 1 << 20
 

@@ -29,8 +29,9 @@ from rich.text import Text
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.numbers import bound, byte_text, duration
+from presspool.common.runs.result_fields import shows_safely
 from presspool.common.runs.result_file import read_result
-from presspool.common.runs.results import Caution, RunResult, shows_safely
+from presspool.common.runs.results import Caution, RunResult
 from presspool.common.runs.shown_metrics import ShownMetric, listed, shown
 from presspool.common.tasks.metric import Metric
 

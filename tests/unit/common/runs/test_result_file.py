@@ -11,8 +11,9 @@ from tests.fakes.instruments.full_disk import full_disk
 from tests.fakes.made_results import a_run, measured
 
 from presspool.common.base.errors import FolderError, InputError, StorageError
+from presspool.common.runs.result_fields import shows_safely
 from presspool.common.runs.result_file import parse_result, read_result, write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, shows_safely
+from presspool.common.runs.results import OutletResult, RoundResult, RunResult
 
 # --- round trip -------------------------------------------------------------------------------
 

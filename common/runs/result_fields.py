@@ -1,0 +1,64 @@
+r"""What a field of `result.json` may hold: sizes, and text that nobody's screen obeys.
+
+Example:
+    >>> shows_safely("Oldermoor Courier"), shows_safely("\x1b[2J")
+    (True, False)
+"""
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from presspool.common.tasks.metric import Metric
+
+EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+"""Of every class of a result: nothing is converted, added or not a number."""
+
+
+def shows_safely(text: str) -> bool:
+    """Whether text can neither drive a terminal nor turn the reading direction of its line."""
+    control = {"Cc", "Cs", "Zl", "Zp"}
+    return not any(c in _BIDI or unicodedata.category(c) in control for c in text)
+
+
+def _showable(text: str) -> str:
+    if not shows_safely(text):
+        raise ValueError("one line of text without control characters")
+    return text
+
+
+def _showable_lines(text: str) -> str:
+    for line in text.split("\n"):
+        _showable(line)
+    return text
+
+
+def distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names; raises `ValueError` where one is there twice."""
+    if len(set(names)) < len(names):
+        raise ValueError("each name once")
+    return names
+
+
+def _described(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    distinct(tuple(metric.name for metric in metrics))
+    for metric in metrics:
+        if not metric.name.isidentifier() or not metric.title:
+            raise ValueError("a metric's name as an identifier, and a title")
+        for text in (metric.name, metric.title, metric.unit):
+            _showable(text)
+    if sum(metric.primary for metric in metrics) != 1:
+        raise ValueError("one primary metric")
+    return metrics
+
+
+Count = Annotated[int, Field(ge=0, le=EXACT)]
+Amount = Annotated[float, Field(ge=0, le=1e300)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
+Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
+Passage = Annotated[str, Field(max_length=100_000), AfterValidator(_showable_lines)]
+Names = Annotated[tuple[Name, ...], AfterValidator(distinct)]
+Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]
