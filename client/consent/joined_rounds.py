@@ -32,9 +32,23 @@ def from_round(contract: Contract, number: int) -> events.SelfComposed | events.
 
 
 def missed_steps(contract: Contract, held: Reservation) -> int:
-    """Steps of the plan before the first that was reserved."""
-    planned = events.from_dp(contract.trust.event(contract))
-    return planned.steps - held.entry.event.steps
+    """Steps of the plan before the first that was reserved: whole rounds.
+
+    Raises:
+        PlanError: what was reserved is not what the plan does from some round on.
+    """
+    planned, reserved = events.from_dp(contract.trust.event(contract)), held.entry.event
+    missed = planned.steps - reserved.steps
+    whole = missed >= 0 and missed % contract.federation.local_steps == 0
+    if not whole or reserved != planned.after(missed):
+        raise PlanError(
+            "what was reserved is not what this run does from one of its rounds on",
+            where=f"entry {held.entry.seq}",
+            expected=planned,
+            got=reserved,
+            advice="the run is over here; report this, the program is at fault",
+        )
+    return missed
 
 
 def require_reserved(contract: Contract, held: Reservation, number: int) -> None:
@@ -42,7 +56,7 @@ def require_reserved(contract: Contract, held: Reservation, number: int) -> None
 
     Raises:
         GuardError: a round before the one in which the outlet joined.
-        PlanError: a round after the last one that is paid for.
+        PlanError: a round after the last one that is paid for, or a reservation of another plan.
     """
     steps, missed = contract.federation.local_steps, missed_steps(contract, held)
     if (number - 1) * steps < missed:
