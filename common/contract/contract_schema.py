@@ -242,6 +242,9 @@ class Server(Table):
         learning_rate: one number or one for each parameter group.
         betas: decay of Adam's two moments.
         schedule: "constant" or "cosine" (to zero) over the rounds.
+        tail: the run's adapter is the mean over so large a share of the rounds, the last ones
+            (Polyak & Juditsky, SIAM 1992); 0, where the key is not written, takes the last as it
+            is. Outlets always go on from the last.
     """
 
     name: Annotated[str, one_of(AGGREGATORS)] = "average"
@@ -251,3 +254,4 @@ class Server(Table):
         0.99,
     )
     schedule: Schedule = "constant"
+    tail: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
