@@ -243,9 +243,13 @@ class Server(Table):
         learning_rate: one number or one for each parameter group.
         betas: decay of Adam's two moments.
         schedule: "constant" or "cosine" (to zero) over the rounds.
+        tail: the run's adapter is the mean over so large a share of the rounds, the last ones
+            (Polyak & Juditsky, SIAM 1992); 0, where the key is not written, takes the last as it
+            is. Outlets always go on from the last.
     """
 
     name: Annotated[str, one_of(AGGREGATORS)] = "average"
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     schedule: Schedule = "constant"
+    tail: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0

@@ -11,7 +11,7 @@ what will happen. A value that the file gives stands as it is.
 Example:
     >>> body = {"recipe": "default", "outlets": {"a": 900, "b": 700}, "privacy": {"epsilon": 3}}
     >>> filled({**body, "task": {"labels": ["x", "y"]}}, where="run.toml", name="run")["federation"]
-    {'rounds': 16, 'local_steps': 1, 'quorum': 2}
+    {'rounds': 64, 'local_steps': 1, 'quorum': 2}
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
-        classes = len(getattr(asked.task, "labels", ()))
+        classes = len(getattr(asked.task, "labels", ())) or 2  # of a word, in or out
         return head_recipe(populations=populations, classes=classes, epsilon=epsilon, delta=delta)
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
 

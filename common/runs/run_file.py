@@ -26,7 +26,7 @@ from __future__ import annotations
 import logging
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,12 +156,22 @@ class RunFile(BaseModel):
         names = list(self.contract.outlets)
         if not 1 <= count <= len(names):
             raise ContractError("--outlets", expected=f"1 to {len(names)}", got=count)
-        chosen = {name: self.contract.outlets[name] for name in names[:count]}
+        return self.only(names[:count])
+
+    def only(self, names: Sequence[str], **federation: int) -> RunFile:
+        """This run with some of its outlets, its recipe made anew for them (another contract).
+
+        Args:
+            names: the contract's outlets that stay.
+            federation: keys of [federation] that change too; `quorum`, say.
+        """
+        chosen = {name: self.contract.outlets[name] for name in names}
         if "recipe" in self.written:  # made from the outlets that there are
-            body = {**self.written, "outlets": chosen}
+            table = {**self.written.get("federation", {}), **federation}
+            body = {**self.written, "outlets": chosen, "federation": table}
             contract = parse_contract(filled(body, where="--outlets", name=self.contract.name))
         else:
-            contract = self.contract.replace(outlets=chosen)
+            contract = self.contract.replace(outlets=chosen, federation=federation)
         return self.model_copy(update={"contract": contract})
 
 

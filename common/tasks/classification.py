@@ -42,12 +42,15 @@ class ClassificationTable(TaskTable):
         max_length: tokens a record is truncated to.
         head: where the head starts: "zero", or "names": what the base model makes of the labels'
             names, which costs nothing because they are public.
+        bias: whether the head has one. Without, a reader's whole clip norm is left to the weights,
+            which are what says something; the key is written only then.
     """
 
     kind: Literal["classification"] = "classification"
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
     max_length: MaxLength = 48
     head: Literal["zero", "names"] = "zero"
+    bias: Annotated[bool, Field(exclude_if=lambda there: there)] = True
 
     @model_validator(mode="after")
     def _distinct(self) -> ClassificationTable:
@@ -143,7 +146,7 @@ class Classification(Task[ClassificationTable]):
 
     def head(self, encoder: Any) -> nn.Module:
         """`nn.Linear(hidden, labels)` at zero."""
-        return linear(encoder, len(self.table.labels))
+        return linear(encoder, len(self.table.labels), bias=self.table.bias)
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """Mean states of length one, (records, hidden)."""

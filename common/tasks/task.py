@@ -48,13 +48,13 @@ What the model wrote is `written`, (records,) str or None: it is asked of some o
 """
 
 
-def linear(encoder: Any, outputs: int) -> nn.Module:
+def linear(encoder: Any, outputs: int, *, bias: bool = True) -> nn.Module:
     """The plainest head: `nn.Linear(hidden, outputs)` at zero."""
     from torch import nn
 
-    head = nn.Linear(encoder.config.hidden_size, outputs)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
+    head = nn.Linear(encoder.config.hidden_size, outputs, bias=bias)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
     return head
 
 

@@ -1,9 +1,10 @@
 """Does it pay to join? Each outlet's model alone, beside the run of all of them.
 
 `train_beside` trains, in the run's folder, one model for each outlet on its own readers alone: the
-same contract but for the other outlets, so the same budget, steps and noise. All models are judged
-on the run's public held-out file; where that has a column of outlets, each outlet's model counts on
-its own rows. `beside` reads what is there. Machinery and statistics are those of the experiments.
+same contract but for the other outlets, so the same budget and steps; a default recipe is made anew
+for one outlet, because its rate follows from the noise. All models are judged on the run's public
+held-out file; where that has a column of outlets, each outlet's model counts on its own rows.
+`beside` reads what is there. Machinery and statistics are those of the experiments.
 
 ::
 
@@ -61,14 +62,13 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
     """
     evaluation = require_judge(run)
     jobs = [Job(name=".", run=run, seed=seed, test=evaluation)]
-    for name, readers in run.contract.outlets.items():
+    for name in run.contract.outlets:
         own = read_settings(RunFolder(out / "local").outlets / f"{name}.toml")
-        alone = run.contract.replace(outlets={name: readers}, federation={"quorum": 1})
         simulation = Simulation(data=own.data.parent, columns=own.columns, partition="files")
         jobs.append(
             Job(
                 name=f"local/{name}",
-                run=RunFile(contract=alone, simulation=simulation),
+                run=RunFile(contract=run.only([name], quorum=1).contract, simulation=simulation),
                 seed=seed,
                 test=evaluation,
             )

@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
@@ -88,7 +89,23 @@ class Aggregator(ABC):
             moved = self.direction(change, kept, name, number)
             own = rates["all" if "all" in rates else group_of(name)]
             after[name] = (array + rate * own * moved).astype(np.float32)
-        return after, kept
+        return self._averaged(after, kept, moments, number)
+
+    def _averaged(
+        self, after: Arrays, kept: State, moments: State, number: int
+    ) -> tuple[Arrays, State]:
+        """The running mean of the run's tail, beside the moments; after the last round, instead."""
+        count = number - math.floor(self._rounds * (1 - self.spec.tail))
+        if self.spec.tail == 0 or count < 1:
+            return after, kept
+        means = {
+            f"mean/{name}": mean + (array - mean) / np.float32(count)
+            for name, array in after.items()
+            for mean in [moments.get(f"mean/{name}", array)]
+        }
+        if number == self._rounds:
+            after = {name: means[f"mean/{name}"] for name in after}
+        return after, {**kept, **means}
 
 
 def aggregator_of(contract: Contract) -> Aggregator:

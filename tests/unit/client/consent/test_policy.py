@@ -25,7 +25,7 @@ from presspool.common.contract.doors import METHODS
 from presspool.common.ledger import entries
 from presspool.common.models.base_model import resolve
 from presspool.common.models.catalogue import DEFAULT_ID
-from presspool.common.runs.recipe import Trained, recipe
+from presspool.common.runs.recipe import head_recipe, recipe
 
 
 def test_the_example_is_the_defaults(tmp_path: Path) -> None:
@@ -57,13 +57,21 @@ def test_methods_are_those_of_the_registry_unless_the_outlet_says_fewer() -> Non
         parse_policy({"methods": ["dora"]})
 
 
-@pytest.mark.parametrize("trained", ["head", "adapter"])
-def test_the_defaults_take_the_default_recipe_at_epsilon_three(trained: Trained) -> None:
+@pytest.mark.parametrize(
+    "tables",
+    [
+        recipe(trained="head"),
+        recipe(trained="adapter"),
+        head_recipe(populations={"a": 1500, "b": 1500}, classes=2, epsilon=3.0),
+    ],
+)
+def test_the_defaults_take_the_default_recipe_at_epsilon_three(
+    tables: dict[str, dict[str, Any]],
+) -> None:
     try:
         found = resolve(DEFAULT_ID, weights=None, tokenizer=None)
     except ModelError:
         pytest.skip("the default base model is not on this machine")
-    tables = recipe(trained=trained)
     tables["task"]["labels"] = ["world", "sport"]
     tables["privacy"]["epsilon"] = 3.0
     tables["model"] = found.pins

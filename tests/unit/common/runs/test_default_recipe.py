@@ -124,8 +124,8 @@ def test_fewer_outlets_make_the_recipe_anew(tmp_path: Path) -> None:
         ({**SHORT, "privacy": {"noise_multiplier": 1.0}}, "[privacy] epsilon", "missing key"),
         ({**SHORT, "privacy": {"epsilom": 3.0}}, "[privacy] epsilom", "unknown key"),
         ({**SHORT, "privacy": {}}, "privacy", "give epsilon"),
-        ({**SHORT, "outlets": {}}, "outlets", "at least 1"),
-        ({**SHORT, "task": {"labels": ["one"]}}, "labels", "at least 2"),
+        ({**SHORT, "outlets": {}}, "outlets", "1 or more"),
+        ({**SHORT, "task": {"labels": ["one"]}}, "labels", "2 or more"),
         ({**SHORT, "outlet": SHORT["outlets"]}, "outlet", "unknown key"),
         ({k: v for k, v in SHORT.items() if k != "outlets"}, "outlets", "missing key"),
         (changed(federation=7), "federation", ""),
@@ -137,7 +137,7 @@ def test_what_is_wrong_is_told_as_in_any_run_file(
     with pytest.raises(ContractError) as caught:
         read(tmp_path, body)
     assert place in caught.value.where
-    assert said in caught.value.what
+    assert said in str(caught.value)
     assert caught.value.exit_code == 2
 
 

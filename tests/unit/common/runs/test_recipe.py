@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.runs.recipe import Trained, noise_share, recipe
+from presspool.common.runs.recipe import Trained, head_recipe, noise_share, recipe
 
 
 def contract_of(trained: Trained, populations: dict[str, int], epsilon: float) -> Contract:
@@ -51,3 +51,20 @@ def test_more_readers_more_budget_and_fewer_parameters_help() -> None:
     tighter = contract_of("adapter", {"one": 500}, 1.0).plan
     assert noise_share(tighter, {"one": 500}, 1000) > here
     assert math.isfinite(here)
+
+
+def head_contract(populations: dict[str, int], epsilon: float) -> Contract:
+    tables = head_recipe(populations=populations, classes=3, epsilon=epsilon)
+    tables["task"]["labels"] = ["a", "b", "c"]
+    tables["privacy"]["epsilon"] = epsilon
+    return parse_contract({"name": "r", "outlets": populations, **tables}).with_noise()
+
+
+def test_the_heads_rate_falls_with_the_noise_and_is_finite_without() -> None:
+    def rate(populations: dict[str, int], epsilon: float) -> float:
+        return head_contract(populations, epsilon).server.learning_rate["all"]
+
+    one, two = {"one": 1000}, {"one": 500, "two": 500}
+    assert rate(one, 1.0) < rate(one, 3.0) < rate(one, 8.0) < rate(one, math.inf)
+    assert rate(two, 3.0) < rate(one, 3.0)  # every outlet adds noise of its own
+    assert rate(two, math.inf) == rate(one, math.inf)

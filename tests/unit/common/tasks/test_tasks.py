@@ -17,6 +17,8 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import TaskTable
 from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.tables import Columns
+from presspool.common.models.adapters import trainable
+from presspool.common.models.models import build
 from presspool.common.tasks.classification import Classification, ClassificationTable, labels_of
 
 
@@ -46,6 +48,13 @@ def test_contracts_are_read_without_torch_or_arrow() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+def test_a_head_without_bias_is_a_key_of_the_contract_that_says_so(contract: Contract) -> None:
+    plain, bare = contract, contract.replace(task={"bias": False})
+    assert "bias" not in plain.body()["task"]
+    assert bare.body()["task"]["bias"] is False
+    assert set(trainable(build(bare))) == {n for n in trainable(build(plain)) if "bias" not in n}
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(contract: Contract) -> None:

@@ -84,6 +84,23 @@ def test_the_cosine_ends_near_zero(number: int, factor: float) -> None:
         np.testing.assert_allclose(after[name] - array, factor * change[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [Average, Adam])
+def test_the_tail_ends_the_run_with_the_mean_of_its_states(kind: type[Aggregator]) -> None:
+    """Outlets go on from the last state all the same, and a run cut anywhere ends likewise."""
+    last = [state for state, _ in walk(kind(Server(), 5), 5)]
+    tailed = walk(kind(Server(tail=0.6), 5), 5)
+    for name in STATE:
+        for (state, _), plain in zip(tailed[:4], last[:4], strict=True):
+            np.testing.assert_array_equal(state[name], plain[name])
+        mean = np.mean([state[name] for state in last[2:]], axis=0)
+        np.testing.assert_allclose(tailed[4][0][name], mean, rtol=1e-5)
+
+
+def test_a_contract_without_a_tail_has_the_bytes_that_it_had() -> None:
+    assert "tail" not in Server().model_dump()
+    assert Server(tail=0.5).model_dump()["tail"] == 0.5
+
+
 def test_a_coordinate_that_never_moved_stays() -> None:
     still = {name: np.zeros(array.shape) for name, array in STATE.items()}
     after, _ = Adam(Server(name="adam"), 1).step(STATE, still, {}, number=1)
