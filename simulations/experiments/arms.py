@@ -6,7 +6,9 @@ Kinds of arm:
 * `few-shot`: nothing trained, and some public examples before every prompt of a generating model;
 * `federated`: one model over all outlets;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
-* `central`: one model over everybody's readers in one place: the ceiling.
+* `central`: one model over everybody's readers in one place: the ceiling;
+* `regression`: logistic regression to its optimum on the frozen features of everybody's records, no
+  privacy and no federation: the ceiling of a head.
 
 Example: `declare(pool, Arm(name="federated", kind="federated", recipe=recipe), epsilon=3, seed=1)`.
 """
@@ -14,7 +16,7 @@ Example: `declare(pool, Arm(name="federated", kind="federated", recipe=recipe), 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +27,7 @@ from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 
 Tables = Mapping[str, Mapping[str, Any]]
-Kind = Literal["untrained", "few-shot", "federated", "local", "central"]
+Kind = Literal["untrained", "few-shot", "federated", "local", "central", "regression"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,8 @@ class Arm:
     Attributes:
         name: for tables; unique in an experiment.
         kind: see the module.
-        recipe: the contract's tables but ε.
+        recipe: the contract's tables but ε, or what gives them for outlets' readers, the number of
+            labels and ε.
         epsilons: reader-level ε of its runs; `math.inf` without noise.
         seeds: one repetition each.
         pools: names of the pools' folders that it runs over; empty for all.
@@ -43,7 +46,7 @@ class Arm:
 
     name: str
     kind: Kind
-    recipe: Tables
+    recipe: Tables | Callable[[Mapping[str, int], int, float], Tables]
     epsilons: tuple[float, ...] = (math.inf,)
     seeds: tuple[int, ...] = (1, 2, 3)
     pools: tuple[str, ...] = ()
@@ -51,7 +54,7 @@ class Arm:
     @property
     def trained(self) -> bool:
         """Whether anything is; if not, it is the same whatever the seed."""
-        return self.kind not in ("untrained", "few-shot")
+        return self.kind not in ("untrained", "few-shot", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,10 @@ def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
 def _job(
     pool: Pool, arm: Arm, epsilon: float, seed: int, name: str, populations: Mapping[str, int]
 ) -> Job:
-    tables = {key: dict(table) for key, table in arm.recipe.items()}
+    given = arm.recipe
+    if callable(given):
+        given = given(populations, len(pool.labels), epsilon)
+    tables = {key: dict(table) for key, table in given.items()}
     if tables["privacy"].get("unit") == "record":
         populations = {outlet: pool.records[outlet] for outlet in populations}
     tables["privacy"]["epsilon"] = epsilon
@@ -119,4 +125,5 @@ def _job(
         seed=seed,
         test=pool.few_shot if arm.kind == "few-shot" else pool.test,
         trained=arm.trained,
+        fitted=pool.folder / f"{EVERYBODY}.parquet" if arm.kind == "regression" else None,
     )
