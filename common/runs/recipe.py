@@ -33,7 +33,7 @@ Trained = Literal["adapter", "head"]
 ADAPTER_PAYS = 0.03
 
 # Of `head_recipe`; see there.
-_CLIP, _RECORDS, _SPREAD, _LENGTH = 0.1, 16, 0.9, 0.7
+_CLIP, _RECORDS, _SPREAD, _LENGTH = 0.1, 16, 1.0, 0.7
 _STEPS, _LONGEST = (32, 64, 128), 30.0
 _FEATURES = 384  # of the default base model
 
@@ -83,7 +83,7 @@ def head_recipe(
 
     Plain gradient steps with all readers, and the mean of the last half of the iterates, which
     costs nothing and halves what noise is left. How far the steps go together, the rate times their
-    number, is what has to be right: too far, and the head learns the noise. It is 0.9 over the
+    number, is what has to be right: too far, and the head learns the noise. It is 1 over the
     standard deviation that a coordinate of the pool's mean gradient would have if all steps were
     one: that of the plan's noise, σC√K/(N√T), and of readers being a sample, 0.7 C/√(N·d·classes),
     as a reader's gradient is some 0.7 C long. So a weight moves about as far as good weights are,
@@ -105,7 +105,7 @@ def head_recipe(
     Example:
         >>> tables = head_recipe(populations={"a": 2000}, classes=4, epsilon=math.inf)
         >>> tables["federation"], tables["server"]["learning_rate"]
-        ({'rounds': 128, 'local_steps': 1}, 176.1)
+        ({'rounds': 128, 'local_steps': 1}, 195.6)
     """
     readers, outlets = sum(populations.values()), len(populations)
     sample = _LENGTH / math.sqrt(readers * _FEATURES * classes)
