@@ -81,8 +81,7 @@ def head_recipe(
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
-    Plain gradient steps with all readers, and the mean of the last half of the iterates, which
-    costs nothing and halves what noise is left. How far the steps go together, the rate times their
+    Plain gradient steps with all readers, and the mean of the last half of the iterates. How far the steps go together, the rate times their
     number, is what has to be right: too far, and the head learns the noise. It is 1 over the
     standard deviation that a coordinate of the pool's mean gradient would have if all steps were
     one: that of the plan's noise, σC√K/(N√T), and of readers being a sample, 0.7 C/√(N·d·classes),
