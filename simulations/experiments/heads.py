@@ -189,10 +189,10 @@ def _moved(
     return tables
 
 
-def grid_arm(name: str, **moved: float) -> Arm:
-    """An arm of the grid around the default."""
-    moved_recipe = partial(_moved, **moved)
-    return Arm(name=name, kind="federated", recipe=moved_recipe, epsilons=EPSILONS)
+def grid_arm(name: str, *, rate: float = 1.0, clip: float = 1.0) -> Arm:
+    """An arm of the grid around the default; factors as for `_moved`."""
+    moved = partial(_moved, rate=rate, clip=clip)
+    return Arm(name=name, kind="federated", recipe=moved, epsilons=EPSILONS)
 
 
 REGRESSION = Arm(name="logistic regression", kind="regression", recipe=recipe(), seeds=(1,))
