@@ -81,13 +81,14 @@ def head_recipe(
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
-    Plain gradient steps with all readers, and the mean of the last half of the iterates. How far the steps go together, the rate times their
-    number, is what has to be right: too far, and the head learns the noise. It is 1 over the
-    standard deviation that a coordinate of the pool's mean gradient would have if all steps were
-    one: that of the plan's noise, σC√K/(N√T), and of readers being a sample, 0.7 C/√(N·d·classes),
-    as a reader's gradient is some 0.7 C long. So a weight moves about as far as good weights are,
-    and no further than what is seen of it supports. There are as few steps, of 32, 64 and 128, as
-    keep one from moving the weights by more than 30 for a gradient of length one.
+    Plain gradient steps with all readers, and the mean of the last half of the iterates. How far
+    the steps go together, the rate times their number, is what has to be right: too far, and the
+    head learns the noise. It is 1 over the standard deviation that a coordinate of the pool's mean
+    gradient would have if all steps were one: that of the plan's noise, σC√K/(N√T), and of readers
+    being a sample, 0.7 C/√(N·d·classes), as a reader's gradient is some 0.7 C long. So a weight
+    moves about as far as good weights are, and no further than what is seen of it supports. There
+    are as few steps, of 32, 64 and 128, as keep one from moving the weights by more than 30 for
+    readers' gradients that are all of norm C and agree.
 
     Source: the number of steps as a filter, Yao, Rosasco & Caponnetto 2007, section 2; the mean of
     iterates, Polyak & Juditsky 1992. The five constants were found as docs/results.md says.
