@@ -16,7 +16,7 @@ Example:
     >>> verify(io.BytesIO(b'{"entries":0}\n'))
     Traceback (most recent call last):
     ...
-    presspool.common.base.errors.EvidenceError: first line: not a ledger's export:
+    presspool.common.base.errors.OtherFileError: first line: not a ledger's export:
       expected a header of presspool-ledger-export/1
       to do    name a file that `presspool audit export` wrote
 """

@@ -33,8 +33,8 @@ Trained = Literal["adapter", "head"]
 ADAPTER_PAYS = 0.03
 
 # Of `head_recipe`; see there.
-_STEPS, _CLIP, _RECORDS = 64, 0.2, 16
-_SPREAD = 1.4
+_CLIP, _RECORDS, _SPREAD, _LENGTH = 0.1, 16, 1.0, 0.7
+_STEPS, _LONGEST = (32, 64, 128), 30.0
 _FEATURES = 384  # of the default base model
 
 _LINEAR = ("query", "key", "value", "dense")
@@ -81,15 +81,17 @@ def head_recipe(
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
-    Plain gradient steps of all readers, without noise on the way but the plan's, and the mean of
-    the last half of the iterates. How far they go, the rate times the number of steps, is what has
-    to be right: too far, and the head learns the noise. That is 1.4 over the standard deviation
-    that one coordinate of the pool's mean gradient would have if all steps were one: of the plan's
-    noise, σC√K/(N√T), and of the readers being a sample, C/√(N·d·classes). A weight so found is
-    about as far from its start as weights of a good head are (the Wiener filter's balance).
+    Plain gradient steps with all readers, and the mean of the last half of the iterates. How far
+    the steps go together, the rate times their number, is what has to be right: too far, and the
+    head learns the noise. It is 1 over the standard deviation that a coordinate of the pool's mean
+    gradient would have if all steps were one: that of the plan's noise, σC√K/(N√T), and of readers
+    being a sample, 0.7 C/√(N·d·classes), as a reader's gradient is some 0.7 C long. So a weight
+    moves about as far as good weights are, and no further than what is seen of it supports. There
+    are as few steps, of 32, 64 and 128, as keep one from moving the weights by more than 30 for
+    readers' gradients that are all of norm C and agree.
 
-    Source: gradient descent as a filter, Yao, Rosasco & Caponnetto 2007, section 2; the mean of
-    iterates, Polyak & Juditsky 1992. The constants were found as docs/results.md says.
+    Source: the number of steps as a filter, Yao, Rosasco & Caponnetto 2007, section 2; the mean of
+    iterates, Polyak & Juditsky 1992. The five constants were found as docs/results.md says.
 
     Args:
         populations: declared readers of each of the K outlets, N together.
@@ -102,18 +104,22 @@ def head_recipe(
 
     Example:
         >>> tables = head_recipe(populations={"a": 2000}, classes=4, epsilon=math.inf)
-        >>> tables["server"]
-        {'name': 'average', 'learning_rate': 191.7, 'tail': 0.5}
+        >>> tables["federation"], tables["server"]["learning_rate"]
+        ({'rounds': 128, 'local_steps': 1}, 195.6)
     """
     readers, outlets = sum(populations.values()), len(populations)
-    sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=_STEPS)
-    noise = sigma * math.sqrt(outlets / _STEPS) / readers
-    sample = 1 / math.sqrt(readers * _FEATURES * classes)
-    rate = _SPREAD / (_CLIP * math.hypot(noise, sample) * _STEPS)
+    sample = _LENGTH / math.sqrt(readers * _FEATURES * classes)
+    for steps in _STEPS:
+        sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
+        noise = sigma * math.sqrt(outlets / steps) / readers
+        length = _SPREAD / (math.hypot(noise, sample) * steps)
+        if length <= _LONGEST:
+            break
+    rate = min(length, _LONGEST) / _CLIP
     return {
         "task": {"head": "names", "bias": False},
         "adapter": {"layers": 1, "method": "head"},
-        "federation": {"rounds": _STEPS, "local_steps": 1},
+        "federation": {"rounds": steps, "local_steps": 1},
         "privacy": {
             "delta": delta,
             "clip": _CLIP,

@@ -7,7 +7,9 @@ Kinds of arm:
 * `federated`: one model over all outlets;
 * `asked`: the models of another arm, with the examples of `few-shot` before every prompt;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
-* `central`: one model over everybody's readers in one place: the ceiling.
+* `central`: one model over everybody's readers in one place: the ceiling;
+* `regression`: logistic regression to its optimum on the frozen features of everybody's records, no
+  privacy and no federation: the ceiling of a head.
 
 Example: `declare(pool, Arm(name="federated", kind="federated", recipe=recipe), epsilon=3, seed=1)`.
 """
@@ -15,7 +17,7 @@ Example: `declare(pool, Arm(name="federated", kind="federated", recipe=recipe), 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +28,7 @@ from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 
 Tables = Mapping[str, Mapping[str, Any]]
-Kind = Literal["untrained", "few-shot", "federated", "asked", "local", "central"]
+Kind = Literal["untrained", "few-shot", "federated", "asked", "local", "central", "regression"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,8 @@ class Arm:
     Attributes:
         name: for tables; unique in an experiment.
         kind: see the module.
-        recipe: the contract's tables but ε.
+        recipe: the contract's tables but ε, or what gives them for outlets' readers, the number of
+            labels and ε.
         epsilons: reader-level ε of its runs; `math.inf` without noise.
         seeds: one repetition each.
         pools: names of the pools' folders that it runs over; empty for all.
@@ -45,7 +48,7 @@ class Arm:
 
     name: str
     kind: Kind
-    recipe: Tables
+    recipe: Tables | Callable[[Mapping[str, int], int, float], Tables]
     epsilons: tuple[float, ...] = (math.inf,)
     seeds: tuple[int, ...] = (1, 2, 3)
     pools: tuple[str, ...] = ()
@@ -54,7 +57,7 @@ class Arm:
     @property
     def trained(self) -> bool:
         """Whether anything is; if not, it is the same whatever the seed."""
-        return self.kind not in ("untrained", "few-shot")
+        return self.kind not in ("untrained", "few-shot", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,10 @@ def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
 def _job(
     pool: Pool, arm: Arm, epsilon: float, seed: int, name: str, populations: Mapping[str, int]
 ) -> Job:
-    tables = {key: dict(table) for key, table in arm.recipe.items()}
+    given = arm.recipe
+    if callable(given):
+        given = given(populations, len(pool.labels), epsilon)
+    tables = {key: dict(table) for key, table in given.items()}
     if tables["privacy"].get("unit") == "record":
         populations = {outlet: pool.records[outlet] for outlet in populations}
     tables["privacy"]["epsilon"] = epsilon
@@ -124,4 +130,5 @@ def _job(
         test=EvaluationData(data=pool.few_shot if few_shot else pool.test),
         trained=arm.trained,
         asked=arm.kind == "asked",
+        fitted=pool.folder / f"{EVERYBODY}.parquet" if arm.kind == "regression" else None,
     )

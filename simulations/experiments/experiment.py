@@ -1,7 +1,8 @@
 """A declared experiment: pools × arms × ε × seeds, run and judged.
 
 What an experiment compares stands in its module before anything runs (`agnews`, `outlets`,
-`readers`, `sweep`, `headlines`). `run_experiment` does what is missing, writes `results.parquet`;
+`readers`, `sweep`, `headlines`, `heads`). `run_experiment` does what is missing and writes
+`results.parquet`;
 `results_page` writes the tables and plots of the documentation. A search grid, whose choices made
 the recipe, is an experiment of its own on training records and never reads the test file.
 

@@ -1,4 +1,4 @@
-"""`presspool experiment agnews | outlets | readers | sweep | headlines`: the declared experiments.
+"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads`: what is declared.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
 section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
@@ -70,6 +70,12 @@ agnews = _searched(
 headlines = _searched(
     "headlines",
     "Headlines by a generating model: plain, few-shot, and tuned together or alone.",
+)
+
+
+heads = _searched(
+    "heads",
+    "Six labelled sets: is the default head near the best of a grid, and near its ceiling?",
 )
 
 

@@ -33,10 +33,13 @@ from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from presspool.common.models.adapters import State
     from presspool.common.models.frozen_trunk import ActivationCache
 
 Floats = NDArray[np.float64]
+PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)  # scikit-learn's C: the inverse, per record
 
 
 class RecordFigures(NamedTuple):
@@ -63,8 +66,9 @@ class Job:
         seed: of its reproducible noise: experiments measure accuracy, they release nothing. None
             for real noise.
         test: what its model is judged on.
-        trained: whether it is trained at all, or judged as it starts.
+        trained: whether rounds train it, or it is judged as it starts.
         asked: it judges the model that another job of this name trains, into a file of its own.
+        fitted: the file of records that its head is fitted to before that, if any.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Job:
     test: EvaluationData
     trained: bool = True
     asked: bool = False
+    fitted: Path | None = None
 
     def file(self, folder: Path) -> Path:
         """Where its results lie in the jobs' folder, once it is finished."""
@@ -167,7 +172,33 @@ def _start(job: Job) -> tuple[Contract, State]:
     from presspool.common.models.models import build
 
     contract = freeze(job.run.contract, fetch=True)
-    return contract, read(build(contract))
+    model = build(contract)
+    return contract, _regression(model, contract, job.fitted) if job.fitted else read(model)
+
+
+def _regression(model: nn.Module, contract: Contract, file: Path) -> State:
+    """The head of a converged logistic regression; its penalty by cross-validation of three."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    from presspool.common.models.adapters import read
+    from presspool.common.models.frozen_trunk import FrozenTrunk
+
+    records, trunk = EvaluationData(data=file).records(contract), FrozenTrunk(model, contract)
+    features = _activations().get(trunk, trunk.task.texts(records).to_pylist())
+    fitted = LogisticRegressionCV(
+        Cs=PENALTIES,
+        cv=3,
+        l1_ratios=(0.0,),
+        scoring="accuracy",
+        max_iter=1000,
+        use_legacy_attributes=False,
+    )
+    fitted.fit(np.stack([one.numpy() for one in features]), records["label"].to_numpy())
+    found = {"weight": fitted.coef_, "bias": fitted.intercept_}
+    state = read(model)
+    for name in state:
+        state[name] = found[name.rpartition(".")[2]].astype(np.float32)
+    return state
 
 
 def _judge(job: Job, contract: Contract, state: State) -> NDArray[Any]:

@@ -34,15 +34,7 @@ def pools(data: Path, folder: Path) -> list[Pool]:
     Raises:
         DataError: the file is missing or is not the data set.
     """
-    file = data / "article_bias" / "meta.csv.gz"
-    columns = {key: key for key in ("ID", "source", "topic", "authors", "title")}
-    rows = read_table(file, columns).to_pylist()
-    sources = _most_common(rows, "source", SOURCES)
-    rows = [row for row in rows if row["source"] in sources]
-    topics = _most_common(rows, "topic", TOPICS)
-    records = [_record(row) for row in rows if row["topic"] in topics and row["title"].strip()]
-    if not records:
-        raise DataError("no articles", where=str(file), expected="the article_bias data set")
+    topics, records = read_articles(data)
     return [
         write_pool(
             records,
@@ -52,6 +44,20 @@ def pools(data: Path, folder: Path) -> list[Pool]:
             max_length=MAX_LENGTH,
         )
     ]
+
+
+def read_articles(data: Path) -> tuple[list[str], list[Record]]:
+    """The topics, and the articles on them in the eight outlets; raises as `pools`."""
+    file = data / "article_bias" / "meta.csv.gz"
+    columns = {key: key for key in ("ID", "source", "topic", "authors", "title")}
+    rows = read_table(file, columns).to_pylist()
+    sources = _most_common(rows, "source", SOURCES)
+    rows = [row for row in rows if row["source"] in sources]
+    topics = _most_common(rows, "topic", TOPICS)
+    records = [_record(row) for row in rows if row["topic"] in topics and row["title"].strip()]
+    if not records:
+        raise DataError("no articles", where=str(file), expected="the article_bias data set")
+    return topics, records
 
 
 def _record(row: Mapping[str, str]) -> Record:

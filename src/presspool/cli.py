@@ -119,6 +119,7 @@ EXPERIMENT: Commands = {
     "readers": experiment_cli.readers,
     "sweep": experiment_cli.sweep,
     "headlines": experiment_cli.headlines,
+    "heads": experiment_cli.heads,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import task_of
+from presspool.common.runs.run_file import EvaluationData
 from presspool.simulations.doc_sections import put_section, write_section
 from presspool.simulations.experiments import (
     agnews,
     arms,
     headlines,
+    heads,
     outlets,
     reader_unit,
     sweep,
@@ -49,6 +52,8 @@ DECLARED = (
     sweep.SWEEP,
     headlines.HEADLINES,
     headlines.SEARCH,
+    heads.HEADS,
+    heads.SEARCH,
 )
 
 
@@ -307,6 +312,34 @@ def test_every_arm_that_an_honest_comparison_needs_is_there(experiment: Experime
     names = {arm.name for arm in experiment.arms}
     assert {"untrained", "head only", "local", "central", "federated"} <= names
     assert {arm.kind for arm in experiment.arms} == {"untrained", "local", "central", "federated"}
+
+
+def test_the_heads_grid_is_judged_on_readers_who_neither_train_nor_test(
+    data_root: Path, tmp_path: Path
+) -> None:
+    comments = next(one for one in heads.SETS if one.name == "comments")
+    tested = comments.pool(data_root, tmp_path / "a", validated=False)
+    validated = comments.pool(data_root, tmp_path / "b", validated=True)
+    assert tested.readers == validated.readers
+    groups = [
+        set(pq.read_table(file)["reader"].to_pylist())
+        for file in (tested.test, validated.test, tested.folder / f"{EVERYBODY}.parquet")
+    ]
+    assert all(groups)
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+
+
+def test_the_regression_arm_fits_everybodys_records(
+    pool: Pool, recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    """So it is right on most of them, where the untrained head guesses one of three."""
+    head = {**recipe, "adapter": {"method": "head"}}
+    arm = Arm(name="ceiling", kind="regression", recipe=lambda *_: head, seeds=(1,))
+    (job,) = arms.declare(pool, arm, math.inf, 1).jobs.values()
+    assert job.fitted is not None
+    run_job(replace(job, test=EvaluationData(data=job.fitted)), tmp_path)
+    assert job.figures(tmp_path).each.mean() > 0.5
+    assert job.seconds(tmp_path) == 0
 
 
 def test_the_search_grid_never_reads_the_test_rows(data_root: Path, tmp_path: Path) -> None:
