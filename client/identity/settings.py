@@ -100,7 +100,7 @@ def read_settings(path: Path) -> OutletSettings:
             "cannot read the outlet's settings",
             where=str(path),
             got=str(error),
-            advice="write one; docs/guides/outlet.md shows an example",
+            advice="presspool outlet init writes one; docs/guides/outlet.md shows an example",
         ) from None
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
