@@ -101,7 +101,7 @@ def read_settings(path: Path) -> OutletSettings:
             "cannot read the outlet's settings",
             where=str(path),
             got=str(error),
-            advice="write one; docs/guides/outlet.md shows an example",
+            advice="presspool outlet init writes one; docs/guides/outlet.md shows an example",
         ) from None
     refuse_flat_columns(body, where=str(path), fault=InputError)
     if (name := joined_as(path.parent)) is not None and body.setdefault("name", name) != name:

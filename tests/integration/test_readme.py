@@ -99,7 +99,7 @@ def test_every_command_has_an_example_in_its_help() -> None:
 
 def test_help_says_what_arguments_and_defaults_are() -> None:
     found = help_of(["coordinator", "invite"])
-    assert "The outlet, as contracts call it.  [required]" in found
+    assert "The outlets, as contracts call them.  [required]" in found
     assert "[default: 24h]" in found
     assert "\\[" not in found
 

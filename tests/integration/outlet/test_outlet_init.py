@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -23,8 +24,9 @@ from tests.fakes.made_runs import toml
 from presspool.client.agent import outlet_making
 from presspool.client.agent.assembly import check_home
 from presspool.client.agent.home import approvals_in, policy_in
+from presspool.client.cli import outlet_init_cli
 from presspool.client.identity.identity import Identity
-from presspool.client.witnessing import trusted_peers
+from presspool.client.witnessing import trusted_peers, witness_client
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.store import Ledger
 from presspool.common.wire.peers import PeerKeys
@@ -250,6 +252,33 @@ def test_on_a_terminal_it_asks_and_shows_what_it_will_make(home: Path) -> None:
     ):
         assert asked in said, said
     check_home(home, Identity.read(home))
+
+
+def test_a_peer_s_fingerprint_is_compared_as_it_is_typed(
+    init: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet_init_cli, "at_a_terminal", lambda: True)
+    monkeypatch.setattr(witness_client, "peers_offered", lambda _: [PEER])
+    keys = ["", "", "", "AAAA-AAAA-AAAA-AAAA", PEER.fingerprint, "yes"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in keys)))
+    found = init()
+    assert found.code == 0, found.err
+    assert found.err.count("what south-echo's operator read to you") == 2
+    assert "not the fingerprint of the keys that the coordinator offers" in found.err
+    assert PEER.fingerprint not in found.err  # it cannot be copied instead of compared
+    assert trusted_peers.approved(home) == (PEER,)
+
+
+def test_a_plan_that_is_not_agreed_to_is_not_made(
+    init: Command, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet_init_cli, "at_a_terminal", lambda: True)
+    monkeypatch.setattr(witness_client, "peers_offered", lambda _: [])
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n\n\nn\n"))
+    before = files(home)
+    found = init()
+    assert (found.code, "stopped; nothing was written" in found.err) == (2, True)
+    assert files(home) == before
 
 
 def test_who_answers_no_more_has_written_nothing(home: Path) -> None:
