@@ -58,13 +58,16 @@ audit recompute {desk}/north-post.export
 audit export {desk}/north-post/ledger.db --out {desk}/new.export
 audit card {desk}/run --ledger {one} --ledger {other} --fields {desk}/fields.toml
 tune {run} --out {desk}/trials
+new run --data {offered} --out {desk}/new.toml
 """.strip().splitlines()
 ELSEWHERE = """
-demo, simulate, outlet erase, outlet join, outlet moved, outlet budget restored, outlet doctor,
+demo, simulate, predict, outlet erase, outlet init, outlet join, outlet moved,
+outlet budget restored, outlet budget rename, outlet doctor,
+outlet adapters list, outlet adapters fetch, outlet adapters verify,
 outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers withdraw,
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
 models fetch, bench engine, bench transport, bench ledger, experiment agnews, experiment outlets,
-experiment readers, experiment sweep, experiment headlines
+experiment readers, experiment sweep, experiment headlines, experiment heads
 """
 
 
@@ -91,7 +94,7 @@ def places(
     (home / "policy.toml").write_text(toml(policy_body(contract)))
     named = {"desk": desk, "home": home, "run": run, "data": data}
     exports = {"one": desk / "north-post.export", "other": desk / "south-echo.export"}
-    return {**named, **exports, "base": tiny_base, "pool": desk / "pool"}
+    return {**named, **exports, "base": tiny_base, "pool": desk / "pool", "offered": data.parent}
 
 
 @pytest.fixture

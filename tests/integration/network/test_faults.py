@@ -238,11 +238,13 @@ def charged_once_and_released_once(
     """Everything that was trained is charged, once; everything that left is bound, once."""
     reserves = [e for e in found if isinstance(e, entries.Reserve)]
     assert [e.run for e in reserves] == [contract.digest] * bool(seen.steps), "not charged once"
-    if reserves:
-        assert reserves[0].charge == cost(contract)
-        assert reserves[0].event.steps == contract.steps
-    assert {step for _, step in seen.steps} <= set(range(1, contract.steps + 1))
     begun = {e.round for e in found if isinstance(e, entries.AdapterReceived)}
+    if reserves:  # in the first round that was begun, for that and all after it
+        missed = (min(begun) - 1) * contract.federation.local_steps
+        assert reserves[0].charge == cost(contract, missed)
+        assert reserves[0].event.steps == contract.steps - missed
+        assert min(step for _, step in seen.steps) > missed
+    assert {step for _, step in seen.steps} <= set(range(1, contract.steps + 1))
     assert {round for round, _ in seen.steps} <= begun, "trained and not begun"
     intents = [e for e in found if isinstance(e, entries.ReleaseIntent)]
     bound = {e.round: e.digest for e in intents}
@@ -255,8 +257,8 @@ def charged_once_and_released_once(
     assert set(bound) <= {round for round, _ in seen.steps}, "bound and not trained"
 
 
-def cost(contract: Contract) -> int:
-    return events.charge(events.from_dp(contract.plan.event()), order=ORDER)
+def cost(contract: Contract, missed: int) -> int:
+    return events.charge(events.from_dp(contract.plan.event(contract.steps - missed)), order=ORDER)
 
 
 def a_kill_costs_at_most_what_was_going_on(seen: Record, kills: int) -> None:
@@ -284,7 +286,8 @@ def check(pool: Pool, point: RoundCheckpoint, *, poor: int, folder: Path) -> dic
         used = {done.round for done in point.rounds[1:] if name in done.outlets}
         assert used <= arrived
         with Budget.open(pool.folder / name / "ledger.db", policy=None) as budget:  # type: ignore[arg-type]
-            assert budget.book.spent == cost(contract)
+            (reserve,) = (e for e in found if isinstance(e, entries.Reserve))
+            assert budget.book.spent == reserve.charge
         audited(pool.folder / name / "ledger.db", folder / f"{name}.export", len(found))
         figures.update(
             charges=1,

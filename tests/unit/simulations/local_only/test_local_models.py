@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def trained(run: RunFile, out: Path) -> tuple[PayTable, int]:
     """The table, and how many models were trained or judged for it."""
     options, counted = SimulateOptions(out=out, workers=0, deterministic=5), list[int]()
     started = RunFolder(out).contract_file.exists()
-    simulate(run, SimulateOptions(out=out, workers=0, deterministic=5, resume=started))
+    simulate(run, replace(options, resume=started, keep_data=True))
     train_beside(run, options, on_done=lambda: counted.append(1))
     return beside(out), len(counted)
 
