@@ -60,11 +60,12 @@ def head_contract(populations: dict[str, int], epsilon: float) -> Contract:
     return parse_contract({"name": "r", "outlets": populations, **tables}).with_noise()
 
 
-def test_the_heads_rate_falls_with_the_noise_and_is_finite_without() -> None:
-    def rate(populations: dict[str, int], epsilon: float) -> float:
-        return head_contract(populations, epsilon).server.learning_rate["all"]
+def test_the_head_goes_less_far_with_more_noise_and_stays_finite_without() -> None:
+    def distance(populations: dict[str, int], epsilon: float) -> float:
+        contract = head_contract(populations, epsilon)
+        return contract.server.learning_rate["all"] * contract.steps
 
     one, two = {"one": 1000}, {"one": 500, "two": 500}
-    assert rate(one, 1.0) < rate(one, 3.0) < rate(one, 8.0) < rate(one, math.inf)
-    assert rate(two, 3.0) < rate(one, 3.0)  # every outlet adds noise of its own
-    assert rate(two, math.inf) == rate(one, math.inf)
+    assert distance(one, 1.0) < distance(one, 3.0) < distance(one, 8.0) < distance(one, math.inf)
+    assert distance(two, 3.0) < distance(one, 3.0)  # every outlet adds noise of its own
+    assert distance(two, math.inf) == distance(one, math.inf)
