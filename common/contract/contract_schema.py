@@ -252,4 +252,6 @@ class Server(Table):
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     schedule: Schedule = "constant"
-    tail: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: share == 0)] = 0.0
+    tail: Annotated[float, Field(ge=0, le=1, strict=True, exclude_if=lambda share: share == 0)] = (
+        0.0
+    )

@@ -11,7 +11,7 @@ what will happen. A value that the file gives stands as it is.
 Example:
     >>> body = {"recipe": "default", "outlets": {"a": 900, "b": 700}, "privacy": {"epsilon": 3}}
     >>> filled({**body, "task": {"labels": ["x", "y"]}}, where="run.toml", name="run")["federation"]
-    {'rounds': 64, 'local_steps': 1, 'quorum': 2}
+    {'rounds': 32, 'local_steps': 1, 'quorum': 2}
 """
 
 from __future__ import annotations

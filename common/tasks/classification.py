@@ -50,7 +50,7 @@ class ClassificationTable(TaskTable):
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=10_000)]
     max_length: MaxLength = 48
     head: Literal["zero", "names"] = "zero"
-    bias: Annotated[bool, Field(exclude_if=lambda there: there)] = True
+    bias: Annotated[bool, Field(strict=True, exclude_if=lambda there: there)] = True
 
     @model_validator(mode="after")
     def _distinct(self) -> ClassificationTable:

@@ -57,7 +57,7 @@ from presspool.server.transport.pool_service import PoolService
 
 RUN = "run-1"
 POSITION = (3, "0" * 64)
-QUICK = Limits(poll=1.0, check=0.1, silence=5.0)
+QUICK = Limits(poll=1.0, check=0.1, silence=10.0)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def typed(
     """
     if width is not None:
         for screen in (console.out, console.err):
-            monkeypatch.setattr(screen, "width", width)
+            monkeypatch.setattr(screen, "_width", width)
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["presspool", *first, *map(str, arguments)])

@@ -42,7 +42,7 @@ from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.transport.mailbox_schema import ReceiptRow, UpdateRow
 
 WAIT = 240.0  # seconds after which a test gives up
-RICH, POOR = 60.0, 3.1  # ε of a ledger that pays for the run, and of one that does not
+RICH, POOR = 60.0, 3.089  # ε of a ledger that pays for the run, and of one that pays for no round
 OVER_BUDGET = next(code for code, word in FAILURES.items() if word == "over-budget")
 
 
@@ -140,7 +140,7 @@ class Pool:
 def at_work(
     folder: Path, contract: Contract, *, phase: float, mishaps: Mishaps, poor: int = 0
 ) -> Iterator[Pool]:
-    """All processes started; the first `poor` outlets cannot pay for the run."""
+    """All processes started; the first `poor` outlets cannot pay for a round of the run."""
     Certificates.make().write(folder)
     pool = Pool(folder, contract, phase, mishaps)
     with ExitStack() as stack:

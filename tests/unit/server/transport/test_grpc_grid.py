@@ -141,7 +141,7 @@ def test_nodes_are_the_contract_s_outlets_that_are_members_and_never_change_thei
 
 
 def test_a_straggler_is_left_out_at_the_deadline_and_asked_again_next_round(desk: Mailbox) -> None:
-    grid = grid_on(desk, phase=0.5)
+    grid = grid_on(desk, phase=2.0)
     with outlets_at_work(desk, ["east-sun", "south-echo"]):
         assert outlets_of(list(grid.send_and_receive(messages()))) == ["east-sun", "south-echo"]
     assert desk.next_task("north-post") is None
