@@ -41,6 +41,10 @@ UNBROKEN = 100_000  # columns where nobody looks: more than any line of ours has
 class Screen(Console):
     """A console that shows what others wrote and obeys none of it."""
 
+    def __init__(self, *, width: int | None = None, **options: Any) -> None:
+        super().__init__(width=width, **options)
+        self._width = width  # not the environment's COLUMNS: only a terminal has them, see `size`
+
     @property
     def size(self) -> ConsoleDimensions:
         """A terminal's own; elsewhere as wide as any line, so that paths and digests stay whole."""
