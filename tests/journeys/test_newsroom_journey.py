@@ -25,9 +25,9 @@ def test_a_researcher_makes_an_adapter_and_an_editor_works_with_it(tmp_path: Pat
         assert {"report.html", "result.json", "adapter"} <= {path.name for path in first.iterdir()}
         shutil.copytree(first, people.home("editor") / "runs" / "first")
         people.follow(journey("editor"))
-        assert [line.split()[1] for line in people.typed][:4] == [
-            "contract",
-            "simulate",
-            "simulate",
-            "contract",
-        ]
+        said = (people.home("editor") / "labels.csv").read_text(encoding="utf-8").splitlines()
+        assert len(said) == len(
+            people.home("editor").joinpath("examples/held_out.csv").open().readlines()
+        )
+        typed = [line.split()[1] for line in people.typed]
+        assert typed == ["contract", "simulate", "simulate", "contract", "predict"]
