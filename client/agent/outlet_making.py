@@ -14,7 +14,6 @@ Example::
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from presspool.client.witnessing.witness_client import peer_offered, peers_offer
 from presspool.common.accounting import events
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.data.decoders import Moved
 from presspool.common.data.tables import Columns
@@ -207,7 +207,7 @@ def _settings(identity: Identity, wish: HomeWish) -> tuple[OutletSettings, str]:
 
 
 def _toml(body: Mapping[str, str]) -> list[str]:
-    return [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in body.items()]
+    return [f"{key} = {toml_value(value)}" for key, value in body.items()]
 
 
 def _kept(home: Path, text: str, wish: LedgerWish) -> tuple[str, ...]:

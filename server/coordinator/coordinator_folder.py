@@ -18,7 +18,6 @@ Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder
 
 from __future__ import annotations
 
-import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from presspool.common.base.archives import new_folder
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
+from presspool.common.base.toml_values import toml_value
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
@@ -65,9 +65,9 @@ class CoordinatorSettings(BaseModel):
 
     @property
     def toml(self) -> bytes:
-        """As it is written; TOML's basic strings are JSON's."""
+        """As it is written."""
         lines = [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}\n"
+            f"{key} = {toml_value(value)}\n"
             for key, value in self.model_dump(exclude_defaults=True).items()
         ]
         return "".join(lines).encode()

@@ -23,7 +23,6 @@ Example: `write_outlets(run, RunFolder(Path("runs/x")), deterministic=None)`.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.base.files import private_folder, replace_file
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.data.decoders import FORMATS
@@ -261,17 +261,12 @@ def _settings(
     contract: Contract, name: str, file: Path, columns: Columns, deterministic: int | None
 ) -> str:
     mapped = {"reader": columns.reader, **columns.of(task_of(contract).columns)}
-    lines = [f'name = "{name}"', f"data = {quoted_toml(str(file.resolve()))}"]
+    lines = [f'name = "{name}"', f"data = {toml_value(str(file.resolve()))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
     lines += [
         "",
         "[columns]",
-        *(f"{key} = {quoted_toml(column)}" for key, column in mapped.items()),
+        *(f"{key} = {toml_value(column)}" for key, column in mapped.items()),
     ]
     return "\n".join(lines) + "\n"
-
-
-def quoted_toml(text: str) -> str:
-    """A TOML string: what JSON escapes and, unlike JSON, DEL too."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

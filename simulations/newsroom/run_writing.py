@@ -7,18 +7,18 @@ Example: `write_run(draft(RunRequest(data=Path("clicks"))), Path("run.toml"))`.
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from pathlib import Path
 
 from presspool.common.base.files import new_file
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import parse_contract
 from presspool.common.runs.default_recipe import filled
 from presspool.common.runs.run_file import slug
 from presspool.simulations.newsroom.guessing import Guess
 from presspool.simulations.newsroom.new_run import ROLES, Draft, task_of_draft
-from presspool.simulations.newsroom.partitions import quoted_toml, stem
+from presspool.simulations.newsroom.partitions import stem
 
 
 def write_run(found: Draft, out: Path) -> None:
@@ -61,7 +61,7 @@ def run_toml(found: Draft, folder: Path) -> str:
     why = {what: reason for what, _, reason in said(found)}
     epsilon = found.request.epsilon
     data = found.files[0] if "outlet" in found.guesses else found.request.data
-    own = [f"{name} = {quoted_toml(column)}" for name, column in found.columns.items()]
+    own = [f"{name} = {toml_value(column)}" for name, column in found.columns.items()]
     partition = "files"
     if "outlet" in found.guesses:
         partition = f"column:{found.guesses['outlet'].column}"
@@ -89,9 +89,9 @@ def run_toml(found: Draft, folder: Path) -> str:
         _comment("outlet", found.guesses["outlet"].column, why["outlet"])
         if "outlet" in found.guesses
         else f"# guessed outlet: {_one_line(why['outlet'])}",
-        f"data = {quoted_toml(_path(data, folder))}",
+        f"data = {toml_value(_path(data, folder))}",
         f"columns = {{ {', '.join(own)} }}",
-        f"partition = {quoted_toml(partition)}",
+        f"partition = {toml_value(partition)}",
         *_evaluation(found, folder, why["held-out"]),
     ]
     return "\n".join(lines) + "\n"
@@ -101,7 +101,7 @@ def _evaluation(found: Draft, folder: Path, why: str) -> list[str]:
     if found.held_out is None:
         return ["", f"# No [evaluation]: {_one_line(why)}."]
     named = (
-        f"{name} = {quoted_toml(column)}"
+        f"{name} = {toml_value(column)}"
         for name, column in found.columns.items()
         if name != "reader"
     )
@@ -109,7 +109,7 @@ def _evaluation(found: Draft, folder: Path, why: str) -> list[str]:
         "",
         "[evaluation]",
         f"# guessed: {_one_line(why)}. It counts as public, and is no reader's training data.",
-        f"data = {quoted_toml(_path(found.held_out, folder))}",
+        f"data = {toml_value(_path(found.held_out, folder))}",
         f"columns = {{ {', '.join(named)} }}",
     ]
 
@@ -126,9 +126,7 @@ def _one_line(text: str) -> str:
 def _value(value: object) -> str:
     if value == float("inf"):
         return '"inf"'
-    if isinstance(value, list):
-        return "[" + ", ".join(quoted_toml(str(each)) for each in value) + "]"
-    return quoted_toml(value) if isinstance(value, str) else json.dumps(value)
+    return toml_value(value)
 
 
 def _path(path: Path, folder: Path) -> str:

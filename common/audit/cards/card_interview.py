@@ -10,7 +10,6 @@ Example: `interview(Path("fields.toml"))` returns once nothing is blank any more
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from presspool.common.base.console import err
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import replace_file
 from presspool.common.base.questions import ask
+from presspool.common.base.toml_values import toml_value
 from presspool.common.base.validation import validate
 
 _SOURCE: TypeAdapter[str] = TypeAdapter(DataSource)
@@ -124,7 +124,7 @@ def filled_in(text: str, key: str, value: str | list[str]) -> str:
         >>> filled_in("[dpia]\n", "name", "Topics")
         '[dpia]\n\n[card]\nname = "Topics"\n'
     """
-    line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+    line = f"{key} = {toml_value(value)}"
     table = _CARD.search(text)
     if table is None:
         return f"{text}\n[card]\n{line}\n"
