@@ -79,13 +79,15 @@ class DatabaseClaim:
 
     def _take(self) -> bool:
         """Try to get the lock; it is not waited for."""
-        with self._database.refusing():
-            self._connection = self._database.connect()
-            asked = text("SELECT pg_try_advisory_lock(:key)")
-            if self._connection.execute(asked, {"key": _KEY}).scalar_one():
-                return True
-        self._hang_up()
-        return False
+        asked, got = text("SELECT pg_try_advisory_lock(:key)"), False
+        try:
+            with self._database.refusing():
+                self._connection = self._database.connect()
+                got = bool(self._connection.execute(asked, {"key": _KEY}).scalar_one())
+        finally:
+            if not got:  # cut while it asked, too: a connection without the lock is never kept
+                self._hang_up()
+        return got
 
     def _hang_up(self) -> None:
         if self._connection is not None:

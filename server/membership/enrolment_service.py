@@ -19,12 +19,12 @@ import grpc
 
 from presspool import __version__
 from presspool.common.base.errors import AdmissionError
-from presspool.common.base.seldom import Seldom
 from presspool.common.pki.certificates import Credential, certificate_to_der
 from presspool.common.pki.tls import caller
 from presspool.common.proto import enrolment_pb2, enrolment_pb2_grpc
 from presspool.common.wire.enrolment import Proofs
 from presspool.server.membership.members import Members
+from presspool.server.transport.seldom import Seldom
 
 _log = logging.getLogger(__name__)
 _told = Seldom()

@@ -25,7 +25,7 @@ from typing import Generic, Literal, NoReturn, Protocol, TypeVar
 import grpc
 
 from presspool.common.base.errors import AdmissionError
-from presspool.common.base.seldom import Minute, Seldom
+from presspool.server.transport.seldom import Minute, Seldom
 
 log = logging.getLogger(__name__)
 

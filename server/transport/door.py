@@ -31,10 +31,10 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from presspool.common.base.errors import AdmissionError
-from presspool.common.base.seldom import Minute, Seldom
 from presspool.common.pki.certificates import OUTLET
 from presspool.common.pki.tls import Caller, caller
 from presspool.server.transport.call_limits import Named, abort
+from presspool.server.transport.seldom import Minute, Seldom
 
 log = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 from tests.fakes.instruments.live_coordinator import live
 from tests.fakes.instruments.postgres import Server
 from tests.fakes.made_runs import write_run
@@ -55,3 +56,27 @@ def test_a_claim_that_was_cut_is_taken_again_or_nothing_is_done(postgres: Server
     mine.release()
     first.close()
     second.close()
+
+
+def test_a_claim_whose_new_connection_is_cut_while_it_asks_is_taken_the_next_time(
+    postgres: Server,
+) -> None:
+    name = f"claim_{uuid.uuid4().hex}"
+    database = Database.open(postgres.create(name))
+    claim = DatabaseClaim(database)
+    postgres.cut(name)
+
+    def cut(_: object, __: object, statement: str, *___: object) -> None:
+        if "pg_try_advisory_lock" in statement:
+            postgres.cut(name)
+
+    event.listen(Engine, "before_cursor_execute", cut)
+    try:
+        for _ in range(2):
+            with pytest.raises(StorageError, match="refuses"):
+                claim.hold()
+    finally:
+        event.remove(Engine, "before_cursor_execute", cut)
+    claim.hold()
+    claim.release()
+    database.close()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from presspool.common.base import seldom
-from presspool.common.base.seldom import Minute, Seldom
+from presspool.server.transport.seldom import MOST_KEYS, Minute, Seldom
 
 
 def test_a_minute_is_over_once() -> None:
@@ -21,7 +20,7 @@ def test_things_are_said_again_in_the_next_minute_and_not_more_than_so_many_in_o
     now = 0.0
     told = Seldom(lambda: now)
     assert [told("north", "late"), told("north", "late"), told("south", "late")] == [1, 0, 1]
-    said = sum(told(str(number)) for number in range(2 * seldom.MOST_KEYS))
-    assert said == seldom.MOST_KEYS - 2
+    said = sum(told(str(number)) for number in range(2 * MOST_KEYS))
+    assert said == MOST_KEYS - 2
     now = 61.0
     assert [told("north", "late"), told("north", "late")] == [1, 0]
