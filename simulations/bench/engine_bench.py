@@ -62,7 +62,8 @@ def bench_engine(
         out: folder for the files; made if needed.
         device: "cpu" or "cuda".
         threads: threads of each contestant's process.
-        docs: the Markdown file whose marked section is replaced.
+        docs: the Markdown file whose marked section is replaced: that of all rows, or of those
+            that were chosen.
         advance: called after each contestant's measurement of memory and each turn.
 
     Raises:
@@ -79,7 +80,8 @@ def bench_engine(
     (out / "engine.json").write_text(json.dumps(bench.to_json(), indent=1) + "\n")
     draw(bench, out / "engine.svg")
     if docs is not None:
-        write_section(docs, f"engine-{device}", section(bench))
+        # A run of some rows is no part of another's, and has a section of its own.
+        write_section(docs, "-".join(("engine", device, *(rows or ()))), section(bench))
     return bench
 
 

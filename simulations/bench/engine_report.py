@@ -47,8 +47,9 @@ def draw(bench: EngineBench, path: Path) -> None:
 def section(bench: EngineBench) -> str:
     """The measurements as Markdown: the machine, one table a row, the targets."""
     device = "CPU" if bench.machine["graphics processor"] == "not used" else "GPU"
+    alone = [f", {ROWS[row].title}" for row in bench.measured] if len(bench.measured) == 1 else []
     parts = [
-        f"## The training engine on a {device}",
+        f"## The training engine on a {device}{''.join(alone)}",
         "Seconds of a full step: forward, backward, clipping, noise, SGD update. The contestants "
         "take turns; ± is the distance between the quartiles. Memory is the peak of model, "
         "activations and gradients above the imported libraries. Reader-level groups "
