@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from presspool.client.engine.reader_sums import Inbox
+from presspool.common.models.frozen_product import FrozenLinear, product
 
 
 def unsupported_lora(layer: Any) -> str | None:
@@ -57,7 +58,7 @@ def fusable(layer: Any) -> bool:
     """Whether the layer is a LoRA layer over a frozen weight that the fused function computes."""
     return (
         type(layer) is LoraLinear
-        and type(layer.base_layer) in (nn.Linear, Conv1D)
+        and type(layer.base_layer) in (nn.Linear, FrozenLinear, Conv1D)
         and not layer.base_layer.weight.requires_grad
         and layer.active_adapters[0] in layer.lora_A
     )
@@ -76,7 +77,7 @@ class FusedLora:
         self._adapter = adapter = layer.active_adapters[0]
         self.name, self.layer, self.inbox = name, layer, inbox
         self.base, self.a, self.b = layer.base_layer, layer.lora_A[adapter], layer.lora_B[adapter]
-        self.outputs_first = type(self.base) is nn.Linear
+        self.outputs_first = isinstance(self.base, nn.Linear)
         self.scaling = float(layer.scaling[adapter])
         self._forward, self._dropout = layer.forward, layer.lora_dropout[adapter]
 
@@ -131,7 +132,7 @@ class _FusedLora(torch.autograd.Function):
         if b_bias is not None:
             b_bias = fused.scaling * b_bias
             bias = b_bias if bias is None else bias + b_bias
-        y = F.linear(x, weight if fused.outputs_first else weight.T, bias)
+        y = product(x, weight if fused.outputs_first else weight.T, bias)
         u = F.linear(x, a).mul_(fused.scaling)
         y.view(-1, y.shape[-1]).addmm_(u.view(-1, u.shape[-1]), b.T)
         ctx.fused, ctx.x_shape = fused, x.shape
@@ -150,7 +151,7 @@ class _FusedLora(torch.autograd.Function):
         if needs_x or needs_a:
             gu = (tokens @ b).mul_(fused.scaling)
         if needs_x:
-            dx = tokens @ (weight if fused.outputs_first else weight.T)
+            dx = product(tokens, weight.T if fused.outputs_first else weight)
             dx = dx.addmm_(gu, a).view(ctx.x_shape)
         if needs_a:
             sums.outer(fused.a.weight, gu.view(*g.shape[:-1], -1), x)

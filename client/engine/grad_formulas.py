@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from presspool.client.engine.reader_sums import Inbox, ReaderSums
+from presspool.common.models.frozen_product import FrozenLinear
 
 Formula = Callable[[Any, Tensor, Tensor, ReaderSums], None]
 
@@ -64,6 +65,7 @@ def _bias(layer: Any, gradient: Tensor, sums: ReaderSums) -> None:
 
 _FORMULAS: dict[type, Formula] = {
     nn.Linear: _linear,
+    FrozenLinear: _linear,
     Conv1D: _conv1d,
     nn.LayerNorm: _layer_norm,
 }

@@ -28,6 +28,7 @@ from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import WEIGHTS, State, load
 from presspool.common.models.base_model import BaseModelFolder, resolve
+from presspool.common.models.frozen_product import quicken
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
@@ -91,6 +92,7 @@ def base(contract: Contract) -> HeadedModel:
     encoder = task.take(loaded.eval())
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
+    quicken(encoder)
     _check_length(encoder.config, contract.task.max_length)
     return HeadedModel(encoder, task)
 

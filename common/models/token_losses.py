@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from presspool.common.base.errors import ModelError
+from presspool.common.models.frozen_product import product
 
 LOGITS = 1 << 22
 """Logits that are there at once: 17 MB, 64 tokens at a vocabulary of 49,152."""
@@ -116,11 +117,11 @@ def _block(
 ) -> tuple[Tensor, Tensor | None]:
     """Losses of a block's tokens, and their gradients by the states."""
     counted, wanted = (targets >= 0).float(), targets.clamp(min=0).unsqueeze(-1)
-    logs = (states @ words.T).float()
+    logs = product(states, words).float()
     logs -= logs.logsumexp(dim=-1, keepdim=True)  # closer than log_softmax in a large vocabulary
     losses = -logs.gather(1, wanted).squeeze(-1) * counted
     if not differentiate:
         return losses, None
     errors = logs.exp_()  # softmax, minus one at the wanted word
     errors.scatter_add_(1, wanted, errors.new_full(wanted.shape, -1.0))
-    return losses, (errors * counted.unsqueeze(-1)).to(words.dtype) @ words
+    return losses, product((errors * counted.unsqueeze(-1)).to(words.dtype), words.T)
