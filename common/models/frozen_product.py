@@ -30,7 +30,7 @@ FEWEST_ROWS = 16
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + b.
+    """The product x Wᵀ + b.
 
     Args:
         x: (..., inputs) floating.
@@ -50,7 +50,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 class FrozenLinear(nn.Linear):
     """A linear layer whose product is `product`."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""
         return product(input, self.weight, self.bias)
 
@@ -87,9 +87,7 @@ def _quick(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(
-    torch.ops.mkldnn, "_linear_pointwise"
-)
+_HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
