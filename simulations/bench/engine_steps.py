@@ -38,6 +38,7 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import add_rows
 from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
+from presspool.common.models.frozen_product import quicken
 from presspool.simulations.bench.engine_rows import ROWS
 from presspool.simulations.bench.engine_tasks import BenchTask, make_task
 
@@ -93,6 +94,7 @@ def _opacus_noise(task: BenchTask) -> dict[str, Any]:
 
 def _ours_without_privacy(task: BenchTask) -> Step:
     """The fused function with the whole batch as one reader: a plain mean gradient."""
+    quicken(task.model)
     engine, sgd = ReaderGradients(task.model), torch.optim.SGD(task.parameters, lr=0.01)
     everybody = torch.zeros(task.records, dtype=torch.int64)
 
@@ -108,6 +110,7 @@ def _ours_without_privacy(task: BenchTask) -> Step:
 
 def _ours(task: BenchTask, records_per_reader: int) -> Step:
     """What an outlet runs: per-reader gradients, the plan's clipping, noise of the CSPRNG."""
+    quicken(task.model)
     plan = PrivacyPlan(
         unit="reader",
         noise_multiplier=1.0,
