@@ -241,9 +241,9 @@ def _claims(
     claimed = "registry.privacy_loss.privacy_parameters.epsilon"
     near = abs(said.epsilon - plan.epsilon()) <= TOLERANCE
     yield claimed, said.epsilon if near else plan.epsilon(), said.epsilon
-    training = (*plan.clip.values(), plan.noise_multiplier, plan.sampling_rate, plan.steps)
+    training = (dict(plan.clip), plan.noise_multiplier, plan.sampling_rate, plan.steps)
     own = card.training
-    found = (*own.clip.values(), own.noise_multiplier, own.sampling_rate, own.steps)
+    found = (own.clip, own.noise_multiplier, own.sampling_rate, own.steps)
     yield "training", training, found
     claim = statement(contract, adapter=weights, reproducible=False).partition(", covering")[0]
     yield "statement", claim, card.statement[: len(claim)]
