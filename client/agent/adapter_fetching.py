@@ -257,7 +257,7 @@ def _write(home: Path, arrived: Arrived, witnesses: Sequence[str]) -> tuple[Fetc
             lambda adapter: statement(contract, adapter=adapter, reproducible=False),
         )
         kept.check_model(arrived.model, contract, arrived.proof)
-        card = _keep_card(draft, arrived.card, f"sha256:{weights}")
+        card = _keep_card(draft, arrived.card, f"sha256:{weights}", contract)
         replace_file(draft.path / "contract.json", contract.canonical())
         write_result(draft.path, arrived.result)
         replace_file(draft.proof, arrived.proof.encode())
@@ -292,12 +292,12 @@ def _require_own_place(path: Path, contract: Contract) -> None:
         )
 
 
-def _keep_card(draft: FetchedAdapter, data: bytes, weights: str) -> str:
+def _keep_card(draft: FetchedAdapter, data: bytes, weights: str, contract: Contract) -> str:
     """Put a card of these weights beside them; why it was not, or ""."""
     if not data:
         return "the coordinator has none"
     try:
-        kept.read_card(data, weights)
+        kept.read_card(data, weights, contract)
     except CardError as error:
         return f"{error.what}: {error.got}" if error.got else error.what
     replace_file(draft.adapter / CARD_FILE, data)

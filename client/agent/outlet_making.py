@@ -214,13 +214,14 @@ def _kept(home: Path, text: str, wish: LedgerWish) -> tuple[str, ...]:
     """Which files are there; raises `FolderError` where they are of another wish."""
     names = (homes.SETTINGS, homes.POLICY, homes.LEDGER)
     kept = tuple(name for name in names if (home / name).exists())
-    if homes.SETTINGS in kept and (home / homes.SETTINGS).read_text(encoding="utf-8") != text:
-        read_settings(home / homes.SETTINGS)
-        raise FolderError(
-            "there are other settings already",
-            where=str(home / homes.SETTINGS),
-            advice="edit them; presspool outlet import and budget init do the rest",
-        )
+    if homes.SETTINGS in kept:
+        read_settings(home / homes.SETTINGS)  # says what is wrong with a file that is none
+        if (home / homes.SETTINGS).read_bytes() != text.encode():
+            raise FolderError(
+                "there are other settings already",
+                where=str(home / homes.SETTINGS),
+                advice="edit them; presspool outlet import and budget init do the rest",
+            )
     if homes.LEDGER in kept:
         with homes.ledger_at(home / homes.LEDGER) as ledger:
             opened = ledger.book.opened

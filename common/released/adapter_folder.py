@@ -24,6 +24,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EINVAL
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -175,6 +176,8 @@ def read_adapter(path: Path) -> AdapterFolder:
 def _manifest(folder: Path) -> AdapterManifest:
     path = folder / MANIFEST
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")
         with path.open("rb") as stream:
             body = json.loads(stream.read(_MOST_BYTES + 1)[:_MOST_BYTES])
         if not isinstance(body, dict):
@@ -193,6 +196,8 @@ def _manifest(folder: Path) -> AdapterManifest:
 
 def _sha256(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+            raise OSError(EINVAL, "something else")
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:

@@ -17,6 +17,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -80,11 +81,10 @@ def filled(body: Mapping[str, Any], *, where: str, name: str) -> dict[str, Any]:
 
 
 def _tables(body: Mapping[str, Any], where: str) -> Tables:
-    try:
-        asked = _Asked.model_validate(body)
-    except ValidationError:
-        asked = _Asked.model_validate(_STAND_IN)
-    if asked.privacy.epsilon is None and "noise_multiplier" in body["privacy"]:
+    asked, said = _Asked.model_validate(_STAND_IN), dict[str, Any]()
+    with suppress(ValidationError):
+        asked, said = _Asked.model_validate(body), body["privacy"]
+    if asked.privacy.epsilon is None and "noise_multiplier" in said:
         raise ContractError(
             "missing key",
             where=f"{where} [privacy] epsilon",

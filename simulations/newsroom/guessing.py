@@ -118,11 +118,12 @@ def guess(
         named: role to column, as the person said.
 
     Raises:
-        DataError: for a role no column can be guessed.
+        DataError: for a role no column can be guessed, or one column is named for two.
     """
     found = dict[str, Guess]()
     for role, column in (named or {}).items():
         if role in roles:
+            _require_free(role, column, found)
             found[role] = Guess(column=column, why=f"named by --{role}")
     profiles = {column: _Profile.of(values) for column, values in sample.items()}
     for by in (_by_name, _by_look):  # what a name says is taken before content is asked
@@ -132,6 +133,18 @@ def guess(
             if role not in found and (one := by(role, free)):
                 found[role] = one
     return {role: found[role] for role in roles}
+
+
+def _require_free(role: str, column: str, found: Mapping[str, Guess]) -> None:
+    """Raise `DataError` where a column is named twice; outlets may be told by a label's."""
+    twin = next((other for other, one in found.items() if one.column == column), None)
+    if twin is not None and "outlet" not in (role, twin):
+        raise DataError(
+            "one column is named twice",
+            where=f"--{twin}, --{role}",
+            expected="another column for each",
+            got=quoted([column]),
+        )
 
 
 def hinted(role: str, columns: Sequence[str]) -> list[str]:

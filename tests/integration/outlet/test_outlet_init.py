@@ -211,6 +211,15 @@ def test_another_ledger_or_other_settings_are_never_replaced(
 # --- On a terminal -------------------------------------------------------------------------------
 
 
+def test_settings_that_are_no_text_are_told_and_left(init: Command, home: Path) -> None:
+    (home / "outlet.toml").write_bytes(b"\xff\xfe")
+    before = files(home)
+    said = init()
+    assert said.code == 2
+    assert "outlet.toml: cannot read" in said.err
+    assert files(home) == before
+
+
 def answered(home: Path, keys: Sequence[str]) -> tuple[int, str]:
     """Types `outlet init` on a terminal, and these answers; its exit code and what it asked."""
     ours, theirs = pty.openpty()

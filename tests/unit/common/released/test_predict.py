@@ -337,3 +337,12 @@ def test_texts_are_written(
     assert "record 3 (line 3)" in done.err
     with pytest.raises(DataError, match="text 2"):
         presspool.load(folder).predict(["goal", "\0"])
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", MANIFEST])
+def test_what_is_no_file_is_never_read(adapter: Path, name: str) -> None:
+    """A pipe would be waited for, and a device never ends."""
+    (adapter / name).unlink()
+    (adapter / name).symlink_to("/dev/null")
+    with pytest.raises(FolderError, match=r"without its weights|: not a file"):
+        read_adapter(adapter)

@@ -154,3 +154,18 @@ def test_contract_check_prints_every_filled_value_as_a_default(
         table, name = key.split(".")
         assert f"{name} {found['contract'][table][name]} (default)" in printed
     assert {"federation.rounds", "privacy.sampling_rate", "server.name"} <= set(found["defaults"])
+
+
+@pytest.mark.parametrize(
+    ("privacy", "said"),
+    [(None, "give epsilon"), (5, "not allowed here"), (["noise_multiplier"], "not allowed here")],
+)
+def test_a_run_file_without_its_privacy_table_is_refused_in_one_message(
+    tmp_path: Path, privacy: object, said: str
+) -> None:
+    rest = {key: value for key, value in SHORT.items() if key != "privacy"}
+    said_first = "" if privacy is None else f"privacy = {json.dumps(privacy)}\n"
+    path = tmp_path / "first.toml"
+    path.write_text(said_first + toml(rest), encoding="utf-8")
+    with pytest.raises(ContractError, match=said):
+        read_run_file(path)

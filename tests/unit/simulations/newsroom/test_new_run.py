@@ -165,6 +165,8 @@ def test_an_old_file_is_left_alone(new: Command, tmp_path: Path) -> None:
         ([{**row, "desk": "a, b"} for row in everybody()], (), "unreadable record"),
         (everybody(), ("--held-out", "none.csv"), "no such file"),
         (everybody(), ("--epsilon", "many"), "a number > 0"),
+        (everybody(), ("--text", "headline", "--label", "headline"), "named twice"),
+        (everybody(), ("--text", "headline", "--reader", "headline"), "named twice"),
         ([{**row, "headline": ""} for row in everybody()], ("--text", "headline"), "empty text"),
     ],
 )
