@@ -168,6 +168,7 @@ def test_standard_input(
         ("n.jsonl", b'{"text": "a"}\n[1]\n{"text": "b"}\n', "record 2 (line 2)"),
         ("n.csv", b"text\ngoal\n\xff\xfe\n", "record 2 (line 3)"),
         ("n.csv", b"title\ngoal\n", "missing column 'text'"),
+        ("n.csv", b"section\ngoal\n", "say which it is: --column NAME"),
         ("n.csv", b"text\n", "no rows"),
         ("n.txt", b"goal\n", "unknown format"),
         ("-jsonl", b'{"text": "a"}\n{"text": null}\n', "record 2"),
