@@ -82,9 +82,8 @@ def simulate(
     simulation = _simulation(run)
     prepared = prepare(run, options)
     workers = simulation.workers if options.workers is None else options.workers
-    grid = GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply)
     with prepared.folder.alone():
-        with grid:
+        with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
             result = serve(grid, prepared.folder)
         if options.ledgers:
             export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
