@@ -6,11 +6,11 @@ Example: `prepare_demo(Path("runs/demo"), outlets=4, epsilon=3.0)` writes the ne
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 from presspool.common.base.files import replace_file
+from presspool.common.base.toml_values import toml_value
 from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom, write_newsroom
 
 READERS = 1500
@@ -87,7 +87,7 @@ def prepare_demo(folder: Path, *, outlets: int, epsilon: float) -> Path:
     write_newsroom(newsroom, folder / "newsroom")
     text = (RUN_TOML + OUTSIDE).format(
         seed=SEED,
-        labels=json.dumps(list(TOPICS)),
+        labels=toml_value(list(TOPICS)),
         rounds=4,
         local_steps=3,
         quorum=max(1, outlets - 1),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from presspool.common.base.console import err, out, print_json
+from presspool.common.base.toml_values import toml_value
 
 if TYPE_CHECKING:
     from presspool.common.models.catalogue import OfflineModel
@@ -50,7 +50,7 @@ def show(name: Name, as_json: Json = False) -> None:
         return
     typer.echo("[model]")
     for key, value in {"id": model.name, **model.pins}.items():
-        typer.echo(f"{key} = {json.dumps(value)}")
+        typer.echo(f"{key} = {toml_value(value)}")
     said = {"package": model.package, "wheel": f"sha256:{model.wheel}", "licence": model.licence}
     if model.gguf:
         said["GGUF file"] = f"sha256:{model.gguf}"

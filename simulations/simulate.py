@@ -73,6 +73,7 @@ def simulate(
 
     Raises:
         InputError: anything wrong with run file, data, model or folder; nothing was written.
+        FolderError: another process works on this run.
         QuorumError: a round had too few admitted updates.
         StorageError: the disk refuses; the last whole round is kept.
     """
@@ -81,12 +82,13 @@ def simulate(
     simulation = _simulation(run)
     prepared = prepare(run, options)
     workers = simulation.workers if options.workers is None else options.workers
-    with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
-        result = serve(grid, prepared.folder)
-    if options.ledgers:
-        export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
-    if not options.keep_data:
-        remove_copies(prepared.folder)
+    with prepared.folder.alone():
+        with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
+            result = serve(grid, prepared.folder)
+        if options.ledgers:
+            export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)
+        if not options.keep_data:
+            remove_copies(prepared.folder)
     return result
 
 

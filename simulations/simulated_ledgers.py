@@ -12,7 +12,6 @@ Example: ``give_ledgers(contract, prepared.outlets)`` before a run, `export_ledg
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -25,6 +24,7 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps, propose
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file, replacing
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.ledger.export import export
@@ -143,13 +143,13 @@ def _policy(contract: Contract) -> str:
         task=contract.task.kind,
         trust=contract.federation.trust,
         outlets=min(2, len(contract.outlets)),
-        targets=json.dumps(list(contract.adapter.targets)),
+        targets=toml_value(list(contract.adapter.targets)),
         scale=contract.adapter.alpha / contract.adapter.rank,
         records=contract.privacy.records_per_reader,
         length=contract.task.max_length,
-        model=json.dumps(model.id),
+        model=toml_value(model.id),
         weights=model.weights,
         tokenizer=model.tokenizer,
         manifest=model.manifest,
-        folder=json.dumps(str(located(model.id, fetch=False).resolve())),
+        folder=toml_value(str(located(model.id, fetch=False).resolve())),
     )

@@ -188,7 +188,7 @@ def _logged(
     proof = replace(found[1], extra=found[0])
     rule.verify(contract.digest, last, proof.extra, proof)
     entries = rule.read_log(proof, link.entries).of(contract.digest)
-    kept.check_logged(rule, contract, proof, required=required)
+    kept.check_witnessed(rule, contract, proof, required=required)
     return proof, entries
 
 

@@ -260,7 +260,7 @@ class Agent:
     def _train(self, task: SpooledTask) -> None:
         self._put_off = [other for other in self._put_off if other != task.header.task]
         self._spool.wait(task, waits=False)
-        log.info("round %d of run %s: training", task.header.round, task.header.run)
+        self._told.training(f"round {task.header.round} of run {task.header.run}")
         self.busy = True
         body, failure = self._answer(task)
         self._seal(task, body, failure)

@@ -124,7 +124,8 @@ class FetchedAdapter:
             raise EvidenceError(
                 "no proof", where=str(self.proof), expected="a file", got=error.strerror
             ) from None
-        check_logged(rule, found.contract, proof, required=required)
+        rule.verify(found.contract.digest, found.contract.federation.rounds, proof.extra, proof)
+        check_witnessed(rule, found.contract, proof, required=required)
         try:
             model = restored(base(found.contract), found.contract, found.path)
         except ValueError as error:
@@ -142,13 +143,12 @@ class FetchedAdapter:
         }
 
 
-def check_logged(rule: WitnessRule, contract: Contract, proof: Proof, *, required: bool) -> None:
-    """See that a proof is of the contract's last round, and witnessed where that is asked for.
+def check_witnessed(rule: WitnessRule, contract: Contract, proof: Proof, *, required: bool) -> None:
+    """See that a verified proof of the contract's last round is witnessed where that is asked for.
 
     Raises:
         EvidenceError: it is not.
     """
-    rule.verify(contract.digest, contract.federation.rounds, proof.extra, proof)
     if not required:
         return
     rule.check_peers()

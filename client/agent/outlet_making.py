@@ -108,7 +108,8 @@ class PlannedHome:
         frozen = import_into(
             home, settings, task=wish.task, drop_damaged=wish.drop_damaged, moved=moved
         )
-        replace_file(home / homes.SETTINGS, text.encode())
+        if homes.SETTINGS not in self.kept:
+            replace_file(home / homes.SETTINGS, text.encode())
         if homes.POLICY not in self.kept:
             replace_file(home / homes.POLICY, _policy_text(wish).encode())
         if homes.LEDGER not in self.kept:
@@ -142,8 +143,7 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
         LinkError: peers are named, and the coordinator cannot be reached.
     """
     identity = Identity.read(home)
-    _, text = _settings(identity, wish)
-    kept = _kept(home, text, wish.ledger)
+    kept = _kept(home, _settings(identity, wish)[0], wish.ledger)
     rules = _policy(home, wish)
     wish.ledger.caps(rules)
     contract = None if wish.run is None else homes.contract_in(wish.run)
@@ -210,18 +210,12 @@ def _toml(body: Mapping[str, str]) -> list[str]:
     return [f"{key} = {toml_value(value)}" for key, value in body.items()]
 
 
-def _kept(home: Path, text: str, wish: LedgerWish) -> tuple[str, ...]:
+def _kept(home: Path, settings: OutletSettings, wish: LedgerWish) -> tuple[str, ...]:
     """Which files are there; raises `FolderError` where they are of another wish."""
     names = (homes.SETTINGS, homes.POLICY, homes.LEDGER)
     kept = tuple(name for name in names if (home / name).exists())
     if homes.SETTINGS in kept:
-        read_settings(home / homes.SETTINGS)  # says what is wrong with a file that is none
-        if (home / homes.SETTINGS).read_bytes() != text.encode():
-            raise FolderError(
-                "there are other settings already",
-                where=str(home / homes.SETTINGS),
-                advice="edit them; presspool outlet import and budget init do the rest",
-            )
+        _require_same(read_settings(home / homes.SETTINGS), settings)
     if homes.LEDGER in kept:
         with homes.ledger_at(home / homes.LEDGER) as ledger:
             opened = ledger.book.opened
@@ -236,6 +230,22 @@ def _kept(home: Path, text: str, wish: LedgerWish) -> tuple[str, ...]:
                 advice="keep it: a new one would forget what was spent",
             )
     return kept
+
+
+def _require_same(there: OutletSettings, asked: OutletSettings) -> None:
+    """Raise `FolderError` where the settings that are there name other columns or files."""
+    for key in ("data", "columns", "policy", "ledger"):
+        got, wanted = getattr(there, key), getattr(asked, key)
+        if isinstance(got, Path):
+            got, wanted = got.resolve(), wanted.resolve()
+        if got != wanted:
+            raise FolderError(
+                "there are other settings already",
+                where=f"{there.home / homes.SETTINGS} {key}",
+                expected=wanted,
+                got=got or "nothing",
+                advice="edit the file, or type what it says",
+            )
 
 
 def _policy(home: Path, wish: HomeWish) -> Policy:

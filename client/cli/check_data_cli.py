@@ -12,7 +12,10 @@ from presspool.common.base.console import out, print_json
 
 def check_data(
     file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, also gzipped.")],
-    task: Annotated[str, typer.Option(help="What the data is for.")] = "classification",
+    task: Annotated[
+        str | None,
+        typer.Option(help="What the data is for: classification if not given, or the run's."),
+    ] = None,
     reader: Annotated[str, typer.Option(help="Column of reader ids.")] = "reader",
     text: Annotated[str, typer.Option(help="Column of texts.")] = "text",
     label: Annotated[str, typer.Option(help="Column of labels.")] = "label",
@@ -45,14 +48,16 @@ def check_data(
     names = dict(each.partition("=")[::2] for each in column or [])
     names |= {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")
-    expected = _expectations(run, name, records_per_reader)
+    expected = _expectations(run, name, records_per_reader, task)
     if run is None:
-        expected["task"] = guessed(file, task, columns)
+        expected["task"] = guessed(file, task or "classification", columns)
     report = check(file, columns=columns, **expected)
     print_json(report.to_json()) if as_json else render(report, out)
 
 
-def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[str, Any]:
+def _expectations(
+    run: Path | None, name: str | None, cap: int | None, kind: str | None
+) -> dict[str, Any]:
     """What a run asks of the data, or nothing but the cap where no run is given."""
     from presspool.common.base.errors import InputError
 
@@ -67,6 +72,14 @@ def _expectations(run: Path | None, name: str | None, cap: int | None) -> dict[s
     from presspool.common.runs.run_file import read_run_file
 
     contract = read_run_file(run).contract
+    if kind not in (None, contract.task.kind):
+        raise InputError(
+            "another task than the run's",
+            where="--task",
+            expected=contract.task.kind,
+            got=kind,
+            advice="leave --task out: the run says it",
+        )
     if name is not None and name not in contract.outlets:
         raise InputError(
             "unknown outlet", where="--outlet", got=name, expected=", ".join(contract.outlets)

@@ -74,8 +74,7 @@ def pin(
 
     Example: presspool outlet policy pin /srv/models/minilm >> policy.toml
     """
-    import json
-
+    from presspool.common.base.toml_values import toml_value
     from presspool.common.models.base_model import examine
 
     found = examine(folder.resolve())
@@ -85,7 +84,7 @@ def pin(
         return
     typer.echo("\n[[base_models]]")
     for key, value in entry.items():
-        typer.echo(f"{key} = {json.dumps(value)}")
+        typer.echo(f"{key} = {toml_value(value)}")
 
 
 def check(

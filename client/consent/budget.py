@@ -228,8 +228,8 @@ class Budget:
 
     def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
         steps, reservation = contract.federation.local_steps, held.entry.reservation
-        first, last, missed = (number - 1) * steps, number * steps, missed_steps(contract, held)
-        require_reserved(contract, held, number)
+        first, last = (number - 1) * steps, number * steps
+        missed = require_reserved(contract, held, number)
         if held.received.get(number) != adapter:
             self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
             # Only a round that stands in the ledger before the run's end was counted there.

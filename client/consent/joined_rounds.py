@@ -51,8 +51,11 @@ def missed_steps(contract: Contract, held: Reservation) -> int:
     return missed
 
 
-def require_reserved(contract: Contract, held: Reservation, number: int) -> None:
-    """Return if a round's steps are among those that its run's reservation pays for.
+def require_reserved(contract: Contract, held: Reservation, number: int) -> int:
+    """See that a round's steps are among those that its run's reservation pays for.
+
+    Returns:
+        `missed_steps`.
 
     Raises:
         GuardError: a round before the one in which the outlet joined.
@@ -75,3 +78,4 @@ def require_reserved(contract: Contract, held: Reservation, number: int) -> None
             expected=f"at most {held.steps}",
             got=last,
         )
+    return missed

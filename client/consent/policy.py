@@ -18,7 +18,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from datetime import date, time
@@ -29,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.client.consent.base_models import DEFAULT_MODEL, BaseModelPin
 from presspool.common.base.errors import InputError
+from presspool.common.base.toml_values import toml_value
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import (
     DEFAULT_TASK,
@@ -205,7 +205,7 @@ min_noise_multiplier = 1.0       # σ
 max_sampling_rate = 1.0          # q: share of readers in one step; 1 is all of them
 max_steps = 2000                 # private steps of one run
 max_rounds = 200
-methods = {json.dumps(METHODS.names)}
+methods = {toml_value(METHODS.names)}
 lora_targets = ["query", "key", "value", "dense"]
 max_adapter_scale = 4.0          # α/r: a large one makes rounding errors large
 max_records_per_reader = 64      # k: what one reader's part of a step may need of memory
@@ -273,5 +273,5 @@ def example(*, task: str, max_epsilon_per_run: float) -> str:
         ("tasks", list(usual.tasks), [task]),
         ("max_epsilon_per_run", usual.max_epsilon_per_run, float(max_epsilon_per_run)),
     ):
-        made = made.replace(f"\n{key} = {json.dumps(was)}\n", f"\n{key} = {json.dumps(now)}\n")
+        made = made.replace(f"\n{key} = {toml_value(was)}\n", f"\n{key} = {toml_value(now)}\n")
     return made

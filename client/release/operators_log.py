@@ -21,14 +21,14 @@ _FAULTS = (PlanError, SelfTestError)  # raised on purpose, of what can only be t
 
 
 class OperatorsLog:
-    """What is said of tasks that are not trained.
+    """What is said of tasks that are begun, and of those that are not trained.
 
     Args:
         log: where to.
     """
 
     def __init__(self, log: logging.Logger) -> None:
-        self._log, self._waiting = log, set[str]()
+        self._log, self._said = log, set[str]()
 
     def untrained(self, error: Exception) -> None:
         """Say why a task is not trained; called where the error is handled."""
@@ -47,13 +47,21 @@ class OperatorsLog:
         """Say what is tried again: a failure each time, what a task waits for once."""
         if not isinstance(error, NotNowError):
             self._log.warning("%s; trying again in %.1f s", error, seconds)
-        elif (line := _waits(error)) not in self._waiting:
-            self._waiting.add(line)
-            self._log.info("%s", line)
+        else:
+            self._once(_waits(error))
+
+    def training(self, task: str) -> None:
+        """Say that a task is begun: once, however often it is put off."""
+        self._once(f"{task}: training")
 
     def trained(self) -> None:
         """Something was answered: what waits from now on is said anew."""
-        self._waiting.clear()
+        self._said.clear()
+
+    def _once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._log.info("%s", line)
 
 
 def _waits(error: NotNowError) -> str:

@@ -23,8 +23,15 @@ def percent_tick(value: float) -> str:
 
 
 def decimal_text(value: float | None) -> str:
-    """A plain measured number; an en dash where there is none."""
-    return "–" if value is None else f"{value:.3f}"
+    """A plain measured number, of a large one four digits; an en dash where there is none.
+
+    Example:
+        >>> [decimal_text(value) for value in (0.25, 12.3456, 984.959, 3797.186, None)]
+        ['0.250', '12.346', '985.0', '3,797', '–']
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.{3 if abs(value) < 100 else 1 if abs(value) < 1000 else 0}f}"
 
 
 def bound(value: float | Decimal) -> str:

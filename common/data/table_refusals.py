@@ -40,7 +40,9 @@ def unknown(name: str) -> str:
     return f"unknown {name}"
 
 
-def require_columns(path: Path, names: Sequence[str]) -> None:
+def require_columns(
+    path: Path, names: Sequence[str], *, advice: str = "name a column that the file has"
+) -> None:
     """Raises `DataError` unless each name stands exactly once among the file's columns."""
     there = column_names(path)
     for name in names:
@@ -50,7 +52,6 @@ def require_columns(path: Path, names: Sequence[str]) -> None:
             name.lower(), [column.lower() for column in there], n=1, cutoff=0.5
         )
         guess = next((column for column in there if [column.lower()] == near), None)
-        advice = "name a column that the file has"
         if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
             advice = "separate the columns by commas"
         elif guess and guess != name:

@@ -27,7 +27,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -41,6 +40,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from presspool.common.base.errors import DataError, InputError
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
 from presspool.common.data.decoders import Moved, Tally
@@ -124,7 +124,7 @@ def refuse_flat_columns(table: Mapping[str, Any], *, where: str, fault: type[Inp
     if flat := {key: value for key, value in table.items() if key in known}:
         there = table.get("columns")
         whole = {**(there if isinstance(there, Mapping) else {}), **flat}
-        line = ", ".join(f"{key} = {json.dumps(str(name))}" for key, name in whole.items())
+        line = ", ".join(f"{key} = {toml_value(str(name))}" for key, name in whole.items())
         raise fault(
             "how columns are called stands in a table of its own",
             where=where,

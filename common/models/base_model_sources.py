@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.common.base.errors import ModelError
-from presspool.common.models.catalogue import CATALOGUE
+from presspool.common.models.catalogue import CATALOGUE, suggestion
 
 _PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
@@ -69,14 +69,16 @@ def _check_size(id: str, largest: int) -> None:
 
 def _snapshot(id: str, **options: Any) -> Any:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         return snapshot_download(id, allow_patterns=_PATTERNS, **options)
     except Exception as error:  # noqa: BLE001 - the hub client raises dozens of kinds
-        among = "a folder, or a hub id that is cached"
+        among = "a folder, a name of `presspool models list`, or a hub id that is cached"
         if not options["local_files_only"]:
             among += " or can be downloaded"
-        raise _nowhere(id, among, type(error).__name__) from None
+        known = isinstance(error, LocalEntryNotFoundError | HFValidationError)
+        raise _nowhere(id, among, "none" if known else type(error).__name__) from None
 
 
 def _nowhere(id: str, expected: str, got: str) -> ModelError:
@@ -88,5 +90,6 @@ def _nowhere(id: str, expected: str, got: str) -> ModelError:
         got=got,
         advice=known.advice
         if known
-        else "check the spelling, or give the folder of a model saved with save_pretrained",
+        else suggestion(id, alike=0.8)
+        or "check the spelling, or give the folder of a model saved with save_pretrained",
     )

@@ -119,14 +119,19 @@ def entry(name: str) -> OfflineModel:
         ModelError: there is none; the nearest name is suggested.
     """
     if name not in CATALOGUE:
-        near = get_close_matches(name, CATALOGUE, n=1, cutoff=0.4)  # "smollm2", say
         raise ModelError(
             "not a base model of the catalogue",
             expected=f"one of {', '.join(CATALOGUE)}",
             got=name,
-            advice=f"did you mean {near[0]!r}?" if near else "presspool models list",
+            advice=suggestion(name, alike=0.4) or "presspool models list",  # "smollm2", say
         )
     return CATALOGUE[name]
+
+
+def suggestion(name: str, *, alike: float) -> str:
+    """The nearest name, asked back; "" where none is as much alike (`get_close_matches`)."""
+    near = get_close_matches(name, CATALOGUE, n=1, cutoff=alike)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 _MODELS = (

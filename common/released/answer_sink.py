@@ -61,7 +61,7 @@ class AnswerSink:
         if self.kind == "json":
             self.documents.append(document)
         else:
-            self.stream.write(json.dumps(document, ensure_ascii=True) + "\n")
+            self.stream.write(visible(json.dumps(document, ensure_ascii=False)) + "\n")
 
     def _row(self, values: list[Any]) -> None:
         if self.stream is sys.stdout:  # a model writes what it likes, and a terminal would obey

@@ -73,7 +73,7 @@ class AskedRows:
             path = Path(f"standard input.{stdin_format}")
             return cls(path=path, task=task, names=names, stdin=sys.stdin.buffer)
         path, tally = Path(file), Tally()
-        require_columns(path, list(names.values()))
+        require_columns(path, list(names.values()), advice="say which it is: --column NAME")
         found = cls(path=path, task=task, names=names)
         for batch in tables.batches(path, list(names.values()), tally):
             found._judge(batch, tally)

@@ -9,7 +9,9 @@
     checkpoint.safetensors   the coordinator's state after the last whole round
     result.json, report.html, adapter/, events/
 
-Invariant: a folder belongs to one contract and one setup for ever; anything else is refused.
+Invariants:
+    * A folder belongs to one contract and one setup for ever; anything else is refused.
+    * One process at a time works on a run here.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from presspool.common.base.errors import ContractError, FolderError, StorageError
 from presspool.common.base.files import replace_file
+from presspool.common.base.locks import locked
 from presspool.common.contract.contract import Contract, parse_contract
 
 
@@ -131,6 +134,19 @@ class RunFolder:
         except BaseException:
             self._clear(made)
             raise
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Hold a folder that was claimed; the system lets go of it when this process dies.
+
+        Raises:
+            FolderError: another process works on the run.
+        """
+        busy = FolderError(
+            "another process works on this run",
+            where=str(self.path),
+            advice="wait for it, or end it and type the same again",
+        )
+        return locked(self.contract_file, busy=busy)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

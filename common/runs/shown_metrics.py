@@ -62,7 +62,7 @@ class ShownMetric(Metric):
         """Word and value on a line of a terminal or a log."""
         if value is None:
             return f"{self.word} not measured"
-        return f"{self.word} {value:.3f} {self.unit}".rstrip()
+        return f"{self.word} {decimal_text(value)} {self.unit}".rstrip()
 
     def tick(self, value: float) -> str:
         """A value on an axis."""

@@ -8,7 +8,6 @@ Example: `made_readers(contract, "daily-bugle", seed=7)`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.files import replace_file
+from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.data.tables import read_table
 from presspool.simulations.attack.tasks.attacked_task import attacked
@@ -73,7 +73,7 @@ def write_outlet(
 ) -> Path:
     """Write `outlet.toml` and its records; returns the former."""
     replace_table(folder / "records.parquet", records)
-    lines = [f"name = {json.dumps(name)}", 'data = "records.parquet"']
+    lines = [f"name = {toml_value(name)}", 'data = "records.parquet"']
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
     return replace_file(folder / "outlet.toml", ("\n".join(lines) + "\n").encode())

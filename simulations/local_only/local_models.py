@@ -87,20 +87,22 @@ def train_beside(
         on_done: called after each model that was trained or judged now.
 
     Raises:
-        InputError: no held-out file, or another one than before; another run; bad data.
+        InputError: no held-out file, or another one than before; another run; bad data; another
+            process works on the run.
         PressPoolError: a model failed; the others' results are kept.
     """
     simulation, out, seed = run.simulation, options.out, options.deterministic
     assert simulation is not None  # the run in `out` was simulated
     run = run.first_outlets(options.outlets or simulation.outlets)
     local, contract = RunFolder(out / "local"), freeze(run.contract, fetch=True)
-    _write_test(run, contract, out)
     workers = simulation.workers if options.workers is None else options.workers
-    try:
-        write_outlets(contract, simulation, local, deterministic=seed)
-        run_jobs(jobs_beside(run, out, seed=seed), out, workers=workers, on_done=on_done)
-    finally:
-        shutil.rmtree(local.outlets, ignore_errors=True)  # copies of readers' data
+    with RunFolder(out).alone():
+        _write_test(run, contract, out)
+        try:
+            write_outlets(contract, simulation, local, deterministic=seed)
+            run_jobs(jobs_beside(run, out, seed=seed), out, workers=workers, on_done=on_done)
+        finally:
+            shutil.rmtree(local.outlets, ignore_errors=True)  # copies of readers' data
 
 
 def beside(out: Path) -> PayTable:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +78,7 @@ def write_outlets(
         columns = Columns()
     for name, file in files.items():
         check_population(contract, name, file, columns)
+    _say_shared([read_table(file, {"reader": columns.reader}) for file in files.values()])
     return [
         replace_file(
             folder.outlets / f"{name}.toml",
@@ -192,21 +193,21 @@ def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) 
         names["outlet"] = simulation.partition.partition(":")[2]
     table = read_table(simulation.data, names)
     parts = split(table, simulation.partition, contract.outlets, seed=contract.seed)
-    _say_shared(parts)
     files = {name: folder.outlets / f"{name}.parquet" for name in parts}
     for name, part in parts.items():
         replace_table(files[name], part.select(["reader", *own]), private=True)
     return files
 
 
-def _say_shared(parts: Mapping[str, pa.Table]) -> None:
+def _say_shared(parts: Iterable[pa.Table]) -> None:
     """Say how many readers are at several outlets, where there are any."""
-    homes = Counter(reader for part in parts.values() for reader in set(part["reader"].to_pylist()))
+    homes = Counter(reader for part in parts for reader in pc.unique(part["reader"]).to_pylist())
     shared = [count for count in homes.values() if count > 1]
     if shared:
         log.warning(
-            "%d of %d readers are at several outlets, one of them at %d: each outlet counts and "
-            "charges them by itself, and what they spend is the sum over their outlets",
+            "%d of %d readers are at several outlets, one of them at %d, if an id means one person "
+            "everywhere: each outlet counts and charges them by itself, and what they spend is the "
+            "sum over their outlets",
             len(shared),
             len(homes),
             max(shared),

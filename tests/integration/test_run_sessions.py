@@ -16,10 +16,13 @@ from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import write_run
 
 from presspool.common.audit.pages.comparison import compare
+from presspool.common.base.errors import FolderError
 from presspool.common.runs.result_file import parse_result, read_result
 from presspool.common.runs.run_file import read_run_file
+from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds import evaluation
 from presspool.simulations import researcher_cli
+from presspool.simulations.local_only.local_models import train_beside
 from presspool.simulations.simulate import SimulateOptions, rounds_done, simulate
 
 
@@ -91,3 +94,23 @@ def test_a_run_that_goes_on_counts_on(
     assert answer.code == 0, answer.err
     assert shown == [(4, 6)]
     assert rounds_done(out) == 3
+
+
+def test_who_types_it_again_while_it_still_works_is_told_so(
+    run: Path, tmp_path: Path, presspool: Command
+) -> None:
+    out, told = tmp_path / "one", list[str]()
+
+    def type_it_again() -> None:
+        said = presspool("simulate", run, "--out", out, "--resume", "--deterministic", 3)
+        assert said.code == 2
+        told.append(said.err)
+
+    options = SimulateOptions(out=out, workers=0, deterministic=3)
+    file = read_run_file(run)
+    result = simulate(file, options, on_reply=type_it_again)
+    with RunFolder(out).alone(), pytest.raises(FolderError, match="another process works"):
+        train_beside(file, options)
+    assert all("another process works on this run" in said for said in told)
+    assert (len(told), len(result.rounds)) == (6, 4)
+    assert result == read_result(out)

@@ -9,6 +9,7 @@ Example: ``with People(tmp_path, {"guest": ["guest"]}) as people: people.follow(
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
@@ -22,13 +23,20 @@ from typing import Self
 from tests.conftest import AS_TYPED, REPOSITORY
 from tests.journeys.guides import Step
 
-LONGEST_WAIT = 500.0  # seconds; a machine may be slow, and nothing here measures it
+LONGEST_WAIT = 1500.0  # seconds; a machine may be slow, and nothing here measures it
 FINGERPRINT = r"[A-Z2-7]{4}(?:-[A-Z2-7]{4}){3}"
 _HEARD = re.compile(rf"(admit |--peer |peers approve )([a-z-]+)([ =]){FINGERPRINT}")
 _READ_OUT = re.compile(rf"(admit |--peer |peers approve )([a-z-]+)[ =]({FINGERPRINT})")
 _RUN = re.compile(r"\b[a-z-]+-[0-9a-f]{12}\b")
 _SHAPES = (FINGERPRINT, _RUN.pattern, r"[0-9a-f]{64}", r"\d[\d,]*(?:\.\d+)?")
 _SHAPE = re.compile("|".join(f"({shape})" for shape in _SHAPES))
+
+
+def first_records() -> list[dict[str, str]]:
+    """Of the examples' records each reader's first: all readers, and a journey of seconds."""
+    with (REPOSITORY / "examples" / "readers.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return list({row["reader"]: row for row in reversed(rows)}.values())
 
 
 class People:

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.conftest import REPOSITORY
 from tests.fakes.instruments.loopback import free_port
 from tests.journeys.guides import journey
-from tests.journeys.people import People
+from tests.journeys.people import People, first_records
 
 OUTLETS = {"daily-bugle": "oldermoor-courier", "evening-star": "brackwell-herald"}
 MOST_COMMANDS = 12
@@ -19,8 +18,7 @@ LAST_TYPED = 9  # the step after which the first round comes by itself
 
 def give_data(folder: Path, made_for: str) -> None:
     """An outlet's own export, with columns of its own names, from the example's rows."""
-    with (REPOSITORY / "examples" / "readers.csv").open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["outlet"] == made_for]
+    rows = [row for row in first_records() if row["outlet"] == made_for]
     with (folder / "readers.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["user_id", "title", "topic"])
@@ -46,7 +44,6 @@ def test_the_guides_reach_the_first_trained_round_by_twelve_commands() -> None:
     assert all(command.startswith("presspool ") for command in typed)
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_coordinator_and_two_outlets_get_there_from_the_guides_alone(tmp_path: Path) -> None:
     steps = journey("pool")

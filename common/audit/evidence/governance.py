@@ -23,7 +23,6 @@ Example:
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import InputError
+from presspool.common.base.toml_values import toml_value
 from presspool.common.base.validation import validate
 from presspool.common.runs.result_fields import shows_safely
 
@@ -177,5 +177,5 @@ def template() -> str:
         parts.append(f"\n[{name}]")
         for key, what, _ in table.rows():
             many = not isinstance(getattr(table, key), str)
-            parts.append(f"# {what}\n{key} = {json.dumps([] if many else '')}")
+            parts.append(f"# {what}\n{key} = {toml_value([] if many else '')}")
     return "\n".join(parts) + "\n"

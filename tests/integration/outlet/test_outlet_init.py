@@ -144,6 +144,29 @@ def test_typed_again_it_keeps_what_is_there(init: Command, home: Path) -> None:
     }
 
 
+def test_settings_that_were_written_by_hand_stay_if_they_say_the_same(
+    init: Command, home: Path
+) -> None:
+    """As the guide shows them, without the name and with a line of the operator's own."""
+    own = """# ours
+data = "readers.csv"
+policy = "policy.toml"
+ledger = "ledger.db"
+work_mib = 100
+columns = { reader = "user_id", text = "title", label = "topic" }
+"""
+    (home / "outlet.toml").write_text(own)
+    other = init("--text", "topic", "--label", "title")
+    assert other.code == 2
+    assert "outlet.toml columns: there are other settings already" in other.err
+    assert not (home / "ledger.db").exists()
+    said = init()
+    assert said.code == 0, said.err
+    assert "kept as it was: outlet.toml" in said.out
+    assert (home / "outlet.toml").read_text() == own
+    check_home(home, Identity.read(home))
+
+
 @pytest.mark.parametrize("where", ["import_into", "_policy_text", "make"])
 def test_stopped_anywhere_the_same_command_goes_on(
     init: Command, home: Path, monkeypatch: pytest.MonkeyPatch, where: str

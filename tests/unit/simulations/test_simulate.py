@@ -233,6 +233,10 @@ BAD_CONTRACTS: dict[str, tuple[Callable[[Body], Body], tuple[str, ...]]] = {
         lambda body: body | {"model": {"id": "no/such-model"}},
         ("[model] no/such-model", "no base model here", "expected", "got"),
     ),
+    "a mistyped model": (
+        lambda body: body | {"model": {"id": "smollm2-135m-instrukt"}},
+        ("no base model here", "models list", "did you mean 'smollm2-135m-instruct'?"),
+    ),
     "LoRA targets that are not there": (
         lambda body: changed(body, "adapter", targets=["query", "q_proj"]),
         ("[adapter] targets", "expected names among", "query", "got      q_proj"),

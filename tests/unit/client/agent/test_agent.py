@@ -414,7 +414,9 @@ def test_waiting_is_one_calm_line_until_the_delivery(
     said = [record for record in caplog.records if record.name.startswith("presspool.client")]
     assert max(record.levelno for record in said) == logging.INFO
     assert not any(record.exc_info for record in said)
-    [waits] = [record.getMessage() for record in said if "waits" in record.getMessage()]
+    lines = [record.getMessage() for record in said]
+    assert lines.count("round 1 of run run-1: training") == 1  # it was tried four times
+    [waits] = [line for line in lines if "waits" in line]
     assert waits == "run run-1 waits: these are quiet hours; to do: wait until six"
 
 

@@ -146,7 +146,11 @@ def test_an_unknown_outlet(check: Command, tiny_base: Path) -> None:
 def test_options_that_would_be_ignored_are_refused(check: Command, tiny_base: Path) -> None:
     file = write("readers.csv")
     assert "--outlet without --run" in refusal(check(file, "--outlet", "weekly"))
-    assert "-k beside --run" in refusal(check(file, "--run", write_run(tiny_base), "-k", "3"))
+    run = write_run(tiny_base)
+    assert "-k beside --run" in refusal(check(file, "--run", run, "-k", "3"))
+    assert "another task than the run's" in refusal(
+        check(file, "--run", run, "--task", "generation")
+    )
 
 
 @pytest.mark.parametrize("cap", ["0", "-1"])

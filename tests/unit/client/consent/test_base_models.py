@@ -45,6 +45,13 @@ def test_a_printed_entry_is_an_entry(entry: dict[str, Any], tiny_base: Path) -> 
         resolve(model.id, weights=None, tokenizer=None, manifest=pin.manifest)
 
 
+def test_what_is_pinned_is_toml_wherever_the_folder_lies(tiny_base: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_base, tmp_path / "modèle 📰 \x7f")
+    said = CliRunner().invoke(app, ["outlet", "policy", "pin", str(folder)])
+    (pin,) = parse_policy(tomllib.loads(said.output)).base_models
+    assert (pin.folder, pin.name) == (folder, folder.name)
+
+
 def test_the_default_entry_is_the_installed_package() -> None:
     try:
         found = resolve(DEFAULT_ID, weights=None, tokenizer=None)

@@ -170,15 +170,20 @@ def one_round_too_few(patch: pytest.MonkeyPatch) -> None:
     """Charged from the round after the one that is trained, which is let in."""
     right, allowed = joined_rounds.from_round, joined_rounds.require_reserved
 
-    def allow(contract: Contract, held: Reservation, number: int) -> None:
-        allowed(contract, held, min(number + 1, ROUNDS))
+    def allow(contract: Contract, held: Reservation, number: int) -> int:
+        return allowed(contract, held, min(number + 1, ROUNDS))
 
     patch.setattr(budgets, "from_round", lambda contract, number: right(contract, number + 1))
     patch.setattr(budgets, "require_reserved", allow)
 
 
+def let_in(contract: Contract, held: Reservation, _number: int) -> int:
+    """No round is refused."""
+    return joined_rounds.missed_steps(contract, held)
+
+
 def earlier_rounds_let_in(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(budgets, "require_reserved", lambda _contract, _held, _number: None)
+    patch.setattr(budgets, "require_reserved", let_in)
 
 
 def the_newest_round_s_price(patch: pytest.MonkeyPatch) -> None:
@@ -189,7 +194,7 @@ def the_newest_round_s_price(patch: pytest.MonkeyPatch) -> None:
         return right(contract, number).first(STEPS)
 
     patch.setattr(budgets, "from_round", cheap)
-    patch.setattr(budgets, "require_reserved", lambda _contract, _held, _number: None)
+    patch.setattr(budgets, "require_reserved", let_in)
 
 
 def test_the_real_budget_stays_within_what_was_paid(tmp_path: Path) -> None:
@@ -236,8 +241,7 @@ def test_a_card_refuses_a_ledger_that_released_what_it_did_not_pay_for(
     right = joined_rounds.from_round
     with monkeypatch.context() as patch:
         patch.setattr(budgets, "from_round", lambda contract, number: right(contract, number + 1))
-        patch.setattr(budgets, "require_reserved", lambda _contract, _held, _number: None)
-        patch.setattr(budgets, "missed_steps", lambda _contract, _held: STEPS)
+        patch.setattr(budgets, "require_reserved", lambda _contract, _held, _number: STEPS)
         rounds(path, (2,))
     assert reserved(path).event.steps == 3 * STEPS
     with pytest.raises(EvidenceError, match="something else than the contract"):

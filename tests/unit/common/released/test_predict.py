@@ -168,6 +168,7 @@ def test_standard_input(
         ("n.jsonl", b'{"text": "a"}\n[1]\n{"text": "b"}\n', "record 2 (line 2)"),
         ("n.csv", b"text\ngoal\n\xff\xfe\n", "record 2 (line 3)"),
         ("n.csv", b"title\ngoal\n", "missing column 'text'"),
+        ("n.csv", b"section\ngoal\n", "say which it is: --column NAME"),
         ("n.csv", b"text\n", "no rows"),
         ("n.txt", b"goal\n", "unknown format"),
         ("-jsonl", b'{"text": "a"}\n{"text": null}\n', "record 2"),
@@ -203,14 +204,17 @@ def test_what_a_model_writes_does_not_command_the_terminal(
     contract: Contract, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str
 ) -> None:
     task = task_of(contract)
-    said = Prediction(answer="\x1b[2J gone", probabilities=dict.fromkeys(LABELS, 0.5))
+    words = "\x1b[2J gone \u202e\x9b für 市议会 🎉"
+    said = Prediction(answer=words, probabilities=dict.fromkeys(LABELS, 0.5))
     with answer_sink(None, kind, task) as sink:
         sink.write(1, said)
-    assert "\x1b" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\u202e", "\x9b"} & set(shown)
+    assert "für 市议会 🎉" in shown
     with answer_sink(tmp_path / "a", kind, task) as sink:
         sink.write(1, said)
     kept = (tmp_path / "a").read_text()
-    assert "\x1b" in (kept if kind == "csv" else json.loads(kept)["label"])
+    assert words in (kept if kind == "csv" else json.loads(kept)["label"])
 
 
 def test_adapters_that_are_not_as_they_should_be(

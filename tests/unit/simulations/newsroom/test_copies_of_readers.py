@@ -90,6 +90,18 @@ def test_how_many_readers_are_at_several_outlets_is_said(
     assert "the sum over their outlets" in said
 
 
+def test_so_it_is_where_each_outlet_has_a_file(
+    presspool: Command, tmp_path: Path, contract_body: Body
+) -> None:
+    """The made files number their readers alike: who is r0 in both is one of them."""
+    run = write_run(tmp_path, contract_body)
+    words = ("simulate", str(run), "--out", str(tmp_path / "runs" / "x"), "--prepare-only")
+    said = presspool(*words).err
+    few, many = sorted(contract_body["outlets"].values())
+    assert f"{few} of {many} readers are at several outlets, one of them at 2" in said
+    assert "if an id means one person everywhere" in said
+
+
 @pytest.mark.parametrize("partition", ["iid", "dirichlet:50"])
 def test_where_readers_are_dealt_out_nobody_is_at_two(
     presspool: Command, run: Path, tmp_path: Path, partition: str

@@ -285,7 +285,7 @@ def perplexity_page(values: list[float]) -> Page:
 def test_another_task_is_told_by_its_own_metrics_the_primary_one_first() -> None:
     page = perplexity_page([120.0, 80.5, 60.25])
     for said in (
-        "Perplexity fell from 120.000 before training to 60.250 on the public held-out records "
+        "Perplexity fell from 120.0 before training to 60.250 on the public held-out records "
         "after round 2; lower is better.",
         "The run reached perplexity 60.250 for ε = 3.00",
         "Perplexity 60.250after round 2 Loss 4.500nats token accuracy 25.0%",
