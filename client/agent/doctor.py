@@ -24,6 +24,7 @@ from presspool.client.agent import home as homes
 from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
+from presspool.client.data.query_sources import opened
 from presspool.client.data.snapshots import TO_DO, current
 from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
@@ -33,6 +34,7 @@ from presspool.common.base.errors import GuardError, InputError, LinkError, Pres
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.decoders import column_names
+from presspool.common.data.table_refusals import require_columns
 from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
@@ -99,6 +101,7 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield from _coordinator(identity)
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
+    yield from _source(home)
     yield _versions()
     yield from unstopping(home, run)
     yield _checked("engine", lambda: _engine(home, run))
@@ -198,7 +201,8 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
             advice="presspool outlet import --task KIND, of the run's kind of task",
         )
     since = made.imported.timestamp()
-    newer = settings.data.exists() and settings.data.stat().st_mtime > since
+    file = settings.data if isinstance(settings.data, Path) else None
+    newer = file is not None and file.exists() and file.stat().st_mtime > since
     found = f"{made.records:,} records, imported on {made.imported:%Y-%m-%d}"
     return Diagnosis(
         check="data",
@@ -206,6 +210,20 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
         found=f"{found}; {settings.data} is newer" if newer else found,
         advice=TO_DO if newer else f"presspool outlet check-data {snapshot} reads all of it",
     )
+
+
+def _source(home: Path) -> Iterator[Diagnosis]:
+    """Where the records lie, if that is no file: it answers, and has the columns."""
+
+    def tried() -> Diagnosis:
+        with opened(settings.data, settings.home) as source:
+            require_columns(source, [settings.columns.reader])
+        return Diagnosis(check="source", state=OK, found=f"{settings.data} answers")
+
+    with suppress(PressPoolError):  # told by the check of the data
+        settings = homes.settings_in(home)
+        if not isinstance(settings.data, Path):
+            yield _checked("source", tried)
 
 
 def _ledger(path: Path, identity: Identity) -> Diagnosis:

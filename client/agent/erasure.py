@@ -67,6 +67,7 @@ def erase(
         files = {
             path: remove(path, columns=columns, reader=reader, dry_run=dry_run, watch=watch)
             for path, columns in ((snapshot, Columns()), (settings.data, settings.columns))
+            if isinstance(path, Path)  # what lies elsewhere is only read
             if path.exists() or (path == settings.data and not snapshot.exists())
         }
     runs = _runs(homes.ledger_path(home))

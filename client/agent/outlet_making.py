@@ -24,6 +24,7 @@ from presspool.client.agent.ledger_making import LedgerWish, make
 from presspool.client.consent import budget_report, decision
 from presspool.client.consent.policy import Policy, example, parse_policy, read_policy
 from presspool.client.data.check_data import task_named
+from presspool.client.data.query_sources import opened
 from presspool.client.data.snapshots import SNAPSHOT, Manifest, erased_in, freeze
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
 from presspool.client.data.suppression_list import SuppressionList
@@ -38,6 +39,7 @@ from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.data.decoders import Moved
 from presspool.common.data.tables import Columns
+from presspool.common.ledger.frozen_data import Opening
 from presspool.common.wire.peers import PeerKeys
 
 
@@ -168,18 +170,33 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
 def import_into(
     home: Path, settings: OutletSettings, *, task: str, drop_damaged: bool, moved: Moved
 ) -> Manifest:
-    """Freeze the data that settings name, without erased readers; errors as `freeze`."""
-    folder = (settings.ledger or home / homes.LEDGER).parent
+    """Freeze the data that settings name, without erased readers.
+
+    Raises:
+        InputError: records of a table, and no ledger that could have an entry of them; others as
+            `opened` and `freeze`.
+    """
+    path = settings.ledger or home / homes.LEDGER
+    folder = path.parent
     suppression, kind = SuppressionList(folder / PRIVATE), task_named(task)
-    with suppression.locked():
+
+    def declare(opening: Opening) -> None:
+        with homes.ledger_at(path) as ledger:
+            ledger.freeze_data(opening)
+
+    if not isinstance(settings.data, Path):
+        with homes.ledger_at(path):  # there is one, before anything is read
+            pass
+    with suppression.locked(), opened(settings.data, settings.home) as source:
         return freeze(
-            settings.data,
+            source,
             folder / SNAPSHOT,
             columns=settings.columns,
-            kept=kind.columns_in(settings.columns.found(settings.data, kind.columns)),
+            kept=kind.columns_in(settings.columns.found(source, kind.columns)),
             damage=kind.damage,
             drop_damaged=drop_damaged,
             erased=erased_in(suppression),
+            declare=declare,
             watch=moved,
         )
 
