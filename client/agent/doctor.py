@@ -25,7 +25,7 @@ from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
 from presspool.client.data.query_sources import opened
-from presspool.client.data.snapshots import TO_DO, current
+from presspool.client.data.snapshots import TO_DO, current, require_declared
 from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
@@ -191,6 +191,9 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
     """The snapshot is there; what a run would make of its rows is `check-data`'s to say."""
     settings, snapshot = homes.settings_in(home), homes.snapshot_in(home)
     made = current(snapshot, settings)
+    if made.opening is not None:
+        with homes.ledger_in(home) as ledger:
+            require_declared(made, snapshot, ledger.book.frozen)
     there = column_names(snapshot)
     missing = _missing(there, home, run)
     if missing:

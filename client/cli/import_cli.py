@@ -58,7 +58,12 @@ def import_data(
     with percents("importing") as moved:
         made = import_into(home, settings, task=task, drop_damaged=drop_damaged, moved=moved)
     if as_json:
-        print_json({"snapshot": str(snapshot), **made.model_dump(mode="json")})
+        print_json(
+            {
+                "snapshot": str(snapshot),
+                **made.model_dump(mode="json", exclude={"opening": {"nonce"}}),
+            }
+        )
     else:
         _show(snapshot, settings.data, made)
 

@@ -20,7 +20,7 @@ import logging
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 STATEMENT_SECONDS: Final = 3600  # PostgreSQL may take for one statement
 CONNECT_SECONDS: Final = 20
 SECONDS_BETWEEN_LINES: Final = 5.0
+SPILL: Final = ".import.tmp"  # DuckDB's folder beside outlet.toml, while it sorts
 _LIMITS: Final[dict[str, Any]] = {
     "threads": 2,
     "memory_limit": "1GB",
@@ -103,17 +104,15 @@ class QueryRecords(Records):
         self._schema(statements.statement(self.table, names), "preset")
         return names
 
-    def batches(
-        self, names: Sequence[str], watch: Callable[[int, int], None]
-    ) -> Iterator[Sequence[pa.Array]]:
+    def batches(self, names: Sequence[str]) -> Iterator[Sequence[pa.Array]]:
         """As `Records` says; a line now and then tells how many were read."""
+        log.info("%s is asked; it sorts before the first record comes", self.table.source)
         done, said = 0, time.monotonic()
         with self._explained("query"):
             reader = self._engine.read(statements.statement(self.table, names))
-        while batch := self._next(reader):
+        while (batch := self._next(reader)) is not None:
             yield [_plain(column) for column in batch.columns]
             done += len(batch)
-            watch(done, 0)
             if time.monotonic() - said > SECONDS_BETWEEN_LINES:
                 said = time.monotonic()
                 log.info("%s: %d records so far", self.table.source, done)
@@ -196,14 +195,15 @@ def _duckdb(table: DataTable, home: Path) -> Iterator[_Engine]:
             got=table.location,
             advice="check the path; it is relative to outlet.toml",
         )
-    path = ":memory:" if table.source == "parquet" else place
-    closed = {"enable_external_access": False} if table.source == "duckdb" else {}
+    limits = _LIMITS | {"temp_directory": str(home / SPILL)}
+    parquet = table.source == "parquet"
     try:
-        with closing(duckdb.connect(path, table.source == "duckdb", {**_LIMITS, **closed})) as own:
-            if table.source == "parquet":
-                names = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+        with closing(duckdb.connect(":memory:" if parquet else place, not parquet, limits)) as own:
+            names = "[" + ", ".join("'" + file.replace("'", "''") + "'" for file in files) + "]"
+            if parquet:
                 own.execute(f"SET allowed_paths = {names}")
-                own.execute("SET enable_external_access = false")
+            own.execute("SET enable_external_access = false")
+            if parquet:
                 own.execute(f"CREATE VIEW data AS FROM read_parquet({names})")
             own.execute("SET TimeZone = 'UTC'")
             own.execute("SET lock_configuration = true")

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -248,6 +248,17 @@ def _opening(source: Source, names: Sequence[str], digest: str) -> Opening | Non
         consent=" AND ".join(f"({each})" for each in consents(table)) or None,
         most_records=table.most_records,
     )
+
+
+def require_declared(made: Manifest, snapshot: Path, commitments: Set[str]) -> None:
+    """Raise `DataError` for a snapshot of a table of which the ledger says nothing."""
+    if made.opening is not None and made.opening.said()["commitment"] not in commitments:
+        raise DataError(
+            "the ledger has no entry of this snapshot",
+            where=str(snapshot),
+            expected="a snapshot that was made beside this ledger",
+            advice=TO_DO,
+        )
 
 
 def _named(source: Path, snapshot: Path) -> str:

@@ -8,15 +8,15 @@ Example:
     >>> class One(Records):
     ...     def __str__(self): return "one record"
     ...     def column_names(self): return ["text"]
-    ...     def batches(self, names, watch): yield [pa.array(["Gold"]) for _ in names]
-    >>> [column.to_pylist() for column in next(One().batches(["text"], print))]
+    ...     def batches(self, names): yield [pa.array(["Gold"]) for _ in names]
+    >>> [column.to_pylist() for column in next(One().batches(["text"]))]
     [['Gold']]
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -34,15 +34,8 @@ class Records(ABC):
         """Its columns, in order; raises `DataError` where it cannot be read."""
 
     @abstractmethod
-    def batches(
-        self, names: Sequence[str], watch: Callable[[int, int], None]
-    ) -> Iterator[Sequence[pa.Array]]:
-        """The named columns, some thousand rows at a time.
-
-        Args:
-            names: different columns.
-            watch: told of what is done, and of its total.
-        """
+    def batches(self, names: Sequence[str]) -> Iterator[Sequence[pa.Array]]:
+        """The named columns, which are different ones, some thousand rows at a time."""
 
 
 Source = Path | Records

@@ -271,7 +271,7 @@ def _columns(
     path: Source, names: Sequence[str], tally: Tally, watch: Moved, stream: BinaryIO | None
 ) -> Iterator[Sequence[pa.Array]]:
     if isinstance(path, Records):
-        yield from path.batches(names, watch)
+        yield from path.batches(names)
         return
     with nullcontext(stream) if stream else decoders.opened(path, watch) as found:
         yield from decoders.batches(path, found, names, tally)

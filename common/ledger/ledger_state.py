@@ -94,7 +94,7 @@ class LedgerState:
         known: day of the last entry that is known.
         restored: the entries by which it went on from an older copy.
         non_private: entry that says that nobody is protected; None where there is none.
-        frozen: the newest entry of frozen data; None where there is none.
+        frozen: commitments to frozen data.
         in_doubt: entry from which on nobody can know whether a lost one said that, or None.
     """
 
@@ -119,7 +119,7 @@ class LedgerState:
         self._restored_charge = 0  # what a data set that is new here may have been charged with
         self.non_private: int | None = None
         self.in_doubt: int | None = None
-        self.frozen: DataFrozen | None = None
+        self.frozen: set[str] = set()
 
     @property
     def opened(self) -> entries.Opened:
@@ -234,7 +234,7 @@ class LedgerState:
                 self.closed[entry.period] = entry.seq
                 self.periods.setdefault(entry.period, 0)
             case DataFrozen():
-                self.frozen = entry
+                self.frozen.add(entry.commitment)
             case restored_entries.Lost():
                 self.lost += 1
                 self._doubt(entry.seq)

@@ -23,18 +23,18 @@ WINDOW = ["2026-01-01", "2026-07-01"]
 VISITS = (
     ("ann", "Cup final", "sport", datetime(2026, 1, 1, tzinfo=UTC), True, True),
     ("ann", "Gold for all", "sport", datetime(2026, 2, 1, 8, tzinfo=UTC), True, True),
-    ("ann", "Vote today", "news", datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC), True, True),
-    ("bob", "Vote today", "news", datetime(2026, 3, 1, tzinfo=UTC), True, True),
-    ("bob", "Leaving", "news", datetime(2026, 3, 1, 0, 1, tzinfo=UTC), True, False),
-    ("bob", "Secret", "news", datetime(2026, 3, 2, tzinfo=UTC), False, True),
+    ("ann", "Vote today", "world", datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC), True, True),
+    ("bob", "Vote today", "world", datetime(2026, 3, 1, tzinfo=UTC), True, True),
+    ("bob", "Leaving", "world", datetime(2026, 3, 1, 0, 1, tzinfo=UTC), True, False),
+    ("bob", "Secret", "world", datetime(2026, 3, 2, tzinfo=UTC), False, True),
     ("cat", "Cup final", "sport", datetime(2026, 3, 1, tzinfo=UTC), None, True),
     ("dan", "Cup final", "sport", datetime(2026, 7, 1, tzinfo=UTC), True, True),
 )
 KEPT = [
-    ("ann", "Vote today", "news"),
+    ("ann", "Vote today", "world"),
     ("ann", "Gold for all", "sport"),
     ("ann", "Cup final", "sport"),
-    ("bob", "Vote today", "news"),
+    ("bob", "Vote today", "world"),
 ]
 """What an import keeps: a reader's newest first."""
 CONSENT = {"snowplow": "agreed", "ga4": None, "parsely": "extra_data.agreed"}
@@ -113,10 +113,10 @@ def write_parquet(path: Path, preset: str) -> Path:
     return path
 
 
-def home_with(folder: Path, table: str, *, columns: str = "") -> Path:
+def home_with(folder: Path, table: str, *, columns: str = "", name: str = "daily-bugle") -> Path:
     """A home whose `outlet.toml` has this `[data]` table, and a ledger."""
     folder.mkdir(exist_ok=True)
-    lines = ['name = "daily-bugle"', 'policy = "policy.toml"', 'ledger = "ledger.db"']
+    lines = [f'name = "{name}"', 'policy = "policy.toml"', 'ledger = "ledger.db"']
     text = "\n".join([*lines, "[data]", table, "[columns]", columns, ""])
     (folder / "outlet.toml").write_text(text, encoding="utf-8")
     if not (folder / "ledger.db").exists():

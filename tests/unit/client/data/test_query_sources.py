@@ -319,6 +319,9 @@ def test_a_table_needs_a_ledger_and_a_snapshot_of_another_table_is_none(
     assert "another `data`" in found["data"][1]
     assert "nothing lies there" in found["source"][1]
     (home / "ledger.db").unlink()
+    home_with(tmp_path, table)  # another ledger
+    assert "no entry of this snapshot" in diagnosed(home)["data"][1]
+    (home / "ledger.db").unlink()
     said = outlet("import", "--home", home)
     assert said.code == 2
     assert "presspool outlet budget init" in said.err

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import json
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,8 @@ from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_ledgers import SIGNER
 from tests.fakes.made_outlets import new_ledger
 
-from presspool.client.data import snapshots
 from presspool.client.data.query_sources import opened
-from presspool.client.data.snapshots import SNAPSHOT, freeze
+from presspool.client.data.snapshots import SNAPSHOT, freeze, require_declared
 from presspool.client.identity.data_table import DataTable
 from presspool.common.base.errors import EvidenceError, InputError, LedgerError
 from presspool.common.data.rows_digest import RowsDigest, digest_of
@@ -44,15 +44,18 @@ def frozen(folder: Path, rows: list[tuple[str, str, str]]) -> DataFrozen:
         opened(table, folder) as source,
         Ledger(ledger if ledger.exists() else new_ledger(ledger)) as book,
     ):
-        freeze(
+        made = freeze(
             source,
             folder / SNAPSHOT,
             columns=Columns(),
             kept=NAMES[1:],
             declare=book.freeze_data,
         )
-        assert book.book.frozen is not None
-        return book.book.frozen
+        require_declared(made, folder / SNAPSHOT, book.book.frozen)
+        (*_, body) = book.bodies(0, book.book.size)
+        entry = entries.parse_entry(body)
+        assert isinstance(entry, DataFrozen)
+        return entry
 
 
 # --- A stranger who knows all but one reader ------------------------------------------------------
@@ -85,7 +88,7 @@ def test_a_planted_digest_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     if mistake == "fixed nonce":
-        monkeypatch.setattr(snapshots.secrets, "token_hex", lambda size: "00" * size)
+        monkeypatch.setattr(secrets, "token_hex", lambda size: "00" * size)
     else:
         keep: Callable[[bytes, str], str] = {
             "plain digest": lambda _nonce, digest: digest,
