@@ -101,7 +101,8 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield from _coordinator(identity)
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
-    yield from _source(home)
+    if homes.lies_elsewhere(home):
+        yield _checked("source", lambda: _source(home))
     yield _versions()
     yield from unstopping(home, run)
     yield _checked("engine", lambda: _engine(home, run))
@@ -215,18 +216,12 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
     )
 
 
-def _source(home: Path) -> Iterator[Diagnosis]:
-    """Where the records lie, if that is no file: it answers, and has the columns."""
-
-    def tried() -> Diagnosis:
-        with opened(settings.data, settings.home) as source:
-            require_columns(source, [settings.columns.reader])
-        return Diagnosis(check="source", state=OK, found=f"{settings.data} answers")
-
-    with suppress(PressPoolError):  # told by the check of the data
-        settings = homes.settings_in(home)
-        if not isinstance(settings.data, Path):
-            yield _checked("source", tried)
+def _source(home: Path) -> Diagnosis:
+    """Where the records lie, if that is no file: it answers, and has the readers' column."""
+    settings = homes.settings_in(home)
+    with opened(settings.data, settings.home) as source:
+        require_columns(source, [settings.columns.reader])
+    return Diagnosis(check="source", state=OK, found=f"{settings.data} answers")
 
 
 def _ledger(path: Path, identity: Identity) -> Diagnosis:

@@ -24,7 +24,7 @@ from presspool.client.agent.ledger_making import LedgerWish, make
 from presspool.client.consent import budget_report, decision
 from presspool.client.consent.policy import Policy, example, parse_policy, read_policy
 from presspool.client.data.check_data import task_named
-from presspool.client.data.query_sources import opened
+from presspool.client.data.query_sources import opened, remove_spilled
 from presspool.client.data.snapshots import SNAPSHOT, Manifest, erased_in, freeze
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
 from presspool.client.data.suppression_list import SuppressionList
@@ -187,18 +187,20 @@ def import_into(
     if not isinstance(settings.data, Path):
         with homes.ledger_at(path):  # there is one, before anything is read
             pass
-    with suppression.locked(), opened(settings.data, settings.home) as source:
-        return freeze(
-            source,
-            folder / SNAPSHOT,
-            columns=settings.columns,
-            kept=kind.columns_in(settings.columns.found(source, kind.columns)),
-            damage=kind.damage,
-            drop_damaged=drop_damaged,
-            erased=erased_in(suppression),
-            declare=declare,
-            watch=moved,
-        )
+    with suppression.locked():
+        remove_spilled(settings.home)
+        with opened(settings.data, settings.home) as source:
+            return freeze(
+                source,
+                folder / SNAPSHOT,
+                columns=settings.columns,
+                kept=kind.columns_in(settings.columns.found(source, kind.columns)),
+                damage=kind.damage,
+                drop_damaged=drop_damaged,
+                erased=erased_in(suppression),
+                declare=declare,
+                watch=moved,
+            )
 
 
 def _settings(identity: Identity, wish: HomeWish) -> tuple[OutletSettings, str]:

@@ -3,7 +3,8 @@
 Invariants:
     * Nothing is written: DuckDB opens a file read-only and may touch no other, PostgreSQL is asked
       in one READ ONLY, REPEATABLE READ transaction, so that one import sees one state.
-    * Batches stream. What a source sorts beyond its memory it spills; DuckDB encrypts that.
+    * Batches stream. What DuckDB sorts beyond its memory it spills into a folder for its owner
+      alone, which goes with the import; what a kill leaves of it goes with the next one.
     * A message holds what a source says of the operator's statement, and never what it says of a
       record, nor a password.
 
@@ -18,7 +19,9 @@ from __future__ import annotations
 import glob
 import logging
 import re
+import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -41,11 +44,10 @@ log = logging.getLogger(__name__)
 STATEMENT_SECONDS: Final = 3600  # PostgreSQL may take for one statement
 CONNECT_SECONDS: Final = 20
 SECONDS_BETWEEN_LINES: Final = 5.0
-SPILL: Final = ".import.tmp"  # DuckDB's folder beside outlet.toml, while it sorts
+_SPILL: Final = ".import-"  # begins the name of DuckDB's folder beside outlet.toml
 _LIMITS: Final[dict[str, Any]] = {
     "threads": 2,
     "memory_limit": "1GB",
-    "temp_file_encryption": True,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
@@ -195,7 +197,8 @@ def _duckdb(table: DataTable, home: Path) -> Iterator[_Engine]:
             got=table.location,
             advice="check the path; it is relative to outlet.toml",
         )
-    limits = _LIMITS | {"temp_directory": str(home / SPILL)}
+    spill = tempfile.mkdtemp(prefix=_SPILL, dir=home)
+    limits = _LIMITS | {"temp_directory": spill}
     parquet = table.source == "parquet"
     try:
         with closing(duckdb.connect(":memory:" if parquet else place, not parquet, limits)) as own:
@@ -210,6 +213,14 @@ def _duckdb(table: DataTable, home: Path) -> Iterator[_Engine]:
             yield _DuckDB(own)
     except duckdb.Error as error:
         raise _unreachable(table, _said(error)) from None
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def remove_spilled(home: Path) -> None:
+    """Remove what killed imports left of the records that they sorted."""
+    for folder in home.glob(f"{_SPILL}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from tests.fakes.instruments.detectors import OUTLET, Bench, ask, task_of
+from tests.fakes.instruments.made_trackers import CONSENT, KEPT, WINDOW, home_with, write_parquet
 from tests.fakes.instruments.typed import typed
 from tests.fakes.made_outlets import policy_body
 from tests.fakes.made_runs import toml
-from tests.fakes.made_trackers import CONSENT, KEPT, WINDOW, home_with, write_parquet
 
 from presspool.client import client_app
 from presspool.client.data.readers import Readers

@@ -14,9 +14,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.fakes.instruments.postgres import Server
-from tests.fakes.instruments.typed import Command, typed
-from tests.fakes.made_trackers import (
+from tests.fakes.instruments.made_trackers import (
     CONSENT,
     KEPT,
     VISITS,
@@ -25,6 +23,8 @@ from tests.fakes.made_trackers import (
     rows_of_tracker,
     write_parquet,
 )
+from tests.fakes.instruments.postgres import Server
+from tests.fakes.instruments.typed import Command, typed
 
 from presspool.client.agent.doctor import FAULT, examine
 from presspool.client.data.snapshots import SNAPSHOT, manifest_of
