@@ -132,6 +132,8 @@ class QueryRecords(Records):
         try:
             yield
         except Exception as error:
+            if _STOPPED.search(str(error)):
+                raise KeyboardInterrupt from None
             if (said := _said(error)) is None:
                 raise
             raise DataError(
@@ -300,6 +302,10 @@ def _unreachable(table: DataTable, said: str | None) -> DataError:
 
 # Errors about the text of a statement, a name, a right or a connection, which quote no record.
 _STATES: Final = ("08", "28", "3D", "3F", "42", "53", "57", "25")
+_CANCELLED: Final = re.compile(r"ERROR: +(canceling statement due to [a-z ]+)\s*\Z")
+_STOPPED: Final = re.compile(  # by Ctrl-C, in the words of libpq and of DuckDB
+    r"ERROR: +canceling statement due to user request\s*\Z|\AQuery interrupted\Z"
+)
 _KINDS: Final = ("Binder", "Catalog", "Parser", "Permission", "Programming", "Connection", "IO")
 
 
@@ -319,5 +325,7 @@ def _said(error: Exception) -> str | None:
         words = str(error).strip().splitlines()[0]
         open_words = kind.removesuffix("Exception").removesuffix("Error") in _KINDS
         return words if open_words else f"{kind}; its words may quote a record"
+    if cancelled := _CANCELLED.search(str(error)):
+        return cancelled[1]
     arrow = isinstance(error, pa.ArrowException | OSError)  # of the stream of rows
     return "a value that it cannot give; its words may quote a record" if arrow else None

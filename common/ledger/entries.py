@@ -8,7 +8,8 @@ moves: what old logs hold verifies for ever.
 Invariants:
     * `parse_entry(e.canonical()) == e`, and any other bytes that say the same are refused.
     * No free text: every string is a random id, a digest, a key, a date or a word of a fixed list.
-      Reader ids, hashes of readers' data and unnoised values have no field to go in.
+      Reader ids, hashes of readers' data and unnoised values have no field to go in; a commitment
+      to data has a secret nonce (`frozen_data`).
     * Days, not seconds: how long a run took may depend on readers' data, and is not ours to tell.
 
 Example:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import uuid
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import duckdb
@@ -27,6 +30,7 @@ from tests.fakes.instruments.postgres import Server
 from tests.fakes.instruments.typed import Command, typed
 
 from presspool.client.agent.doctor import FAULT, examine
+from presspool.client.data import query_sources
 from presspool.client.data.snapshots import SNAPSHOT, manifest_of
 
 Row = tuple[Any, ...]
@@ -325,3 +329,40 @@ def test_a_table_needs_a_ledger_and_a_snapshot_of_another_table_is_none(
     said = outlet("import", "--home", home)
     assert said.code == 2
     assert "presspool outlet budget init" in said.err
+
+
+SLOW = {
+    "duckdb": "SELECT a.i AS reader, b.i AS text, 1 AS label FROM range(1000000) a(i), "
+    "range(100000) b(i)",
+    "postgres": "SELECT i AS reader, pg_sleep(1) AS text, i AS label "
+    "FROM generate_series(1, 200) i",
+}
+
+
+@pytest.mark.parametrize("source", ["duckdb", "postgres"])
+def test_ctrl_c_ends_an_import_and_leaves_nothing(
+    tmp_path: Path, outlet: Command, request: pytest.FixtureRequest, source: str
+) -> None:
+    rows = plain([("ann", ROW, "news", None)])
+    if source == "duckdb":
+        location = str(duckdb_of(tmp_path / "d.duckdb", rows))
+    else:
+        location = location_of(request.getfixturevalue("postgres"), rows)
+    table = f'source = "{source}"\nlocation = "{location}"\nquery = "{SLOW[source]}"'
+    home = home_with(tmp_path, table)
+    stop = Timer(3, lambda: os.kill(os.getpid(), signal.SIGINT))
+    stop.start()
+    said = outlet("import", "--home", home)
+    assert (said.code, "stopped" in said.err) == (2, True), said
+    assert not list(home.glob("*snapshot*")) + list(home.glob(".*"))
+
+
+def test_postgresql_says_what_took_too_long(
+    tmp_path: Path, outlet: Command, monkeypatch: pytest.MonkeyPatch, postgres: Server
+) -> None:
+    monkeypatch.setattr(query_sources, "STATEMENT_SECONDS", 1)
+    location = location_of(postgres, plain([("ann", ROW, "news", None)]))
+    table = f'source = "postgres"\nlocation = "{location}"\nquery = "{SLOW["postgres"]}"'
+    said = outlet("import", "--home", home_with(tmp_path, table))
+    assert said.code == 2
+    assert "canceling statement due to statement timeout" in said.err
