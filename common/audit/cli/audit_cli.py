@@ -63,7 +63,7 @@ def verify(
         found = verification.verify(stream, key=known.key, heads=known.heads, book=history)
         data = frozen_data_verdict.judged(snapshot, history.data) if snapshot and history else None
     if as_json:
-        print_json({**verdicts.verified_json(found), "snapshot": data})
+        print_json(verdicts.verified_json(found) | ({"snapshot": data} if data else {}))
     else:
         verdicts.show_verified(found, out)
         frozen_data_verdict.show(data, out)
