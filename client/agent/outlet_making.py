@@ -21,6 +21,7 @@ from typing import Any
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.ledger_making import LedgerWish, make
+from presspool.client.agent.moving import require_paid
 from presspool.client.consent import budget_report, decision
 from presspool.client.consent.policy import Policy, example, parse_policy, read_policy
 from presspool.client.data.check_data import task_named
@@ -32,6 +33,7 @@ from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_client import peer_offered, peers_offered
+from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting import events
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
@@ -173,8 +175,9 @@ def import_into(
     """Freeze the data that settings name, without erased readers.
 
     Raises:
-        InputError: records of a table, and no ledger that could have an entry of them; others as
-            `opened` and `freeze`.
+        InputError: records of a table, and no ledger that could have an entry of them, or one that
+            was restored and has not paid; others as `opened` and `freeze`.
+        RollbackError: records of a table, and an older copy of the ledger.
     """
     path = settings.ledger or home / homes.LEDGER
     folder = path.parent
@@ -182,9 +185,10 @@ def import_into(
 
     def declare(opening: Opening) -> None:
         with homes.ledger_at(path) as ledger:
-            ledger.freeze_data(opening)
+            ledger.freeze_data(opening, head=WitnessFolder.at(settings.home).own_head())
 
     if not isinstance(settings.data, Path):
+        require_paid(home)
         with homes.ledger_at(path):  # there is one, before anything is read
             pass
     with suppression.locked():

@@ -258,9 +258,15 @@ class Ledger(Log):
             lambda: self._next(entries.Refusal, run=run, reason=reason, charge=0, free=0)
         )
 
-    def freeze_data(self, opening: Opening) -> DataFrozen:
-        """Data is about to be frozen; only its commitment is written, and what was asked for."""
-        return self._write(lambda: self._next(DataFrozen, **opening.said()))
+    def freeze_data(self, opening: Opening, *, head: Checkpoint | None) -> DataFrozen:
+        """Data is about to be frozen: its commitment, and what was asked for; `head` as above."""
+
+        def say() -> DataFrozen:
+            if head is not None:
+                self._compare(head)
+            return self._next(DataFrozen, **opening.said())
+
+        return self._write(say)
 
     def restore(
         self, basis: Basis, *, like: str, leaves: Sequence[bytes], head: notes.Note | None

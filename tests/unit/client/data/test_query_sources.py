@@ -366,3 +366,60 @@ def test_postgresql_says_what_took_too_long(
     said = outlet("import", "--home", home_with(tmp_path, table))
     assert said.code == 2
     assert "canceling statement due to statement timeout" in said.err
+
+
+def test_postgresql_is_read_in_one_transaction_that_writes_nothing(
+    tmp_path: Path, outlet: Command, postgres: Server
+) -> None:
+    location = location_of(postgres, plain([("ann", ROW, "news", None)]))
+    settings = ("transaction_isolation", "transaction_read_only", "TimeZone")
+    said = ", ".join(
+        f"current_setting('{key}') AS {name}"
+        for key, name in zip(settings, ("reader", "text", "label"), strict=True)
+    )
+    for query, code in ((f"SELECT {said}", 0), ("SELECT * FROM atomic.grow()", 2)):
+        with psycopg.connect(location) as connection:
+            connection.execute(
+                "CREATE OR REPLACE FUNCTION atomic.grow() RETURNS SETOF atomic.events LANGUAGE sql "
+                "AS 'INSERT INTO atomic.events VALUES (NULL) RETURNING *'"
+            )
+        table = f'source = "postgres"\nlocation = "{location}"\nquery = "{query}"'
+        assert outlet("import", "--home", home_with(tmp_path, table)).code == code
+    assert rows_in(tmp_path) == [("repeatable read", "on", "UTC")]
+    with psycopg.connect(location) as connection:
+        assert connection.execute("SELECT count(*) FROM atomic.events").fetchone() == (1,)
+
+
+def test_a_password_comes_from_a_file_and_goes_nowhere(
+    tmp_path: Path, outlet: Command, postgres: Server
+) -> None:
+    location = location_of(postgres, plain([("ann", ROW, "news", None)]))
+    role = f"r_{uuid.uuid4().hex}"
+    rules = postgres.folder / "data" / "pg_hba.conf"
+    rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
+    with psycopg.connect(location) as connection:
+        for said in (
+            f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'",
+            f"GRANT USAGE ON SCHEMA atomic TO {role}",
+            f"GRANT SELECT ON atomic.events TO {role}",
+            "SELECT pg_reload_conf()",
+        ):
+            connection.execute(said.encode())
+    name = location.rpartition("=")[2]
+    passwords = tmp_path / "pass'words"
+    passwords.touch(0o600)
+    for form in (
+        f"host={postgres.folder} user={role} dbname={name}",
+        f"postgresql://{role}@/{name}?host={postgres.folder}",
+    ):
+        table = f'source = "postgres"\nlocation = "{form}"\npassword_file = "pass\'words"'
+        home = home_with(tmp_path, f'{table}\nquery = "SELECT * FROM atomic.events"')
+        passwords.write_text(f"*:*:*:*:{SECRET}\n")
+        said = outlet("import", "--home", home)
+        assert said.code == 0, said
+        assert not [path for path in home.rglob("*.*") if SECRET.encode() in path.read_bytes()]
+        passwords.write_text("*:*:*:*:wrong-word\n")
+        said = outlet("import", "--home", home)
+        assert said.code == 2
+        assert "password authentication failed" in said.err
+        assert "wrong-word" not in said.err

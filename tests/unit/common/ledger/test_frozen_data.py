@@ -8,6 +8,7 @@ import itertools
 import json
 import secrets
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,13 +21,14 @@ from tests.fakes.made_outlets import new_ledger
 from presspool.client.data.query_sources import opened
 from presspool.client.data.snapshots import SNAPSHOT, freeze, require_declared
 from presspool.client.identity.data_table import DataTable
-from presspool.common.base.errors import EvidenceError, InputError, LedgerError
+from presspool.common.base.errors import EvidenceError, InputError, LedgerError, RollbackError
 from presspool.common.data.rows_digest import RowsDigest, digest_of
 from presspool.common.data.tables import Columns
 from presspool.common.ledger import entries, frozen_data
 from presspool.common.ledger.export import export
 from presspool.common.ledger.frozen_data import DataFrozen, Opening, entry_of, opening_in
 from presspool.common.ledger.store import Ledger
+from presspool.common.transparency.checkpoints import Checkpoint
 
 ALL = [("ann", "Gold", "sport"), ("bob", "Vote", "news"), ("cat", "Cup", "sport")]
 NAMES = ("reader", "text", "label")
@@ -49,7 +51,7 @@ def frozen(folder: Path, rows: list[tuple[str, str, str]]) -> DataFrozen:
             folder / SNAPSHOT,
             columns=Columns(),
             kept=NAMES[1:],
-            declare=book.freeze_data,
+            declare=partial(book.freeze_data, head=None),
         )
         require_declared(made, folder / SNAPSHOT, book.book.frozen)
         (*_, body) = book.bodies(0, book.book.size)
@@ -136,8 +138,22 @@ def test_a_ledger_that_refuses_leaves_the_old_snapshot(
     assert (tmp_path / SNAPSHOT).read_bytes() == old
 
 
-def _refused(*_: object) -> None:
+def _refused(*_: object, **__: object) -> None:
     raise LedgerError("busy")
+
+
+def test_an_older_copy_of_the_ledger_takes_no_entry(tmp_path: Path) -> None:
+    """It would be a second history beside the head that the pool has."""
+    path = new_ledger(tmp_path / "ledger.db")
+    old = path.read_bytes()
+    frozen(tmp_path, ALL)
+    opening = opening_in(tmp_path / SNAPSHOT)
+    with Ledger(path) as ledger:
+        head = Checkpoint.parse(ledger.checkpoint(SIGNER).text)
+        ledger.freeze_data(opening, head=head)
+    path.write_bytes(old)
+    with Ledger(path) as ledger, pytest.raises(RollbackError, match="older than a head"):
+        ledger.freeze_data(opening, head=head)
 
 
 # --- Opening it -----------------------------------------------------------------------------------
