@@ -17,6 +17,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.conftest import REPOSITORY
 from tests.fakes.instruments.made_trackers import (
     CONSENT,
     KEPT,
@@ -32,6 +33,8 @@ from tests.fakes.instruments.typed import Command, typed
 from presspool.client.agent.doctor import FAULT, examine
 from presspool.client.data import query_sources
 from presspool.client.data.snapshots import SNAPSHOT, manifest_of
+from presspool.client.identity.data_table import DataTable
+from presspool.client.identity.settings import read_settings
 
 Row = tuple[Any, ...]
 
@@ -423,3 +426,13 @@ def test_a_password_comes_from_a_file_and_goes_nowhere(
         assert said.code == 2
         assert "password authentication failed" in said.err
         assert "wrong-word" not in said.err
+
+
+def test_the_guides_table_is_one(tmp_path: Path) -> None:
+    guide = (REPOSITORY / "docs" / "guides" / "outlet.md").read_text(encoding="utf-8")
+    (block,) = [part for part in guide.split("```") if "\n[data]\n" in part]
+    text = block.removeprefix("toml\n").replace("# password_file", "password_file")
+    (tmp_path / "outlet.toml").write_text(f'name = "a"\n{text}', encoding="utf-8")
+    table = read_settings(tmp_path / "outlet.toml").data
+    assert isinstance(table, DataTable)
+    assert None not in table.model_dump(exclude={"preset"}).values()
