@@ -35,6 +35,7 @@ KINDS = {
     "dataclass_type": "an object",
     "date_from_datetime_inexact": "a day as 2026-01-31",
     "date_from_datetime_parsing": "a day as 2026-01-31",
+    "date_type": "a day as 2026-01-31",
     "datetime_from_date_parsing": "a moment as 2026-01-31T12:00:00Z",
     "datetime_parsing": "a moment as 2026-01-31T12:00:00Z",
     "datetime_type": "a moment as 2026-01-31T12:00:00Z",
