@@ -401,13 +401,13 @@ def test_a_password_comes_from_a_file_and_goes_nowhere(
     rules = postgres.folder / "data" / "pg_hba.conf"
     rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
     with psycopg.connect(location) as connection:
-        for said in (
+        for order in (
             f"CREATE ROLE {role} LOGIN PASSWORD '{SECRET}'",
             f"GRANT USAGE ON SCHEMA atomic TO {role}",
             f"GRANT SELECT ON atomic.events TO {role}",
             "SELECT pg_reload_conf()",
         ):
-            connection.execute(said.encode())
+            connection.execute(order.encode())
     name = location.rpartition("=")[2]
     passwords = tmp_path / "pass'words"
     passwords.touch(0o600)
