@@ -231,7 +231,7 @@ def _proved(contract: str, digest: str) -> nn.Module:
 
 def _readers(settings: OutletSettings, contract: Contract) -> Readers:
     if settings.ledger is None:
-        return _simulated(settings.data, settings.columns, contract.task, contract.model)
+        return _simulated(settings.file, settings.columns, contract.task, contract.model)
     home = settings.ledger.parent
     readers = eligible(SuppressionList(home / FOLDER), home / SNAPSHOT, contract)
     _forget_others(readers, contract)

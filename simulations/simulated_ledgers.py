@@ -94,7 +94,7 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
         replace_file(settings, lines.encode() + settings.read_bytes())
         read = read_settings(settings)
         kept = task_of(contract).columns
-        freeze(read.data, home / SNAPSHOT, columns=read.columns, kept=kept)
+        freeze(read.file, home / SNAPSHOT, columns=read.columns, kept=kept)
 
 
 def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:

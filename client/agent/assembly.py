@@ -25,7 +25,7 @@ from presspool.client.agent.moving import require_paid
 from presspool.client.agent.spool import Spool
 from presspool.client.agent.task_rules import judge
 from presspool.client.consent.policy import Policy
-from presspool.client.data.snapshots import current
+from presspool.client.data.snapshots import current, require_declared
 from presspool.client.identity.coordinator_client import CoordinatorClient
 from presspool.client.identity.dialling import listen, reach
 from presspool.client.identity.identity import Identity
@@ -104,7 +104,9 @@ def check_home(home: Path, identity: Identity) -> None:
     homes.policy_in(home)
     with homes.ledger_in(home) as ledger:
         require_own(ledger, homes.ledger_path(home), identity)
-    current(homes.snapshot_in(home), settings)
+        commitments = ledger.book.frozen
+    snapshot = homes.snapshot_in(home)
+    require_declared(current(snapshot, settings), snapshot, commitments)
 
 
 def _is_loopback(address: str) -> bool:

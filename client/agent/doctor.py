@@ -24,7 +24,8 @@ from presspool.client.agent import home as homes
 from presspool.client.agent.ledger_renaming import require_own
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.policy import Policy
-from presspool.client.data.snapshots import TO_DO, current
+from presspool.client.data.query_sources import opened
+from presspool.client.data.snapshots import TO_DO, current, require_declared
 from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import CALL_SECONDS, explaining
@@ -33,6 +34,7 @@ from presspool.common.base.errors import GuardError, InputError, LinkError, Pres
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.decoders import column_names
+from presspool.common.data.table_refusals import require_columns
 from presspool.common.ledger.store import Ledger
 from presspool.common.proto import enrolment_pb2 as messages
 from presspool.common.proto.enrolment_pb2_grpc import MembershipStub
@@ -99,6 +101,8 @@ def examine(home: Path, *, run: Path | None) -> Iterator[Diagnosis]:
         yield from _coordinator(identity)
         yield _checked("ledger", lambda: _ledger(homes.ledger_path(home), identity))
         yield _checked("witnesses", lambda: _witnesses(identity))
+    if homes.lies_elsewhere(home):
+        yield _checked("source", lambda: _source(home))
     yield _versions()
     yield from unstopping(home, run)
     yield _checked("engine", lambda: _engine(home, run))
@@ -188,6 +192,9 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
     """The snapshot is there; what a run would make of its rows is `check-data`'s to say."""
     settings, snapshot = homes.settings_in(home), homes.snapshot_in(home)
     made = current(snapshot, settings)
+    if made.opening is not None:
+        with homes.ledger_in(home) as ledger:
+            require_declared(made, snapshot, ledger.book.frozen)
     there = column_names(snapshot)
     missing = _missing(there, home, run)
     if missing:
@@ -198,7 +205,8 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
             advice="presspool outlet import --task KIND, of the run's kind of task",
         )
     since = made.imported.timestamp()
-    newer = settings.data.exists() and settings.data.stat().st_mtime > since
+    file = settings.data if isinstance(settings.data, Path) else None
+    newer = file is not None and file.exists() and file.stat().st_mtime > since
     found = f"{made.records:,} records, imported on {made.imported:%Y-%m-%d}"
     return Diagnosis(
         check="data",
@@ -206,6 +214,14 @@ def _data(home: Path, run: Path | None) -> Diagnosis:
         found=f"{found}; {settings.data} is newer" if newer else found,
         advice=TO_DO if newer else f"presspool outlet check-data {snapshot} reads all of it",
     )
+
+
+def _source(home: Path) -> Diagnosis:
+    """Where the records lie, if that is no file: it answers, and has the readers' column."""
+    settings = homes.settings_in(home)
+    with opened(settings.data, settings.home) as source:
+        require_columns(source, [settings.columns.reader])
+    return Diagnosis(check="source", state=OK, found=f"{settings.data} answers")
 
 
 def _ledger(path: Path, identity: Identity) -> Diagnosis:

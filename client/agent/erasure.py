@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.agent import home as homes
+from presspool.client.data.query_sources import remove_spilled
 from presspool.client.data.removal import Removal, remove
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import draft_of
@@ -64,9 +65,11 @@ def erase(
         snapshot = homes.snapshot_in(home)
         if not dry_run:
             draft_of(snapshot).unlink(missing_ok=True)  # what a killed import left behind
+            remove_spilled(home)
         files = {
             path: remove(path, columns=columns, reader=reader, dry_run=dry_run, watch=watch)
             for path, columns in ((snapshot, Columns()), (settings.data, settings.columns))
+            if isinstance(path, Path)  # what lies elsewhere is only read
             if path.exists() or (path == settings.data and not snapshot.exists())
         }
     runs = _runs(homes.ledger_path(home))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from presspool.client.consent.approvals import FOLDER, Approvals
@@ -33,6 +33,13 @@ _FEWEST = len("sha256:") + 8  # what is typed of a digest
 def settings_in(home: Path) -> OutletSettings:
     """The outlet's settings; raises `InputError` where there are none."""
     return read_settings(home / SETTINGS)
+
+
+def lies_elsewhere(home: Path) -> bool:
+    """Whether the outlet's records lie elsewhere than in a file, as far as settings say so."""
+    with suppress(InputError):
+        return not isinstance(settings_in(home).data, Path)
+    return False
 
 
 def policy_path(home: Path) -> Path:

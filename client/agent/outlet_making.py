@@ -21,9 +21,11 @@ from typing import Any
 
 from presspool.client.agent import home as homes
 from presspool.client.agent.ledger_making import LedgerWish, make
+from presspool.client.agent.moving import require_paid
 from presspool.client.consent import budget_report, decision
 from presspool.client.consent.policy import Policy, example, parse_policy, read_policy
 from presspool.client.data.check_data import task_named
+from presspool.client.data.query_sources import opened, remove_spilled
 from presspool.client.data.snapshots import SNAPSHOT, Manifest, erased_in, freeze
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
 from presspool.client.data.suppression_list import SuppressionList
@@ -31,6 +33,7 @@ from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_client import peer_offered, peers_offered
+from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.accounting import events
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
@@ -38,6 +41,7 @@ from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.data.decoders import Moved
 from presspool.common.data.tables import Columns
+from presspool.common.ledger.frozen_data import Opening
 from presspool.common.wire.peers import PeerKeys
 
 
@@ -168,20 +172,39 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
 def import_into(
     home: Path, settings: OutletSettings, *, task: str, drop_damaged: bool, moved: Moved
 ) -> Manifest:
-    """Freeze the data that settings name, without erased readers; errors as `freeze`."""
-    folder = (settings.ledger or home / homes.LEDGER).parent
+    """Freeze the data that settings name, without erased readers.
+
+    Raises:
+        InputError: records of a table, and no ledger that could have an entry of them, or one that
+            was restored and has not paid; others as `opened` and `freeze`.
+        RollbackError: records of a table, and an older copy of the ledger.
+    """
+    path = settings.ledger or home / homes.LEDGER
+    folder = path.parent
     suppression, kind = SuppressionList(folder / PRIVATE), task_named(task)
+
+    def declare(opening: Opening) -> None:
+        with homes.ledger_at(path) as ledger:
+            ledger.freeze_data(opening, head=WitnessFolder.at(settings.home).own_head())
+
+    if not isinstance(settings.data, Path):
+        require_paid(home)
+        with homes.ledger_at(path):  # there is one, before anything is read
+            pass
     with suppression.locked():
-        return freeze(
-            settings.data,
-            folder / SNAPSHOT,
-            columns=settings.columns,
-            kept=kind.columns_in(settings.columns.found(settings.data, kind.columns)),
-            damage=kind.damage,
-            drop_damaged=drop_damaged,
-            erased=erased_in(suppression),
-            watch=moved,
-        )
+        remove_spilled(settings.home)
+        with opened(settings.data, settings.home) as source:
+            return freeze(
+                source,
+                folder / SNAPSHOT,
+                columns=settings.columns,
+                kept=kind.columns_in(settings.columns.found(source, kind.columns)),
+                damage=kind.damage,
+                drop_damaged=drop_damaged,
+                erased=erased_in(suppression),
+                declare=declare,
+                watch=moved,
+            )
 
 
 def _settings(identity: Identity, wish: HomeWish) -> tuple[OutletSettings, str]:

@@ -11,7 +11,10 @@ from presspool.common.base.console import out, print_json
 
 
 def check_data(
-    file: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet, also gzipped.")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="CSV, JSONL or Parquet, also gzipped; or an outlet.toml: its data."),
+    ],
     task: Annotated[
         str | None,
         typer.Option(help="What the data is for: classification if not given, or the run's."),
@@ -40,8 +43,13 @@ def check_data(
     """Show what a run would make of your data. Nothing leaves this screen.
 
     Example: presspool outlet check-data readers.csv.gz --reader user_id --label topic
+
+    Example: presspool outlet check-data outlet.toml
     """
     from presspool.client.data.check_data import check, guessed, render
+    from presspool.client.data.query_sources import opened
+    from presspool.client.identity.data_table import DataTable
+    from presspool.client.identity.settings import read_settings
     from presspool.common.base.validation import validate
     from presspool.common.data.tables import Columns
 
@@ -49,9 +57,14 @@ def check_data(
     names |= {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader, task)
-    if run is None:
-        expected["task"] = guessed(file, task or "classification", columns)
-    report = check(file, columns=columns, **expected)
+    data: Path | DataTable = file
+    if file.suffix == ".toml":
+        settings = read_settings(file)
+        data, columns = settings.data, settings.columns
+    with opened(data, file.parent) as source:
+        if run is None:
+            expected["task"] = guessed(source, task or "classification", columns)
+        report = check(source, columns=columns, **expected)
     print_json(report.to_json()) if as_json else render(report, out)
 
 

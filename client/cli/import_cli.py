@@ -14,6 +14,7 @@ from presspool.common.base.console import out, print_json, start_logging
 
 if TYPE_CHECKING:
     from presspool.client.data.snapshots import Manifest
+    from presspool.client.identity.data_table import DataTable
 
 
 def import_data(
@@ -37,6 +38,10 @@ def import_data(
     where its records end. Erased readers are left out. Import again whenever the data has changed,
     and not because of what a run did. Nothing leaves this screen.
 
+    With a [data] table in outlet.toml the records are read from a database or from Parquet files,
+    within its window, consent and cap; the ledger gets an entry that says so, and nothing of the
+    data.
+
     With --task generation the file's columns say the format: text, or prompt and answer, or
     messages.
 
@@ -53,12 +58,17 @@ def import_data(
     with percents("importing") as moved:
         made = import_into(home, settings, task=task, drop_damaged=drop_damaged, moved=moved)
     if as_json:
-        print_json({"snapshot": str(snapshot), **made.model_dump(mode="json")})
+        print_json(
+            {
+                "snapshot": str(snapshot),
+                **made.model_dump(mode="json", exclude={"opening": {"nonce"}}),
+            }
+        )
     else:
         _show(snapshot, settings.data, made)
 
 
-def _show(snapshot: Path, source: Path, made: Manifest) -> None:
+def _show(snapshot: Path, source: Path | DataTable, made: Manifest) -> None:
     lines = [f"{made.records:,} records of {source} are frozen in {snapshot}"]
     for reason, count in made.dropped.items():
         first = ", ".join(map(str, made.lines.get(reason, ())))

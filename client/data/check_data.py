@@ -11,6 +11,7 @@ Invariants:
 
 Example:
     >>> import os, tempfile
+    >>> from pathlib import Path
     >>> rows = ["reader,text,label", "ann,Cup final,sport", "bob,Vote,news", "ann,Cup final,sport"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "clicks.csv")
@@ -28,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ from rich.text import Text
 from presspool.client.data.readers import Readers, distinct, read_readers
 from presspool.common.base.errors import ContractError, DataError, InputError
 from presspool.common.contract.doors import TASKS
+from presspool.common.data.records import Source
 from presspool.common.data.table_refusals import require_columns
 from presspool.common.data.tables import Columns
 from presspool.common.tasks.task import Task
@@ -125,7 +126,7 @@ class DataReport:
 
 
 def check(
-    path: Path,
+    path: Source,
     *,
     columns: Columns,
     task: Task[Any],
@@ -138,7 +139,8 @@ def check(
     """Reads a file strictly and describes it.
 
     Args:
-        path: the readers' data, in a format of `presspool.common.data.tables.FORMATS`.
+        path: the readers' data, in a format of `presspool.common.data.tables.FORMATS`, or other
+            records.
         columns: where reader, text and label stand.
         task: the run's, or what `guessed` makes of the file.
         records_per_reader: the run's cap k on records a reader, at least 1.
@@ -181,7 +183,7 @@ def check(
     )
 
 
-def guessed(path: Path, kind: str, columns: Columns) -> Task[Any]:
+def guessed(path: Source, kind: str, columns: Columns) -> Task[Any]:
     """The task of a file that is looked at without a run: what occurs in it is what there is.
 
     Raises:

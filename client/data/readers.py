@@ -17,6 +17,7 @@ records one by one and never raises: whether a run goes on must not depend on on
 
 Example:
     >>> import os, tempfile
+    >>> from pathlib import Path
     >>> from presspool.common.tasks.classification import Classification, ClassificationTable
     >>> task = Classification(ClassificationTable(labels=("news", "sport")))
     >>> rows = ["user,title,topic", "ann,Cup final,sport", "bob,Vote,news", "ann,Gold,sport"]
@@ -36,7 +37,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ from presspool.common.base.errors import DataError
 from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import Tally
 from presspool.common.data.judging import faults, judged
+from presspool.common.data.records import Source
 from presspool.common.data.table_refusals import (
     NOT_UTF8,
     quoted,
@@ -123,7 +124,7 @@ def nobody(task: Task[Any]) -> Readers:
 
 
 def read_readers(
-    path: Path,
+    path: Source,
     *,
     columns: Columns,
     task: Task[Any],
@@ -133,7 +134,8 @@ def read_readers(
     """Reads one file of records.
 
     Args:
-        path: a file with one of the suffixes `tables.FORMATS`, or one of them and `.gz`.
+        path: a file with one of the suffixes `tables.FORMATS`, or one of them and `.gz`; or other
+            records.
         columns: how the file calls its columns; integers are read as their digits.
         task: says which columns a record has, and what may stand there.
         strict: whether bad data is refused (True) or dropped and counted (False).
@@ -166,7 +168,7 @@ def read_readers(
     return _grouped(parts, task, tally, choose)
 
 
-def distinct(path: Path, name: str) -> list[str]:
+def distinct(path: Source, name: str) -> list[str]:
     """The different values of a column that is not free text, sorted by code point.
 
     Raises:
@@ -280,7 +282,7 @@ def _grouped(
 
 
 def _refuse(
-    path: Path,
+    path: Source,
     names: Mapping[str, str],
     task: Task[Any],
     tally: Tally,
@@ -293,7 +295,7 @@ def _refuse(
             raise refused(path, task, names, name, values, tally)
 
 
-def refuse_unsound(path: Path, reader: str, tally: Tally) -> None:
+def refuse_unsound(path: Source, reader: str, tally: Tally) -> None:
     """Raises `DataError` if a record was met that is not `sound`.
 
     Args:
@@ -320,7 +322,7 @@ def refuse_unsound(path: Path, reader: str, tally: Tally) -> None:
         )
 
 
-def _require_some(path: Path, task: Task[Any], records: int, tally: Tally) -> None:
+def _require_some(path: Source, task: Task[Any], records: int, tally: Tally) -> None:
     if not records:
         left_out = ", ".join(f"{count} {reason}" for reason, count in tally.dropped.items())
         got = f"0 readers; of {tally.seen} records were left out: {left_out or 'none'}"

@@ -3,7 +3,8 @@
 ::
 
     name = "daily-bugle"              # only where it has not joined: a membership brings the name
-    data = "readers.parquet"          # what `outlet import` reads; relative to this file
+    data = "readers.parquet"          # what `outlet import` reads; relative to this file, or a
+                                      # table [data] (`presspool.client.identity.data_table`)
     policy = "policy.toml"            # both, or neither where an outlet is only simulated
     ledger = "ledger.db"
     work_mib = 4096                   # what unfinished work may take of the disk
@@ -25,6 +26,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
+from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.identity import joined_as
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import validate
@@ -51,7 +53,7 @@ class OutletSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    data: Path
+    data: Path | DataTable
     columns: Columns = Columns()
     deterministic: StrictInt | None = None
     policy: Path | None = None
@@ -65,6 +67,19 @@ class OutletSettings(BaseModel):
     def home(self) -> Path:
         """The folder of the file that these were read from."""
         return self._home
+
+    @property
+    def file(self) -> Path:
+        """The file of records; raises `InputError` where they lie elsewhere."""
+        if isinstance(self.data, Path):
+            return self.data
+        raise InputError(
+            "a simulation reads a file",
+            where=f"{self.home / 'outlet.toml'} [data]",
+            expected='data = "FILE"',
+            got=self.data,
+            advice="simulate on the snapshot that presspool outlet import makes",
+        )
 
     def require_noise(self, *, loopback: bool) -> None:
         """Raise `InputError` for noise that can be drawn again and a coordinator elsewhere.
@@ -112,10 +127,12 @@ def read_settings(path: Path) -> OutletSettings:
             got=body["name"],
             advice="remove the line: the name comes from the membership",
         )
+    if isinstance(body.get("data"), dict):
+        body["data"] = validate(DataTable, body["data"], where=f"{path} [data]", fault=InputError)
     settings = validate(OutletSettings, body, where=str(path), fault=InputError)
     paths = {key: getattr(settings, key) for key in ("data", "policy", "ledger")}
     read = settings.model_copy(
-        update={key: path.parent / value for key, value in paths.items() if value is not None}
+        update={key: path.parent / v for key, v in paths.items() if isinstance(v, Path)}
     )
     read._home = path.parent
     return read

@@ -25,6 +25,7 @@ from presspool.common.base.errors import DataError
 from presspool.common.data import decoders
 from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import UNREADABLE, Tally
+from presspool.common.data.records import Source
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
@@ -41,7 +42,7 @@ def unknown(name: str) -> str:
 
 
 def require_columns(
-    path: Path, names: Sequence[str], *, advice: str = "name a column that the file has"
+    path: Source, names: Sequence[str], *, advice: str = "name a column that the file has"
 ) -> None:
     """Raises `DataError` unless each name stands exactly once among the file's columns."""
     there = column_names(path)
@@ -67,15 +68,17 @@ def require_columns(
         )
 
 
-def column_names(path: Path) -> list[str]:
-    """The columns that a file says it has; raises `DataError` where it cannot be read."""
+def column_names(path: Source) -> list[str]:
+    """The columns that a source says it has; raises `DataError` where it cannot be read."""
+    if not isinstance(path, Path):
+        return path.column_names()
     try:
         return decoders.column_names(path)
     except BROKEN as error:
         raise broken(path, error) from error
 
 
-def refuse_undecodable(path: Path, tally: Tally) -> None:
+def refuse_undecodable(path: Source, tally: Tally) -> None:
     """Raises `DataError` if `batches` met a record that is unreadable or not UTF-8."""
     if UNREADABLE in tally.dropped:
         raise DataError(
@@ -89,8 +92,7 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
         )
     if NOT_UTF8 in tally.dropped:
         got = tally.extent(NOT_UTF8)
-        text = path.is_file() and decoders.file_format(path)[0] != ".parquet"
-        if text and (found := _first_bad_byte(path)):
+        if isinstance(path, Path) and (found := _first_bad_byte(path)):
             offset, line, byte = found
             got += f"; the first bad byte is 0x{byte:02x} at offset {offset}, line {line}"
         advice = "save the file as UTF-8, for instance with `iconv -f WINDOWS-1252 -t UTF-8`"
@@ -98,7 +100,7 @@ def refuse_undecodable(path: Path, tally: Tally) -> None:
 
 
 def refused(
-    path: Path,
+    path: Source,
     task: Task[Any],
     names: Mapping[str, str],
     name: str,
@@ -143,7 +145,7 @@ def refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
             )
 
 
-def refuse_faults(path: Path, reasons: Sequence[str], tally: Tally) -> None:
+def refuse_faults(path: Source, reasons: Sequence[str], tally: Tally) -> None:
     """Raises `DataError` if records were met that their task cannot use, for one of `reasons`."""
     for reason in reasons:
         raise DataError(
@@ -156,7 +158,9 @@ def refuse_faults(path: Path, reasons: Sequence[str], tally: Tally) -> None:
 
 
 def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
-    """Where UTF-8 ends in a file: offset from 0 (decompressed), line from 1, the byte itself."""
+    """Where UTF-8 ends in a text: offset from 0 (decompressed), line from 1, the byte itself."""
+    if not path.is_file() or decoders.file_format(path)[0] == ".parquet":
+        return None
     offset, line, rest = 0, 1, b""
     with decoders.opened(path) as stream:
         while True:
@@ -172,8 +176,16 @@ def _first_bad_byte(path: Path) -> tuple[int, int, int] | None:
             offset, line, rest = offset + used, line + data.count(b"\n", 0, used), data[used:]
 
 
-def broken(path: Path, error: Exception) -> DataError:
+def broken(path: Source, error: Exception) -> DataError:
     """What a decoder said about the file as a whole, in our words where they are known."""
+    if not isinstance(path, Path):
+        return DataError(
+            "a column of values that are neither texts, numbers nor chats",
+            where=str(path),
+            expected="columns that can be read as text",
+            got=type(error).__name__,  # its words may quote a record
+            advice="cast them in the query",
+        )
     suffix, _ = decoders.file_format(path)
     return DataError(
         "unreadable file",

@@ -45,6 +45,7 @@ from presspool.common.contract.doors import TASKS
 from presspool.common.data import decoders
 from presspool.common.data.decoders import Moved, Tally
 from presspool.common.data.judging import faults
+from presspool.common.data.records import Records, Source
 from presspool.common.data.table_refusals import (
     BROKEN,
     NOT_UTF8,
@@ -87,7 +88,7 @@ class Mapped(BaseModel):
         said = dict(self)
         return {name: said.get(name, name) for name in names}
 
-    def found(self, path: Path, names: Sequence[str]) -> list[str]:
+    def found(self, path: Source, names: Sequence[str]) -> list[str]:
         """Those of a task's columns that a file has.
 
         Raises:
@@ -234,7 +235,7 @@ def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
 
 
 def batches(
-    path: Path,
+    path: Source,
     names: Sequence[str],
     tally: Tally,
     watch: Moved = lambda _done, _total: None,
@@ -243,8 +244,8 @@ def batches(
     """The named columns, some thousand rows at a time.
 
     Args:
-        path: the file. A gzipped Parquet file is decompressed in memory, since its index stands at
-            its end.
+        path: the file, or other records. A gzipped Parquet file is decompressed in memory, since
+            its index stands at its end.
         names: different columns of the file.
         tally: gets the unreadable records, and in `seen` the number of records before each batch.
         watch: told of the bytes that are read.
@@ -259,12 +260,21 @@ def batches(
             into records that are judged alone.
     """
     try:
-        with nullcontext(stream) if stream else decoders.opened(path, watch) as found:
-            for columns in decoders.batches(path, found, names, tally):
-                yield tuple(map(strings, columns))
-                tally.seen += len(columns[0])
+        for columns in _columns(path, names, tally, watch, stream):
+            yield tuple(map(strings, columns))
+            tally.seen += len(columns[0])
     except BROKEN as error:
         raise broken(path, error) from error
+
+
+def _columns(
+    path: Source, names: Sequence[str], tally: Tally, watch: Moved, stream: BinaryIO | None
+) -> Iterator[Sequence[pa.Array]]:
+    if isinstance(path, Records):
+        yield from path.batches(names)
+        return
+    with nullcontext(stream) if stream else decoders.opened(path, watch) as found:
+        yield from decoders.batches(path, found, names, tally)
 
 
 # --- Text -----------------------------------------------------------------------------------------

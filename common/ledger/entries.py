@@ -8,7 +8,8 @@ moves: what old logs hold verifies for ever.
 Invariants:
     * `parse_entry(e.canonical()) == e`, and any other bytes that say the same are refused.
     * No free text: every string is a random id, a digest, a key, a date or a word of a fixed list.
-      Reader ids, hashes of readers' data and unnoised values have no field to go in.
+      Reader ids, hashes of readers' data and unnoised values have no field to go in; a commitment
+      to data has a secret nonce (`frozen_data`).
     * Days, not seconds: how long a run took may depend on readers' data, and is not ours to tell.
 
 Example:
@@ -30,8 +31,9 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import PORTFOLIO, Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.base.validation import expected
-from presspool.common.ledger.entry_base import Charge, Period
+from presspool.common.ledger.entry_base import Charge, Period, Sha256
 from presspool.common.ledger.entry_base import LedgerEntry as _Entry
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.restored_entries import Lost, Restored
 
 LONGEST_ENTRY = 1 << 14  # bytes; 64 phases need about 10 kB
@@ -83,7 +85,6 @@ def _sorted_once(ids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 RandomId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}\z")]
-Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]
 Origin = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,199}\z")]
 Key = Annotated[
     str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\z")
@@ -286,6 +287,7 @@ Entry = (
     | PeriodClosed
     | Lost
     | Restored
+    | DataFrozen
 )
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
@@ -302,6 +304,13 @@ def parse_entry(data: bytes) -> Entry:
         entry = _ENTRY.validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "union_tag_invalid":
+            raise EvidenceError(
+                "a ledger entry of a kind that this PressPool does not know",
+                expected=f"one of {first['ctx']['expected_tags']}",
+                got=repr(first["ctx"]["tag"][:40]),
+                advice="a newer PressPool wrote it: install that one, and type it again",
+            ) from None
         place = ".".join(map(str, first["loc"]))
         raise EvidenceError("ledger entry", where=place, expected=expected(first)) from None
     if entry.canonical() != data:

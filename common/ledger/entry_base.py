@@ -21,6 +21,7 @@ def _real_day(text: str) -> str:
 
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"), AfterValidator(_real_day)]
 Period = Annotated[str, Field(pattern=r"^[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?\z")]
+Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]
 Charge = Annotated[int, Field(ge=0, le=events.LARGEST_CHARGE)]
 
 

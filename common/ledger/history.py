@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from presspool.common.ledger import entries
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.ledger_state import LedgerState, Reservation
 from presspool.common.ledger.restored_entries import Restored
 
@@ -59,6 +60,7 @@ class History(LedgerState):
         capped: the entries that set caps, the opening first.
         keyed: the entries that set the key, the opening first.
         refusals: the entries that refused a run.
+        data: the entries of frozen data.
         points: the budget over time.
     """
 
@@ -68,6 +70,7 @@ class History(LedgerState):
         self.capped: list[entries.Opened | entries.PolicyChanged] = []
         self.keyed: list[entries.Opened | entries.KeyRotated] = []
         self.refusals: list[entries.Refusal] = []
+        self.data: list[DataFrozen] = []
         self.points: list[SpendPoint] = []
 
     def apply(self, entry: entries.Entry) -> Reservation | None:
@@ -81,6 +84,8 @@ class History(LedgerState):
             self.keyed.append(entry)
         if isinstance(entry, entries.Refusal):
             self.refusals.append(entry)
+        if isinstance(entry, DataFrozen):
+            self.data.append(entry)
         if isinstance(entry, _CHANGES):
             room = self.room(self.caps.epsilon_max)
             self.points.append(SpendPoint(seq=entry.seq, day=entry.day, used=self.spent, room=room))

@@ -36,6 +36,7 @@ from types import MappingProxyType
 from presspool.common.accounting.filter import Caps, units
 from presspool.common.base.errors import LedgerError
 from presspool.common.ledger import entries, restored_entries, rules
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.transparency import notes
 
 NO_CLAIM = (
@@ -93,6 +94,7 @@ class LedgerState:
         known: day of the last entry that is known.
         restored: the entries by which it went on from an older copy.
         non_private: entry that says that nobody is protected; None where there is none.
+        frozen: commitments to frozen data.
         in_doubt: entry from which on nobody can know whether a lost one said that, or None.
     """
 
@@ -117,6 +119,7 @@ class LedgerState:
         self._restored_charge = 0  # what a data set that is new here may have been charged with
         self.non_private: int | None = None
         self.in_doubt: int | None = None
+        self.frozen: set[str] = set()
 
     @property
     def opened(self) -> entries.Opened:
@@ -230,6 +233,8 @@ class LedgerState:
             case entries.PeriodClosed():
                 self.closed[entry.period] = entry.seq
                 self.periods.setdefault(entry.period, 0)
+            case DataFrozen():
+                self.frozen.add(entry.commitment)
             case restored_entries.Lost():
                 self.lost += 1
                 self._doubt(entry.seq)

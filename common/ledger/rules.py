@@ -66,7 +66,7 @@ def check(book: LedgerState, entry: entries.Entry) -> None:
             right = restored_entries.owed(book, entry.basis, entry.periods)
             _require(_close(entry.charge, right), "charge", f"{right} units", entry.charge)
         case _:
-            return  # an adapter that came, or a refusal: nothing is spent
+            return  # an adapter that came, a refusal, or frozen data: nothing is spent
 
 
 def _check_opened(book: LedgerState, entry: entries.Opened) -> None:

@@ -33,6 +33,7 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.frozen_data import DataFrozen, Opening
 from presspool.common.ledger.log import Log, utc_today
 from presspool.common.ledger.restored_entries import (
     Basis,
@@ -256,6 +257,16 @@ class Ledger(Log):
         return self._write(
             lambda: self._next(entries.Refusal, run=run, reason=reason, charge=0, free=0)
         )
+
+    def freeze_data(self, opening: Opening, *, head: Checkpoint | None) -> DataFrozen:
+        """Data is about to be frozen: its commitment, and what was asked for; `head` as above."""
+
+        def say() -> DataFrozen:
+            if head is not None:
+                self._compare(head)
+            return self._next(DataFrozen, **opening.said())
+
+        return self._write(say)
 
     def restore(
         self, basis: Basis, *, like: str, leaves: Sequence[bytes], head: notes.Note | None

@@ -63,7 +63,7 @@ def own_readers(settings: Path, random: SecureRandom, columns: Sequence[str] = C
     outlet = read_settings(settings)
     names = {"reader": outlet.columns.reader, **outlet.columns.of(columns)}
     plain = pa.schema([(name, pa.string()) for name in names])
-    table = read_table(outlet.data, names).select(list(names)).cast(plain)
+    table = read_table(outlet.file, names).select(list(names)).cast(plain)
     readers = len(pc.unique(table["reader"]))
     return _split(table, random, max(1, int(HELD_OUT * readers)))
 

@@ -64,7 +64,7 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
     jobs = [Job(name=".", run=run, seed=seed, test=evaluation)]
     for name in run.contract.outlets:
         own = read_settings(RunFolder(out / "local").outlets / f"{name}.toml")
-        simulation = Simulation(data=own.data.parent, columns=own.columns, partition="files")
+        simulation = Simulation(data=own.file.parent, columns=own.columns, partition="files")
         jobs.append(
             Job(
                 name=f"local/{name}",

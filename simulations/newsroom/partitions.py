@@ -101,7 +101,7 @@ def outlets_of(contract: Contract, folder: RunFolder) -> list[Path]:
         return files  # nobody's records are read any more
     for file in files:
         outlet = read_settings(file)
-        check_population(contract, outlet.name, outlet.data, outlet.columns)
+        check_population(contract, outlet.name, outlet.file, outlet.columns)
     return files
 
 

@@ -105,7 +105,7 @@ def make_real(
     said = settings.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in said if trial or not line.startswith("deterministic")]
     settings.write_text(lines + "".join(kept), encoding="utf-8")
-    if read_settings(settings).data.exists():
+    if read_settings(settings).file.exists():
         take_snapshot(settings)
     return made
 
@@ -119,7 +119,7 @@ def take_snapshot(settings: Path) -> Path:
         SuppressionList(read.ledger.parent / FOLDER),
     )
     freeze(
-        read.data,
+        read.file,
         snapshot,
         columns=read.columns,
         kept=("text", "label"),

@@ -132,6 +132,9 @@ RARE = (
     '{"day":"2026-11-28","kind":"lost","leaf":"' + "ab" * 32 + '","seq":8}',
     '{"basis":"lifetime","charge":5,"day":"2026-11-28","kind":"restored","lost":1,"periods":[],'
     '"seq":9}',
+    '{"commitment":"sha256:' + "ab" * 32 + '","consent":null,"day":"2026-11-28",'
+    '"kind":"data-frozen","most_records":50,"query":"sha256:' + "cd" * 32 + '","seq":2,'
+    '"source":"duckdb","window":["2026-01-01","2026-07-01"]}',
 )
 PRINTED = [name for name in COMMANDS if not name.startswith("run-")]
 

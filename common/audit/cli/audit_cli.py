@@ -32,13 +32,25 @@ Heads = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = False) -> None:
+def verify(
+    export: Export,
+    key: Key = None,
+    head: Heads = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(help="The outlet's snapshot, on its own machine: opens the entry about it."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check an export: structure, hashes, rules, signatures and cosignatures.
 
     Example: presspool audit verify outlet.export --head kept-by-a-peer.checkpoint
+
+    Example: presspool audit verify outlet.export --snapshot snapshot.parquet
     """
-    from presspool.common.audit.evidence import audit_console, verdicts
+    from presspool.common.audit.evidence import audit_console, frozen_data_verdict, verdicts
     from presspool.common.ledger import verification
+    from presspool.common.ledger.history import History
 
     start_logging(quiet=as_json)
     known = audit_console.known(key, head or [])
@@ -47,11 +59,14 @@ def verify(export: Export, key: Key = None, head: Heads = None, as_json: Json = 
         audit_console.percents("verifying") as moved,
         audit_console.reading(export, moved) as stream,
     ):
-        found = verification.verify(stream, key=known.key, heads=known.heads)
+        history = None if snapshot is None else History()
+        found = verification.verify(stream, key=known.key, heads=known.heads, book=history)
+        data = frozen_data_verdict.judged(snapshot, history.data) if snapshot and history else None
     if as_json:
-        print_json(verdicts.verified_json(found))
+        print_json(verdicts.verified_json(found) | ({"snapshot": data} if data else {}))
     else:
         verdicts.show_verified(found, out)
+        frozen_data_verdict.show(data, out)
 
 
 def recompute(export: Export, key: Key = None, head: Heads = None, as_json: Json = False) -> None:

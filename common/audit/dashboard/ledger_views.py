@@ -17,6 +17,7 @@ from presspool.common.accounting import events
 from presspool.common.audit.dashboard.followed_ledgers import Proven
 from presspool.common.audit.dashboard.snapshot import Snapshot
 from presspool.common.audit.dashboard.views import NotThereError, reading_of
+from presspool.common.audit.evidence import frozen_data_verdict
 from presspool.common.audit.pages.report_json import Document
 from presspool.common.base.errors import EvidenceError
 from presspool.common.base.numbers import bound
@@ -114,6 +115,8 @@ def _words(said: Mapping[str, Any]) -> str:
             return f"round {said['round']}"
         case "refusal":
             return str(said["reason"])
+        case "data-frozen":
+            return frozen_data_verdict.words(said)
         case "lost":
             return "only its hash is known: a newer copy of the ledger was lost"
         case "restored":

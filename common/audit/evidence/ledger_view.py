@@ -28,6 +28,7 @@ from typing import Literal
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
 from presspool.common.ledger.entries import KeyRotated, Opened, PolicyChanged, Refusal
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.history import SpendPoint
 from presspool.common.ledger.restored_entries import Restored
 from presspool.common.wire.approval import Approval
@@ -188,6 +189,7 @@ class OutletReading:
         approvals: what the outlet's people approved; only an outlet's home has them.
         head: the newest signed head.
         restored: the entries by which it went on from an older copy.
+        data: the entries of frozen data.
     """
 
     source: str
@@ -211,6 +213,7 @@ class OutletReading:
     approvals: tuple[Approval, ...]
     head: HeadReading
     restored: tuple[Restored, ...] = ()
+    data: tuple[DataFrozen, ...] = ()
 
     @property
     def name(self) -> str:

@@ -82,6 +82,7 @@ def reading(
         approvals=tuple(approvals),
         head=head,
         restored=tuple(history.restored),
+        data=tuple(history.data),
     )
 
 

@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import Any
 
 from presspool.common.accounting import events
+from presspool.common.audit.evidence import frozen_data_verdict
 from presspool.common.audit.evidence.evidence import Evidence, RunReading, WorstCaseSum
 from presspool.common.audit.evidence.governance import Fields
 from presspool.common.audit.evidence.ledger_view import (
@@ -32,6 +33,7 @@ from presspool.common.audit.pages.spending import spent_sentence
 from presspool.common.base.numbers import bound
 from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.restored_entries import restored_sentence, users
 
 FORMAT = "presspool-report/1"
@@ -114,6 +116,7 @@ def outlet_document(outlet: OutletReading, *, newest: int | None = None) -> Docu
             for c in outlet.caps
         ],
         "signing_keys": [{"entry": key.seq, "day": key.day, "key": key.key} for key in outlet.keys],
+        "data": [_frozen(entry) for entry in outlet.data[shown]],
         "points": [
             {"entry": p.seq, "day": p.day, "used_nats": _nats(p.used), "share": p.share}
             for p in outlet.points
@@ -255,6 +258,11 @@ def _refusal(refused: entries.Refusal) -> Document:
         "asked_nats": _nats(refused.charge),
         "free_nats": _nats(refused.free),
     }
+
+
+def _frozen(entry: DataFrozen) -> Document:
+    said = entry.model_dump(mode="json", exclude={"kind", "seq"})
+    return {"entry": entry.seq, **said, "words": frozen_data_verdict.words(said)}
 
 
 def _folder(run: RunReading, evidence: Evidence) -> Document:

@@ -121,6 +121,11 @@ def outlet(data: bytes, *, name: str) -> dict[str, Any]:
             for e in caps
         ],
         "signing_keys": [{"entry": 0, "day": opened["day"], "key": opened["key"]}],
+        "data": [
+            {"entry": e["seq"], **{k: v for k, v in e.items() if k not in ("seq", "kind")}}
+            for e in log
+            if e["kind"] == "data-frozen"
+        ],
         "points": points(log, capacity),
         "head": head(heads, len(log)),
     }

@@ -26,6 +26,7 @@ from presspool.common.accounting import events
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.entries import Entry, build, new_id, parse_entry
+from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.restored_entries import Lost, Restored
 
 BOOK = opened()
@@ -48,6 +49,7 @@ SAMPLES: list[Entry] = [
     build(Lost, seq=8, day=DAY, leaf="ab" * 32),
     build(Restored, seq=9, day=DAY, lost=1, basis="lifetime", periods=(), charge=5),
     build(entries.NonPrivate, seq=1, day=DAY),
+    build(DataFrozen, seq=3, day=DAY, commitment=DIGEST, source="parquet", query=DIGEST),
 ]
 
 
@@ -113,7 +115,7 @@ def test_no_entry_has_room_for_free_text() -> None:
     assert patterns - {None} == {
         r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z",  # day
         r"^[0-9a-f]{32}\z",  # random id
-        r"^sha256:[0-9a-f]{64}\z",  # contract, released bytes, adapter
+        r"^sha256:[0-9a-f]{64}\z",  # contract, released bytes, adapter, commitment, SQL
         r"^[a-z0-9][a-z0-9./-]{0,199}\z",  # the log's name
         r"^[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?\z",  # period
         r"^[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}\z",  # verifier key
@@ -155,6 +157,12 @@ def test_no_entry_has_a_field_for_what_must_not_leave() -> None:
         "lost",
         "basis",
         "periods",
+        "commitment",  # of the data, with a nonce that stays at the outlet
+        "source",
+        "query",
+        "window",
+        "consent",
+        "most_records",
     }
 
 
@@ -222,6 +230,11 @@ def test_the_largest_reservation_still_fits() -> None:
         stated=STATED,
     )
     assert parse_entry(largest.canonical()) == largest
+
+
+def test_an_entry_of_a_newer_presspool_says_what_to_do() -> None:
+    with pytest.raises(EvidenceError, match=r"newer PressPool wrote it"):
+        parse_entry(b'{"day":"2026-01-05","kind":"data-thawed","seq":3}')
 
 
 @given(st.binary(max_size=300))

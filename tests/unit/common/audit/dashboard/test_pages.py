@@ -409,6 +409,10 @@ def test_entries_of_every_kind_are_said_in_words() -> None:
         "delta": 1e-5,
         "lost": 4,
         "basis": "period",
+        "source": "duckdb",
+        "window": ["2026-01-01", "2026-07-01"],
+        "consent": None,
+        "most_records": 3,
     }
     assert {kind for kind in kinds if not _words({**said, "kind": kind})} == silent
 
