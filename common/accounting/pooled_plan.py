@@ -176,7 +176,7 @@ class PooledPlan:
         if fits is None:
             raise ContractError(
                 "the sum of all outlets",
-                where="[pooled] grid",
+                where="pooled noise",
                 expected=f"room for it in {pooled.RINGS[-1]} bits",
                 got=f"{self.cohort.readers:,} readers of up to {self.moved:.4g} steps each",
                 advice=f"take a grid of fewer than {self.grid_bits} binary places",
@@ -267,4 +267,4 @@ def pooled_run(contract: Contract, *, parameters: int, colluders: int, dropouts:
 
 def _require(holds: bool, key: str, expected: str, got: object) -> None:
     if not holds:
-        raise ContractError(key, where=f"[pooled] {key}", expected=expected, got=got)
+        raise ContractError(key, where="pooled noise", expected=expected, got=got)

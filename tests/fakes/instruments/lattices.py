@@ -57,11 +57,12 @@ def divergence(one: Law, other: Law, order: int) -> float:
 
 
 def _added(one: Law, other: Law, reach: int) -> Law:
-    at = np.arange(-reach, reach + 1)
     rows = []
-    for k in at:
+    for k in range(-reach, reach + 1):
         low, high = max(-reach, k - reach), min(reach, k + reach)
         mine = one[low + reach : high + reach + 1]
         theirs = other[k - high + reach : k - low + reach + 1][::-1]
-        rows.append(logsumexp(mine + theirs))
+        terms = mine + theirs
+        top = terms.max()
+        rows.append(top + np.log(np.exp(terms - top).sum()))
     return np.array(rows)

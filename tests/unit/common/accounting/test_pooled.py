@@ -169,6 +169,10 @@ def test_a_group_costs_no_less_than_removing_it_and_little_more_where_it_is_smal
             assert claimed < 1.2 * exact + 1e-13
 
 
+def test_a_group_that_nothing_hides_costs_a_finite_number() -> None:
+    assert 1e5 < group_cost(0.5, 0.2, 50, 64) < 64 * 50**2 / (2 * 0.2**2)
+
+
 def test_a_group_is_no_composition_of_its_outlets() -> None:
     """Two outlets cost four times one where all are drawn, and more than twice anywhere."""
     assert group_cost(1.0, 20.0, 2, 4) == pytest.approx(4 * group_cost(1.0, 20.0, 1, 4))
