@@ -202,7 +202,10 @@ class PooledPlan:
         return pooled.best(lambda order: self.cost(order, at=at), delta=self.plan.delta)
 
     def alone(self) -> pooled.Stated:
-        """ε if everybody else works together: the outlet's own share is all that hides a reader."""
+        """ε if everybody else works together: the outlet's own share is all that hides a reader.
+
+        Of T steps that succeed at once: against all others each further attempt is a release.
+        """
         q, sigma, steps = self.plan.sampling_rate, self.share_multiplier, self.plan.steps
         return pooled.best(
             lambda order: steps * sampled_gaussian(q, sigma, order), delta=self.plan.delta

@@ -45,7 +45,7 @@ def cohort(outlets: int, colluders: int, dropouts: int, readers: int = 6000) -> 
 
 
 def pool(who: PooledCohort, **changes: Any) -> PooledPlan:
-    given_ = {"plan": TEMPLATE, "cohort": who, "parameters": 1000}
+    given_: dict[str, Any] = {"plan": TEMPLATE, "cohort": who, "parameters": 1000}
     return PooledPlan(**given_ | changes)
 
 

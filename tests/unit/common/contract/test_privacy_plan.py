@@ -181,3 +181,10 @@ def test_the_search_finds_the_least_tick(root: float) -> None:
 def test_contracts_can_be_read_without_torch() -> None:
     code = "import sys; import presspool.common.contract.contract; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_group_that_is_in_every_step_is_one_unit_of_less_noise() -> None:
+    """The library's mixture has no answer here."""
+    whole = plan(noise_multiplier=5.987, sampling_rate=1.0, steps=16)
+    twentieth = plan(noise_multiplier=5.987 / 20, sampling_rate=1.0, steps=16)
+    assert whole.group_epsilon(20) == twentieth.epsilon()
