@@ -14,7 +14,7 @@ Example:
     >>> convolution(shares=14, scale=2.0**12)
     0.0
     >>> best(lambda order: 16 * sampled_gaussian(0.125, 1.2, order), delta=1e-5)
-    Stated(epsilon=3.630859358827184, order=6)
+    EpsilonByOrder(epsilon=3.630859358827184, order=6)
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _TILTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 _SMALLEST_LOG = -600.0
 
 
-class Stated(NamedTuple):
+class EpsilonByOrder(NamedTuple):
     """An ε at some δ, and the order that gives it."""
 
     epsilon: float
     order: int
 
 
-def best(cost: Callable[[int], float], *, delta: float) -> Stated:
+def best(cost: Callable[[int], float], *, delta: float) -> EpsilonByOrder:
     """ε at the best of the ledger's orders; `cost` gives the Rényi cost in nats at an order."""
     return min(
-        Stated(filter.epsilon_of(cost(order), delta=delta, order=order), order)
+        EpsilonByOrder(filter.epsilon_of(cost(order), delta=delta, order=order), order)
         for order in filter.PORTFOLIO
     )
 

@@ -190,7 +190,7 @@ class PooledPlan:
         gap = self.parameters * pooled.convolution(shares=self.cohort.honest, scale=self.scale)
         return plan.steps * (step + pooled.off_by(gap, order))
 
-    def stated(self, *, at: int = 1) -> pooled.Stated:
+    def stated(self, *, at: int = 1) -> pooled.EpsilonByOrder:
         """ε if at most c outlets work with the coordinator, for a reader at so many outlets.
 
         Several are a group inside each of the sums, and no composition of several runs.
@@ -201,7 +201,7 @@ class PooledPlan:
         _require(1 <= at <= self.cohort.outlets, "outlets", f"1 to {self.cohort.outlets}", at)
         return pooled.best(lambda order: self.cost(order, at=at), delta=self.plan.delta)
 
-    def alone(self) -> pooled.Stated:
+    def alone(self) -> pooled.EpsilonByOrder:
         """ε if everybody else works together: the outlet's own share is all that hides a reader.
 
         Of T steps that succeed at once: against all others each further attempt is a release.

@@ -6,9 +6,8 @@ Example: `render(found, out)`; `draw(found, Path("plan"))` writes `plan.svg` and
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +15,7 @@ from rich.table import Table
 from presspool.common.base.numbers import bound, byte_text, percent, percent_tick
 from presspool.common.runs.recipe import ADAPTER_PAYS
 from presspool.simulations.planning.trust_comparison import TrustComparison, TrustSide
-from presspool.simulations.plots import new_figure, save
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from presspool.simulations.plots import bars, new_figure, save
 
 _COLOURS = {"local": "#9aa0a6", "pooled": "#2f7d3b"}
 
@@ -84,7 +80,7 @@ def draw(found: TrustComparison, folder: Path) -> list[Path]:
     shares = {
         name: [side.noise_share[group] for group in groups] for name, side in found.sides.items()
     }
-    _bars(noise, groups, shares, percent)
+    bars(noise, groups, shares, written=percent, colours=_COLOURS)
     noise.set_title("noise by signal, over the run", fontsize="medium")
     noise.yaxis.set_major_formatter(lambda share, _: percent_tick(share))
     if found.sides["local"].adapter_pays is not None:
@@ -95,7 +91,8 @@ def draw(found: TrustComparison, folder: Path) -> list[Path]:
     worth = {
         name: [_CLAIMS[says](side) or 0.0 for says in told] for name, side in found.sides.items()
     }
-    _bars(claims, [textwrap.fill(says.removeprefix("… "), 13) for says in told], worth, bound)
+    names = [textwrap.fill(says.removeprefix("… "), 13) for says in told]
+    bars(claims, names, worth, written=bound, colours=_COLOURS)
     claims.set_yscale("log")
     claims.set_title("ε on a log scale: more is worse", fontsize="medium")
     claims.legend(loc="upper left", frameon=False)
@@ -104,19 +101,3 @@ def draw(found: TrustComparison, folder: Path) -> list[Path]:
     for path in paths:
         save(figure, path)
     return paths
-
-
-def _bars(
-    axes: Axes,
-    names: Sequence[str],
-    heights: Mapping[str, Sequence[float]],
-    written: Callable[[float], str],
-) -> None:
-    """Bars of both sides beside each other, each with its figure."""
-    for place, (side, values) in enumerate(heights.items()):
-        at = [number + (place - 0.5) * 0.4 for number in range(len(names))]
-        bars = axes.bar(at, values, width=0.38, color=_COLOURS[side], label=side)
-        axes.bar_label(bars, [written(value) for value in values], fontsize="small", padding=2)
-    axes.set_xticks(range(len(names)), names)
-    axes.margins(y=0.15)
-    axes.spines[["top", "right"]].set_visible(False)
