@@ -43,6 +43,7 @@ from presspool.common.contract.privacy_plan import (
 GRID_BITS = 16
 """The usual grid: S is 2¹⁶ to 2¹⁷ steps of it, so that 16,000 readers' sums fit into 32 bits."""
 _COARSEST, _FINEST = 8, 40
+_GIVE = "give [privacy] epsilon a number, as 3: without noise there is nothing to share"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +71,15 @@ class PooledCohort:
         _require(self.colluders >= 0, "colluders", ">= 0", self.colluders)
         _require(self.dropouts >= 0, "dropouts", ">= 0", self.dropouts)
         who = f"{self.colluders} colluders and {self.dropouts} dropouts of {self.outlets} outlets"
-        _require(self.honest >= 1, "colluders", "colluders + dropouts < outlets", who)
+        fewer = "count on fewer colluders and dropouts, or bring more outlets"
+        _require(self.honest >= 1, "colluders", "colluders + dropouts < outlets", who, advice=fewer)
         _require(
             self.threshold <= self.outlets - self.dropouts,
             "dropouts",
             f"at most {self.outlets - self.threshold}: {self.threshold} outlets have to sign who "
             "is left, so that no two answers of one step can both be unmasked",
             who,
+            advice=fewer,
         )
 
     @property
@@ -112,9 +115,7 @@ class PooledPlan:
     ring_bits: int = pooled.RINGS[-1]
 
     def __post_init__(self) -> None:
-        _require(
-            self.plan.protected, "noise", "a finite ε, as noise is what the pool shares", "no noise"
-        )
+        _require(self.plan.protected, "noise", "noise, as the pool shares it", "none", advice=_GIVE)
         _require(
             1 <= self.numbers <= LARGEST_RELEASE,
             "numbers of the run",
@@ -226,7 +227,7 @@ def solve_pooled(
     Raises:
         ContractError: an ε that is none or protects nobody, or sums that no ring has room for.
     """
-    _require(0 < epsilon < math.inf, "epsilon", "a number > 0, as noise is shared", epsilon)
+    _require(0 < epsilon < math.inf, "epsilon", "a number > 0", epsilon, advice=_GIVE)
 
     def made(sigma: float, ring_bits: int = pooled.RINGS[-1]) -> PooledPlan:
         plan = replace(template, noise_multiplier=sigma)
@@ -268,6 +269,6 @@ def pooled_run(contract: Contract, *, parameters: int, colluders: int, dropouts:
     return solve_pooled(plan, epsilon=epsilon, cohort=cohort, parameters=parameters)
 
 
-def _require(holds: bool, key: str, expected: str, got: object) -> None:
+def _require(holds: bool, key: str, expected: str, got: object, *, advice: str = "") -> None:
     if not holds:
-        raise ContractError(key, where="pooled noise", expected=expected, got=got)
+        raise ContractError(key, where="pooled noise", expected=expected, got=got, advice=advice)
