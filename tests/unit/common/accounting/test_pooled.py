@@ -171,6 +171,7 @@ def test_a_group_costs_no_less_than_removing_it_and_little_more_where_it_is_smal
 
 def test_a_group_that_nothing_hides_costs_a_finite_number() -> None:
     assert 1e5 < group_cost(0.5, 0.2, 50, 64) < 64 * 50**2 / (2 * 0.2**2)
+    assert group_cost(0.01, 0.854, 10, 8) > group_cost(0.01, 0.854, 1, 8)
 
 
 def test_a_group_is_no_composition_of_its_outlets() -> None:
