@@ -20,6 +20,7 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -197,12 +198,10 @@ def sampled_gaussian(q: float, sigma: float, order: int) -> float:
         math.log(math.comb(order, i))
         + i * math.log(q)
         + (order - i) * math.log1p(-q)
-        + _log_expm1((i * i - i) / (2 * sigma**2))
+        + log_expm1((i * i - i) / (2 * sigma**2))
         for i in range(2, order + 1)
     ]
-    largest = max(terms)
-    log_sum = largest + math.log(math.fsum(math.exp(t - largest) for t in terms))
-    return _log1p_exp(log_sum) / (order - 1)
+    return log1p_exp(log_sum(terms)) / (order - 1)
 
 
 def from_dp(event: dp_accounting.DpEvent) -> SelfComposed | Composed:
@@ -267,11 +266,17 @@ def _in_range(steps: int, most: int) -> None:
         raise LedgerError("steps", expected=f"1 to {most}", got=steps)
 
 
-def _log_expm1(x: float) -> float:
+def log_sum(terms: Sequence[float]) -> float:
+    """Ln Σ exp(term), without overflow; at least one term."""
+    largest = max(terms)
+    return largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
+
+
+def log_expm1(x: float) -> float:
     """ln(eˣ − 1) for x > 0, without overflow."""
     return x + math.log1p(-math.exp(-x)) if x > 1 else math.log(math.expm1(x))
 
 
-def _log1p_exp(x: float) -> float:
+def log1p_exp(x: float) -> float:
     """ln(1 + eˣ), without overflow."""
     return x + math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x))

@@ -200,14 +200,23 @@ def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: in
     _require(epsilon > 0, "epsilon", '> 0, or "inf" for an unprotected run', epsilon)
     if math.isinf(epsilon):
         return 0.0
-    start = _smallest_tick(
+    start = smallest_tick(
         lambda sigma: _renyi_epsilon(sigma, sampling_rate, steps, delta) / epsilon, start=1.0
     )
     if start > SMALLEST_NOISE_MULTIPLIER:
-        start = _smallest_tick(
+        start = smallest_tick(
             lambda sigma: _epsilon(sigma, sampling_rate, steps, delta) / epsilon, start=start
         )
-    if start <= SMALLEST_NOISE_MULTIPLIER:
+    return useful_noise(start, epsilon=epsilon)
+
+
+def useful_noise(sigma: float, *, epsilon: float) -> float:
+    """The σ that was solved for an ε, unless it protects nobody.
+
+    Raises:
+        ContractError: it does not.
+    """
+    if sigma <= SMALLEST_NOISE_MULTIPLIER:
         raise ContractError(
             "epsilon",
             where="[privacy] epsilon",
@@ -215,10 +224,10 @@ def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: in
             expected=f"an ε that needs noise_multiplier > {SMALLEST_NOISE_MULTIPLIER}",
             advice='such a budget protects nobody; say "inf" if that is meant',
         )
-    return start
+    return sigma
 
 
-def _smallest_tick(spent: Callable[[float], float], *, start: float) -> float:
+def smallest_tick(spent: Callable[[float], float], *, start: float) -> float:
     """The least multiple of `NOISE_STEP` with spent(σ) <= 1, for a decreasing `spent`.
 
     Where that is `SMALLEST_NOISE_MULTIPLIER` or less, some value not above it.
@@ -281,6 +290,8 @@ def _group_epsilon(sigma: float, q: float, steps: int, delta: float, units: int)
     from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
     from scipy.stats import binom
 
+    if q == 1:  # all of them in every step: no mixture
+        return _epsilon(sigma / units, 1.0, steps, delta)
     sampled = range(units + 1)
     chances = [float(binom.pmf(i, units, q)) for i in sampled]
     kept = [i for i in sampled if chances[i] > 0]

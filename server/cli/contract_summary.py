@@ -93,8 +93,8 @@ def _room(order: int) -> int:
         return 0
 
 
-def _adapter_noise(contract: Contract) -> float | None:
-    """Noise by signal of the pool's adapter (`recipe.noise_share`); None where it is not trained.
+def group_sizes(contract: Contract) -> dict[str, int]:
+    """How many numbers train in each parameter group.
 
     Raises:
         ContractError: the adapter does not fit the base model.
@@ -103,11 +103,18 @@ def _adapter_noise(contract: Contract) -> float | None:
     from presspool.common.models.adapters import group_of, trainable
     from presspool.common.models.models import build
 
-    model = build(contract)  # in any case: an adapter that does not fit is told here
+    sizes = dict.fromkeys(contract.groups, 0)
+    for name, parameter in trainable(build(contract)).items():
+        sizes[group_of(name)] += parameter.numel()
+    return sizes
+
+
+def _adapter_noise(contract: Contract) -> float | None:
+    """Noise by signal of the pool's adapter (`recipe.noise_share`); None where none is trained."""
+    sizes = group_sizes(contract)  # in any case: an adapter that does not fit is told here
     if contract.groups != GROUPS:  # no choice between head and adapter
         return None
-    sizes = [p.numel() for n, p in trainable(model).items() if group_of(n) == "adapter"]
-    return noise_share(contract.plan, contract.outlets, sum(sizes))
+    return noise_share(contract.plan, contract.outlets, sizes["adapter"])
 
 
 def render(summary: dict[str, Any], console: Console) -> None:

@@ -34,7 +34,7 @@ from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import bench_cli, models_cli, new_run_cli, researcher_cli
+from presspool.simulations import bench_cli, models_cli, new_run_cli, plan_cli, researcher_cli
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
@@ -132,6 +132,7 @@ RESEARCHER: Commands = {
     "simulate": researcher_cli.simulate,
     "compare": researcher_cli.compare,
     "tune": researcher_cli.tune,
+    "plan": plan_cli.plan,
 }
 EDITOR: Commands = {"predict": predict_cli.predict}
 

@@ -26,6 +26,7 @@ from presspool.simulations import tune as tuning
 
 TYPED = """
 contract check {run}
+plan {single}
 compare {desk}/run {desk}/twin/run
 models list
 models show smollm2-135m-instruct
@@ -89,10 +90,14 @@ def places(
     home = desk / "home"
     home.mkdir()
     run = write_run(desk / "offered", contract_body, records=60)
+    single = write_run(
+        desk / "single",
+        {**contract_body, "federation": {**contract_body["federation"], "local_steps": 1}},
+    )
     data = run.parent / "data" / "north-post.parquet"
     (home / "outlet.toml").write_text(f'name = "north-post"\ndata = {json.dumps(str(data))}\n')
     (home / "policy.toml").write_text(toml(policy_body(contract)))
-    named = {"desk": desk, "home": home, "run": run, "data": data}
+    named = {"desk": desk, "home": home, "run": run, "single": single, "data": data}
     exports = {"one": desk / "north-post.export", "other": desk / "south-echo.export"}
     return {**named, **exports, "base": tiny_base, "pool": desk / "pool", "offered": data.parent}
 
