@@ -35,6 +35,8 @@ from presspool.common.secagg.secagg_plan import SecaggPlan
 ADVERT_TAG = "presspool/secagg/key/v1"
 NONCE_BYTES = 12
 _FIELD = 2**255 - 19  # of X25519's coordinates
+# Every secret gets zeros of a point of low order, so one that all may know finds them out.
+_ANY_SECRET = X25519PrivateKey.from_private_bytes(bytes(32))
 
 Turn = tuple[int, int]
 """Round and attempt."""
@@ -99,8 +101,8 @@ def _checked_key(plan: SecaggPlan, name: str, part: bytes) -> bytes:
         verify(plan.cohort[name], ADVERT_TAG, packed(plan.context, name, key), signature)
     except EvidenceError:
         raise EvidenceError("not signed by this outlet for this run", where=where) from None
-    try:  # whoever exchanges with a point of low order gets zeros, so any secret shows it
-        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    try:
+        _ANY_SECRET.exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError:
         raise EvidenceError("a point of low order", where=where) from None
     return key
