@@ -35,7 +35,8 @@ def random_case(draw: random.Random, sizes: Sequence[int]) -> None:
     left, leaving = list(secure.outlets), {}
     for step in STEPS:
         spare = len(left) - (secure.plan.fewest if step in STEPS[:2] else secure.plan.threshold)
-        going = draw.sample(left, draw.randint(0, max(spare, 0) + draw.choice((0, 0, 0, 1))))
+        most_going = min(len(left), max(spare, 0) + draw.choice((0, 0, 0, 1)))
+        going = draw.sample(left, draw.randint(0, most_going))
         left = [name for name in left if name not in going]
         leaving[step] = going
     absent = {name for step in STEPS[:2] for name in leaving[step]}
