@@ -56,6 +56,7 @@ from presspool.common.pki.keys import SIGNATURE_BYTES, verify
 from presspool.common.secagg.masks import add_mask, from_ring, to_ring
 from presspool.common.secagg.pair_keys import checked_keys, session_of, unsealed
 from presspool.common.secagg.secagg_messages import (
+    CHECK_BYTES,
     CONSENT_TAG,
     Consent,
     Delivery,
@@ -67,6 +68,7 @@ from presspool.common.secagg.secagg_messages import (
     SurvivorSet,
     TurnMessage,
     named,
+    seed_check,
 )
 from presspool.common.secagg.secagg_plan import SecaggPlan
 from presspool.common.secagg.shamir import SECRET_BYTES, SHARE_BYTES, combine
@@ -111,7 +113,8 @@ class SecaggSum:
         self._check("shares", sender, bundle)
         others = self._plan.cohort.keys() - {sender}
         self._check_parts(sender, bundle.sealed, others, 2 * SHARE_BYTES + _SEAL_BYTES)
-        if len(bundle.pair_seeds) != SECRET_BYTES * len(others) + _SEAL_BYTES:
+        pair_bytes = SECRET_BYTES * len(others) + _SEAL_BYTES
+        if (len(bundle.self_check), len(bundle.pair_seeds)) != (CHECK_BYTES, pair_bytes):
             raise _malformed(sender)
         self._bundles[sender] = bundle
 
@@ -187,7 +190,7 @@ class SecaggSum:
             raise self._too_few("reveals", len(self._reveals), self._plan.threshold)
         held = {points[name]: dict(r.self_shares) for name, r in self._reveals.items()}
         table = {points[name]: dict(r.pair_shares) for name, r in self._reveals.items()}
-        selves = [self._combined(name, held) for name in sorted(self._added)]
+        selves = [self._self_seed(name, held) for name in sorted(self._added)]
         dropped = sorted(self._bundles.keys() - self._added)
         seeds = {name: self._pair_seeds(name, self._combined(name, table)) for name in dropped}
         self._close("reveals", "end", len(self._reveals), self._plan.threshold)
@@ -255,6 +258,12 @@ class SecaggSum:
             return combine(parts, threshold=self._plan.threshold)
         except EvidenceError as error:
             raise EvidenceError(error.what, where=f"revealed shares of {owner}'s secret") from None
+
+    def _self_seed(self, owner: str, held: Mapping[int, Mapping[str, bytes]]) -> bytes:
+        seed = self._combined(owner, held)
+        if seed_check(self._session, *self._turn, seed) != self._bundles[owner].self_check:
+            raise EvidenceError("not the one it shared", where=f"self-mask of {owner}")
+        return seed
 
     def _pair_seeds(self, owner: str, key: bytes) -> dict[str, bytes]:
         sealed = self._bundles[owner].pair_seeds

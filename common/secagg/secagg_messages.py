@@ -17,6 +17,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -27,6 +28,7 @@ Named = tuple[tuple[str, bytes], ...]
 """Names with bytes, in ascending order of the names."""
 
 CONSENT_TAG = "presspool/secagg/survivors/v1"
+CHECK_BYTES = 32
 _NUMBER = 4  # bytes
 
 
@@ -38,6 +40,12 @@ def named(parts: Mapping[str, bytes]) -> Named:
 def packed(*values: int | str | bytes | Named) -> bytes:
     """The bytes of some fields, one behind the other; what is hashed and signed is built so too."""
     return b"".join(map(_field, values))
+
+
+def seed_check(context: bytes, round: int, attempt: int, seed: bytes) -> bytes:
+    """What is told of a seed of 256 random bits: enough to know it again, and not to find it."""
+    fields = packed("presspool/secagg/seed-check/v1", context, round, attempt, seed)
+    return hashlib.sha256(fields).digest()
 
 
 def _field(value: int | str | bytes | Named) -> bytes:
@@ -161,10 +169,12 @@ class ShareBundle(TurnMessage):
     """Outlet to coordinator: shares for every other outlet, each sealed for it alone.
 
     Attributes:
+        self_check: SHA-256 over the self-mask's seed, by which false shares of it are found out.
         pair_seeds: the sender's pair seeds of this attempt, sealed under a key that is shared out.
         sealed: recipient to its shares of the self-mask's seed and of that key.
     """
 
+    self_check: bytes
     pair_seeds: bytes
     sealed: Named
 

@@ -58,6 +58,7 @@ from presspool.common.secagg.secagg_messages import (
     TurnMessage,
     named,
     packed,
+    seed_check,
 )
 from presspool.common.secagg.secagg_plan import SecaggPlan
 from presspool.common.secagg.shamir import SECRET_BYTES, SHARE_BYTES, WIDE_BYTES, split
@@ -168,7 +169,8 @@ class SecaggOutlet:
             for peer, shares in self._shares().items()
             if peer != self._name
         }
-        return ShareBundle(keys.session, *turn, self._sealed_pair_seeds(), named(sealed))
+        check = seed_check(keys.session, *turn, self._random("self-mask"))
+        return ShareBundle(keys.session, *turn, check, self._sealed_pair_seeds(), named(sealed))
 
     def mask(self, delivery: Delivery, values: NDArray[np.int64]) -> MaskedInput:
         """The masked input.
