@@ -14,7 +14,7 @@ Example:
     >>> add_mask(total, b"s" * 32)
     >>> add_mask(total, b"s" * 32, minus=True)
     >>> from_ring(total)
-    array([-3,  5])
+    array([-3,  5], dtype=int32)
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
 
 RingVector = NDArray[np.unsignedinteger]
+SignedVector = NDArray[np.signedinteger]
 _PIECE_BYTES = 1 << 17
 _ZEROS = bytes(_PIECE_BYTES)
 
@@ -33,9 +34,9 @@ def to_ring(values: NDArray[np.int64], bits: int) -> RingVector:
     return values.astype(f"<u{bits // 8}")
 
 
-def from_ring(total: RingVector) -> NDArray[np.int64]:
-    """The representatives in −2ʷ⁻¹ … 2ʷ⁻¹−1, as int64."""
-    return total.view(f"<i{total.itemsize}").astype(np.int64)
+def from_ring(total: RingVector) -> SignedVector:
+    """The representatives in −2ʷ⁻¹ … 2ʷ⁻¹−1, as signed integers of w bits; nothing is copied."""
+    return total.view(f"<i{total.itemsize}")
 
 
 def add_mask(total: RingVector, seed: bytes, *, minus: bool = False) -> None:

@@ -40,7 +40,7 @@ Example:
     >>> for name, outlet in outlets.items():
     ...     summing.take_reveal(name, outlet.reveal(quorum))
     >>> summing.total()
-    array([  3, -30])
+    array([  3, -30], dtype=int32)
 """
 
 from __future__ import annotations
@@ -49,11 +49,10 @@ from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from presspool.common.base.errors import EvidenceError, QuorumError
 from presspool.common.pki.keys import SIGNATURE_BYTES, verify
-from presspool.common.secagg.masks import add_mask, from_ring, to_ring
+from presspool.common.secagg.masks import SignedVector, add_mask, from_ring, to_ring
 from presspool.common.secagg.pair_keys import checked_keys, session_of, unsealed
 from presspool.common.secagg.secagg_messages import (
     CHECK_BYTES,
@@ -178,8 +177,8 @@ class SecaggSum:
         self._check_parts(sender, reveal.pair_shares, dropped, SHARE_BYTES)
         self._reveals[sender] = reveal
 
-    def total(self) -> NDArray[np.int64]:
-        """The sum over U, int64 of shape (length,), in −2ʷ⁻¹ … 2ʷ⁻¹−1.
+    def total(self) -> SignedVector:
+        """The sum over U: signed integers of w bits, of shape (length,).
 
         Raises:
             QuorumError: fewer than t outlets revealed.

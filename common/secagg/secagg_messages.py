@@ -26,6 +26,8 @@ from presspool.common.base.errors import EvidenceError
 
 Named = tuple[tuple[str, bytes], ...]
 """Names with bytes, in ascending order of the names."""
+Octets = bytes | memoryview
+"""A vector's bytes, which are not copied when they are read."""
 
 CONSENT_TAG = "presspool/secagg/survivors/v1"
 CHECK_BYTES = 32
@@ -37,7 +39,7 @@ def named(parts: Mapping[str, bytes]) -> Named:
     return tuple(sorted(parts.items()))
 
 
-def packed(*values: int | str | bytes | Named) -> bytes:
+def packed(*values: int | str | Octets | Named) -> bytes:
     """The bytes of some fields, one behind the other; what is hashed and signed is built so too."""
     return b"".join(map(_field, values))
 
@@ -48,7 +50,7 @@ def seed_check(context: bytes, round: int, attempt: int, seed: bytes) -> bytes:
     return hashlib.sha256(fields).digest()
 
 
-def _field(value: int | str | bytes | Named) -> bytes:
+def _field(value: int | str | Octets | Named) -> bytes:
     if isinstance(value, int):
         return value.to_bytes(_NUMBER, "big")
     if isinstance(value, tuple):
@@ -112,17 +114,20 @@ class _Reader:
     """Fields from bytes, one after the other; `ValueError` where there is none."""
 
     def __init__(self, data: bytes) -> None:
-        self._data, self.at = data, 0
+        self._data, self.at = memoryview(data), 0
 
     def field(self, kind: str) -> Any:
-        read = {"int": self.number, "bytes": self.raw, "Named": self.pairs}
+        read = {"int": self.number, "bytes": self.raw, "Octets": self.octets, "Named": self.pairs}
         return read[kind]()
 
     def number(self) -> int:
         return int.from_bytes(self._take(_NUMBER), "big")
 
-    def raw(self) -> bytes:
+    def octets(self) -> memoryview:
         return self._take(self.number())
+
+    def raw(self) -> bytes:
+        return bytes(self.octets())
 
     def text(self) -> str:
         return self.raw().decode()
@@ -133,7 +138,7 @@ class _Reader:
             raise ValueError("names twice, or in another order")
         return found
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int) -> memoryview:
         taken = self._data[self.at : self.at + size]
         if len(taken) != size:
             raise ValueError("cut off")
@@ -190,7 +195,7 @@ class Delivery(TurnMessage):
 class MaskedInput(TurnMessage):
     """Outlet to coordinator: y, the masked integers, little-endian."""
 
-    values: bytes
+    values: Octets
 
 
 @dataclass(frozen=True, repr=False)

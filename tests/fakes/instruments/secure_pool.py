@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.pki.keys import SigningKey
+from presspool.common.secagg.masks import SignedVector
 from presspool.common.secagg.pair_keys import gathered
 from presspool.common.secagg.secagg_coordinator import SecaggSum
 from presspool.common.secagg.secagg_messages import (
@@ -93,7 +94,7 @@ class SecurePool:
         attempt: int = 1,
         leaving: Mapping[str, Collection[str]] | None = None,
         restarts: bool = False,
-    ) -> NDArray[np.int64]:
+    ) -> SignedVector:
         """A whole attempt; `leaving` says who drops out before which of `STEPS`."""
         gone: set[str] = set()
 

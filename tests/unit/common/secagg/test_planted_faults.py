@@ -19,7 +19,7 @@ from tests.fakes.instruments.secure_pool import SecurePool, made_inputs
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.pki.keys import SigningKey
 from presspool.common.secagg import pair_keys, secagg_outlet
-from presspool.common.secagg.masks import add_mask, from_ring
+from presspool.common.secagg.masks import SignedVector, add_mask, from_ring
 from presspool.common.secagg.pair_keys import PairKeys, key_advert
 from presspool.common.secagg.secagg_coordinator import SecaggSum
 from presspool.common.secagg.secagg_messages import (
@@ -58,7 +58,7 @@ def shared(summing: SecaggSum, reveals: Mapping[str, Reveal], owner: str, kind: 
 
 def unmasked(
     masked: MaskedInput, victim: str, self_seed: bytes, pair_seeds: Mapping[str, bytes]
-) -> Vector:
+) -> SignedVector:
     """The input of one outlet whose seeds are known."""
     total = np.frombuffer(masked.values, dtype="<u4").copy()
     add_mask(total, self_seed, minus=True)
@@ -106,7 +106,7 @@ def how_an_input_changed(pool: SecurePool, inputs: Inputs) -> bool:
         reveals = opened(pool, summing, pool.outlets, pool.outlets)
         seed = shared(summing, reveals, VICTIM, "self_shares")
         left.append(unmasked(masked[VICTIM], VICTIM, seed, {}))
-    return (left[1] - left[0]).astype("<i4").tolist() == (2 * inputs[VICTIM]).tolist()
+    return (left[1] - left[0]).tolist() == (2 * inputs[VICTIM]).tolist()
 
 
 def test_pair_seeds_that_are_reused_between_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
