@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from tests.fakes.instruments.secure_pool import SecurePool, made_inputs
 
-from presspool.common.secagg import secagg_outlet
+from presspool.common.secagg.masks import add_mask
 from presspool.common.secagg.pair_keys import PairKeys
 from presspool.common.secagg.secagg_coordinator import SecaggSum
 from presspool.common.secagg.secagg_messages import Reveal
+from presspool.common.secagg.secagg_outlet import SecaggOutlet
 from presspool.common.secagg.shamir import SHARE_BYTES, combine
 
 RING = 4
@@ -35,13 +36,12 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, dropped: Collection[str]) -> None:
         self.pool = SecurePool(5, colluders=1, dropouts=1, length=1)
         self.dropped, self.used = dropped, dict[str, list[tuple[bytes, bool]]]()
-        real = secagg_outlet.add_mask
 
         def watching(total: Any, seed: bytes, *, minus: bool = False) -> None:
             self.used[self.masking].append((seed, minus))
-            real(total, seed, minus=minus)
+            add_mask(total, seed, minus=minus)
 
-        monkeypatch.setattr(secagg_outlet, "add_mask", watching)
+        monkeypatch.setattr(f"{SecaggOutlet.__module__}.add_mask", watching)
         self.known = set(self.learned())
 
     def learned(self) -> Iterator[bytes]:

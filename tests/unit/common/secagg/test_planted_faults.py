@@ -6,6 +6,7 @@ what it must not know. On the real code it is refused, or finds nothing.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -18,7 +19,7 @@ from tests.fakes.instruments.secure_pool import SecurePool, made_inputs
 
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.pki.keys import SigningKey
-from presspool.common.secagg import pair_keys, secagg_outlet
+from presspool.common.secagg import pair_keys
 from presspool.common.secagg.masks import SignedVector, add_mask, from_ring
 from presspool.common.secagg.pair_keys import PairKeys, key_advert
 from presspool.common.secagg.secagg_coordinator import SecaggSum
@@ -94,7 +95,7 @@ def found(
 ) -> bool:
     """Whether the two secrets of an outlet open its input."""
     pair_seeds = summing._pair_seeds(victim, key)
-    return unmasked(masked, victim, self_seed, pair_seeds).tolist() == x.tolist()
+    return np.array_equal(unmasked(masked, victim, self_seed, pair_seeds), x)
 
 
 def how_an_input_changed(pool: SecurePool, inputs: Inputs) -> bool:
@@ -106,7 +107,7 @@ def how_an_input_changed(pool: SecurePool, inputs: Inputs) -> bool:
         reveals = opened(pool, summing, pool.outlets, pool.outlets)
         seed = shared(summing, reveals, VICTIM, "self_shares")
         left.append(unmasked(masked[VICTIM], VICTIM, seed, {}))
-    return (left[1] - left[0]).tolist() == (2 * inputs[VICTIM]).tolist()
+    return np.array_equal(left[1] - left[0], 2 * inputs[VICTIM])
 
 
 def test_pair_seeds_that_are_reused_between_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def self_mask_of_last_round(pool: SecurePool, inputs: Inputs) -> bool:
 def test_a_self_mask_that_is_reused_between_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not succeeds(self_mask_of_last_round, SecurePool())
     pool = SecurePool()
-    monkeypatch.setattr(secagg_outlet.secrets, "token_bytes", bytes)
+    monkeypatch.setattr(secrets, "token_bytes", bytes)
     assert succeeds(self_mask_of_last_round, pool)
 
 
@@ -206,7 +207,7 @@ def many_stories(pool: SecurePool, inputs: Inputs, *, signed: bool) -> bool:
         seeds = summing._pair_seeds(name, shared(summing, reveals, name, "pair_shares"))
         for peer in alive:
             add_mask(total, seeds[peer], minus=peer < name)
-    return from_ring(total).tolist() == np.sum([inputs[n] for n in alive], axis=0).tolist()
+    return np.array_equal(from_ring(total), np.sum([inputs[n] for n in alive], axis=0))
 
 
 def test_a_survivor_set_that_nobody_signed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +230,7 @@ def two_attempts(pool: SecurePool, inputs: Inputs) -> bool:
     opened(pool, summing, pool.outlets, pool.outlets)
     pool.restart()
     total = pool.attempt(inputs, attempt=2, leaving={"inputs": [VICTIM]})
-    return total.tolist() == np.sum([inputs[n] for n in REST], axis=0).tolist()
+    return np.array_equal(total, np.sum([inputs[n] for n in REST], axis=0))
 
 
 def test_a_round_that_is_opened_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +261,7 @@ def invented_outlets(pool: SecurePool, inputs: Inputs) -> bool:
     shares = {point: both[:SHARE_BYTES] for point, both in opens.items()}
     seeds = {n: keys.pair_seed(VICTIM, turn) for n, keys in peers.items()}
     seed = combine(shares, threshold=plan.threshold)
-    return unmasked(masked, VICTIM, seed, seeds).tolist() == inputs[VICTIM].tolist()
+    return np.array_equal(unmasked(masked, VICTIM, seed, seeds), inputs[VICTIM])
 
 
 def test_a_pair_with_keys_that_the_coordinator_made(monkeypatch: pytest.MonkeyPatch) -> None:

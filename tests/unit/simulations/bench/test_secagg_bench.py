@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.instruments.typed import Command, typed
 
-from presspool.cli import app
-from presspool.common.base.console import guarded
 from presspool.common.base.errors import SelfTestError
 from presspool.simulations.bench.sums import secagg_bench
 from presspool.simulations.bench.sums.secagg_bench import SumCost, SumFigures, SumSizes
@@ -18,17 +17,18 @@ from presspool.simulations.bench.sums.secagg_report import sums_section
 SMALL = SumSizes(outlets=5, parameters=100, turns=2, dropouts=1)
 
 
-def typed(*options: str) -> int:
-    with pytest.raises(SystemExit) as ended:
-        guarded(lambda: app(["bench", "secagg", *options]))
-    return int(str(ended.value.code))
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    run = typed(monkeypatch, capsys)
+    return lambda *options: run("bench", "secagg", *options)
 
 
-def test_all_are_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_are_measured_and_written(tmp_path: Path, bench: Command) -> None:
     page = tmp_path / "page.md"
     sizes = ("--outlets", "5", "--parameters", "100", "--turns", "2", "--dropouts", "1")
-    assert typed(*sizes, "--page", str(page), "--json") == 0
-    found = json.loads(capsys.readouterr().out)
+    answer = bench(*sizes, "--page", str(page), "--json")
+    assert answer.code == 0
+    found = json.loads(answer.out)
     assert len(found["costs"]) == 7
     assert all(len(cost["work"]) == 2 and cost["bytes"] > 0 for cost in found["costs"].values())
     assert len(found["claims"]) == 8
@@ -38,9 +38,10 @@ def test_all_are_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "| Flower SecAgg+, 1 dropouts | " in text
 
 
-def test_too_many_dropouts_are_told_with_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
-    assert typed("--outlets", "5", "--dropouts", "3") == 2
-    assert "t <= K - d = 2" in capsys.readouterr().err
+def test_too_many_dropouts_are_told_with_the_numbers(bench: Command) -> None:
+    answer = bench("--outlets", "5", "--dropouts", "3")
+    assert answer.code == 2
+    assert "t <= K - d = 2" in answer.err
 
 
 def test_advance_is_called_as_often_as_it_was_told() -> None:
