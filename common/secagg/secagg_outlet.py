@@ -141,8 +141,9 @@ class SecaggOutlet:
         """
         if roster.context != self._plan.context or self._record.roster not in ((), roster.adverts):
             raise EvidenceError("of another run, or a second one", where="roster")
-        self._joined = self._keys_of(roster.adverts)
+        joined = self._keys_of(roster.adverts)
         self._keep({"roster": roster.adverts})
+        self._joined = joined
 
     def share(self, round: int, attempt: int) -> ShareBundle:
         """Begin an attempt, with fresh masks; said again, the same bytes.

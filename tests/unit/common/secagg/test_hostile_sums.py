@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.fakes.instruments.secure_pool import SecurePool, made_inputs, plan_of
 
-from presspool.common.base.errors import EvidenceError, PlanError, QuorumError
+from presspool.common.base.errors import EvidenceError, PlanError, QuorumError, StorageError
 from presspool.common.secagg.pair_keys import ADVERT_TAG, gathered
 from presspool.common.secagg.secagg_coordinator import SecaggSum
 from presspool.common.secagg.secagg_messages import (
@@ -137,6 +137,19 @@ def test_a_second_roster_is_refused_also_after_a_restart() -> None:
             pool.outlets[A].join(second)
         pool.restart()
     pool.outlets[A].join(pool.roster)
+
+
+def test_keys_that_could_not_be_saved_are_not_used() -> None:
+    pool = SecurePool(join=False)
+
+    def full(_: bytes) -> None:
+        raise StorageError("cannot write")
+
+    pool.outlets[A]._save = full
+    with pytest.raises(StorageError):
+        pool.outlets[A].join(pool.roster)
+    with pytest.raises(PlanError, match="no keys"):
+        pool.outlets[A].share(1, 1)
 
 
 # --- an outlet -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from tests.fakes.instruments.typed import Command, typed
 
 from presspool.common.base.errors import SelfTestError
 from presspool.simulations.bench.sums import secagg_bench
+from presspool.simulations.bench.sums.flower_sums import flower_sum
 from presspool.simulations.bench.sums.secagg_bench import SumCost, SumFigures, SumSizes
 from presspool.simulations.bench.sums.secagg_report import sums_section
 
@@ -51,13 +52,12 @@ def test_advance_is_called_as_often_as_it_was_told() -> None:
 
 
 def test_a_sum_that_is_false_ends_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = secagg_bench.flower_sum
 
     def off_by_one(*arguments: Any, **rest: Any) -> Any:
-        total, sent = real(*arguments, **rest)
+        total, sent = flower_sum(*arguments, **rest)
         return total + 1, sent
 
-    monkeypatch.setattr(secagg_bench, "flower_sum", off_by_one)
+    monkeypatch.setattr(f"{secagg_bench.__name__}.flower_sum", off_by_one)
     with pytest.raises(SelfTestError, match=r"Flower SecAgg\+, 0 dropouts: does not sum"):
         secagg_bench.bench_sums(SMALL)
 
