@@ -21,9 +21,9 @@ parties one after the other in one process, {sizes.turns} turns each, contestant
 processor seconds of all outlets and the coordinator together, median and quartiles; the seconds
 beside it are wall-clock on {found.cores} cores whose load over a minute was {found.load[0]:.1f}
 before and {found.load[1]:.1f} after. Dropouts come between shares and inputs, where they cost most.
-The plain sum is of all outlets' float32 vectors. The exchange of keys, once a run, took {found.keys:.2f} s of
-work. {FLOWER} is its own parts for shares, masks and unmasking, all outlets paired with all.
-Where outlets drop out, fewer vectors travel than with the plain sum.
+The plain sum is of all outlets' float32 vectors. The exchange of keys, once a run, took
+{found.keys:.2f} s of work. {FLOWER} is its own parts for shares, masks and unmasking, all outlets
+paired with all. Where outlets drop out, fewer vectors travel than with the plain sum.
 
 | | work, s | above plain, s | seconds, median | bytes ÷ plain | all bytes, MB |
 | --- | ---: | ---: | ---: | ---: | ---: |
