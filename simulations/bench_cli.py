@@ -105,3 +105,30 @@ def ledger(
     if page is not None:
         write_section(page, "ledger", text)
     print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
+
+
+def secagg(
+    outlets: Annotated[int, typer.Option(min=3, max=50, help="Outlets of the sum.")] = 30,
+    parameters: Annotated[int, typer.Option(min=1, help="Integers of one input.")] = 300_000,
+    turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 5,
+    dropouts: Annotated[int, typer.Option(min=1, help="Outlets that drop out, where any do.")] = 3,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Measure secure sums in turns with the plain sum and with Flower's SecAgg+ parts.
+
+    Example: presspool bench secagg --outlets 30 --page docs/performance.md
+    """
+    from presspool.simulations.bench.sums import secagg_bench, secagg_report
+    from presspool.simulations.doc_sections import write_section
+
+    start_logging(quiet=as_json)
+    sizes = secagg_bench.SumSizes(
+        outlets=outlets, parameters=parameters, turns=turns, dropouts=dropouts
+    )
+    with progress("sums", total=secagg_bench.units_of_sums(sizes)) as advance:
+        found = secagg_bench.bench_sums(sizes, advance=advance)
+    text = secagg_report.sums_section(found)
+    if page is not None:
+        write_section(page, "secagg", text)
+    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)

@@ -112,6 +112,7 @@ BENCH: Commands = {
     "engine": bench_cli.engine,
     "transport": bench_cli.transport,
     "ledger": bench_cli.ledger,
+    "secagg": bench_cli.secagg,
 }
 EXPERIMENT: Commands = {
     "agnews": experiment_cli.agnews,

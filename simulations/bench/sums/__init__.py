@@ -1,0 +1,1 @@
+"""`presspool bench secagg`: what a secure sum costs above a plain one."""
