@@ -41,4 +41,4 @@ def test_a_researcher_makes_an_adapter_and_an_editor_works_with_it(tmp_path: Pat
         said = (people.home("editor") / "labels.csv").read_text(encoding="utf-8").splitlines()
         assert len(said) == 1 + HELD_OUT
         typed = [line.split()[1] for line in people.typed]
-        assert typed == ["contract", "simulate", "simulate", "contract", "predict"]
+        assert typed == ["contract", "simulate", "simulate", "contract", "plan", "predict"]

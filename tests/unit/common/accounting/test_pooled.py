@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import logsumexp
-from tests.fakes.instruments.lattices import (
+from tests.fakes.sums.lattices import (
     divergence,
     gaussian,
     mixed,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes.instruments.lattices import Law, divergence, mixed, moved, shares_together
+from tests.fakes.sums.lattices import Law, divergence, mixed, moved, shares_together
 
 from presspool.client.engine.clipping import clip_factors, counted
 from presspool.common.accounting import pooled

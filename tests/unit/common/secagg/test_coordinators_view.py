@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fakes.instruments.secure_pool import SecurePool, made_inputs
+from tests.fakes.sums.secure_pool import SecurePool, made_inputs
 
 from presspool.common.secagg.masks import add_mask
 from presspool.common.secagg.pair_keys import PairKeys

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fakes.instruments.secure_pool import SecurePool, made_inputs, plan_of
+from tests.fakes.sums.secure_pool import SecurePool, made_inputs, plan_of
 
 from presspool.common.base.errors import EvidenceError, PlanError, QuorumError, StorageError
 from presspool.common.secagg.pair_keys import ADVERT_TAG, gathered

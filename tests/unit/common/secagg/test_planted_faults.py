@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
-from tests.fakes.instruments.secure_pool import SecurePool, made_inputs
+from tests.fakes.sums.secure_pool import SecurePool, made_inputs
 
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.pki.keys import SigningKey

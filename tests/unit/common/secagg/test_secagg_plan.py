@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.fakes.instruments.secure_pool import names, plan_of
+from tests.fakes.sums.secure_pool import names, plan_of
 
 from presspool.common.base.errors import ContractError
 from presspool.common.pki.keys import SigningKey

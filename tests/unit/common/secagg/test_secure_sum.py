@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import pytest
-from tests.fakes.instruments.secure_pool import STEPS, SecurePool, made_inputs
+from tests.fakes.sums.secure_pool import STEPS, SecurePool, made_inputs
 
 from presspool.common.base.errors import QuorumError
 from presspool.common.secagg.secagg_plan import MOST_OUTLETS
