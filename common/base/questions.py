@@ -44,9 +44,8 @@ def ask(question: str, read: Callable[[str], T], *, default: str | None = None) 
     while True:
         shown = f" [{default}]" if default else ""
         err.print(f"{question}{shown}: ", end="", soft_wrap=True)
-        text = _line() or default or ""
         try:
-            return read(text)
+            return read(_line() or default or "")
         except InputError as error:
             err.print(f"{error}", style="yellow", soft_wrap=True)
 
@@ -79,6 +78,8 @@ def _line() -> str:
         text = sys.stdin.readline()
     except KeyboardInterrupt:
         raise Stopped from None
+    except UnicodeDecodeError:
+        raise InputError("an answer", expected="text in UTF-8", got="other bytes") from None
     if not text:
         raise Stopped
     return text.strip()
