@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from presspool.common.base.console import out, print_json, progress, start_logging
+
+if TYPE_CHECKING:
+    from presspool.simulations.bench.ledger_bench import Figures
+    from presspool.simulations.bench.sums.secagg_bench import SumFigures
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Page = Annotated[
@@ -95,16 +99,12 @@ def ledger(
     Example: presspool bench ledger --page docs/performance.md
     """
     from presspool.simulations.bench import ledger_bench
-    from presspool.simulations.doc_sections import write_section
 
     start_logging(quiet=as_json)
     sizes = ledger_bench.Sizes(entries=entries, turns=turns, verified=verified, runs=runs)
     with progress("measured", total=ledger_bench.units_of_work(sizes)) as advance:
         found = ledger_bench.bench_ledger(sizes, advance=advance)
-    text = ledger_bench.section(found)
-    if page is not None:
-        write_section(page, "ledger", text)
-    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
+    _told(found, ledger_bench.section(found), page, "ledger", as_json=as_json)
 
 
 def secagg(
@@ -120,7 +120,6 @@ def secagg(
     Example: presspool bench secagg --outlets 30 --page docs/performance.md
     """
     from presspool.simulations.bench.sums import secagg_bench, secagg_report
-    from presspool.simulations.doc_sections import write_section
 
     start_logging(quiet=as_json)
     sizes = secagg_bench.SumSizes(
@@ -128,7 +127,15 @@ def secagg(
     )
     with progress("sums", total=secagg_bench.units_of_sums(sizes)) as advance:
         found = secagg_bench.bench_sums(sizes, advance=advance)
-    text = secagg_report.sums_section(found)
+    _told(found, secagg_report.sums_section(found), page, "secagg", as_json=as_json)
+
+
+def _told(
+    found: Figures | SumFigures, text: str, page: Path | None, name: str, *, as_json: bool
+) -> None:
+    """Write what was measured into its section of the page, if there is one, and show it."""
+    from presspool.simulations.doc_sections import write_section
+
     if page is not None:
-        write_section(page, "secagg", text)
+        write_section(page, name, text)
     print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)

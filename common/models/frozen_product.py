@@ -40,7 +40,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns:
         (..., outputs) of x's dtype.
     """
-    if not _quick(x, weight) or (bias is not None and bias.requires_grad):
+    if not _quick(x, weight, bias):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled() and x.requires_grad:
         return _Product.apply(x, weight, bias)  # type: ignore[no-untyped-call, no-any-return]
@@ -76,12 +76,13 @@ class _Product(torch.autograd.Function):
         return _onednn(g, weight.T, None), None, None
 
 
-def _quick(x: Tensor, weight: Tensor) -> bool:
+def _quick(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     return (
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() >= FEWEST_ROWS * x.shape[-1]
         and not weight.requires_grad
+        and not (bias is not None and bias.requires_grad)
         and not torch.is_autocast_enabled("cpu")
         and _HAS_ONEDNN
     )
