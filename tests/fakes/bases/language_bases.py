@@ -44,8 +44,9 @@ def write_tiny_llama(
     seed: int = 0,
     hidden: int = 32,
     vocabulary: int = 320,
+    layers: int = 2,
 ) -> Path:
-    """Write a Llama of two layers, and a tokenizer of bytes and the pairs of some words.
+    """Write a Llama, and a tokenizer of bytes and the pairs of some words.
 
     Args:
         folder: where it goes.
@@ -53,6 +54,7 @@ def write_tiny_llama(
         seed: of the weights.
         hidden: width of the layers.
         vocabulary: tokens, at most.
+        layers: how many.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -81,7 +83,7 @@ def write_tiny_llama(
         vocab_size=core.get_vocab_size(),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=128,

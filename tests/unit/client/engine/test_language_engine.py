@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from tests.fakes.bases.language_bases import write_tiny_llama
 from torch import Tensor, nn
 
 from presspool.client.engine import selftest
@@ -167,6 +168,14 @@ def test_a_right_engine_is_proved(asked: Asked, form: str, cut: str) -> None:
     compute = Compute(device="cpu", tokens=128)
     prove_alike(model, read(model), contract, compute)
     assert compute.tokens == 128
+
+
+def test_a_deep_model_is_proved(asked: Asked, tmp_path: Path) -> None:
+    """Filling reaches no trained layer with a gradient, which would leave float32 on the way."""
+    deep = write_tiny_llama(tmp_path / "deep", layers=21)
+    adapter = {"targets": LINEAR, "layers": 20}
+    contract = asked(folder=deep).replace(adapter=adapter)
+    prove(build(contract), contract)
 
 
 def _trained_words(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> None:
