@@ -20,7 +20,6 @@ from presspool.client.agent.home import LEDGER, LOG_KEY, POLICY
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.data.snapshots import SNAPSHOT, freeze
 from presspool.client.identity.settings import read_settings
-from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps, propose
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file, replacing
@@ -114,7 +113,7 @@ def new_ledger(
 ) -> Ledger:
     """An outlet's ledger with room for so many runs of a contract."""
     plan = contract.plan
-    found = propose([events.from_dp(contract.trust.event(contract))] * runs, delta=plan.delta)
+    found = propose([contract.trust.event(contract)] * runs, delta=plan.delta)
     return Ledger.create(
         home / LEDGER,
         signer=signer_in(home),

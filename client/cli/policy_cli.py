@@ -172,12 +172,11 @@ def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
     """What the run would cost the outlet's ledger; None where there is no ledger."""
     from presspool.client.agent import home as homes
     from presspool.client.consent import budget_report
-    from presspool.common.accounting import events
 
     if not homes.ledger_path(home).exists():
         return None
     with homes.ledger_in(home) as ledger:
-        fits = budget_report.fitting(ledger, [events.from_dp(contract.trust.event(contract))])
+        fits = budget_report.fitting(ledger, [contract.trust.event(contract)])
     return {"fits": fits["fits"][0], "share_after": fits["share_after"]}
 
 

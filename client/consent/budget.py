@@ -259,7 +259,7 @@ class Budget:
         event, plan, run = self._event(contract, number), contract.plan, contract.digest
         stated = entries.Stated(
             delta=plan.delta,
-            epsilon=contract.trust.epsilon(contract, charged=events.to_dp(event)),
+            epsilon=contract.trust.epsilon(contract, charged=event),
             version=version("dp-accounting"),
         )
         try:

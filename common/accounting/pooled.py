@@ -11,8 +11,6 @@ Invariants:
     * Wrapping around the ring is post-processing. It costs nothing; `ring` only keeps steps useful.
 
 Example:
-    >>> convolution(shares=14, scale=2.0**12)
-    0.0
     >>> best(lambda order: 16 * sampled_gaussian(0.125, 1.2, order), delta=1e-5)
     EpsilonByOrder(epsilon=3.630859358827184, order=6)
 """
@@ -24,8 +22,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from presspool.common.accounting import filter
-from presspool.common.accounting.events import log1p_exp, log_expm1, log_sum, sampled_gaussian
-from presspool.common.base.errors import ContractError
+from presspool.common.accounting.events import sampled_gaussian
+from presspool.common.accounting.logs import log1p_exp, log_expm1, log_sum
 
 RINGS = (32, 64)
 """Bits of the rings that sums can be taken in."""
@@ -49,41 +47,6 @@ def best(cost: Callable[[int], float], *, delta: float) -> EpsilonByOrder:
         EpsilonByOrder(filter.epsilon_of(cost(order), delta=delta, order=order), order)
         for order in filter.PORTFOLIO
     )
-
-
-def convolution(*, shares: int, scale: float) -> float:
-    """τ: how far a sum of discrete Gaussians is from one of as much variance, at every point.
-
-    |ln P[X₁ + … + X_m = z] − ln P[W = z]| <= τ = 5·Σ_{k=1}^{m−1} exp(−2π²s²·k/(k+1)) for every
-    whole z, with Xᵢ of parameter s² and W of m·s².
-
-    Args:
-        shares: m, at least 1.
-        scale: s, in steps of the grid.
-
-    Raises:
-        ContractError: s below 1/2, where nothing is known.
-
-    Source: Kairouz, Liu & Steinke, "The Distributed Discrete Gaussian Mechanism for Federated
-    Learning with Secure Aggregation", ICML 2021, section 3 (convolution of discrete Gaussians).
-    """
-    if scale < 0.5:
-        raise ContractError(
-            "an outlet's share of the noise on its grid",
-            expected="a scale of at least 1/2 a step",
-            got=f"{scale:.3g}",
-            advice="take a finer grid, or fewer outlets",
-        )
-    rate = 2 * (math.pi * scale) ** 2
-    return 5 * math.fsum(math.exp(-rate * k / (k + 1)) for k in range(1, shares))
-
-
-def off_by(gap: float, order: int) -> float:
-    """What a Rényi cost grows by where both laws are within e^±gap of those it was computed for.
-
-    ∫ PᵅQ¹⁻ᵅ then grows by e^((2α−1)·gap) at most, and the divergence by (2α−1)/(α−1)·gap.
-    """
-    return (2 * order - 1) / (order - 1) * gap
 
 
 def group_cost(rate: float, sigma: float, outlets: int, order: int) -> float:

@@ -269,7 +269,7 @@ def _together(charged: Sequence[Event], delta: float) -> float | None:
     counts: Counter[Step] = Counter()
     for event in charged:
         for phase in event.events if isinstance(event, events.Composed) else (event,):
-            counts[phase.event] += phase.count
+            counts[phase.continuous] += phase.count
     if not 0 < len(counts) <= MOST_KINDS or max(counts.values()) > events.MOST_STEPS:
         return None if counts else 0.0
     phases = [events.SelfComposed(event=step, count=n) for step, n in counts.items()]

@@ -210,7 +210,7 @@ def slug(text: str) -> str:
 
 
 def freeze(contract: Contract, *, fetch: bool = False) -> Contract:
-    """The contract with σ solved and the hashes of its base model filled in.
+    """The contract with σ solved, the hashes of its base model and what else it lacks filled in.
 
     Args:
         contract: as written.
@@ -236,7 +236,16 @@ def freeze(contract: Contract, *, fetch: bool = False) -> Contract:
         manifest=spec.manifest,
         fetch=fetch,
     )
-    return contract.replace(model=found.pins).with_noise()
+    return _sized(contract.replace(model=found.pins)).with_noise()
+
+
+def _sized(contract: Contract) -> Contract:
+    """With the number of trained numbers, where noise that is shared hangs on it."""
+    if contract.pooled is None or contract.pooled.parameters is not None:
+        return contract
+    from presspool.common.models.models import group_sizes
+
+    return contract.replace(pooled={"parameters": sum(group_sizes(contract).values())})
 
 
 def _resolved(table: Any, path: Path, key: str) -> dict[str, Any]:

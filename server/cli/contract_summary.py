@@ -17,7 +17,6 @@ from presspool.common.base.foreign_text import one_line
 from presspool.common.base.numbers import percent
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
-from presspool.common.contract.statement import accountant
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
 
 
@@ -39,7 +38,7 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         "unit": plan.unit,
         "epsilon": epsilon,
         "delta": plan.delta,
-        "accountant": accountant(),
+        "accountant": contract.trust.accountant(),
         "noise_multiplier": plan.noise_multiplier,
         "sampling_rate": plan.sampling_rate,
         "steps": plan.steps,
@@ -73,7 +72,7 @@ def _ledger(contract: Contract) -> dict[str, Any] | None:
     order, which is that outlet's own and in no contract: so all of them are shown.
     """
     try:
-        event = events.from_dp(contract.trust.event(contract))
+        event = contract.trust.event(contract)
         costs = {order: events.charge(event, order=order) for order in filter.PORTFOLIO}
     except LedgerError:
         return None
@@ -93,24 +92,10 @@ def _room(order: int) -> int:
         return 0
 
 
-def group_sizes(contract: Contract) -> dict[str, int]:
-    """How many numbers train in each parameter group.
-
-    Raises:
-        ContractError: the adapter does not fit the base model.
-        ModelError: the base model is missing or is not the pinned one.
-    """
-    from presspool.common.models.adapters import group_of, trainable
-    from presspool.common.models.models import build
-
-    sizes = dict.fromkeys(contract.groups, 0)
-    for name, parameter in trainable(build(contract)).items():
-        sizes[group_of(name)] += parameter.numel()
-    return sizes
-
-
 def _adapter_noise(contract: Contract) -> float | None:
     """Noise by signal of the pool's adapter (`recipe.noise_share`); None where none is trained."""
+    from presspool.common.models.models import group_sizes
+
     sizes = group_sizes(contract)  # in any case: an adapter that does not fit is told here
     if contract.groups != GROUPS:  # no choice between head and adapter
         return None

@@ -20,7 +20,6 @@ from presspool.common.accounting.pooled_plan import PooledPlan, pooled_run
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
-from presspool.server.cli.contract_summary import group_sizes
 
 _FLOAT_BYTES = 4
 
@@ -128,6 +127,8 @@ def compare_trust(
         ContractError: a run that cannot be pooled; a model that does not fit.
         ModelError: the base model is missing or is not the pinned one.
     """
+    from presspool.common.models.models import group_sizes
+
     outlets = len(contract.outlets)
     sizes = group_sizes(contract)
     pool = pooled_run(
