@@ -134,7 +134,7 @@ def signer_in(home: Path) -> notes.Signer:
 def _policy(contract: Contract) -> str:
     plan, model = contract.plan, contract.model
     return POLICY_TOML.format(
-        epsilon=plan.epsilon(),
+        epsilon=contract.trust.epsilon(contract),
         delta=plan.delta,
         sigma=plan.noise_multiplier,
         steps=plan.steps,

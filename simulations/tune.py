@@ -108,7 +108,7 @@ def _with_budget(contract: Contract) -> Contract:
     """Where σ is given, its ε is the budget."""
     if contract.privacy.epsilon is not None:
         return contract
-    return contract.replace(privacy={"epsilon": contract.plan.epsilon()})
+    return contract.replace(privacy={"epsilon": contract.trust.epsilon(contract)})
 
 
 def _primary(contract: Contract) -> Metric:

@@ -228,6 +228,14 @@ def alone(event: SelfComposed | Composed) -> SelfComposed | Composed | None:
     return Composed(events=left) if isinstance(event, Composed) else left[0]
 
 
+def charge_alone(event: SelfComposed | Composed, *, order: int) -> int | None:
+    """The charge of `alone`, at most `LARGEST_CHARGE`; None where nothing is pooled."""
+    if (left := alone(event)) is None:
+        return None
+    units = math.ldexp(renyi(left, order=order), UNIT_BITS)
+    return math.ceil(min(units, LARGEST_CHARGE - 1)) + 1
+
+
 def beyond_gaussian(step: Step, order: int) -> float:
     """What a step costs beyond the real Gaussian, in nats: 0 but for a sum of shares."""
     if not isinstance(step, PooledSum):

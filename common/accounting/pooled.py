@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from presspool.common.accounting import filter
+from presspool.common.accounting import events, filter
 from presspool.common.accounting.events import sampled_gaussian
 from presspool.common.accounting.logs import log1p_exp, log_expm1, log_sum
 
@@ -77,6 +77,43 @@ def group_cost(rate: float, sigma: float, outlets: int, order: int) -> float:
         rates = _coupling(chances, [tilt * (order - 1) / (2 * one**2) for one in sigmas])
         bounds.append(_mean_moment(chances, rates, sigmas, order))
     return min(bounds)
+
+
+def group_renyi(event: events.SelfComposed | events.Composed, *, outlets: int, order: int) -> float:
+    """ε(α) in nats of an event for a reader at so many of a run's outlets, pooled or not.
+
+    In a pooled sum they are a group; of anything else each outlet's costs add up.
+    """
+    phases = event.events if isinstance(event, events.Composed) else (event,)
+    return math.fsum(
+        phase.count
+        * (
+            group_cost(phase.event.rate, phase.event.noise_multiplier, outlets, order)
+            + events.beyond_gaussian(phase.event, order)
+        )
+        if isinstance(phase.event, events.PooledSum)
+        else outlets * events.renyi(phase, order=order)
+        for phase in phases
+    )
+
+
+def group_epsilon(
+    event: events.SelfComposed | events.Composed, *, outlets: int, delta: float
+) -> float:
+    """ε of `group_renyi` at the best of the ledger's orders."""
+    return best(lambda order: group_renyi(event, outlets=outlets, order=order), delta=delta).epsilon
+
+
+def is_pooled(event: events.SelfComposed | events.Composed) -> bool:
+    """Whether outlets share the noise of an event."""
+    return events.alone(event) is not None
+
+
+def epsilon_alone(event: events.SelfComposed | events.Composed, *, delta: float) -> float | None:
+    """ε of an outlet's own shares at the best of the ledger's orders; None where none is pooled."""
+    if (left := events.alone(event)) is None:
+        return None
+    return best(lambda order: events.renyi(left, order=order), delta=delta).epsilon
 
 
 def ring(*, largest: float, scale: float, shares: int, numbers: int) -> int | None:

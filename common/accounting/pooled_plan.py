@@ -189,11 +189,7 @@ class PooledPlan:
 
     def cost(self, order: int, *, at: int = 1, steps: int | None = None) -> float:
         """ε(α) in nats of so many steps, T unless said, for a reader at so many outlets."""
-        event = self.event(steps)
-        step = event.event
-        assert isinstance(step, events.PooledSum)
-        alone = pooled.group_cost(step.rate, step.noise_multiplier, at, order)
-        return event.count * (alone + events.beyond_gaussian(step, order))
+        return pooled.group_renyi(self.event(steps), outlets=at, order=order)
 
     def event(self, steps: int | None = None) -> events.SelfComposed:
         """What a ledger charges for so many steps, T where nothing is said: each sum, once.

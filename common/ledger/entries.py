@@ -141,17 +141,21 @@ class NonPrivate(_Entry):
     reason: Literal["reproducible-noise"] = "reproducible-noise"
 
 
+Accountant = Literal["dp_accounting PLD", "presspool Renyi"]
+
+
 class Stated(BaseModel):
-    """What a run's contract says it costs, by an accountant that is not the filter.
+    """What a run's contract says it costs, by an accountant that is not the filter of one order.
 
     Attributes:
+        accountant: loss distributions; or, of pooled sums, Rényi costs at the best whole order.
         epsilon: ε of the whole event at `delta`.
         version: of the accountant.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    accountant: Literal["dp_accounting PLD"] = "dp_accounting PLD"
+    accountant: Accountant = "dp_accounting PLD"
     delta: Delta
     epsilon: Annotated[float, Field(ge=0, le=1e6)]
     version: Version
@@ -169,6 +173,8 @@ class Reserve(_Entry):
         event: what the run's code will do, composed.
         charge: its cost at the ledger's order, in `events.UNIT`s.
         stated: the contract's own ε, if it was computed.
+        alone: of pooled sums, what they cost if everybody else works together, likewise; no cap
+            counts it. Other entries have no such key.
     """
 
     kind: Literal["reserve"] = "reserve"
@@ -184,6 +190,7 @@ class Reserve(_Entry):
     event: events.Event
     charge: Charge
     stated: Stated | None = None
+    alone: Annotated[Charge | None, Field(exclude_if=lambda charge: charge is None)] = None
 
 
 class ReleaseIntent(_Entry):

@@ -99,6 +99,9 @@ def _check_reserve(book: LedgerState, entry: entries.Reserve) -> None:
     taken = book.taken(entry.reservation)
     _require(not taken, "reservation", "a new id", entry.reservation)
     _check_charge(book, entry.charge, entry.event)
+    alone = events.charge_alone(entry.event, order=book.opened.order)
+    same = alone == entry.alone or (alone and entry.alone and _close(entry.alone, alone))
+    _require(bool(same), "charge alone", f"{alone} units for this event", entry.alone)
     _check_room(book, entry)
 
 

@@ -50,6 +50,7 @@ class Pooled(TrustModel):
     """See the module."""
 
     phases = (TRAIN,)
+    stated_by = ("presspool Renyi", "presspool")
     adds_up = True
     simulated_only = True
     looks_inside: ClassVar[bool] = False

@@ -41,6 +41,7 @@ from presspool.common.contract.privacy_plan import (
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
+    from presspool.common.ledger.entries import Accountant
     from presspool.common.models.adapters import State
     from presspool.common.wire.update import AdapterUpdate, TrainTask
 
@@ -83,6 +84,7 @@ class TrustModel(ABC):
     Attributes:
         phases: names of a round's phases, in order; `TRAIN` is one of them, once.
         words: for people; what hangs on a contract's numbers is in braces (`words_of`).
+        stated_by: what states ε, as a ledger calls it, and the package whose version counts.
         adds_up: an outlet's answer is whole numbers of one step, which mean something only in the
             sum of all: gradients, of which nothing but that sum moves the adapter.
         simulated_only: no coordinator and no outlet of this version carries it over a network.
@@ -90,6 +92,7 @@ class TrustModel(ABC):
 
     phases: ClassVar[tuple[str, ...]]
     words: ClassVar[TrustWords]
+    stated_by: ClassVar[tuple[Accountant, str]] = ("dp_accounting PLD", "dp-accounting")
     adds_up: ClassVar[bool] = False
     simulated_only: ClassVar[bool] = False
 

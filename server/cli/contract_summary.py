@@ -29,8 +29,9 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
     """
     plan, weights = contract.plan, contract.weights()
     share = _adapter_noise(contract)
-    epsilon = plan.epsilon() if plan.protected else None
-    count = len(contract.outlets)
+    trust, count = contract.trust, len(contract.outlets)
+    epsilon = trust.epsilon(contract) if plan.protected else None
+    every = trust.several(contract, count, plan.steps) if plan.protected else None
     return {
         "name": contract.name,
         "digest": contract.digest,
@@ -48,8 +49,11 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         "adapter_pays": share is None or share <= ADAPTER_PAYS,
         "ledger": _ledger(contract),
         "worst_case": None
-        if epsilon is None
-        else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
+        if every is None
+        else {"outlets": count, "epsilon": every[0], "delta": every[1]},
+        "trust": contract.federation.trust,
+        "trust_claim": trust.words_of(contract.body()).claim,
+        "epsilon_alone": trust.alone(contract, plan.steps) if plan.protected else None,
         "outlets": [
             {
                 "name": name,
@@ -99,7 +103,8 @@ def _adapter_noise(contract: Contract) -> float | None:
     sizes = group_sizes(contract)  # in any case: an adapter that does not fit is told here
     if contract.groups != GROUPS:  # no choice between head and adapter
         return None
-    return noise_share(contract.plan, contract.outlets, sizes["adapter"])
+    whole = noise_share(contract.plan, contract.outlets, sizes["adapter"])
+    return whole * contract.trust.noise_share(contract)
 
 
 def render(summary: dict[str, Any], console: Console) -> None:
@@ -112,6 +117,12 @@ def render(summary: dict[str, Any], console: Console) -> None:
             f"rate q = {summary['sampling_rate']:g}, {summary['steps']} steps, "
             f"sensitivity {summary['sensitivity']:g}\n  by {summary['accountant']}"
         )
+        if (alone := summary["epsilon_alone"]) is not None:
+            console.print(
+                f"  {summary['trust_claim']} If everybody else does: ε = {alone:.2f}.",
+                markup=False,
+                soft_wrap=True,
+            )
         _render_cautions(summary, console)
     else:
         console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
@@ -164,7 +175,12 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if worst["outlets"] > 1:
         console.print(
             f"  a reader of all {worst['outlets']} outlets spends at most ε = "
-            f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} (composed one after the other)"
+            f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} ("
+            + (
+                "composed one after the other)"
+                if summary["epsilon_alone"] is None
+                else "a group inside each sum)"
+            )
         )
 
 

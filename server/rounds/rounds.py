@@ -40,7 +40,13 @@ from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
 from presspool.common.released.adapter_folder import storing, write_adapter
 from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
+from presspool.common.runs.results import (
+    OutletResult,
+    PooledFigures,
+    RoundResult,
+    RunResult,
+    WritingSample,
+)
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
@@ -279,7 +285,17 @@ def _result(
         versions=_versions(),
         contract=contract.body(),
         samples=samples,
+        pooled=_pooled(contract, spent),
     )
+
+
+def _pooled(contract: Contract, spent: int) -> PooledFigures | None:
+    """What stands beside an ε that leans on the other outlets; every attempt counts."""
+    trust, steps = contract.trust, spent * contract.federation.local_steps
+    if (alone := trust.alone(contract, steps)) is None:
+        return None
+    every, _ = trust.several(contract, len(contract.outlets), steps)
+    return PooledFigures(alone=alone, every=every)
 
 
 def _statement(contract: Contract, setup: Setup, spent: int, adapter: str) -> str:

@@ -61,7 +61,9 @@ COMPOSITION: Final = (
     "A reader of several outlets composes sequentially, because each round's model already carries "
     "the other outlets' data. The worst case is the sum over the outlets, not the largest of them. "
     "Outlets answer in turn, again and again; that sums hold for that too is the concurrent "
-    "composition of interactive mechanisms (Vadhan and Wang 2021; Vadhan and Zhang 2023)."
+    "composition of interactive mechanisms (Vadhan and Wang 2021; Vadhan and Zhang 2023). Where "
+    "outlets share their noise, such a reader is a group inside each of their sums, which costs "
+    "more than that sum of ε."
 )
 
 PROVES: Final = (
