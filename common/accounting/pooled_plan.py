@@ -30,7 +30,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from presspool.common.accounting import events, pooled
+from presspool.common.accounting import events, pooled_cost
 from presspool.common.accounting.lattice import convolution
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.privacy_plan import (
@@ -115,7 +115,7 @@ class PooledPlan:
     cohort: PooledCohort
     parameters: int
     grid_bits: int = GRID_BITS
-    ring_bits: int = pooled.RINGS[-1]
+    ring_bits: int = pooled_cost.RINGS[-1]
 
     def __post_init__(self) -> None:
         _require(self.plan.protected, "noise", "noise, as the pool shares it", "none", advice=_GIVE)
@@ -133,7 +133,7 @@ class PooledPlan:
         )
         fits = self.smallest_ring()
         _require(
-            self.ring_bits in pooled.RINGS and self.ring_bits >= fits,
+            self.ring_bits in pooled_cost.RINGS and self.ring_bits >= fits,
             "ring_bits",
             f"{fits}, in which the sum of {self.cohort.readers:,} readers' gradients of up to "
             f"{self.moved:.4g} steps each and {self.cohort.outlets} outlets' noise does not wrap",
@@ -171,7 +171,7 @@ class PooledPlan:
         Raises:
             ContractError: there is none.
         """
-        fits = pooled.ring(
+        fits = pooled_cost.ring(
             largest=self.cohort.readers * self.moved,
             scale=self.scale,
             shares=self.cohort.outlets,
@@ -181,7 +181,7 @@ class PooledPlan:
             raise ContractError(
                 "the sum of all outlets",
                 where="pooled noise",
-                expected=f"room for it in {pooled.RINGS[-1]} bits",
+                expected=f"room for it in {pooled_cost.RINGS[-1]} bits",
                 got=f"{self.cohort.readers:,} readers of up to {self.moved:.4g} steps each",
                 advice=f"take a grid of fewer than {self.grid_bits} binary places",
             )
@@ -189,7 +189,7 @@ class PooledPlan:
 
     def cost(self, order: int, *, at: int = 1, steps: int | None = None) -> float:
         """ε(α) in nats of so many steps, T unless said, for a reader at so many outlets."""
-        return pooled.group_renyi(self.event(steps), outlets=at, order=order)
+        return pooled_cost.group_renyi(self.event(steps), outlets=at, order=order)
 
     def event(self, steps: int | None = None) -> events.SelfComposed:
         """What a ledger charges for so many steps, T where nothing is said: each sum, once.
@@ -207,7 +207,7 @@ class PooledPlan:
         )
         return events.SelfComposed(event=step, count=steps or self.plan.steps)
 
-    def stated(self, *, at: int = 1, steps: int | None = None) -> pooled.EpsilonByOrder:
+    def stated(self, *, at: int = 1, steps: int | None = None) -> pooled_cost.EpsilonByOrder:
         """ε if at most c outlets work with the coordinator, for a reader at so many outlets.
 
         Several are a group inside each of the sums, and no composition of several runs.
@@ -216,18 +216,20 @@ class PooledPlan:
             ContractError: no outlet, or more than there are.
         """
         _require(1 <= at <= self.cohort.outlets, "outlets", f"1 to {self.cohort.outlets}", at)
-        return pooled.best(
+        return pooled_cost.best(
             lambda order: self.cost(order, at=at, steps=steps), delta=self.plan.delta
         )
 
-    def alone(self) -> pooled.EpsilonByOrder:
+    def alone(self) -> pooled_cost.EpsilonByOrder:
         """ε if everybody else works together: the outlet's own share is all that hides a reader.
 
         Of T steps that succeed at once: against all others each further attempt is a release.
         """
         event = events.alone(self.event())
         assert event is not None  # its sums are pooled
-        return pooled.best(lambda order: events.renyi(event, order=order), delta=self.plan.delta)
+        return pooled_cost.best(
+            lambda order: events.renyi(event, order=order), delta=self.plan.delta
+        )
 
 
 def solve_pooled(
@@ -252,7 +254,7 @@ def solve_pooled(
     """
     _require(0 < epsilon < math.inf, "epsilon", "a number > 0", epsilon, advice=_GIVE)
 
-    def made(sigma: float, ring_bits: int = pooled.RINGS[-1]) -> PooledPlan:
+    def made(sigma: float, ring_bits: int = pooled_cost.RINGS[-1]) -> PooledPlan:
         plan = replace(template, noise_multiplier=sigma)
         return PooledPlan(
             plan=plan,

@@ -37,7 +37,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO
 
-from presspool.common.accounting import events, filter, pld, pooled
+from presspool.common.accounting import events, filter, pld, pooled_cost
 from presspool.common.base.numbers import bound
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
@@ -237,7 +237,7 @@ def _again(event: Event, stated: entries.Stated) -> float:
     Of pooled sums no loss distribution is claimed: there, by our own costs at whole orders.
     """
     if stated.accountant == "presspool Renyi":
-        return pooled.best(lambda a: events.renyi(event, order=a), delta=stated.delta).epsilon
+        return pooled_cost.best(lambda a: events.renyi(event, order=a), delta=stated.delta).epsilon
     if stated.delta >= pld.FINEST_DELTA:
         quick = pld.epsilon(event, delta=stated.delta)
         if abs(quick - stated.epsilon) <= TOLERANCE - pld.CLOSE:

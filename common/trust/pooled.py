@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool import __version__
-from presspool.common.accounting import events, pooled
+from presspool.common.accounting import events, pooled_cost
 from presspool.common.accounting.pooled_plan import PooledPlan, cohort_of, of_contract, solve_pooled
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.contract.schedule import rate_factor
@@ -306,7 +306,7 @@ def check_sum(
 
 
 def _at_best(event: Event, delta: float) -> float:
-    return pooled.best(lambda order: events.renyi(event, order=order), delta=delta).epsilon
+    return pooled_cost.best(lambda order: events.renyi(event, order=order), delta=delta).epsilon
 
 
 def _up(epsilon: float) -> str:

@@ -80,6 +80,7 @@ def test_a_pooled_run_from_run_file_to_ledger(tmp_path: Path, pooled_body: Body)
     assert table is not None
     assert table.parameters is not None
     assert table.parameters == sum(a.size for a in adapter(out).values())
+    assert result.epsilon is not None
     assert result.epsilon == plan.stated().epsilon <= 6.0
     assert result.pooled is not None
     assert result.pooled.alone == plan.alone().epsilon > result.epsilon

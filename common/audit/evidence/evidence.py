@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from presspool.common.accounting import pooled
+from presspool.common.accounting import pooled_cost
 from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.results import RunResult
@@ -223,11 +223,13 @@ class Evidence:
 
 def _group(kept: Sequence[ReservedRun], outlets: int) -> tuple[Decimal, Decimal] | None:
     """(ε, δ) of a reader at so many outlets that share their noise; None where they do not."""
-    shared = [run for run in kept if run.stated is not None and pooled.is_pooled(run.event)]
+    shared = [run for run in kept if run.stated is not None and pooled_cost.is_pooled(run.event)]
     if not shared:
         return None
     delta = max(run.stated.delta for run in shared if run.stated is not None)
-    epsilon = max(pooled.group_epsilon(run.event, outlets=outlets, delta=delta) for run in shared)
+    epsilon = max(
+        pooled_cost.group_epsilon(run.event, outlets=outlets, delta=delta) for run in shared
+    )
     return Decimal(repr(epsilon)), Decimal(repr(delta))
 
 

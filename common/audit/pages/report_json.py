@@ -18,7 +18,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from presspool.common.accounting import events, pooled
+from presspool.common.accounting import events, pooled_cost
 from presspool.common.audit.evidence import frozen_data_verdict
 from presspool.common.audit.evidence.evidence import Evidence, RunReading, WorstCaseSum
 from presspool.common.audit.evidence.governance import Fields
@@ -213,7 +213,7 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
         "reserved_nats": _nats(run.reserved),
         "charged_nats": _nats(run.charge),
         "share": run.charge / outlet.lifetime.room,
-        "epsilon_alone": pooled.epsilon_alone(run.event, delta=outlet.delta),
+        "epsilon_alone": pooled_cost.epsilon_alone(run.event, delta=outlet.delta),
         "stated": None
         if stated is None
         else {
