@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.fakes.sums.lattices import Law, divergence, mixed, moved, shares_together
 
 from presspool.client.engine.clipping import clip_factors, counted
+from presspool.common.accounting import pooled_cost
 from presspool.common.accounting.events import from_dp, renyi, sampled_gaussian
 from presspool.common.accounting.filter import PORTFOLIO
 from presspool.common.accounting.pooled_plan import (
