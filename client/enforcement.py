@@ -30,6 +30,7 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
+from presspool.client.witnessing.trusted_peers import approved
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
 from presspool.common.base.errors import GuardError, StorageError
@@ -128,6 +129,7 @@ class RealGate:
         reproducible: noise can be drawn again; the ledger says so before anything is trained.
         clock: gives the time, aware of its zone.
         simulated: whoever carries its tasks is a simulation.
+        peers: outlets whose keys its operator approved, where the policy asks for them.
     """
 
     name: str
@@ -138,6 +140,7 @@ class RealGate:
     reproducible: bool
     clock: Callable[[], datetime]
     simulated: bool = False
+    peers: frozenset[str] = frozenset()
 
     def allow(self, asked: Round) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
@@ -145,7 +148,7 @@ class RealGate:
         with self._recorded(contract):
             decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
             decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
-            decision.check_policy(contract, self.policy)
+            decision.check_policy(contract, self.policy, peers=self.peers)
             pooled_rules.check_carried(contract, simulated=self.simulated)
         follows = contract.trust.follows(asked.phase)
         with self._recorded(contract):
@@ -228,7 +231,15 @@ def opened(
             witnesses=_witnesses(settings.home, policy),
             reproducible=settings.deterministic is not None,
             simulated=simulated,
+            peers=_peers(settings.home, policy),
         )
+
+
+def _peers(home: Path, policy: Policy) -> frozenset[str]:
+    """The outlet's approved peers; nobody asks for them where no noise may be shared."""
+    if "pooled" not in policy.trust:
+        return frozenset()
+    return frozenset(peer.outlet for peer in approved(home))
 
 
 def _shapes(model: nn.Module) -> received_adapter.Shapes:

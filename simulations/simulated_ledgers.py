@@ -52,6 +52,12 @@ max_adapter_scale = {scale!r}
 max_records_per_reader = {records}
 max_record_length = {length}
 
+[pooled]  # where the run shares its noise
+min_colluders_share = 0.0
+max_dropouts_share = 0.99
+min_own_peers = 0
+max_epsilon_alone = {alone!r}
+
 [witnesses]
 required = false  # nobody else is there
 
@@ -135,6 +141,7 @@ def _policy(contract: Contract) -> str:
     plan, model = contract.plan, contract.model
     return POLICY_TOML.format(
         epsilon=contract.trust.epsilon(contract),
+        alone=contract.trust.alone(contract, plan.steps) or 1.0,
         delta=plan.delta,
         sigma=plan.noise_multiplier,
         steps=plan.steps,

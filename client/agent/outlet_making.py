@@ -152,7 +152,8 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
     contract = None if wish.run is None else homes.contract_in(wish.run)
     if contract is not None:
         _require_ours(contract, identity.name, wish.run)
-        decision.check_policy(contract, rules)
+        known = {peer.outlet for peer in trusted_peers.approved(home)}
+        decision.check_policy(contract, rules, peers=known.union(wish.peers))
     offered = peers_offered(identity) if wish.peers else []
     found = {name: peer_offered(offered, name) for name in wish.peers}
     for name, peer in found.items():

@@ -64,6 +64,10 @@ GuardReason = Literal[
     "policy-record-size",
     "adapter-branch",
     "declined",
+    "policy-colluders",
+    "policy-dropouts",
+    "policy-peers",
+    "policy-alone",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

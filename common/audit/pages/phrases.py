@@ -41,6 +41,10 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "policy-record-size": "more or longer records of one reader than the outlet's policy allows",
     "adapter-branch": "the adapter sent outweighed a frozen layer by more than the policy allows",
     "declined": "a person of the outlet declined it",
+    "policy-colluders": "it reckons with fewer colluding outlets than the policy demands",
+    "policy-dropouts": "it reckons with more missing outlets than the policy allows",
+    "policy-peers": "too few of its outlets are peers that the outlet's operator approved",
+    "policy-alone": "ε, if everybody else works together, is larger than the policy allows",
 }
 
 UNIT: Final[Mapping[str, str]] = {
