@@ -35,13 +35,13 @@ from presspool.common.base.numbers import bound
 from presspool.common.contract.privacy_plan import (
     ACCOUNTANT,
     GRID_BITS,
+    AccountantName,
     event_epsilon,
     solve_noise,
 )
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
-    from presspool.common.ledger.entries import Accountant
     from presspool.common.models.adapters import State
     from presspool.common.wire.update import AdapterUpdate, TrainTask
 
@@ -92,7 +92,7 @@ class TrustModel(ABC):
 
     phases: ClassVar[tuple[str, ...]]
     words: ClassVar[TrustWords]
-    stated_by: ClassVar[tuple[Accountant, str]] = ("dp_accounting PLD", "dp-accounting")
+    stated_by: ClassVar[tuple[AccountantName, str]] = ("dp_accounting PLD", "dp-accounting")
     adds_up: ClassVar[bool] = False
     simulated_only: ClassVar[bool] = False
 
