@@ -158,6 +158,16 @@ class RunFile(BaseModel):
             raise ContractError("--outlets", expected=f"1 to {len(names)}", got=count)
         return self.only(names[:count])
 
+    def with_own_noise(self) -> RunFile:
+        """This run with each outlet's noise its own, at the same ε, where the pool shares it."""
+        if self.contract.pooled is None:
+            return self
+        body = {key: table for key, table in self.written.items() if key != "pooled"}
+        federation = {k: v for k, v in body.get("federation", {}).items() if k != "trust"}
+        contract = self.contract.replace(federation={"trust": "local"}, pooled=None)
+        written = body | {"federation": federation}
+        return self.model_copy(update={"contract": contract, "written": written})
+
     def only(self, names: Sequence[str], **federation: int) -> RunFile:
         """This run with some of its outlets, its recipe made anew for them (another contract).
 

@@ -182,6 +182,30 @@ def test_an_answer_of_another_kind_of_number_is_not_added_up(
         ran(write_run(tmp_path, pooled_body), tmp_path / "x")
 
 
+def test_outlets_alone_beside_a_pooled_run_have_noise_of_their_own(
+    tmp_path: Path, pooled_body: Body
+) -> None:
+    run = read_run_file(write_run(tmp_path, pooled_body)).with_own_noise()
+    contract = run.only(["north-post"], quorum=1).contract
+    assert contract.federation.trust == "local"
+    assert contract.privacy.epsilon == 6.0
+    assert b"pooled" not in contract.canonical()
+
+
+@pytest.mark.parametrize("command", ["contract check", "plan"])
+def test_what_a_pooled_run_costs_is_told_before_it_is_trained(
+    tmp_path: Path, pooled_body: Body, presspool: Command, command: str
+) -> None:
+    code, said, errors = presspool(*command.split(), write_run(tmp_path, pooled_body))
+    assert code == 0, errors
+    words = " ".join(said.split())
+    assert {
+        "contract check": "1 of the 4 outlets work together with the coordinator. If everybody "
+        "else does: ε = 14.70",
+        "plan": "has at most 1 of the 4 outlets on its side",
+    }[command] in words
+
+
 # --- What a network is not offered ---------------------------------------------------------------
 
 

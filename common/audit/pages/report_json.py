@@ -213,7 +213,7 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
         "reserved_nats": _nats(run.reserved),
         "charged_nats": _nats(run.charge),
         "share": run.charge / outlet.lifetime.room,
-        "epsilon_alone": pooled_cost.epsilon_alone(run.event, delta=outlet.delta),
+        **_alone(run, outlet),
         "stated": None
         if stated is None
         else {
@@ -234,6 +234,12 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
         "state": "dangling" if run.dangling else "reserved" if run.open else "over",
         "approval": None if approval is None else {"by": approval.by, "day": approval.day},
     }
+
+
+def _alone(run: ReservedRun, outlet: OutletReading) -> Document:
+    """What holds of a run if everybody else works together; only where outlets share noise."""
+    found = pooled_cost.epsilon_alone(run.event, delta=outlet.delta)
+    return {} if found is None else {"epsilon_alone": found}
 
 
 def _phase(phase: events.SelfComposed) -> Document:
