@@ -81,14 +81,16 @@ log = logging.getLogger(__name__)
 app = ClientApp()
 _compute = Compute()
 LOOPBACK = "loopback"  # in a node's configuration: the coordinator is on this machine
+SIMULATED = "simulated"  # likewise: and so are all other outlets, in one simulation
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round on this outlet's readers and release the update."""
     try:
-        loopback = bool(context.node_config.get(LOOPBACK, False))
-        data = work(Round.of(message.content), settings_of(context), loopback=loopback)
+        near, simulated = (bool(context.node_config.get(k, False)) for k in (LOOPBACK, SIMULATED))
+        asked, settings = Round.of(message.content), settings_of(context)
+        data = work(asked, settings, loopback=near, simulated=simulated)
         return Message(from_bytes(data), reply_to=message)
     except Exception as error:  # noqa: BLE001  its text may hold readers' data
         OperatorsLog(log).untrained(error)
@@ -96,7 +98,12 @@ def train(message: Message, context: Context) -> Message:
 
 
 def work(
-    asked: Round, settings: OutletSettings, *, kept: Path | None = None, loopback: bool = False
+    asked: Round,
+    settings: OutletSettings,
+    *,
+    kept: Path | None = None,
+    loopback: bool = False,
+    simulated: bool = False,
 ) -> bytes:
     """The exact bytes of this outlet's answer to a phase; whoever carries it sends these.
 
@@ -106,12 +113,14 @@ def work(
         kept: where the bytes are kept for the time of a kill.
         loopback: the coordinator is on this machine; only then a real outlet takes noise that can
             be drawn again.
+        simulated: coordinator and all outlets are one simulation on this machine; only then an
+            answer may leave that means nothing but in the sum of all.
 
     Raises:
         PressPoolError: it may not, or could not, train; `release_failure` says what leaves of that.
     """
     contract = asked.contract
-    with opened(settings, loopback=loopback) as gate:
+    with opened(settings, loopback=loopback, simulated=simulated) as gate:
         try:
             gate.allow(asked)
         except GuardError as refused:
@@ -142,7 +151,7 @@ def serve(message: Message, settings: Path) -> Message:
     context = Context(
         run_id=message.metadata.run_id,
         node_id=message.metadata.dst_node_id,
-        node_config={"outlet-config": str(settings), LOOPBACK: True},
+        node_config={"outlet-config": str(settings), LOOPBACK: True, SIMULATED: True},
         state=RecordDict(),
         run_config={},
     )

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from presspool.client.consent import decision, received_adapter
+from presspool.client.consent import decision, pooled_rules, received_adapter
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.consent.base_models import selected
 from presspool.client.consent.budget import Budget
@@ -30,6 +30,7 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
+from presspool.client.witnessing.trusted_peers import approved
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
 from presspool.common.base.errors import GuardError, StorageError
@@ -77,12 +78,15 @@ class Unmetered:
 
     Attributes:
         name: the outlet's.
+        simulated: whoever carries its tasks is the simulation itself.
     """
 
     name: str
+    simulated: bool = False
 
     def allow(self, asked: Round) -> None:
         """Return if this phase was agreed."""
+        pooled_rules.check_carried(asked.contract, simulated=self.simulated)
         decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
 
     def placed(self, asked: Round) -> AbstractContextManager[None]:  # noqa: ARG002
@@ -124,6 +128,8 @@ class RealGate:
         witnesses: who must have seen the round before; None where the policy asks for nobody.
         reproducible: noise can be drawn again; the ledger says so before anything is trained.
         clock: gives the time, aware of its zone.
+        simulated: whoever carries its tasks is a simulation.
+        peers: outlets whose keys its operator approved, where the policy asks for them.
     """
 
     name: str
@@ -133,6 +139,8 @@ class RealGate:
     witnesses: WitnessRule | None
     reproducible: bool
     clock: Callable[[], datetime]
+    simulated: bool = False
+    peers: frozenset[str] = frozenset()
 
     def allow(self, asked: Round) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
@@ -140,7 +148,8 @@ class RealGate:
         with self._recorded(contract):
             decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
             decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
-            decision.check_policy(contract, self.policy)
+            decision.check_policy(contract, self.policy, peers=self.peers)
+            pooled_rules.check_carried(contract, simulated=self.simulated)
         follows = contract.trust.follows(asked.phase)
         with self._recorded(contract):
             (self.budget.check_released if follows else self.budget.check)(
@@ -190,12 +199,15 @@ class RealGate:
 
 
 @contextmanager
-def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate]:
+def opened(
+    settings: OutletSettings, *, loopback: bool = False, simulated: bool = False
+) -> Iterator[Gate]:
     """The gate of an outlet; its ledger is open as long as the block runs.
 
     Args:
         settings: the outlet's.
         loopback: whoever carries the task knows that the coordinator is on this machine.
+        simulated: and that all other outlets are as well.
 
     Raises:
         InputError: its policy cannot be read, or its noise can be drawn again and the coordinator
@@ -203,7 +215,7 @@ def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate
         LedgerError: there is no ledger where the settings name one.
     """
     if settings.policy is None or settings.ledger is None:
-        yield Unmetered(name=settings.name)
+        yield Unmetered(name=settings.name, simulated=simulated)
         return
     settings.require_noise(loopback=loopback)
     policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
@@ -218,7 +230,16 @@ def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate
             approvals=Approvals(settings.policy.parent / FOLDER),
             witnesses=_witnesses(settings.home, policy),
             reproducible=settings.deterministic is not None,
+            simulated=simulated,
+            peers=_peers(settings.home, policy),
         )
+
+
+def _peers(home: Path, policy: Policy) -> frozenset[str]:
+    """The outlet's approved peers; nobody asks for them where no noise may be shared."""
+    if "pooled" not in policy.trust:
+        return frozenset()
+    return frozenset(peer.outlet for peer in approved(home))
 
 
 def _shapes(model: nn.Module) -> received_adapter.Shapes:

@@ -18,8 +18,8 @@ def plan(
         typer.Option(
             min=0,
             show_default=False,
-            help="Outlets that may work together with the coordinator; default a fifth, at least "
-            "one.",
+            help="Outlets that may work together with the coordinator; default the run's own, or a "
+            "fifth, at least one.",
         ),
     ] = None,
     dropouts: Annotated[
@@ -27,7 +27,7 @@ def plan(
         typer.Option(
             min=0,
             show_default=False,
-            help="Outlets that may be missing from a step; default a tenth.",
+            help="Outlets that may be missing from a step; default the run's own, or a tenth.",
         ),
     ] = None,
     out_folder: Annotated[
@@ -39,7 +39,7 @@ def plan(
     """Compare noise that every outlet adds for itself with noise that the pool shares.
 
     For the run file's outlets, readers and ε: noise, what a reader is told, bytes, and which would
-    pay. Only local noise can be trained in this version.
+    pay. Pools train with local noise in this version; simulations with both.
 
     Example: presspool plan run.toml --colluders 4 --dropouts 2
     """

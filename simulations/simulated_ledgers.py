@@ -20,7 +20,6 @@ from presspool.client.agent.home import LEDGER, LOG_KEY, POLICY
 from presspool.client.consent.approvals import FOLDER, Approvals
 from presspool.client.data.snapshots import SNAPSHOT, freeze
 from presspool.client.identity.settings import read_settings
-from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps, propose
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file, replacing
@@ -52,6 +51,12 @@ lora_targets = {targets}
 max_adapter_scale = {scale!r}
 max_records_per_reader = {records}
 max_record_length = {length}
+
+[pooled]  # where the run shares its noise
+min_colluders_share = 0.0
+max_dropouts_share = 0.99
+min_own_peers = 0
+max_epsilon_alone = {alone!r}
 
 [witnesses]
 required = false  # nobody else is there
@@ -114,7 +119,7 @@ def new_ledger(
 ) -> Ledger:
     """An outlet's ledger with room for so many runs of a contract."""
     plan = contract.plan
-    found = propose([events.from_dp(contract.trust.event(contract))] * runs, delta=plan.delta)
+    found = propose([contract.trust.event(contract)] * runs, delta=plan.delta)
     return Ledger.create(
         home / LEDGER,
         signer=signer_in(home),
@@ -135,7 +140,8 @@ def signer_in(home: Path) -> notes.Signer:
 def _policy(contract: Contract) -> str:
     plan, model = contract.plan, contract.model
     return POLICY_TOML.format(
-        epsilon=plan.epsilon(),
+        epsilon=contract.trust.epsilon(contract),
+        alone=contract.trust.alone(contract, plan.steps) or 1.0,
         delta=plan.delta,
         sigma=plan.noise_multiplier,
         steps=plan.steps,

@@ -5,8 +5,8 @@ the readers: dealt into readers of k records, a quarter of the rows kept for val
 the code that an outlet and the coordinator run. There are fewer public rows than readers in the
 pool, so what must agree is the noise: a pool of K outlets with N readers has on its mean gradient
 noise of standard deviation σS√K/(qN), and one made outlet of n readers gets the same from
-σ' = σ√K·n/N. What does not agree is said: sampling varies more with fewer readers, and outlets do
-not drift apart.
+σ' = σ√K·n/N, times an outlet's share where the pool shares its noise. What does not agree is said:
+sampling varies more with fewer readers, and outlets do not drift apart.
 
 The search goes through the knobs one after the other, each at its best value so far; every trial is
 written to `trials.jsonl`, and starting again in the same folder repeats none of them.
@@ -108,7 +108,7 @@ def _with_budget(contract: Contract) -> Contract:
     """Where σ is given, its ε is the budget."""
     if contract.privacy.epsilon is not None:
         return contract
-    return contract.replace(privacy={"epsilon": contract.plan.epsilon()})
+    return contract.replace(privacy={"epsilon": contract.trust.epsilon(contract)})
 
 
 def _primary(contract: Contract) -> Metric:
@@ -221,10 +221,12 @@ class _Bench:
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
         pool, outlets = sum(contract.outlets.values()), len(contract.outlets)
-        scaled = sigma * math.sqrt(outlets) * self._readers.readers / pool
+        share = contract.trust.noise_share(contract) * math.sqrt(outlets)
+        scaled = sigma * share * self._readers.readers / pool
         return contract.replace(
             outlets={"public": self._readers.readers},
-            federation={"quorum": 1},
+            federation={"quorum": 1, "trust": "local"},
+            pooled=None,
             privacy={"epsilon": None, "noise_multiplier": max(scaled, NOISE_STEP) if sigma else 0},
         )
 

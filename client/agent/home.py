@@ -198,4 +198,4 @@ def event_in(path: Path) -> events.SelfComposed | events.Composed:
         contract = contract_in(path)
     else:
         contract = read_run_file(path).contract.with_noise()
-    return events.from_dp(contract.trust.event(contract))
+    return contract.trust.event(contract)

@@ -34,7 +34,6 @@ from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.witnessing import trusted_peers
 from presspool.client.witnessing.witness_client import peer_offered, peers_offered
 from presspool.client.witnessing.witness_folder import WitnessFolder
-from presspool.common.accounting import events
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
 from presspool.common.base.toml_values import toml_value
@@ -153,7 +152,8 @@ def plan(home: Path, wish: HomeWish) -> PlannedHome:
     contract = None if wish.run is None else homes.contract_in(wish.run)
     if contract is not None:
         _require_ours(contract, identity.name, wish.run)
-        decision.check_policy(contract, rules)
+        known = {peer.outlet for peer in trusted_peers.approved(home)}
+        decision.check_policy(contract, rules, peers=known.union(wish.peers))
     offered = peers_offered(identity) if wish.peers else []
     found = {name: peer_offered(offered, name) for name in wish.peers}
     for name, peer in found.items():
@@ -295,7 +295,7 @@ def _require_ours(contract: Contract, name: str, run: Path | None) -> None:
 
 def _share(contract: Contract, wish: LedgerWish) -> float:
     """The share of a new ledger that a run uses; raises `InputError` where it does not fit."""
-    event = events.from_dp(contract.trust.event(contract))
+    event = contract.trust.event(contract)
     share = budget_report.share_of(
         event, epsilon=wish.epsilon_max, delta=wish.delta, order=wish.order
     )

@@ -6,7 +6,7 @@ Example: `presspool outlet budget init --epsilon-max 8`, then `presspool outlet 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
     out.print(f"period {period['name']}: {share}")
     for run in found["open"]:
         rounds = ", ".join(map(str, run["rounds_released"])) or "none"
-        out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}")
+        out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}{_alone(run)}")
     if found["restored"]:
         out.print(found["restored"], soft_wrap=True)
     if not found["witnessed"]:
@@ -237,7 +237,7 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
         out.print(f"{row['day']} {row['state']:<7} {row['run']}", soft_wrap=True)
         out.print(
             f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
-            f"{rounds}{said}",
+            f"{rounds}{said}{_alone(row)}",
             soft_wrap=True,
         )
     for run in waiting:
@@ -246,3 +246,9 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
         out.print(f"declined: {run}", soft_wrap=True)
     if not rows and not waiting and not declined:
         out.print("no run yet")
+
+
+def _alone(run: dict[str, Any]) -> str:
+    if run["epsilon_alone"] is None:
+        return ""
+    return f"; ε = {bound(run['epsilon_alone'])} if everybody else works together"

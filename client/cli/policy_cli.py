@@ -98,9 +98,12 @@ def check(
     """
     from presspool.client.agent import home as homes
     from presspool.client.consent import decision
+    from presspool.client.witnessing import trusted_peers
 
     rules, contract = homes.policy_in(home), homes.contract_in(run)
-    found, approvals = list(decision.findings(contract, rules)), homes.approvals_in(home)
+    peers = [peer.outlet for peer in trusted_peers.approved(home)]
+    found = list(decision.findings(contract, rules, peers=peers))
+    approvals = homes.approvals_in(home)
     document = {
         "run": contract.digest,
         "admitted": all(rule.holds for rule in found),
@@ -119,7 +122,7 @@ def check(
         "budget": _price(home, contract),
     }
     print_json(document) if as_json else _print(document)
-    decision.check_policy(contract, rules)  # a refusal is exit code 1
+    decision.check_policy(contract, rules, peers=peers)  # a refusal is exit code 1
 
 
 def approve(run: Run, by: By = None, home: Home = HERE, as_json: Json = False) -> None:
@@ -172,12 +175,11 @@ def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
     """What the run would cost the outlet's ledger; None where there is no ledger."""
     from presspool.client.agent import home as homes
     from presspool.client.consent import budget_report
-    from presspool.common.accounting import events
 
     if not homes.ledger_path(home).exists():
         return None
     with homes.ledger_in(home) as ledger:
-        fits = budget_report.fitting(ledger, [events.from_dp(contract.trust.event(contract))])
+        fits = budget_report.fitting(ledger, [contract.trust.event(contract)])
     return {"fits": fits["fits"][0], "share_after": fits["share_after"]}
 
 

@@ -257,10 +257,12 @@ class Budget:
         self._finish()
         follow_policy(self._ledger, self._policy)
         event, plan, run = self._event(contract, number), contract.plan, contract.digest
+        accountant, package = contract.trust.stated_by
         stated = entries.Stated(
+            accountant=accountant,
             delta=plan.delta,
-            epsilon=contract.trust.epsilon(contract, charged=events.to_dp(event)),
-            version=version("dp-accounting"),
+            epsilon=contract.trust.epsilon(contract, charged=event),
+            version=version(package),
         )
         try:
             entry = self._ledger.reserve(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.client.consent.policy import Policy, period_of
-from presspool.common.accounting import events, filter
+from presspool.common.accounting import events, filter, pooled_cost
 from presspool.common.base.errors import InputError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.restored_entries import Restored, restored_sentence
@@ -52,6 +52,7 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
                 "executed": held.executed,
                 "rounds_released": sorted(held.released),
                 "share": held.charge / room,
+                "epsilon_alone": _alone(held.entry, ledger),
             }
             for held in book.dangling.values()
         ],
@@ -149,6 +150,7 @@ def runs_of(ledger: Ledger) -> list[Document]:
                     "state": "open",
                     "steps": entry.event.steps,
                     "charge_nats": entry.charge * events.UNIT,
+                    "epsilon_alone": _alone(entry, ledger),
                 }
                 by_reservation[entry.reservation] = row
             case entries.ReleaseIntent():
@@ -169,6 +171,11 @@ def runs_of(ledger: Ledger) -> list[Document]:
     return list(found.values())
 
 
+def _alone(entry: entries.Reserve, ledger: Ledger) -> float | None:
+    """ε of a run if everybody else works together, where its outlets share their noise."""
+    return pooled_cost.epsilon_alone(entry.event, delta=ledger.book.opened.delta)
+
+
 def _row(entry: entries.Reserve | entries.Refusal) -> Document:
     return {
         "run": entry.run,
@@ -176,6 +183,7 @@ def _row(entry: entries.Reserve | entries.Refusal) -> Document:
         "state": "",
         "steps": 0,
         "charge_nats": 0.0,
+        "epsilon_alone": None,
         "rounds_released": [],
         "refusals": [],
     }

@@ -22,49 +22,27 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from presspool.client.consent.finding import Finding, at_least, at_most, one_of
+from presspool.client.consent.pooled_rules import pooled_findings
 from presspool.common.base.errors import GuardError, NotNowError
 from presspool.common.contract.contract import Contract
-from presspool.common.ledger.entries import GuardReason
 
 if TYPE_CHECKING:
     from presspool.client.consent.policy import Policy
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One rule held against one contract.
-
-    Attributes:
-        code: what the coordinator is told if it does not hold.
-        key: of the policy.
-        field: of the contract.
-        asked: by the contract.
-        allowed: by the policy.
-        holds: whether the contract keeps the rule.
-        change: what the coordinator could offer instead.
-    """
-
-    code: GuardReason
-    key: str
-    field: str
-    asked: object
-    allowed: str
-    holds: bool
-    change: str
-
-
-def check_policy(contract: Contract, policy: Policy) -> None:
-    """Return if the policy allows this contract.
+def check_policy(contract: Contract, policy: Policy, *, peers: Collection[str] = ()) -> None:
+    """Return if the policy allows this contract; arguments as for `findings`.
 
     Raises:
         GuardError: the first rule that it breaks.
     """
-    for found in findings(contract, policy):
+    for found in findings(contract, policy, peers=peers):
         if not found.holds:
             raise GuardError(
                 found.code,
@@ -77,10 +55,18 @@ def check_policy(contract: Contract, policy: Policy) -> None:
             )
 
 
-def findings(contract: Contract, policy: Policy) -> Iterator[Finding]:
-    """Every rule of a policy on a frozen contract; ε last, and only if all others hold."""
+def findings(
+    contract: Contract, policy: Policy, *, peers: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Every rule of a policy on a frozen contract; ε last, and only if all others hold.
+
+    Args:
+        contract: the run's.
+        policy: the outlet's.
+        peers: outlets whose keys its operator approved.
+    """
     sound = True
-    for found in _cheap(contract, policy):
+    for found in (*_cheap(contract, policy), *pooled_findings(contract, policy, peers)):
         sound = sound and found.holds
         yield found
     if sound:
@@ -165,8 +151,8 @@ def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> Non
 
 def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     task, federation, privacy = contract.task, contract.federation, contract.privacy
-    yield _one_of("policy-task", "tasks", "[task] kind", task.kind, policy.tasks, "another task")
-    yield _one_of(
+    yield one_of("policy-task", "tasks", "[task] kind", task.kind, policy.tasks, "another task")
+    yield one_of(
         "policy-trust",
         "trust",
         "[federation] trust",
@@ -175,7 +161,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         "another trust model",
     )
     yield _base_model(contract, policy)
-    yield _at_most(
+    yield at_most(
         "policy-rounds",
         "max_rounds",
         "[federation] rounds",
@@ -183,7 +169,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_rounds,
         "fewer rounds",
     )
-    yield _at_most(
+    yield at_most(
         "policy-steps",
         "max_steps",
         "[federation] rounds × local_steps",
@@ -191,7 +177,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_steps,
         "fewer steps",
     )
-    yield _at_most(
+    yield at_most(
         "policy-sampling-rate",
         "max_sampling_rate",
         "[privacy] sampling_rate",
@@ -199,7 +185,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_sampling_rate,
         "a smaller sampling rate",
     )
-    yield _at_least(
+    yield at_least(
         "policy-noise",
         "min_noise_multiplier",
         "[privacy] noise_multiplier",
@@ -207,7 +193,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.min_noise_multiplier,
         "more noise",
     )
-    yield _at_most(
+    yield at_most(
         "policy-delta",
         "max_delta",
         "[privacy] delta",
@@ -215,7 +201,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_delta,
         "a smaller δ",
     )
-    yield _one_of(
+    yield one_of(
         "policy-targets",
         "methods",
         "[adapter] method",
@@ -225,7 +211,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     )
     yield _targets(contract, policy)
     yield from _sizes(contract, policy)
-    yield _at_least(
+    yield at_least(
         "policy-cohort",
         "min_outlets",
         "[outlets]",
@@ -237,7 +223,7 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
 
 def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
     """What makes rounding errors large, or one reader's part of a step."""
-    yield _at_most(
+    yield at_most(
         "policy-adapter-scale",
         "max_adapter_scale",
         "[adapter] alpha / rank",
@@ -245,7 +231,7 @@ def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_adapter_scale,
         "a smaller alpha",
     )
-    yield _at_most(
+    yield at_most(
         "policy-record-size",
         "max_records_per_reader",
         "[privacy] records_per_reader",
@@ -253,7 +239,7 @@ def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
         policy.max_records_per_reader,
         "fewer records of a reader",
     )
-    yield _at_most(
+    yield at_most(
         "policy-record-size",
         "max_record_length",
         "[task] max_length",
@@ -266,7 +252,7 @@ def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
 def _epsilon(contract: Contract, policy: Policy) -> Finding:
     # Rounded for people; compared as it is.
     epsilon = contract.trust.epsilon(contract)  # of the very event that the ledger will charge
-    found = _at_most(
+    found = at_most(
         "policy-epsilon",
         "max_epsilon_per_run",
         "ε of the whole run",
@@ -307,26 +293,6 @@ def _targets(contract: Contract, policy: Policy) -> Finding:
     )
 
 
-def _one_of(
-    code: GuardReason, key: str, field: str, asked: str, names: Sequence[str], change: str
-) -> Finding:
-    allowed, holds = f"one of {', '.join(names)}", asked in names
-    return Finding(code, key, field, asked, allowed, holds, change)
-
-
-def _at_most(
-    code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
-) -> Finding:
-    return Finding(code, key, field, asked, f"at most {bound:g}", asked <= bound, change)
-
-
-def _at_least(
-    code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
-) -> Finding:
-    found = _at_most(code, key, field, asked, bound, change)
-    return replace(found, allowed=f"at least {bound:g}", holds=asked >= bound)
-
-
 def _amend(key: str) -> str:
-    verb = {"max": "raise", "min": "lower"}.get(key[:3], "amend")
+    verb = {"max": "raise", "min": "lower"}.get(key.split(".")[-1][:3], "amend")
     return f"{verb} {key}"

@@ -26,7 +26,7 @@ def from_round(contract: Contract, number: int) -> events.SelfComposed | events.
     Raises:
         LedgerError: an event that no ledger can price.
     """
-    event = events.from_dp(contract.trust.event(contract))
+    event = contract.trust.event(contract)
     missed = (number - 1) * contract.federation.local_steps
     return event.after(missed) if event.steps == contract.steps > missed else event
 
@@ -37,7 +37,7 @@ def missed_steps(contract: Contract, held: Reservation) -> int:
     Raises:
         PlanError: what was reserved is not what the plan does from some round on.
     """
-    planned, reserved = events.from_dp(contract.trust.event(contract)), held.entry.event
+    planned, reserved = contract.trust.event(contract), held.entry.event
     missed = planned.steps - reserved.steps
     whole = missed >= 0 and missed % contract.federation.local_steps == 0
     if not whole or reserved != planned.after(missed):

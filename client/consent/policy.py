@@ -91,6 +91,25 @@ class Witnesses(_Part):
     liars: Annotated[int, Field(ge=0, strict=True)] = 0
 
 
+class PooledRules(_Part):
+    """What a run whose noise the pool shares must assume, where `trust` allows one at all.
+
+    Attributes:
+        min_colluders_share: share of the outlets that must be reckoned to work with the
+            coordinator, at least: the more are, the more noise each outlet adds.
+        max_dropouts_share: share of the outlets that may be missing from a step, at most.
+        min_own_peers: fewest outlets of the contract whose keys this outlet's operator approved;
+            None for all others but as many as are reckoned to collude, by which invented outlets
+            cannot break the claim.
+        max_epsilon_alone: largest ε of one run if everybody else works together.
+    """
+
+    min_colluders_share: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.1
+    max_dropouts_share: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.25
+    min_own_peers: Annotated[int, Field(ge=0, strict=True)] | None = None
+    max_epsilon_alone: Positive = 10.0
+
+
 class Policy(_Part):
     """An outlet's rules; a run is refused by the first that it breaks.
 
@@ -112,6 +131,7 @@ class Policy(_Part):
         max_record_length: most tokens of a record.
         min_outlets: fewest outlets in a contract, this one included.
         trust: trust models that may be relied on; a new one needs the operator's own word.
+        pooled: what noise that the pool shares must assume, where `trust` names it.
         max_adapter_norm: largest L2 norm of an adapter that comes in.
         max_branch_ratio: largest spectral norm of each of its branches, over its frozen layer's.
         answer_seconds: an answer leaves at a whole multiple of so many seconds after its task
@@ -138,6 +158,7 @@ class Policy(_Part):
     max_record_length: Count = 512
     min_outlets: Count = 2
     trust: tuple[TrustName, ...] = ("local",)
+    pooled: PooledRules = PooledRules()
     max_adapter_norm: Positive = 1_000.0
     max_branch_ratio: Positive = USUAL_RATIO
     answer_seconds: Annotated[float, Field(ge=0, le=3600, strict=True)] = 60.0
@@ -214,7 +235,8 @@ max_record_length = 512          # tokens
 # With whom: fewest outlets in a contract, this one included.
 min_outlets = 2
 
-# Whom readers' protection may rest on: "local" is on this outlet alone.
+# Whom readers' protection may rest on: "local" is on this outlet alone; "pooled" on the others as
+# well: only the sum of all outlets carries enough noise ([pooled] below says what it must assume).
 trust = ["local"]
 
 # An adapter that comes in may be no larger (L2 norm over all its numbers), and no branch of it may
@@ -236,6 +258,16 @@ manual_approval = true
 [witnesses]
 required = true
 liars = 0
+
+# Only where trust names "pooled": share of the outlets that must be reckoned to work together with
+# the coordinator, and share that may be missing; ε of a run if everybody else does work together.
+# min_own_peers: fewest outlets in the contract whose keys you approved; left out, all others but
+# those reckoned to collude, so that outlets which the coordinator invents cannot break the claim.
+[pooled]
+min_colluders_share = 0.1
+max_dropouts_share = 0.25
+max_epsilon_alone = 10.0
+# min_own_peers = 3
 
 # Base models that may be trained, by the hashes of their files: presspool outlet policy pin FOLDER
 # prints an entry. What a contract calls its base model is never looked up. Without a folder the

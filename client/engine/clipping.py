@@ -14,7 +14,8 @@ without an error; squares are rounded up to such first, in units that the reader
 coordinate sets. All else is done to each number by itself.
 
 Invariants:
-    * γ is a power of two that depends on the plan's sensitivity alone: S/γ in [2⁴⁰, 2⁴¹).
+    * γ is a power of two that depends on the plan's sensitivity alone: S/γ in [2⁴⁰, 2⁴¹); where
+      the pool shares its noise, on a public number of binary places as well.
     * A gradient that is not finite counts as zero, and moves nobody else's.
     * Sums wrap around modulo 2⁶⁴, above 2²² readers in a step at the earliest, instead of losing
       bits; on that ring a reader moves the sum by no more.
@@ -43,9 +44,9 @@ _ROOM = 1 - 2.0**-20
 _ROWS, _CELLS = 1024, 1 << 18
 
 
-def grid_step(sensitivity: float) -> float:
-    """γ: the power of two that is `GRID_BITS` binary places below the sensitivity S."""
-    return 2.0 ** (math.frexp(sensitivity)[1] - 1 - GRID_BITS)
+def grid_step(sensitivity: float, bits: int = GRID_BITS) -> float:
+    """γ: the power of two that is so many binary places below the sensitivity S."""
+    return 2.0 ** (math.frexp(sensitivity)[1] - 1 - bits)
 
 
 def clip_factors(gradients: Sequence[Tensor], bound: float) -> Tensor:

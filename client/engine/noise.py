@@ -55,14 +55,14 @@ def add_noise(
         random: the outlet's secret stream.
 
     Returns:
-        float64 tensors of the same shapes and devices, in units of the gradient.
+        int64 tensors of the same shapes and devices, in steps of the grid.
     """
     if noise_multiplier == 0:
-        return [total.double() * grid for total in sums]
+        return list(sums)
     sizes = [total.numel() for total in sums]
     drawn = discrete_gaussian(sum(sizes), noise_multiplier * sensitivity / grid, random)
     parts = torch.split(torch.from_numpy(drawn), sizes)
     return [
-        (total + part.view_as(total).to(total.device)).double() * grid
+        total + part.view_as(total).to(total.device)
         for total, part in zip(sums, parts, strict=True)
     ]

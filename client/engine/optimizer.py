@@ -32,7 +32,7 @@ from presspool.client.engine.clipping import clip_factors, counted, grid_step
 from presspool.client.engine.noise import add_noise
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.base.errors import PlanError
-from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
+from presspool.common.contract.privacy_plan import GRID_BITS, LARGEST_RELEASE, PrivacyPlan
 
 
 class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -45,6 +45,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         population: declared population of this outlet.
         random: the outlet's secret stream.
         noise_share: of the plan's noise that this outlet adds (its trust model's).
+        grid_bits: how many binary places the grid is finer than S (its trust model's).
         steps_before: steps of the plan that earlier rounds have taken.
 
     Raises:
@@ -53,6 +54,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
 
     Attributes:
         grid: γ, the step that sums and noise are counted in.
+        noisy: the last step's noised sums of all parameters, int64 in steps of γ.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
         population: int,
         random: SecureRandom,
         noise_share: float = 1.0,
+        grid_bits: int = GRID_BITS,
         steps_before: int = 0,
     ) -> None:
         super().__init__(
@@ -74,7 +77,8 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
             loss_reduction="mean",
         )
         self.plan, self.groups, self.random = plan, groups, random
-        self.noise_share, self.grid = noise_share, grid_step(plan.sensitivity)
+        self.noise_share, self.grid = noise_share, grid_step(plan.sensitivity, grid_bits)
+        self.noisy: list[Any] = []
         self._check_groups()
         self._check_size()
         self.steps_before = steps_before
@@ -120,15 +124,15 @@ class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Put the noised sum of all parameters, drawn as one vector, into `p.grad`."""
-        noisy = add_noise(
+        self.noisy = add_noise(
             [p.summed_grad for p in self.params],
             noise_multiplier=self.plan.noise_multiplier * self.noise_share,
             sensitivity=self.plan.sensitivity,
             grid=self.grid,
             random=self.random,
         )
-        for p, total in zip(self.params, noisy, strict=True):
-            p.grad = total.view_as(p).to(p.dtype)
+        for p, total in zip(self.params, self.noisy, strict=True):
+            p.grad = (total.double() * self.grid).view_as(p).to(p.dtype)
 
     def _check_size(self) -> None:
         released = sum(p.numel() for p in self.params) * self.plan.steps

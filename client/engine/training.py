@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from presspool.client.engine.sampling import draw
 from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Optimizer
-from presspool.common.contract.schedule import factor
+from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import State, group_of, load, read, trainable
 
 
@@ -64,7 +65,7 @@ def train_round(
     contract: Contract,
     work: RoundWork,
     compute: Compute,
-) -> dict[str, NDArray[np.float32]]:
+) -> dict[str, NDArray[Any]]:
     """Train one round from `state` and return the privatised change of the adapter.
 
     Args:
@@ -76,7 +77,8 @@ def train_round(
         compute: speed knobs.
 
     Returns:
-        Name to float32 array: trained minus `state`.
+        Name to float32 array: trained minus `state`. Where the trust model adds whole numbers up,
+        name to int64 array: the noised sum of the round's one step, in steps of the grid.
 
     Raises:
         EngineError: the model cannot be trained with exact per-reader gradients.
@@ -100,8 +102,16 @@ def train_round(
             )
             gradients.add(sample)
             optimizer.finish_step()
+    if contract.trust.adds_up:
+        return _whole(optimizer, model)
     trained = read(model)
     return {name: trained[name] - state[name] for name in trained}
+
+
+def _whole(optimizer: ReaderOptimizer, model: nn.Module) -> dict[str, NDArray[Any]]:
+    """The last step's noised sum; what the optimiser made of it stays here and moves nobody."""
+    sums = {id(p): sums for p, sums in zip(optimizer.params, optimizer.noisy, strict=True)}
+    return {name: sums[id(p)].view_as(p).cpu().numpy() for name, p in trainable(model).items()}
 
 
 def private_optimizer(
@@ -133,19 +143,9 @@ def private_optimizer(
         population=work.population,
         random=work.random,
         noise_share=contract.trust.noise_share(contract),
+        grid_bits=contract.trust.grid_bits(contract),
         steps_before=steps_before,
     )
-
-
-def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
-    """What the learning rate is multiplied with at a step (from 0) of the whole run.
-
-    Linear warm-up over `warmup_steps`, then the schedule over the steps that are left.
-    """
-    if step < spec.warmup_steps:
-        return (step + 1) / (spec.warmup_steps + 1)
-    done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)
-    return factor(spec.schedule, done)
 
 
 def _units(readers: Readers, contract: Contract) -> NDArray[np.int64]:

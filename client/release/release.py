@@ -35,20 +35,22 @@ from presspool.common.wire.update import FAILURES, AdapterUpdate, TrainTask, pac
 
 
 def release(update: AdapterUpdate, contract: Contract) -> bytes:
-    """The exact bytes of an update, scaled down to the contract's norm cap if it is above.
+    """The exact bytes of an update; a change is scaled down to the contract's norm cap if above.
 
     Args:
         update: the privatised update.
         contract: the run's; its trust model seals the change.
     """
-    capped = _capped(update.delta, contract.federation.update_norm_cap)
+    trust, change = contract.trust, update.delta
+    if not trust.adds_up:  # a share of a sum has a meaning in it alone
+        change = _capped(change, contract.federation.update_norm_cap)
     sealed = AdapterUpdate(
         outlet=update.outlet,
         round=update.round,
         phase=update.phase,
         contract=update.contract,
         base=update.base,
-        delta=contract.trust.seal(contract, capped),
+        delta=trust.seal(contract, change),
     )
     return to_bytes(pack_update(sealed))
 

@@ -2,11 +2,12 @@
 
 What is charged is the serialised event of the code that runs, never a few numbers beside it. The
 grammar is small on purpose: a Gaussian, Poisson-sampled or not, repeated, and phases of those one
-after the other. Everything in it can be priced here and by `dp_accounting`; what cannot be priced
-(a mixture of Gaussians, an unprotected run) cannot be written down, and so cannot be reserved.
+after the other; and sums of whole numbers whose noise the outlets share. Everything in it can be
+priced here and by `dp_accounting`, the last as the real Gaussian that it nearly is; what cannot be
+priced (a mixture of Gaussians, an unprotected run) cannot be written down, and so not reserved.
 
 Invariants:
-    * `from_dp(to_dp(e)) == e`, and JSON gives back the same floats.
+    * `from_dp(to_dp(e)) == e` where nothing is pooled, and JSON gives back the same floats.
     * The Rényi cost is computed without `dp_accounting` (a second opinion) and without torch.
     * Charges are whole multiples of `UNIT` nats, rounded up: sums are exact in any order.
 
@@ -20,12 +21,13 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from presspool.common.accounting.lattice import convolution, off_by
+from presspool.common.accounting.logs import log1p_exp, log_expm1, log_sum
 from presspool.common.base.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -69,6 +71,43 @@ class PoissonSampled(_Event):
     event: Gaussian
 
 
+class PooledSum(_Event):
+    """One sum over outlets of Poisson-sampled whole numbers and shares of noise; form 1.
+
+    What hides a unit of one outlet in it: so many discrete Gaussians of s² that nobody else knows,
+    (σS)² of variance together. Whoever knows all but the outlet's own share is left with s² of it.
+
+    Attributes:
+        rate: q.
+        noise_multiplier: σ of what is left of the noise.
+        shares: m, shares that are counted on.
+        scale: s of one share, in steps of the sum's grid.
+        parameters: D, numbers in the sum.
+
+    Source: docs/pooled-privacy.md, propositions 1 to 4.
+    """
+
+    type: Literal["pooled_sum_1"] = "pooled_sum_1"
+    rate: Annotated[float, Field(ge=1e-12, le=1)]
+    noise_multiplier: Annotated[float, Field(ge=1e-3, le=1e6)]
+    shares: Annotated[int, Field(ge=1, le=10**6)]
+    scale: Annotated[float, Field(ge=0.5, le=2.0**56)]
+    parameters: Annotated[int, Field(ge=1, le=2**40)]
+
+    @property
+    def continuous(self) -> Gaussian | PoissonSampled:
+        """The same step with the real Gaussian that the shares add up to, nearly."""
+        return _sampled(self.rate, self.noise_multiplier)
+
+    @property
+    def alone(self) -> Gaussian | PoissonSampled:
+        """What is left of it against everybody else together: the outlet's own share, exactly."""
+        return _sampled(self.rate, self.noise_multiplier / math.sqrt(self.shares))
+
+
+Step = Gaussian | PoissonSampled | PooledSum
+
+
 class SelfComposed(_Event):
     """One step, repeated.
 
@@ -77,13 +116,18 @@ class SelfComposed(_Event):
     """
 
     type: Literal["self_composed"] = "self_composed"
-    event: Annotated[Gaussian | PoissonSampled, Field(discriminator="type")]
+    event: Annotated[Step, Field(discriminator="type")]
     count: Annotated[int, Field(ge=1, le=MOST_STEPS)]
 
     @property
     def steps(self) -> int:
         """How many steps this event has."""
         return self.count
+
+    @property
+    def continuous(self) -> Gaussian | PoissonSampled:
+        """The step, with a real Gaussian in a pooled sum's place."""
+        return self.event.continuous if isinstance(self.event, PooledSum) else self.event
 
     def first(self, steps: int) -> SelfComposed:
         """The event of the first `steps` steps.
@@ -170,11 +214,47 @@ def charge(event: SelfComposed | Composed, *, order: int) -> int:
     return math.ceil(units) + 1
 
 
+def alone(event: SelfComposed | Composed) -> SelfComposed | Composed | None:
+    """What an event is if everybody else works together; None where nothing in it is pooled."""
+    phases = event.events if isinstance(event, Composed) else (event,)
+    left = tuple(
+        SelfComposed(event=phase.event.alone, count=phase.count)
+        if isinstance(phase.event, PooledSum)
+        else phase
+        for phase in phases
+    )
+    if left == phases:
+        return None
+    return Composed(events=left) if isinstance(event, Composed) else left[0]
+
+
+def charge_alone(event: SelfComposed | Composed, *, order: int) -> int | None:
+    """The charge of `alone`, at most `LARGEST_CHARGE`; None where nothing is pooled."""
+    if (left := alone(event)) is None:
+        return None
+    units = math.ldexp(renyi(left, order=order), UNIT_BITS)
+    return math.ceil(min(units, LARGEST_CHARGE - 1)) + 1
+
+
+def beyond_gaussian(step: Step, order: int) -> float:
+    """What a step costs beyond the real Gaussian, in nats: 0 but for a sum of shares."""
+    if not isinstance(step, PooledSum):
+        return 0.0
+    return off_by(step.parameters * convolution(shares=step.shares, scale=step.scale), order)
+
+
 def _step(phase: SelfComposed, order: int) -> float:
-    inner = phase.event
-    if isinstance(inner, Gaussian):
-        return sampled_gaussian(1.0, inner.noise_multiplier, order)
-    return sampled_gaussian(inner.rate, inner.event.noise_multiplier, order)
+    step = phase.continuous
+    if isinstance(step, Gaussian):
+        cost = sampled_gaussian(1.0, step.noise_multiplier, order)
+    else:
+        cost = sampled_gaussian(step.rate, step.event.noise_multiplier, order)
+    return cost + beyond_gaussian(phase.event, order)
+
+
+def _sampled(rate: float, sigma: float) -> Gaussian | PoissonSampled:
+    gaussian = Gaussian(noise_multiplier=sigma)
+    return gaussian if rate == 1 else PoissonSampled(rate=rate, event=gaussian)
 
 
 def sampled_gaussian(q: float, sigma: float, order: int) -> float:
@@ -222,12 +302,12 @@ def from_dp(event: dp_accounting.DpEvent) -> SelfComposed | Composed:
 
 
 def to_dp(event: SelfComposed | Composed) -> dp_accounting.DpEvent:
-    """The same event as `dp_accounting` knows it."""
+    """The same event as `dp_accounting` knows it; of a sum of shares, with the real Gaussian."""
     import dp_accounting as dp
 
     if isinstance(event, Composed):
         return dp.ComposedDpEvent([to_dp(phase) for phase in event.events])
-    step = event.event
+    step = event.continuous
     if isinstance(step, Gaussian):
         return dp.SelfComposedDpEvent(dp.GaussianDpEvent(step.noise_multiplier), event.count)
     gaussian = dp.GaussianDpEvent(step.event.noise_multiplier)
@@ -264,19 +344,3 @@ def _unpriceable(event: object) -> LedgerError:
 def _in_range(steps: int, most: int) -> None:
     if not 1 <= steps <= most:
         raise LedgerError("steps", expected=f"1 to {most}", got=steps)
-
-
-def log_sum(terms: Sequence[float]) -> float:
-    """Ln Σ exp(term), without overflow; at least one term."""
-    largest = max(terms)
-    return largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
-
-
-def log_expm1(x: float) -> float:
-    """ln(eˣ − 1) for x > 0, without overflow."""
-    return x + math.log1p(-math.exp(-x)) if x > 1 else math.log(math.expm1(x))
-
-
-def log1p_exp(x: float) -> float:
-    """ln(1 + eˣ), without overflow."""
-    return x + math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x))

@@ -1,7 +1,7 @@
 """A run under trust "pooled": who may collude or drop out, the noise of each share, what it costs.
 
-No contract can say `trust = "pooled"` yet: this is what such a run would be, so that people can ask
-what it would cost and bring, and auditors can compute it, without torch.
+Of a contract that says `trust = "pooled"` it is the run's own (`of_contract`); of any other it is
+what that run would be (`pooled_run`). Auditors can compute it without torch.
 
 σ is that of the privacy plan: the noise that is *left* for the union of all readers when d outlets
 have dropped out and c have told the coordinator their shares. Each share has the variance
@@ -28,17 +28,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from presspool.common.accounting import pooled
-from presspool.common.accounting.events import sampled_gaussian
+from presspool.common.accounting import events, pooled_cost
+from presspool.common.accounting.lattice import convolution
 from presspool.common.base.errors import ContractError
-from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import (
     LARGEST_RELEASE,
     PrivacyPlan,
     smallest_tick,
     useful_noise,
 )
+
+if TYPE_CHECKING:
+    from presspool.common.contract.contract import Contract
 
 GRID_BITS = 16
 """The usual grid: S is 2¹⁶ to 2¹⁷ steps of it, so that 16,000 readers' sums fit into 32 bits."""
@@ -112,7 +115,7 @@ class PooledPlan:
     cohort: PooledCohort
     parameters: int
     grid_bits: int = GRID_BITS
-    ring_bits: int = pooled.RINGS[-1]
+    ring_bits: int = pooled_cost.RINGS[-1]
 
     def __post_init__(self) -> None:
         _require(self.plan.protected, "noise", "noise, as the pool shares it", "none", advice=_GIVE)
@@ -130,7 +133,7 @@ class PooledPlan:
         )
         fits = self.smallest_ring()
         _require(
-            self.ring_bits in pooled.RINGS and self.ring_bits >= fits,
+            self.ring_bits in pooled_cost.RINGS and self.ring_bits >= fits,
             "ring_bits",
             f"{fits}, in which the sum of {self.cohort.readers:,} readers' gradients of up to "
             f"{self.moved:.4g} steps each and {self.cohort.outlets} outlets' noise does not wrap",
@@ -168,7 +171,7 @@ class PooledPlan:
         Raises:
             ContractError: there is none.
         """
-        fits = pooled.ring(
+        fits = pooled_cost.ring(
             largest=self.cohort.readers * self.moved,
             scale=self.scale,
             shares=self.cohort.outlets,
@@ -178,20 +181,33 @@ class PooledPlan:
             raise ContractError(
                 "the sum of all outlets",
                 where="pooled noise",
-                expected=f"room for it in {pooled.RINGS[-1]} bits",
+                expected=f"room for it in {pooled_cost.RINGS[-1]} bits",
                 got=f"{self.cohort.readers:,} readers of up to {self.moved:.4g} steps each",
                 advice=f"take a grid of fewer than {self.grid_bits} binary places",
             )
         return fits
 
-    def cost(self, order: int, *, at: int = 1) -> float:
-        """ε(α) in nats of the whole run for a reader at so many of its outlets."""
-        plan = self.plan
-        step = pooled.group_cost(plan.sampling_rate, plan.noise_multiplier, at, order)
-        gap = self.parameters * pooled.convolution(shares=self.cohort.honest, scale=self.scale)
-        return plan.steps * (step + pooled.off_by(gap, order))
+    def cost(self, order: int, *, at: int = 1, steps: int | None = None) -> float:
+        """ε(α) in nats of so many steps, T unless said, for a reader at so many outlets."""
+        return pooled_cost.group_renyi(self.event(steps), outlets=at, order=order)
 
-    def stated(self, *, at: int = 1) -> pooled.EpsilonByOrder:
+    def event(self, steps: int | None = None) -> events.SelfComposed:
+        """What a ledger charges for so many steps, T where nothing is said: each sum, once.
+
+        Raises:
+            ContractError: a share too small for its grid.
+        """
+        convolution(shares=self.cohort.honest, scale=self.scale)  # the range check
+        step = events.PooledSum(
+            rate=float(self.plan.sampling_rate),
+            noise_multiplier=float(self.plan.noise_multiplier),
+            shares=self.cohort.honest,
+            scale=self.scale,
+            parameters=self.parameters,
+        )
+        return events.SelfComposed(event=step, count=steps or self.plan.steps)
+
+    def stated(self, *, at: int = 1, steps: int | None = None) -> pooled_cost.EpsilonByOrder:
         """ε if at most c outlets work with the coordinator, for a reader at so many outlets.
 
         Several are a group inside each of the sums, and no composition of several runs.
@@ -200,21 +216,29 @@ class PooledPlan:
             ContractError: no outlet, or more than there are.
         """
         _require(1 <= at <= self.cohort.outlets, "outlets", f"1 to {self.cohort.outlets}", at)
-        return pooled.best(lambda order: self.cost(order, at=at), delta=self.plan.delta)
+        return pooled_cost.best(
+            lambda order: self.cost(order, at=at, steps=steps), delta=self.plan.delta
+        )
 
-    def alone(self) -> pooled.EpsilonByOrder:
+    def alone(self) -> pooled_cost.EpsilonByOrder:
         """ε if everybody else works together: the outlet's own share is all that hides a reader.
 
         Of T steps that succeed at once: against all others each further attempt is a release.
         """
-        q, sigma, steps = self.plan.sampling_rate, self.share_multiplier, self.plan.steps
-        return pooled.best(
-            lambda order: steps * sampled_gaussian(q, sigma, order), delta=self.plan.delta
+        event = events.alone(self.event())
+        assert event is not None  # its sums are pooled
+        return pooled_cost.best(
+            lambda order: events.renyi(event, order=order), delta=self.plan.delta
         )
 
 
 def solve_pooled(
-    template: PrivacyPlan, *, epsilon: float, cohort: PooledCohort, parameters: int
+    template: PrivacyPlan,
+    *,
+    epsilon: float,
+    cohort: PooledCohort,
+    parameters: int,
+    grid_bits: int = GRID_BITS,
 ) -> PooledPlan:
     """The least σ of an ε, in the smallest ring that has room for the sums.
 
@@ -223,18 +247,68 @@ def solve_pooled(
         epsilon: target for the whole run, under the assumption.
         cohort: who adds up.
         parameters: D, trained numbers.
+        grid_bits: how many binary places the grid is finer than S.
 
     Raises:
         ContractError: an ε that is none or protects nobody, or sums that no ring has room for.
     """
     _require(0 < epsilon < math.inf, "epsilon", "a number > 0", epsilon, advice=_GIVE)
 
-    def made(sigma: float, ring_bits: int = pooled.RINGS[-1]) -> PooledPlan:
+    def made(sigma: float, ring_bits: int = pooled_cost.RINGS[-1]) -> PooledPlan:
         plan = replace(template, noise_multiplier=sigma)
-        return PooledPlan(plan=plan, cohort=cohort, parameters=parameters, ring_bits=ring_bits)
+        return PooledPlan(
+            plan=plan,
+            cohort=cohort,
+            parameters=parameters,
+            grid_bits=grid_bits,
+            ring_bits=ring_bits,
+        )
 
     sigma = smallest_tick(lambda sigma: made(sigma).stated().epsilon / epsilon, start=1.0)
     return made(useful_noise(sigma, epsilon=epsilon), made(sigma).smallest_ring())
+
+
+def cohort_of(contract: Contract, *, colluders: int, dropouts: int) -> PooledCohort:
+    """The outlets of a contract, so many of which are not counted on.
+
+    Raises:
+        ContractError: several steps a round, or numbers that cannot be.
+    """
+    steps, rounds = contract.federation.local_steps, contract.federation.rounds
+    if steps > 1:
+        raise ContractError(
+            "pooled noise is for one step a round: after a step outlets have to add up",
+            where="[federation] local_steps",
+            expected=1,
+            got=steps,
+            advice=f"local_steps = 1 and rounds = {rounds * steps} take as many steps",
+        )
+    return PooledCohort(
+        outlets=len(contract.outlets),
+        readers=sum(contract.outlets.values()),
+        colluders=colluders,
+        dropouts=dropouts,
+    )
+
+
+def of_contract(contract: Contract) -> PooledPlan:
+    """The plan of a frozen contract whose trust model is "pooled".
+
+    Raises:
+        ContractError: it is of another one, not frozen, or its numbers cannot be.
+    """
+    table = contract.pooled
+    if table is None or table.parameters is None or table.ring_bits is None:
+        raise ContractError(
+            "not a frozen contract with pooled noise", where="[pooled]", got=contract.name
+        )
+    return PooledPlan(
+        plan=contract.plan,
+        cohort=cohort_of(contract, colluders=table.colluders, dropouts=table.dropouts),
+        parameters=table.parameters,
+        grid_bits=table.grid,
+        ring_bits=table.ring_bits,
+    )
 
 
 def pooled_run(contract: Contract, *, parameters: int, colluders: int, dropouts: int) -> PooledPlan:
@@ -249,21 +323,7 @@ def pooled_run(contract: Contract, *, parameters: int, colluders: int, dropouts:
     Raises:
         ContractError: several steps a round, or numbers that cannot be.
     """
-    steps, rounds = contract.federation.local_steps, contract.federation.rounds
-    if steps > 1:
-        raise ContractError(
-            "pooled noise is for one step a round: after a step outlets have to add up",
-            where="[federation] local_steps",
-            expected=1,
-            got=steps,
-            advice=f"local_steps = 1 and rounds = {rounds * steps} take as many steps",
-        )
-    cohort = PooledCohort(
-        outlets=len(contract.outlets),
-        readers=sum(contract.outlets.values()),
-        colluders=colluders,
-        dropouts=dropouts,
-    )
+    cohort = cohort_of(contract, colluders=colluders, dropouts=dropouts)
     plan = contract.plan
     epsilon = contract.privacy.epsilon or plan.epsilon()
     return solve_pooled(plan, epsilon=epsilon, cohort=cohort, parameters=parameters)

@@ -37,12 +37,13 @@ from presspool.common.contract.contract_schema import (
     Model,
     Name,
     Optimizer,
+    PooledTable,
     Privacy,
     Server,
     Table,
 )
 from presspool.common.contract.doors import METHODS, TASKS, TRUST_MODELS
-from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
+from presspool.common.contract.privacy_plan import PrivacyPlan
 
 if TYPE_CHECKING:
     from presspool.common.methods.method import Method
@@ -55,6 +56,7 @@ class Contract(Table):
     Attributes:
         outlets: outlet name to declared population: readers, or records where
             `privacy.unit = "record"`. Public, nominal, never measured during a run.
+        pooled: of a run whose trust model is "pooled"; others have no such key.
     """
 
     schema_: Literal[1, 2] = Field(default=schema_versions.CURRENT, alias="schema")
@@ -66,6 +68,7 @@ class Contract(Table):
     federation: Federation
     outlets: Annotated[dict[Name, Annotated[int, Field(strict=True, ge=1)]], Field(min_length=1)]
     privacy: Privacy
+    pooled: Annotated[PooledTable | None, Field(exclude_if=lambda table: table is None)] = None
     optimizer: Optimizer
     server: Server = Server()
 
@@ -103,6 +106,11 @@ class Contract(Table):
                 "publishing a random reader; lower delta"
             )
         schema_versions.check_numbers(self.body())
+        try:
+            self.trust.check(self)
+        except ContractError as error:
+            said = f"{error.where}: {error.what}: expected {error.expected}, got {error.got}"
+            raise ValueError(f"{said}: {error.advice}" if error.advice else said) from None
         return self
 
     @property
@@ -113,11 +121,13 @@ class Contract(Table):
 
     @property
     def frozen(self) -> bool:
-        """Whether σ and both hashes are filled in."""
+        """Whether σ, both hashes and all that a trust model needs are filled in."""
+        table = self.pooled
         return None not in (
             self.privacy.noise_multiplier,
             self.model.weights,
             self.model.tokenizer,
+            *((table.ring_bits, table.parameters) if table is not None else ()),
         )
 
     @property
@@ -174,34 +184,31 @@ class Contract(Table):
         return "sha256:" + hashlib.sha256(self.canonical()).hexdigest()
 
     def with_noise(self) -> Contract:
-        """This contract with σ solved from ε (or kept where it is given).
+        """This contract with σ solved from ε (or kept where it is given), as its trust model does.
 
         Raises:
             ContractError: ε and σ are both given and σ costs more than ε.
         """
-        p = self.privacy
-        if p.noise_multiplier is None:
-            assert p.epsilon is not None  # Privacy demands one of the two
-            sigma = solve_noise(
-                epsilon=p.epsilon, delta=p.delta, sampling_rate=p.sampling_rate, steps=self.steps
-            )
-            return self.replace(privacy={"noise_multiplier": sigma})
-        if p.epsilon is not None and self.plan.epsilon() > p.epsilon:
+        p, changes = self.privacy, self.trust.filled(self)
+        filled = self.replace(**changes) if changes else self
+        if p.epsilon is None or p.noise_multiplier is None:
+            return filled
+        if (costs := self.trust.epsilon(filled)) > p.epsilon:
             raise ContractError(
                 "epsilon and noise_multiplier contradict each other",
                 where="[privacy]",
                 expected=f"a σ that costs ε <= {p.epsilon:g}",
-                got=f"σ = {p.noise_multiplier:g}, which costs ε = {self.plan.epsilon():.3f}",
+                got=f"σ = {p.noise_multiplier:g}, which costs ε = {costs:.3f}",
                 advice="drop one of the two",
             )
-        return self
+        return filled
 
     def replace(self, **changes: Mapping[str, Any] | Any) -> Contract:
         """A validated copy; a mapping changes keys of a table, anything else replaces it."""
         body = self.model_dump(by_alias=True)
         for key, value in changes.items():
             merge = isinstance(value, Mapping) and key != "outlets"
-            body[key] = {**body[key], **value} if merge else value
+            body[key] = {**body.get(key, {}), **value} if merge else value
         return parse_contract(body)
 
 

@@ -185,6 +185,24 @@ class Federation(Table):
     update_norm_cap: Positive = 100.0
 
 
+class PooledTable(Table):
+    """Whose noise is counted on where the pool shares it; only with `trust = "pooled"`.
+
+    Attributes:
+        colluders: c, outlets that may work together with the coordinator, at most.
+        dropouts: d, outlets that may be missing from a step's sum, at most.
+        grid: binary places by which the whole numbers' grid is finer than the sensitivity.
+        ring_bits: sums are taken modulo 2^ring_bits; filled in when the contract is frozen.
+        parameters: D, trained numbers; filled in when the contract is frozen.
+    """
+
+    colluders: Annotated[int, Field(strict=True, ge=0)]
+    dropouts: Annotated[int, Field(strict=True, ge=0)]
+    grid: Annotated[int, Field(strict=True, ge=8, le=40)] = 16
+    ring_bits: Literal[32, 64] | None = None
+    parameters: Annotated[int, Field(strict=True, ge=1, le=2**40)] | None = None
+
+
 class Privacy(Table):
     """What a run may cost a reader: give `epsilon` for the whole run, or `noise_multiplier`.
 

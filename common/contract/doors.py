@@ -46,6 +46,7 @@ TRUST_MODELS: Registry[type[TrustModel]] = Registry(
     "trust model",
     {
         "local": "presspool.common.trust.local:Local",
+        "pooled": "presspool.common.trust.pooled:Pooled",
     },
 )
 

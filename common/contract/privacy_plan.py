@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Unit = Literal["reader", "record"]
 
+AccountantName = Literal["dp_accounting PLD", "presspool Renyi"]
+"""What states an ε, as ledgers call it; the second of pooled sums alone."""
 ACCOUNTANT = "dp_accounting PLD (privacy loss distribution, add/remove one)"
 
 # Below this σ an (ε, 1e-5) statement is in the hundreds: not a protection anybody should buy.

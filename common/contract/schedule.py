@@ -10,7 +10,10 @@ Example:
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from presspool.common.contract.contract_schema import Optimizer
 
 Schedule = Literal["constant", "cosine"]
 
@@ -18,3 +21,14 @@ Schedule = Literal["constant", "cosine"]
 def factor(schedule: Schedule, done: float) -> float:
     """What a rate is multiplied with when the share `done` (0 to 1) of the run is over."""
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def rate_factor(spec: Optimizer, step: int, steps: int) -> float:
+    """What the learning rate is multiplied with at a step (from 0) of the whole run.
+
+    Linear warm-up over `warmup_steps`, then the schedule over the steps that are left.
+    """
+    if step < spec.warmup_steps:
+        return (step + 1) / (spec.warmup_steps + 1)
+    done = (step - spec.warmup_steps) / max(1, steps - spec.warmup_steps)
+    return factor(spec.schedule, done)

@@ -6,16 +6,9 @@ Example: `statement(contract, adapter="sha256:…", reproducible=False)`.
 from __future__ import annotations
 
 import math
-from importlib import metadata
 
 from presspool.common.base.numbers import bound
 from presspool.common.contract.contract import Contract
-from presspool.common.contract.privacy_plan import ACCOUNTANT
-
-
-def accountant() -> str:
-    """Name and version of the accountant that stated ε."""
-    return f"{ACCOUNTANT} {metadata.version('dp-accounting')}"
 
 
 def statement(
@@ -24,7 +17,7 @@ def statement(
     adapter: str,
     reproducible: bool,
     where: str = "any one outlet of the run",
-    epsilon: float | None = None,
+    steps: int | None = None,
 ) -> str:
     """The ε statement of DESIGN §3 for one run.
 
@@ -33,7 +26,7 @@ def statement(
         adapter: the adapter's `sha256:…`.
         reproducible: whether the noise could be drawn again (`--deterministic`).
         where: whose readers, and of which days.
-        epsilon: of all that was handed out, where that is more than the plan's.
+        steps: that were handed out, where those may be more than the plan's.
     """
     plan = contract.plan
     if not plan.protected:
@@ -41,14 +34,16 @@ def statement(
             f"Adapter {adapter} is NOT protected: it was trained without noise "
             '(epsilon = "inf") and may reveal any reader\'s records.'
         )
-    spent = plan.epsilon() if epsilon is None else epsilon
+    trust, count = contract.trust, plan.steps if steps is None else steps
+    spent = trust.epsilon(contract) if steps is None else trust.spent(contract, count)
+    against = trust.words_of(contract.body()).adversary
     shown = math.ceil(spent * 1000) / 1000  # up: a claim must not shrink by rounding
     claim = (
         f"(ε = {shown:.3f}, δ = {bound(plan.delta)})-DP at {plan.unit} level, add/remove, "
-        f"covering {all_of(plan.unit)} at {where}, against {contract.trust.words.adversary}; 1 run "
-        f"composed; excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
-        f"and rotated reader ids; computed by {accountant()}, and at most {bound(plan.grid_delta)} "
-        "more in δ for the noise's grid"
+        f"covering {all_of(plan.unit)} at {where}, against {against}; 1 run composed; "
+        f"excludes the choice of hyper-parameters{_weaker(plan.unit)}, shared accounts "
+        f"and rotated reader ids; computed by {trust.accountant()}, "
+        f"{trust.reserve(contract, count)}"
     )
     if reproducible:
         return (

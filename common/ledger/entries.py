@@ -31,6 +31,7 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import PORTFOLIO, Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.base.validation import expected
+from presspool.common.contract.privacy_plan import AccountantName
 from presspool.common.ledger.entry_base import Charge, Period, Sha256
 from presspool.common.ledger.entry_base import LedgerEntry as _Entry
 from presspool.common.ledger.frozen_data import DataFrozen
@@ -64,6 +65,10 @@ GuardReason = Literal[
     "policy-record-size",
     "adapter-branch",
     "declined",
+    "policy-colluders",
+    "policy-dropouts",
+    "policy-peers",
+    "policy-alone",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)
@@ -142,16 +147,17 @@ class NonPrivate(_Entry):
 
 
 class Stated(BaseModel):
-    """What a run's contract says it costs, by an accountant that is not the filter.
+    """What a run's contract says it costs, by an accountant that is not the filter of one order.
 
     Attributes:
+        accountant: loss distributions; or, of pooled sums, Rényi costs at the best whole order.
         epsilon: ε of the whole event at `delta`.
         version: of the accountant.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    accountant: Literal["dp_accounting PLD"] = "dp_accounting PLD"
+    accountant: AccountantName = "dp_accounting PLD"
     delta: Delta
     epsilon: Annotated[float, Field(ge=0, le=1e6)]
     version: Version
@@ -169,6 +175,7 @@ class Reserve(_Entry):
         event: what the run's code will do, composed.
         charge: its cost at the ledger's order, in `events.UNIT`s.
         stated: the contract's own ε, if it was computed.
+        alone: likewise, of pooled sums if everybody else works together; others have no such key.
     """
 
     kind: Literal["reserve"] = "reserve"
@@ -184,6 +191,7 @@ class Reserve(_Entry):
     event: events.Event
     charge: Charge
     stated: Stated | None = None
+    alone: Annotated[Charge | None, Field(exclude_if=lambda charge: charge is None)] = None
 
 
 class ReleaseIntent(_Entry):
@@ -257,7 +265,7 @@ class KeyRotated(_Entry):
 
     Attributes:
         key: the new verifier key.
-        signature: by the old key over `rotation_message`.
+        signature: by the old key over `entry_base.rotation_message`.
     """
 
     kind: Literal["key-rotated"] = "key-rotated"
@@ -321,11 +329,6 @@ def parse_entry(data: bytes) -> Entry:
 def new_id() -> str:
     """A random id for a reservation or a data set: 128 bits that say nothing."""
     return secrets.token_hex(16)
-
-
-def rotation_message(origin: str, key: str) -> str:
-    """What the old key signs when a new one takes over."""
-    return f"presspool ledger key rotation v1\n{origin}\n{key}\n"
 
 
 def build(kind: type[K], **parts: Any) -> K:

@@ -36,3 +36,8 @@ class LedgerEntry(BaseModel):
     def canonical(self) -> bytes:
         """The entry's bytes: canonical JSON, version 1."""
         return canonical_v1(self.model_dump(mode="json"))
+
+
+def rotation_message(origin: str, key: str) -> str:
+    """What the old key signs when a new one takes over."""
+    return f"presspool ledger key rotation v1\n{origin}\n{key}\n"

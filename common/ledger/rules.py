@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from presspool.common.accounting import events
 from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries, restored_entries
+from presspool.common.ledger.entry_base import rotation_message
 from presspool.common.transparency import notes
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def _check_reserve(book: LedgerState, entry: entries.Reserve) -> None:
     taken = book.taken(entry.reservation)
     _require(not taken, "reservation", "a new id", entry.reservation)
     _check_charge(book, entry.charge, entry.event)
+    alone = events.charge_alone(entry.event, order=book.opened.order)
+    same = alone == entry.alone or (alone and entry.alone and _close(entry.alone, alone))
+    _require(bool(same), "charge alone", f"{alone} units for this event", entry.alone)
     _check_room(book, entry)
 
 
@@ -164,7 +168,7 @@ def _check_rotation(book: LedgerState, entry: entries.KeyRotated) -> None:
     old = notes.parse_key(book.key)
     value = notes.decode_base64(entry.signature, what="signature")
     signature = notes.Signature(name=old.name, key_id=old.id, value=value)
-    message = entries.rotation_message(book.opened.origin, entry.key)
+    message = rotation_message(book.opened.origin, entry.key)
     notes.verified(notes.Note(text=message, signatures=(signature,)), [old])
 
 

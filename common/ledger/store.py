@@ -155,6 +155,7 @@ class Ledger(Log):
                 event=event,
                 stated=stated,
                 charge=events.charge(event, order=self.book.opened.order),
+                alone=events.charge_alone(event, order=self.book.opened.order),
             )
             try:
                 self.book.check(entry)

@@ -26,7 +26,7 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
-from presspool.common.models.adapters import WEIGHTS, State, load
+from presspool.common.models.adapters import WEIGHTS, State, group_of, load, trainable
 from presspool.common.models.base_model import BaseModelFolder, resolve
 from presspool.common.models.frozen_product import quicken
 
@@ -107,7 +107,36 @@ def build(contract: Contract) -> nn.Module:
     """
     headed = base(contract)
     headed.task.start(headed)
-    return contract.method.attach(headed, contract)
+    model = contract.method.attach(headed, contract)
+    _check_trained(model, contract)
+    return model
+
+
+def group_sizes(contract: Contract) -> dict[str, int]:
+    """How many numbers train in each parameter group.
+
+    Raises:
+        ContractError: the adapter does not fit the base model.
+        ModelError: the base model is missing or is not the pinned one.
+    """
+    sizes = dict.fromkeys(contract.groups, 0)
+    for name, parameter in trainable(build(contract)).items():
+        sizes[group_of(name)] += parameter.numel()
+    return sizes
+
+
+def _check_trained(model: nn.Module, contract: Contract) -> None:
+    """What a pooled sum costs hangs on how many numbers are in it."""
+    said = contract.pooled.parameters if contract.pooled is not None else None
+    count = sum(parameter.numel() for parameter in trainable(model).values())
+    if said not in (None, count):
+        raise ContractError(
+            "another number of trained numbers than the model has",
+            where="[pooled] parameters",
+            expected=count,
+            got=said,
+            advice="leave the key out: freezing the run fills it in",
+        )
 
 
 def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:

@@ -151,6 +151,22 @@ class OutletResult:
 
 
 @dataclass(frozen=True, kw_only=True, config=CHECKED)
+class PooledFigures:
+    """What an ε under an assumption on the other outlets stands beside.
+
+    Attributes:
+        alone: ε of one outlet's readers if everybody else works together.
+        every: ε of a reader at every outlet: a group inside each sum, and no composition.
+
+    Raises:
+        pydantic.ValidationError: a field holds something else.
+    """
+
+    alone: Amount
+    every: Amount
+
+
+@dataclass(frozen=True, kw_only=True, config=CHECKED)
 class WritingSample:
     """What a writing model makes of one public record; its lines are kept, nothing else that acts.
 
@@ -192,6 +208,7 @@ class RunResult:
         versions: package to version.
         contract: the canonical contract body.
         samples: of a complete run of a model that writes; the file has no key where there are none.
+        pooled: of a run whose outlets share their noise; the file of another has no such key.
 
     Raises:
         pydantic.ValidationError: a field holds something else, or two contradict each other.
@@ -213,6 +230,7 @@ class RunResult:
     versions: Mapping[Name, Line]
     contract: Mapping[str, JsonValue]
     samples: tuple[WritingSample, ...] = ()
+    pooled: PooledFigures | None = None
 
     @model_validator(mode="after")
     def _verify(self) -> Self:
@@ -270,13 +288,15 @@ class RunResult:
 
     @property
     def worst_case(self) -> tuple[Decimal, Decimal] | None:
-        """(ε, δ) of a reader who is at every outlet: both add up.
+        """(ε, δ) of a reader who is at every outlet: both add up, but for pooled sums.
 
         Vadhan & Zhang, STOC 2023 (concurrent composition: the outlets answer in turn, each again
         and again). Decimal, because a bound must not shrink by rounding.
         """
         if self.epsilon is None:
             return None
+        if self.pooled is not None:
+            return Decimal(repr(self.pooled.every)), Decimal(repr(self.delta))
         epsilons = (Decimal(repr(outlet.epsilon)) for outlet in self.outlets)
         deltas = (Decimal(repr(outlet.delta)) for outlet in self.outlets)
         return sum(epsilons, Decimal()), sum(deltas, Decimal())
@@ -312,6 +332,8 @@ class RunResult:
         body = dataclasses.asdict(self)
         if not self.samples:
             del body["samples"]
+        if self.pooled is None:
+            del body["pooled"]
         for entry in (one for one in body["rounds"] if one["whole"] is None):
             del entry["whole"]
         return json.dumps(body, ensure_ascii=False, indent=2) + "\n"

@@ -158,6 +158,16 @@ class RunFile(BaseModel):
             raise ContractError("--outlets", expected=f"1 to {len(names)}", got=count)
         return self.only(names[:count])
 
+    def with_own_noise(self) -> RunFile:
+        """This run with each outlet's noise its own, at the same ε, where the pool shares it."""
+        if self.contract.pooled is None:
+            return self
+        body = {key: table for key, table in self.written.items() if key != "pooled"}
+        federation = {k: v for k, v in body.get("federation", {}).items() if k != "trust"}
+        contract = self.contract.replace(federation={"trust": "local"}, pooled=None)
+        written = body | {"federation": federation}
+        return self.model_copy(update={"contract": contract, "written": written})
+
     def only(self, names: Sequence[str], **federation: int) -> RunFile:
         """This run with some of its outlets, its recipe made anew for them (another contract).
 
@@ -210,7 +220,7 @@ def slug(text: str) -> str:
 
 
 def freeze(contract: Contract, *, fetch: bool = False) -> Contract:
-    """The contract with σ solved and the hashes of its base model filled in.
+    """The contract with σ solved, the hashes of its base model and what else it lacks filled in.
 
     Args:
         contract: as written.
@@ -236,7 +246,16 @@ def freeze(contract: Contract, *, fetch: bool = False) -> Contract:
         manifest=spec.manifest,
         fetch=fetch,
     )
-    return contract.replace(model=found.pins).with_noise()
+    return _sized(contract.replace(model=found.pins)).with_noise()
+
+
+def _sized(contract: Contract) -> Contract:
+    """With the number of trained numbers, where noise that is shared hangs on it."""
+    if contract.pooled is None or contract.pooled.parameters is not None:
+        return contract
+    from presspool.common.models.models import group_sizes
+
+    return contract.replace(pooled={"parameters": sum(group_sizes(contract).values())})
 
 
 def _resolved(table: Any, path: Path, key: str) -> dict[str, Any]:

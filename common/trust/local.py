@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from presspool.common.trust.trust_model import TRAIN, TrustModel, TrustWords
+from presspool.common.accounting import events
+from presspool.common.trust.trust_model import TRAIN, Event, TrustModel, TrustWords
 
 if TYPE_CHECKING:
-    import dp_accounting
-
     from presspool.common.contract.contract import Contract
     from presspool.common.models.adapters import State
     from presspool.common.wire.update import AdapterUpdate
@@ -54,9 +53,9 @@ class Local(TrustModel):
         """All of the plan's noise."""
         return 1.0
 
-    def event(self, contract: Contract) -> dp_accounting.DpEvent:
+    def event(self, contract: Contract) -> Event:
         """The plan's own."""
-        return contract.plan.event()
+        return events.from_dp(contract.plan.event())
 
     def colluding(self, contract: Contract) -> int:
         """All the others."""

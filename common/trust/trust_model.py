@@ -22,17 +22,30 @@ Example:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from presspool.common.accounting import events
+from presspool.common.base.errors import ContractError
+from presspool.common.base.numbers import bound
+from presspool.common.contract.privacy_plan import (
+    ACCOUNTANT,
+    GRID_BITS,
+    AccountantName,
+    event_epsilon,
+    solve_noise,
+)
 
 if TYPE_CHECKING:
-    import dp_accounting
-
     from presspool.common.contract.contract import Contract
     from presspool.common.models.adapters import State
     from presspool.common.wire.update import AdapterUpdate, TrainTask
+
+Event = events.SelfComposed | events.Composed
 
 TRAIN = "train"
 MOST_PHASES = 16  # of a round
@@ -70,11 +83,18 @@ class TrustModel(ABC):
 
     Attributes:
         phases: names of a round's phases, in order; `TRAIN` is one of them, once.
-        words: for people.
+        words: for people; what hangs on a contract's numbers is in braces (`words_of`).
+        stated_by: what states ε, as a ledger calls it, and the package whose version counts.
+        adds_up: an outlet's answer is whole numbers of one step, which mean something only in the
+            sum of all: gradients, of which nothing but that sum moves the adapter.
+        simulated_only: no coordinator and no outlet of this version carries it over a network.
     """
 
     phases: ClassVar[tuple[str, ...]]
     words: ClassVar[TrustWords]
+    stated_by: ClassVar[tuple[AccountantName, str]] = ("dp_accounting PLD", "dp-accounting")
+    adds_up: ClassVar[bool] = False
+    simulated_only: ClassVar[bool] = False
 
     def releases(self, phase: int) -> bool:
         """Whether a phase (from 1) is the one that trains, is paid for and is bound."""
@@ -84,28 +104,97 @@ class TrustModel(ABC):
         """Whether a phase comes after that one: only who released in the round is asked then."""
         return phase > self.phases.index(TRAIN) + 1
 
+    @classmethod
+    def words_of(cls, body: Mapping[str, Any]) -> TrustWords:  # noqa: ARG003
+        """The words for a contract's body."""
+        return cls.words
+
+    def check(self, contract: Contract) -> None:
+        """Return if the contract's other tables go with this trust model.
+
+        Raises:
+            ContractError: they do not.
+        """
+        if contract.pooled is not None:
+            raise ContractError(
+                "there is a table for noise that the pool shares",
+                where="[pooled]",
+                expected='[federation] trust = "pooled" beside it',
+                got=f"trust = {contract.federation.trust!r}",
+            )
+
+    def filled(self, contract: Contract) -> Mapping[str, Mapping[str, Any]]:
+        """What freezing fills in: table to its new values; σ, where it is not given.
+
+        Raises:
+            ContractError: an ε that no noise reaches, or that is meaningless.
+        """
+        p = contract.privacy
+        if p.noise_multiplier is not None or p.epsilon is None:
+            return {}
+        sigma = solve_noise(
+            epsilon=p.epsilon,
+            delta=p.delta,
+            sampling_rate=p.sampling_rate,
+            steps=contract.steps,
+        )
+        return {"privacy": {"noise_multiplier": sigma}}
+
     @abstractmethod
     def noise_share(self, contract: Contract) -> float:
         """The standard deviation of one outlet's own noise, in units of the plan's."""
 
-    @abstractmethod
-    def event(self, contract: Contract) -> dp_accounting.DpEvent:
-        """The privacy event of a whole run, as an outlet's ledger charges it."""
+    def grid_bits(self, contract: Contract) -> int:  # noqa: ARG002
+        """How many binary places the grid of sums and noise is finer than the sensitivity."""
+        return GRID_BITS
 
-    def epsilon(self, contract: Contract, *, charged: dp_accounting.DpEvent | None = None) -> float:
+    @abstractmethod
+    def event(self, contract: Contract) -> Event:
+        """The privacy event of a whole run, as an outlet's ledger charges it.
+
+        Raises:
+            LedgerError: a run that no ledger can price.
+        """
+
+    def epsilon(self, contract: Contract, *, charged: Event | None = None) -> float:
         """ε, at the contract's δ, of the very event that an outlet is charged with, by PLD.
 
         Args:
             contract: the run's.
             charged: the part of its event that an outlet pays which joins late; None for all.
         """
-        from presspool.common.contract.privacy_plan import event_epsilon
+        plan = contract.plan
+        if not plan.protected:
+            return math.inf
+        event = charged or self.event(contract)
+        steps = min(plan.steps, event.steps)
+        if event == events.from_dp(plan.event(steps)):
+            return plan.epsilon(steps)
+        return event_epsilon(events.to_dp(event), plan.delta)
 
-        plan, event = contract.plan, charged or self.event(contract)
-        steps = min(plan.steps, getattr(event, "count", plan.steps))
-        return (
-            plan.epsilon(steps) if event == plan.event(steps) else event_epsilon(event, plan.delta)
-        )
+    def spent(self, contract: Contract, steps: int) -> float:
+        """ε of so many steps; more than the plan's where a round was handed out twice."""
+        plan = contract.plan
+        return replace(plan, steps=max(plan.steps, steps)).epsilon(steps)
+
+    def alone(self, contract: Contract, steps: int) -> float | None:  # noqa: ARG002
+        """ε of so many steps if everybody else works together; None where it is the same.
+
+        Every attempt at a step counts as one.
+        """
+        return None
+
+    def several(self, contract: Contract, outlets: int, steps: int) -> tuple[float, float]:
+        """(ε, δ) of a reader at so many outlets: they compose, one after the other."""
+        return outlets * self.spent(contract, steps), outlets * contract.plan.delta
+
+    def accountant(self) -> str:
+        """Name and version of what states ε."""
+        return f"{ACCOUNTANT} {version('dp-accounting')}"
+
+    def reserve(self, contract: Contract, steps: int) -> str:  # noqa: ARG002
+        """What a statement of so many steps says after its accountant."""
+        return f"and at most {bound(contract.plan.grid_delta)} more in δ for the noise's grid"
 
     @abstractmethod
     def colluding(self, contract: Contract) -> int:
@@ -128,13 +217,21 @@ class TrustModel(ABC):
         """At an outlet: what it says in a phase that does not train."""
         return b""
 
+    def dtype(self, contract: Contract) -> str:  # noqa: ARG002
+        """Of the arrays that outlets send, as numpy calls it."""
+        return "float32"
+
+    def fewest(self, contract: Contract) -> int:
+        """How many answers a round needs to count."""
+        return contract.federation.quorum
+
     @abstractmethod
     def seal(self, contract: Contract, delta: State) -> State:
         """At an outlet: what leaves of its privatised change; no array is copied needlessly.
 
         Args:
             contract: the run's.
-            delta: name to float32 array.
+            delta: name to array: float32, or int64 where it `adds_up`.
         """
 
     @abstractmethod

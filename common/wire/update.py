@@ -1,8 +1,8 @@
 """What travels between coordinator and outlets: a training task down, an adapter update up.
 
 Both are Flower messages whose content is one `ArrayRecord` ("adapter") and one `ConfigRecord`
-("task" or "update"). Arrays are raw little-endian float32 with an explicit shape: nothing is
-unpickled or guessed from a header.
+("task" or "update"). Arrays are raw little-endian float32 with an explicit shape, or signed whole
+numbers where the trust model adds such up: nothing is unpickled or guessed from a header.
 
 A round's first phase, and a phase that says nothing but arrays, travel without the fields `phase`
 and `said`, as in rounds of one phase; so there is one encoding of every message.
@@ -34,7 +34,7 @@ from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.models.adapters import State
 from presspool.common.wire.flower import data_bytes
 
-ENCODING = "presspool.float32le"
+ENCODINGS = {kind: f"presspool.{kind}le" for kind in ("float32", "int32", "int64")}
 _USUAL: dict[str, Any] = {"phase": 1, "said": b""}
 
 # The only words an outlet ever says about a failure; texts and traces stay with its operator.
@@ -87,8 +87,8 @@ class AdapterUpdate:
         round: from 1.
         contract: digest of the contract it was trained under.
         base: digest of the adapter state it started from.
-        delta: name to float32 array, the privatised change of the adapter; none in a phase that
-            does not train.
+        delta: name to float32 array, the privatised change of the adapter, or to what the trust
+            model seals of it; none in a phase that does not train.
         phase: of the round, from 1.
         said: what the trust model says in a phase that does not train.
     """
@@ -107,19 +107,21 @@ class RecordState(Mapping[str, NDArray[np.float32]]):
 
     Args:
         record: of arrays as `array_record` makes them.
+        dtype: of all of them; whole numbers are the sealed shares of a sum.
 
     Raises:
         ValueError: an array is not what it says.
     """
 
-    def __init__(self, record: ArrayRecord) -> None:
+    def __init__(self, record: ArrayRecord, *, dtype: str = "float32") -> None:
         for name, array in record.items():
-            _check(name, array)
-        self.record = record
+            _check(name, array, dtype)
+        self.record, self._dtype = record, np.dtype(dtype)
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         array = self.record[name]
-        flat = np.frombuffer(array.data, dtype="<f4").astype(np.float32, copy=False)
+        stored = self._dtype.newbyteorder("<")
+        flat = np.frombuffer(array.data, dtype=stored).astype(self._dtype, copy=False)
         return flat.reshape(array.shape)
 
     def __iter__(self) -> Iterator[str]:
@@ -162,14 +164,18 @@ def pack_update(update: AdapterUpdate) -> RecordDict:
     return RecordDict({"adapter": array_record(update.delta), "update": ConfigRecord(fields)})
 
 
-def unpack_update(content: RecordDict) -> AdapterUpdate:
+def unpack_update(content: RecordDict, *, dtype: str = "float32") -> AdapterUpdate:
     """The update in a message's content; shapes and values are for admission to judge.
+
+    Args:
+        content: of the message.
+        dtype: of its arrays, as the contract's trust model has it.
 
     Raises:
         ValueError: a field is missing or of the wrong type, or an array is not what it says.
     """
     kinds = {"outlet": str, "round": int, "contract": str, "base": str}
-    return AdapterUpdate(delta=_unpack(content), **_fields(content, "update", kinds))
+    return AdapterUpdate(delta=_unpack(content, dtype), **_fields(content, "update", kinds))
 
 
 def payload_bytes(content: RecordDict) -> int:
@@ -181,11 +187,13 @@ def array_record(state: State) -> ArrayRecord:
     """An adapter state as a Flower record; the same one that it was made of, if it was."""
     if isinstance(state, RecordState):
         return state.record
-    arrays = {
-        name: Array("float32", tuple(a.shape), ENCODING, np.ascontiguousarray(a, "<f4").tobytes())
-        for name, a in sorted(state.items())
-    }
-    return ArrayRecord(arrays)
+    return ArrayRecord({name: _array(array) for name, array in sorted(state.items())})
+
+
+def _array(array: NDArray[Any]) -> Array:
+    kind = array.dtype.name if array.dtype.kind == "i" else "float32"
+    data = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<")).tobytes()
+    return Array(kind, tuple(array.shape), ENCODINGS[kind], data)
 
 
 def _of_phase(said: TrainTask | AdapterUpdate) -> dict[str, Any]:
@@ -193,19 +201,20 @@ def _of_phase(said: TrainTask | AdapterUpdate) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != _USUAL[name]}
 
 
-def _unpack(content: RecordDict) -> RecordState:
+def _unpack(content: RecordDict, dtype: str = "float32") -> RecordState:
     if set(content.array_records) != {"adapter"}:
         raise ValueError(
             f"expected one array record 'adapter', got {sorted(content.array_records)}"
         )
-    return RecordState(content.array_records["adapter"])
+    return RecordState(content.array_records["adapter"], dtype=dtype)
 
 
-def _check(name: str, array: Array) -> None:
-    if (array.dtype, array.stype) != ("float32", ENCODING):
-        raise ValueError(f"{name}: expected float32 {ENCODING}, got {array.dtype} {array.stype}")
-    size = data_bytes(array)
-    if min(array.shape, default=0) < 0 or size != 4 * math.prod(array.shape):
+def _check(name: str, array: Array, dtype: str) -> None:
+    if (array.dtype, array.stype) != (dtype, ENCODINGS[dtype]):
+        said, asked = f"{array.dtype} {array.stype}", f"{dtype} {ENCODINGS[dtype]}"
+        raise ValueError(f"{name}: expected {asked}, got {said}")
+    size, each = data_bytes(array), np.dtype(dtype).itemsize
+    if min(array.shape, default=0) < 0 or size != each * math.prod(array.shape):
         raise ValueError(f"{name}: {size} bytes do not fill shape {array.shape}")
     np.broadcast_to(np.float32(0), array.shape)  # numpy itself must take the shape
 

@@ -17,7 +17,6 @@ from presspool.common.base.foreign_text import one_line
 from presspool.common.base.numbers import percent
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
-from presspool.common.contract.statement import accountant
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
 
 
@@ -30,8 +29,9 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
     """
     plan, weights = contract.plan, contract.weights()
     share = _adapter_noise(contract)
-    epsilon = plan.epsilon() if plan.protected else None
-    count = len(contract.outlets)
+    trust, count = contract.trust, len(contract.outlets)
+    epsilon = trust.epsilon(contract) if plan.protected else None
+    every = trust.several(contract, count, plan.steps) if plan.protected else None
     return {
         "name": contract.name,
         "digest": contract.digest,
@@ -39,7 +39,7 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         "unit": plan.unit,
         "epsilon": epsilon,
         "delta": plan.delta,
-        "accountant": accountant(),
+        "accountant": contract.trust.accountant(),
         "noise_multiplier": plan.noise_multiplier,
         "sampling_rate": plan.sampling_rate,
         "steps": plan.steps,
@@ -49,8 +49,11 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         "adapter_pays": share is None or share <= ADAPTER_PAYS,
         "ledger": _ledger(contract),
         "worst_case": None
-        if epsilon is None
-        else {"outlets": count, "epsilon": count * epsilon, "delta": count * plan.delta},
+        if every is None
+        else {"outlets": count, "epsilon": every[0], "delta": every[1]},
+        "trust": contract.federation.trust,
+        "trust_claim": trust.words_of(contract.body()).claim,
+        "epsilon_alone": trust.alone(contract, plan.steps) if plan.protected else None,
         "outlets": [
             {
                 "name": name,
@@ -73,7 +76,7 @@ def _ledger(contract: Contract) -> dict[str, Any] | None:
     order, which is that outlet's own and in no contract: so all of them are shown.
     """
     try:
-        event = events.from_dp(contract.trust.event(contract))
+        event = contract.trust.event(contract)
         costs = {order: events.charge(event, order=order) for order in filter.PORTFOLIO}
     except LedgerError:
         return None
@@ -93,28 +96,15 @@ def _room(order: int) -> int:
         return 0
 
 
-def group_sizes(contract: Contract) -> dict[str, int]:
-    """How many numbers train in each parameter group.
-
-    Raises:
-        ContractError: the adapter does not fit the base model.
-        ModelError: the base model is missing or is not the pinned one.
-    """
-    from presspool.common.models.adapters import group_of, trainable
-    from presspool.common.models.models import build
-
-    sizes = dict.fromkeys(contract.groups, 0)
-    for name, parameter in trainable(build(contract)).items():
-        sizes[group_of(name)] += parameter.numel()
-    return sizes
-
-
 def _adapter_noise(contract: Contract) -> float | None:
     """Noise by signal of the pool's adapter (`recipe.noise_share`); None where none is trained."""
+    from presspool.common.models.models import group_sizes
+
     sizes = group_sizes(contract)  # in any case: an adapter that does not fit is told here
     if contract.groups != GROUPS:  # no choice between head and adapter
         return None
-    return noise_share(contract.plan, contract.outlets, sizes["adapter"])
+    whole = noise_share(contract.plan, contract.outlets, sizes["adapter"])
+    return whole * contract.trust.noise_share(contract)
 
 
 def render(summary: dict[str, Any], console: Console) -> None:
@@ -127,6 +117,12 @@ def render(summary: dict[str, Any], console: Console) -> None:
             f"rate q = {summary['sampling_rate']:g}, {summary['steps']} steps, "
             f"sensitivity {summary['sensitivity']:g}\n  by {summary['accountant']}"
         )
+        if (alone := summary["epsilon_alone"]) is not None:
+            console.print(
+                f"  {summary['trust_claim']} If everybody else does: ε = {alone:.2f}.",
+                markup=False,
+                soft_wrap=True,
+            )
         _render_cautions(summary, console)
     else:
         console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
@@ -179,7 +175,12 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
     if worst["outlets"] > 1:
         console.print(
             f"  a reader of all {worst['outlets']} outlets spends at most ε = "
-            f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} (composed one after the other)"
+            f"{worst['epsilon']:.2f} at δ = {worst['delta']:.2g} ("
+            + (
+                "composed one after the other)"
+                if summary["epsilon_alone"] is None
+                else "a group inside each sum)"
+            )
         )
 
 

@@ -63,6 +63,7 @@ class Expected:
         shapes: name to shape of every trained array; none in a phase that does not train.
         norm_cap: largest L2 norm.
         quorum: fewest admitted updates.
+        dtype: of the arrays.
         phase: of the round, from 1.
         nodes: node id to outlet, where a Grid gives outlets ids of their own; empty where it does
             not.
@@ -75,6 +76,7 @@ class Expected:
     shapes: Mapping[str, tuple[int, ...]]
     norm_cap: float
     quorum: int
+    dtype: str = "float32"
     phase: int = 1
     nodes: Mapping[int, str] = field(default_factory=dict)
 
@@ -137,7 +139,7 @@ def check(reply: Message, expected: Expected, seen: frozenset[str]) -> tuple[str
     if reply.has_error():
         raise AdmissionError(_failure(reply.error), "failed", where=node)
     try:
-        update = unpack_update(reply.content)
+        update = unpack_update(reply.content, dtype=expected.dtype)
     except (ValueError, TypeError):  # the second from a shape of booleans, which Flower lets pass
         raise AdmissionError("malformed", "not an update", where=node) from None
     outlet = node if expected.nodes else update.outlet

@@ -21,7 +21,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -34,14 +33,20 @@ from presspool.common.audit.pages.run_report import write_report
 from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
-from presspool.common.contract.statement import accountant, statement
+from presspool.common.contract.statement import statement
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
 from presspool.common.released.adapter_folder import storing, write_adapter
 from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
+from presspool.common.runs.results import (
+    OutletResult,
+    PooledFigures,
+    RoundResult,
+    RunResult,
+    WritingSample,
+)
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
@@ -139,10 +144,9 @@ def _spent_before(folder: RunFolder, point: RoundCheckpoint, contract: Contract)
 
 def _epsilon(contract: Contract, spent: int) -> float | None:
     """ε of so many rounds, which may be more than the plan's: some were handed out twice."""
-    plan, steps = contract.plan, spent * contract.federation.local_steps
-    if not plan.protected:
+    if not contract.plan.protected:
         return None
-    return replace(plan, steps=max(plan.steps, steps)).epsilon(steps)
+    return contract.trust.spent(contract, spent * contract.federation.local_steps)
 
 
 def _one_round(
@@ -276,17 +280,27 @@ def _result(
         if adapter is None
         else _statement(contract, setup, spent, f"sha256:{adapter}"),
         trust=contract.federation.trust,
-        accountant=accountant(),
+        accountant=contract.trust.accountant(),
         seconds=sum(r.seconds for r in point.rounds),
         versions=_versions(),
         contract=contract.body(),
         samples=samples,
+        pooled=_pooled(contract, spent),
     )
 
 
+def _pooled(contract: Contract, spent: int) -> PooledFigures | None:
+    """What stands beside an ε that leans on the other outlets; every attempt counts."""
+    trust, steps = contract.trust, spent * contract.federation.local_steps
+    if (alone := trust.alone(contract, steps)) is None:
+        return None
+    every, _ = trust.several(contract, len(contract.outlets), steps)
+    return PooledFigures(alone=alone, every=every)
+
+
 def _statement(contract: Contract, setup: Setup, spent: int, adapter: str) -> str:
-    reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)
-    return statement(contract, adapter=adapter, reproducible=reproducible, epsilon=epsilon)
+    reproducible, steps = setup.deterministic is not None, spent * contract.federation.local_steps
+    return statement(contract, adapter=adapter, reproducible=reproducible, steps=steps)
 
 
 def _publish(folder: RunFolder, result: RunResult) -> None:

@@ -12,6 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -147,15 +148,17 @@ class AdapterStrategy(Strategy):
         """Nothing: the run's own log says what is run."""
 
     def _expected(self, server_round: int, phase: int) -> Expected:
-        federation, trains = self.contract.federation, self.contract.trust.releases(phase)
+        contract, trust = self.contract, self.contract.trust
+        trains = trust.releases(phase)
         return Expected(
-            outlets=frozenset(self.contract.outlets),
+            outlets=frozenset(contract.outlets),
             round=server_round,
-            contract=self.contract.digest,
+            contract=contract.digest,
             base=digest(self._sent),
             phase=phase,
             shapes={name: a.shape for name, a in self._sent.items()} if trains else {},
-            norm_cap=federation.update_norm_cap,
-            quorum=federation.quorum,
+            norm_cap=math.inf if trust.adds_up else contract.federation.update_norm_cap,
+            quorum=trust.fewest(contract),
+            dtype=trust.dtype(contract) if trains else "float32",
             nodes=self._nodes,
         )

@@ -307,6 +307,14 @@ def _require(contract: Contract, outlet: str) -> None:
             got="inf",
             advice="an unprotected run claims nothing",
         )
+    if contract.trust.adds_up:
+        raise ContractError(
+            "the attacks look at one outlet's updates, and a pooled sum has none",
+            where="[federation] trust",
+            expected="local",
+            got=contract.federation.trust,
+            advice="attack the same run with trust = 'local'",
+        )
     if outlet not in contract.outlets:
         raise ContractError(
             "unknown outlet",

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from presspool.client.engine.training import rate_factor
+from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import State, digest
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build

@@ -60,7 +60,7 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
     Raises:
         ContractError: it has no held-out file to judge models on.
     """
-    evaluation = require_judge(run)
+    evaluation, alone = require_judge(run), run.with_own_noise()
     jobs = [Job(name=".", run=run, seed=seed, test=evaluation)]
     for name in run.contract.outlets:
         own = read_settings(RunFolder(out / "local").outlets / f"{name}.toml")
@@ -68,7 +68,7 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
         jobs.append(
             Job(
                 name=f"local/{name}",
-                run=RunFile(contract=run.only([name], quorum=1).contract, simulation=simulation),
+                run=RunFile(contract=alone.only([name], quorum=1).contract, simulation=simulation),
                 seed=seed,
                 test=evaluation,
             )

@@ -206,8 +206,8 @@ def _say_shared(parts: Iterable[pa.Table]) -> None:
     if shared:
         log.warning(
             "%d of %d readers are at several outlets, one of them at %d, if an id means one person "
-            "everywhere: each outlet counts and charges them by itself, and what they spend is the "
-            "sum over their outlets",
+            "everywhere: each outlet counts and charges them by itself, and they spend more than "
+            "at one: the sum over their outlets, or more where those share their noise",
             len(shared),
             len(homes),
             max(shared),

@@ -20,7 +20,6 @@ from presspool.common.accounting.pooled_plan import PooledPlan, pooled_run
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
-from presspool.server.cli.contract_summary import group_sizes
 
 _FLOAT_BYTES = 4
 
@@ -74,7 +73,7 @@ class TrustComparison:
 
     @property
     def verdict(self) -> str:
-        """Which would pay, and that it is no choice yet."""
+        """Which would pay, and what can be trained."""
         cohort = self.pool.cohort
         if self.quieter > 1:
             found = (
@@ -87,7 +86,7 @@ class TrustComparison:
                 "Pooled noise would not pay: with so few shares to count on it is "
                 f"{1 / self.quieter:.1f} times as large as local noise at the same ε."
             )
-        return f"{found} No run can be trained with it in this version: all noise is local."
+        return f"{found} In this version it can be tried in simulations; pools train with local."
 
     def to_json(self) -> dict[str, Any]:
         """All figures as JSON values."""
@@ -110,6 +109,7 @@ class TrustComparison:
             "quieter": self.quieter,
             "pays": "pooled" if self.quieter > 1 else "local",
             "trainable": ["local"],
+            "simulated": ["local", "pooled"],
             "verdict": self.verdict,
         }
 
@@ -128,7 +128,13 @@ def compare_trust(
         ContractError: a run that cannot be pooled; a model that does not fit.
         ModelError: the base model is missing or is not the pinned one.
     """
-    outlets = len(contract.outlets)
+    from presspool.common.models.models import group_sizes
+
+    outlets, table = len(contract.outlets), contract.pooled
+    if table is not None:
+        colluders = table.colluders if colluders is None else colluders
+        dropouts = table.dropouts if dropouts is None else dropouts
+        contract = _locally(contract)
     sizes = group_sizes(contract)
     pool = pooled_run(
         contract,
@@ -138,6 +144,16 @@ def compare_trust(
     )
     sides = {"local": _local(contract, sizes), "pooled": _pooled(contract, pool, sizes)}
     return TrustComparison(name=contract.name, pool=pool, sides=sides)
+
+
+def _locally(contract: Contract) -> Contract:
+    """The same run with noise of its own at each outlet, at the same ε."""
+    epsilon = contract.privacy.epsilon or contract.trust.epsilon(contract)
+    return contract.replace(
+        federation={"trust": "local"},
+        pooled=None,
+        privacy={"epsilon": epsilon, "noise_multiplier": None},
+    ).with_noise()
 
 
 def _usual_colluders(outlets: int) -> int:

@@ -20,7 +20,7 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
 from presspool.common.audit.cards.card import PACKAGES
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.contract.statement import accountant, statement
+from presspool.common.contract.statement import statement
 from presspool.common.ledger import entries
 from presspool.common.ledger.export import export
 from presspool.common.ledger.store import Ledger
@@ -250,7 +250,7 @@ def write_run(desk: Desk, **setup: Any) -> None:
             ),
             adapter_sha256=ADAPTER,
             trust="local",
-            accountant=accountant(),
+            accountant=contract.trust.accountant(),
             seconds=3.0,
             statement=statement(
                 contract, adapter=f"sha256:{ADAPTER}", reproducible=made.deterministic is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 from presspool.common.accounting import events
 from presspool.common.ledger import entries
+from presspool.common.ledger.entry_base import rotation_message
 from presspool.common.ledger.ledger_state import LedgerState
 from presspool.common.ledger.store import Ledger
 from presspool.common.transparency import notes
@@ -68,7 +69,7 @@ def reserve(book: LedgerState, number: int = 1, **changes: Any) -> entries.Reser
 
 def rotation(book: LedgerState, signer: notes.Signer, new: notes.Signer) -> entries.KeyRotated:
     """A change of keys that `signer` vouches for, not applied."""
-    message = entries.rotation_message(book.opened.origin, new.key.text)
+    message = rotation_message(book.opened.origin, new.key.text)
     signature = base64.b64encode(signer.sign(message).value).decode()
     made: entries.KeyRotated = following(
         book, entries.KeyRotated, key=new.key.text, signature=signature
@@ -84,7 +85,7 @@ def close_period(ledger: Ledger, period: str) -> None:
 
 def rotate_key(ledger: Ledger, old: notes.Signer, new: notes.VerifierKey) -> None:
     """Let `new` sign from here on. Nobody types this yet; ledgers that say it are read."""
-    message = entries.rotation_message(ledger.book.opened.origin, new.text)
+    message = rotation_message(ledger.book.opened.origin, new.text)
     signature = base64.b64encode(old.sign(message).value).decode()
     parts = {"key": new.text, "signature": signature}
     ledger._write(lambda: ledger._next(entries.KeyRotated, **parts))

@@ -39,7 +39,7 @@ from presspool.common.transparency.contradictions import contradiction, verify_c
 from presspool.common.transparency.forks import fork_proof, verify_fork
 from presspool.common.transparency.witness import parse_request
 from presspool.common.wire.token import PREFIX, Token
-from presspool.common.wire.update import ENCODING, AdapterUpdate, pack_update, unpack_update
+from presspool.common.wire.update import ENCODINGS, AdapterUpdate, pack_update, unpack_update
 
 INPUTS, SAMPLE = 100_000, 300
 TOKENS = (
@@ -291,7 +291,9 @@ def odd_array(content: RecordDict, chosen: random.Random) -> None:
     )
     length = chosen.choice((0, 1, 4, 11, 12, 13, 16))
     dtype = chosen.choice(("float32", "float32", "float32", "float64", "object", "", "<f4"))
-    stype = chosen.choice((ENCODING, ENCODING, ENCODING, "numpy.ndarray", ""))
+    stype = chosen.choice(
+        (ENCODINGS["float32"], ENCODINGS["float32"], ENCODINGS["float32"], "numpy.ndarray", "")
+    )
     array = Array(dtype, shape, stype, chosen.randbytes(length))
     name = chosen.choice(("w", "b", "", "x" * 5000, "\x00", "\ud800", "../w"))
     content["adapter"] = ArrayRecord({**content.array_records["adapter"], name: array})

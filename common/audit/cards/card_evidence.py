@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from presspool.common.accounting import events
 from presspool.common.audit.cards import card as cards
 from presspool.common.audit.evidence.evidence import RunReading
 from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
@@ -107,7 +106,7 @@ def require_agreement(
 
     An outlet that joined late pays for the rounds from there on, and may have released no other.
     """
-    planned = events.from_dp(contract.trust.event(contract))
+    planned = contract.trust.event(contract)
     missed = planned.steps - found.event.steps
     joined, apart = divmod(missed, contract.federation.local_steps)
     first = min((release.round for release in found.releases), default=joined + 1)
@@ -122,7 +121,7 @@ def require_agreement(
         )
     if found.stated is not None:
         if missed:
-            epsilon = contract.trust.epsilon(contract, charged=events.to_dp(found.event))
+            epsilon = contract.trust.epsilon(contract, charged=found.event)
         require_same(f"{ledger.source}, entry {found.seq}", epsilon, found.stated.epsilon)
 
 

@@ -59,8 +59,8 @@ def make(
     """
     adapter = card_evidence.released(run)
     covered = card_evidence.covered(run.contract, covers)
-    plan, said = run.contract.plan, fields.card
-    epsilon = plan.epsilon()
+    said, epsilon = fields.card, run.contract.trust.epsilon(run.contract)
+    several = _several(run.contract, epsilon, len(covered))
     card_evidence.require_same("result.json", epsilon, run.result.epsilon)
     kept = {
         ledger.name: (ledger, card_evidence.reserved(ledger, run.contract, covered))
@@ -84,8 +84,8 @@ def make(
                 name: card_evidence.outlet(*kept.get(name, (None, None))) for name in covered
             },
             "reader_of_every_outlet": {
-                "epsilon": str(len(covered) * Decimal(repr(epsilon))),
-                "delta": str(len(covered) * Decimal(repr(plan.delta))),
+                "epsilon": str(several[0]),
+                "delta": str(several[1]),
             },
             "empirical_epsilon": card_evidence.empirical(run),
             "hashes": {
@@ -102,6 +102,33 @@ def make(
         return cards.parse(body)
     except CardError as error:
         raise _advised(error, said, [name for name in covered if name not in kept]) from None
+
+
+def _several(contract: Contract, epsilon: float, outlets: int) -> tuple[Decimal, Decimal]:
+    """(ε, δ) of a reader at so many outlets: exact sums, but for a group inside pooled sums."""
+    if contract.pooled is None:
+        delta = Decimal(repr(contract.plan.delta))
+        return outlets * Decimal(repr(epsilon)), outlets * delta
+    found = contract.trust.several(contract, outlets, contract.steps)
+    return Decimal(repr(found[0])), Decimal(repr(found[1]))
+
+
+def _by(contract: Contract) -> str:
+    if contract.pooled is None:
+        return "privacy loss distributions"
+    return "Rényi costs at whole orders, which hold for sums of whole numbers"
+
+
+def _several_words(contract: Contract) -> str:
+    if contract.pooled is None:
+        return (
+            "Several outlets, which answer in turn, compose concurrently (Vadhan and Zhang 2023): "
+            "their ε and δ add up."
+        )
+    return (
+        "A reader at several outlets is a group inside each sum, which costs more than their ε "
+        "added up."
+    )
 
 
 def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> CardError:
@@ -143,10 +170,9 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "post_processing": "Averaging over outlets, the coordinator's optimizer, and a cap on "
             f"an update's norm ({contract.federation.update_norm_cap:g}) work on noisy values "
             "only.",
-            "composition": f"{contract.steps} steps composed sequentially by privacy loss "
-            "distributions. Runs of one outlet compose in its ledger by a Rényi filter of fixed "
-            "order, whatever earlier runs showed. Several outlets, which answer in turn, compose "
-            "concurrently (Vadhan and Zhang 2023): their ε and δ add up.",
+            "composition": f"{contract.steps} steps composed sequentially by {_by(contract)}. "
+            "Runs of one outlet compose in its ledger by a Rényi filter of fixed order, whatever "
+            "earlier runs showed. " + _several_words(contract),
         },
         "implementation": {
             "preprocessing_and_hyperparameter_tuning": _both(
@@ -170,6 +196,10 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
 
 def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:
     unit, task = contract.privacy.unit, TASKS[contract.task.kind]
+    words, alone = (
+        contract.trust.words_of(contract.body()),
+        contract.trust.alone(contract, contract.steps),
+    )
     return {
         "dp_variant": {
             "variant_name": "Approximate DP",
@@ -189,14 +219,16 @@ def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str
             "are outside the unit; somebody with two ids is two readers.",
             "privacy_parameters": {"epsilon": epsilon, "delta": contract.plan.delta},
             "privacy_parameters_details": "ε and δ of this run alone, for one outlet's readers. A "
-            "reader of several outlets pays the sum (governance.reader_of_every_outlet); all that "
-            "an outlet ever released is under its ledger's own claim (governance.outlets).",
+            f"reader of several outlets pays {'the sum' if alone is None else 'more'} "
+            "(governance.reader_of_every_outlet); all that an outlet ever released is under its "
+            "ledger's own claim (governance.outlets)."
+            + ("" if alone is None else f" {words.claim} If everybody else does, ε = {alone!r}."),
         },
     }
 
 
 def _deployment(contract: Contract, said: CardFields, dates: str) -> Part:
-    model, words = contract.federation, contract.trust.words
+    model, words = contract.federation, contract.trust.words_of(contract.body())
     return {
         "model_name": "Federated",
         "model_name_details": f"Trust model {model.trust}: {words.curator}",
@@ -217,7 +249,8 @@ def _deployment(contract: Contract, said: CardFields, dates: str) -> Part:
 
 def _training(contract: Contract, covered: list[str]) -> Part:
     plan, model = contract.plan, contract.federation
-    trust = contract.trust
+    trust, words = contract.trust, contract.trust.words_of(contract.body())
+    accountant, package = trust.stated_by
     return {
         "accesses_covered": f"Every private step on readers' records in the run's {model.rounds} "
         "rounds; a round that was trained again after a crash draws new noise and sends one "
@@ -245,14 +278,14 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "sampling_implemented": f"Poisson sampling: in each step every {plan.unit} independently "
         "with probability q, by the outlet's own secret generator; an empty sample is a step of "
         "pure noise, and the sum is divided by the constant b = q·n, never by the sample's size",
-        "accountant": ACCOUNTANT,
-        "accountant_version": metadata.version("dp-accounting"),
+        "accountant": ACCOUNTANT if contract.pooled is None else accountant,
+        "accountant_version": metadata.version(package),
         "random_generator": "ChaCha20 (RFC 8439), keyed with 256 bits from the operating system "
         "at the outlet, for noise and sampling; never the contract's seed",
-        "noise_added_by": trust.words.noise_added_by,
+        "noise_added_by": words.noise_added_by,
         "collusion_threshold": trust.colluding(contract),
-        "collusion_details": f"Trust model {model.trust}: {trust.words.collusion}",
+        "collusion_details": f"Trust model {model.trust}: {words.collusion}",
         "dropout_threshold": trust.dropping(contract),
-        "dropout_details": f"Trust model {model.trust}: {trust.words.dropout}; a round needs "
-        f"{model.quorum} answers to count.",
+        "dropout_details": f"Trust model {model.trust}: {words.dropout}; a round needs "
+        f"{trust.fewest(contract)} answers to count.",
     }

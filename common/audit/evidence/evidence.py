@@ -16,11 +16,12 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from presspool.common.accounting import pooled_cost
 from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.results import RunResult
@@ -77,6 +78,8 @@ class WorstCaseSum:
         run: digest of the contract.
         parts: one an outlet.
         complete: all outlets of the run are counted; False where its contract is not at hand.
+        together: (ε, δ) of the reader where the outlets share their noise: a group inside each sum,
+            whose outlets' figures do not add up. None where they do.
         unnamed: ledgers that reserved the run under a name that its contract does not have; each is
             one of the outlets in `parts`, and is not added again.
     """
@@ -84,16 +87,21 @@ class WorstCaseSum:
     run: str
     parts: tuple[Spent, ...]
     complete: bool
+    together: tuple[Decimal, Decimal] | None = None
     unnamed: tuple[str, ...] = ()
 
     @property
     def epsilon(self) -> Decimal | None:
         """The sum; None where an outlet has no ε."""
+        if self.together is not None:
+            return self.together[0]
         return _sum(part.epsilon for part in self.parts)
 
     @property
     def delta(self) -> Decimal | None:
         """The sum of δ; None where an outlet has no ε."""
+        if self.together is not None:
+            return self.together[1]
         return _sum(part.delta for part in self.parts)
 
 
@@ -177,7 +185,8 @@ class Evidence:
         folder = self.run(digest)
         if folder is None:
             found = [_by_ledger(*pair) for pair in ledgers.values()]
-            return WorstCaseSum(run=digest, parts=tuple(found), complete=False)
+            together = _group([kept for _, kept in ledgers.values()], len(found))
+            return WorstCaseSum(run=digest, parts=tuple(found), complete=False, together=together)
         outlets = folder.result.outlets
         parts = tuple(
             _by_ledger(*ledgers[said.name], name=said.name)
@@ -196,7 +205,13 @@ class Evidence:
             for name, (ledger, _) in ledgers.items()
             if name not in {said.name for said in outlets}
         )
-        return WorstCaseSum(run=digest, parts=parts, complete=True, unnamed=tuple(strange))
+        return WorstCaseSum(
+            run=digest,
+            parts=parts,
+            complete=True,
+            together=folder.result.worst_case if folder.result.pooled else None,
+            unnamed=tuple(strange),
+        )
 
     @property
     def claims(self) -> tuple[Decimal, Decimal] | None:
@@ -204,6 +219,18 @@ class Evidence:
         epsilon = _sum(outlet.claim for outlet in self.outlets)
         delta = _sum(outlet.delta for outlet in self.outlets)
         return (epsilon, delta) if self.outlets and epsilon and delta else None
+
+
+def _group(kept: Sequence[ReservedRun], outlets: int) -> tuple[Decimal, Decimal] | None:
+    """(ε, δ) of a reader at so many outlets that share their noise; None where they do not."""
+    shared = [run for run in kept if run.stated is not None and pooled_cost.is_pooled(run.event)]
+    if not shared:
+        return None
+    delta = max(run.stated.delta for run in shared if run.stated is not None)
+    epsilon = max(
+        pooled_cost.group_epsilon(run.event, outlets=outlets, delta=delta) for run in shared
+    )
+    return Decimal(repr(epsilon)), Decimal(repr(delta))
 
 
 def _by_ledger(outlet: OutletReading, kept: ReservedRun, *, name: str = "") -> Spent:

@@ -41,6 +41,10 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "policy-record-size": "more or longer records of one reader than the outlet's policy allows",
     "adapter-branch": "the adapter sent outweighed a frozen layer by more than the policy allows",
     "declined": "a person of the outlet declined it",
+    "policy-colluders": "it reckons with fewer colluding outlets than the policy demands",
+    "policy-dropouts": "it reckons with more missing outlets than the policy allows",
+    "policy-peers": "too few of its outlets are peers that the outlet's operator approved",
+    "policy-alone": "ε, if everybody else works together, is larger than the policy allows",
 }
 
 UNIT: Final[Mapping[str, str]] = {
@@ -61,7 +65,9 @@ COMPOSITION: Final = (
     "A reader of several outlets composes sequentially, because each round's model already carries "
     "the other outlets' data. The worst case is the sum over the outlets, not the largest of them. "
     "Outlets answer in turn, again and again; that sums hold for that too is the concurrent "
-    "composition of interactive mechanisms (Vadhan and Wang 2021; Vadhan and Zhang 2023)."
+    "composition of interactive mechanisms (Vadhan and Wang 2021; Vadhan and Zhang 2023). Where "
+    "outlets share their noise, such a reader is a group inside each of their sums, which costs "
+    "more than that sum of ε."
 )
 
 PROVES: Final = (

@@ -18,7 +18,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from presspool.common.accounting import events
+from presspool.common.accounting import events, pooled_cost
 from presspool.common.audit.evidence import frozen_data_verdict
 from presspool.common.audit.evidence.evidence import Evidence, RunReading, WorstCaseSum
 from presspool.common.audit.evidence.governance import Fields
@@ -213,6 +213,7 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
         "reserved_nats": _nats(run.reserved),
         "charged_nats": _nats(run.charge),
         "share": run.charge / outlet.lifetime.room,
+        **_alone(run, outlet),
         "stated": None
         if stated is None
         else {
@@ -235,8 +236,14 @@ def _run(run: ReservedRun, outlet: OutletReading) -> Document:
     }
 
 
+def _alone(run: ReservedRun, outlet: OutletReading) -> Document:
+    """What holds of a run if everybody else works together; only where outlets share noise."""
+    found = pooled_cost.epsilon_alone(run.event, delta=outlet.delta)
+    return {} if found is None else {"epsilon_alone": found}
+
+
 def _phase(phase: events.SelfComposed) -> Document:
-    step = phase.event
+    step, pooled = phase.continuous, isinstance(phase.event, events.PooledSum)
     sampled = isinstance(step, events.PoissonSampled)
     return {
         "steps": phase.count,
@@ -244,7 +251,8 @@ def _phase(phase: events.SelfComposed) -> Document:
         "noise_multiplier": step.event.noise_multiplier
         if isinstance(step, events.PoissonSampled)
         else step.noise_multiplier,
-        "mechanism": "Poisson-sampled Gaussian" if sampled else "Gaussian",
+        "mechanism": ("Poisson-sampled Gaussian" if sampled else "Gaussian")
+        + (", shared by the pool's outlets" if pooled else ""),
     }
 
 
@@ -309,17 +317,18 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _trust(evidence: Evidence) -> Document:
-    models = sorted({run.result.trust for run in evidence.runs}) or ["local"]
+    known = {run.result.trust: run.contract.body() for run in evidence.runs}
     units = sorted({outlet.unit for outlet in evidence.outlets}) or ["reader"]
     return {
         "models": [
             {
                 "name": name,
-                "words": TRUST_MODELS[name].words.how,
-                "assumption": TRUST_MODELS[name].words.assumption,
+                "words": said.how,
+                "assumption": said.assumption,
             }
-            for name in models
+            for name, body in sorted(known.items()) or [("local", {})]
             if name in TRUST_MODELS.names
+            for said in [TRUST_MODELS[name].words_of(body)]
         ],
         "units": [phrases.UNIT[unit] for unit in units],
         "meaning": phrases.MEANING,

@@ -27,6 +27,7 @@ Example:
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,12 @@ def _budget_sentences(result: RunResult) -> list[str]:
     if result.deterministic:
         texts.append(f"Not private: {Caution.SIMULATION}. The figures are what secret noise costs.")
     elif result.trust in TRUST_MODELS.names:
-        texts.append(TRUST_MODELS[result.trust].words.claim)
+        texts.append(TRUST_MODELS[result.trust].words_of(result.contract).claim)
+    if result.pooled is not None:
+        texts.append(
+            "If everybody but the outlet works together, only its own share of the noise is left: "
+            f"{claim(Decimal(repr(result.pooled.alone)), Decimal(repr(result.delta)))} then."
+        )
     return [*texts, _several_outlets(result)]
 
 
@@ -98,6 +104,12 @@ def _several_outlets(result: RunResult) -> str:
     if len(result.outlets) == 1 or result.worst_case is None:
         return "This run had one outlet, so no reader pays at a second one."
     epsilon, delta = result.worst_case
+    if result.pooled is not None:
+        return (
+            "A reader at several outlets is a group inside each of the sums, which costs more than "
+            f"the outlets' ε together. Worst case, one {result.unit} at all "
+            f"{len(result.outlets)} outlets: {claim(epsilon, delta)}."
+        )
     return (
         "A reader at several outlets composes sequentially, because each round's model already "
         "carries the other outlets' data; that the outlets answer in turn changes nothing (Vadhan "

@@ -33,7 +33,7 @@ from presspool.common.transparency import consortium_entries
 from presspool.common.transparency.checkpoints import parse_proof
 from presspool.common.transparency.merkle import leaf_hash
 from presspool.common.transparency.notes import parse_key
-from presspool.common.wire.update import ENCODING
+from presspool.common.wire.update import ENCODINGS
 from presspool.server.database import Database
 from presspool.server.rounds import round_checkpoint
 from presspool.server.rounds.server_app import serve
@@ -176,7 +176,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     assert len(bound) == 3
     for one in bound:  # the header of every answer that is bound has left through the tap
         assert one.encode() in sent
-    assert sent.count(ENCODING.encode()) >= 3  # and so have their arrays
+    assert sent.count(ENCODINGS["float32"].encode()) >= 3  # and so have their arrays
     assert leaks(sent, planted) == []
     assert files_with(CANARY, outlet) == [outlet / SNAPSHOT]  # its own data, and nothing else
     assert pool.coordinator("status")["running"]

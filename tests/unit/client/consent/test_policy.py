@@ -13,6 +13,7 @@ from presspool.client.consent import decision
 from presspool.client.consent.policy import (
     EXAMPLE,
     Policy,
+    PooledRules,
     Witnesses,
     parse_policy,
     period_of,
@@ -33,8 +34,9 @@ def test_the_example_is_the_defaults(tmp_path: Path) -> None:
     path.write_text(EXAMPLE, encoding="utf-8")
     assert read_policy(path) == Policy()
     keys = [line.lstrip("# ").split(" ")[0] for line in EXAMPLE.splitlines() if "=" in line]
-    tables = {"base_models", "quiet_hours", "witnesses"}
-    assert (set(Policy.model_fields) - tables) | set(Witnesses.model_fields) <= set(keys)
+    tables = {"base_models", "pooled", "quiet_hours", "witnesses"}
+    inner = set(Witnesses.model_fields) | set(PooledRules.model_fields)
+    assert (set(Policy.model_fields) - tables) | inner <= set(keys)
 
 
 def test_the_examples_commented_parts_are_right_too() -> None:

@@ -21,10 +21,11 @@ N = 100_000
 
 
 def noised(total: Tensor, *seed: int | str, sigma: float = 1.2, S: float = 0.5) -> Tensor:
-    """`total` is in steps of the grid."""
+    """`total` is in steps of the grid; in units of the gradient."""
     random, step = SecureRandom.deterministic(*seed), grid_step(S)
     (out,) = add_noise([total], noise_multiplier=sigma, sensitivity=S, grid=step, random=random)
-    return out
+    assert out.dtype == torch.int64
+    return out.double() * step
 
 
 def nothing(*shape: int) -> Tensor:
@@ -63,7 +64,7 @@ def test_one_vector_is_drawn_across_all_tensors() -> None:
     random, grid = SecureRandom.deterministic(1), grid_step(1.0)
     out = add_noise(parts, noise_multiplier=1.0, sensitivity=1.0, grid=grid, random=random)
     assert [part.shape for part in out] == [part.shape for part in parts]
-    together = torch.cat([part.flatten() for part in out])
+    together = torch.cat([part.flatten() for part in out]).double() * grid
     assert torch.equal(together, noised(nothing(26), 1, sigma=1.0, S=1.0))
     assert len(set(together.tolist())) == 26
 
@@ -145,6 +146,6 @@ def test_without_noise_the_sums_come_back_as_they_are() -> None:
     random = SecureRandom.deterministic(1)
     total = torch.tensor([3, -7])
     (out,) = add_noise([total], noise_multiplier=0, sensitivity=1.0, grid=0.5, random=random)
-    assert out.tolist() == [1.5, -3.5]
+    assert torch.equal(out, total)
     untouched = SecureRandom.deterministic(1)
     assert random.words(1) == untouched.words(1)

@@ -260,7 +260,9 @@ def test_momentum_and_adam_see_the_privatised_gradient_only() -> None:
             grid=2.0**-40,
             random=SecureRandom.deterministic(1),
         )
-        torch.testing.assert_close(seen[0], (expected / 10).float(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            seen[0], (expected * 2.0**-40 / 10).float(), atol=1e-5, rtol=1e-5
+        )
 
 
 # --- The price -----------------------------------------------------------------------------------

@@ -31,11 +31,12 @@ from presspool.client.engine import step_gradients, training
 from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.step_gradients import record_losses
-from presspool.client.engine.training import private_optimizer, rate_factor
+from presspool.client.engine.training import private_optimizer
 from presspool.common.base.errors import PlanError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.contract_schema import Optimizer
 from presspool.common.contract.doors import task_of
+from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import load, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.tasks.classification import labelled

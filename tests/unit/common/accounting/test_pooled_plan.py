@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fakes.sums.lattices import Law, divergence, mixed, moved, shares_together
 
 from presspool.client.engine.clipping import clip_factors, counted
-from presspool.common.accounting import pooled
+from presspool.common.accounting import pooled_cost
 from presspool.common.accounting.events import from_dp, renyi, sampled_gaussian
 from presspool.common.accounting.filter import PORTFOLIO
 from presspool.common.accounting.pooled_plan import (
@@ -238,13 +238,13 @@ def test_planted_dropouts_that_are_forgotten(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_planted_the_direction_of_removing_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pooled, "group_cost", added_only)
+    monkeypatch.setattr(pooled_cost, "group_cost", added_only)
     assert not claims_enough(TINY)
 
 
 def test_planted_a_sampling_rate_that_is_squared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        pooled, "group_cost", lambda q, sigma, _, order: sampled_gaussian(q * q, sigma, order)
+        pooled_cost, "group_cost", lambda q, sigma, _, order: sampled_gaussian(q * q, sigma, order)
     )
     assert not claims_enough(TINY)
 

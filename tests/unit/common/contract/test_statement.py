@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 
 from presspool.common.contract.contract import Contract
-from presspool.common.contract.statement import accountant, statement
+from presspool.common.contract.statement import statement
 
 ADAPTER = "sha256:" + "a" * 64
 
@@ -69,5 +69,5 @@ def test_record_level_says_that_it_is_weaker(contract: Contract) -> None:
     assert "covering one record at any one outlet" in text
 
 
-def test_the_accountant_names_its_version() -> None:
-    assert accountant().endswith(metadata.version("dp-accounting"))
+def test_the_accountant_names_its_version(contract: Contract) -> None:
+    assert contract.trust.accountant().endswith(metadata.version("dp-accounting"))

@@ -145,6 +145,7 @@ def test_no_entry_has_a_field_for_what_must_not_leave() -> None:
         "datasets",
         "event",
         "charge",
+        "alone",
         "stated",
         "round",
         "steps",

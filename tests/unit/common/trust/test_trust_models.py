@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.fakes.made_runs import made_update
 
+from presspool.common.accounting import events
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import EXAMPLE, parse_contract
 from presspool.common.contract.doors import TRUST_MODELS
@@ -36,7 +37,7 @@ def test_a_trust_model_has_all_its_words(name: str) -> None:
 def test_the_local_model_is_the_plan_s_own_noise_and_event() -> None:
     local = CONTRACT.trust
     assert local.noise_share(CONTRACT) == 1.0
-    assert local.event(CONTRACT) == CONTRACT.plan.event()
+    assert events.to_dp(local.event(CONTRACT)) == CONTRACT.plan.event()
 
 
 def test_the_local_model_seals_and_opens_without_a_copy() -> None:

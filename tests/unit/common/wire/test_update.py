@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from presspool.common.models.adapters import State
 from presspool.common.wire.update import (
-    ENCODING,
+    ENCODINGS,
     AdapterUpdate,
     RecordState,
     TrainTask,
@@ -116,20 +116,20 @@ def packed(*, array: Array | None = None, **fields: Any) -> RecordDict:
 @pytest.mark.parametrize(
     "array",
     [
-        Array("float64", (3,), ENCODING, bytes(24)),
-        Array("float16", (3,), ENCODING, bytes(6)),
-        Array("int32", (3,), ENCODING, bytes(12)),
-        Array("object", (3,), ENCODING, bytes(12)),
+        Array("float64", (3,), ENCODINGS["float32"], bytes(24)),
+        Array("float16", (3,), ENCODINGS["float32"], bytes(6)),
+        Array("int32", (3,), ENCODINGS["float32"], bytes(12)),
+        Array("object", (3,), ENCODINGS["float32"], bytes(12)),
         Array("float32", (3,), "numpy.ndarray", bytes(12)),
         Array("float32", (3,), "pickle", bytes(12)),
-        Array("float32", (4,), ENCODING, bytes(12)),
-        Array("float32", (2,), ENCODING, bytes(12)),
-        Array("float32", (3,), ENCODING, bytes(13)),
-        Array("float32", (3,), ENCODING, b""),
-        Array("float32", (-1, -3), ENCODING, bytes(12)),
-        Array("float32", (-3,), ENCODING, bytes(12)),
-        Array("float32", (2**62, 2**62, 4), ENCODING, bytes(12)),
-        Array("float32", (2**62, 0, 2**62), ENCODING, b""),
+        Array("float32", (4,), ENCODINGS["float32"], bytes(12)),
+        Array("float32", (2,), ENCODINGS["float32"], bytes(12)),
+        Array("float32", (3,), ENCODINGS["float32"], bytes(13)),
+        Array("float32", (3,), ENCODINGS["float32"], b""),
+        Array("float32", (-1, -3), ENCODINGS["float32"], bytes(12)),
+        Array("float32", (-3,), ENCODINGS["float32"], bytes(12)),
+        Array("float32", (2**62, 2**62, 4), ENCODINGS["float32"], bytes(12)),
+        Array("float32", (2**62, 0, 2**62), ENCODINGS["float32"], b""),
     ],
     ids=str,
 )

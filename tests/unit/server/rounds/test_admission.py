@@ -18,7 +18,7 @@ from presspool.common.base.errors import AdmissionError, QuorumError
 from presspool.common.models.adapters import digest
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.run_grid import LEFT_OUT
-from presspool.common.wire.update import ENCODING, FAILURES, AdapterUpdate, pack_update
+from presspool.common.wire.update import ENCODINGS, FAILURES, AdapterUpdate, pack_update
 from presspool.server.rounds.admission import UPDATE_REFUSALS, Expected, admit, check
 
 ONES = {name: np.ones_like(array) for name, array in STATE.items()}
@@ -127,29 +127,41 @@ FLOAT32 = np.ones((2, 3), "<f4").tobytes()
     "content",
     [
         pytest.param(
-            with_array("a", Array("float64", (2, 3), ENCODING, np.ones((2, 3)).tobytes())),
+            with_array(
+                "a", Array("float64", (2, 3), ENCODINGS["float32"], np.ones((2, 3)).tobytes())
+            ),
             id="wrong dtype",
         ),
-        pytest.param(with_array("a", Array("int32", (2, 3), ENCODING, FLOAT32)), id="integers"),
+        pytest.param(
+            with_array("a", Array("int32", (2, 3), ENCODINGS["float32"], FLOAT32)), id="integers"
+        ),
         pytest.param(with_array("a", Array(np.ones((2, 3), np.float32))), id="numpy's own file"),
-        pytest.param(with_array("a", Array("float32", (2, 3), ENCODING, b"")), id="no data"),
         pytest.param(
-            with_array("a", Array("float32", (2, 3), ENCODING, FLOAT32[:-1])), id="cut off"
+            with_array("a", Array("float32", (2, 3), ENCODINGS["float32"], b"")), id="no data"
         ),
         pytest.param(
-            with_array("a", Array("float32", (2, 3), ENCODING, FLOAT32 * 2)), id="too much data"
+            with_array("a", Array("float32", (2, 3), ENCODINGS["float32"], FLOAT32[:-1])),
+            id="cut off",
         ),
         pytest.param(
-            with_array("a", Array("float32", (-2, -3), ENCODING, FLOAT32)), id="negative shape"
+            with_array("a", Array("float32", (2, 3), ENCODINGS["float32"], FLOAT32 * 2)),
+            id="too much data",
         ),
         pytest.param(
-            with_array("a", Array("float32", (2**80, 0), ENCODING, b"")), id="enormous shape"
+            with_array("a", Array("float32", (-2, -3), ENCODINGS["float32"], FLOAT32)),
+            id="negative shape",
         ),
         pytest.param(
-            with_array("a", Array("float32", (1,) * 80, ENCODING, b"\0" * 4)), id="80 dimensions"
+            with_array("a", Array("float32", (2**80, 0), ENCODINGS["float32"], b"")),
+            id="enormous shape",
         ),
         pytest.param(
-            with_array("a", Array("float32", (True, 6), ENCODING, FLOAT32)), id="a boolean shape"
+            with_array("a", Array("float32", (1,) * 80, ENCODINGS["float32"], b"\0" * 4)),
+            id="80 dimensions",
+        ),
+        pytest.param(
+            with_array("a", Array("float32", (True, 6), ENCODINGS["float32"], FLOAT32)),
+            id="a boolean shape",
         ),
         pytest.param(with_field("round", 1.0), id="a round that is no integer"),
         pytest.param(with_field("round", "1"), id="a round that is text"),
@@ -182,7 +194,7 @@ def test_what_is_not_an_update_is_malformed(content: RecordDict) -> None:
 def test_no_array_a_node_can_send_does_more_than_be_refused(
     shape: list[int], data: bytes, dtype: str
 ) -> None:
-    content = with_array("a", Array(dtype, tuple(shape), ENCODING, data))
+    content = with_array("a", Array(dtype, tuple(shape), ENCODINGS["float32"], data))
     admitted = admit([reply(content), reply(made_update("south"), node=3)], expected())
     if list(admitted.updates) != ["south"]:  # the six numbers happened to be good
         assert shape == [2, 3]

@@ -47,7 +47,7 @@ def test_shared_noise_is_smaller_by_the_root_of_the_shares_that_count(contract: 
     assert pooled.vector_bytes == local.vector_bytes  # 32-bit sums in place of 32-bit floats
     assert found.to_json()["pays"] == "pooled"
     assert "at most 2 of the 12 outlets" in found.verdict
-    assert "No run can be trained with it in this version" in found.verdict
+    assert "In this version it can be tried in simulations" in found.verdict
 
 
 def test_two_outlets_have_nothing_to_share(contract: Contract) -> None:
@@ -111,4 +111,5 @@ def test_a_program_reads_both_sides(
     told = json.loads(typed(monkeypatch, capsys)("plan", str(run), "--json").out)
     assert set(told["trust"]) == {"local", "pooled"}
     assert told["trainable"] == ["local"]
+    assert told["simulated"] == ["local", "pooled"]
     assert told["plots"] == []

@@ -11,8 +11,6 @@ Invariants:
     * Wrapping around the ring is post-processing. It costs nothing; `ring` only keeps steps useful.
 
 Example:
-    >>> convolution(shares=14, scale=2.0**12)
-    0.0
     >>> best(lambda order: 16 * sampled_gaussian(0.125, 1.2, order), delta=1e-5)
     EpsilonByOrder(epsilon=3.630859358827184, order=6)
 """
@@ -23,9 +21,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from presspool.common.accounting import filter
-from presspool.common.accounting.events import log1p_exp, log_expm1, log_sum, sampled_gaussian
-from presspool.common.base.errors import ContractError
+from presspool.common.accounting import events, filter
+from presspool.common.accounting.events import sampled_gaussian
+from presspool.common.accounting.logs import log1p_exp, log_expm1, log_sum
 
 RINGS = (32, 64)
 """Bits of the rings that sums can be taken in."""
@@ -49,41 +47,6 @@ def best(cost: Callable[[int], float], *, delta: float) -> EpsilonByOrder:
         EpsilonByOrder(filter.epsilon_of(cost(order), delta=delta, order=order), order)
         for order in filter.PORTFOLIO
     )
-
-
-def convolution(*, shares: int, scale: float) -> float:
-    """τ: how far a sum of discrete Gaussians is from one of as much variance, at every point.
-
-    |ln P[X₁ + … + X_m = z] − ln P[W = z]| <= τ = 5·Σ_{k=1}^{m−1} exp(−2π²s²·k/(k+1)) for every
-    whole z, with Xᵢ of parameter s² and W of m·s².
-
-    Args:
-        shares: m, at least 1.
-        scale: s, in steps of the grid.
-
-    Raises:
-        ContractError: s below 1/2, where nothing is known.
-
-    Source: Kairouz, Liu & Steinke, "The Distributed Discrete Gaussian Mechanism for Federated
-    Learning with Secure Aggregation", ICML 2021, section 3 (convolution of discrete Gaussians).
-    """
-    if scale < 0.5:
-        raise ContractError(
-            "an outlet's share of the noise on its grid",
-            expected="a scale of at least 1/2 a step",
-            got=f"{scale:.3g}",
-            advice="take a finer grid, or fewer outlets",
-        )
-    rate = 2 * (math.pi * scale) ** 2
-    return 5 * math.fsum(math.exp(-rate * k / (k + 1)) for k in range(1, shares))
-
-
-def off_by(gap: float, order: int) -> float:
-    """What a Rényi cost grows by where both laws are within e^±gap of those it was computed for.
-
-    ∫ PᵅQ¹⁻ᵅ then grows by e^((2α−1)·gap) at most, and the divergence by (2α−1)/(α−1)·gap.
-    """
-    return (2 * order - 1) / (order - 1) * gap
 
 
 def group_cost(rate: float, sigma: float, outlets: int, order: int) -> float:
@@ -114,6 +77,43 @@ def group_cost(rate: float, sigma: float, outlets: int, order: int) -> float:
         rates = _coupling(chances, [tilt * (order - 1) / (2 * one**2) for one in sigmas])
         bounds.append(_mean_moment(chances, rates, sigmas, order))
     return min(bounds)
+
+
+def group_renyi(event: events.SelfComposed | events.Composed, *, outlets: int, order: int) -> float:
+    """ε(α) in nats of an event for a reader at so many of a run's outlets, pooled or not.
+
+    In a pooled sum they are a group; of anything else each outlet's costs add up.
+    """
+    phases = event.events if isinstance(event, events.Composed) else (event,)
+    return math.fsum(
+        phase.count
+        * (
+            group_cost(phase.event.rate, phase.event.noise_multiplier, outlets, order)
+            + events.beyond_gaussian(phase.event, order)
+        )
+        if isinstance(phase.event, events.PooledSum)
+        else outlets * events.renyi(phase, order=order)
+        for phase in phases
+    )
+
+
+def group_epsilon(
+    event: events.SelfComposed | events.Composed, *, outlets: int, delta: float
+) -> float:
+    """ε of `group_renyi` at the best of the ledger's orders."""
+    return best(lambda order: group_renyi(event, outlets=outlets, order=order), delta=delta).epsilon
+
+
+def is_pooled(event: events.SelfComposed | events.Composed) -> bool:
+    """Whether outlets share the noise of an event."""
+    return events.alone(event) is not None
+
+
+def epsilon_alone(event: events.SelfComposed | events.Composed, *, delta: float) -> float | None:
+    """ε of an outlet's own shares at the best of the ledger's orders; None where none is pooled."""
+    if (left := events.alone(event)) is None:
+        return None
+    return best(lambda order: events.renyi(left, order=order), delta=delta).epsilon
 
 
 def ring(*, largest: float, scale: float, shares: int, numbers: int) -> int | None:

@@ -23,13 +23,12 @@ from tests.fakes.sums.lattices import (
 
 from presspool.common.accounting.events import sampled_gaussian
 from presspool.common.accounting.filter import PORTFOLIO
-from presspool.common.accounting.pooled import (
+from presspool.common.accounting.lattice import convolution, off_by
+from presspool.common.accounting.pooled_cost import (
     RINGS,
     WRAP,
     best,
-    convolution,
     group_cost,
-    off_by,
     ring,
 )
 from presspool.common.base.errors import ContractError
