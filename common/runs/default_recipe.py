@@ -42,12 +42,26 @@ class _Budget(Table, extra="ignore"):
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
+class _Pool(Table, extra="ignore"):
+    """The part of [pooled] that a recipe asks for."""
+
+    colluders: Annotated[int, Field(ge=0)]
+    dropouts: Annotated[int, Field(ge=0)]
+
+
 class _Asked(Table, extra="ignore"):
     """The part of a run file that a recipe asks for."""
 
     outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     task: AnyTask
     privacy: _Budget
+    pooled: _Pool | None = None
+
+    @property
+    def shares(self) -> float:
+        """How often the sum of all outlets carries the plan's noise."""
+        outlets, pool = len(self.outlets), self.pooled
+        return outlets / max(1, outlets - pool.colluders - pool.dropouts) if pool else outlets
 
 
 # Where the file itself is at fault, which validation says better than a recipe could.
@@ -105,7 +119,13 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
         tables = recipe(trained="adapter")
     else:
         classes = len(getattr(asked.task, "labels", ())) or 2  # of a word, in or out
-        return head_recipe(populations=populations, classes=classes, epsilon=epsilon, delta=delta)
+        return head_recipe(
+            populations=populations,
+            classes=classes,
+            epsilon=epsilon,
+            delta=delta,
+            shares=asked.shares,
+        )
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
 
 

@@ -77,7 +77,12 @@ def recipe(*, trained: Trained = "head") -> dict[str, dict[str, Any]]:
 
 
 def head_recipe(
-    *, populations: Mapping[str, int], classes: int, epsilon: float, delta: float = _DELTA
+    *,
+    populations: Mapping[str, int],
+    classes: int,
+    epsilon: float,
+    delta: float = _DELTA,
+    shares: float = 0.0,
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
@@ -98,6 +103,8 @@ def head_recipe(
         classes: number of labels.
         epsilon: the run's; `math.inf` without privacy.
         delta: the run's δ.
+        shares: how often the sum of all outlets carries the plan's noise (variance), in place of K:
+            where the pool shares it, K/(K − c − d). σ is taken from the local plan all the same.
 
     Raises:
         ContractError: an ε that no noise reaches.
@@ -107,11 +114,11 @@ def head_recipe(
         >>> tables["federation"], tables["server"]["learning_rate"]
         ({'rounds': 128, 'local_steps': 1}, 195.6)
     """
-    readers, outlets = sum(populations.values()), len(populations)
+    readers, times = sum(populations.values()), shares or len(populations)
     sample = _LENGTH / math.sqrt(readers * _FEATURES * classes)
     for steps in _STEPS:
         sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
-        noise = sigma * math.sqrt(outlets / steps) / readers
+        noise = sigma * math.sqrt(times / steps) / readers
         length = _SPREAD / (math.hypot(noise, sample) * steps)
         if length <= _LONGEST:
             break

@@ -55,7 +55,8 @@ def _shape(contract: Contract) -> Contract:
             "unit": "reader",
             "records_per_reader": 1,
         },
-        federation={"rounds": 1, "local_steps": 1, "quorum": 1},
+        federation={"trust": "local", "rounds": 1, "local_steps": 1, "quorum": 1},
+        pooled=None,
         optimizer={"learning_rate": 1.0},
         server={"learning_rate": 1.0},
     )

@@ -1,4 +1,4 @@
-"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads`: what is declared.
+"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads | pooled`.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
 section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
@@ -102,6 +102,11 @@ outlets = _declared(
     "outlets",
     "Eight real outlets, each alone against all together, with and without privacy.",
     module="outlets",
+)
+pooled = _declared(
+    "pooled",
+    "Each outlet's own noise against noise that the pool shares, at the same ε.",
+    module="agnews",
 )
 readers = _declared(
     "readers",

@@ -121,6 +121,7 @@ EXPERIMENT: Commands = {
     "sweep": experiment_cli.sweep,
     "headlines": experiment_cli.headlines,
     "heads": experiment_cli.heads,
+    "pooled": experiment_cli.pooled,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

@@ -51,6 +51,23 @@ def test_outlets_labels_and_epsilon_are_a_contract(tmp_path: Path) -> None:
     assert contract.federation.rounds == made["federation"]["rounds"]
 
 
+def test_noise_that_the_pool_shares_is_counted_once(tmp_path: Path) -> None:
+    """The default goes as far as for one outlet of all readers, but for who may drop or collude."""
+    for table, shares in (
+        ({"colluders": 0, "dropouts": 0}, 1.0),
+        ({"colluders": 1, "dropouts": 0}, 1.5),
+    ):
+        pooled = changed(federation={"trust": "pooled"}, pooled=table)
+        contract = read(tmp_path, pooled).contract
+        as_one = {"populations": {"pool": 2000}, "classes": 2, "epsilon": 3.0}
+        made = head_recipe(**as_one, shares=shares)
+        assert dict(contract.server.learning_rate) == {"all": made["server"]["learning_rate"]}
+        assert contract.federation.trust == "pooled"
+    local, pooled_run = read(tmp_path, SHORT).contract, contract
+    ways = [c.server.learning_rate["all"] * c.federation.rounds for c in (local, pooled_run)]
+    assert ways[0] < ways[1]
+
+
 def test_the_digest_covers_the_numbers_and_never_the_word(tmp_path: Path) -> None:
     """Written out by hand, the same contract has the same bytes."""
     found = read(tmp_path, SHORT).contract

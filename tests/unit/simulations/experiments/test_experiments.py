@@ -46,6 +46,7 @@ from presspool.simulations.experiments.tidy import Judged, difference, estimate
 
 DECLARED = (
     agnews.AGNEWS,
+    agnews.POOLED,
     agnews.SEARCH,
     outlets.OUTLETS,
     reader_unit.READERS,
