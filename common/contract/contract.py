@@ -84,6 +84,12 @@ class Contract(Table):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
+        if self.trust.adds_up and self.federation.attackers:
+            raise ValueError(
+                f"federation.robust is {self.federation.robust!r}, but under trust = "
+                f"{self.federation.trust!r} only the sum of all updates is seen, and none can be "
+                "told from the others: take trust = 'local', or leave robust and attackers out"
+            )
         trained = self.groups
         if not trained:
             raise ValueError(

@@ -27,7 +27,7 @@ from pydantic import (
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.registry import Registry
-from presspool.common.contract.doors import AGGREGATORS, METHODS, TASKS, TRUST_MODELS
+from presspool.common.contract.doors import AGGREGATORS, METHODS, ROBUST_RULES, TASKS, TRUST_MODELS
 from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
@@ -176,6 +176,9 @@ class Federation(Table):
         local_steps: private steps an outlet takes in a round.
         quorum: fewest admitted updates for a round to count.
         update_norm_cap: L2 norm above which an update is refused (outlets clip to it).
+        robust: how updates are combined where some outlets may lie
+            (`presspool.server.rounds.aggregators.robust`).
+        attackers: f, how many of the outlets that stands.
     """
 
     trust: TrustName = "local"
@@ -183,6 +186,31 @@ class Federation(Table):
     local_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     quorum: Annotated[int, Field(strict=True, ge=1)] = 1
     update_norm_cap: Positive = 100.0
+    robust: Annotated[
+        str, one_of(ROBUST_RULES), Field(exclude_if=lambda rule: rule == ROBUST_RULES.names[0])
+    ] = ROBUST_RULES.names[0]
+    attackers: Annotated[int, Field(strict=True, ge=0, exclude_if=lambda count: count == 0)] = 0
+
+    @property
+    def fewest(self) -> int:
+        """So many updates at least does the rule need to stand its attackers."""
+        return 2 * self.attackers + (3 if self.robust == "krum" else 1)
+
+    @model_validator(mode="after")
+    def _stands_attackers(self) -> Federation:
+        if (self.robust == ROBUST_RULES.names[0]) != (self.attackers == 0):
+            raise ValueError(
+                f"robust = {self.robust!r} and attackers = {self.attackers} do not go together: "
+                "a mean stands no attacker, and every other rule has to know how many it must; "
+                "give both keys or neither"
+            )
+        if self.quorum < self.fewest:
+            raise ValueError(
+                f"quorum is {self.quorum}, but {self.robust!r} needs {self.fewest} updates to "
+                f"stand {self.attackers} attackers: raise the quorum to {self.fewest}, or count on "
+                "fewer attackers"
+            )
+        return self
 
 
 class PooledTable(Table):

@@ -42,6 +42,17 @@ AGGREGATORS: Registry[Any] = Registry(
     },
 )
 
+ROBUST_RULES: Registry[Any] = Registry(
+    "robust rule",
+    {
+        "mean": "presspool.server.rounds.aggregators.aggregator:WeightedMean",
+        "trimmed-mean": "presspool.server.rounds.aggregators.robust:TrimmedMean",
+        "median": "presspool.server.rounds.aggregators.robust:Median",
+        "krum": "presspool.server.rounds.aggregators.robust:krum",
+        "rfa": "presspool.server.rounds.aggregators.robust:geometric_median",
+    },
+)
+
 TRUST_MODELS: Registry[type[TrustModel]] = Registry(
     "trust model",
     {

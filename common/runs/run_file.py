@@ -168,7 +168,7 @@ class RunFile(BaseModel):
         written = body | {"federation": federation}
         return self.model_copy(update={"contract": contract, "written": written})
 
-    def only(self, names: Sequence[str], **federation: int) -> RunFile:
+    def only(self, names: Sequence[str], **federation: int | str) -> RunFile:
         """This run with some of its outlets, its recipe made anew for them (another contract).
 
         Args:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,6 @@ class Pooled(TrustModel):
     stated_by = ("presspool Renyi", "presspool")
     adds_up = True
     simulated_only = True
-    looks_inside: ClassVar[bool] = False
     words = TrustWords(
         claim="Trust model pooled: the outlets' noise hides a reader in their sum, so this figure "
         "holds if at most {c} of the {outlets} outlets work together with the coordinator.",

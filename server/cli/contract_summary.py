@@ -52,6 +52,8 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         if every is None
         else {"outlets": count, "epsilon": every[0], "delta": every[1]},
         "trust": contract.federation.trust,
+        "robust": contract.federation.robust,
+        "attackers": contract.federation.attackers,
         "trust_claim": trust.words_of(contract.body()).claim,
         "epsilon_alone": trust.alone(contract, plan.steps) if plan.protected else None,
         "outlets": [
@@ -126,6 +128,13 @@ def render(summary: dict[str, Any], console: Console) -> None:
         _render_cautions(summary, console)
     else:
         console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
+    if liars := summary["attackers"]:
+        console.print(
+            f"  robust = {summary['robust']}: stands {liars} of {len(summary['outlets'])} outlets "
+            "that lie; every outlet counts alike, and the result is noisier than a mean",
+            markup=False,
+            soft_wrap=True,
+        )
     table = Table("outlet", "population", "weight", "readers a step", "noise on the mean")
     for row in summary["outlets"]:
         table.add_row(

@@ -1,7 +1,8 @@
 """The Flower `Strategy`: send the adapter to every outlet, admit the answers, aggregate them.
 
 What is made of the admitted updates is the aggregator's (`presspool.server.rounds.aggregators`),
-with the weights that the contract's declared populations give; private counts play no part.
+with the weights that the contract's declared populations give; private counts play no part. A
+contract that reckons with attackers has them combined by its robust rule first.
 
 A round's phases are sent and aggregated one after the other; what is aggregated, and by
 which weights, is what the trust model makes of their answers (`presspool.common.trust`).
@@ -21,6 +22,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.doors import ROBUST_RULES
 from presspool.common.models.adapters import State, digest
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import (
@@ -32,7 +34,7 @@ from presspool.common.wire.update import (
     payload_bytes,
 )
 from presspool.server.rounds.admission import Admitted, Expected, admit
-from presspool.server.rounds.aggregators.aggregator import aggregator_of
+from presspool.server.rounds.aggregators.aggregator import Aggregator, Change, aggregator_of
 
 
 @dataclass
@@ -124,12 +126,19 @@ class AdapterStrategy(Strategy):
 
     def _aggregated(self, server_round: int) -> ArrayRecord:
         aggregator = aggregator_of(self.contract)
-        change = aggregator.combine(*self.contract.trust.open(self.contract, self._answers))
+        change = self._combined(aggregator)
         state, self.moments = aggregator.step(self._sent, change, self.moments, number=server_round)
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
         return record
+
+    def _combined(self, aggregator: Aggregator) -> Change:
+        federation = self.contract.federation
+        updates, weights = self.contract.trust.open(self.contract, self._answers)
+        if federation.attackers:
+            return ROBUST_RULES[federation.robust](updates, federation.attackers)
+        return aggregator.combine(updates, weights)
 
     def configure_evaluate(
         self,
