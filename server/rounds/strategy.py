@@ -137,7 +137,8 @@ class AdapterStrategy(Strategy):
         federation = self.contract.federation
         updates, weights = self.contract.trust.open(self.contract, self._answers)
         if federation.attackers:
-            return ROBUST_RULES[federation.robust](updates, federation.attackers)
+            robust: Change = ROBUST_RULES[federation.robust](updates, federation.attackers)
+            return robust
         return aggregator.combine(updates, weights)
 
     def configure_evaluate(

@@ -13,6 +13,7 @@ from tests.fakes.instruments.typed import typed
 from tests.fakes.made_runs import write_run
 
 from presspool.client import client_app
+from presspool.client.release.release import release
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.wire.update import AdapterUpdate
@@ -33,15 +34,15 @@ def trained(folder: Path, body: Body) -> np.ndarray[Any, Any]:
 
 def lying(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two outlets send 1,000 times the opposite, which leaves at the norm cap."""
-    right = client_app.release
+    right = release
 
-    def release(update: AdapterUpdate, contract: Contract) -> bytes:
+    def released(update: AdapterUpdate, contract: Contract) -> bytes:
         if update.outlet in LIARS:
             against = {name: -1000 * array for name, array in update.delta.items()}
             update = replace(update, delta=against)
         return right(update, contract)
 
-    monkeypatch.setattr(client_app, "release", release)
+    monkeypatch.setattr(client_app, "release", released)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ Attack = Callable[[NDArray[np.float64], float], Vector]
 def sign_flip(honest: Vector, cap: float) -> Vector:
     """Against the honest mean, as long as admission allows."""
     mean = honest.mean(axis=0)
-    return -mean * cap / np.linalg.norm(mean)
+    return np.asarray(-mean * cap / np.linalg.norm(mean))
 
 
 def scaling(honest: Vector, cap: float) -> Vector:

@@ -59,8 +59,7 @@ def test_noise_that_the_pool_shares_is_counted_once(tmp_path: Path) -> None:
     ):
         pooled = changed(federation={"trust": "pooled"}, pooled=table)
         contract = read(tmp_path, pooled).contract
-        as_one = {"populations": {"pool": 2000}, "classes": 2, "epsilon": 3.0}
-        made = head_recipe(**as_one, shares=shares)
+        made = head_recipe(populations={"pool": 2000}, classes=2, epsilon=3.0, shares=shares)
         assert dict(contract.server.learning_rate) == {"all": made["server"]["learning_rate"]}
         assert contract.federation.trust == "pooled"
     local, pooled_run = read(tmp_path, SHORT).contract, contract

@@ -70,9 +70,12 @@ def slow(rule: str, rows: Vector) -> Vector:
         ]
         best = sorted(range(count), key=lambda i: scores[i])[: count - f]
         return np.asarray(rows[best].mean(axis=0))
-    found = minimize(
-        lambda at: np.linalg.norm(rows - at, axis=1).sum(), rows.mean(axis=0), method="BFGS"
-    )
+
+    def distances(at: Any) -> float:
+        return float(np.linalg.norm(rows - at, axis=1).sum())
+
+    start: Any = rows.mean(axis=0)
+    found = minimize(distances, start, method="BFGS")
     return np.asarray(found.x)
 
 
