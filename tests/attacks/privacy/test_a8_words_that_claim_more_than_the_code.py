@@ -24,13 +24,14 @@ from tests.fakes.made_outlets import policy_for
 
 from presspool.client.cli import budget_cli
 from presspool.client.consent.decision import findings
-from presspool.common.accounting import filter
+from presspool.common.accounting import events, filter
 from presspool.common.audit.pages import phrases
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import solve_noise
 from presspool.common.proto import enrolment_pb2, pool_pb2, witness_pb2
 from presspool.common.trust.local import Local
+from presspool.common.trust.trust_model import Event
 from presspool.common.wire.envelope import UpdateHeader
 from presspool.common.wire.update import AdapterUpdate
 from presspool.server.cli.contract_summary import render, summarise
@@ -142,8 +143,10 @@ def test_the_cap_on_a_run_is_held_against_the_event_that_is_charged(
     contract = made_contract(model=pins)
     once = contract.plan.epsilon()
 
-    def twice(_: Local, asked: Contract) -> dp_accounting.DpEvent:
-        return dp_accounting.ComposedDpEvent([asked.plan.event(), asked.plan.event()])
+    def twice(_: Local, asked: Contract) -> Event:
+        return events.from_dp(
+            dp_accounting.ComposedDpEvent([asked.plan.event(), asked.plan.event()])
+        )
 
     assert contract.trust.epsilon(contract) == once
     policy = policy_for(contract, max_epsilon_per_run=once * 1.01)

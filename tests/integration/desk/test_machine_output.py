@@ -68,7 +68,8 @@ outlet adapters list, outlet adapters fetch, outlet adapters verify,
 outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers withdraw,
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
 models fetch, bench engine, bench transport, bench ledger, bench secagg, experiment agnews,
-experiment outlets, experiment readers, experiment sweep, experiment headlines, experiment heads
+experiment outlets, experiment readers, experiment sweep, experiment headlines, experiment heads,
+experiment pooled
 """
 
 

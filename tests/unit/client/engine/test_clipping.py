@@ -88,8 +88,7 @@ def test_a_hundred_thousand_aligned_readers_move_the_sum_by_one_bound_each() -> 
 
 def test_rounding_to_the_nearest_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a coarse grid, nearest is plainly too long, and towards zero is not."""
-    monkeypatch.setattr("presspool.client.engine.clipping.GRID_BITS", 3)
-    step, rows = grid_step(1.0), [torch.full((1, 80), 0.1)]
+    step, rows = grid_step(1.0, 3), [torch.full((1, 80), 0.1)]
     limit = (1 / Fraction(step)) ** 2
     assert squared(whole(rows, 1.0, step)[0]) <= limit
     monkeypatch.setattr(Tensor, "trunc_", Tensor.round_)
