@@ -25,6 +25,7 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from presspool.client.consent.finding import Finding, at_least, at_most, one_of
@@ -66,7 +67,7 @@ def findings(
         peers: outlets whose keys its operator approved.
     """
     sound = True
-    for found in (*_cheap(contract, policy), *pooled_findings(contract, policy, peers)):
+    for found in chain(_cheap(contract, policy), pooled_findings(contract, policy, peers)):
         sound = sound and found.holds
         yield found
     if sound:

@@ -21,6 +21,7 @@ Invariants:
       bits; on that ring a reader moves the sum by no more.
 
 Example:
+    >>> from presspool.common.contract.privacy_plan import grid_step
     >>> rows = torch.tensor([[3.0, 4.0], [0.0, 0.5]])
     >>> step = grid_step(1.0)
     >>> whole = counted(rows, clip_factors([rows], 1.0), step)
@@ -30,23 +31,15 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from presspool.common.contract.privacy_plan import GRID_BITS
-
 # C is taken for so much of itself.
 _ROOM = 1 - 2.0**-20
 # Float64 adds so many whole numbers below 2⁴¹ without an error; as many columns stay in the cache.
 _ROWS, _CELLS = 1024, 1 << 18
-
-
-def grid_step(sensitivity: float, bits: int = GRID_BITS) -> float:
-    """γ: the power of two that is so many binary places below the sensitivity S."""
-    return 2.0 ** (math.frexp(sensitivity)[1] - 1 - bits)
 
 
 def clip_factors(gradients: Sequence[Tensor], bound: float) -> Tensor:

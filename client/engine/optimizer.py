@@ -28,11 +28,16 @@ import torch
 from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizer
 
-from presspool.client.engine.clipping import clip_factors, counted, grid_step
+from presspool.client.engine.clipping import clip_factors, counted
 from presspool.client.engine.noise import add_noise
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.base.errors import PlanError
-from presspool.common.contract.privacy_plan import GRID_BITS, LARGEST_RELEASE, PrivacyPlan
+from presspool.common.contract.privacy_plan import (
+    GRID_BITS,
+    LARGEST_RELEASE,
+    PrivacyPlan,
+    grid_step,
+)
 
 
 class ReaderOptimizer(DPOptimizer):  # type: ignore[misc]

@@ -190,10 +190,14 @@ class Composed(_Event):
 Event = Annotated[SelfComposed | Composed, Field(discriminator="type")]
 
 
+def phases_of(event: SelfComposed | Composed) -> tuple[SelfComposed, ...]:
+    """The phases of an event, in their order."""
+    return event.events if isinstance(event, Composed) else (event,)
+
+
 def renyi(event: SelfComposed | Composed, *, order: int) -> float:
     """ε(α) in nats: the Rényi divergence bound of the event at this order, add/remove one."""
-    phases = event.events if isinstance(event, Composed) else (event,)
-    return math.fsum(phase.count * _step(phase, order) for phase in phases)
+    return math.fsum(phase.count * _step(phase, order) for phase in phases_of(event))
 
 
 @lru_cache(maxsize=4096)
@@ -216,7 +220,7 @@ def charge(event: SelfComposed | Composed, *, order: int) -> int:
 
 def alone(event: SelfComposed | Composed) -> SelfComposed | Composed | None:
     """What an event is if everybody else works together; None where nothing in it is pooled."""
-    phases = event.events if isinstance(event, Composed) else (event,)
+    phases = phases_of(event)
     left = tuple(
         SelfComposed(event=phase.event.alone, count=phase.count)
         if isinstance(phase.event, PooledSum)

@@ -87,7 +87,7 @@ def beyond_use(event: Event, *, delta: float) -> bool:
 
 def _phases(event: Event, removed: bool) -> Iterator[tuple[_Losses, int]]:
     """Each kind of step and how often; T unsampled Gaussians are one of σ/√T."""
-    for phase in event.events if isinstance(event, events.Composed) else (event,):
+    for phase in events.phases_of(event):
         step = phase.continuous
         if isinstance(step, events.Gaussian):
             yield _step(1.0, step.noise_multiplier / math.sqrt(phase.count), removed), 1

@@ -49,6 +49,11 @@ def best(cost: Callable[[int], float], *, delta: float) -> EpsilonByOrder:
     )
 
 
+def best_of(event: events.SelfComposed | events.Composed, *, delta: float) -> EpsilonByOrder:
+    """ε of an event at the order of the ledger's that gives the least."""
+    return best(lambda order: events.renyi(event, order=order), delta=delta)
+
+
 def group_cost(rate: float, sigma: float, outlets: int, order: int) -> float:
     """ε(α) in nats of one step for a reader at several outlets, each of which draws them by itself.
 
@@ -84,7 +89,6 @@ def group_renyi(event: events.SelfComposed | events.Composed, *, outlets: int, o
 
     In a pooled sum they are a group; of anything else each outlet's costs add up.
     """
-    phases = event.events if isinstance(event, events.Composed) else (event,)
     return math.fsum(
         phase.count
         * (
@@ -93,7 +97,7 @@ def group_renyi(event: events.SelfComposed | events.Composed, *, outlets: int, o
         )
         if isinstance(phase.event, events.PooledSum)
         else outlets * events.renyi(phase, order=order)
-        for phase in phases
+        for phase in events.phases_of(event)
     )
 
 
@@ -111,9 +115,8 @@ def is_pooled(event: events.SelfComposed | events.Composed) -> bool:
 
 def epsilon_alone(event: events.SelfComposed | events.Composed, *, delta: float) -> float | None:
     """ε of an outlet's own shares at the best of the ledger's orders; None where none is pooled."""
-    if (left := events.alone(event)) is None:
-        return None
-    return best(lambda order: events.renyi(left, order=order), delta=delta).epsilon
+    left = events.alone(event)
+    return None if left is None else best_of(left, delta=delta).epsilon
 
 
 def ring(*, largest: float, scale: float, shares: int, numbers: int) -> int | None:

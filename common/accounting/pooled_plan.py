@@ -36,6 +36,7 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.privacy_plan import (
     LARGEST_RELEASE,
     PrivacyPlan,
+    grid_step,
     smallest_tick,
     useful_noise,
 )
@@ -148,7 +149,7 @@ class PooledPlan:
     @property
     def grid(self) -> float:
         """γ: the power of two that is `grid_bits` binary places below S."""
-        return 2.0 ** (math.frexp(self.plan.sensitivity)[1] - 1 - self.grid_bits)
+        return grid_step(self.plan.sensitivity, self.grid_bits)
 
     @property
     def moved(self) -> float:
@@ -227,9 +228,7 @@ class PooledPlan:
         """
         event = events.alone(self.event())
         assert event is not None  # its sums are pooled
-        return pooled_cost.best(
-            lambda order: events.renyi(event, order=order), delta=self.plan.delta
-        )
+        return pooled_cost.best_of(event, delta=self.plan.delta)
 
 
 def solve_pooled(

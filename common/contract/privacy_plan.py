@@ -187,6 +187,11 @@ class PrivacyPlan:
         )
 
 
+def grid_step(sensitivity: float, bits: int = GRID_BITS) -> float:
+    """γ: the power of two that is so many binary places below the sensitivity S."""
+    return 2.0 ** (math.frexp(sensitivity)[1] - 1 - bits)
+
+
 def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
     """The smallest σ, rounded up to `NOISE_STEP`, whose T steps cost at most `epsilon`.
 

@@ -237,7 +237,7 @@ def _again(event: Event, stated: entries.Stated) -> float:
     Of pooled sums no loss distribution is claimed: there, by our own costs at whole orders.
     """
     if stated.accountant == "presspool Renyi":
-        return pooled_cost.best(lambda a: events.renyi(event, order=a), delta=stated.delta).epsilon
+        return pooled_cost.best_of(event, delta=stated.delta).epsilon
     if stated.delta >= pld.FINEST_DELTA:
         quick = pld.epsilon(event, delta=stated.delta)
         if abs(quick - stated.epsilon) <= TOLERANCE - pld.CLOSE:
@@ -261,8 +261,10 @@ def library_renyi(event: Event, *, order: int) -> float:
 
 def _of_the_lattice(event: Event, order: int) -> float:
     """What the library leaves out of pooled sums: that shares are not quite one Gaussian."""
-    phases = event.events if isinstance(event, events.Composed) else (event,)
-    return math.fsum(phase.count * events.beyond_gaussian(phase.event, order) for phase in phases)
+    return math.fsum(
+        phase.count * events.beyond_gaussian(phase.event, order)
+        for phase in events.phases_of(event)
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -282,7 +284,7 @@ def _together(charged: Sequence[Event], delta: float) -> float | None:
     """PLD of all that is charged: equal steps are composed at once."""
     counts: Counter[Step] = Counter()
     for event in charged:
-        for phase in event.events if isinstance(event, events.Composed) else (event,):
+        for phase in events.phases_of(event):
             counts[phase.continuous] += phase.count
     if not 0 < len(counts) <= MOST_KINDS or max(counts.values()) > events.MOST_STEPS:
         return None if counts else 0.0

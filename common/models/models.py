@@ -127,9 +127,11 @@ def group_sizes(contract: Contract) -> dict[str, int]:
 
 def _check_trained(model: nn.Module, contract: Contract) -> None:
     """What a pooled sum costs hangs on how many numbers are in it."""
-    said = contract.pooled.parameters if contract.pooled is not None else None
+    if contract.pooled is None or contract.pooled.parameters is None:
+        return
+    said = contract.pooled.parameters
     count = sum(parameter.numel() for parameter in trainable(model).values())
-    if said not in (None, count):
+    if said != count:
         raise ContractError(
             "another number of trained numbers than the model has",
             where="[pooled] parameters",

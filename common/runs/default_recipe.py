@@ -57,12 +57,6 @@ class _Asked(Table, extra="ignore"):
     privacy: _Budget
     pooled: _Pool | None = None
 
-    @property
-    def shares(self) -> float:
-        """How often the sum of all outlets carries the plan's noise."""
-        outlets, pool = len(self.outlets), self.pooled
-        return outlets / max(1, outlets - pool.colluders - pool.dropouts) if pool else outlets
-
 
 # Where the file itself is at fault, which validation says better than a recipe could.
 _STAND_IN_EPSILON = 3.0
@@ -119,12 +113,13 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
         tables = recipe(trained="adapter")
     else:
         classes = len(getattr(asked.task, "labels", ())) or 2  # of a word, in or out
+        pool = asked.pooled
         return head_recipe(
             populations=populations,
             classes=classes,
             epsilon=epsilon,
             delta=delta,
-            shares=asked.shares,
+            uncounted=pool.colluders + pool.dropouts if pool else None,
         )
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
 

@@ -82,7 +82,7 @@ def head_recipe(
     classes: int,
     epsilon: float,
     delta: float = _DELTA,
-    shares: float = 0.0,
+    uncounted: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
@@ -103,8 +103,8 @@ def head_recipe(
         classes: number of labels.
         epsilon: the run's; `math.inf` without privacy.
         delta: the run's δ.
-        shares: how often the sum of all outlets carries the plan's noise (variance), in place of K:
-            where the pool shares it, K/(K − c − d). σ is taken from the local plan all the same.
+        uncounted: where the pool shares its noise, c + d: the sum then carries the plan's variance
+            K/(K − c − d) times and not K times. σ is taken from the local plan all the same.
 
     Raises:
         ContractError: an ε that no noise reaches.
@@ -114,7 +114,8 @@ def head_recipe(
         >>> tables["federation"], tables["server"]["learning_rate"]
         ({'rounds': 128, 'local_steps': 1}, 195.6)
     """
-    readers, times = sum(populations.values()), shares or len(populations)
+    readers, outlets = sum(populations.values()), len(populations)
+    times = outlets if uncounted is None else outlets / max(1, outlets - uncounted)
     sample = _LENGTH / math.sqrt(readers * _FEATURES * classes)
     for steps in _STEPS:
         sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)

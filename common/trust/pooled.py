@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool import __version__
-from presspool.common.accounting import events, pooled_cost
+from presspool.common.accounting import pooled_cost
 from presspool.common.accounting.pooled_plan import PooledPlan, cohort_of, of_contract, solve_pooled
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.contract.schedule import rate_factor
@@ -156,19 +156,19 @@ class Pooled(TrustModel):
 
     def epsilon(self, contract: Contract, *, charged: Event | None = None) -> float:
         """ε at the best of the ledger's whole orders, which hold on the lattice."""
-        return _at_best(charged or self.event(contract), contract.plan.delta)
+        event = charged or self.event(contract)
+        return pooled_cost.best_of(event, delta=contract.plan.delta).epsilon
 
     def spent(self, contract: Contract, steps: int) -> float:
         """ε of so many sums, at the best of the ledger's orders."""
         if steps == 0:
             return 0.0
-        return _at_best(of_contract(contract).event(steps), contract.plan.delta)
+        return self.epsilon(contract, charged=of_contract(contract).event(steps))
 
     def alone(self, contract: Contract, steps: int) -> float | None:
         """ε of the outlet's own share, once for every attempt."""
-        event = events.alone(of_contract(contract).event(max(1, steps)))
-        assert event is not None  # its sums are pooled
-        return _at_best(event, contract.plan.delta)
+        event = of_contract(contract).event(max(1, steps))
+        return pooled_cost.epsilon_alone(event, delta=contract.plan.delta)
 
     def several(self, contract: Contract, outlets: int, steps: int) -> tuple[float, float]:
         """A group inside each sum."""
@@ -302,10 +302,6 @@ def check_sum(
             advice="an outlet spoils the sum, and none can be looked at alone: leave some out, or "
             "run with trust = 'local'",
         )
-
-
-def _at_best(event: Event, delta: float) -> float:
-    return pooled_cost.best(lambda order: events.renyi(event, order=order), delta=delta).epsilon
 
 
 def _up(epsilon: float) -> str:

@@ -184,8 +184,9 @@ def local_head(populations: Mapping[str, int], classes: int, epsilon: float) -> 
 def pooled_head(populations: Mapping[str, int], classes: int, epsilon: float) -> Tables:
     """The default recipe with noise that the pool shares."""
     table = shared(len(populations))
-    shares = len(populations) / (len(populations) - sum(table.values()))
-    tables = head_recipe(populations=populations, classes=classes, epsilon=epsilon, shares=shares)
+    tables = head_recipe(
+        populations=populations, classes=classes, epsilon=epsilon, uncounted=sum(table.values())
+    )
     federation = {**tables["federation"], "trust": "pooled"}
     return {**tables, "federation": federation, "pooled": table}
 

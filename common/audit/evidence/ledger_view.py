@@ -118,7 +118,7 @@ class ReservedRun:
     @property
     def phases(self) -> tuple[events.SelfComposed, ...]:
         """The event's phases, in their order."""
-        return self.event.events if isinstance(self.event, events.Composed) else (self.event,)
+        return events.phases_of(self.event)
 
 
 @dataclass(frozen=True, kw_only=True)

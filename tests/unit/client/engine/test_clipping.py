@@ -12,7 +12,8 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from presspool.client.engine.clipping import clip_factors, counted, grid_step
+from presspool.client.engine.clipping import clip_factors, counted
+from presspool.common.contract.privacy_plan import grid_step
 
 SHAPES = ((3, 2), (4,), (2, 5))
 

@@ -12,10 +12,9 @@ from scipy import stats
 from tests.fakes.instruments.detectors import check_normal, in_a_fork
 from torch import Tensor
 
-from presspool.client.engine.clipping import grid_step
 from presspool.client.engine.noise import add_noise
 from presspool.client.engine.randomness import SecureRandom
-from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan
+from presspool.common.contract.privacy_plan import LARGEST_RELEASE, PrivacyPlan, grid_step
 
 N = 100_000
 

@@ -53,13 +53,13 @@ def test_outlets_labels_and_epsilon_are_a_contract(tmp_path: Path) -> None:
 
 def test_noise_that_the_pool_shares_is_counted_once(tmp_path: Path) -> None:
     """The default goes as far as for one outlet of all readers, but for who may drop or collude."""
-    for table, shares in (
-        ({"colluders": 0, "dropouts": 0}, 1.0),
-        ({"colluders": 1, "dropouts": 0}, 1.5),
-    ):
-        pooled = changed(federation={"trust": "pooled"}, pooled=table)
+    as_one = head_recipe(populations={"pool": 2000}, classes=2, epsilon=3.0)
+    less_one = head_recipe(populations=SHORT["outlets"], classes=2, epsilon=3.0, uncounted=1)
+    for colluders, made in enumerate((as_one, less_one)):
+        pooled = changed(
+            federation={"trust": "pooled"}, pooled={"colluders": colluders, "dropouts": 0}
+        )
         contract = read(tmp_path, pooled).contract
-        made = head_recipe(populations={"pool": 2000}, classes=2, epsilon=3.0, shares=shares)
         assert dict(contract.server.learning_rate) == {"all": made["server"]["learning_rate"]}
         assert contract.federation.trust == "pooled"
     local, pooled_run = read(tmp_path, SHORT).contract, contract
