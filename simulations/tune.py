@@ -34,6 +34,7 @@ from presspool.common.base.errors import DataError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import decimal_text
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import ALONE
 from presspool.common.contract.doors import task_of
 from presspool.common.contract.privacy_plan import NOISE_STEP
 from presspool.common.models.adapters import State, read
@@ -225,7 +226,7 @@ class _Bench:
         scaled = sigma * share * self._readers.readers / pool
         return contract.replace(
             outlets={"public": self._readers.readers},
-            federation={"quorum": 1, "trust": "local"},
+            federation=ALONE,
             pooled=None,
             privacy={"epsilon": None, "noise_multiplier": max(scaled, NOISE_STEP) if sigma else 0},
         )

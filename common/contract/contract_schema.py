@@ -12,6 +12,8 @@ Example:
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -32,6 +34,7 @@ from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
 DEFAULT_TASK = "classification"
+MEAN = "mean"  # the robust rule that stands nobody: updates are averaged by the aggregator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -186,9 +189,7 @@ class Federation(Table):
     local_steps: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     quorum: Annotated[int, Field(strict=True, ge=1)] = 1
     update_norm_cap: Positive = 100.0
-    robust: Annotated[
-        str, one_of(ROBUST_RULES), Field(exclude_if=lambda rule: rule == ROBUST_RULES.names[0])
-    ] = ROBUST_RULES.names[0]
+    robust: Annotated[str, one_of(ROBUST_RULES), Field(exclude_if=lambda rule: rule == MEAN)] = MEAN
     attackers: Annotated[int, Field(strict=True, ge=0, exclude_if=lambda count: count == 0)] = 0
 
     @property
@@ -198,7 +199,7 @@ class Federation(Table):
 
     @model_validator(mode="after")
     def _stands_attackers(self) -> Federation:
-        if (self.robust == ROBUST_RULES.names[0]) != (self.attackers == 0):
+        if (self.robust == MEAN) != (self.attackers == 0):
             raise ValueError(
                 f"robust = {self.robust!r} and attackers = {self.attackers} do not go together: "
                 "a mean stands no attacker, and every other rule has to know how many it must; "
@@ -211,6 +212,12 @@ class Federation(Table):
                 "fewer attackers"
             )
         return self
+
+
+ALONE: Mapping[str, Any] = MappingProxyType(
+    {"trust": "local", "quorum": 1, "robust": MEAN, "attackers": 0}
+)
+"""[federation] of one outlet alone: nobody is there to wait for, to lie, or to share noise."""
 
 
 class PooledTable(Table):

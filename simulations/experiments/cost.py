@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.contract.contract_schema import ALONE
 from presspool.common.runs.run_file import freeze
 from presspool.simulations.experiments.jobs import Job
 
@@ -55,7 +56,7 @@ def _shape(contract: Contract) -> Contract:
             "unit": "reader",
             "records_per_reader": 1,
         },
-        federation={"trust": "local", "rounds": 1, "local_steps": 1, "quorum": 1},
+        federation={**ALONE, "rounds": 1, "local_steps": 1},
         pooled=None,
         optimizer={"learning_rate": 1.0},
         server={"learning_rate": 1.0},

@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import ContractError, DataError, FolderError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import ALONE
 from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import column_names
 from presspool.common.data.tables import batches
@@ -46,8 +47,6 @@ from presspool.simulations.newsroom.partitions import write_outlets
 from presspool.simulations.newsroom.table_files import replace_table
 from presspool.simulations.simulate import SimulateOptions
 
-# [federation] of an outlet that is alone: nobody is there to lie, or to wait for.
-_ALONE: Mapping[str, int | str] = {"quorum": 1, "robust": "mean", "attackers": 0}
 _SAME = b"presspool.held_out"  # whose sha256 it is, in the metadata of `test.parquet`
 
 
@@ -70,7 +69,7 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
         jobs.append(
             Job(
                 name=f"local/{name}",
-                run=RunFile(contract=alone.only([name], **_ALONE).contract, simulation=simulation),
+                run=RunFile(contract=alone.only([name], **ALONE).contract, simulation=simulation),
                 seed=seed,
                 test=evaluation,
             )

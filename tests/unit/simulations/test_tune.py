@@ -16,11 +16,14 @@ from tests.fakes.made_runs import write_run
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.runs.run_file import freeze
 from presspool.common.tasks.classification import labelled
 from presspool.common.tasks.generation import Generation
 from presspool.common.tasks.metric import Metric
 from presspool.simulations import tune as tuning
 from presspool.simulations.tune import proposal, trials_of, tune
+
+POOLED = {"colluders": 0, "dropouts": 0}
 
 
 @pytest.fixture
@@ -54,6 +57,23 @@ def test_every_trial_is_made_once_and_a_second_start_makes_none(
     assert len({json.loads(line)["contract"] for line in lines}) == len(lines) == len(trials)
     monkeypatch.setattr(tuning, "train_round", None)  # whoever trains now fails
     assert tune(contract, public, tmp_path) == trials
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"federation": {"robust": "median", "attackers": 1, "quorum": 3}},
+        {"federation": {"trust": "pooled", "local_steps": 1}, "pooled": POOLED},
+    ],
+    ids=["robust", "pooled"],
+)
+def test_a_run_that_counts_on_many_outlets_is_tuned_on_one(
+    contract: Contract, public: pa.Table, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """All public rows are one outlet's: nobody is there to lie, or to share noise."""
+    outlets = {"north-post": 900, "south-echo": 600, "west-sun": 600}
+    run = freeze(contract.replace(outlets=outlets, **changes))
+    assert tune(run, public, tmp_path)
 
 
 def test_trials_of_an_older_version_are_not_repeated(

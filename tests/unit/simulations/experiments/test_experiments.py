@@ -209,6 +209,16 @@ def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:
     assert seconds([job for job in jobs if not job.trained], workers=1) == 0
 
 
+def test_the_time_of_a_run_that_stands_liars_is_that_of_its_steps(
+    pool: Pool, recipe: dict[str, Any]
+) -> None:
+    robust = recipe | {"federation": recipe["federation"] | {"robust": "median", "attackers": 1}}
+    three = replace(pool, readers=dict.fromkeys(("a", "b", "c"), 10))
+    arm = Arm(name="robust", kind="federated", recipe=robust, seeds=(1,))
+    (job,) = arms.declare(three, arm, math.inf, 1).jobs.values()
+    assert seconds([job], workers=1) > 0
+
+
 # --- Figures -------------------------------------------------------------------------------------
 
 
