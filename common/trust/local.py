@@ -47,6 +47,9 @@ class Local(TrustModel):
         collusion="the claim holds even if the coordinator and all other outlets work together.",
         dropout="each outlet's noise is enough for its own readers, so any number of other outlets "
         "may drop out",
+        composed_by="privacy loss distributions",
+        several="Several outlets, which answer in turn, compose concurrently (Vadhan and Zhang "
+        "2023): their ε and δ add up.",
     )
 
     def noise_share(self, contract: Contract) -> float:  # noqa: ARG002

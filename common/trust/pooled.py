@@ -74,6 +74,9 @@ class Pooled(TrustModel):
         "coordinator; against more, only the figure for an outlet alone.",
         dropout="up to {d} of the {outlets} outlets may be missing from a step's sum; with more "
         "the step is done again",
+        composed_by="Rényi costs at whole orders, which hold for sums of whole numbers",
+        several="A reader at several outlets is a group inside each sum, which costs more than "
+        "their ε added up.",
     )
 
     @classmethod

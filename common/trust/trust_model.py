@@ -65,6 +65,8 @@ class TrustWords:
         noise_added_by: who adds the noise, and when.
         collusion: what happens to the claim if others work together.
         dropout: what happens to it if others drop out.
+        composed_by: what a run's steps are composed by.
+        several: what a reader at several outlets pays.
     """
 
     claim: str
@@ -76,6 +78,8 @@ class TrustWords:
     noise_added_by: str
     collusion: str
     dropout: str
+    composed_by: str
+    several: str
 
 
 class TrustModel(ABC):

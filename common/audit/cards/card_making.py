@@ -113,24 +113,6 @@ def _several(contract: Contract, epsilon: float, outlets: int) -> tuple[Decimal,
     return Decimal(repr(found[0])), Decimal(repr(found[1]))
 
 
-def _by(contract: Contract) -> str:
-    if contract.pooled is None:
-        return "privacy loss distributions"
-    return "Rényi costs at whole orders, which hold for sums of whole numbers"
-
-
-def _several_words(contract: Contract) -> str:
-    if contract.pooled is None:
-        return (
-            "Several outlets, which answer in turn, compose concurrently (Vadhan and Zhang 2023): "
-            "their ε and δ add up."
-        )
-    return (
-        "A reader at several outlets is a group inside each sum, which costs more than their ε "
-        "added up."
-    )
-
-
 def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> CardError:
     """The same error, with what the person at the keyboard can do about it."""
     blank = [key for key, _, text in said.rows() if not text]
@@ -153,6 +135,7 @@ def _both(*texts: str) -> str:
 
 def _registry(contract: Contract, epsilon: float, said: CardFields, covered: list[str]) -> Part:
     dates = _both(said.records_since, "to", said.records_until)
+    words = contract.trust.words_of(contract.body())
     return {
         "basic": {
             "name": said.name,
@@ -170,9 +153,9 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "post_processing": "Averaging over outlets, the coordinator's optimizer, and a cap on "
             f"an update's norm ({contract.federation.update_norm_cap:g}) work on noisy values "
             "only.",
-            "composition": f"{contract.steps} steps composed sequentially by {_by(contract)}. "
+            "composition": f"{contract.steps} steps composed sequentially by {words.composed_by}. "
             "Runs of one outlet compose in its ledger by a Rényi filter of fixed order, whatever "
-            "earlier runs showed. " + _several_words(contract),
+            f"earlier runs showed. {words.several}",
         },
         "implementation": {
             "preprocessing_and_hyperparameter_tuning": _both(
@@ -196,10 +179,8 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
 
 def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:
     unit, task = contract.privacy.unit, TASKS[contract.task.kind]
-    words, alone = (
-        contract.trust.words_of(contract.body()),
-        contract.trust.alone(contract, contract.steps),
-    )
+    words = contract.trust.words_of(contract.body())
+    alone = contract.trust.alone(contract, contract.steps)
     return {
         "dp_variant": {
             "variant_name": "Approximate DP",

@@ -2,8 +2,7 @@
 
 `[federation] robust` names the rule, `attackers` how many outlets it is to stand, f. Every outlet
 has one voice: what it declares about its readers gives it no more. What is made here of noisy
-updates is post-processing and costs no privacy; but f outlets' noise is all that the mean of many
-has to fear of the honest, and a median of noisy updates is noisier than their mean.
+updates is post-processing and costs no privacy; but most of it is noisier than their mean.
 
 * `trimmed-mean`: of each coordinate the f largest and the f smallest are left out, the rest is
   averaged; `median`: of each coordinate the median (Yin, Chen, Ramchandran & Bartlett, ICML 2018,
