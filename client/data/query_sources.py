@@ -46,7 +46,7 @@ CONNECT_SECONDS: Final = 20
 SECONDS_BETWEEN_LINES: Final = 5.0
 _SPILL: Final = ".import-"  # begins the name of DuckDB's folder beside outlet.toml
 _LIMITS: Final[dict[str, Any]] = {
-    "threads": 2,
+    "threads": 1,  # a join's step on another thread would not hear Ctrl-C before its end
     "memory_limit": "1GB",
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
