@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,8 @@ def train(message: Message, context: Context) -> Message:
     """Train one round on this outlet's readers and release the update."""
     try:
         near, simulated = (bool(context.node_config.get(k, False)) for k in (LOOPBACK, SIMULATED))
-        asked, settings = Round.of(message.content), settings_of(context)
-        data = work(asked, settings, loopback=near, simulated=simulated)
+        asked = Round.of(message.content, simulated=simulated)
+        data = work(asked, settings_of(context), loopback=near)
         return Message(from_bytes(data), reply_to=message)
     except Exception as error:  # noqa: BLE001  its text may hold readers' data
         OperatorsLog(log).untrained(error)
@@ -103,7 +103,6 @@ def work(
     *,
     kept: Path | None = None,
     loopback: bool = False,
-    simulated: bool = False,
 ) -> bytes:
     """The exact bytes of this outlet's answer to a phase; whoever carries it sends these.
 
@@ -113,23 +112,22 @@ def work(
         kept: where the bytes are kept for the time of a kill.
         loopback: the coordinator is on this machine; only then a real outlet takes noise that can
             be drawn again.
-        simulated: coordinator and all outlets are one simulation on this machine; only then an
-            answer may leave that means nothing but in the sum of all.
 
     Raises:
         PressPoolError: it may not, or could not, train; `release_failure` says what leaves of that.
     """
     contract = asked.contract
-    with opened(settings, loopback=loopback, simulated=simulated) as gate:
+    with opened(settings, loopback=loopback) as gate:
         try:
             gate.allow(asked)
         except GuardError as refused:
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
-        if not contract.trust.releases(asked.phase):
-            return release_words(asked.task, contract, outlet=settings.name, base=asked.base)
+        if not asked.trains:
+            said = gate.words(asked)
+            return release_words(asked.task, said, outlet=settings.name, base=asked.base)
         with gate.placed(asked), gate.round(asked, _model(asked), _compute) as meter:
             update = answer(asked, settings, before_step=meter.step)
-            data = release(update, contract)
+            data = release(update, contract, partial(gate.seal, asked))
             kept_reply.keep_and_bind(data, meter.bind, kept)
             return data
 

@@ -30,13 +30,14 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
+from presspool.client.sums.sum_party import SumParty
 from presspool.client.witnessing.trusted_peers import approved
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
 from presspool.common.base.errors import GuardError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GUARD_REASONS
-from presspool.common.models.adapters import trainable
+from presspool.common.models.adapters import State, trainable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,12 @@ class Gate(Protocol):
     def allow(self, asked: Round) -> None:
         """Return if this phase may be answered now; raises `GuardError`."""
 
+    def words(self, asked: Round) -> bytes:
+        """What is said in an allowed phase that does not train."""
+
+    def seal(self, asked: Round, delta: State) -> State:
+        """What leaves of a privatised change; raises where the pool's sums cannot be."""
+
     def placed(self, asked: Round) -> AbstractContextManager[None]:
         """Know where the base model of an allowed phase lies; raises `ModelError`."""
 
@@ -78,16 +85,22 @@ class Unmetered:
 
     Attributes:
         name: the outlet's.
-        simulated: whoever carries its tasks is the simulation itself.
     """
 
     name: str
-    simulated: bool = False
 
     def allow(self, asked: Round) -> None:
         """Return if this phase was agreed."""
-        pooled_rules.check_carried(asked.contract, simulated=self.simulated)
-        decision.check_round(asked.contract, name=self.name, number=asked.number, phase=asked.phase)
+        pooled_rules.check_known(asked)
+        _check_round(asked, self.name)
+
+    def words(self, asked: Round) -> bytes:
+        """The trust model's."""
+        return asked.contract.trust.answer(asked.contract, asked.task)
+
+    def seal(self, asked: Round, delta: State) -> State:
+        """As the trust model does."""
+        return asked.contract.trust.seal(asked.contract, delta)
 
     def placed(self, asked: Round) -> AbstractContextManager[None]:  # noqa: ARG002
         """It lies where the person who simulates says."""
@@ -128,8 +141,7 @@ class RealGate:
         witnesses: who must have seen the round before; None where the policy asks for nobody.
         reproducible: noise can be drawn again; the ledger says so before anything is trained.
         clock: gives the time, aware of its zone.
-        simulated: whoever carries its tasks is a simulation.
-        peers: outlets whose keys its operator approved, where the policy asks for them.
+        sums: its part in sums, where the policy lets the pool share noise.
     """
 
     name: str
@@ -139,18 +151,16 @@ class RealGate:
     witnesses: WitnessRule | None
     reproducible: bool
     clock: Callable[[], datetime]
-    simulated: bool = False
-    peers: frozenset[str] = frozenset()
+    sums: SumParty | None = None
 
     def allow(self, asked: Round) -> None:
         """Policy first, because a refusal is final; then what the ledger knows; then "not now"."""
         contract = asked.contract
         with self._recorded(contract):
-            decision.check_round(contract, name=self.name, number=asked.number, phase=asked.phase)
+            _check_round(asked, self.name)
             decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
-            decision.check_policy(contract, self.policy, peers=self.peers)
-            pooled_rules.check_carried(contract, simulated=self.simulated)
-        follows = contract.trust.follows(asked.phase)
+            decision.check_policy(contract, self.policy, peers=self.sums.peers if self.sums else ())
+        follows = asked.phases.follows(asked.phase)
         with self._recorded(contract):
             (self.budget.check_released if follows else self.budget.check)(
                 contract.digest, number=asked.number
@@ -161,9 +171,24 @@ class RealGate:
                 self.approvals.ask(contract)
         decision.check_approval(self.policy, contract, approved=approved)
         decision.check_time(self.policy, self.clock())
-        if self.witnesses is not None:
+        if self.witnesses is not None and (asked.trains or not asked.masked):
             with self._recorded(contract):
                 self.witnesses.check(contract.digest, number=asked.number, adapter=asked.base)
+
+    def words(self, asked: Round) -> bytes:
+        """The trust model's, or, of masks, this outlet's own."""
+        if not asked.masked:
+            return asked.contract.trust.answer(asked.contract, asked.task)
+        assert self.sums is not None  # the policy allows them
+        with self._recorded(asked.contract):
+            return self.sums.say(asked)
+
+    def seal(self, asked: Round, delta: State) -> State:
+        """As the trust model does, or under masks."""
+        if not asked.masked:
+            return asked.contract.trust.seal(asked.contract, delta)
+        assert self.sums is not None
+        return self.sums.seal(asked, delta)
 
     def placed(self, asked: Round) -> AbstractContextManager[None]:
         """Where the policy says; the name in the contract is no address."""
@@ -183,6 +208,9 @@ class RealGate:
             received_adapter.check_branches(state, model, contract, largest=loudest)
         received_adapter.check_frozen(model, contract)
         prove_alike(model, state, contract, compute)
+        if asked.masked:
+            assert self.sums is not None  # the policy allows them
+            self.sums.require(asked)
         with self.budget.round(
             contract, number=asked.number, adapter=asked.base, reproducible=self.reproducible
         ) as meter:
@@ -199,15 +227,12 @@ class RealGate:
 
 
 @contextmanager
-def opened(
-    settings: OutletSettings, *, loopback: bool = False, simulated: bool = False
-) -> Iterator[Gate]:
+def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate]:
     """The gate of an outlet; its ledger is open as long as the block runs.
 
     Args:
         settings: the outlet's.
         loopback: whoever carries the task knows that the coordinator is on this machine.
-        simulated: and that all other outlets are as well.
 
     Raises:
         InputError: its policy cannot be read, or its noise can be drawn again and the coordinator
@@ -215,7 +240,7 @@ def opened(
         LedgerError: there is no ledger where the settings name one.
     """
     if settings.policy is None or settings.ledger is None:
-        yield Unmetered(name=settings.name, simulated=simulated)
+        yield Unmetered(name=settings.name)
         return
     settings.require_noise(loopback=loopback)
     policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
@@ -230,16 +255,24 @@ def opened(
             approvals=Approvals(settings.policy.parent / FOLDER),
             witnesses=_witnesses(settings.home, policy),
             reproducible=settings.deterministic is not None,
-            simulated=simulated,
-            peers=_peers(settings.home, policy),
+            sums=_sums(settings, policy),
         )
 
 
-def _peers(home: Path, policy: Policy) -> frozenset[str]:
-    """The outlet's approved peers; nobody asks for them where no noise may be shared."""
+def _sums(settings: OutletSettings, policy: Policy) -> SumParty | None:
+    """The outlet's part in sums; none where no noise may be shared."""
     if "pooled" not in policy.trust:
-        return frozenset()
-    return frozenset(peer.outlet for peer in approved(home))
+        return None
+    return SumParty(
+        home=settings.home,
+        name=settings.name,
+        peers={peer.outlet: peer.witness.public for peer in approved(settings.home)},
+    )
+
+
+def _check_round(asked: Round, name: str) -> None:
+    number, phase, phases = asked.number, asked.phase, len(asked.phases)
+    decision.check_round(asked.contract, name=name, number=number, phase=phase, phases=phases)
 
 
 def _shapes(model: nn.Module) -> received_adapter.Shapes:

@@ -15,6 +15,7 @@ from flwr.app import RecordDict
 
 from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.models.adapters import State, digest
+from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.update import TrainTask, unpack_task
 
 
@@ -24,18 +25,21 @@ class Round:
 
     Attributes:
         task: what came over the wire, every field of the right type.
+        simulated: coordinator and all outlets are one simulation on this machine; only there an
+            answer may be seen that means something in a sum alone.
     """
 
     task: TrainTask
+    simulated: bool = False
 
     @classmethod
-    def of(cls, content: RecordDict) -> Round:
+    def of(cls, content: RecordDict, *, simulated: bool = False) -> Round:
         """The round that a message's content asks for.
 
         Raises:
             ValueError: a field is missing or of the wrong type, or an array is not what it says.
         """
-        return cls(unpack_task(content))
+        return cls(unpack_task(content), simulated)
 
     @property
     def number(self) -> int:
@@ -48,8 +52,23 @@ class Round:
         return self.task.phase
 
     @property
+    def phases(self) -> Phases:
+        """Of the round, by name."""
+        return self.contract.trust.phases_where(simulated=self.simulated)
+
+    @property
+    def trains(self) -> bool:
+        """Whether this phase is the one that trains, is paid for and is bound."""
+        return self.phases.releases(self.phase)
+
+    @property
+    def masked(self) -> bool:
+        """Whether the round's answers are seen in their sum alone."""
+        return not self.simulated and self.contract.trust.masked is not None
+
+    @property
     def state(self) -> State:
-        """The adapter that it starts from."""
+        """The adapter that it starts from; empty in a phase of masks that does not train."""
         return self.task.state
 
     @cached_property

@@ -297,7 +297,7 @@ class Agent:
         """
         try:
             asked = task_rules.asked(task, self._spool.body(task))
-            if self._beat() > 0 and not asked.contract.trust.releases(asked.phase):
+            if self._beat() > 0 and not asked.trains:
                 self._at_once = task.header.task
             body = self._trainer(asked, self._spool.answer(task.header.task))
         except _STORED:

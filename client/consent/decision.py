@@ -74,13 +74,15 @@ def findings(
         yield _epsilon(contract, policy)
 
 
-def check_round(contract: Contract, *, name: str, number: int, phase: int = 1) -> None:
+def check_round(
+    contract: Contract, *, name: str, number: int, phase: int = 1, phases: int = 1
+) -> None:
     """Return if this is a phase of one of the rounds that the contract agrees with this outlet.
 
     Raises:
         GuardError: it is not.
     """
-    rounds, phases = contract.federation.rounds, len(contract.trust.phases)
+    rounds = contract.federation.rounds
     if name not in contract.outlets or not (1 <= number <= rounds and 1 <= phase <= phases):
         raise GuardError(
             "round-not-agreed",

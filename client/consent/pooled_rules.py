@@ -6,7 +6,7 @@ the colluders, so whom the operator does not know has to be among those that are
 
 Invariant: pure decisions on contract, policy and the names of approved peers; data plays no part.
 
-Example: `check_carried(contract, simulated=False)` refuses a pooled run on a network.
+Example: `check_known(asked)` refuses a pooled round to an outlet that nobody knows by a key.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from presspool.client.consent.finding import Finding, at_least, at_most
+from presspool.client.round import Round
 from presspool.common.base.errors import GuardError
 from presspool.common.contract.contract import Contract
 
@@ -75,22 +76,18 @@ def pooled_findings(
     yield replace(found, asked=f"{alone:.4f}")
 
 
-def check_carried(contract: Contract, *, simulated: bool) -> None:
-    """Return unless an answer that means something in a sum alone would be seen alone.
-
-    Args:
-        contract: the run's.
-        simulated: whoever carries the answer is a simulation on this machine.
+def check_known(asked: Round) -> None:
+    """Return unless an outlet without a membership is asked for a part of a sum over a network.
 
     Raises:
         GuardError: so it is.
     """
-    if contract.trust.simulated_only and not simulated:
+    if asked.masked:
         raise GuardError(
             "policy-trust",
-            f"this version adds up {contract.federation.trust} noise in simulations only",
+            "only an outlet that has joined a pool has the keys for its sums",
             where="contract [federation] trust",
-            expected="local",
-            got=contract.federation.trust,
-            advice="ask the coordinator for another trust model",
+            expected="local, or an outlet with a policy and a ledger",
+            got=asked.contract.federation.trust,
+            advice="presspool outlet join; or try it: presspool simulate RUN",
         )

@@ -12,6 +12,8 @@ public constants (post-processing), so it costs no privacy.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from flwr.app import Error, Message
 from numpy.typing import NDArray
@@ -34,15 +36,16 @@ from presspool.common.wire.flower import to_bytes
 from presspool.common.wire.update import FAILURES, AdapterUpdate, TrainTask, pack_update
 
 
-def release(update: AdapterUpdate, contract: Contract) -> bytes:
+def release(update: AdapterUpdate, contract: Contract, seal: Callable[[State], State]) -> bytes:
     """The exact bytes of an update; a change is scaled down to the contract's norm cap if above.
 
     Args:
         update: the privatised update.
-        contract: the run's; its trust model seals the change.
+        contract: the run's.
+        seal: what leaves of a change, by the run's trust model.
     """
-    trust, change = contract.trust, update.delta
-    if not trust.adds_up:  # a share of a sum has a meaning in it alone
+    change = update.delta
+    if not contract.trust.adds_up:  # a share of a sum has a meaning in it alone
         change = _capped(change, contract.federation.update_norm_cap)
     sealed = AdapterUpdate(
         outlet=update.outlet,
@@ -50,30 +53,30 @@ def release(update: AdapterUpdate, contract: Contract) -> bytes:
         phase=update.phase,
         contract=update.contract,
         base=update.base,
-        delta=trust.seal(contract, change),
+        delta=seal(change),
     )
     return to_bytes(pack_update(sealed))
 
 
-def release_words(task: TrainTask, contract: Contract, *, outlet: str, base: str) -> bytes:
+def release_words(task: TrainTask, said: bytes, *, outlet: str, base: str) -> bytes:
     """The exact bytes of an answer in a phase that does not train: words, and no array.
 
     Args:
-        task: the phase's; the words are made of it and of the contract alone.
-        contract: the run's.
+        task: the phase's.
+        said: the words, made of it, of contract and keys.
         outlet: who answers.
         base: digest of the adapter that the round starts from.
     """
-    said = AdapterUpdate(
+    answer = AdapterUpdate(
         outlet=outlet,
         round=task.round,
         phase=task.phase,
         contract=task.digest,
         base=base,
         delta={},
-        said=contract.trust.answer(contract, task),
+        said=said,
     )
-    return to_bytes(pack_update(said))
+    return to_bytes(pack_update(answer))
 
 
 def release_failure(error: Exception, *, reply_to: Message) -> Message:

@@ -64,12 +64,19 @@ def gathered(plan: SecaggPlan, adverts: Mapping[str, KeyAdvert]) -> Roster:
     Raises:
         EvidenceError: see `checked_keys`.
     """
-    if any(advert.context != plan.context for advert in adverts.values()):
-        raise EvidenceError("of another run, or of other numbers", where="key of a secure sum")
+    for name, advert in adverts.items():
+        checked_advert(plan, name, advert)
     parts = {name: advert.key + advert.signature for name, advert in adverts.items()}
     roster = Roster(context=plan.context, adverts=named(parts))
     checked_keys(plan, roster)
     return roster
+
+
+def checked_advert(plan: SecaggPlan, name: str, advert: KeyAdvert) -> None:
+    """Return if an outlet signed this key for this plan; raises `EvidenceError`."""
+    if advert.context != plan.context:
+        raise EvidenceError("of another run, or of other numbers", where=f"key of {name}")
+    _checked_key(plan, name, advert.key + advert.signature)
 
 
 def checked_keys(plan: SecaggPlan, roster: Roster) -> dict[str, bytes]:

@@ -147,6 +147,18 @@ class _Reader:
 
 
 @dataclass(frozen=True, repr=False)
+class CohortKeys(SecaggMessage):
+    """Coordinator to outlets, once a run: whose sums these are, and by which keys they sign.
+
+    Attributes:
+        context: digest of the run's contract.
+        keys: outlet to public key (Ed25519).
+    """
+
+    keys: Named
+
+
+@dataclass(frozen=True, repr=False)
 class KeyAdvert(SecaggMessage):
     """Outlet to coordinator, once a run: its public key (X25519), signed by its own key."""
 
@@ -182,6 +194,35 @@ class ShareBundle(TurnMessage):
     self_check: bytes
     pair_seeds: bytes
     sealed: Named
+
+
+@dataclass(frozen=True, repr=False)
+class Bundles(TurnMessage):
+    """Coordinator to outlets: what everybody in U₁ sealed, of which each takes its own.
+
+    Attributes:
+        bundles: outlet to its `ShareBundle`.
+    """
+
+    bundles: Named
+
+    def delivery(self, name: str, *, most: int) -> Delivery:
+        """What the others sealed for an outlet.
+
+        Args:
+            name: the outlet's.
+            most: bytes of a bundle that are read (`SecaggPlan.message_bytes`).
+
+        Raises:
+            EvidenceError: a bundle is none, or has nothing for it.
+        """
+        sealed: dict[str, bytes] = {}
+        for sender, raw in self.bundles:
+            parts = dict(ShareBundle.from_bytes(raw, most=most).sealed)
+            if sender != name and name not in parts:
+                raise EvidenceError("nothing for this outlet", where=f"ShareBundle of {sender}")
+            sealed |= {sender: parts[name]} if sender != name else {}
+        return Delivery(self.context, self.round, self.attempt, named(sealed))
 
 
 @dataclass(frozen=True, repr=False)

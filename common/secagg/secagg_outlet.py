@@ -173,6 +173,23 @@ class SecaggOutlet:
         check = seed_check(keys.session, *turn, self._random("self-mask"))
         return ShareBundle(keys.session, *turn, check, self._sealed_pair_seeds(), named(sealed))
 
+    @property
+    def has_masked(self) -> bool:
+        """An input was masked in the attempt that goes on."""
+        return bool(self._record.masked)
+
+    def received(self, delivery: Delivery) -> dict[str, bytes]:
+        """What the others shared with this outlet; nothing is kept yet.
+
+        Raises:
+            EvidenceError: shares of another attempt or of nobody in the cohort.
+            QuorumError: of fewer than K − d outlets.
+        """
+        self._expected(delivery)
+        received = {peer: self._opened(peer, sealed) for peer, sealed in delivery.sealed}
+        self._enough(len(received) + 1)
+        return received
+
     def mask(self, delivery: Delivery, values: NDArray[np.int64]) -> MaskedInput:
         """The masked input.
 
@@ -181,11 +198,10 @@ class SecaggOutlet:
             values: x, int64 of shape (length,).
 
         Raises:
-            EvidenceError: shares of another attempt or of nobody in the cohort.
-            QuorumError: of fewer than K − d outlets.
+            EvidenceError, QuorumError: see `received`.
             PlanError: values of another shape, or a second input or delivery in this attempt.
         """
-        keys = self._expected(delivery)
+        keys, received = self._keys, self.received(delivery)
         if values.dtype != np.int64 or values.shape != (self._plan.length,):
             raise PlanError(
                 "input of another form",
@@ -193,8 +209,6 @@ class SecaggOutlet:
                 expected=f"int64, ({self._plan.length},)",
                 got=f"{values.dtype}, {values.shape}",
             )
-        received = {peer: self._opened(peer, sealed) for peer, sealed in delivery.sealed}
-        self._enough(len(received) + 1)
         total = to_ring(values, self._plan.ring_bits)
         add_mask(total, self._random("self-mask"))
         for peer in received:

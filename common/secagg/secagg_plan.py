@@ -25,10 +25,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from presspool.common.base.errors import ContractError
 from presspool.common.pki.keys import KEY_BYTES
 from presspool.common.secagg.secagg_messages import named, packed
+
+if TYPE_CHECKING:
+    from presspool.common.contract.contract import Contract
 
 FEWEST_OUTLETS, MOST_OUTLETS = 3, 50
 RINGS = (32, 64)
@@ -134,6 +138,41 @@ class SecaggPlan:
                 largest,
                 advice="take ring_bits = 64" if wide else "take a coarser grid",
             )
+
+
+def plan_of(contract: Contract, cohort: Mapping[str, bytes]) -> SecaggPlan:
+    """The secure sums of a frozen contract whose noise the pool shares.
+
+    What does not fit into the ring is the contract's own matter: its chance is part of the plan
+    (`PooledPlan.smallest_ring`), and nothing is refused for its values.
+
+    Args:
+        contract: the run's.
+        cohort: its outlets' public keys.
+
+    Raises:
+        ContractError: sums over a network are not possible with these numbers.
+    """
+    table = contract.pooled
+    assert table is not None  # the trust model saw to it
+    assert table.ring_bits is not None
+    assert table.parameters is not None
+    return SecaggPlan(
+        run=contract.name,
+        contract=contract.digest,
+        cohort=cohort,
+        colluders=table.colluders,
+        dropouts=table.dropouts,
+        ring_bits=table.ring_bits,
+        length=table.parameters,
+        bound=((1 << (table.ring_bits - 1)) - 1) // max(1, len(cohort)),
+    )
+
+
+def require_sums(contract: Contract) -> None:
+    """Return if a run's sums can be taken over a network; raises `ContractError`."""
+    names = sorted(contract.outlets)
+    plan_of(contract, {name: at.to_bytes(KEY_BYTES) for at, name in enumerate(names)})
 
 
 def _unfit(what: str, expected: str, got: object, advice: str = "") -> ContractError:

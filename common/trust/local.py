@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from presspool.common.accounting import events
-from presspool.common.trust.trust_model import TRAIN, Event, TrustModel, TrustWords
+from presspool.common.trust.trust_model import TRAIN, Event, Phases, TrustModel, TrustWords
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Local(TrustModel):
     """See the module."""
 
-    phases = (TRAIN,)
+    phases = Phases((TRAIN,))
     words = TrustWords(
         claim="Trust model local: each outlet adds its own noise, so its figure holds whatever the "
         "coordinator and the other outlets do.",

@@ -5,8 +5,8 @@ noise; K − c − d shares hide a reader as the plan's σ does (`docs/pooled-pr
 one step: whole numbers travel in a ring, the coordinator adds them up, and what moves the adapter
 is the sum divided by the public b = q·Σ n_j over the outlets that are in it.
 
-Here sums are taken in the open, which only a simulation may do: there everything lies on one
-machine anyway.
+In a simulation sums are taken in the open: there everything lies on one machine anyway. Over a
+network the same whole numbers are masked and opened as a sum (`presspool.common.secagg`).
 
 Invariants:
     * An answer alone says nothing and is never looked into: only the sum is converted and checked.
@@ -35,7 +35,7 @@ from presspool.common.accounting.pooled_plan import PooledPlan, cohort_of, of_co
 from presspool.common.base.errors import ContractError, PressPoolError
 from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import State, group_of
-from presspool.common.trust.trust_model import TRAIN, Event, TrustModel, TrustWords
+from presspool.common.trust.trust_model import TRAIN, Event, Phases, TrustModel, TrustWords
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
@@ -49,10 +49,10 @@ _ALARM = 41 * math.log(2)  # two tails of 2⁻⁴¹ each
 class Pooled(TrustModel):
     """See the module."""
 
-    phases = (TRAIN,)
+    phases = Phases((TRAIN,))
+    masked = Phases(("keys", "shares", TRAIN, "consent", "reveal"))
     stated_by = ("presspool Renyi", "presspool")
     adds_up = True
-    simulated_only = True
     words = TrustWords(
         claim="Trust model pooled: the outlets' noise hides a reader in their sum, so this figure "
         "holds if at most {c} of the {outlets} outlets work together with the coordinator.",
@@ -222,13 +222,21 @@ class Pooled(TrustModel):
         Raises:
             PressPoolError: the sum is longer than honest outlets' can be.
         """
-        plan, updates = of_contract(contract), answers[self.phases.index(TRAIN)]
-        outlets = sorted(updates)
-        deltas = [updates[outlet].delta for outlet in outlets]
-        total = added(deltas)
-        readers = sum(contract.outlets[outlet] for outlet in outlets)
-        first = updates[outlets[0]]
-        check_sum(total, plan, readers=readers, outlets=len(outlets), round=first.round)
+        updates = answers[self.phases.index(TRAIN)]
+        total = added([updates[outlet].delta for outlet in sorted(updates)])
+        return self.opened(contract, total, updates)
+
+    def opened(
+        self, contract: Contract, total: Mapping[str, Whole], updates: Mapping[str, AdapterUpdate]
+    ) -> tuple[Mapping[str, AdapterUpdate], Mapping[str, float]]:
+        """As `open`, of the sum itself and the updates that are in it, whose arrays are not read.
+
+        Raises:
+            PressPoolError: the sum is longer than honest outlets' can be.
+        """
+        plan, readers = of_contract(contract), sum(contract.outlets[outlet] for outlet in updates)
+        first = updates[min(updates)]
+        check_sum(total, plan, readers=readers, outlets=len(updates), round=first.round)
         change = moved(total, contract, plan, readers=readers, step=first.round - 1)
         return {SUM: replace(first, outlet=SUM, delta=change)}, {SUM: 1.0}
 

@@ -11,12 +11,14 @@ A new trust model is a file beside this one and a line in
 Invariants:
     * One phase trains. What leaves in it is `seal` of the privatised change; what leaves in another
       is `answer`, a function of the contract and of what the coordinator sent.
+    * Answers that mean something only in their sum are seen alone in simulations only: over a
+      network they are masked, in phases of their own (`masked`).
     * Nothing here draws, clips or charges: engine and ledger ask, and do.
 
 Example:
     >>> from presspool.common.contract.doors import TRUST_MODELS
     >>> local = TRUST_MODELS["local"]()
-    >>> local.phases, local.releases(1)
+    >>> local.phases, local.phases.releases(1)
     (('train',), True)
 """
 
@@ -49,6 +51,20 @@ Event = events.SelfComposed | events.Composed
 
 TRAIN = "train"
 MOST_PHASES = 16  # of a round
+
+
+class Phases(tuple[str, ...]):
+    """Names of a round's phases, in order; `TRAIN` is one of them, once."""
+
+    __slots__ = ()
+
+    def releases(self, phase: int) -> bool:
+        """Whether a phase (from 1) is the one that trains, is paid for and is bound."""
+        return phase == self.index(TRAIN) + 1
+
+    def follows(self, phase: int) -> bool:
+        """Whether a phase comes after that one: only who released in the round is asked then."""
+        return phase > self.index(TRAIN) + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,27 +102,24 @@ class TrustModel(ABC):
     """One trust model; it has no state.
 
     Attributes:
-        phases: names of a round's phases, in order; `TRAIN` is one of them, once.
+        phases: of a round, where answers are seen as they are.
+        masked: of a round over a network, where they are seen in their sum alone; none where they
+            need not be masked.
         words: for people; what hangs on a contract's numbers is in braces (`words_of`).
         stated_by: what states ε, as a ledger calls it, and the package whose version counts.
         adds_up: an outlet's answer is whole numbers of one step, which mean something only in the
             sum of all: gradients, of which nothing but that sum moves the adapter.
-        simulated_only: no coordinator and no outlet of this version carries it over a network.
     """
 
-    phases: ClassVar[tuple[str, ...]]
+    phases: ClassVar[Phases]
+    masked: ClassVar[Phases | None] = None
     words: ClassVar[TrustWords]
     stated_by: ClassVar[tuple[AccountantName, str]] = ("dp_accounting PLD", "dp-accounting")
     adds_up: ClassVar[bool] = False
-    simulated_only: ClassVar[bool] = False
 
-    def releases(self, phase: int) -> bool:
-        """Whether a phase (from 1) is the one that trains, is paid for and is bound."""
-        return phase == self.phases.index(TRAIN) + 1
-
-    def follows(self, phase: int) -> bool:
-        """Whether a phase comes after that one: only who released in the round is asked then."""
-        return phase > self.phases.index(TRAIN) + 1
+    def phases_where(self, *, simulated: bool) -> Phases:
+        """The phases of a round, in a simulation or over a network."""
+        return self.phases if simulated or self.masked is None else self.masked
 
     @classmethod
     def words_of(cls, body: Mapping[str, Any]) -> TrustWords:  # noqa: ARG003

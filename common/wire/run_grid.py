@@ -40,6 +40,11 @@ class RunGrid(Grid):
         """Node to outlet, where nodes are known by certificates; none in a simulation."""
         return {}
 
+    @property
+    def cohort(self) -> Mapping[str, bytes] | None:
+        """Outlet to the key by which other outlets know it; None in a simulation."""
+        return None
+
     def create_message(
         self,
         content: RecordDict,

@@ -174,6 +174,7 @@ class Coordinator:
             key=self._folder.contract,
             outlets=contract.outlets,
             members=lambda: self._present(run),
+            keys=lambda: {peer.outlet: peer.witness.public for peer in self._members.peers()},
             dropped=lambda: self._runs.dropped(run.id),
             phase=run.phase,
         )

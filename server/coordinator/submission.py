@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from presspool.common.base.errors import ContractError, InputError
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import freeze, read_run_file
 from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.common.secagg.secagg_plan import require_sums
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import LONGEST_NAME, Runs
 from presspool.server.database import Database
@@ -60,7 +61,8 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     """
     run = read_run_file(file)
     contract, evaluation = freeze(run.contract, fetch=True), run.evaluation
-    require_network(contract)
+    if contract.trust.masked is not None:
+        require_sums(contract)
     build(contract)  # what the run would only meet later, and before the data that it judges
     if evaluation:
         evaluation.records(contract)
@@ -77,19 +79,6 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     finally:
         database.close()
     return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
-
-
-def require_network(contract: Contract) -> None:
-    """Raise `ContractError` unless outlets on a network can take part in such a run."""
-    if contract.trust.simulated_only:
-        name = contract.federation.trust
-        raise ContractError(
-            f"this version adds up {name} noise in simulations only",
-            where="[federation] trust",
-            expected="local",
-            got=name,
-            advice="try it: presspool simulate RUN",
-        )
 
 
 def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> tuple[str, list[int]]:

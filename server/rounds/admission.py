@@ -19,7 +19,7 @@ Example: `admit(replies, expected)` → `Admitted(updates=…, refused={"outlet"
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from flwr.app import Error, Message
@@ -67,6 +67,7 @@ class Expected:
         phase: of the round, from 1.
         nodes: node id to outlet, where a Grid gives outlets ids of their own; empty where it does
             not.
+        take: told each answer that is admitted; raises `AdmissionError` where it is none after all.
     """
 
     outlets: frozenset[str]
@@ -79,6 +80,7 @@ class Expected:
     dtype: str = "float32"
     phase: int = 1
     nodes: Mapping[int, str] = field(default_factory=dict)
+    take: Callable[[str, AdapterUpdate], None] = lambda _outlet, _update: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +107,7 @@ def admit(replies: Iterable[Message], expected: Expected) -> Admitted:
     for reply in replies:
         try:
             outlet, update = check(reply, expected, frozenset(updates))
+            expected.take(outlet, update)
         except AdmissionError as refusal:
             refused[refusal.where] = refusal.code
         else:

@@ -45,12 +45,14 @@ class RoundCheckpoint:
         rounds: results of the rounds so far, round 0 (before training) first.
         state: the adapter after them.
         moments: what the server's optimiser remembers.
+        kept: what the run's first round keeps for the others (`Assembly.kept`).
     """
 
     contract: str
     rounds: tuple[RoundResult, ...]
     state: State
     moments: State = field(default_factory=dict)
+    kept: bytes = b""
 
 
 def save(path: Path, checkpoint: RoundCheckpoint) -> None:
@@ -63,6 +65,8 @@ def save(path: Path, checkpoint: RoundCheckpoint) -> None:
         "contract": checkpoint.contract,
         "rounds": _ROUNDS.dump_json(checkpoint.rounds).decode(),
     }
+    if checkpoint.kept:
+        metadata["kept"] = checkpoint.kept.hex()
     tensors = {
         **{f"{_STATE}{name}": array for name, array in checkpoint.state.items()},
         **{f"{_MOMENTS}{name}": array for name, array in checkpoint.moments.items()},
@@ -85,7 +89,7 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata["checksum"] != _checksum(metadata, tensors):
             raise ValueError("not what was saved")
-        rounds = _rounds(metadata["rounds"])
+        rounds, kept = _rounds(metadata["rounds"]), bytes.fromhex(metadata.get("kept", ""))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise FolderError(
             "damaged checkpoint",
@@ -105,6 +109,7 @@ def load(path: Path, *, digest: str) -> RoundCheckpoint | None:
         rounds=rounds,
         state=RecordState(array_record(_part(tensors, _STATE))),
         moments=_part(tensors, _MOMENTS),
+        kept=kept,
     )
 
 
@@ -119,4 +124,5 @@ def _part(tensors: adapters.State, prefix: str) -> dict[str, NDArray[np.float32]
 
 def _checksum(metadata: Mapping[str, str], tensors: adapters.State) -> str:
     said = f"{metadata['contract']}\0{metadata['rounds']}\0{adapters.digest(tensors)}"
+    said += f"\0{metadata['kept']}" if "kept" in metadata else ""
     return hashlib.sha256(said.encode()).hexdigest()

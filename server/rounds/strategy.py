@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -26,7 +27,6 @@ from presspool.common.contract.doors import ROBUST_RULES
 from presspool.common.models.adapters import State, digest
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import (
-    AdapterUpdate,
     RecordState,
     TrainTask,
     array_record,
@@ -35,6 +35,7 @@ from presspool.common.wire.update import (
 )
 from presspool.server.rounds.admission import Admitted, Expected, admit
 from presspool.server.rounds.aggregators.aggregator import Aggregator, Change, aggregator_of
+from presspool.server.rounds.assembly import Assembly, OpenAssembly
 
 
 @dataclass
@@ -61,13 +62,16 @@ class AdapterStrategy(Strategy):
         traffic: the last round's traffic and admissions.
     """
 
-    def __init__(self, contract: Contract, moments: State | None = None) -> None:
+    def __init__(
+        self, contract: Contract, moments: State | None = None, assembly: Assembly | None = None
+    ) -> None:
         self.contract = contract
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
-        self._sent: State = {}
+        self.assembly: Assembly = assembly or OpenAssembly(contract)
+        self._state: State = {}
+        self._phase = 0
         self._nodes: Mapping[int, str] = {}
-        self._answers: list[Mapping[str, AdapterUpdate]] = []  # of this round's phases so far
 
     def configure_train(
         self,
@@ -77,22 +81,21 @@ class AdapterStrategy(Strategy):
         grid: Grid,
     ) -> Iterable[Message]:
         """One task for every connected outlet; `config` says the `phase`, the contract the rest."""
-        phase = int(str(config.get("phase", 1)))
-        if phase == 1:
-            self._answers, self.traffic = [], RoundTraffic()
-        self._sent = RecordState(arrays)
+        phase = self._phase = int(str(config.get("phase", 1)))
+        self._state = RecordState(arrays)
         self._nodes = grid.outlets if isinstance(grid, RunGrid) else {}  # stock Flower knows none
         content = pack_task(
             TrainTask(
                 contract=self.contract.canonical().decode(),
                 digest=self.contract.digest,
                 round=server_round,
-                state=self._sent,
+                state=self._sent(phase),
                 phase=phase,
-                said=self.contract.trust.brief(phase, self._answers),
+                said=self.assembly.brief(phase),
             )
         )
-        nodes = sorted(grid.get_node_ids())
+        asked = self.assembly.asked(phase)
+        nodes = sorted(n for n in grid.get_node_ids() if self._nodes.get(n) in {None, *asked})
         self.traffic.bytes_down += payload_bytes(content) * len(nodes)
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
 
@@ -104,30 +107,37 @@ class AdapterStrategy(Strategy):
         Raises:
             QuorumError: too few updates were admitted.
         """
-        self._admit(server_round, list(replies))
+        admitted = self._admit(server_round, list(replies))
         record = self._aggregated(server_round) if self._round_is_over() else None
-        return record, MetricRecord({"admitted": len(self._answers[-1])})
+        return record, MetricRecord({"admitted": admitted})
 
-    def _admit(self, server_round: int, replies: list[Message]) -> None:
-        """Take the answers to the phase that was sent last."""
-        phase, traffic = len(self._answers) + 1, self.traffic
+    def _admit(self, server_round: int, replies: list[Message]) -> int:
+        """Take the answers to the phase that was sent last; how many they are."""
+        phase, traffic = self._phase, self.traffic
         traffic.bytes_up += sum(payload_bytes(r.content) for r in replies if r.has_content())
         found = admit(replies, self._expected(server_round, phase))
-        self._answers.append(found.updates)
         traffic.admitted = Admitted(
             updates=found.updates
-            if self.contract.trust.releases(phase)
+            if self.assembly.phases.releases(phase)
             else traffic.admitted.updates,
             refused={**traffic.admitted.refused, **found.refused},
         )
+        return len(found.updates)
 
     def _round_is_over(self) -> bool:
-        return len(self._answers) == len(self.contract.trust.phases)
+        return self._phase == len(self.assembly.phases)
+
+    def _sent(self, phase: int) -> State:
+        """The adapter, where outlets need it: phases about masks have no use for it."""
+        masked = self.assembly.phases is self.contract.trust.masked
+        return {} if masked and not self.assembly.phases.releases(phase) else self._state
 
     def _aggregated(self, server_round: int) -> ArrayRecord:
         aggregator = aggregator_of(self.contract)
         change = self._combined(aggregator)
-        state, self.moments = aggregator.step(self._sent, change, self.moments, number=server_round)
+        state, self.moments = aggregator.step(
+            self._state, change, self.moments, number=server_round
+        )
         record = ArrayRecord()
         for name in sorted(state):  # given away one by one, so that it is never there twice
             record.update(array_record({name: state.pop(name)}))
@@ -135,7 +145,7 @@ class AdapterStrategy(Strategy):
 
     def _combined(self, aggregator: Aggregator) -> Change:
         federation = self.contract.federation
-        updates, weights = self.contract.trust.open(self.contract, self._answers)
+        updates, weights = self.assembly.opened()
         if federation.attackers:
             robust: Change = ROBUST_RULES[federation.robust](updates, federation.attackers)
             return robust
@@ -158,17 +168,18 @@ class AdapterStrategy(Strategy):
         """Nothing: the run's own log says what is run."""
 
     def _expected(self, server_round: int, phase: int) -> Expected:
-        contract, trust = self.contract, self.contract.trust
-        trains = trust.releases(phase)
+        contract, trust, sent = self.contract, self.contract.trust, self._sent(phase)
+        trains = self.assembly.phases.releases(phase)
         return Expected(
             outlets=frozenset(contract.outlets),
             round=server_round,
             contract=contract.digest,
-            base=digest(self._sent),
+            base=digest(sent),
             phase=phase,
-            shapes={name: a.shape for name, a in self._sent.items()} if trains else {},
+            shapes={name: a.shape for name, a in sent.items()} if trains else {},
             norm_cap=math.inf if trust.adds_up else contract.federation.update_norm_cap,
-            quorum=trust.fewest(contract),
+            quorum=self.assembly.fewest(phase),
             dtype=trust.dtype(contract) if trains else "float32",
             nodes=self._nodes,
+            take=partial(self.assembly.take, phase),
         )

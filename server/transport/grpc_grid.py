@@ -55,6 +55,7 @@ class GrpcGrid(RunGrid):
         members: names of all outlets that are members now.
         dropped: names of those that the operator left out of this run, members or not.
         phase: seconds that outlets have for each phase of a round.
+        keys: the members' public keys, by which other outlets know them.
         on_reply: called after each reply, for progress.
     """
 
@@ -67,13 +68,14 @@ class GrpcGrid(RunGrid):
         outlets: Iterable[str],
         members: Callable[[], Collection[str]],
         phase: float,
+        keys: Callable[[], Mapping[str, bytes]] = dict,
         dropped: Callable[[], Collection[str]] = frozenset,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._mailbox, self._id, self._key = mailbox, run, key
         self._nodes = {node_of(name): name for name in outlets}
-        self._members, self._dropped = members, dropped
+        self._members, self._keys, self._dropped = members, keys, dropped
         self._phase, self._on_reply = phase, on_reply
         self._sent: dict[str, Message] = {}
 
@@ -81,6 +83,11 @@ class GrpcGrid(RunGrid):
     def outlets(self) -> Mapping[int, str]:
         """Each outlet's node; what comes from it came with the outlet's certificate."""
         return self._nodes
+
+    @property
+    def cohort(self) -> Mapping[str, bytes]:
+        """The members' keys."""
+        return self._keys()
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes of the contract's outlets that take part now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from tests.fakes.made_runs import write_run
 from presspool.client import client_app
 from presspool.client.release.release import release
 from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import State
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.wire.update import AdapterUpdate
 from presspool.simulations.simulate import SimulateOptions, simulate
 
 Body = dict[str, Any]
+Seal = Callable[[State], State]
 LIARS = ("outlet-7", "outlet-8")
 
 
@@ -36,11 +39,11 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two outlets send 1,000 times the opposite, which leaves at the norm cap."""
     right = release
 
-    def released(update: AdapterUpdate, contract: Contract) -> bytes:
+    def released(update: AdapterUpdate, contract: Contract, seal: Seal) -> bytes:
         if update.outlet in LIARS:
             against = {name: -1000 * array for name, array in update.delta.items()}
             update = replace(update, delta=against)
-        return right(update, contract)
+        return right(update, contract, seal)
 
     monkeypatch.setattr(client_app, "release", released)
 

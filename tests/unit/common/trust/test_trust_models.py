@@ -21,10 +21,11 @@ CONTRACT = parse_contract(json.loads(EXAMPLE))
 def test_a_trust_model_trains_in_exactly_one_phase(name: str) -> None:
     model = TRUST_MODELS[name]()
     assert len(set(model.phases)) == len(model.phases) <= MOST_PHASES
-    numbers = range(1, len(model.phases) + 1)
-    (trained,) = [phase for phase in numbers if model.releases(phase)]
-    assert model.phases[trained - 1] == TRAIN
-    assert [phase for phase in numbers if model.follows(phase)] == [*numbers[trained:]]
+    for phases in (model.phases, model.phases_where(simulated=False)):
+        numbers = range(1, len(phases) + 1)
+        (trained,) = [phase for phase in numbers if phases.releases(phase)]
+        assert phases[trained - 1] == TRAIN
+        assert [phase for phase in numbers if phases.follows(phase)] == [*numbers[trained:]]
 
 
 @pytest.mark.parametrize("name", TRUST_MODELS.names)

@@ -1,0 +1,1 @@
+"""An outlet's part in sums that the coordinator sees as a whole only."""

@@ -1,0 +1,207 @@
+"""What an outlet says, phase by phase, so that of its answer nothing but the pool's sum is seen.
+
+::
+
+    keys      the coordinator names the cohort's keys; back goes a key for this run, signed
+    shares    everybody's keys; back go shares of this round's masks, sealed for each other outlet
+    train     what the others sealed; back go the whole numbers, masked
+    consent   who is in the sum; back goes a signature on it
+    reveal    enough signatures; back goes, for each outlet, a share of one of its two masks
+
+The protocol is `presspool.common.secagg`. Here its messages are taken from tasks, and its record is
+kept: `sums/<contract>` at the outlet's home, for this user alone, gone after the last round.
+
+Invariants:
+    * A peer that this outlet's operator approved signs with the approved key, or nothing is said.
+    * A round has one attempt: its masks, once used, are used for no other numbers, also after a
+      kill. Asked again, the same bytes are said, or none.
+    * What is said is a function of contract, keys and randomness; readers have part in the masked
+      numbers alone.
+
+Example: ``SumParty(home=home, name="a", peers={}).say(asked)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from presspool.client.identity.identity import identity_folder
+from presspool.client.round import Round
+from presspool.common.base.errors import EvidenceError, GuardError
+from presspool.common.models.adapters import State
+from presspool.common.pki.keys import SigningKey, read_secret, write_secret
+from presspool.common.secagg.secagg_messages import (
+    Bundles,
+    CohortKeys,
+    Delivery,
+    Roster,
+    SurvivorSet,
+)
+from presspool.common.secagg.secagg_outlet import OutletRecord, SecaggOutlet
+from presspool.common.secagg.secagg_plan import MOST_OUTLETS, SecaggPlan, plan_of
+
+FOLDER = "sums"
+ATTEMPT = 1  # of each round
+_COHORT_BYTES = 256 * MOST_OUTLETS
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumParty:
+    """One outlet in the sums of all its runs.
+
+    Attributes:
+        home: the outlet's.
+        name: the outlet's.
+        peers: those that its operator approved, and their public keys.
+    """
+
+    home: Path
+    name: str
+    peers: Mapping[str, bytes]
+
+    @cached_property
+    def signer(self) -> SigningKey:
+        """The key by which other outlets know this one: it cosigns their heads, and signs here."""
+        return SigningKey.read(identity_folder(self.home) / "witness.key")
+
+    def say(self, asked: Round) -> bytes:
+        """The words of a phase that does not train.
+
+        Raises:
+            GuardError: an approved peer's key is another one.
+            EvidenceError: what the coordinator passes on is not what the protocol asks for.
+            QuorumError: fewer outlets than a sum may have.
+            PlanError: a round that is over here.
+            StorageError: the disk refuses.
+        """
+        phases: dict[str, Callable[[Round], bytes]] = {
+            "keys": self._keys,
+            "shares": self._shares,
+            "consent": self._consent,
+            "reveal": self._reveal,
+        }
+        return phases[asked.phases[asked.phase - 1]](asked)
+
+    def require(self, asked: Round) -> None:
+        """Return if this outlet's numbers of a round can be masked; before anything is paid for it.
+
+        Raises:
+            As `say`; `GuardError` also where numbers were masked in this round before.
+        """
+        plan, outlet = self._known(asked)
+        outlet.received(self._delivery(asked, plan))
+        if outlet.has_masked:
+            raise GuardError(
+                "round-released",
+                "numbers were masked in this round, and then the program was killed",
+                where=f"round {asked.number} of {asked.contract.digest}",
+                expected="one training a round",
+                advice="nothing: the others go on, and the next round asks again",
+            )
+
+    def seal(self, asked: Round, delta: State) -> State:
+        """Whole numbers under masks, in the ring.
+
+        Args:
+            asked: the phase that trains; `require` has returned for it.
+            delta: name to int64 array.
+        """
+        plan, outlet = self._known(asked)
+        flat = np.concatenate([delta[name].ravel() for name in sorted(delta)])
+        masked = outlet.mask(self._delivery(asked, plan), flat)
+        whole = np.frombuffer(masked.values, dtype=f"<i{plan.ring_bits // 8}")
+        sizes = [delta[name].size for name in sorted(delta)]
+        parts = np.split(whole, np.cumsum(sizes)[:-1])
+        return {
+            name: part.reshape(delta[name].shape)
+            for name, part in zip(sorted(delta), parts, strict=True)
+        }
+
+    def _keys(self, asked: Round) -> bytes:
+        cohort = CohortKeys.from_bytes(asked.task.said, most=_COHORT_BYTES)
+        plan = self._plan(asked, cohort)
+        if self._file(asked).exists():
+            known, outlet = self._known(asked)
+            if known.context != plan.context:
+                raise EvidenceError("another cohort than before", where="keys of a run's outlets")
+        else:
+            self._file(asked).parent.mkdir(mode=0o700, exist_ok=True)
+            outlet = SecaggOutlet.begin(plan, self.name, self.signer, self._save(asked, cohort))
+        return outlet.advertise().to_bytes()
+
+    def _shares(self, asked: Round) -> bytes:
+        plan, outlet = self._known(asked)
+        outlet.join(Roster.from_bytes(asked.task.said, most=plan.message_bytes))
+        return outlet.share(asked.number, ATTEMPT).to_bytes()
+
+    def _consent(self, asked: Round) -> bytes:
+        plan, outlet = self._known(asked)
+        said = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
+        return outlet.consent(said).to_bytes()
+
+    def _reveal(self, asked: Round) -> bytes:
+        plan, outlet = self._known(asked)
+        said = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
+        revealed = outlet.reveal(said).to_bytes()
+        if asked.number == asked.contract.federation.rounds:
+            self._file(asked).unlink()  # its secrets are of no more use
+        return revealed
+
+    def _delivery(self, asked: Round, plan: SecaggPlan) -> Delivery:
+        most = plan.message_bytes
+        bundles = Bundles.from_bytes(asked.task.said, most=most * (len(plan.cohort) + 1))
+        return bundles.delivery(self.name, most=most)
+
+    def _plan(self, asked: Round, cohort: CohortKeys) -> SecaggPlan:
+        """The run's sums, if the cohort is the contract's, with the keys that are known here."""
+        contract, keys = asked.contract, dict(cohort.keys)
+        if cohort.context != bytes.fromhex(contract.digest.removeprefix("sha256:")):
+            raise EvidenceError("of another contract", where="keys of a run's outlets")
+        if keys.keys() != contract.outlets.keys():
+            raise EvidenceError(
+                "not the contract's outlets",
+                where="keys of a run's outlets",
+                expected=", ".join(sorted(contract.outlets)),
+                got=len(keys),
+            )
+        for name, key in {**self.peers, self.name: self.signer.public}.items():
+            if keys.get(name, key) != key:
+                raise GuardError(
+                    "policy-peers",
+                    "another key than the one that you approved",
+                    where=f"keys of a run's outlets: {name}",
+                    expected="the key of presspool outlet peers",
+                    got="another",
+                    advice="ask the peer's operator; if its key has changed, approve it anew",
+                )
+        return plan_of(contract, keys)
+
+    def _known(self, asked: Round) -> tuple[SecaggPlan, SecaggOutlet]:
+        """The run's sums as they were begun here."""
+        if not self._file(asked).exists():
+            raise GuardError(
+                "round-not-agreed",
+                "no keys of this run were exchanged here, or its sums are over",
+                where=f"round {asked.number} of {asked.contract.digest}",
+                expected="a run in whose first phase this outlet took part",
+                advice="nothing: the outlets that did go on without this one",
+            )
+        raw = read_secret(self._file(asked))
+        size = int.from_bytes(raw[:4], "big")
+        cohort = CohortKeys.from_bytes(raw[4 : 4 + size], most=_COHORT_BYTES)
+        record = OutletRecord.from_bytes(raw[4 + size :], most=len(raw))
+        plan, save = self._plan(asked, cohort), self._save(asked, cohort)
+        return plan, SecaggOutlet(plan, self.name, self.signer, record, save)
+
+    def _save(self, asked: Round, cohort: CohortKeys) -> Callable[[bytes], None]:
+        head = cohort.to_bytes()
+        prefix = len(head).to_bytes(4, "big") + head
+        return lambda record: write_secret(self._file(asked), prefix + record)
+
+    def _file(self, asked: Round) -> Path:
+        return self.home / FOLDER / asked.contract.digest.removeprefix("sha256:")

@@ -1,0 +1,122 @@
+"""How a round's answers come together, phase by phase: as they are, or under masks.
+
+Invariants:
+    * A phase's brief follows from the answers to the phases before it, so that a coordinator that
+      was killed hands out the same one again.
+    * Whoever missed a phase that others' masks count on is not asked in the next.
+
+Example: ``assembly_of(contract, grid, number=1, kept=b"", state=state).brief(1)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from flwr.serverapp import Grid
+
+from presspool.common.base.errors import ContractError
+from presspool.common.contract.contract import Contract
+from presspool.common.models.adapters import State
+from presspool.common.trust.trust_model import Phases
+from presspool.common.wire.run_grid import RunGrid
+from presspool.common.wire.update import AdapterUpdate
+from presspool.server.rounds.masked_assembly import MaskedAssembly
+
+Answers = Mapping[str, AdapterUpdate]
+
+
+class Assembly(Protocol):
+    """What a round asks and makes of the answers.
+
+    Attributes:
+        phases: of the round.
+        first: the phase that it begins with, from 1.
+    """
+
+    phases: Phases
+    first: int
+
+    @property
+    def kept(self) -> bytes:
+        """What later rounds of the run need of it."""
+
+    def brief(self, phase: int) -> bytes:
+        """What a phase's task passes on."""
+
+    def asked(self, phase: int) -> Collection[str]:
+        """The outlets that a phase's task goes to."""
+
+    def fewest(self, phase: int) -> int:
+        """How many answers a phase needs."""
+
+    def take(self, phase: int, outlet: str, update: AdapterUpdate) -> None:
+        """Keep an admitted answer; raises `AdmissionError` where it cannot be a part of it."""
+
+    def opened(self) -> tuple[Answers, Mapping[str, float]]:
+        """What is averaged, and the weights of it."""
+
+
+class OpenAssembly:
+    """Answers that are seen as they are, as the contract's trust model says."""
+
+    first, kept = 1, b""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract, self.phases = contract, contract.trust.phases
+        self._taken: list[dict[str, AdapterUpdate]] = [{} for _ in self.phases]
+
+    def brief(self, phase: int) -> bytes:
+        """The trust model's."""
+        return self._contract.trust.brief(phase, self._answers(phase - 1))
+
+    def asked(self, phase: int) -> Collection[str]:  # noqa: ARG002
+        """Everybody."""
+        return self._contract.outlets
+
+    def fewest(self, phase: int) -> int:  # noqa: ARG002
+        """As the trust model says."""
+        return self._contract.trust.fewest(self._contract)
+
+    def take(self, phase: int, outlet: str, update: AdapterUpdate) -> None:
+        """As it is."""
+        self._taken[phase - 1][outlet] = update
+
+    def opened(self) -> tuple[Answers, Mapping[str, float]]:
+        """As the trust model does."""
+        return self._contract.trust.open(self._contract, self._answers(len(self.phases)))
+
+    def _answers(self, phases: int) -> list[Answers]:
+        """To the first so many phases, sorted by outlet: sums do not hang on who was first."""
+        return [dict(sorted(taken.items())) for taken in self._taken[:phases]]
+
+
+def assembly_of(
+    contract: Contract, grid: Grid, *, number: int, kept: bytes, state: State
+) -> Assembly:
+    """How this round's answers come together.
+
+    Args:
+        contract: the run's.
+        grid: who carries them; it knows whether outlets have keys of their own.
+        number: of the round.
+        kept: of an earlier round of the run.
+        state: the adapter that the round starts from.
+
+    Raises:
+        ContractError: answers would be seen alone that must not be.
+        QuorumError: an outlet that masks count on is no member.
+    """
+    if contract.trust.masked is None:
+        return OpenAssembly(contract)
+    if not isinstance(grid, RunGrid):
+        raise ContractError(
+            "sums of outlets that nobody knows by a key",
+            where="[federation] trust",
+            expected="local on this engine; presspool coordinator run, or presspool simulate",
+            got=contract.federation.trust,
+        )
+    if grid.cohort is None:
+        return OpenAssembly(contract)
+    shapes = {name: array.shape for name, array in state.items()}
+    return MaskedAssembly(contract, grid.cohort, number=number, kept=kept, shapes=shapes)
