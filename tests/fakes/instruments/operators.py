@@ -42,11 +42,12 @@ class Operators:
 
     Attributes:
         witnesses: whether outlets that join demand witnesses and approve each other.
+        rules: what their policies say besides the usual; they approve each other then, too.
     """
 
     def __init__(self, folder: Path, run: Path, *, deterministic: int) -> None:
         self.folder, self.run, self._seed = folder, run, deterministic
-        self.witnesses = False
+        self.witnesses, self.rules = False, dict[str, Any]()
         self.contract = freeze(read_run_file(run).contract)
         self.home = folder / "coordinator"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -105,7 +106,7 @@ class Operators:
                 f"join {name}"
             )
             self._settle_in(name)
-        if self.witnesses:
+        if self.witnesses or self.rules:
             self._approve_each_other(names)
 
     def _approve_each_other(self, names: Sequence[str]) -> None:
@@ -131,6 +132,7 @@ class Operators:
             witnesses={"required": self.witnesses},
             tasks=[self.contract.task.kind],
             lora_targets=list(self.contract.adapter.targets),
+            **self.rules,
         )
         (home / "policy.toml").write_text(toml(rules))
         self.presspool("outlet", "import", "--home", home, "--task", self.contract.task.kind)
