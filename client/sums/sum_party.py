@@ -23,7 +23,8 @@ Example: ``SumParty(home=home, name="a", peers={}).say(asked)``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +33,7 @@ import numpy as np
 
 from presspool.client.identity.identity import identity_folder
 from presspool.client.round import Round
-from presspool.common.base.errors import EvidenceError, GuardError
+from presspool.common.base.errors import EvidenceError, GuardError, PlanError, QuorumError
 from presspool.common.models.adapters import State
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
 from presspool.common.secagg.secagg_messages import (
@@ -73,10 +74,10 @@ class SumParty:
         """The words of a phase that does not train.
 
         Raises:
-            GuardError: an approved peer's key is another one.
-            EvidenceError: what the coordinator passes on is not what the protocol asks for.
-            QuorumError: fewer outlets than a sum may have.
-            PlanError: a round that is over here.
+            GuardError: an approved peer's key is another one; or what the coordinator passes on is
+                not what the protocol asks for, of fewer outlets than a sum may have, or of a round
+                that is over here.
+            InputError: the record, or the key, is open to others.
             StorageError: the disk refuses.
         """
         phases: dict[str, Callable[[Round], bytes]] = {
@@ -85,7 +86,8 @@ class SumParty:
             "consent": self._consent,
             "reveal": self._reveal,
         }
-        return phases[asked.phases[asked.phase - 1]](asked)
+        with _refused(asked):
+            return phases[asked.phases[asked.phase - 1]](asked)
 
     def require(self, asked: Round) -> None:
         """Return if this outlet's numbers of a round can be masked; before anything is paid for it.
@@ -93,8 +95,9 @@ class SumParty:
         Raises:
             As `say`; `GuardError` also where numbers were masked in this round before.
         """
-        plan, outlet = self._known(asked)
-        outlet.received(self._delivery(asked, plan))
+        with _refused(asked):
+            plan, outlet = self._known(asked)
+            outlet.received(self._delivery(asked, plan))
         if outlet.has_masked:
             raise GuardError(
                 "round-released",
@@ -205,3 +208,19 @@ class SumParty:
 
     def _file(self, asked: Round) -> Path:
         return self.home / FOLDER / asked.contract.digest.removeprefix("sha256:")
+
+
+@contextmanager
+def _refused(asked: Round) -> Iterator[None]:
+    """What opens no sum is refused in one word; what was wrong stays with the operator."""
+    try:
+        yield
+    except (EvidenceError, QuorumError, PlanError) as error:
+        raise GuardError(
+            "sum-refused",
+            f"the coordinator passed on what opens no sum: {error.what}",
+            where=f"round {asked.number}, {asked.phases[asked.phase - 1]}: {error.where}",
+            expected=error.expected,
+            got=error.got,
+            advice="ask the coordinator; nothing of this round was revealed by this message",
+        ) from None

@@ -69,6 +69,7 @@ GuardReason = Literal[
     "policy-dropouts",
     "policy-peers",
     "policy-alone",
+    "sum-refused",
 ]
 """Why the outlet's own rules refuse a run or a round of it."""
 GUARD_REASONS: tuple[GuardReason, ...] = get_args(GuardReason)

@@ -48,7 +48,7 @@ TASK_TAG, UPDATE_TAG = f"presspool/task/v{VERSION}", f"presspool/update/v{VERSIO
 _MOST_VERSIONS = 9  # that a signature is tried with, to say what is wrong with it
 HEADER_BYTES = 4096
 CHUNK_BYTES = 2**20
-EXTRA_BYTES = 1024  # what an update may be larger than its task: its fields are fewer and shorter
+EXTRA_BYTES = 8192  # what an update may be larger than its task: words about masks, at 50 outlets
 MOST_PUT_OFF = 64  # tasks that an outlet names as put off when it asks for the next
 _MOST_BYTES = 2**31 - 1  # protobuf's own limit of a body
 

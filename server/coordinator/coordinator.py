@@ -22,6 +22,7 @@ import threading
 from contextlib import suppress
 
 import grpc
+import numpy as np
 
 from presspool.common.base.errors import InputError, PressPoolError, QuorumError, StorageError
 from presspool.common.contract.contract import Contract
@@ -177,6 +178,7 @@ class Coordinator:
             keys=lambda: {peer.outlet: peer.witness.public for peer in self._members.peers()},
             dropped=lambda: self._runs.dropped(run.id),
             phase=run.phase,
+            number_bytes=np.dtype(contract.trust.dtype(contract)).itemsize,
         )
 
         def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
@@ -217,11 +219,12 @@ class Coordinator:
     def _require_enough_left(self, run: Submitted, contract: Contract) -> None:
         """Raise `InputError` where the run can never reach its quorum again."""
         left = set(contract.outlets) - self._runs.dropped(run.id)
-        if len(left) < contract.federation.quorum:
+        fewest = contract.trust.fewest(contract)
+        if len(left) < fewest:
             raise InputError(
                 "too few outlets are left in the run",
                 where="coordinator",
-                expected=f"at least {contract.federation.quorum}",
+                expected=f"at least {fewest}",
                 got=", ".join(sorted(left)) or "none",
                 advice="submit a new contract without those that were dropped",
             )
@@ -232,9 +235,11 @@ class Coordinator:
         number = len(point.rounds) if point else 1
         present = self._members.names() & set(contract.outlets) - self._runs.dropped(run.id)
         phase = self._mailbox.phase(run.id, number)
+        enough = len(present) >= contract.trust.fewest(contract)
+        if contract.trust.masked is not None:  # who missed a phase is not asked in the next
+            present &= self._mailbox.asked(run.id, number, phase)
         tasks = [task_id(run.id, number, phase, name) for name in present]
-        enough = len(present) >= contract.federation.quorum
-        return enough and len(self._mailbox.answered(tasks)) == len(tasks)
+        return enough and bool(tasks) and len(self._mailbox.answered(tasks)) == len(tasks)
 
     def _fail(self, run: Submitted, note: str) -> None:
         self._mailbox.suspend(run.id)

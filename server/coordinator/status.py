@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from presspool.common.base.errors import FolderError, InputError
+from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder
@@ -69,8 +70,18 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "epsilon": result.epsilon if result else None,
         "folder": str(folder.path),
     }
+    said["phase"] = _phase(database, run, contract, done + 1)
     said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
     return said
+
+
+def _phase(database: Database, run: Submitted, contract: Contract, number: int) -> str | None:
+    """Where the open round stands, if it has more than one phase."""
+    phases = contract.trust.phases_where(simulated=False)
+    if len(phases) == 1 or run.state not in OPEN:
+        return None
+    at = Mailbox(database).phase(run.id, number)
+    return f"{phases[at - 1]}, phase {at} of {len(phases)}"
 
 
 def open_round(
@@ -84,6 +95,7 @@ def open_round(
     phase = mailbox.phase(run.id, number)
     tasks = {name: task_id(run.id, number, phase, name) for name in names}
     answered = mailbox.answered(tasks.values())
+    asked = mailbox.asked(run.id, number, phase) or set(names)
     refused = {r.outlet: r.code for r in mailbox.refusals(run=run.id) if r.round == number}
     return [
         {
@@ -93,6 +105,8 @@ def open_round(
             if name in dropped
             else _answer(mailbox, tasks[name])
             if tasks[name] in answered
+            else "missed an earlier phase"
+            if name in present and name not in asked
             else "no answer yet"
             if name in present
             else "not a member",
@@ -133,7 +147,9 @@ def render(found: dict[str, Any], out: Console) -> None:
             soft_wrap=True,
         )
         if run["outlets"]:
-            table = Table("outlet", f"round {run['rounds_done'] + 1}", "refused", box=box.SIMPLE)
+            where = f"round {run['rounds_done'] + 1}"
+            where += f": {run['phase']}" if run["phase"] else ""
+            table = Table("outlet", where, "refused", box=box.SIMPLE)
             for line in run["outlets"]:
                 table.add_row(line["outlet"], line["state"], line["refused"] or "")
             out.print(table)

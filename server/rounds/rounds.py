@@ -52,8 +52,8 @@ from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds.assembly import assembly_of
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
+from presspool.server.rounds.gathering import gathering_of
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterStrategy
 
@@ -154,8 +154,8 @@ def _one_round(
     grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer, spent: int
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
-    assembly = assembly_of(contract, grid, number=number, kept=point.kept, state=point.state)
-    strategy = AdapterStrategy(contract, point.moments, assembly)
+    gathering = gathering_of(contract, grid, number=number, kept=point.kept, state=point.state)
+    strategy = AdapterStrategy(contract, point.moments, gathering)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     measured = scores(number, state).of(task_of(contract).metrics)
     done = RoundResult(
@@ -174,7 +174,7 @@ def _one_round(
         rounds=(*point.rounds, done),
         state=state,
         moments=dict(strategy.moments),
-        kept=assembly.kept,
+        kept=gathering.kept,
     )
 
 
@@ -183,7 +183,7 @@ def _phases(
 ) -> RecordState:
     """The adapter after a round: each phase is answered before the next is sent."""
     arrays: ArrayRecord | None = None
-    for phase in range(strategy.assembly.first, len(strategy.assembly.phases) + 1):
+    for phase in range(strategy.gathering.first, len(strategy.gathering.phases) + 1):
         config = ConfigRecord({"phase": phase})
         messages = strategy.configure_train(number, adapter, config, grid)
         arrays, _ = strategy.aggregate_train(number, grid.send_and_receive(messages))

@@ -35,7 +35,7 @@ from presspool.common.wire.update import (
 )
 from presspool.server.rounds.admission import Admitted, Expected, admit
 from presspool.server.rounds.aggregators.aggregator import Aggregator, Change, aggregator_of
-from presspool.server.rounds.assembly import Assembly, OpenAssembly
+from presspool.server.rounds.gathering import Gathering, OpenGathering
 
 
 @dataclass
@@ -63,12 +63,12 @@ class AdapterStrategy(Strategy):
     """
 
     def __init__(
-        self, contract: Contract, moments: State | None = None, assembly: Assembly | None = None
+        self, contract: Contract, moments: State | None = None, gathering: Gathering | None = None
     ) -> None:
         self.contract = contract
         self.moments: State = moments or {}
         self.traffic = RoundTraffic()
-        self.assembly: Assembly = assembly or OpenAssembly(contract)
+        self.gathering: Gathering = gathering or OpenGathering(contract)
         self._state: State = {}
         self._phase = 0
         self._nodes: Mapping[int, str] = {}
@@ -91,10 +91,10 @@ class AdapterStrategy(Strategy):
                 round=server_round,
                 state=self._sent(phase),
                 phase=phase,
-                said=self.assembly.brief(phase),
+                said=self.gathering.brief(phase),
             )
         )
-        asked = self.assembly.asked(phase)
+        asked = self.gathering.asked(phase)
         nodes = sorted(n for n in grid.get_node_ids() if self._nodes.get(n) in {None, *asked})
         self.traffic.bytes_down += payload_bytes(content) * len(nodes)
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
@@ -118,19 +118,19 @@ class AdapterStrategy(Strategy):
         found = admit(replies, self._expected(server_round, phase))
         traffic.admitted = Admitted(
             updates=found.updates
-            if self.assembly.phases.releases(phase)
+            if self.gathering.phases.releases(phase)
             else traffic.admitted.updates,
             refused={**traffic.admitted.refused, **found.refused},
         )
         return len(found.updates)
 
     def _round_is_over(self) -> bool:
-        return self._phase == len(self.assembly.phases)
+        return self._phase == len(self.gathering.phases)
 
     def _sent(self, phase: int) -> State:
         """The adapter, where outlets need it: phases about masks have no use for it."""
-        masked = self.assembly.phases is self.contract.trust.masked
-        return {} if masked and not self.assembly.phases.releases(phase) else self._state
+        masked = self.gathering.phases is self.contract.trust.masked
+        return {} if masked and not self.gathering.phases.releases(phase) else self._state
 
     def _aggregated(self, server_round: int) -> ArrayRecord:
         aggregator = aggregator_of(self.contract)
@@ -145,7 +145,7 @@ class AdapterStrategy(Strategy):
 
     def _combined(self, aggregator: Aggregator) -> Change:
         federation = self.contract.federation
-        updates, weights = self.assembly.opened()
+        updates, weights = self.gathering.opened()
         if federation.attackers:
             robust: Change = ROBUST_RULES[federation.robust](updates, federation.attackers)
             return robust
@@ -169,7 +169,7 @@ class AdapterStrategy(Strategy):
 
     def _expected(self, server_round: int, phase: int) -> Expected:
         contract, trust, sent = self.contract, self.contract.trust, self._sent(phase)
-        trains = self.assembly.phases.releases(phase)
+        trains = self.gathering.phases.releases(phase)
         return Expected(
             outlets=frozenset(contract.outlets),
             round=server_round,
@@ -178,8 +178,8 @@ class AdapterStrategy(Strategy):
             phase=phase,
             shapes={name: a.shape for name, a in sent.items()} if trains else {},
             norm_cap=math.inf if trust.adds_up else contract.federation.update_norm_cap,
-            quorum=self.assembly.fewest(phase),
+            quorum=self.gathering.fewest(phase),
             dtype=trust.dtype(contract) if trains else "float32",
             nodes=self._nodes,
-            take=partial(self.assembly.take, phase),
+            take=partial(self.gathering.take, phase),
         )

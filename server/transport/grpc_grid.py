@@ -35,13 +35,14 @@ from presspool.common.wire.envelope import (
 )
 from presspool.common.wire.flower import from_stored, node_of, pieces_of, stamp, to_bytes
 from presspool.common.wire.run_grid import LEFT_OUT, RunGrid
-from presspool.common.wire.update import FAILURES, unpack_task
+from presspool.common.wire.update import FAILURES, payload_bytes, unpack_task
 from presspool.server.transport.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
 _ABSENT, _DROPPED = LEFT_OUT
 LOOK_SECONDS = 1.0  # between two looks at who is still a member
+FLOAT_BYTES = 4
 
 
 class GrpcGrid(RunGrid):
@@ -56,6 +57,7 @@ class GrpcGrid(RunGrid):
         dropped: names of those that the operator left out of this run, members or not.
         phase: seconds that outlets have for each phase of a round.
         keys: the members' public keys, by which other outlets know them.
+        number_bytes: of a number in an answer; in a task it has 4.
         on_reply: called after each reply, for progress.
     """
 
@@ -69,6 +71,7 @@ class GrpcGrid(RunGrid):
         members: Callable[[], Collection[str]],
         phase: float,
         keys: Callable[[], Mapping[str, bytes]] = dict,
+        number_bytes: int = FLOAT_BYTES,
         dropped: Callable[[], Collection[str]] = frozenset,
         on_reply: Callable[[], None] = lambda: None,
     ) -> None:
@@ -76,7 +79,7 @@ class GrpcGrid(RunGrid):
         self._mailbox, self._id, self._key = mailbox, run, key
         self._nodes = {node_of(name): name for name in outlets}
         self._members, self._keys, self._dropped = members, keys, dropped
-        self._phase, self._on_reply = phase, on_reply
+        self._phase, self._on_reply, self._number_bytes = phase, on_reply, number_bytes
         self._sent: dict[str, Message] = {}
 
     @property
@@ -109,7 +112,7 @@ class GrpcGrid(RunGrid):
         said |= {
             "body": body_digest(body),
             "bytes": len(body),
-            "allowance": len(body) + EXTRA_BYTES,
+            "allowance": len(body) + EXTRA_BYTES + self._wider(messages[0].content),
         }
         tasks = [self._task(message, said) for message in messages]
         self._mailbox.hand_out(tasks, body)
@@ -150,6 +153,10 @@ class GrpcGrid(RunGrid):
             "phase": task.phase,
             "base": digest(task.state),
         }
+
+    def _wider(self, content: RecordDict) -> int:
+        """Bytes that an answer's arrays have more than its task's."""
+        return payload_bytes(content) // FLOAT_BYTES * (self._number_bytes - FLOAT_BYTES)
 
     def _task(self, message: Message, said: dict[str, Any]) -> tuple[TaskHeader, Signed]:
         name = self._nodes[message.metadata.dst_node_id]

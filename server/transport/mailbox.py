@@ -135,6 +135,12 @@ class Mailbox:
         with self._database.reading() as session:
             return last_phase(session, run, round) or 1
 
+    def asked(self, run: str, round: int, phase: int) -> set[str]:
+        """The outlets that a phase was handed out to."""
+        place = (TaskRow.run == run, TaskRow.round == round, TaskRow.phase == phase)
+        with self._database.reading() as session:
+            return set(session.scalars(select(TaskRow.outlet).where(*place)))
+
     def close(self, tasks: Iterable[str]) -> None:
         """The phase is over: updates of these tasks that are not there yet are late."""
         with self._writing() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.governance import Fields, parse
 from presspool.common.audit.evidence.sources import read_outlet, read_run
 from presspool.common.audit.pages.report_json import document
-from presspool.common.base.errors import ContractError, GuardError, PressPoolError, QuorumError
+from presspool.common.base.errors import GuardError, PressPoolError, QuorumError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.recompute import recompute
 from presspool.common.models.adapters import read
@@ -33,8 +33,6 @@ from presspool.common.runs.run_file import read_run_file
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.trust.pooled import Pooled
 from presspool.common.wire.update import TrainTask
-from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
-from presspool.server.coordinator.submission import submit
 from presspool.simulations.pictures import FIELDS
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
@@ -209,14 +207,7 @@ def test_what_a_pooled_run_costs_is_told_before_it_is_trained(
 # --- What a network is not offered ---------------------------------------------------------------
 
 
-def test_a_coordinator_refuses_a_pooled_run(tmp_path: Path, pooled_body: Body) -> None:
-    home = cast(CoordinatorFolder, None)  # it is not asked
-    with pytest.raises(ContractError, match="adds up pooled noise in simulations only") as caught:
-        submit(home, write_run(tmp_path, pooled_body), phase=60.0)
-    assert caught.value.exit_code == 2
-
-
-def test_an_outlet_refuses_a_pooled_run_that_a_network_carries(
+def test_an_outlet_without_a_membership_refuses_a_pooled_run_that_a_network_carries(
     tmp_path: Path, pooled_body: Body
 ) -> None:
     prepared = prepare(
@@ -227,7 +218,7 @@ def test_an_outlet_refuses_a_pooled_run_that_a_network_carries(
     task = TrainTask(
         contract=contract.canonical().decode(), digest=contract.digest, round=1, state=state
     )
-    with pytest.raises(GuardError, match="in simulations only") as caught:
+    with pytest.raises(GuardError, match="only an outlet that has joined a pool") as caught:
         work(Round(task), read_settings(prepared.outlets[0]), loopback=True)
     assert caught.value.code == "policy-trust"
 

@@ -37,7 +37,8 @@ class Answer:
     """How one outlet stands in a run's open round.
 
     Attributes:
-        state: "answered", "no answer yet", "not a member", or the word of a failure.
+        state: "answered", "no answer yet", "missed an earlier phase", "not a member", or the word
+            of a failure.
         refused: code of a refused update; None for none.
     """
 

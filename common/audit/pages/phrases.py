@@ -45,6 +45,7 @@ _REASONS: Final[Mapping[entries.Reason, str]] = {
     "policy-dropouts": "it reckons with more missing outlets than the policy allows",
     "policy-peers": "too few of its outlets are peers that the outlet's operator approved",
     "policy-alone": "ε, if everybody else works together, is larger than the policy allows",
+    "sum-refused": "what the coordinator passed on opens no sum of the pool",
 }
 
 UNIT: Final[Mapping[str, str]] = {

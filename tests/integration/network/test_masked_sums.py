@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -26,7 +26,9 @@ from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import unpack_update
-from presspool.server.rounds.masked_assembly import CONSENT, KEYS, REVEAL, SHARES, TRAIN
+from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+from presspool.server.coordinator.submission import submit
+from presspool.server.rounds.masked_gathering import CONSENT, KEYS, REVEAL, SHARES, TRAIN
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.simulate import SimulateOptions, simulate
 
@@ -214,22 +216,12 @@ def asked_of(pool: MaskedPool, grid: Any) -> Round:
     ],
 )
 def test_numbers_that_a_network_cannot_sum_are_refused_at_submission(
-    tmp_path: Path, body: Body, change: Body, says: str, submitted: Callable[[Path], None]
+    tmp_path: Path, body: Body, change: Body, says: str
 ) -> None:
-    with pytest.raises(ContractError, match=says) as caught:
-        submitted(write_run(tmp_path, body | change))
-    assert caught.value.exit_code == 2
-
-
-@pytest.fixture
-def submitted() -> Callable[[Path], None]:
-    from typing import cast
-
-    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
-    from presspool.server.coordinator.submission import submit
-
     home = cast(CoordinatorFolder, None)  # it is not asked
-    return lambda run: submit(home, run, phase=60.0) and None
+    with pytest.raises(ContractError, match=says) as caught:
+        submit(home, write_run(tmp_path, body | change), phase=60.0)
+    assert caught.value.exit_code == 2
 
 
 def test_operators_run_masked_sums_whatever_is_killed(tmp_path: Path, body: Body) -> None:

@@ -5,7 +5,7 @@ Invariants:
       was killed hands out the same one again.
     * Whoever missed a phase that others' masks count on is not asked in the next.
 
-Example: ``assembly_of(contract, grid, number=1, kept=b"", state=state).brief(1)``.
+Example: ``gathering_of(contract, grid, number=1, kept=b"", state=state).brief(1)``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from presspool.common.models.adapters import State
 from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import AdapterUpdate
-from presspool.server.rounds.masked_assembly import MaskedAssembly
+from presspool.server.rounds.masked_gathering import MaskedGathering
 
 Answers = Mapping[str, AdapterUpdate]
 
 
-class Assembly(Protocol):
+class Gathering(Protocol):
     """What a round asks and makes of the answers.
 
     Attributes:
@@ -57,7 +57,7 @@ class Assembly(Protocol):
         """What is averaged, and the weights of it."""
 
 
-class OpenAssembly:
+class OpenGathering:
     """Answers that are seen as they are, as the contract's trust model says."""
 
     first, kept = 1, b""
@@ -91,9 +91,9 @@ class OpenAssembly:
         return [dict(sorted(taken.items())) for taken in self._taken[:phases]]
 
 
-def assembly_of(
+def gathering_of(
     contract: Contract, grid: Grid, *, number: int, kept: bytes, state: State
-) -> Assembly:
+) -> Gathering:
     """How this round's answers come together.
 
     Args:
@@ -108,7 +108,7 @@ def assembly_of(
         QuorumError: an outlet that masks count on is no member.
     """
     if contract.trust.masked is None:
-        return OpenAssembly(contract)
+        return OpenGathering(contract)
     if not isinstance(grid, RunGrid):
         raise ContractError(
             "sums of outlets that nobody knows by a key",
@@ -117,6 +117,6 @@ def assembly_of(
             got=contract.federation.trust,
         )
     if grid.cohort is None:
-        return OpenAssembly(contract)
+        return OpenGathering(contract)
     shapes = {name: array.shape for name, array in state.items()}
-    return MaskedAssembly(contract, grid.cohort, number=number, kept=kept, shapes=shapes)
+    return MaskedGathering(contract, grid.cohort, number=number, kept=kept, shapes=shapes)

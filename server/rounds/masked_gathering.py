@@ -9,7 +9,7 @@ Invariants:
     * An answer is added to the one running sum when it is admitted, and its arrays are let go.
     * A round has one attempt. One that is handed out again is the same, with the same answers.
 
-Example: ``MaskedAssembly(contract, cohort, kept=b"").brief(1)``.
+Example: ``MaskedGathering(contract, cohort, kept=b"").brief(1)``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ATTEMPT = 1  # of each round
 KEYS, SHARES, TRAIN, CONSENT, REVEAL = range(1, 6)
 
 
-class MaskedAssembly:
+class MaskedGathering:
     """One round's sum.
 
     Args:
@@ -67,7 +67,7 @@ class MaskedAssembly:
         shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
         masked = contract.trust.masked
-        assert masked is not None  # `assembly_of` asks
+        assert masked is not None  # `gathering_of` asks
         self.phases: Phases = masked
         self._contract, self._number, self._shapes = contract, number, shapes
         keys, roster = _read(kept) if kept else (_keys_of(contract, cohort), None)
