@@ -210,7 +210,8 @@ class RealGate:
         prove_alike(model, state, contract, compute)
         if asked.masked:
             assert self.sums is not None  # the policy allows them
-            self.sums.require(asked)
+            with self._recorded(contract):
+                self.sums.require(asked)
         with self.budget.round(
             contract, number=asked.number, adapter=asked.base, reproducible=self.reproducible
         ) as meter:
