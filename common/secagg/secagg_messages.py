@@ -214,8 +214,10 @@ class Bundles(TurnMessage):
             most: bytes of a bundle that are read (`SecaggPlan.message_bytes`).
 
         Raises:
-            EvidenceError: a bundle is none, or has nothing for it.
+            EvidenceError: a bundle is none, or has nothing for it; or it is not in U₁ itself.
         """
+        if name not in dict(self.bundles):
+            raise EvidenceError("without this outlet", where="Bundles")
         sealed: dict[str, bytes] = {}
         for sender, raw in self.bundles:
             parts = dict(ShareBundle.from_bytes(raw, most=most).sealed)
