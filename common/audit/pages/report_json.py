@@ -145,6 +145,7 @@ def sentence(outlet: OutletReading) -> str:
         f"{outlet.origin}: {users(n, outlet.restored)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "
         f"{bound(outlet.delta)})-DP at {outlet.unit} level{restored_sentence(outlet.restored)}"
+        f"{pooled_cost.assumption(sum(pooled_cost.is_pooled(run.event) for run in outlet.runs))}"
     )
     if outlet.more is None:
         return f"{text}."

@@ -265,7 +265,7 @@ def test_planted_rounding_to_the_nearest_without_its_part_of_the_sensitivity() -
 
 
 def test_a_share_however_small_has_a_cost_of_its_own() -> None:
-    """σ/√m below what a run of one outlet may have: dear, and no crash of whoever reads a ledger."""
+    """σ/√m below what a run of one outlet may have: dear, and whoever reads a ledger goes on."""
     least = events.PooledSum(rate=0.1, noise_multiplier=1e-3, shares=10**6, scale=0.5, parameters=1)
     event = events.SelfComposed(event=least, count=10**9)
     assert events.charge_alone(event, order=2) == events.LARGEST_CHARGE
