@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -73,6 +74,38 @@ def test_dropouts_have_a_largest_share() -> None:
 @pytest.mark.parametrize("peers", [set[str](), {"outlet-2"}, {"outlet-2", "invented"}])
 def test_outlets_that_nobody_here_knows_have_to_be_among_the_colluders(peers: set[str]) -> None:
     assert refusal(pooled_contract(), policy(), peers=peers).code == "policy-peers"
+
+
+@pytest.mark.parametrize(("colluders", "dropouts", "fewest"), [(0, 0, 7), (2, 0, 5), (2, 2, 5)])
+def test_who_may_be_missing_is_no_invention_and_takes_nobody_off(
+    colluders: int, dropouts: int, fewest: int
+) -> None:
+    """Whom a coordinator leaves out of a step it chooses itself: only colluders are unknown."""
+    contract = pooled_contract(outlets=8, pooled={"colluders": colluders, "dropouts": dropouts})
+    rules = policy(min_colluders_share=0.0, max_epsilon_alone=1000.0)
+    known = {f"outlet-{at}" for at in range(2, 2 + fewest)}
+    decision.check_policy(contract, rules, peers=known)
+    assert refusal(contract, rules, peers=known - {"outlet-2"}).code == "policy-peers"
+
+
+def test_a_policy_s_bounds_hold_at_equality_and_not_beyond() -> None:
+    contract = pooled_contract(outlets=5, pooled={"colluders": 1, "dropouts": 1})
+    alone = contract.trust.alone(contract, contract.steps)
+    assert alone is not None
+    least: dict[str, Any] = {
+        "min_colluders_share": 0.2,
+        "max_dropouts_share": 0.2,
+        "min_own_peers": 2,
+        "max_epsilon_alone": alone,
+    }
+    decision.check_policy(contract, policy(**least), peers=KNOWN)
+    for key, beyond, code in (
+        ("min_colluders_share", math.nextafter(0.2, 1), "policy-colluders"),
+        ("max_dropouts_share", math.nextafter(0.2, 0), "policy-dropouts"),
+        ("min_own_peers", 3, "policy-peers"),
+        ("max_epsilon_alone", math.nextafter(alone, 0), "policy-alone"),
+    ):
+        assert refusal(contract, policy(**least | {key: beyond})).code == code
 
 
 def test_the_rules_say_nothing_of_a_run_with_noise_of_its_own(contract: Contract) -> None:
