@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from tests.fakes.sums.pooled_runs import pooled_contract
 from presspool.client.consent import decision, pooled_rules
 from presspool.client.consent.base_models import BaseModelPin
 from presspool.client.consent.policy import Policy, parse_policy
+from presspool.client.witnessing import trusted_peers
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract
+from presspool.common.wire.peers import PeerKeys
 
 HASH = "sha256:" + "0" * 64
 KNOWN = {"outlet-2", "outlet-3", "somebody-else"}
@@ -74,6 +77,15 @@ def test_dropouts_have_a_largest_share() -> None:
 @pytest.mark.parametrize("peers", [set[str](), {"outlet-2"}, {"outlet-2", "invented"}])
 def test_outlets_that_nobody_here_knows_have_to_be_among_the_colluders(peers: set[str]) -> None:
     assert refusal(pooled_contract(), policy(), peers=peers).code == "policy-peers"
+
+
+def test_an_outlet_is_no_peer_of_its_own(tmp_path: Path) -> None:
+    """Other keys under its own name would count as one outlet more that its operator knows."""
+    own = PeerKeys.made("outlet-1", witness=b"w" * 32, log=b"l" * 32)
+    other = PeerKeys.made("outlet-1", witness=b"v" * 32, log=b"k" * 32)
+    with pytest.raises(InputError, match="own name"):
+        trusted_peers.approve(tmp_path, other, other.fingerprint, own=own)
+    assert trusted_peers.approved(tmp_path) == ()
 
 
 @pytest.mark.parametrize(("colluders", "dropouts", "fewest"), [(0, 0, 7), (2, 0, 5), (2, 2, 5)])
