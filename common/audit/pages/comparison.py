@@ -128,7 +128,7 @@ class Comparison:
         else:
             console.print(Text("The contracts of these runs are the same.\n"))
         for note in self.notes:
-            console.print(Text(f"• {note}"))
+            console.print(_plain(f"• {note}"))
 
     def _runs(self) -> Table:
         table = _table("Runs", "run")
