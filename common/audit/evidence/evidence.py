@@ -215,7 +215,15 @@ class Evidence:
 
     @property
     def claims(self) -> tuple[Decimal, Decimal] | None:
-        """(ε, δ) of a reader of every outlet here, over the ledgers' lifetimes; None for none."""
+        """(ε, δ) of a reader of every outlet here, over the ledgers' lifetimes; None for none.
+
+        Where two of them share their noise in a run, its sum costs such a reader more than both.
+        """
+        pooled = [
+            run.run for o in self.outlets for run in o.runs if pooled_cost.is_pooled(run.event)
+        ]
+        if len(set(pooled)) < len(pooled):
+            return None
         epsilon = _sum(outlet.claim for outlet in self.outlets)
         delta = _sum(outlet.delta for outlet in self.outlets)
         return (epsilon, delta) if self.outlets and epsilon and delta else None

@@ -17,6 +17,7 @@ from presspool.common.audit.evidence.governance import Fields
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.audit.evidence.sources import read_outlet, read_run
 from presspool.common.audit.pages.report_json import document
+from presspool.common.audit.pages.report_page import render
 from presspool.common.base.errors import FolderError
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.results import PooledFigures
@@ -106,3 +107,19 @@ def test_a_report_of_nothing_pooled_has_one_trust_model(desk: Desk) -> None:
     outlets = tuple(read_outlet(path) for path in desk.ledgers)
     assert [name for name, _ in words(Evidence(outlets=outlets, runs=()))] == ["local"]
     assert made_contract().pooled is None
+
+
+def test_lifetimes_of_outlets_that_share_their_noise_do_not_add_up(desk: Desk) -> None:
+    """A reader of both is a group in their sums, which costs more than both ledgers charged."""
+    outlets = [read_outlet(path) for path in desk.ledgers]
+    assert Evidence(outlets=tuple(outlets), runs=()).claims is not None
+    event, digest = pooled_contract().trust.event(pooled_contract()), "sha256:" + "9" * 64
+    shared = [
+        replace(one, runs=(replace(one.runs[0], event=event, run=digest), *one.runs[1:]))
+        for one in outlets
+    ]
+    both = Evidence(outlets=tuple(shared), runs=())
+    assert both.claims is None
+    assert "outlets that share their noise" in render(document(both, Fields()))
+    one_of_them = Evidence(outlets=(shared[0], outlets[1]), runs=())
+    assert one_of_them.claims is not None  # in that run's sum there is one of them
