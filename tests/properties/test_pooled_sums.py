@@ -17,6 +17,7 @@ from torch import Tensor
 
 from presspool.client.engine import clipping, noise
 from presspool.client.engine import optimizer as optimizers
+from presspool.client.engine.discrete_gaussian import discrete_gaussian
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.accounting import events
@@ -195,11 +196,10 @@ def test_a_round_draws_noise_of_the_very_scale_that_is_charged(
 ) -> None:
     """Ten percent less is seen in no variance of so few numbers: the law itself is compared."""
     contract, scales = shared if trust == "pooled" else bench.contract, list[float]()
-    real = noise.discrete_gaussian
 
     def seen(count: int, scale: float, random: SecureRandom) -> NDArray[np.int64]:
         scales.append(scale)
-        return real(count, scale, random)
+        return discrete_gaussian(count, scale, random)
 
     monkeypatch.setattr(noise, "discrete_gaussian", seen)
     train(bench, bench.readers, contract=contract)

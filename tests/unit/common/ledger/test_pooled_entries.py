@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from tests.fakes.sums.pooled_runs import pooled_contract
 
+from presspool.client.consent.budget import Budget
+from presspool.client.consent.policy import Policy
 from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
 from presspool.common.audit.evidence.sources import read_outlet
 from presspool.common.audit.pages.report_json import sentence
-from presspool.common.base.errors import LedgerError
+from presspool.common.base.errors import GuardError, LedgerError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import AccountantName
 from presspool.common.ledger import entries
@@ -114,3 +116,35 @@ def test_an_entry_whose_cost_alone_is_another_is_refused(
         pytest.raises(LedgerError, match="charge alone"),
     ):
         ledger.book.check(entry)
+
+
+def test_who_joins_a_pooled_run_late_pays_and_states_what_is_left(
+    tmp_path: Path, contract: Contract
+) -> None:
+    """At the second of three rounds; a kill before its bytes are bound costs nothing more."""
+    adapter, caps = "sha256:" + "4" * 64, Caps(epsilon_max=50.0)
+    with Ledger.create(
+        tmp_path / "l.db", signer=SIGNER, unit="reader", order=4, delta=1e-5, caps=caps
+    ) as ledger:
+        budget = Budget(ledger, policy=Policy(), dataset="2" * 32)
+        for _ in range(2):
+            with budget.round(contract, number=2, adapter=adapter):
+                pass
+        with (
+            pytest.raises(GuardError, match="before the one in which this outlet joined"),
+            budget.round(contract, number=1, adapter=adapter),
+        ):
+            pass
+        (held,) = ledger.book.dangling.values()
+        left = contract.trust.event(contract).after(1)
+        assert held.entry.event == left
+        assert ledger.book.spent == held.charge == events.charge(left, order=4)
+        assert held.entry.alone == events.charge_alone(left, order=4)
+        stated = held.entry.stated
+        assert stated is not None
+        assert stated.accountant == "presspool Renyi"
+        assert stated.epsilon == contract.trust.spent(contract, 2)
+        with (tmp_path / "l.export").open("wb") as stream:
+            export(ledger, stream, signer=SIGNER, witnesses=[])
+    found = recompute(io.BytesIO((tmp_path / "l.export").read_bytes()), key=SIGNER.key)
+    assert found.failures == ()
