@@ -79,7 +79,7 @@ def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -
         own: this outlet's keys.
 
     Raises:
-        InputError: another fingerprint, or keys that are approved or this outlet's own.
+        InputError: another fingerprint, keys that are approved, or this outlet's own keys or name.
     """
     require_fingerprint(offered, fingerprint)
     before = approved(home)
@@ -91,6 +91,13 @@ def approve(home: Path, offered: PeerKeys, fingerprint: str, *, own: PeerKeys) -
             where=offered.outlet,
             expected="keys of its own",
             advice="ask its operator",
+        )
+    if offered.outlet == own.outlet:
+        raise InputError(
+            "a peer of this outlet's own name",
+            where=offered.outlet,
+            expected="another outlet",
+            advice="ask the coordinator who that is",
         )
     _forget_another(WitnessFolder.at(home).heads, offered)
     _write(home, [*others, offered])

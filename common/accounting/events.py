@@ -52,11 +52,11 @@ class Gaussian(_Event):
     """Noise of standard deviation σ·S on a sum of L2 sensitivity S.
 
     Attributes:
-        noise_multiplier: σ.
+        noise_multiplier: σ; one of a million shares of a sum has as little as 1e-6.
     """
 
     type: Literal["gaussian"] = "gaussian"
-    noise_multiplier: Annotated[float, Field(ge=1e-3, le=1e6)]
+    noise_multiplier: Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class PoissonSampled(_Event):
@@ -249,10 +249,8 @@ def beyond_gaussian(step: Step, order: int) -> float:
 
 def _step(phase: SelfComposed, order: int) -> float:
     step = phase.continuous
-    if isinstance(step, Gaussian):
-        cost = sampled_gaussian(1.0, step.noise_multiplier, order)
-    else:
-        cost = sampled_gaussian(step.rate, step.event.noise_multiplier, order)
+    rate, noise = (1.0, step) if isinstance(step, Gaussian) else (step.rate, step.event)
+    cost = sampled_gaussian(rate, noise.noise_multiplier, order)
     return cost + beyond_gaussian(phase.event, order)
 
 
@@ -299,9 +297,9 @@ def from_dp(event: dp_accounting.DpEvent) -> SelfComposed | Composed:
     if isinstance(event, dp.ComposedDpEvent):
         phases = [from_dp(part) for part in event.events]
         if phases and all(isinstance(p, SelfComposed) for p in phases):
-            return _build(Composed, events=tuple(phases))
+            return build(Composed, events=tuple(phases))
     elif isinstance(event, dp.SelfComposedDpEvent):
-        return _build(SelfComposed, event=_step_from_dp(event.event), count=event.count)
+        return build(SelfComposed, event=_step_from_dp(event.event), count=event.count)
     raise _unpriceable(event)
 
 
@@ -322,14 +320,15 @@ def _step_from_dp(event: dp_accounting.DpEvent) -> Gaussian | PoissonSampled:
     import dp_accounting as dp
 
     if isinstance(event, dp.PoissonSampledDpEvent) and isinstance(event.event, dp.GaussianDpEvent):
-        inner = _build(Gaussian, noise_multiplier=float(event.event.noise_multiplier))
-        return _build(PoissonSampled, rate=float(event.sampling_probability), event=inner)
+        inner = build(Gaussian, noise_multiplier=float(event.event.noise_multiplier))
+        return build(PoissonSampled, rate=float(event.sampling_probability), event=inner)
     if isinstance(event, dp.GaussianDpEvent):
-        return _build(Gaussian, noise_multiplier=float(event.noise_multiplier))
+        return build(Gaussian, noise_multiplier=float(event.noise_multiplier))
     raise _unpriceable(event)
 
 
-def _build(kind: type[E], **parts: Any) -> E:
+def build(kind: type[E], **parts: Any) -> E:
+    """An event of this kind; raises `LedgerError` for one that no ledger can price."""
     try:
         return kind(**parts)
     except ValueError as error:  # pydantic's own is one

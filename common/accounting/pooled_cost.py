@@ -113,6 +113,16 @@ def is_pooled(event: events.SelfComposed | events.Composed) -> bool:
     return events.alone(event) is not None
 
 
+def assumption(shared: int) -> str:
+    """What a claim leans on that so many pooled runs are under, after the claim."""
+    if not shared:
+        return ""
+    return (
+        f", if in {shared} run{'s' * (shared != 1)} whose outlets share their noise no more of "
+        "them work together with the coordinator than its contract says"
+    )
+
+
 def epsilon_alone(event: events.SelfComposed | events.Composed, *, delta: float) -> float | None:
     """ε of an outlet's own shares at the best of the ledger's orders; None where none is pooled."""
     left = events.alone(event)

@@ -132,6 +132,7 @@ class PooledPlan:
             f"{_COARSEST} to {_FINEST} binary places below the sensitivity",
             self.grid_bits,
         )
+        convolution(shares=self.cohort.honest, scale=self.scale)  # the range check
         fits = self.smallest_ring()
         _require(
             self.ring_bits in pooled_cost.RINGS and self.ring_bits >= fits,
@@ -196,17 +197,17 @@ class PooledPlan:
         """What a ledger charges for so many steps, T where nothing is said: each sum, once.
 
         Raises:
-            ContractError: a share too small for its grid.
+            LedgerError: a run that no ledger can price.
         """
-        convolution(shares=self.cohort.honest, scale=self.scale)  # the range check
-        step = events.PooledSum(
+        step = events.build(
+            events.PooledSum,
             rate=float(self.plan.sampling_rate),
             noise_multiplier=float(self.plan.noise_multiplier),
             shares=self.cohort.honest,
             scale=self.scale,
             parameters=self.parameters,
         )
-        return events.SelfComposed(event=step, count=steps or self.plan.steps)
+        return events.build(events.SelfComposed, event=step, count=steps or self.plan.steps)
 
     def stated(self, *, at: int = 1, steps: int | None = None) -> pooled_cost.EpsilonByOrder:
         """ε if at most c outlets work with the coordinator, for a reader at so many outlets.

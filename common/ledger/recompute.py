@@ -67,7 +67,7 @@ class RecomputedRun:
         epsilon_pld: ε at the ledger's δ by PLD; inf for a run beyond all use.
         stated: what the contract stated for the whole run, if it did.
         stated_again: the same by the same accountant, now.
-        stated_by: that accountant, in short.
+        pooled: whether its outlets share their noise; Rényi costs state ε then, else PLD.
     """
 
     seq: int
@@ -80,7 +80,12 @@ class RecomputedRun:
     epsilon_pld: float
     stated: float | None
     stated_again: float | None
-    stated_by: str = "PLD"
+    pooled: bool = False
+
+    @property
+    def stated_by(self) -> str:
+        """The accountant that ε has to be stated by, in short."""
+        return "Renyi" if self.pooled else "PLD"
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -145,6 +150,7 @@ class Recomputed:
             f"{opened.origin}: {users(n, self.restored)} {self.spent / self.capacity:.1%} of the "
             f"filter of order {opened.order}; the claim is ({claim:g}, {bound(opened.delta)})-DP "
             f"at {opened.unit} level{restored_sentence(self.restored)}"
+            f"{pooled_cost.assumption(sum(run.pooled for run in self.runs))}"
         )
         if not self.runs or self.runs[-1].renyi == 0:
             return f"{text}."
@@ -221,7 +227,7 @@ def _run(held: Reservation, opened: entries.Opened) -> RecomputedRun:
         epsilon_pld=pld.epsilon(event, delta=opened.delta) if event else 0.0,
         stated=stated.epsilon if stated else None,
         stated_again=_again(entry.event, stated) if stated else None,
-        stated_by=stated.accountant.split()[-1] if stated else "PLD",
+        pooled=pooled_cost.is_pooled(entry.event),
     )
 
 
@@ -234,9 +240,10 @@ def _unprotected(run: RecomputedRun) -> RecomputedRun:
 def _again(event: Event, stated: entries.Stated) -> float:
     """The stated ε again: by the library, unless the quick one cannot differ in the verdict.
 
-    Of pooled sums no loss distribution is claimed: there, by our own costs at whole orders.
+    Of pooled sums no loss distribution is claimed: there, by our own costs at whole orders. Which
+    it is says the event, not the word that the outlet wrote beside its ε.
     """
-    if stated.accountant == "presspool Renyi":
+    if pooled_cost.is_pooled(event):
         return pooled_cost.best_of(event, delta=stated.delta).epsilon
     if stated.delta >= pld.FINEST_DELTA:
         quick = pld.epsilon(event, delta=stated.delta)

@@ -81,12 +81,12 @@ class Pooled(TrustModel):
 
     @classmethod
     def words_of(cls, body: Mapping[str, Any]) -> TrustWords:
-        """The words with the contract's numbers."""
-        table = body["pooled"]
+        """The words with the contract's numbers; with letters where it is not at hand."""
+        table = body.get("pooled") or {"colluders": "c", "dropouts": "d"}
         numbers = {
             "c": table["colluders"],
             "d": table["dropouts"],
-            "outlets": len(body["outlets"]),
+            "outlets": len(body.get("outlets", ())) or "K",
         }
         said = {name: text.format(**numbers) for name, text in asdict(cls.words).items()}
         return TrustWords(**said)

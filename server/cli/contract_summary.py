@@ -14,7 +14,7 @@ from rich.table import Table
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import LedgerError
 from presspool.common.base.foreign_text import one_line
-from presspool.common.base.numbers import percent
+from presspool.common.base.numbers import bound, percent
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
@@ -121,7 +121,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
         )
         if (alone := summary["epsilon_alone"]) is not None:
             console.print(
-                f"  {summary['trust_claim']} If everybody else does: ε = {alone:.2f}.",
+                f"  {summary['trust_claim']} If everybody else does: ε = {bound(alone)}.",
                 markup=False,
                 soft_wrap=True,
             )

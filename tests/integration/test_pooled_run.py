@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from tests.fakes.instruments.detectors import ask
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import write_run
 
@@ -25,14 +26,16 @@ from presspool.common.audit.evidence.sources import read_outlet, read_run
 from presspool.common.audit.pages.report_json import document
 from presspool.common.base.errors import GuardError, PressPoolError, QuorumError
 from presspool.common.contract.contract import Contract
+from presspool.common.ledger.entries import GuardReason
 from presspool.common.ledger.recompute import recompute
+from presspool.common.ledger.store import Ledger
 from presspool.common.models.adapters import read
 from presspool.common.models.models import build
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.trust.pooled import Pooled
-from presspool.common.wire.update import TrainTask
+from presspool.common.wire.update import TrainTask, pack_task
 from presspool.simulations.pictures import FIELDS
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
@@ -115,6 +118,11 @@ def test_a_card_names_the_assumption_and_no_sum_of_epsilons(
     assert "presspool Renyi" in card.training.accountant
     text = json.dumps(card.model_dump(mode="json"), ensure_ascii=False)
     assert "a group inside each sum" in text
+    made = card.registry.implementation.mechanisms
+    assert "2^-16 of the sensitivity" in made
+    assert "discrete Gaussian" in made
+    assert "dp_accounting" not in made
+    assert "cap on" not in card.registry.accounting.post_processing
     evidence = document(Evidence(outlets=tuple(ledgers), runs=(read_run(out),)), Fields())
     assert float(evidence["worst_cases"][0]["epsilon"]) == every
     (run,) = evidence["outlets"][0]["runs"]
@@ -199,7 +207,7 @@ def test_what_a_pooled_run_costs_is_told_before_it_is_trained(
     words = " ".join(said.split())
     assert {
         "contract check": "1 of the 4 outlets work together with the coordinator. If everybody "
-        "else does: ε = 14.70",
+        "else does: ε = 14.71.",
         "plan": "has at most 1 of the 4 outlets on its side",
     }[command] in words
 
@@ -207,20 +215,46 @@ def test_what_a_pooled_run_costs_is_told_before_it_is_trained(
 # --- What a network is not offered ---------------------------------------------------------------
 
 
-def test_an_outlet_without_a_membership_refuses_a_pooled_run_that_a_network_carries(
-    tmp_path: Path, pooled_body: Body
+def pooled_task(contract: Contract) -> TrainTask:
+    """The first round's."""
+    return TrainTask(
+        contract=contract.canonical().decode(),
+        digest=contract.digest,
+        round=1,
+        state=read(build(contract)),
+    )
+
+
+@pytest.mark.parametrize(("ledgers", "code"), [(False, "policy-trust"), (True, "sum-refused")])
+def test_an_outlet_that_has_no_keys_of_its_peers_refuses_a_pooled_run_over_a_network(
+    tmp_path: Path, pooled_body: Body, ledgers: bool, code: GuardReason
 ) -> None:
+    """With a policy that allows it and a person's approval as well; nothing is charged."""
+    prepared = prepare(
+        read_run_file(write_run(tmp_path, pooled_body)),
+        SimulateOptions(out=tmp_path / "x", ledgers=ledgers),
+    )
+    contract, settings = prepared.folder.read_contract(), read_settings(prepared.outlets[0])
+    assert (settings.ledger is not None) == ledgers
+    with pytest.raises(GuardError) as caught:
+        work(Round(pooled_task(contract)), settings, loopback=True)
+    assert caught.value.code == code
+    if settings.ledger is not None:
+        with Ledger(settings.ledger) as ledger:
+            assert ledger.book.spent == 0
+            assert ledger.book.refused(contract.digest, code)
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_node_of_stock_flower_refuses_it_too(
+    tmp_path: Path, pooled_body: Body, near: bool
+) -> None:
+    """What a node is not told by its own operator, no task tells it."""
     prepared = prepare(
         read_run_file(write_run(tmp_path, pooled_body)), SimulateOptions(out=tmp_path / "x")
     )
-    contract = prepared.folder.read_contract()
-    state = read(build(contract))
-    task = TrainTask(
-        contract=contract.canonical().decode(), digest=contract.digest, round=1, state=state
-    )
-    with pytest.raises(GuardError, match="only an outlet that has joined a pool") as caught:
-        work(Round(task), read_settings(prepared.outlets[0]), loopback=True)
-    assert caught.value.code == "policy-trust"
+    content = pack_task(pooled_task(prepared.folder.read_contract()))
+    assert ask(prepared.outlets[0], content, loopback=near).error.reason == "policy-trust"
 
 
 def test_a_model_of_another_size_is_refused(

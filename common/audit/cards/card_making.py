@@ -150,9 +150,7 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
         **_protected(contract, epsilon, dates, covered),
         "deployment_model": _deployment(contract, said, dates),
         "accounting": {
-            "post_processing": "Averaging over outlets, the coordinator's optimizer, and a cap on "
-            f"an update's norm ({contract.federation.update_norm_cap:g}) work on noisy values "
-            "only.",
+            "post_processing": _afterwards(contract),
             "composition": f"{contract.steps} steps composed sequentially by {words.composed_by}. "
             "Runs of one outlet compose in its ledger by a Rényi filter of fixed order, whatever "
             f"earlier runs showed. {words.several}",
@@ -161,12 +159,9 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "preprocessing_and_hyperparameter_tuning": _both(
                 said.preprocessing, said.hyperparameters
             ),
-            "mechanisms": "Poisson-sampled Gaussian mechanism on clipped per-"
-            f"{contract.privacy.unit} gradients, PressPool {metadata.version('presspool')} with "
-            "Opacus' optimizer and accounting by dp_accounting. Sums and noise lie on a grid of "
-            "2^-30 of the noise against floating-point attacks. The time that an outlet takes is "
-            "not protected. Records stay at the outlet; between machines, updates travel signed "
-            "over mutual TLS 1.3.",
+            "mechanisms": f"{_mechanism(contract)} against floating-point attacks. The time that "
+            "an outlet takes is not protected. Records stay at the outlet; between machines, "
+            "updates travel signed over mutual TLS 1.3.",
             "justification": said.justification,
         },
         "administrative": {
@@ -175,6 +170,32 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
             "registry_authors": said.registry_authors,
         },
     }
+
+
+def _afterwards(contract: Contract) -> str:
+    if contract.pooled is not None:
+        return (
+            "The division by the public b and the coordinator's optimizer work on noisy sums only."
+        )
+    return (
+        "Averaging over outlets, the coordinator's optimizer, and a cap on an update's norm "
+        f"({contract.federation.update_norm_cap:g}) work on noisy values only."
+    )
+
+
+def _mechanism(contract: Contract) -> str:
+    program = f"PressPool {metadata.version('presspool')} with Opacus' optimizer and accounting by"
+    clipped = f"clipped per-{contract.privacy.unit} gradients"
+    if contract.pooled is not None:
+        return (
+            f"Poisson-sampled sums of {clipped} in whole numbers, hidden by the outlets' discrete "
+            f"Gaussian shares together, {program} {contract.trust.accountant()}. Sums and noise "
+            f"lie on a grid of 2^-{contract.trust.grid_bits(contract)} of the sensitivity"
+        )
+    return (
+        f"Poisson-sampled Gaussian mechanism on {clipped}, {program} dp_accounting. Sums and noise "
+        "lie on a grid of 2^-30 of the noise"
+    )
 
 
 def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:

@@ -209,16 +209,35 @@ class Evidence:
             run=digest,
             parts=parts,
             complete=True,
-            together=folder.result.worst_case if folder.result.pooled else None,
+            together=_shared(folder, [kept for _, kept in ledgers.values()]),
             unnamed=tuple(strange),
         )
 
     @property
     def claims(self) -> tuple[Decimal, Decimal] | None:
-        """(ε, δ) of a reader of every outlet here, over the ledgers' lifetimes; None for none."""
+        """(ε, δ) of a reader of every outlet here, over the ledgers' lifetimes; None for none.
+
+        Where two of them share their noise in a run, its sum costs such a reader more than both.
+        """
+        pooled = [
+            run.run for o in self.outlets for run in o.runs if pooled_cost.is_pooled(run.event)
+        ]
+        if len(set(pooled)) < len(pooled):
+            return None
         epsilon = _sum(outlet.claim for outlet in self.outlets)
         delta = _sum(outlet.delta for outlet in self.outlets)
         return (epsilon, delta) if self.outlets and epsilon and delta else None
+
+
+def _shared(folder: RunReading, kept: Sequence[ReservedRun]) -> tuple[Decimal, Decimal] | None:
+    """The same of a run's folder: by its contract, or by a ledger's event where that is more."""
+    contract, steps = folder.contract, max(outlet.steps for outlet in folder.result.outlets)
+    if contract.pooled is None:
+        return None
+    count = len(contract.outlets)
+    epsilon, delta = contract.trust.several(contract, count, steps)
+    planned = Decimal(repr(epsilon)), Decimal(repr(delta))
+    return max(planned, _group(kept, count) or planned)
 
 
 def _group(kept: Sequence[ReservedRun], outlets: int) -> tuple[Decimal, Decimal] | None:

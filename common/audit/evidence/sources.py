@@ -147,6 +147,14 @@ def read_run(path: Path) -> RunReading:
             expected=contract.digest,
             got=result.contract_digest,
         )
+    trust = contract.federation.trust
+    if result.trust != trust or (result.pooled is None) != (contract.pooled is None):
+        raise FolderError(
+            "a result of another trust model than the contract's",
+            where=str(path),
+            expected=trust,
+            got=result.trust if result.pooled is None else "figures of shared noise",
+        )
     return RunReading(
         path=path,
         contract=contract,

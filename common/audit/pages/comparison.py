@@ -29,6 +29,7 @@ from rich.text import Text
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.numbers import bound, byte_text, duration
+from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.runs.result_fields import shows_safely
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import Caution, RunResult
@@ -127,7 +128,7 @@ class Comparison:
         else:
             console.print(Text("The contracts of these runs are the same.\n"))
         for note in self.notes:
-            console.print(Text(f"• {note}"))
+            console.print(_plain(f"• {note}"))
 
     def _runs(self) -> Table:
         table = _table("Runs", "run")
@@ -231,7 +232,7 @@ def compare(folders: Sequence[Path]) -> Comparison:
         measures=measures,
         rows=rows,
         differs=_differs(runs),
-        notes=_notes(rows, _shown(measures, rows)),
+        notes=(*_notes(rows, _shown(measures, rows)), *_assumed(runs)),
     )
 
 
@@ -293,3 +294,11 @@ def _notes(rows: Sequence[ComparisonRow], metrics: Sequence[ShownMetric]) -> tup
             "outlets, pays the sum, also for the runs that are not chosen."
         )
     return tuple(notes)
+
+
+def _assumed(runs: Mapping[str, RunResult]) -> Iterator[str]:
+    """What an ε leans on that holds only if not too many outlets work together."""
+    claim = TRUST_MODELS["pooled"].words_of({}).claim  # the numbers are among what differs
+    for label, pooled in ((label, run.pooled) for label, run in runs.items()):
+        if pooled is not None:
+            yield f"{label}: {claim} If everybody else does, ε {bound(pooled.alone)}."

@@ -15,6 +15,7 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -35,6 +36,7 @@ from presspool.common.contract.doors import TRUST_MODELS
 from presspool.common.ledger import entries
 from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.restored_entries import restored_sentence, users
+from presspool.common.trust.local import Local
 
 FORMAT = "presspool-report/1"
 Document = dict[str, Any]
@@ -145,6 +147,7 @@ def sentence(outlet: OutletReading) -> str:
         f"{outlet.origin}: {users(n, outlet.restored)} {lifetime.share:.1%} of the "
         f"lifetime budget; everything that this outlet ever released is ({outlet.claim:g}, "
         f"{bound(outlet.delta)})-DP at {outlet.unit} level{restored_sentence(outlet.restored)}"
+        f"{pooled_cost.assumption(sum(pooled_cost.is_pooled(run.event) for run in outlet.runs))}"
     )
     if outlet.more is None:
         return f"{text}."
@@ -317,18 +320,22 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _trust(evidence: Evidence) -> Document:
-    known = {run.result.trust: run.contract.body() for run in evidence.runs}
+    known: list[tuple[str, Mapping[str, Any]]] = [
+        (run.contract.federation.trust, run.contract.body()) for run in evidence.runs
+    ]
+    for run in (run for outlet in evidence.outlets for run in outlet.runs):
+        if evidence.run(run.run) is None:  # its contract is not at hand
+            known.append(("pooled" if pooled_cost.is_pooled(run.event) else "local", {}))
+    said = {(name, TRUST_MODELS[name].words_of(body)): None for name, body in known}
     units = sorted({outlet.unit for outlet in evidence.outlets}) or ["reader"]
     return {
         "models": [
             {
                 "name": name,
-                "words": said.how,
-                "assumption": said.assumption,
+                "words": words.how,
+                "assumption": words.assumption,
             }
-            for name, body in sorted(known.items()) or [("local", {})]
-            if name in TRUST_MODELS.names
-            for said in [TRUST_MODELS[name].words_of(body)]
+            for name, words in sorted(said, key=str) or [("local", Local.words)]
         ],
         "units": [phrases.UNIT[unit] for unit in units],
         "meaning": phrases.MEANING,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +12,10 @@ from tests.fakes.sums.pooled_runs import pooled_contract
 from presspool.client.consent import decision, pooled_rules
 from presspool.client.consent.base_models import BaseModelPin
 from presspool.client.consent.policy import Policy, parse_policy
+from presspool.client.witnessing import trusted_peers
 from presspool.common.base.errors import GuardError, InputError
 from presspool.common.contract.contract import Contract
+from presspool.common.wire.peers import PeerKeys
 
 HASH = "sha256:" + "0" * 64
 KNOWN = {"outlet-2", "outlet-3", "somebody-else"}
@@ -73,6 +77,47 @@ def test_dropouts_have_a_largest_share() -> None:
 @pytest.mark.parametrize("peers", [set[str](), {"outlet-2"}, {"outlet-2", "invented"}])
 def test_outlets_that_nobody_here_knows_have_to_be_among_the_colluders(peers: set[str]) -> None:
     assert refusal(pooled_contract(), policy(), peers=peers).code == "policy-peers"
+
+
+def test_an_outlet_is_no_peer_of_its_own(tmp_path: Path) -> None:
+    """Other keys under its own name would count as one outlet more that its operator knows."""
+    own = PeerKeys.made("outlet-1", witness=b"w" * 32, log=b"l" * 32)
+    other = PeerKeys.made("outlet-1", witness=b"v" * 32, log=b"k" * 32)
+    with pytest.raises(InputError, match="own name"):
+        trusted_peers.approve(tmp_path, other, other.fingerprint, own=own)
+    assert trusted_peers.approved(tmp_path) == ()
+
+
+@pytest.mark.parametrize(("colluders", "dropouts", "fewest"), [(0, 0, 7), (2, 0, 5), (2, 2, 5)])
+def test_who_may_be_missing_is_no_invention_and_takes_nobody_off(
+    colluders: int, dropouts: int, fewest: int
+) -> None:
+    """Whom a coordinator leaves out of a step it chooses itself: only colluders are unknown."""
+    contract = pooled_contract(outlets=8, pooled={"colluders": colluders, "dropouts": dropouts})
+    rules = policy(min_colluders_share=0.0, max_epsilon_alone=1000.0)
+    known = {f"outlet-{at}" for at in range(2, 2 + fewest)}
+    decision.check_policy(contract, rules, peers=known)
+    assert refusal(contract, rules, peers=known - {"outlet-2"}).code == "policy-peers"
+
+
+def test_a_policy_s_bounds_hold_at_equality_and_not_beyond() -> None:
+    contract = pooled_contract(outlets=5, pooled={"colluders": 1, "dropouts": 1})
+    alone = contract.trust.alone(contract, contract.steps)
+    assert alone is not None
+    least: dict[str, Any] = {
+        "min_colluders_share": 0.2,
+        "max_dropouts_share": 0.2,
+        "min_own_peers": 2,
+        "max_epsilon_alone": alone,
+    }
+    decision.check_policy(contract, policy(**least), peers=KNOWN)
+    for key, beyond, code in (
+        ("min_colluders_share", math.nextafter(0.2, 1), "policy-colluders"),
+        ("max_dropouts_share", math.nextafter(0.2, 0), "policy-dropouts"),
+        ("min_own_peers", 3, "policy-peers"),
+        ("max_epsilon_alone", math.nextafter(alone, 0), "policy-alone"),
+    ):
+        assert refusal(contract, policy(**least | {key: beyond})).code == code
 
 
 def test_the_rules_say_nothing_of_a_run_with_noise_of_its_own(contract: Contract) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.fakes.sums.lattices import Law, divergence, mixed, moved, shares_together
 
 from presspool.client.engine.clipping import clip_factors, counted
-from presspool.common.accounting import pooled_cost
+from presspool.common.accounting import events, pooled_cost
 from presspool.common.accounting.events import from_dp, renyi, sampled_gaussian
 from presspool.common.accounting.filter import PORTFOLIO
 from presspool.common.accounting.pooled_plan import (
@@ -25,7 +25,7 @@ from presspool.common.accounting.pooled_plan import (
     pooled_run,
     solve_pooled,
 )
-from presspool.common.base.errors import ContractError
+from presspool.common.base.errors import ContractError, LedgerError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import NOISE_STEP, PrivacyPlan
 
@@ -262,3 +262,27 @@ def test_planted_rounding_to_the_nearest_without_its_part_of_the_sensitivity() -
     q, sigma = run.plan.sampling_rate, run.plan.noise_multiplier
     truth = run.plan.steps * sampled_gaussian(q, sigma * run.moved / length, 4)
     assert run.cost(4) < 0.9 * truth
+
+
+def test_a_share_however_small_has_a_cost_of_its_own() -> None:
+    """σ/√m below what a run of one outlet may have: dear, and whoever reads a ledger goes on."""
+    least = events.PooledSum(rate=0.1, noise_multiplier=1e-3, shares=10**6, scale=0.5, parameters=1)
+    event = events.SelfComposed(event=least, count=10**9)
+    assert events.charge_alone(event, order=2) == events.LARGEST_CHARGE
+    found = pooled_cost.epsilon_alone(event, delta=1e-5)
+    assert found is not None
+    assert 1e15 < found < math.inf
+
+
+def test_a_plan_that_no_ledger_can_price_says_so() -> None:
+    """As under trust "local": one sentence, where the program would have crashed."""
+    plan = replace(TEMPLATE, sampling_rate=1e-13)
+    run = pool(cohort(20, 4, 2), plan=plan)
+    with pytest.raises(LedgerError, match="privacy event"):
+        run.event()
+
+
+def test_a_share_too_small_for_its_grid_is_refused_before_anything_is_charged() -> None:
+    quiet = replace(TEMPLATE, noise_multiplier=0.005)
+    with pytest.raises(ContractError, match="at least 1/2 a step"):
+        pool(cohort(20, 4, 2), plan=quiet, grid_bits=8)

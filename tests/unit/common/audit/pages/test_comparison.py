@@ -14,7 +14,7 @@ from presspool.common.audit.pages.comparison import Comparison, compare, dotted_
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.result_file import write_result
-from presspool.common.runs.results import OutletResult, RoundResult, RunResult
+from presspool.common.runs.results import OutletResult, PooledFigures, RoundResult, RunResult
 from presspool.common.tasks.metric import Metric
 
 
@@ -142,6 +142,16 @@ def test_notes_say_only_what_applies(root: Path, tmp_path: Path) -> None:
     assert "pays the sum" in two
     assert "δ differs" in two
     assert "no bound holds" not in two
+
+
+def test_a_run_whose_outlets_share_their_noise_is_said_to(root: Path, tmp_path: Path) -> None:
+    """Its ε stands beside others that hold whatever the other outlets do."""
+    shared = a_run(trust="pooled", pooled=PooledFigures(alone=14.7004, every=44.9))
+    write_result(tmp_path / "shared", shared)
+    notes = compare([root / "private", tmp_path / "shared"]).notes
+    (note,) = [note for note in notes if note.startswith("shared: ")]
+    assert "at most c of the K outlets work together with the coordinator" in note
+    assert "ε 14.71" in note
 
 
 def test_differences_are_the_contract_keys_whose_values_differ(tmp_path: Path) -> None:
