@@ -239,8 +239,12 @@ def _claims(
     plan, said = contract.plan, card.registry.privacy_loss.privacy_parameters
     yield "registry.privacy_loss.privacy_parameters.delta", plan.delta, said.delta
     claimed = "registry.privacy_loss.privacy_parameters.epsilon"
-    near = abs(said.epsilon - plan.epsilon()) <= TOLERANCE
-    yield claimed, said.epsilon if near else plan.epsilon(), said.epsilon
+    epsilon = contract.trust.epsilon(contract)
+    yield (
+        claimed,
+        said.epsilon if abs(said.epsilon - epsilon) <= TOLERANCE else epsilon,
+        said.epsilon,
+    )
     training = (dict(plan.clip), plan.noise_multiplier, plan.sampling_rate, plan.steps)
     own = card.training
     found = (own.clip, own.noise_multiplier, own.sampling_rate, own.steps)

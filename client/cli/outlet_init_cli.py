@@ -224,7 +224,7 @@ def _plan_lines(planned: PlannedHome) -> list[str]:
     if (contract := planned.contract) is not None:
         lines.append(
             f"approved is {contract.name}, {contract.digest}: ε = "
-            f"{bound(contract.plan.epsilon())} at δ = {bound(contract.plan.delta)}, "
+            f"{bound(contract.trust.epsilon(contract))} at δ = {bound(contract.plan.delta)}, "
             f"{planned.share:.1%} of the ledger, with {', '.join(contract.outlets)}"
         )
     return lines

@@ -123,6 +123,7 @@ class PairKeys:
         name: the outlet.
         secret: its run's private key (X25519).
         adverts: of a roster.
+        known: they were checked before they were kept, and are not again.
 
     Attributes:
         session: 32 bytes that name plan and roster; `context` of every message of a turn.
@@ -131,18 +132,16 @@ class PairKeys:
         EvidenceError: see `checked_keys`; or the roster has another key for this outlet.
     """
 
-    def __init__(self, plan: SecaggPlan, name: str, secret: bytes, adverts: Named) -> None:
+    def __init__(
+        self, plan: SecaggPlan, name: str, secret: bytes, adverts: Named, *, known: bool = False
+    ) -> None:
         roster = Roster(context=plan.context, adverts=adverts)
-        keys, own = checked_keys(plan, roster), X25519PrivateKey.from_private_bytes(secret)
-        if keys[name] != own.public_key().public_bytes_raw():
+        parts = {peer: part[:KEY_BYTES] for peer, part in adverts}
+        self._keys = parts if known else checked_keys(plan, roster)
+        if self._keys[name] != public_key(secret):
             raise EvidenceError("another key than this outlet made", where=f"key of {name}")
-        self.session = session_of(roster)
-        self._name = name
-        self._exchanged = {
-            peer: own.exchange(X25519PublicKey.from_public_bytes(key))
-            for peer, key in keys.items()
-            if peer != name
-        }
+        self.session, self._name, self._secret = session_of(roster), name, secret
+        self._exchanged: dict[str, bytes] = {}
 
     def __repr__(self) -> str:
         return f"PairKeys({self._name})"
@@ -168,7 +167,15 @@ class PairKeys:
 
     def _derived(self, peer: str, use: str, turn: Turn, first: str, second: str) -> bytes:
         info = packed(f"presspool/secagg/{use}/v1", self.session, *turn, first, second)
-        return expanded(self._exchanged[peer], info)
+        return expanded(self._exchange(peer), info)
+
+    def _exchange(self, peer: str) -> bytes:
+        """What the two have in common; computed once, where it is asked for."""
+        if peer not in self._exchanged:
+            public = X25519PublicKey.from_public_bytes(self._keys[peer])
+            own = X25519PrivateKey.from_private_bytes(self._secret)
+            self._exchanged[peer] = own.exchange(public)
+        return self._exchanged[peer]
 
 
 def session_of(roster: Roster) -> bytes:

@@ -117,7 +117,7 @@ class SecaggOutlet:
             raise EvidenceError("of another run, or of other numbers", where="record")
         self._plan, self._name, self._signer = plan, name, signer
         self._record, self._save = record, save
-        self._joined = self._keys_of(record.roster) if record.roster else None
+        self._joined = self._keys_of(record.roster, known=True) if record.roster else None
 
     def __repr__(self) -> str:
         return f"SecaggOutlet({self._name}, round={self._record.round})"
@@ -141,7 +141,9 @@ class SecaggOutlet:
         """
         if roster.context != self._plan.context or self._record.roster not in ((), roster.adverts):
             raise EvidenceError("of another run, or a second one", where="roster")
-        joined = self._keys_of(roster.adverts)
+        if self._record.roster:
+            return  # the same again
+        joined = self._keys_of(roster.adverts, known=False)
         self._keep({"roster": roster.adverts})
         self._joined = joined
 
@@ -258,8 +260,8 @@ class SecaggOutlet:
             raise PlanError("no keys of the others yet", where="secure sum")
         return self._joined
 
-    def _keys_of(self, adverts: Named) -> PairKeys:
-        return PairKeys(self._plan, self._name, self._record.secret, adverts)
+    def _keys_of(self, adverts: Named, *, known: bool) -> PairKeys:
+        return PairKeys(self._plan, self._name, self._record.secret, adverts, known=known)
 
     def _keep(self, changes: Changes) -> None:
         record = replace(self._record, **changes)

@@ -179,8 +179,10 @@ def unpack_update(content: RecordDict, *, dtype: str = "float32") -> AdapterUpda
 
 
 def payload_bytes(content: RecordDict) -> int:
-    """Bytes of array data in a message's content."""
-    return sum(data_bytes(a) for record in content.array_records.values() for a in record.values())
+    """Bytes of arrays and of a trust model's words in a message's content."""
+    words = (record.get("said", b"") for record in content.config_records.values())
+    arrays = (a for record in content.array_records.values() for a in record.values())
+    return sum(map(data_bytes, arrays)) + sum(len(said) for said in words if type(said) is bytes)
 
 
 def array_record(state: State) -> ArrayRecord:

@@ -43,8 +43,8 @@ class RoundTraffic:
     """What a round moved and decided, for the run's result.
 
     Attributes:
-        bytes_down: array bytes sent to outlets.
-        bytes_up: array bytes received from outlets.
+        bytes_down: bytes of arrays and words sent to outlets.
+        bytes_up: bytes of arrays and words received from outlets.
         admitted: the admitted updates of the phase that trains, and the refusals of all phases.
     """
 

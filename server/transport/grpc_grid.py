@@ -16,6 +16,7 @@ Example: `grid = GrpcGrid(mailbox, …)`; `presspool.server.rounds.rounds.run(gr
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ from presspool.common.wire.envelope import (
 )
 from presspool.common.wire.flower import from_stored, node_of, pieces_of, stamp, to_bytes
 from presspool.common.wire.run_grid import LEFT_OUT, RunGrid
-from presspool.common.wire.update import FAILURES, payload_bytes, unpack_task
+from presspool.common.wire.update import FAILURES, unpack_task
 from presspool.server.transport.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,8 @@ class GrpcGrid(RunGrid):
 
     def _wider(self, content: RecordDict) -> int:
         """Bytes that an answer's arrays have more than its task's."""
-        return payload_bytes(content) // FLOAT_BYTES * (self._number_bytes - FLOAT_BYTES)
+        arrays = (a for record in content.array_records.values() for a in record.values())
+        return sum(math.prod(a.shape) for a in arrays) * (self._number_bytes - FLOAT_BYTES)
 
     def _task(self, message: Message, said: dict[str, Any]) -> tuple[TaskHeader, Signed]:
         name = self._nodes[message.metadata.dst_node_id]

@@ -23,7 +23,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,18 +31,13 @@ import grpc
 import numpy as np
 from flwr.app import ConfigRecord
 
-from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.contract.contract import Contract
 from presspool.common.pki.certificates import (
-    Credential,
-    issue_outlet,
     issue_server,
-    make_key,
-    make_request,
     make_root,
 )
 from presspool.common.pki.keys import SigningKey
 from presspool.common.pki.tls import caller, server_credentials
-from presspool.common.wire.flower import node_of
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.database import Database
 from presspool.server.rounds.strategy import AdapterStrategy
@@ -52,6 +46,8 @@ from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.pool_service import PoolService
+from presspool.simulations.bench.sums.masked_rounds import MaskedRounds, masked_contract
+from presspool.simulations.bench.transport_members import BenchOutlet, contract_of, names, prepared
 from presspool.simulations.bench.transport_outlet import READY
 from presspool.simulations.bench.transport_report import section
 from presspool.simulations.bench.transport_results import (
@@ -112,33 +108,30 @@ def measure(
     Args:
         load: what to send.
         against: whether stock Flower takes part.
-        idle: whether to measure beside idle connections, too.
+        idle: whether to measure beside idle connections, and masked rounds, too.
         advance: called after each turn.
     """
     turns, rounds = [], 1 if load.megabytes else SMALL_ROUNDS
     with tempfile.TemporaryDirectory(prefix="presspool-") as name, ExitStack() as stack:
         folder = Path(name)
         pool = stack.enter_context(_pool(folder, load))
+        under_masks = pool.masked() if idle else None
         theirs = stack.enter_context(stock(load, folder / "stock")) if against else None
         for number in range(load.turns + 1):
             ours, arrivals = zip(*(pool.one_round() for _ in range(rounds)), strict=True)
             beside: tuple[float, ...] = ()
-            if idle:
+            masked: tuple[float, ...] = ()
+            if under_masks is not None:
+                masked = tuple(under_masks.one_round() for _ in range(rounds))
                 with _idle_connections(pool):
                     beside = tuple(pool.one_round()[0] for _ in range(rounds))
-            turn = Turn(ours=ours, arrivals=arrivals, idle=beside, stock=theirs and theirs())
+            turn = Turn(
+                ours=ours, arrivals=arrivals, idle=beside, masked=masked, stock=theirs and theirs()
+            )
             if number:
                 turns.append(turn)
             advance()
     return TransportMeasurement(load=load, turns=turns, peak_bytes=pool.peak_bytes)
-
-
-@dataclass(frozen=True)
-class _Outlet:
-    """A member, as the service sees it."""
-
-    name: str
-    update_key: bytes
 
 
 class _Pool:
@@ -148,11 +141,20 @@ class _Pool:
         port: where it listens.
         home: an outlet's folder.
         peak_bytes: the memory, see the module.
+        masked: makes rounds whose answers are masked.
     """
 
     def __init__(
-        self, grid: GrpcGrid, contract: Contract, load: Load, *, port: int, homes: Sequence[Path]
+        self,
+        grid: GrpcGrid,
+        contract: Contract,
+        load: Load,
+        *,
+        port: int,
+        homes: Sequence[Path],
+        masked: Callable[[], MaskedRounds],
     ) -> None:
+        self.masked = masked
         self.port, self.home, self._homes = port, homes[0], homes
         self.peak_bytes, self._round = 0, 0
         self._grid, self._contract = grid, contract
@@ -192,9 +194,9 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
     """A coordinator in this process and its outlets in others."""
     root = make_root("bench", now=time.time())
     key = SigningKey.generate()
-    members = {name: _prepared(folder / name, root, key) for name in _names(load.outlets)}
+    members = {name: prepared(folder / name, root, key) for name in names(load.outlets)}
 
-    def member(context: grpc.ServicerContext) -> _Outlet:
+    def member(context: grpc.ServicerContext) -> BenchOutlet:
         return members[caller(context).name]
 
     database = Database.open(f"sqlite:///{folder / 'coordinator.db'}")
@@ -211,56 +213,24 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
         stack.callback(service.close)
         for name in members:
             stack.enter_context(_agent(folder / name, port))
-        grid = GrpcGrid(
-            mailbox,
-            run="bench",
-            key=key,
-            outlets=list(members),
-            members=lambda: set(members),
-            phase=_PHASE,
-        )
-        homes = [folder / name for name in members]
-        yield _Pool(grid, _contract(list(members)), load, port=port, homes=homes)
 
+        def grid(run: str) -> GrpcGrid:
+            return GrpcGrid(
+                mailbox,
+                run=run,
+                key=key,
+                outlets=list(members),
+                members=lambda: set(members),
+                phase=_PHASE,
+            )
 
-def _contract(outlets: list[str]) -> Contract:
-    """A contract that nobody trains by; every outlet must answer."""
-    nothing = "sha256:" + "0" * 64
-    return parse_contract(
-        {
-            "name": "bench",
-            "seed": 0,
-            "model": {"id": "none", "weights": nothing, "tokenizer": nothing},
-            "task": {"labels": ["a", "b"], "max_length": 8},
-            "adapter": {"rank": 2, "alpha": 4, "targets": ["query"]},
-            "federation": {"rounds": 1000, "local_steps": 1, "quorum": len(outlets)},
-            "outlets": dict.fromkeys(outlets, 100),
-            "privacy": {
-                "noise_multiplier": 1.0,
-                "clip": 1.0,
-                "records_per_reader": 1,
-                "sampling_rate": 0.01,
-            },
-            "optimizer": {"learning_rate": 0.5},
-        }
-    )
+        contract, homes = contract_of(list(members)), [folder / name for name in members]
+        cohort = {name: member.peer_key for name, member in members.items()}
 
+        def masked() -> MaskedRounds:
+            return MaskedRounds(grid("masked"), masked_contract(contract.body(), cohort), cohort)
 
-def _names(count: int) -> list[str]:
-    return sorted((f"outlet-{number}" for number in range(count)), key=node_of)
-
-
-def _prepared(home: Path, root: Credential, contract_key: SigningKey) -> _Outlet:
-    """Write what an outlet's process needs; returns the member."""
-    home.mkdir()
-    tls, update = make_key(), SigningKey.generate()
-    (home / "root.pem").write_bytes(root.certificate)
-    pem = issue_outlet(root, home.name, make_request(tls), now=time.time())
-    (home / "certificate.pem").write_bytes(pem)
-    (home / "tls.key").write_bytes(tls)
-    (home / "contract.pub").write_bytes(contract_key.public)
-    update.write(home / "update.key")
-    return _Outlet(home.name, update.public)
+        yield _Pool(grid("bench"), contract, load, port=port, homes=homes, masked=masked)
 
 
 @contextmanager

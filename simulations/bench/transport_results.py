@@ -21,7 +21,7 @@ from typing import Any
 
 from presspool.simulations.bench.claims import Claim
 
-NO_OP_SECONDS, SPEED_UP, UPDATES, IDLE = 0.25, 3.0, 3.0, 1.5  # what it must reach
+NO_OP_SECONDS, SPEED_UP, UPDATES, IDLE, MASKED = 0.25, 3.0, 3.0, 1.5, 4.0  # what it must reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,14 @@ class Turn:
         ours: our rounds.
         arrivals: of them, from the first outlet's ready answer until the coordinator has all.
         idle: our rounds while connections stand open that do nothing; none where not measured.
+        masked: our rounds whose answers are masked; likewise.
         stock: stock Flower's round and its arrivals, or None where it does not take part.
     """
 
     ours: tuple[float, ...]
     arrivals: tuple[float, ...]
     idle: tuple[float, ...] = ()
+    masked: tuple[float, ...] = ()
     stock: tuple[float, float] | None = None
 
 
@@ -105,6 +107,13 @@ class TransportMeasurement:
         """Our seconds with idle connections by those without."""
         return statistics.median(
             statistics.median(t.idle) / statistics.median(t.ours) for t in self.turns if t.idle
+        )
+
+    @property
+    def mask_factor(self) -> float:
+        """Our seconds of masked rounds by those of open ones."""
+        return statistics.median(
+            statistics.median(t.masked) / statistics.median(t.ours) for t in self.turns if t.masked
         )
 
     @property
@@ -163,6 +172,11 @@ class TransportBench:
             text="a round with 500 idle connections ÷ one without",
             value=small.slow_down,
             bound=IDLE,
+        )
+        yield Claim(
+            text=f"a masked round of no work, {small.load.outlets} outlets ÷ one in the open",
+            value=small.mask_factor,
+            bound=MASKED,
         )
 
     def to_json(self) -> dict[str, Any]:

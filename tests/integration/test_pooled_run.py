@@ -14,6 +14,7 @@ from tests.fakes.instruments.detectors import ask
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import write_run
 
+from presspool.client.agent.fetched_adapter import _claims
 from presspool.client.client_app import work
 from presspool.client.enforcement import Unmetered
 from presspool.client.identity.settings import read_settings
@@ -123,6 +124,9 @@ def test_a_card_names_the_assumption_and_no_sum_of_epsilons(
     assert "discrete Gaussian" in made
     assert "dp_accounting" not in made
     assert "cap on" not in card.registry.accounting.post_processing
+    weights = card.governance.hashes.adapter
+    for field, ours, theirs in _claims(card, weights, contract):  # who fetches it believes it
+        assert ours == theirs, field
     evidence = document(Evidence(outlets=tuple(ledgers), runs=(read_run(out),)), Fields())
     assert float(evidence["worst_cases"][0]["epsilon"]) == every
     (run,) = evidence["outlets"][0]["runs"]

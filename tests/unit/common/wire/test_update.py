@@ -95,8 +95,9 @@ def test_odd_memory_layouts_are_packed_by_value() -> None:
     assert all(a.dtype == np.float32 for a in got.values())
 
 
-def test_payload_bytes_count_the_arrays() -> None:
+def test_payload_bytes_count_arrays_and_words() -> None:
     assert payload_bytes(pack_update(update())) == 4 * 4 + 4
+    assert payload_bytes(pack_update(replace(update(), phase=2, said=b"word"))) == 4 * 4 + 4 + 4
     assert payload_bytes(RecordDict()) == 0
 
 
