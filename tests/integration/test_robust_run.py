@@ -65,6 +65,9 @@ def test_two_liars_move_the_mean_and_no_robust_rule(
     lying(monkeypatch)
     fooled, stood = trained(tmp_path / "mean", body), trained(tmp_path / "robust", robust)
     assert np.linalg.norm(fooled - clean) > 10 * np.linalg.norm(stood - clean)
+    said = f"{rule}, which stands 2 of 8 outlets that lie"
+    pages = [(tmp_path / name / "run" / "report.html").read_text() for name in ("mean", "robust")]
+    assert [said in page for page in pages] == [False, True]
 
 
 def test_contract_check_says_what_the_rule_stands(

@@ -62,6 +62,7 @@ def test_the_largest_pool_sums() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)
 def test_ten_thousand_sums_are_the_integers_sums() -> None:
     draw = random.Random(3)
     for at in range(10_000):
