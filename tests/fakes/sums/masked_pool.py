@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Message
 from tests.fakes.made_outlets import RealOutlet, make_real, policy_body
@@ -34,9 +35,22 @@ from presspool.common.wire.run_grid import RunGrid
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 SEED = 7
+NAMES = ("east-star", "mid-sun", "north-post", "south-echo", "west-mail")
 Absent = Callable[[str, int, int], bool]
 """Whether an outlet (name, round, phase) does not answer."""
 log = logging.getLogger(__name__)
+
+
+def masked_body(contract_body: Mapping[str, Any], *, rounds: int) -> dict[str, Any]:
+    """Five outlets, of which one may collude and one drop out: four answers, four signatures."""
+    privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
+    return {
+        **contract_body,
+        "federation": {"trust": "pooled", "rounds": rounds, "local_steps": 1},
+        "outlets": dict.fromkeys(NAMES, 25),
+        "privacy": privacy | {"epsilon": 6.0},
+        "pooled": {"colluders": 1, "dropouts": 1},
+    }
 
 
 def nobody(_outlet: str, _round: int, _phase: int) -> bool:

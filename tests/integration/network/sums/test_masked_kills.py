@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from flwr.app import Message
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import MaskedPool, MemberGrid, made_pool, nobody
+from tests.fakes.sums.masked_pool import MaskedPool, MemberGrid, made_pool, masked_body, nobody
 
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.meter import Meter
@@ -31,7 +31,6 @@ from presspool.common.wire.envelope import body_digest
 from presspool.server.rounds.masked_gathering import TRAIN
 from presspool.server.rounds.server_app import serve
 
-NAMES = ("east-star", "mid-sun", "north-post", "south-echo", "west-mail")
 ACTS: tuple[tuple[Any, str], ...] = (
     (sum_party, "write_secret"),
     (kept_reply, "write_secret"),
@@ -89,13 +88,7 @@ class KilledGrid(MemberGrid):
 @pytest.fixture
 def pools(tmp_path: Path, contract_body: dict[str, Any]) -> Iterable[MaskedPool]:
     """New pools of the same run, one after the other."""
-    privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
-    body = contract_body | {
-        "federation": {"trust": "pooled", "rounds": 2, "local_steps": 1},
-        "outlets": dict.fromkeys(NAMES, 25),
-        "privacy": privacy | {"epsilon": 6.0},
-        "pooled": {"colluders": 1, "dropouts": 1},
-    }
+    body = masked_body(contract_body, rounds=2)
     run = write_run(tmp_path / "made", body)
 
     def made() -> Iterator[MaskedPool]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import MaskedPool, made_pool
+from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body
 
 from presspool.client import client_app
 from presspool.client.release.release import release
@@ -36,20 +36,13 @@ from presspool.server.rounds.masked_gathering import CONSENT, KEYS, REVEAL, SHAR
 from presspool.server.rounds.server_app import serve
 
 Body = dict[str, Any]
-NAMES = ("east-star", "mid-sun", "north-post", "south-echo", "west-mail")
 MOST = 1 << 20
 Lie = Callable[[bytes], bytes]
 
 
 @pytest.fixture
 def body(contract_body: Body) -> Body:
-    privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
-    return contract_body | {
-        "federation": {"trust": "pooled", "rounds": 1, "local_steps": 1},
-        "outlets": dict.fromkeys(NAMES, 25),
-        "privacy": privacy | {"epsilon": 6.0},
-        "pooled": {"colluders": 1, "dropouts": 1},
-    }
+    return masked_body(contract_body, rounds=1)
 
 
 @pytest.fixture

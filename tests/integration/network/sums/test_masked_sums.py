@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 from tests.fakes.instruments.operators import Operators
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import SEED, Absent, MaskedPool, made_pool
+from tests.fakes.sums.masked_pool import NAMES, SEED, Absent, MaskedPool, made_pool, masked_body
 
 from presspool.client.client_app import work
 from presspool.client.identity.settings import read_settings
@@ -33,19 +33,12 @@ from presspool.server.rounds.server_app import serve
 from presspool.simulations.simulate import SimulateOptions, simulate
 
 Body = dict[str, Any]
-NAMES = ("east-star", "mid-sun", "north-post", "south-echo", "west-mail")
 
 
 @pytest.fixture
 def body(contract_body: Body) -> Body:
-    """Five outlets, two steps; one may collude, one may drop out: four answers, four signatures."""
-    privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
-    return contract_body | {
+    return masked_body(contract_body, rounds=2) | {
         "adapter": contract_body["adapter"] | {"method": "fedit"},
-        "federation": {"trust": "pooled", "rounds": 2, "local_steps": 1},
-        "outlets": dict.fromkeys(NAMES, 25),
-        "privacy": privacy | {"epsilon": 6.0},
-        "pooled": {"colluders": 1, "dropouts": 1},
         "server": {"name": "adam", "learning_rate": 0.05},
     }
 

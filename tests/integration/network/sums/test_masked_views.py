@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import MaskedPool, made_pool, nobody
+from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body, nobody
 
 from presspool.client.round import Round
 from presspool.client.sums.sum_party import FOLDER
@@ -25,7 +25,6 @@ from presspool.common.wire.update import unpack_update
 from presspool.server.rounds.masked_gathering import REVEAL, TRAIN
 from presspool.server.rounds.server_app import serve
 
-NAMES = ("east-star", "mid-sun", "north-post", "south-echo", "west-mail")
 VICTIM = NAMES[0]
 MOST = 1 << 20
 Vector = NDArray[Any]
@@ -33,13 +32,7 @@ Vector = NDArray[Any]
 
 @pytest.fixture
 def pool(tmp_path: Path, contract_body: dict[str, Any]) -> Iterator[MaskedPool]:
-    privacy = {k: v for k, v in contract_body["privacy"].items() if k != "noise_multiplier"}
-    body = contract_body | {
-        "federation": {"trust": "pooled", "rounds": 1, "local_steps": 1},
-        "outlets": dict.fromkeys(NAMES, 25),
-        "privacy": privacy | {"epsilon": 6.0},
-        "pooled": {"colluders": 1, "dropouts": 1},
-    }
+    body = masked_body(contract_body, rounds=1)
     with made_pool(tmp_path, write_run(tmp_path / "made", body)) as made:
         yield made
 
