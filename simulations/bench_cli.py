@@ -70,7 +70,7 @@ def transport(
 
     Example: presspool bench transport --turns 4 --page docs/performance.md
     """
-    from presspool.simulations.bench import transport_bench, transport_report
+    from presspool.simulations.bench.transport import transport_bench, transport_report
 
     start_logging(quiet=as_json)
     with progress("turns", total=2 * turns + 4) as advance:

@@ -44,7 +44,7 @@ from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 from presspool.server.coordinator.run_queue import Runs, Submitted
-from presspool.server.coordinator.status import open_round, rounds_done
+from presspool.server.coordinator.status import open_round, phase_of, rounds_done
 from presspool.server.database import Database
 from presspool.server.membership.member_list import Standing, standings
 from presspool.server.membership.viewers import Viewers
@@ -161,6 +161,7 @@ class PoolWatch:
                 Answer(outlet=line["outlet"], state=line["state"], refused=line["refused"])
                 for line in answers
             ),
+            phase=phase_of(self._database, run, contract, done + 1),
         )
 
     def _forks(self) -> tuple[str, ...]:

@@ -70,12 +70,12 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "epsilon": result.epsilon if result else None,
         "folder": str(folder.path),
     }
-    said["phase"] = _phase(database, run, contract, done + 1)
+    said["phase"] = phase_of(database, run, contract, done + 1)
     said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
     return said
 
 
-def _phase(database: Database, run: Submitted, contract: Contract, number: int) -> str | None:
+def phase_of(database: Database, run: Submitted, contract: Contract, number: int) -> str | None:
     """Where the open round stands, if it has more than one phase."""
     phases = contract.trust.phases_where(simulated=False)
     if len(phases) == 1 or run.state not in OPEN:

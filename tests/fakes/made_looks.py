@@ -47,6 +47,7 @@ def made_pool(**changes: object) -> PoolLook:
                     Answer(outlet="north-post", state="answered", refused=None),
                     Answer(outlet="south-echo", state="no answer yet", refused="late"),
                 ),
+                phase="shares, phase 2 of 5",
             ),
         ),
         "refused": (Refused(outlet="south-echo", run="summer-1", code="late", count=7, last=NOW),),

@@ -60,6 +60,7 @@ class PoolRun:
         done: rounds that are whole.
         rounds: rounds of the contract.
         answers: of the open round; empty where none is open.
+        phase: where the open round stands, in words; None where it has one phase only.
     """
 
     id: str
@@ -70,6 +71,7 @@ class PoolRun:
     done: int
     rounds: int
     answers: tuple[Answer, ...]
+    phase: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 
 from presspool.simulations.bench.sums.secagg_bench import FLOWER, SumFigures
-from presspool.simulations.bench.transport_results import quartiles
+from presspool.simulations.bench.transport.transport_results import quartiles
 
 
 def sums_section(found: SumFigures) -> str:

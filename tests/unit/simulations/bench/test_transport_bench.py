@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from presspool.simulations.bench import transport_bench
 from presspool.simulations.bench.claims import Claim
-from presspool.simulations.bench.transport_report import section
-from presspool.simulations.bench.transport_results import (
+from presspool.simulations.bench.transport import transport_bench
+from presspool.simulations.bench.transport.transport_report import section
+from presspool.simulations.bench.transport.transport_results import (
     Load,
     TransportBench,
     TransportMeasurement,
     Turn,
     quartiles,
 )
-from presspool.simulations.bench.transport_stock import stock
+from presspool.simulations.bench.transport.transport_stock import stock
 
 SMALL = TransportMeasurement(
     load=Load(outlets=8, megabytes=0, turns=2),

@@ -2,8 +2,8 @@
 
 A coordinator with the real mailbox, service, Grid, admission and averaging runs in this process;
 every outlet is a process with the real agent, over mutual TLS on loopback, whose trainer answers
-with zeros. Stock Flower (`presspool.simulations.bench.transport_stock`) takes turns with it. Small
-rounds show the cost of a round, large ones that of the bytes, through both sides' disks.
+with zeros. Stock Flower (`transport_stock`) takes turns with it. Small rounds show the cost of a
+round, in the open and masked, large ones that of the bytes, through both sides' disks.
 
 Invariants:
     * The first round of each contestant, which also makes connections, is not counted.
@@ -47,17 +47,22 @@ from presspool.server.transport.listener import open_port
 from presspool.server.transport.mailbox import Mailbox
 from presspool.server.transport.pool_service import PoolService
 from presspool.simulations.bench.sums.masked_rounds import MaskedRounds, masked_contract
-from presspool.simulations.bench.transport_members import BenchOutlet, contract_of, names, prepared
-from presspool.simulations.bench.transport_outlet import READY
-from presspool.simulations.bench.transport_report import section
-from presspool.simulations.bench.transport_results import (
+from presspool.simulations.bench.transport.transport_members import (
+    BenchOutlet,
+    contract_of,
+    names,
+    prepared,
+)
+from presspool.simulations.bench.transport.transport_outlet import READY
+from presspool.simulations.bench.transport.transport_report import section
+from presspool.simulations.bench.transport.transport_results import (
     Load,
     TransportBench,
     TransportMeasurement,
     Turn,
 )
-from presspool.simulations.bench.transport_stock import stock
-from presspool.simulations.bench.transport_stock_app import PIECE
+from presspool.simulations.bench.transport.transport_stock import stock
+from presspool.simulations.bench.transport.transport_stock_app import PIECE
 from presspool.simulations.doc_sections import write_section
 
 SMALL_ROUNDS = 5  # of ours in a turn of small rounds: they are short
@@ -236,7 +241,7 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
 @contextmanager
 def _agent(home: Path, port: int) -> Iterator[None]:
     """An outlet's process; ends with the block."""
-    module = "presspool.simulations.bench.transport_outlet"
+    module = "presspool.simulations.bench.transport.transport_outlet"
     command = [sys.executable, "-m", module, str(home), f"localhost:{port}"]
     settings = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=settings) as process:  # noqa: S603 - our own module
@@ -249,7 +254,7 @@ def _agent(home: Path, port: int) -> Iterator[None]:
 @contextmanager
 def _idle_connections(pool: _Pool) -> Iterator[None]:
     """`IDLE` connections of a process of their own, while the block runs."""
-    module = "presspool.simulations.bench.transport_idle"
+    module = "presspool.simulations.bench.transport.transport_idle"
     command = [sys.executable, "-m", module, str(pool.home), str(pool.port), str(IDLE)]
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -5,7 +5,7 @@ Example: `print(section(bench))`.
 
 from __future__ import annotations
 
-from presspool.simulations.bench.transport_results import (
+from presspool.simulations.bench.transport.transport_results import (
     TransportBench,
     TransportMeasurement,
     quartiles,

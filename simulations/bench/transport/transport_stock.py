@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Self, TextIO
 
 from presspool.common.pki.certificates import issue_server, make_root
-from presspool.simulations.bench.transport_results import Load
+from presspool.simulations.bench.transport.transport_results import Load
 
 _BIN = Path(sys.executable).parent
 _START = 240.0  # seconds until all nodes are there; each imports Flower
@@ -40,8 +40,8 @@ dependencies = []
 publisher = "presspool"
 
 [tool.flwr.app.components]
-serverapp = "presspool.simulations.bench.transport_stock_app:server"
-clientapp = "presspool.simulations.bench.transport_stock_app:client"
+serverapp = "presspool.simulations.bench.transport.transport_stock_app:server"
+clientapp = "presspool.simulations.bench.transport.transport_stock_app:client"
 
 [tool.flwr.app.config]
 socket = "{socket}"

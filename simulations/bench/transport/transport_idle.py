@@ -1,7 +1,7 @@
 """Connections of `presspool bench transport` that do nothing: TLS, HTTP/2's greeting, silence.
 
-Usage: python -m presspool.simulations.bench.transport_idle HOME PORT COUNT; it says "open" when
-all are there, and ends with its standard input.
+Usage: python -m presspool.simulations.bench.transport.transport_idle HOME PORT COUNT; it says
+"open" when all are there, and ends with its standard input.
 """
 
 from __future__ import annotations

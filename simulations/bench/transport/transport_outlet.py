@@ -1,6 +1,6 @@
 """An outlet of `presspool bench transport`: the real agent, whose trainer answers with zeros.
 
-Usage: python -m presspool.simulations.bench.transport_outlet HOME ADDRESS
+Usage: python -m presspool.simulations.bench.transport.transport_outlet HOME ADDRESS
 """
 
 from __future__ import annotations
