@@ -191,6 +191,7 @@ def end(
     from presspool.client.agent import home as homes
     from presspool.client.agent.spool import Spool
     from presspool.client.consent.budget import Budget
+    from presspool.client.sums.sum_party import forget
     from presspool.client.witnessing.witness_folder import WitnessFolder
     from presspool.common.accounting.events import UNIT
     from presspool.common.base.errors import GuardError, asked_wrongly
@@ -203,6 +204,7 @@ def end(
             freed = budget.end(contract)
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
     Spool(home / homes.WORK).end(contract.digest)
+    forget(home, contract.digest)
     if as_json:
         print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
     else:

@@ -9,7 +9,8 @@
     reveal    enough signatures; back goes, for each outlet, a share of one of its two masks
 
 The protocol is `presspool.common.secagg`. Here its messages are taken from tasks, and its record is
-kept: `sums/<contract>` at the outlet's home, for this user alone, gone after the last round.
+kept: `sums/<contract>` at the outlet's home, for this user alone, gone after the last round or when
+its operator ends the run.
 
 Invariants:
     * A peer that this outlet's operator approved signs with the approved key, or nothing is said.
@@ -128,12 +129,12 @@ class SumParty:
     def _keys(self, asked: Round) -> bytes:
         cohort = CohortKeys.from_bytes(asked.task.said, most=_COHORT_BYTES)
         plan = self._plan(asked, cohort)
-        if self._file(asked).exists():
+        if _file(self.home, asked.contract.digest).exists():
             known, outlet = self._known(asked)
             if known.context != plan.context:
                 raise EvidenceError("another cohort than before", where="keys of a run's outlets")
         else:
-            self._file(asked).parent.mkdir(mode=0o700, exist_ok=True)
+            _file(self.home, asked.contract.digest).parent.mkdir(mode=0o700, exist_ok=True)
             outlet = SecaggOutlet.begin(plan, self.name, self.signer, self._save(asked, cohort))
         return outlet.advertise().to_bytes()
 
@@ -152,7 +153,7 @@ class SumParty:
         said = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
         revealed = outlet.reveal(said).to_bytes()
         if asked.number == asked.contract.federation.rounds:
-            self._file(asked).unlink()  # its secrets are of no more use
+            forget(self.home, asked.contract.digest)  # its secrets are of no more use
         return revealed
 
     def _delivery(self, asked: Round, plan: SecaggPlan) -> Delivery:
@@ -186,7 +187,7 @@ class SumParty:
 
     def _known(self, asked: Round) -> tuple[SecaggPlan, SecaggOutlet]:
         """The run's sums as they were begun here."""
-        if not self._file(asked).exists():
+        if not _file(self.home, asked.contract.digest).exists():
             raise GuardError(
                 "round-not-agreed",
                 "no keys of this run were exchanged here, or its sums are over",
@@ -194,7 +195,7 @@ class SumParty:
                 expected="a run in whose first phase this outlet took part",
                 advice="nothing: the outlets that did go on without this one",
             )
-        raw = read_secret(self._file(asked))
+        raw = read_secret(_file(self.home, asked.contract.digest))
         size = int.from_bytes(raw[:4], "big")
         cohort = CohortKeys.from_bytes(raw[4 : 4 + size], most=_COHORT_BYTES)
         record = OutletRecord.from_bytes(raw[4 + size :], most=len(raw))
@@ -204,10 +205,21 @@ class SumParty:
     def _save(self, asked: Round, cohort: CohortKeys) -> Callable[[bytes], None]:
         head = cohort.to_bytes()
         prefix = len(head).to_bytes(4, "big") + head
-        return lambda record: write_secret(self._file(asked), prefix + record)
+        return lambda record: write_secret(_file(self.home, asked.contract.digest), prefix + record)
 
-    def _file(self, asked: Round) -> Path:
-        return self.home / FOLDER / asked.contract.digest.removeprefix("sha256:")
+
+def forget(home: Path, contract: str) -> None:
+    """Erase what could open an outlet's part in a run's sums: the run is over here.
+
+    Args:
+        home: the outlet's.
+        contract: the run's digest.
+    """
+    _file(home, contract).unlink(missing_ok=True)
+
+
+def _file(home: Path, contract: str) -> Path:
+    return home / FOLDER / contract.removeprefix("sha256:")
 
 
 @contextmanager

@@ -290,7 +290,11 @@ def test_end_gives_back_what_was_never_begun_and_ends_the_run_for_good(
     file = tmp_path / "contract.json"
     file.write_bytes(longer.canonical())
     before = outlet("budget", "--home", home, "--json").json["share"]
+    secrets = home / "sums" / longer.digest.removeprefix("sha256:")  # of its part in pooled sums
+    secrets.parent.mkdir()
+    secrets.touch()
     ended = outlet("end", file, "--home", home, "--json").json
+    assert not secrets.exists()
     after = outlet("budget", "--home", home, "--json").json["share"]
     assert ended["ended"] == longer.digest
     assert ended["freed_share"] == pytest.approx(before - after)
