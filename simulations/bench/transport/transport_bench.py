@@ -38,6 +38,7 @@ from presspool.common.pki.certificates import (
 )
 from presspool.common.pki.keys import SigningKey
 from presspool.common.pki.tls import caller, server_credentials
+from presspool.common.secagg.secagg_plan import FEWEST_OUTLETS
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.database import Database
 from presspool.server.rounds.strategy import AdapterStrategy
@@ -120,14 +121,14 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="presspool-") as name, ExitStack() as stack:
         folder = Path(name)
         pool = stack.enter_context(_pool(folder, load))
-        under_masks = pool.masked() if idle else None
         theirs = stack.enter_context(stock(load, folder / "stock")) if against else None
         for number in range(load.turns + 1):
             ours, arrivals = zip(*(pool.one_round() for _ in range(rounds)), strict=True)
             beside: tuple[float, ...] = ()
             masked: tuple[float, ...] = ()
-            if under_masks is not None:
-                masked = tuple(under_masks.one_round() for _ in range(rounds))
+            if idle:
+                if pool.masked is not None:
+                    masked = tuple(pool.masked.one_round() for _ in range(rounds))
                 with _idle_connections(pool):
                     beside = tuple(pool.one_round()[0] for _ in range(rounds))
             turn = Turn(
@@ -146,7 +147,7 @@ class _Pool:
         port: where it listens.
         home: an outlet's folder.
         peak_bytes: the memory, see the module.
-        masked: makes rounds whose answers are masked.
+        masked: rounds whose answers are masked, where the outlets are enough for that.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class _Pool:
         *,
         port: int,
         homes: Sequence[Path],
-        masked: Callable[[], MaskedRounds],
+        masked: MaskedRounds | None,
     ) -> None:
         self.masked = masked
         self.port, self.home, self._homes = port, homes[0], homes
@@ -231,10 +232,9 @@ def _pool(folder: Path, load: Load) -> Iterator[_Pool]:
 
         contract, homes = contract_of(list(members)), [folder / name for name in members]
         cohort = {name: member.peer_key for name, member in members.items()}
-
-        def masked() -> MaskedRounds:
-            return MaskedRounds(grid("masked"), masked_contract(contract.body(), cohort), cohort)
-
+        masked: MaskedRounds | None = None
+        if len(members) >= FEWEST_OUTLETS:
+            masked = MaskedRounds(grid("masked"), masked_contract(contract.body(), cohort), cohort)
         yield _Pool(grid("bench"), contract, load, port=port, homes=homes, masked=masked)
 
 

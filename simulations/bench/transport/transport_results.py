@@ -173,11 +173,12 @@ class TransportBench:
             value=small.slow_down,
             bound=IDLE,
         )
-        yield Claim(
-            text=f"a masked round of no work, {small.load.outlets} outlets ÷ one in the open",
-            value=small.mask_factor,
-            bound=MASKED,
-        )
+        if any(turn.masked for turn in small.turns):
+            yield Claim(
+                text=f"a masked round of no work, {small.load.outlets} outlets ÷ one in the open",
+                value=small.mask_factor,
+                bound=MASKED,
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured and derived, as plain values."""

@@ -19,10 +19,11 @@ PAIRED = '''"""Trust model "paired"."""
 from dataclasses import replace
 
 from presspool.common.trust.local import Local
+from presspool.common.trust.trust_model import Phases
 
 
 class Paired(Local):
-    phases = ("hello", "train")
+    phases = Phases(("hello", "train"))
     words = replace(Local.words, claim="Trust model paired: as local, after a hello.")
 
     def brief(self, phase, answers):

@@ -25,6 +25,7 @@ from tests.fakes.made_pool import (
 from presspool.common.base.errors import AdmissionError, PressPoolError, StorageError
 from presspool.common.wire.envelope import (
     CHUNK_BYTES,
+    EXTRA_BYTES,
     UPDATE_TAG,
     Signed,
     TaskHeader,
@@ -162,7 +163,7 @@ def test_a_body_that_was_thrown_away_in_the_middle_of_reading_is_an_error(desk: 
         ({"contract": "sha256:" + "d" * 64}, "wrong-contract"),
         ({"base": "sha256:" + "d" * 64}, "wrong-base"),
         ({"nonce": "d" * 32}, "wrong-nonce"),
-        ({"bytes": len(BODY) + 1025}, "too-large"),
+        ({"bytes": len(BODY) + EXTRA_BYTES + 1}, "too-large"),
     ],
 )
 def test_an_update_of_something_else_is_refused_by_its_header(
