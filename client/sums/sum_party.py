@@ -45,10 +45,9 @@ from presspool.common.secagg.secagg_messages import (
     SurvivorSet,
 )
 from presspool.common.secagg.secagg_outlet import OutletRecord, SecaggOutlet
-from presspool.common.secagg.secagg_plan import MOST_OUTLETS, SecaggPlan, plan_of
+from presspool.common.secagg.secagg_plan import ATTEMPT, MOST_OUTLETS, SecaggPlan, plan_of
 
 FOLDER = "sums"
-ATTEMPT = 1  # of each round
 _COHORT_BYTES = 256 * MOST_OUTLETS
 
 

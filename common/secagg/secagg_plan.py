@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 FEWEST_OUTLETS, MOST_OUTLETS = 3, 50
 RINGS = (32, 64)
+ATTEMPT = 1  # of each round over a network: one that has stopped goes on where it stopped
 _MOST_LENGTH = 1 << 28
 _PART_BYTES, _OTHER_BYTES = 384, 1024  # of one outlet, and of all the rest, in the longest message
 

@@ -34,12 +34,11 @@ from presspool.common.secagg.secagg_messages import (
     ShareBundle,
     named,
 )
-from presspool.common.secagg.secagg_plan import plan_of
+from presspool.common.secagg.secagg_plan import ATTEMPT, plan_of
 from presspool.common.trust.pooled import Pooled, Whole
 from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.update import AdapterUpdate
 
-ATTEMPT = 1  # of each round
 KEYS, SHARES, TRAIN, CONSENT, REVEAL = range(1, 6)
 
 
@@ -138,9 +137,15 @@ class MaskedGathering:
 
     def take(self, phase: int, outlet: str, update: AdapterUpdate) -> None:
         """Keep an admitted answer's part in the sum; raises `AdmissionError` where it has none."""
-        takes = (self._take_key, self._take_shares, self._take_input, self._take_consent)
+        takes = {
+            KEYS: self._take_key,
+            SHARES: self._take_shares,
+            TRAIN: self._take_input,
+            CONSENT: self._take_consent,
+            REVEAL: self._take_reveal,
+        }
         try:
-            [*takes, self._take_reveal][phase - 1](outlet, update)
+            takes[phase](outlet, update)
         except EvidenceError as error:
             raise AdmissionError("malformed", str(error), where=outlet) from None
 
