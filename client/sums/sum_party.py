@@ -43,6 +43,7 @@ from presspool.common.secagg.secagg_messages import (
     Delivery,
     Roster,
     SurvivorSet,
+    TurnMessage,
 )
 from presspool.common.secagg.secagg_outlet import OutletRecord, SecaggOutlet
 from presspool.common.secagg.secagg_plan import ATTEMPT, MOST_OUTLETS, SecaggPlan, plan_of
@@ -144,13 +145,11 @@ class SumParty:
 
     def _consent(self, asked: Round) -> bytes:
         plan, outlet = self._known(asked)
-        said = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
-        return outlet.consent(said).to_bytes()
+        return outlet.consent(self._survivors(asked, plan)).to_bytes()
 
     def _reveal(self, asked: Round) -> bytes:
         plan, outlet = self._known(asked)
-        said = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
-        revealed = outlet.reveal(said).to_bytes()
+        revealed = outlet.reveal(self._survivors(asked, plan)).to_bytes()
         if asked.number == asked.contract.federation.rounds:
             forget(self.home, asked.contract.digest)  # its secrets are of no more use
         return revealed
@@ -158,7 +157,13 @@ class SumParty:
     def _delivery(self, asked: Round, plan: SecaggPlan) -> Delivery:
         most = plan.message_bytes
         bundles = Bundles.from_bytes(asked.task.said, most=most * (len(plan.cohort) + 1))
+        _require_round(asked, bundles)
         return bundles.delivery(self.name, most=most)
+
+    def _survivors(self, asked: Round, plan: SecaggPlan) -> SurvivorSet:
+        survivors = SurvivorSet.from_bytes(asked.task.said, most=plan.message_bytes)
+        _require_round(asked, survivors)
+        return survivors
 
     def _plan(self, asked: Round, cohort: CohortKeys) -> SecaggPlan:
         """The run's sums, if the cohort is the contract's, with the keys that are known here."""
@@ -219,6 +224,17 @@ def forget(home: Path, contract: str) -> None:
 
 def _file(home: Path, contract: str) -> Path:
     return home / FOLDER / contract.removeprefix("sha256:")
+
+
+def _require_round(asked: Round, said: TurnMessage) -> None:
+    """What ledger and policy allowed is the task's round: no words of another count in it."""
+    if said.round != asked.number:
+        raise EvidenceError(
+            "of another round than its task",
+            where=type(said).__name__,
+            expected=asked.number,
+            got=said.round,
+        )
 
 
 @contextmanager
