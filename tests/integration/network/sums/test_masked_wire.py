@@ -50,7 +50,8 @@ def asked_in(pool: MaskedPool, round: int, phase: int) -> Round:
         seen.append(asked)
         raise QuorumError("not now")
 
-    real, pool.answer = pool.answer, only_hears  # type: ignore[method-assign]
+    real = pool.answer
+    pool.answer = only_hears  # type: ignore[method-assign]
     with pytest.raises(QuorumError):
         serve(pool.grid(nobody), pool.folder)
     pool.answer = real  # type: ignore[method-assign]
