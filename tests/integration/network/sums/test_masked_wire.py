@@ -51,7 +51,7 @@ def asked_in(pool: MaskedPool, round: int, phase: int) -> Round:
         raise QuorumError("not now")
 
     real = pool.answer
-    pool.answer = only_hears  # type: ignore[method-assign]
+    pool.answer = only_hears  # type: ignore[method-assign, assignment]
     with pytest.raises(QuorumError):
         serve(pool.grid(nobody), pool.folder)
     pool.answer = real  # type: ignore[method-assign]
