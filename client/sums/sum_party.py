@@ -37,6 +37,7 @@ from presspool.client.round import Round
 from presspool.common.base.errors import EvidenceError, GuardError, PlanError, QuorumError
 from presspool.common.models.adapters import State
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
+from presspool.common.secagg.masks import arrays_in
 from presspool.common.secagg.secagg_messages import (
     Bundles,
     CohortKeys,
@@ -46,7 +47,13 @@ from presspool.common.secagg.secagg_messages import (
     TurnMessage,
 )
 from presspool.common.secagg.secagg_outlet import OutletRecord, SecaggOutlet
-from presspool.common.secagg.secagg_plan import ATTEMPT, MOST_OUTLETS, SecaggPlan, plan_of
+from presspool.common.secagg.secagg_plan import (
+    ATTEMPT,
+    MOST_OUTLETS,
+    SecaggPlan,
+    contract_context,
+    plan_of,
+)
 
 FOLDER = "sums"
 _COHORT_BYTES = 256 * MOST_OUTLETS
@@ -119,12 +126,7 @@ class SumParty:
         flat = np.concatenate([delta[name].ravel() for name in sorted(delta)])
         masked = outlet.mask(self._delivery(asked, plan), flat)
         whole = np.frombuffer(masked.values, dtype=f"<i{plan.ring_bits // 8}")
-        sizes = [delta[name].size for name in sorted(delta)]
-        parts = np.split(whole, np.cumsum(sizes)[:-1])
-        return {
-            name: part.reshape(delta[name].shape)
-            for name, part in zip(sorted(delta), parts, strict=True)
-        }
+        return arrays_in(whole, {name: array.shape for name, array in delta.items()})
 
     def _keys(self, asked: Round) -> bytes:
         cohort = CohortKeys.from_bytes(asked.task.said, most=_COHORT_BYTES)
@@ -168,7 +170,7 @@ class SumParty:
     def _plan(self, asked: Round, cohort: CohortKeys) -> SecaggPlan:
         """The run's sums, if the cohort is the contract's, with the keys that are known here."""
         contract, keys = asked.contract, dict(cohort.keys)
-        if cohort.context != bytes.fromhex(contract.digest.removeprefix("sha256:")):
+        if cohort.context != contract_context(contract):
             raise EvidenceError("of another contract", where="keys of a run's outlets")
         if keys.keys() != contract.outlets.keys():
             raise EvidenceError(
@@ -199,17 +201,14 @@ class SumParty:
                 expected="a run in whose first phase this outlet took part",
                 advice="nothing: the outlets that did go on without this one",
             )
-        raw = read_secret(_file(self.home, asked.contract.digest))
-        size = int.from_bytes(raw[:4], "big")
-        cohort = CohortKeys.from_bytes(raw[4 : 4 + size], most=_COHORT_BYTES)
-        record = OutletRecord.from_bytes(raw[4 + size :], most=len(raw))
+        cohort, rest = CohortKeys.apart(read_secret(_file(self.home, asked.contract.digest)))
+        record = OutletRecord.from_bytes(rest, most=len(rest))
         plan, save = self._plan(asked, cohort), self._save(asked, cohort)
         return plan, SecaggOutlet(plan, self.name, self.signer, record, save)
 
     def _save(self, asked: Round, cohort: CohortKeys) -> Callable[[bytes], None]:
-        head = cohort.to_bytes()
-        prefix = len(head).to_bytes(4, "big") + head
-        return lambda record: write_secret(_file(self.home, asked.contract.digest), prefix + record)
+        file = _file(self.home, asked.contract.digest)
+        return lambda record: write_secret(file, cohort.before(record))
 
 
 def forget(home: Path, contract: str) -> None:

@@ -19,6 +19,10 @@ Example:
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from numpy.typing import NDArray
@@ -49,3 +53,13 @@ def add_mask(total: RingVector, seed: bytes, *, minus: bool = False) -> None:
         part = total[at : at + len(piece)]
         stream.update_into(_ZEROS[: part.nbytes], raw[: part.nbytes])
         combine(part, piece[: len(part)], out=part)
+
+
+def arrays_in(
+    vector: NDArray[Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[Any]]:
+    """The arrays that lie in a vector one behind the other, by name; nothing is copied."""
+    names = sorted(shapes)
+    ends = np.cumsum([math.prod(shapes[name]) for name in names])
+    parts = np.split(vector, ends[:-1])
+    return {name: part.reshape(shapes[name]) for name, part in zip(names, parts, strict=True)}

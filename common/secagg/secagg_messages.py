@@ -157,6 +157,16 @@ class CohortKeys(SecaggMessage):
 
     keys: Named
 
+    def before(self, rest: bytes) -> bytes:
+        """These keys and what is kept with them, as one piece."""
+        return packed(self.to_bytes()) + rest
+
+    @classmethod
+    def apart(cls, kept: bytes) -> tuple[Self, bytes]:
+        """Keys and rest of what `before` made; raises `EvidenceError` where it is none."""
+        start = _NUMBER + int.from_bytes(kept[:_NUMBER], "big")
+        return cls.from_bytes(kept[_NUMBER:start], most=len(kept)), kept[start:]
+
 
 @dataclass(frozen=True, repr=False)
 class KeyAdvert(SecaggMessage):

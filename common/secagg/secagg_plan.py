@@ -170,6 +170,11 @@ def plan_of(contract: Contract, cohort: Mapping[str, bytes]) -> SecaggPlan:
     )
 
 
+def contract_context(contract: Contract) -> bytes:
+    """What names a run before its cohort is known: its contract's digest."""
+    return bytes.fromhex(contract.digest.removeprefix("sha256:"))
+
+
 def require_sums(contract: Contract) -> None:
     """Return if a run's sums can be taken over a network; raises `ContractError`."""
     names = sorted(contract.outlets)

@@ -47,6 +47,9 @@ class Gathering(Protocol):
     def asked(self, phase: int) -> Collection[str]:
         """The outlets that a phase's task goes to."""
 
+    def sends_adapter(self, phase: int) -> bool:
+        """Whether a phase's task carries the adapter."""
+
     def fewest(self, phase: int) -> int:
         """How many answers a phase needs."""
 
@@ -73,6 +76,10 @@ class OpenGathering:
     def asked(self, phase: int) -> Collection[str]:  # noqa: ARG002
         """Everybody."""
         return self._contract.outlets
+
+    def sends_adapter(self, phase: int) -> bool:  # noqa: ARG002
+        """All of them."""
+        return True
 
     def fewest(self, phase: int) -> int:  # noqa: ARG002
         """As the trust model says."""

@@ -17,10 +17,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from presspool.common.base.errors import AdmissionError, EvidenceError, QuorumError
 from presspool.common.contract.contract import Contract
+from presspool.common.secagg.masks import arrays_in
 from presspool.common.secagg.pair_keys import checked_advert, gathered, session_of
 from presspool.common.secagg.secagg_coordinator import SecaggSum
 from presspool.common.secagg.secagg_messages import (
@@ -34,8 +33,8 @@ from presspool.common.secagg.secagg_messages import (
     ShareBundle,
     named,
 )
-from presspool.common.secagg.secagg_plan import ATTEMPT, plan_of
-from presspool.common.trust.pooled import Pooled, Whole
+from presspool.common.secagg.secagg_plan import ATTEMPT, contract_context, plan_of
+from presspool.common.trust.pooled import Pooled
 from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.update import AdapterUpdate
 
@@ -82,8 +81,7 @@ class MaskedGathering:
     @property
     def kept(self) -> bytes:
         """Cohort and roster, for the rounds that follow."""
-        head = self._keys.to_bytes()
-        return len(head).to_bytes(4, "big") + head + self.roster.to_bytes()
+        return self._keys.before(self.roster.to_bytes())
 
     @property
     def roster(self) -> Roster:
@@ -129,6 +127,10 @@ class MaskedGathering:
         }
         return known.get(phase, everybody)
 
+    def sends_adapter(self, phase: int) -> bool:
+        """Where it is trained; phases about masks have no use for it."""
+        return self.phases.releases(phase)
+
     def fewest(self, phase: int) -> int:
         """Everybody's key, K − d outlets' numbers, t signatures and shares."""
         plan = self._plan
@@ -158,7 +160,8 @@ class MaskedGathering:
         """
         trust = self._contract.trust
         assert isinstance(trust, Pooled)
-        return trust.opened(self._contract, self._parts(self.summing.total()), self._inputs)
+        total = arrays_in(self.summing.total(), self._shapes)
+        return trust.opened(self._contract, total, self._inputs)
 
     def _take_key(self, outlet: str, update: AdapterUpdate) -> None:
         advert = KeyAdvert.from_bytes(update.said, most=self._plan.message_bytes)
@@ -185,16 +188,6 @@ class MaskedGathering:
         reveal = Reveal.from_bytes(update.said, most=self._plan.message_bytes)
         self.summing.take_reveal(outlet, reveal)
 
-    def _parts(self, total: Whole) -> dict[str, Whole]:
-        """The sum, array by array."""
-        parts: dict[str, Whole] = {}
-        at = 0
-        for name, shape in sorted(self._shapes.items()):
-            size = int(np.prod(shape))
-            parts[name] = total[at : at + size].reshape(shape)
-            at += size
-        return parts
-
 
 def _keys_of(contract: Contract, cohort: Mapping[str, bytes]) -> CohortKeys:
     """The keys of a contract's outlets."""
@@ -206,11 +199,10 @@ def _keys_of(contract: Contract, cohort: Mapping[str, bytes]) -> CohortKeys:
             got=f"without {', '.join(missing)}",
             advice="wait until they have joined",
         )
-    digest = bytes.fromhex(contract.digest.removeprefix("sha256:"))
-    return CohortKeys(digest, named({name: cohort[name] for name in contract.outlets}))
+    keys = named({name: cohort[name] for name in contract.outlets})
+    return CohortKeys(contract_context(contract), keys)
 
 
 def _read(kept: bytes) -> tuple[CohortKeys, Roster]:
-    size = 4 + int.from_bytes(kept[:4], "big")
-    keys = CohortKeys.from_bytes(kept[4:size], most=len(kept))
-    return keys, Roster.from_bytes(kept[size:], most=len(kept))
+    keys, rest = CohortKeys.apart(kept)
+    return keys, Roster.from_bytes(rest, most=len(rest))

@@ -54,12 +54,13 @@ class RoundTraffic:
 
 
 class AdapterStrategy(Strategy):
-    """What a run does in a round, as Flower's strategies say it.
+    """What a run does in one round, as Flower's strategies say it; the next has one of its own.
 
     Attributes:
         contract: the frozen contract.
         moments: what the aggregator remembers.
-        traffic: the last round's traffic and admissions.
+        traffic: the round's traffic and admissions.
+        gathering: how the round's answers come together.
     """
 
     def __init__(
@@ -128,9 +129,8 @@ class AdapterStrategy(Strategy):
         return self._phase == len(self.gathering.phases)
 
     def _sent(self, phase: int) -> State:
-        """The adapter, where outlets need it: phases about masks have no use for it."""
-        masked = self.gathering.phases is self.contract.trust.masked
-        return {} if masked and not self.gathering.phases.releases(phase) else self._state
+        """The adapter, where outlets need it."""
+        return self._state if self.gathering.sends_adapter(phase) else {}
 
     def _aggregated(self, server_round: int) -> ArrayRecord:
         aggregator = aggregator_of(self.contract)

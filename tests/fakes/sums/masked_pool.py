@@ -175,6 +175,19 @@ def made_pool(
     yield pool
 
 
+def noted(pool: MaskedPool) -> list[Round]:
+    """What the coordinator asks from here on."""
+    seen: list[Round] = []
+    real = pool.answer
+
+    def answer(name: str, asked: Round) -> bytes:
+        seen.append(asked)
+        return real(name, asked)
+
+    pool.answer = answer  # type: ignore[method-assign]
+    return seen
+
+
 def _member(
     home: Path, simulated: Path, contract: Contract, policy: Mapping[str, object]
 ) -> RealOutlet:

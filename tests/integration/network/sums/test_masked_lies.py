@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body
+from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body, noted
 
 from presspool.client import client_app
 from presspool.client.release.release import release
@@ -150,14 +150,7 @@ def test_a_coordinator_that_lies_in_a_phase_hears_one_word(
 
 def test_two_stories_of_who_is_in_the_sum_are_not_both_signed(pool: MaskedPool) -> None:
     """Else shares of both of one outlet's masks could be had, and with them its numbers."""
-    seen: list[Round] = []
-    real = pool.answer
-
-    def noted(name: str, asked: Round) -> bytes:
-        seen.append(asked)
-        return real(name, asked)
-
-    pool.answer = noted  # type: ignore[method-assign]
+    real, seen = pool.answer, noted(pool)
     with pytest.raises(QuorumError):
         serve(pool.grid(lambda _name, _round, phase: phase == REVEAL), pool.folder)
     asked = next(each for each in seen if each.phase == CONSENT)

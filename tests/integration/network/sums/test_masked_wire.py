@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.made_runs import write_run
-from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body, nobody
+from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body, nobody, noted
 
 from presspool.client.round import Round
 from presspool.client.sums import sum_party
@@ -23,19 +23,6 @@ def pool(tmp_path: Path, contract_body: dict[str, Any]) -> Iterator[MaskedPool]:
     run = write_run(tmp_path / "made", masked_body(contract_body, rounds=2))
     with made_pool(tmp_path, run) as made:
         yield made
-
-
-def noted(pool: MaskedPool) -> list[Round]:
-    """What the coordinator asks from here on."""
-    seen: list[Round] = []
-    real = pool.answer
-
-    def answer(name: str, asked: Round) -> bytes:
-        seen.append(asked)
-        return real(name, asked)
-
-    pool.answer = answer  # type: ignore[method-assign]
-    return seen
 
 
 def asked_in(pool: MaskedPool, round: int, phase: int) -> Round:

@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 
 import pytest
+from tests.fakes.made_outlets import new_ledger
 from tests.fakes.sums.pooled_runs import pooled_contract
 
 from presspool.client.consent.budget import Budget
 from presspool.client.consent.policy import Policy
 from presspool.common.accounting import events
-from presspool.common.accounting.filter import Caps
 from presspool.common.audit.evidence.sources import read_outlet
 from presspool.common.audit.pages.report_json import sentence
 from presspool.common.base.errors import GuardError, LedgerError
@@ -33,9 +33,7 @@ def written(
     path: Path, event: events.SelfComposed | events.Composed, epsilon: float, by: AccountantName
 ) -> Recomputed:
     """What an auditor finds where an outlet reserved this event and stated this ε of it."""
-    with Ledger.create(
-        path, signer=SIGNER, unit="reader", order=4, delta=1e-5, caps=Caps(epsilon_max=50.0)
-    ) as ledger:
+    with Ledger(new_ledger(path, epsilon=50.0, signer=SIGNER)) as ledger:
         ledger.reserve(
             run="sha256:" + "1" * 64,
             unit="reader",
@@ -105,14 +103,7 @@ def test_an_entry_whose_cost_alone_is_another_is_refused(
         alone={None: None, "cheaper": right // 2, "dearer": right * 2}[alone],
     )
     with (
-        Ledger.create(
-            tmp_path / "l.db",
-            signer=SIGNER,
-            unit="reader",
-            order=4,
-            delta=1e-5,
-            caps=Caps(epsilon_max=50.0),
-        ) as ledger,
+        Ledger(new_ledger(tmp_path / "l.db", epsilon=50.0, signer=SIGNER)) as ledger,
         pytest.raises(LedgerError, match="charge alone"),
     ):
         ledger.book.check(entry)
@@ -122,10 +113,8 @@ def test_who_joins_a_pooled_run_late_pays_and_states_what_is_left(
     tmp_path: Path, contract: Contract
 ) -> None:
     """At the second of three rounds; a kill before its bytes are bound costs nothing more."""
-    adapter, caps = "sha256:" + "4" * 64, Caps(epsilon_max=50.0)
-    with Ledger.create(
-        tmp_path / "l.db", signer=SIGNER, unit="reader", order=4, delta=1e-5, caps=caps
-    ) as ledger:
+    adapter = "sha256:" + "4" * 64
+    with Ledger(new_ledger(tmp_path / "l.db", epsilon=50.0, signer=SIGNER)) as ledger:
         budget = Budget(ledger, policy=Policy(), dataset="2" * 32)
         for _ in range(2):
             with budget.round(contract, number=2, adapter=adapter):
