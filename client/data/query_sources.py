@@ -32,7 +32,6 @@ from typing import Any, Final, Protocol
 import pyarrow as pa
 
 from presspool.client.data import statements
-from presspool.client.data.ctrl_c import noticing_ctrl_c
 from presspool.client.data.presets import PRESETS
 from presspool.client.identity.data_table import DataTable
 from presspool.common.base.errors import DataError, InputError
@@ -131,10 +130,9 @@ class QueryRecords(Records):
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
         try:
-            with noticing_ctrl_c() as pressed:
-                yield
+            yield
         except Exception as error:
-            if pressed() or _STOPPED.search(str(error)):
+            if _STOPPED.search(str(error)):
                 raise KeyboardInterrupt from None
             if (said := _said(error)) is None:
                 raise
