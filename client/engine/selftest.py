@@ -108,12 +108,15 @@ def _prove_clipping(
     for group, bound in contract.plan.clip.items():
         sums = [p.summed_grad.double().square().sum() for p in optimizer.groups[group]]
         got = math.sqrt(float(sum(sums))) * optimizer.grid
-        if not bound * (1 - 1e-3) <= got <= bound:
+        # Cut off towards zero, each coordinate loses less than a step of the grid.
+        cut = optimizer.grid * math.sqrt(sum(p.numel() for p in optimizer.groups[group]))
+        if not max(bound * (1 - 1e-3) - cut, bound / 2) <= got <= bound:
             raise SelfTestError(
                 "clipping does not bind",
                 where=f"group {group}",
-                expected=f"norm {bound:g}",
+                expected=f"norm {bound:g}, less {cut:.2g} at most that the grid takes",
                 got=f"{got:g}",
+                advice="where the pool shares its noise, raise [pooled] grid; else report it",
             )
     for parameter in optimizer.params:
         parameter.summed_grad = parameter.grad_sample = None

@@ -12,6 +12,7 @@ import torch
 from presspool.client import client_app
 from presspool.client.engine import noise, selftest
 from presspool.client.engine import optimizer as optimizer_module
+from presspool.client.engine.clipping import clip_factors
 from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.selftest import prove
@@ -19,8 +20,10 @@ from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import ALONE
 from presspool.common.models import adapters
 from presspool.common.models.models import HeadedModel, build
+from presspool.common.runs.run_file import freeze
 from presspool.common.wire.update import TrainTask
 
 
@@ -40,6 +43,37 @@ def test_a_right_engine_passes(contract: Contract, method: str, clip: object, si
         adapter={"method": method}, privacy={"clip": clip, "noise_multiplier": sigma}
     )
     prove(build(chosen), chosen)
+
+
+def _pooled(contract: Contract, *, rank: int, grid: int) -> Contract:
+    """Both factors, four outlets that share their noise, on a grid of so many binary places."""
+    body = contract.body()
+    del body["privacy"]["noise_multiplier"]
+    changed = contract.replace(
+        adapter={"method": "fedit", "rank": rank},
+        federation={**ALONE, "trust": "pooled", "local_steps": 1},
+        outlets={f"outlet-{at}": 25 for at in range(4)},
+        privacy={**body["privacy"], "epsilon": 6.0, "noise_multiplier": None},
+        pooled={"colluders": 1, "dropouts": 0, "grid": grid},
+    )
+    return freeze(changed, fetch=False)
+
+
+@pytest.mark.parametrize(("rank", "grid"), [(1, 8), (16, 12), (16, 16)])
+def test_what_a_grid_cuts_off_is_no_defect(contract: Contract, rank: int, grid: int) -> None:
+    """Of many numbers a coarse grid takes more than rounding does, and no bound is broken."""
+    chosen = _pooled(contract, rank=rank, grid=grid)
+    prove(build(chosen), chosen)
+
+
+def test_a_coarse_grid_excuses_no_lost_half(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, chosen = clip_factors, _pooled(contract, rank=256, grid=8)
+    prove(build(chosen), chosen)
+    monkeypatch.setattr(optimizer_module, "clip_factors", lambda *given: 0.4 * right(*given))
+    with pytest.raises(SelfTestError, match=r"raise \[pooled\] grid"):
+        prove(build(chosen), chosen)
 
 
 def _untrained_layer(monkeypatch: pytest.MonkeyPatch) -> None:
