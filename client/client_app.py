@@ -57,7 +57,7 @@ from presspool.client.data.eligibility import eligible
 from presspool.client.data.readers import Readers, read_readers
 from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.data.suppression_list import FOLDER, SuppressionList
-from presspool.client.enforcement import opened
+from presspool.client.enforcement import Gate, opened
 from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.selftest import prove
@@ -123,13 +123,26 @@ def work(
         except GuardError as refused:
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
         if not asked.trains:
-            said = gate.words(asked)
-            return release_words(asked.task, said, outlet=settings.name, base=asked.base)
+            return _spoken(asked, gate, settings.name, kept)
         with gate.placed(asked), gate.round(asked, _model(asked), _compute) as meter:
             update = answer(asked, settings, before_step=meter.step)
             data = release(update, contract, partial(gate.seal, asked))
             kept_reply.keep_and_bind(data, meter.bind, kept)
             return data
+
+
+def _spoken(asked: Round, gate: Gate, outlet: str, kept: Path | None) -> bytes:
+    """The words of a phase that does not train.
+
+    The run's last are kept before the secrets that made them go: a kill loses neither.
+    """
+    data = kept_reply.said_before(kept) if asked.last else None
+    if data is None:
+        data = release_words(asked.task, gate.words(asked), outlet=outlet, base=asked.base)
+    if asked.last:
+        kept_reply.keep_words(data, kept)
+        gate.finish(asked)
+    return data
 
 
 def _again(refused: GuardError, known: bytes | None) -> bytes:

@@ -30,7 +30,7 @@ from presspool.client.engine.alike import prove_alike
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings
 from presspool.client.round import Round
-from presspool.client.sums.sum_party import SumParty
+from presspool.client.sums.sum_party import SumParty, forget
 from presspool.client.witnessing.trusted_peers import approved
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
@@ -38,6 +38,7 @@ from presspool.common.base.errors import GuardError, StorageError
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.models.adapters import State, trainable
+from presspool.common.wire.envelope import body_digest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +64,9 @@ class Gate(Protocol):
 
     def words(self, asked: Round) -> bytes:
         """What is said in an allowed phase that does not train."""
+
+    def finish(self, asked: Round) -> None:
+        """The run's last words are kept: erase what made them."""
 
     def seal(self, asked: Round, delta: State) -> State:
         """What leaves of a privatised change; raises where the pool's sums cannot be."""
@@ -97,6 +101,9 @@ class Unmetered:
     def words(self, asked: Round) -> bytes:
         """The trust model's."""
         return asked.contract.trust.answer(asked.contract, asked.task)
+
+    def finish(self, asked: Round) -> None:
+        """Pass; nothing was kept secret."""
 
     def seal(self, asked: Round, delta: State) -> State:
         """As the trust model does."""
@@ -171,9 +178,17 @@ class RealGate:
                 self.approvals.ask(contract)
         decision.check_approval(self.policy, contract, approved=approved)
         decision.check_time(self.policy, self.clock())
-        if self.witnesses is not None and (asked.trains or not asked.masked):
+        if self.witnesses is not None:
             with self._recorded(contract):
-                self.witnesses.check(contract.digest, number=asked.number, adapter=asked.base)
+                self._check_witnessed(self.witnesses, asked)
+
+    def _check_witnessed(self, witnesses: WitnessRule, asked: Round) -> None:
+        """What a phase starts from is in the log: the adapter, or the keys of who masks."""
+        contract = asked.contract.digest
+        if asked.trains or not asked.masked:
+            witnesses.check(contract, number=asked.number, adapter=asked.base)
+        elif asked.phase == 1:  # all that follows is bound to what is agreed here
+            witnesses.check_keys(contract, keys=body_digest(asked.task.said))
 
     def words(self, asked: Round) -> bytes:
         """The trust model's, or, of masks, this outlet's own."""
@@ -183,12 +198,19 @@ class RealGate:
         with self._recorded(asked.contract):
             return self.sums.say(asked)
 
+    def finish(self, asked: Round) -> None:
+        """This outlet's secrets of the run's sums are of no more use."""
+        if asked.masked:
+            assert self.sums is not None
+            forget(self.sums.home, asked.contract.digest)
+
     def seal(self, asked: Round, delta: State) -> State:
         """As the trust model does, or under masks."""
         if not asked.masked:
             return asked.contract.trust.seal(asked.contract, delta)
         assert self.sums is not None
-        return self.sums.seal(asked, delta)
+        with self._recorded(asked.contract):
+            return self.sums.seal(asked, delta)
 
     def placed(self, asked: Round) -> AbstractContextManager[None]:
         """Where the policy says; the name in the contract is no address."""

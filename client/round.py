@@ -62,6 +62,12 @@ class Round:
         return self.phases.releases(self.phase)
 
     @property
+    def last(self) -> bool:
+        """Whether its answer is the last that the run asks for."""
+        whole = self.contract.federation.rounds, len(self.phases)
+        return (self.number, self.phase) == whole
+
+    @property
     def masked(self) -> bool:
         """Whether the round's answers are seen in their sum alone."""
         return not self.simulated and self.contract.trust.masked is not None

@@ -100,7 +100,7 @@ class Agent:
         beat: seconds between the moments at which answers leave, asked before each; 0 for at once.
         before: asked before a task's body is stored; raises `GuardError` where its header alone
             says that it is never trained here.
-        is_over: whether a task's round is known to be over, so that nobody asks for it again.
+        tidy: removes what is over; called before each look for a task.
         backoff: between failures.
         largest_task: bytes of a task's body; what declares more is not read.
 
@@ -119,13 +119,13 @@ class Agent:
         position: Callable[[str], tuple[int, str]],
         beat: Callable[[], float] = lambda: 0.0,
         before: Callable[[TaskHeader], None] = lambda _: None,
-        is_over: Callable[[TaskHeader], bool] = lambda _: False,
+        tidy: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
         largest_task: int = task_rules.LARGEST_TASK,
     ) -> None:
         self._identity, self._spool, self._link = identity, spool, link
         self._trainer, self._position, self._beat = trainer, position, beat
-        self._before, self._is_over = before, is_over
+        self._before, self._tidy = before, tidy
         self._backoff, self._largest_task = backoff or Backoff(), largest_task
         self._stopping, self._wake = threading.Event(), threading.Event()
         # Tasks not to be trained just now, least lately tried first.
@@ -195,7 +195,7 @@ class Agent:
     # --- Fetch ----------------------------------------------------------------------------------
 
     def _fetch(self) -> bool:
-        self._spool.forget(self._is_over)
+        self._tidy()
         kept = {task.header.task for task in self._spool.tasks()}
         self._put_off = [task for task in self._put_off if task in kept]
         with self._link.next_task([*self._cannot, *self._put_off]) as found:

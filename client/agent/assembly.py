@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -32,10 +32,19 @@ from presspool.client.identity.identity import Identity
 from presspool.client.identity.joining import renew_if_due
 from presspool.client.identity.settings import read_settings
 from presspool.client.round import Round
+from presspool.client.sums import sum_party
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_watch import WitnessWatch
-from presspool.common.base.errors import GuardError, InputError, LedgerError, LinkError, NotNowError
+from presspool.common.base.errors import (
+    GuardError,
+    InputError,
+    LedgerError,
+    LinkError,
+    NotNowError,
+    PressPoolError,
+)
 from presspool.common.base.stopping import until_signalled
+from presspool.common.contract.contract import read_canonical
 from presspool.common.pki.tls import split_address
 
 log = logging.getLogger(__name__)
@@ -75,11 +84,28 @@ def agent(home: Path) -> Iterator[Agent]:
             beat=_beat(home),
             largest_task=homes.settings_in(home).task_megabytes << 20,
             before=judge(home, spool),
-            is_over=watch.is_over,
+            tidy=_tidy(home, spool, watch),
         )
         signalled.then(working.stop)
         with watch:
             yield working
+
+
+def _tidy(home: Path, spool: Spool, watch: WitnessWatch) -> Callable[[], None]:
+    """Removes answers of rounds, and secrets of runs, that the consortium log says are over."""
+
+    def tidy() -> None:
+        spool.forget(watch.is_over)
+        known = sum_party.remembered(home)
+        for task in spool.tasks() if known else ():
+            run, contract = task.header.contract, spool.contract(task)
+            if run in known and contract:
+                with suppress(PressPoolError):  # no contract of ours: it has no record here either
+                    rounds = read_canonical(contract, digest=run).federation.rounds
+                    if watch.last(run) >= rounds:
+                        sum_party.forget(home, run)
+
+    return tidy
 
 
 def check_home(home: Path, identity: Identity) -> None:

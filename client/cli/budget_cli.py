@@ -201,7 +201,11 @@ def end(
         homes.require_ledger(home), policy=homes.policy_in(home), head=kept.own_head
     ) as budget:
         with asked_wrongly(GuardError):
-            freed = budget.end(contract)
+            try:
+                freed = budget.end(contract)
+            except GuardError:  # over already: there is no more use for its secrets
+                forget(home, contract.digest)
+                raise
         share = freed / budget.book.room(budget.book.caps.epsilon_max)
     Spool(home / homes.WORK).end(contract.digest)
     forget(home, contract.digest)

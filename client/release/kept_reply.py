@@ -4,6 +4,8 @@ The bytes are kept, then their digest is bound in the ledger, then they are hand
 between the last two would lose a round that is paid for; so the app that is asked for a bound round
 again hands out the kept bytes, if they are the bound ones.
 
+Words of which no second can be made, because what made them is erased, are kept before that.
+
 Invariants:
     * What is bound was kept before: from the release intent on no kill loses the answer.
     * What is handed out again has the digest that the ledger bound to this very run and round.
@@ -40,6 +42,21 @@ def keep_and_bind(data: bytes, bind: Callable[[bytes], str], file: Path | None) 
     bind(data)
 
 
+def said_before(file: Path | None) -> bytes | None:
+    """The words that were kept at a task's place, which has no others; None where none were.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    return _read(file) if file is not None and file.exists() else None
+
+
+def keep_words(data: bytes, file: Path | None) -> None:
+    """Keep a task's words; raises `StorageError` where the disk refuses, and none may leave."""
+    if file is not None:
+        write_secret(file, data)
+
+
 def handed_out_before(file: Path | None, digest: str) -> bytes | None:
     """The bytes that are bound by this digest ("" for none), if they were kept.
 
@@ -48,8 +65,12 @@ def handed_out_before(file: Path | None, digest: str) -> bytes | None:
     """
     if file is None or not digest or not file.exists():
         return None
+    data = _read(file)
+    return data if body_digest(data) == digest else None
+
+
+def _read(file: Path) -> bytes:
     try:
-        data = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise StorageError("a kept answer cannot be read", where=str(file), got=error) from None
-    return data if body_digest(data) == digest else None

@@ -9,10 +9,12 @@
     reveal    enough signatures; back goes, for each outlet, a share of one of its two masks
 
 The protocol is `presspool.common.secagg`. Here its messages are taken from tasks, and its record is
-kept: `sums/<contract>` at the outlet's home, for this user alone, gone after the last round or when
-its operator ends the run.
+kept: `sums/<contract>` at the outlet's home, for this user alone, gone when the last round's words
+are kept, or when its operator ends the run.
 
 Invariants:
+    * One program at a time has part in the sums of a home: a second one would not know what the
+      first has signed.
     * A peer that this outlet's operator approved signs with the approved key, or nothing is said.
     * A round has one attempt: its masks, once used, are used for no other numbers, also after a
       kill. Asked again, the same bytes are said, or none.
@@ -25,7 +27,7 @@ Example: ``SumParty(home=home, name="a", peers={}).say(asked)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +36,14 @@ import numpy as np
 
 from presspool.client.identity.identity import identity_folder
 from presspool.client.round import Round
-from presspool.common.base.errors import EvidenceError, GuardError, PlanError, QuorumError
+from presspool.common.base.errors import (
+    EvidenceError,
+    FolderError,
+    GuardError,
+    PlanError,
+    QuorumError,
+)
+from presspool.common.base.locks import locked
 from presspool.common.models.adapters import State
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
 from presspool.common.secagg.masks import arrays_in
@@ -85,6 +94,7 @@ class SumParty:
             GuardError: an approved peer's key is another one; or what the coordinator passes on is
                 not what the protocol asks for, of fewer outlets than a sum may have, or of a round
                 that is over here.
+            FolderError: another program has part in this home's sums at this moment.
             InputError: the record, or the key, is open to others.
             StorageError: the disk refuses.
         """
@@ -94,7 +104,7 @@ class SumParty:
             "consent": self._consent,
             "reveal": self._reveal,
         }
-        with _refused(asked):
+        with self._alone(), _refused(asked):
             return phases[asked.phases[asked.phase - 1]](asked)
 
     def require(self, asked: Round) -> None:
@@ -103,7 +113,7 @@ class SumParty:
         Raises:
             As `say`; `GuardError` also where numbers were masked in this round before.
         """
-        with _refused(asked):
+        with self._alone(), _refused(asked):
             plan, outlet = self._known(asked)
             outlet.received(self._delivery(asked, plan))
         if outlet.has_masked:
@@ -121,12 +131,26 @@ class SumParty:
         Args:
             asked: the phase that trains; `require` has returned for it.
             delta: name to int64 array.
+
+        Raises:
+            As `say`; also where another program has masked numbers in the meantime.
         """
-        plan, outlet = self._known(asked)
         flat = np.concatenate([delta[name].ravel() for name in sorted(delta)])
-        masked = outlet.mask(self._delivery(asked, plan), flat)
+        with self._alone(), _refused(asked):
+            plan, outlet = self._known(asked)
+            masked = outlet.mask(self._delivery(asked, plan), flat)
         whole = np.frombuffer(masked.values, dtype=f"<i{plan.ring_bits // 8}")
         return arrays_in(whole, {name: array.shape for name, array in delta.items()})
+
+    def _alone(self) -> AbstractContextManager[object]:
+        """This home's sums, for this program alone."""
+        busy = FolderError(
+            "another program has part in this outlet's sums",
+            where=str(self.home),
+            expected="one program an outlet",
+            advice="stop the other one first",
+        )
+        return locked(self.home / "sums.lock", busy=busy)
 
     def _keys(self, asked: Round) -> bytes:
         cohort = CohortKeys.from_bytes(asked.task.said, most=_COHORT_BYTES)
@@ -151,10 +175,7 @@ class SumParty:
 
     def _reveal(self, asked: Round) -> bytes:
         plan, outlet = self._known(asked)
-        revealed = outlet.reveal(self._survivors(asked, plan)).to_bytes()
-        if asked.number == asked.contract.federation.rounds:
-            forget(self.home, asked.contract.digest)  # its secrets are of no more use
-        return revealed
+        return outlet.reveal(self._survivors(asked, plan)).to_bytes()
 
     def _delivery(self, asked: Round, plan: SecaggPlan) -> Delivery:
         most = plan.message_bytes
@@ -219,6 +240,11 @@ def forget(home: Path, contract: str) -> None:
         contract: the run's digest.
     """
     _file(home, contract).unlink(missing_ok=True)
+
+
+def remembered(home: Path) -> set[str]:
+    """Digests of the runs in whose sums an outlet has part."""
+    return {f"sha256:{path.name}" for path in (home / FOLDER).glob("[0-9a-f]*")}
 
 
 def _file(home: Path, contract: str) -> Path:

@@ -29,7 +29,7 @@ from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.common.base.errors import EvidenceError, GuardError, LedgerError, NotNowError
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint, Proof
-from presspool.common.transparency.consortium_entries import parse_entry
+from presspool.common.transparency.consortium_entries import Entry, parse_entry
 from presspool.common.transparency.forks import contradict, fork_proof
 from presspool.common.transparency.quorum import needed, require_quorum
 from presspool.common.wire.peers import PeerKeys
@@ -76,21 +76,56 @@ class WitnessRule:
             GuardError: the coordinator contradicts itself, or no quorum can be made.
             NotNowError: the round before is not witnessed yet.
         """
+        proof, said = self._entry(contract, number)
+        if said.adapter != adapter:
+            self._contradicted(
+                "the task starts from another adapter than the log says", adapter, number, proof
+            )
+        self._require_seen(proof, contract, number)
+
+    def check_keys(self, contract: str, *, keys: str) -> None:
+        """Return if a run's outlets may know each other by these keys; before any mask is made.
+
+        Args:
+            contract: digest of the contract.
+            keys: digest of the keys that the task brings.
+
+        Raises:
+            As `check`; `GuardError` also where the log names no keys.
+        """
+        proof, said = self._entry(contract, 1)
+        if said.keys is None:
+            raise GuardError(
+                "sum-refused",
+                "the consortium log does not say by which keys the outlets know each other",
+                where=f"start of {contract}",
+                expected="their digest",
+                advice="ask the coordinator to offer the run anew, under a new name",
+            )
+        if said.keys != keys:
+            self._contradicted(
+                "the task brings other keys of outlets than the log says", keys, 1, proof
+            )
+        self._require_seen(proof, contract, 1)
+
+    def _entry(self, contract: str, number: int) -> tuple[Proof, Entry]:
+        """What the log says before a round, and its proof; raises as `check`."""
         self.check_undivided()
         self.check_peers()
         proof = self._proof(contract, number - 1)
         if proof is None:
             raise _not_yet(contract, number, got="no proof yet")
-        said = parse_entry(proof.extra).adapter
-        if said != adapter:
-            self.folder.contradicted(
-                "the task starts from another adapter than the log says",
-                contract=contract,
-                round=number - 1,
-                task=adapter,
-                proof=proof.encode().decode(),
-            )
-            self.check_undivided()
+        return proof, parse_entry(proof.extra)
+
+    def _contradicted(self, what: str, task: str, number: int, proof: Proof) -> None:
+        """Keep what proves that a task is not what the log says, and raise because of it."""
+        contract = parse_entry(proof.extra).contract
+        self.folder.contradicted(
+            what, contract=contract, round=number - 1, task=task, proof=proof.encode().decode()
+        )
+        self.check_undivided()
+
+    def _require_seen(self, proof: Proof, contract: str, number: int) -> None:
         try:
             self.require(proof)
         except EvidenceError as error:

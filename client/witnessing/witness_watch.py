@@ -121,7 +121,11 @@ class WitnessWatch:
 
     def is_over(self, task: TaskHeader) -> bool:
         """Whether the consortium log, as read so far, names this round; from any thread."""
-        return self._copy.last(task.contract) >= task.round
+        return self.last(task.contract) >= task.round
+
+    def last(self, contract: str) -> int:
+        """A run's newest round that the log, as read so far, names; from any thread."""
+        return self._copy.last(contract)
 
     def _run(self) -> None:
         pause = PAUSE_SECONDS

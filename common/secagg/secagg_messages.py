@@ -157,6 +157,11 @@ class CohortKeys(SecaggMessage):
 
     keys: Named
 
+    @property
+    def digest(self) -> str:
+        """`sha256:` and the hash of the message."""
+        return "sha256:" + hashlib.sha256(self.to_bytes()).hexdigest()
+
     def before(self, rest: bytes) -> bytes:
         """These keys and what is kept with them, as one piece."""
         return packed(self.to_bytes()) + rest

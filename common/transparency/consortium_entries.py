@@ -57,6 +57,8 @@ class Entry(BaseModel):
         round: the whole round that is over; 0 for the run's start.
         adapter: digest of the adapter after it, from which the next round starts.
         outlets: whose updates were averaged; for round 0 the whole cohort.
+        keys: for round 0 of a run whose outlets mask what they send: digest of the keys by which
+            they know each other (`presspool.common.secagg`); other entries have no such key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -69,6 +71,7 @@ class Entry(BaseModel):
     outlets: Annotated[
         tuple[Name, ...], Field(max_length=MOST_OUTLETS), AfterValidator(_sorted_once)
     ]
+    keys: Annotated[Sha256 | None, Field(exclude_if=lambda keys: keys is None)] = None
 
     def canonical(self) -> bytes:
         """The entry's bytes, a leaf of the tree."""

@@ -8,9 +8,10 @@ telling two stories are one JSON document of `FORMAT`, by its keys:
   signed were changed afterwards.
 * `proofs`: C2SP proofs under one signed head, with their entries as extra data: of one entry that
   is none, or of two, the later of which tells of a round that is not after the earlier one's.
-* `contract`, `round`, `task`, `proof`: a task started from another adapter than the proven entry
-  names. What the task named is the finder's word, since no signature of the task is in the file:
-  it tells an outlet to stop, and convicts nobody before others.
+* `contract`, `round`, `task`, `proof`: a task started from another adapter, or brought other keys
+  of outlets, than the proven entry names. What the task named is the finder's word, since no
+  signature of the task is in the file: it tells an outlet to stop, and convicts nobody before
+  others.
 
 Invariants:
     * What is said hangs on signed bytes alone: of the free text `what` nothing is shown or used.
@@ -146,8 +147,9 @@ def _only_said(document: dict[str, Any], proof: Proof, log: notes.VerifierKey) -
     return EvidenceError(
         "this file alone convicts nobody",
         expected="two things that the log's key signed",
-        got=f"one: after round {said.round} of {said.contract} the log names adapter "
-        f"{said.adapter}; that a task started from another is the finder's word",
+        got=f"one: of round {said.round} of {said.contract} the log names adapter {said.adapter}"
+        f"{f' and keys {said.keys}' if said.keys else ''}; that a task brought others is the "
+        "finder's word",
         advice="compare the task with those of the run's other outlets",
     )
 

@@ -5,7 +5,7 @@ Example: `class LocalGrid(RunGrid): ...`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from flwr.app import Message, RecordDict
@@ -44,6 +44,13 @@ class RunGrid(Grid):
     def cohort(self) -> Mapping[str, bytes] | None:
         """Outlet to the key by which other outlets know it; None in a simulation."""
         return None
+
+    def went_on(self, round: int, phase: int) -> Collection[str]:  # noqa: ARG002
+        """Outlets that the phase after this one was handed out to already, before a restart.
+
+        That one was made of their answers, so these count, whoever takes part now.
+        """
+        return ()
 
     def create_message(
         self,

@@ -181,7 +181,7 @@ class Coordinator:
             number_bytes=np.dtype(contract.trust.dtype(contract)).itemsize,
         )
 
-        def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+        def committed(number: int, digest: str, outlets: tuple[str, ...], keys: str | None) -> None:
             self._witnesses.commit(
                 Entry(
                     run=run.id,
@@ -189,6 +189,7 @@ class Coordinator:
                     round=number,
                     adapter=digest,
                     outlets=outlets,
+                    keys=keys,
                 )
             )
 

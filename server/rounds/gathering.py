@@ -5,7 +5,7 @@ Invariants:
       was killed hands out the same one again.
     * Whoever missed a phase that others' masks count on is not asked in the next.
 
-Example: ``gathering_of(contract, grid, number=1, kept=b"", state=state).brief(1)``.
+Example: ``gathering_of(contract, number=1, kept=b"", state=state).brief(1)``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from flwr.serverapp import Grid
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State
+from presspool.common.secagg.secagg_messages import CohortKeys
 from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import AdapterUpdate
-from presspool.server.rounds.masked_gathering import MaskedGathering
+from presspool.server.rounds.masked_gathering import MaskedGathering, keys_of
 
 Answers = Mapping[str, AdapterUpdate]
 
@@ -98,24 +99,21 @@ class OpenGathering:
         return [dict(sorted(taken.items())) for taken in self._taken[:phases]]
 
 
-def gathering_of(
-    contract: Contract, grid: Grid, *, number: int, kept: bytes, state: State
-) -> Gathering:
-    """How this round's answers come together.
+def cohort_of(contract: Contract, grid: Grid) -> CohortKeys | None:
+    """Whose sums a run's are, and by which keys they sign; None where answers are seen as they are.
+
+    It is asked once, when a run begins: a member that changes its key later is another one.
 
     Args:
         contract: the run's.
-        grid: who carries them; it knows whether outlets have keys of their own.
-        number: of the round.
-        kept: of an earlier round of the run.
-        state: the adapter that the round starts from.
+        grid: who carries answers; it knows whether outlets have keys of their own.
 
     Raises:
         ContractError: answers would be seen alone that must not be.
         QuorumError: an outlet that masks count on is no member.
     """
     if contract.trust.masked is None:
-        return OpenGathering(contract)
+        return None
     if not isinstance(grid, RunGrid):
         raise ContractError(
             "sums of outlets that nobody knows by a key",
@@ -123,7 +121,19 @@ def gathering_of(
             expected="local on this engine; presspool coordinator run, or presspool simulate",
             got=contract.federation.trust,
         )
-    if grid.cohort is None:
+    return None if grid.cohort is None else keys_of(contract, grid.cohort)
+
+
+def gathering_of(contract: Contract, *, number: int, kept: bytes, state: State) -> Gathering:
+    """How a round's answers come together.
+
+    Args:
+        contract: the run's.
+        number: of the round.
+        kept: of what came before it in the run; of the start, the cohort's keys, if it has any.
+        state: the adapter that the round starts from.
+    """
+    if not kept:
         return OpenGathering(contract)
     shapes = {name: array.shape for name, array in state.items()}
-    return MaskedGathering(contract, grid.cohort, number=number, kept=kept, shapes=shapes)
+    return MaskedGathering(contract, number=number, kept=kept, shapes=shapes)

@@ -1,7 +1,8 @@
 """A round whose answers the coordinator sees in their sum alone: its side of the phases.
 
-Keys are exchanged in the run's first round, with every outlet of the contract; they go from round
-to round. After that a round may lose outlets, up to the contract's dropouts over all its phases.
+Who takes part, and by which keys, is fixed before the first round, with every outlet of the
+contract; keys for the run are exchanged in it, and go from round to round. After that a round may
+lose outlets, up to the contract's dropouts over all its phases.
 The protocol, and what it protects against, is `presspool.common.secagg`; what an outlet says in
 each phase stands in `presspool.client.sums.sum_party`.
 
@@ -9,7 +10,7 @@ Invariants:
     * An answer is added to the one running sum when it is admitted, and its arrays are let go.
     * A round has one attempt. One that is handed out again is the same, with the same answers.
 
-Example: ``MaskedGathering(contract, cohort, kept=b"").brief(1)``.
+Example: ``MaskedGathering(contract, number=1, kept=keys.before(b""), shapes={}).brief(1)``.
 """
 
 from __future__ import annotations
@@ -46,19 +47,14 @@ class MaskedGathering:
 
     Args:
         contract: the run's.
-        cohort: members' public keys by outlet; once the run has begun, its own are taken.
         number: of the round.
-        kept: what the run's first round kept; empty in that one.
+        kept: the cohort's keys, and behind them what the run's first round kept.
         shapes: name to shape of every trained array.
-
-    Raises:
-        QuorumError: an outlet of the contract is no member.
     """
 
     def __init__(
         self,
         contract: Contract,
-        cohort: Mapping[str, bytes],
         *,
         number: int,
         kept: bytes,
@@ -68,7 +64,7 @@ class MaskedGathering:
         assert masked is not None  # `gathering_of` asks
         self.phases: Phases = masked
         self._contract, self._number, self._shapes = contract, number, shapes
-        keys, roster = _read(kept) if kept else (_keys_of(contract, cohort), None)
+        keys, roster = _read(kept)
         self._keys, self._plan = keys, plan_of(contract, dict(keys.keys))
         self.first = KEYS if roster is None else SHARES
         self._roster = roster
@@ -189,8 +185,16 @@ class MaskedGathering:
         self.summing.take_reveal(outlet, reveal)
 
 
-def _keys_of(contract: Contract, cohort: Mapping[str, bytes]) -> CohortKeys:
-    """The keys of a contract's outlets."""
+def keys_of(contract: Contract, cohort: Mapping[str, bytes]) -> CohortKeys:
+    """The keys of a contract's outlets.
+
+    Args:
+        contract: the run's.
+        cohort: members' public keys by outlet.
+
+    Raises:
+        QuorumError: an outlet of the contract is no member.
+    """
     if missing := sorted(contract.outlets.keys() - cohort.keys()):
         raise QuorumError(
             "a pooled run begins with all of its outlets",
@@ -203,6 +207,6 @@ def _keys_of(contract: Contract, cohort: Mapping[str, bytes]) -> CohortKeys:
     return CohortKeys(contract_context(contract), keys)
 
 
-def _read(kept: bytes) -> tuple[CohortKeys, Roster]:
+def _read(kept: bytes) -> tuple[CohortKeys, Roster | None]:
     keys, rest = CohortKeys.apart(kept)
-    return keys, Roster.from_bytes(rest, most=len(rest))
+    return keys, Roster.from_bytes(rest, most=len(rest)) if rest else None

@@ -45,7 +45,7 @@ class RoundCheckpoint:
         rounds: results of the rounds so far, round 0 (before training) first.
         state: the adapter after them.
         moments: what the server's optimiser remembers.
-        kept: what the run's first round keeps for the others (`Gathering.kept`).
+        kept: what a gathering needs of what came before it (`Gathering.kept`).
     """
 
     contract: str

@@ -50,21 +50,23 @@ from presspool.common.runs.results import (
 from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
+from presspool.common.secagg.secagg_messages import CohortKeys
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
-from presspool.server.rounds.gathering import gathering_of
+from presspool.server.rounds.gathering import cohort_of, gathering_of
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
 from presspool.server.rounds.strategy import AdapterStrategy
 
 log = logging.getLogger(__name__)
 
 Scorer = Callable[[int, State], Scores]  # of a round's number and adapter
-Committed = Callable[[int, str, tuple[str, ...]], None]
-"""Told a whole round's number, the digest of the adapter after it and whose updates are in it."""
+Committed = Callable[[int, str, tuple[str, ...], str | None], None]
+"""Told a whole round's number, the digest of the adapter after it and whose updates are in it; of
+the start also the digest of the keys by which outlets that mask know each other."""
 
 
-def uncommitted(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+def uncommitted(number: int, digest: str, outlets: tuple[str, ...], keys: str | None) -> None:
     """A simulation's rounds are written down nowhere else."""
 
 
@@ -92,7 +94,7 @@ def run(
     scores = _scorer(contract, evaluation)
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     if point is None:
-        point = _start(contract, model, scores)
+        point = _start(contract, model, scores, cohort_of(contract, grid))
         checkpoints.save(folder.checkpoint, point)  # so that round 0 is the same after a kill
     else:
         log.info(
@@ -117,7 +119,9 @@ def run(
     return result
 
 
-def _start(contract: Contract, model: nn.Module, scores: Scorer) -> RoundCheckpoint:
+def _start(
+    contract: Contract, model: nn.Module, scores: Scorer, cohort: CohortKeys | None
+) -> RoundCheckpoint:
     """Round 0; the model still holds its public initial values."""
     began, state = time.monotonic(), RecordState(array_record(adapters.read(model)))
     measured = scores(0, state).of(task_of(contract).metrics)
@@ -131,7 +135,8 @@ def _start(contract: Contract, model: nn.Module, scores: Scorer) -> RoundCheckpo
         outlets=(),
         refused={},
     )
-    return RoundCheckpoint(contract=contract.digest, rounds=(first,), state=state)
+    kept = cohort.before(b"") if cohort else b""
+    return RoundCheckpoint(contract=contract.digest, rounds=(first,), state=state, kept=kept)
 
 
 def _spent_before(folder: RunFolder, point: RoundCheckpoint, contract: Contract) -> int:
@@ -154,7 +159,7 @@ def _one_round(
     grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer, spent: int
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
-    gathering = gathering_of(contract, grid, number=number, kept=point.kept, state=point.state)
+    gathering = gathering_of(contract, number=number, kept=point.kept, state=point.state)
     strategy = AdapterStrategy(contract, point.moments, gathering)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     measured = scores(number, state).of(task_of(contract).metrics)
@@ -195,7 +200,8 @@ def _commit(committed: Committed, contract: Contract, point: RoundCheckpoint) ->
     """Say what the last whole round came to; of the start, who may take part."""
     done = point.rounds[-1]
     outlets = done.outlets if done.round else contract.outlets
-    committed(done.round, adapters.digest(point.state), tuple(sorted(outlets)))
+    keys = CohortKeys.apart(point.kept)[0].digest if point.kept and not done.round else None
+    committed(done.round, adapters.digest(point.state), tuple(sorted(outlets)), keys)
 
 
 def _warn_of_loud(model: nn.Module, contract: Contract, point: RoundCheckpoint) -> None:

@@ -95,10 +95,16 @@ class AdapterStrategy(Strategy):
                 said=self.gathering.brief(phase),
             )
         )
-        asked = self.gathering.asked(phase)
-        nodes = sorted(n for n in grid.get_node_ids() if self._nodes.get(n) in {None, *asked})
+        nodes = self._asked(server_round, phase, grid)
         self.traffic.bytes_down += payload_bytes(content) * len(nodes)
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
+
+    def _asked(self, server_round: int, phase: int, grid: Grid) -> list[int]:
+        """The nodes that a phase's task goes to: who is there, or was when it first went out."""
+        there, asked = set(grid.get_node_ids()), {None, *self.gathering.asked(phase)}
+        went_on = grid.went_on(server_round, phase) if isinstance(grid, RunGrid) else ()
+        there |= {node for node, name in self._nodes.items() if name in went_on}
+        return sorted(node for node in there if self._nodes.get(node) in asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -5,7 +5,8 @@ Invariants:
       was killed sends the round's messages again and finds tasks and updates where they were.
     * A phase of a round ends when every outlet that is still a member has answered, or at its
       deadline; who has not answered by then is left out of the phase and asked again in the next.
-    * An answer counts if its outlet takes part when it is averaged: a member, and not dropped.
+    * An answer counts if its outlet takes part when it is averaged: a member, and not dropped. One
+      that the next phase was made of counts for good: what was handed out stays true.
     * Replies come in the order of the messages, whoever answered first; their arrays stay in the
       mailbox and are read when they are asked for, so that a round needs no more memory with more
       outlets.
@@ -82,6 +83,7 @@ class GrpcGrid(RunGrid):
         self._members, self._keys, self._dropped = members, keys, dropped
         self._phase, self._on_reply, self._number_bytes = phase, on_reply, number_bytes
         self._sent: dict[str, Message] = {}
+        self._place = 0, 0  # round and phase that were handed out last
 
     @property
     def outlets(self) -> Mapping[int, str]:
@@ -98,6 +100,10 @@ class GrpcGrid(RunGrid):
         out = self._left_out()
         return [node for node, name in self._nodes.items() if name not in out]
 
+    def went_on(self, round: int, phase: int) -> Collection[str]:
+        """Those whose next task lies in the mailbox."""
+        return self._mailbox.asked(self._id, round, phase + 1)
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Put one phase's messages in the mailbox; returns their tasks' ids.
 
@@ -109,6 +115,7 @@ class GrpcGrid(RunGrid):
         if not messages:
             return []
         said = self._header(messages[0].content)
+        self._place = said["round"], said["phase"]
         body = to_bytes(messages[0].content)
         said |= {
             "body": body_digest(body),
@@ -197,6 +204,8 @@ class GrpcGrid(RunGrid):
     def _replies(self, sent: Mapping[str, Message]) -> Iterator[Message]:
         """What is averaged is judged when it is asked for: by who takes part then."""
         answered, out = self._mailbox.answered(sent), self._left_out()
+        for name in self.went_on(*self._place):
+            out.pop(name, None)
         for task, message in sent.items():
             name = self._nodes[message.metadata.dst_node_id]
             if task in answered:

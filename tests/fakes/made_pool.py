@@ -221,7 +221,7 @@ class Pool:
 
     @contextmanager
     def node(self, outlet: str, trainer: Trainer | None = None, **more: Any) -> Iterator[Agent]:
-        room = more.pop("room", ROOM)
+        room, is_over = more.pop("room", ROOM), more.pop("is_over", lambda _: False)
         with Spool.open(self.folder / f"work of {outlet}", room=room) as spool:
             link = self.link(outlet, more.pop("address", None))
             yield Agent(
@@ -231,6 +231,7 @@ class Pool:
                 trainer=trainer or adds(outlet),
                 position=lambda _: POSITION,
                 backoff=Backoff(first=0.05, most=0.2),
+                tidy=lambda: spool.forget(is_over),
                 **more,
             )
             link.close()

@@ -59,7 +59,9 @@ def adapter(name: str) -> str:
     return "sha256:" + name.encode().hex().ljust(64, "0")
 
 
-def entry(number: int = 0, *, state: str = "", contract: str = CONTRACT) -> Entry:
+def entry(
+    number: int = 0, *, state: str = "", contract: str = CONTRACT, keys: str | None = None
+) -> Entry:
     """A round's entry; the adapter is named after the round where nothing else is given."""
     return Entry(
         run="spring",
@@ -67,6 +69,7 @@ def entry(number: int = 0, *, state: str = "", contract: str = CONTRACT) -> Entr
         round=number,
         outlets=("outlet-0", "outlet-1"),
         adapter=adapter(state or f"round {number}"),
+        keys=keys,
     )
 
 

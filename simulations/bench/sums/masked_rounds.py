@@ -17,7 +17,7 @@ from flwr.app import ArrayRecord, ConfigRecord
 
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.wire.update import array_record
-from presspool.server.rounds.masked_gathering import MaskedGathering
+from presspool.server.rounds.masked_gathering import MaskedGathering, keys_of
 from presspool.server.rounds.strategy import AdapterStrategy
 from presspool.server.transport.grpc_grid import GrpcGrid
 
@@ -48,8 +48,8 @@ class MaskedRounds:
     """
 
     def __init__(self, grid: GrpcGrid, contract: Contract, cohort: Mapping[str, bytes]) -> None:
-        self._grid, self._contract, self._cohort = grid, contract, cohort
-        self._round, self._kept = 0, b""
+        self._grid, self._contract = grid, contract
+        self._round, self._kept = 0, keys_of(contract, cohort).before(b"")
         self._record: ArrayRecord = array_record(STATE)
 
     def one_round(self) -> float:
@@ -58,7 +58,6 @@ class MaskedRounds:
         began = time.monotonic()
         gathering = MaskedGathering(
             self._contract,
-            self._cohort,
             number=self._round,
             kept=self._kept,
             shapes={name: array.shape for name, array in STATE.items()},

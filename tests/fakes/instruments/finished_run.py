@@ -101,7 +101,7 @@ def _trained(pool: WitnessPool, folder: RunFolder, contract: Contract, data: Pat
         settings.append(data / f"{name}.toml")
         settings[-1].write_text(f'name = "{name}"\ndata = "{rows}"\ndeterministic = 7\n')
 
-    def committed(number: int, digest: str, outlets: tuple[str, ...]) -> None:
+    def committed(number: int, digest: str, outlets: tuple[str, ...], keys: str | None) -> None:
         pool.service.commit(
             Entry(
                 run=folder.path.name,
@@ -109,6 +109,7 @@ def _trained(pool: WitnessPool, folder: RunFolder, contract: Contract, data: Pat
                 round=number,
                 adapter=digest,
                 outlets=outlets,
+                keys=keys,
             )
         )
 

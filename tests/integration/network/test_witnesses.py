@@ -300,6 +300,36 @@ def test_a_task_that_is_not_what_the_log_says_ends_it(tmp_path: Path) -> None:
         assert pool.outlets[0].answer(1) == "trained"
 
 
+def test_outlets_mask_under_the_keys_that_the_log_names_and_under_no_others(
+    tmp_path: Path,
+) -> None:
+    keys, others = adapter("keys"), adapter("others")
+    with witness_pool(tmp_path, 3) as pool:
+        first, second = pool.outlets[:2]
+        with pytest.raises(NotNowError, match="not witnessed yet"):
+            first.rule().check_keys(CONTRACT, keys=keys)
+        pool.start()
+        pool.service.commit(entry(0, keys=keys))
+        pool.service.commit(entry(0, contract=adapter("open")))
+        for outlet in (first, second):
+            assert outlet.settled(1) == "trained"
+            outlet.rule().check_keys(CONTRACT, keys=keys)
+        assert first.settled(1, contract=adapter("open")) == "trained"
+        with pytest.raises(GuardError, match="does not say by which keys") as caught:
+            first.rule().check_keys(adapter("open"), keys=keys)
+        assert caught.value.code == "sum-refused"
+        assert found_evidence(first) is None
+        with pytest.raises(GuardError) as caught:
+            second.rule().check_keys(CONTRACT, keys=others)
+        assert caught.value.code == "split-view"
+        assert json.loads(second.folder.contradiction.read_bytes())["task"] == others
+        typed(
+            "audit", "fork", second.folder.contradiction, "--key", pool.folder.log.key.text, code=1
+        )
+        assert second.answer(1) == "split-view"
+        assert first.answer(1) == "trained"
+
+
 def test_a_log_that_tells_of_one_round_twice_is_not_cosigned_and_proven(tmp_path: Path) -> None:
     """One tree, no fork, and yet two stories: only who reads the entries sees it."""
     with witness_pool(tmp_path, 3) as pool:

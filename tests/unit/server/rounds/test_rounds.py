@@ -395,7 +395,8 @@ def test_every_round_is_committed_before_the_next_and_told_again_after_a_kill(
 ) -> None:
     folder, told = new_folder(tmp_path / "run", contract), list[tuple[int, str, tuple[str, ...]]]()
 
-    def committed(number: int, digest: str, names: tuple[str, ...]) -> None:
+    def committed(number: int, digest: str, names: tuple[str, ...], keys: str | None) -> None:
+        assert keys is None  # no masks are worn
         told.append((number, digest, names))
         if len(told) == 2:  # round 1 is in the checkpoint; its commitment may be written or not
             raise StopError
