@@ -130,5 +130,7 @@ def _job(
         test=EvaluationData(data=pool.few_shot if few_shot else pool.test),
         trained=arm.trained,
         asked=arm.kind == "asked",
+        attack=pool.attack,
+        liars=pool.liars,
         fitted=pool.folder / f"{EVERYBODY}.parquet" if arm.kind == "regression" else None,
     )

@@ -1,10 +1,9 @@
 """A declared experiment: pools × arms × ε × seeds, run and judged.
 
-What an experiment compares stands in its module before anything runs (`agnews`, `outlets`,
-`readers`, `sweep`, `headlines`, `heads`). `run_experiment` does what is missing and writes
-`results.parquet`;
-`results_page` writes the tables and plots of the documentation. A search grid, whose choices made
-the recipe, is an experiment of its own on training records and never reads the test file.
+What an experiment compares stands in its module of `declared` before anything runs.
+`run_experiment` does what is missing and writes `results.parquet`; `results_page` writes the tables
+and plots of the documentation. A search grid, whose choices made the recipe, is an experiment of
+its own on training records and never reads the test file.
 
 Example: `run_experiment(AGNEWS.trials(data, out, seeds=None), out, workers=2, on_done=tick)`.
 """

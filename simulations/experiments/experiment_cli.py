@@ -1,4 +1,4 @@
-"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads | pooled`.
+"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads | pooled | robust`.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
 section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
@@ -38,6 +38,7 @@ Search = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the tidy table as JSON.")]
 
+_DECLARED = "presspool.simulations.experiments.declared"
 _DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
 
 
@@ -53,7 +54,7 @@ def _searched(name: str, says: str) -> Callable[..., None]:
         workers: Workers = 2,
         as_json: Json = False,
     ) -> None:
-        found = import_module(f"presspool.simulations.experiments.{name}")
+        found = import_module(f"{_DECLARED}.{name}")
         experiment: Experiment = found.SEARCH if search else getattr(found, name.upper())
         _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
@@ -90,7 +91,7 @@ def _declared(name: str, says: str, *, module: str, page: Path = _PAGE) -> Calla
         workers: Workers = 2,
         as_json: Json = False,
     ) -> None:
-        found = import_module(f"presspool.simulations.experiments.{module}")
+        found = import_module(f"{_DECLARED}.{module}")
         experiment: Experiment = getattr(found, name.upper())
         _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
@@ -106,7 +107,12 @@ outlets = _declared(
 pooled = _declared(
     "pooled",
     "Each outlet's own noise against noise that the pool shares, at the same ε.",
-    module="agnews",
+    module="pooled_trust",
+)
+robust = _declared(
+    "robust",
+    "Two of eight outlets lie: what the mean and each robust rule make of it.",
+    module="robust_rules",
 )
 readers = _declared(
     "readers",

@@ -69,6 +69,8 @@ class Job:
         trained: whether rounds train it, or it is judged as it starts.
         asked: it judges the model that another job of this name trains, into a file of its own.
         fitted: the file of records that its head is fitted to before that, if any.
+        attack: what its liars do, one of `lies.ATTACKS`; "" for nothing.
+        liars: outlets that send something else than they trained.
     """
 
     name: str
@@ -78,6 +80,8 @@ class Job:
     trained: bool = True
     asked: bool = False
     fitted: Path | None = None
+    attack: str = ""
+    liars: tuple[str, ...] = ()
 
     def file(self, folder: Path) -> Path:
         """Where its results lie in the jobs' folder, once it is finished."""
@@ -159,12 +163,21 @@ def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
     if not job.asked:
         started = folder.contract_file.exists()
         options = SimulateOptions(out=folder.path, deterministic=job.seed, resume=started)
-        with LocalGrid(prepare(job.run, options).outlets, workers=0) as grid:
+        with _grid(job, prepare(job.run, options).outlets) as grid:
             serve(grid, folder)
     contract = folder.read_contract()
     point = round_checkpoint.load(folder.checkpoint, digest=contract.digest)
     assert point is not None  # `serve` has written it
     return contract, point.state
+
+
+def _grid(job: Job, outlets: Sequence[Path]) -> LocalGrid:
+    if not job.attack:
+        return LocalGrid(outlets, workers=0)
+    from presspool.simulations.experiments.lies import LyingGrid
+
+    cap = job.run.contract.federation.update_norm_cap
+    return LyingGrid(outlets, workers=0, liars=job.liars, attack=job.attack, cap=cap)
 
 
 def _start(job: Job) -> tuple[Contract, State]:

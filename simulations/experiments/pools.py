@@ -53,6 +53,8 @@ class Pool:
         labels: in a fixed order; none where nothing is classified.
         max_length: tokens a record is cut to.
         task: what else the contract's [task] says.
+        attack: what some of its outlets do, one of `lies.ATTACKS`; "" for nothing.
+        liars: which of them.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Pool:
     labels: tuple[str, ...]
     max_length: int
     task: Mapping[str, Any] = field(default_factory=dict)
+    attack: str = ""
+    liars: tuple[str, ...] = ()
 
     @property
     def test(self) -> Path:
@@ -117,6 +121,16 @@ def write_pool(
 def write_few_shot(pool: Pool, examples: str) -> None:
     """Write a generating pool's test records once more, with `examples` before every prompt."""
     pq.write_table(preceded(pq.read_table(pool.test), examples), pool.few_shot)
+
+
+def flipped(pool: Pool, outlets: Sequence[str], labels: Mapping[str, str]) -> None:
+    """Write some outlets' training records once more, with other labels for these."""
+    for outlet in outlets:
+        file = pool.folder / f"{outlet}.parquet"
+        table = pq.read_table(file)
+        wrong = [labels.get(label, label) for label in table["label"].to_pylist()]
+        place = table.column_names.index("label")
+        pq.write_table(table.set_column(place, "label", pa.array(wrong)), file)
 
 
 def share_of(reader: str) -> float:

@@ -122,6 +122,7 @@ EXPERIMENT: Commands = {
     "headlines": experiment_cli.headlines,
     "heads": experiment_cli.heads,
     "pooled": experiment_cli.pooled,
+    "robust": experiment_cli.robust,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

@@ -21,18 +21,19 @@ from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import task_of
 from presspool.common.runs.run_file import EvaluationData
 from presspool.simulations.doc_sections import put_section, write_section
-from presspool.simulations.experiments import (
+from presspool.simulations.experiments import arms, tidy
+from presspool.simulations.experiments.arms import Arm, Trial
+from presspool.simulations.experiments.cost import seconds
+from presspool.simulations.experiments.declared import (
     agnews,
-    arms,
     headlines,
     heads,
     outlets,
+    pooled_trust,
     reader_unit,
+    robust_rules,
     sweep,
-    tidy,
 )
-from presspool.simulations.experiments.arms import Arm, Trial
-from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.experiment import (
     Experiment,
     Question,
@@ -46,7 +47,8 @@ from presspool.simulations.experiments.tidy import Judged, difference, estimate
 
 DECLARED = (
     agnews.AGNEWS,
-    agnews.POOLED,
+    pooled_trust.POOLED,
+    robust_rules.ROBUST,
     agnews.SEARCH,
     outlets.OUTLETS,
     reader_unit.READERS,

@@ -16,8 +16,8 @@ from tests.fakes.bases.language_bases import write_tiny_llama
 
 from presspool.common.models.base_model import resolve
 from presspool.common.runs.default_recipe import writing_recipe
-from presspool.simulations.experiments import headlines
 from presspool.simulations.experiments.arms import Arm, Kind, Trial
+from presspool.simulations.experiments.declared import headlines
 from presspool.simulations.experiments.experiment import (
     Experiment,
     Question,

@@ -5,9 +5,6 @@ but the confirmation grid reads. The set has no readers, so rows are dealt out: 
 reader, readers to 4 outlets (about 1,500 each) or to 20 (about 300 each), by a hash of the row's
 number.
 
-`POOLED` asks on the same pools what shared noise brings: a fifth of the outlets may collude, a
-tenth drop out.
-
 `SEARCH` is the grid that the default recipe was chosen with: training rows alone, a quarter of the
 readers kept for validation, one seed.
 
@@ -22,8 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from presspool.common.data.tables import read_table
-from presspool.common.runs.recipe import head_recipe, recipe
-from presspool.simulations.experiments import outlets as real_outlets
+from presspool.common.runs.recipe import recipe
 from presspool.simulations.experiments.arms import Arm, Tables
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, write_pool
@@ -167,52 +163,6 @@ AGNEWS = Experiment(
             left=("head only", 3.0),
             right=("local head only", 3.0),
         ),
-    ),
-)
-
-
-def pooled_pools(data: Path, folder: Path) -> list[Pool]:
-    """Both pools of AG News, and eight real outlets."""
-    return [*pools(data, folder), *real_outlets.pools(data, folder)]
-
-
-def local_head(populations: Mapping[str, int], classes: int, epsilon: float) -> Tables:
-    """The default recipe, each outlet with noise of its own."""
-    return head_recipe(populations=populations, classes=classes, epsilon=epsilon)
-
-
-def pooled_head(populations: Mapping[str, int], classes: int, epsilon: float) -> Tables:
-    """The default recipe with noise that the pool shares."""
-    table = shared(len(populations))
-    tables = head_recipe(
-        populations=populations, classes=classes, epsilon=epsilon, uncounted=sum(table.values())
-    )
-    federation = {**tables["federation"], "trust": "pooled"}
-    return {**tables, "federation": federation, "pooled": table}
-
-
-def shared(outlets: int) -> dict[str, int]:
-    """[pooled]: a fifth of the outlets, rounded up, may collude, a tenth, rounded down, drop."""
-    return {"colluders": math.ceil(outlets / 5), "dropouts": outlets // 10}
-
-
-POOLED = Experiment(
-    name="pooled",
-    pools=pooled_pools,
-    arms=(
-        Arm(name="local head", kind="federated", recipe=local_head, epsilons=(1.0, 3.0, 8.0)),
-        Arm(name="pooled head", kind="federated", recipe=pooled_head, epsilons=(1.0, 3.0, 8.0)),
-        Arm(name="central head", kind="central", recipe=local_head, epsilons=(1.0, 3.0, 8.0)),
-        Arm(name="head without privacy", kind="federated", recipe=local_head),
-        Arm(name="alone without privacy", kind="local", recipe=local_head, pools=("articles",)),
-    ),
-    questions=tuple(
-        Question(
-            text=f"pooled above local at ε = {epsilon:g}",
-            left=("pooled head", epsilon),
-            right=("local head", epsilon),
-        )
-        for epsilon in (1.0, 3.0, 8.0)
     ),
 )
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from presspool.common.data.tables import read_table
 from presspool.common.runs.recipe import head_recipe, recipe
-from presspool.simulations.experiments import agnews, outlets
 from presspool.simulations.experiments.arms import Arm, Tables
+from presspool.simulations.experiments.declared import agnews, outlets
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, share_of, write_pool
 

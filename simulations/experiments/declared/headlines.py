@@ -73,7 +73,12 @@ def search_pools(data: Path, folder: Path) -> list[Pool]:
 
 
 def headline_pool(
-    data: Path, folder: Path, *, days: tuple[str, str], outlets: int = OUTLETS
+    data: Path,
+    folder: Path,
+    *,
+    days: tuple[str, str],
+    outlets: int = OUTLETS,
+    readers: int | None = None,
 ) -> Pool:
     """The made readers of the first `outlets` outlets, and the headlines of some later days.
 
@@ -82,7 +87,9 @@ def headline_pool(
         folder: where to.
         days: the first day of the test headlines, and the first after them.
         outlets: how many of the outlets.
+        readers: of each; READERS if not given.
     """
+    readers = readers or READERS
     columns = {key: key for key in ("publish_date", "headline_text")}
     rows = read_table(data / "abc_headlines" / "all.csv.gz", columns).to_pydict()
     dated = list(zip(rows["publish_date"], rows["headline_text"], strict=True))
@@ -98,7 +105,7 @@ def headline_pool(
             label=said,
             test=False,
         )
-        for number, said in enumerate(train[: OUTLETS * READERS * RECORDS_PER_READER])
+        for number, said in enumerate(train[: OUTLETS * readers * RECORDS_PER_READER])
         for reader in [number // RECORDS_PER_READER]
         if reader % OUTLETS < outlets
     ]
@@ -106,7 +113,7 @@ def headline_pool(
         Record(outlet="public", reader=f"test-{number}", text=ASKED, label=said, test=True)
         for number, said in enumerate(test)
     ]
-    name = f"headlines, {outlets} outlets of {READERS:,} readers"
+    name = f"headlines, {outlets} outlets of {readers:,} readers"
     pool = write_pool(records, folder, name=name, max_length=96, task=TASK)
     write_few_shot(pool, shown([(ASKED, said) for said in examples]))
     return pool

@@ -13,8 +13,8 @@ import math
 from pathlib import Path
 
 from presspool.common.runs.recipe import recipe
-from presspool.simulations.experiments import agnews
 from presspool.simulations.experiments.arms import Arm
+from presspool.simulations.experiments.declared import agnews
 from presspool.simulations.experiments.experiment import Experiment
 from presspool.simulations.experiments.pools import Pool
 
