@@ -37,8 +37,8 @@ import numpy as np
 from presspool.client.identity.identity import identity_folder
 from presspool.client.round import Round
 from presspool.common.base.errors import (
+    BusyError,
     EvidenceError,
-    FolderError,
     GuardError,
     PlanError,
     QuorumError,
@@ -96,7 +96,7 @@ class SumParty:
             GuardError: an approved peer's key is another one; or what the coordinator passes on is
                 not what the protocol asks for, of fewer outlets than a sum may have, or of a round
                 that is over here.
-            FolderError: another program has part in this home's sums at this moment.
+            BusyError: another program has part in this home's sums at this moment.
             InputError: the record, or the key, is open to others.
             StorageError: the disk refuses.
         """
@@ -232,7 +232,7 @@ def forget(home: Path, contract: str) -> None:
         contract: the run's digest.
 
     Raises:
-        FolderError: another program has part in this home's sums, and would write it again.
+        BusyError: another program has part in this home's sums, and would write it again.
         StorageError: the disk refuses.
     """
     file = _file(home, contract)
@@ -254,7 +254,7 @@ def remembered(home: Path) -> set[str]:
 
 def _alone(home: Path) -> AbstractContextManager[object]:
     """A home's sums, for this program alone."""
-    busy = FolderError(
+    busy = BusyError(
         "another program has part in this outlet's sums",
         where=str(home),
         expected="one program an outlet",
