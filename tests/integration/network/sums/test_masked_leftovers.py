@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.fakes.made_runs import write_run
 from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body, noted
 
+from presspool.client.enforcement import opened
+from presspool.client.identity.settings import read_settings
 from presspool.client.round import Round
 from presspool.client.sums.sum_party import FOLDER, forget
-from presspool.common.base.errors import FolderError, QuorumError, StorageError
+from presspool.common.base.errors import BusyError, FolderError, QuorumError, StorageError
 from presspool.common.base.files import draft_of
 from presspool.common.base.locks import locked
-from presspool.server.rounds.masked_gathering import KEYS, REVEAL
+from presspool.server.rounds.masked_gathering import KEYS, REVEAL, TRAIN
 from presspool.server.rounds.server_app import serve
 
 ONE = NAMES[0]
@@ -99,3 +102,25 @@ def test_a_disk_that_refuses_the_first_record_is_tried_again(pool: MaskedPool) -
     (home(pool) / FOLDER).unlink()
     assert pool.answer(ONE, asked)
     assert record(pool).exists()
+
+
+def test_nothing_is_paid_for_or_masked_while_another_program_has_the_sums(
+    pool: MaskedPool,
+) -> None:
+    seen = noted(pool)
+    with pytest.raises(QuorumError):
+        serve(pool.grid(lambda name, _, phase: phase == TRAIN and name != NAMES[1]), pool.folder)
+    asked = seen[-1]
+    assert asked.phase == TRAIN
+    delta: Any = {name: np.zeros(a.shape, np.int64) for name, a in asked.state.items()}
+    before = record(pool).read_bytes()
+    with locked(home(pool) / "sums.lock", busy=FolderError("held")):
+        with pytest.raises(BusyError):
+            pool.answer(ONE, asked)
+        assert "reserve" not in pool.members[ONE].kinds()
+        with (
+            opened(read_settings(pool.files[ONE]), loopback=True) as gate,
+            pytest.raises(BusyError),
+        ):
+            gate.seal(asked, delta)
+    assert record(pool).read_bytes() == before
