@@ -40,6 +40,7 @@ from presspool.client.release.release import INTERNAL, failure_code
 from presspool.client.round import Round
 from presspool.common.base.errors import (
     AdmissionError,
+    BusyError,
     EvidenceError,
     GuardError,
     LedgerBusyError,
@@ -61,7 +62,7 @@ from presspool.common.wire.update import FAILURES
 
 log = logging.getLogger(__name__)
 
-_STORED = (StorageError, LedgerBusyError)
+_STORED = (StorageError, LedgerBusyError, BusyError)
 _AGAIN = (LinkError, AdmissionError, EvidenceError, *_STORED, NotNowError)
 _MOST_SKIPPED = 16
 _NOT_NOW = {code for code, word in FAILURES.items() if word.startswith("not-now")}
@@ -293,7 +294,7 @@ class Agent:
         Raises:
             NotNowError: the outlet's own rules put the task off.
             StorageError: the disk refuses.
-            LedgerBusyError: another process keeps the ledger locked.
+            LedgerBusyError, BusyError: another process keeps the ledger, or the sums, locked.
         """
         try:
             asked = task_rules.asked(task, self._spool.body(task))

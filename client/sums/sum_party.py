@@ -37,12 +37,14 @@ import numpy as np
 from presspool.client.identity.identity import identity_folder
 from presspool.client.round import Round
 from presspool.common.base.errors import (
+    BusyError,
     EvidenceError,
-    FolderError,
     GuardError,
     PlanError,
     QuorumError,
+    StorageError,
 )
+from presspool.common.base.files import draft_of, private_folder
 from presspool.common.base.locks import locked
 from presspool.common.models.adapters import State
 from presspool.common.pki.keys import SigningKey, read_secret, write_secret
@@ -94,7 +96,7 @@ class SumParty:
             GuardError: an approved peer's key is another one; or what the coordinator passes on is
                 not what the protocol asks for, of fewer outlets than a sum may have, or of a round
                 that is over here.
-            FolderError: another program has part in this home's sums at this moment.
+            BusyError: another program has part in this home's sums at this moment.
             InputError: the record, or the key, is open to others.
             StorageError: the disk refuses.
         """
@@ -104,7 +106,7 @@ class SumParty:
             "consent": self._consent,
             "reveal": self._reveal,
         }
-        with self._alone(), _refused(asked):
+        with _alone(self.home), _refused(asked):
             return phases[asked.phases[asked.phase - 1]](asked)
 
     def require(self, asked: Round) -> None:
@@ -113,7 +115,7 @@ class SumParty:
         Raises:
             As `say`; `GuardError` also where numbers were masked in this round before.
         """
-        with self._alone(), _refused(asked):
+        with _alone(self.home), _refused(asked):
             plan, outlet = self._known(asked)
             outlet.received(self._delivery(asked, plan))
         if outlet.has_masked:
@@ -136,21 +138,11 @@ class SumParty:
             As `say`; also where another program has masked numbers in the meantime.
         """
         flat = np.concatenate([delta[name].ravel() for name in sorted(delta)])
-        with self._alone(), _refused(asked):
+        with _alone(self.home), _refused(asked):
             plan, outlet = self._known(asked)
             masked = outlet.mask(self._delivery(asked, plan), flat)
         whole = np.frombuffer(masked.values, dtype=f"<i{plan.ring_bits // 8}")
         return arrays_in(whole, {name: array.shape for name, array in delta.items()})
-
-    def _alone(self) -> AbstractContextManager[object]:
-        """This home's sums, for this program alone."""
-        busy = FolderError(
-            "another program has part in this outlet's sums",
-            where=str(self.home),
-            expected="one program an outlet",
-            advice="stop the other one first",
-        )
-        return locked(self.home / "sums.lock", busy=busy)
 
     def _keys(self, asked: Round) -> bytes:
         cohort = CohortKeys.from_bytes(asked.task.said, most=_COHORT_BYTES)
@@ -160,7 +152,7 @@ class SumParty:
             if known.context != plan.context:
                 raise EvidenceError("another cohort than before", where="keys of a run's outlets")
         else:
-            _file(self.home, asked.contract.digest).parent.mkdir(mode=0o700, exist_ok=True)
+            private_folder(self.home / FOLDER)
             outlet = SecaggOutlet.begin(plan, self.name, self.signer, self._save(asked, cohort))
         return outlet.advertise().to_bytes()
 
@@ -238,13 +230,37 @@ def forget(home: Path, contract: str) -> None:
     Args:
         home: the outlet's.
         contract: the run's digest.
+
+    Raises:
+        BusyError: another program has part in this home's sums, and would write it again.
+        StorageError: the disk refuses.
     """
-    _file(home, contract).unlink(missing_ok=True)
+    file = _file(home, contract)
+    if not file.exists():
+        return
+    with _alone(home):
+        try:
+            # What a kill left half written goes first: the record is what it is found by.
+            for path in (draft_of(file), file):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError("cannot erase", where=str(file), got=error.strerror) from None
 
 
 def remembered(home: Path) -> set[str]:
     """Digests of the runs in whose sums an outlet has part."""
     return {f"sha256:{path.name}" for path in (home / FOLDER).glob("[0-9a-f]*")}
+
+
+def _alone(home: Path) -> AbstractContextManager[object]:
+    """A home's sums, for this program alone."""
+    busy = BusyError(
+        "another program has part in this outlet's sums",
+        where=str(home),
+        expected="one program an outlet",
+        advice="stop the other one first",
+    )
+    return locked(home / "sums.lock", busy=busy)
 
 
 def _file(home: Path, contract: str) -> Path:

@@ -10,6 +10,7 @@
     │   ├── ModelError             base model or tokenizer not to be had, or not the pinned one
     │   ├── EngineError            a model whose per-reader gradients we cannot prove right
     │   ├── FolderError            an output folder that holds something else
+    │   │   └── BusyError          another program has it at this moment: try again
     │   └── CardError              a privacy card with a blank field
     ├── StorageError               exit code 2: disk full or not writable; nothing was lost
     ├── LinkError                  the other side cannot be reached, or is not who it should be
@@ -124,6 +125,10 @@ class EngineError(InputError):
 
 class FolderError(InputError):
     """An output folder that already holds another run, or none to resume."""
+
+
+class BusyError(FolderError):
+    """Another program has the place at this moment; nothing is decided by that."""
 
 
 class CardError(InputError):

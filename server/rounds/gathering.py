@@ -45,8 +45,8 @@ class Gathering(Protocol):
     def brief(self, phase: int) -> bytes:
         """What a phase's task passes on."""
 
-    def asked(self, phase: int) -> Collection[str]:
-        """The outlets that a phase's task goes to."""
+    def asked(self, phase: int) -> Collection[str] | None:
+        """The outlets of whose answers a phase is made and that it goes to; None: who is there."""
 
     def sends_adapter(self, phase: int) -> bool:
         """Whether a phase's task carries the adapter."""
@@ -74,9 +74,8 @@ class OpenGathering:
         """The trust model's."""
         return self._contract.trust.brief(phase, self._answers(phase - 1))
 
-    def asked(self, phase: int) -> Collection[str]:  # noqa: ARG002
-        """Everybody."""
-        return self._contract.outlets
+    def asked(self, phase: int) -> None:
+        """Whoever is there."""
 
     def sends_adapter(self, phase: int) -> bool:  # noqa: ARG002
         """All of them."""

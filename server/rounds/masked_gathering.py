@@ -113,15 +113,15 @@ class MaskedGathering:
         said = self.summing.survivor_set() if phase == CONSENT else self.summing.quorum()
         return said.to_bytes()
 
-    def asked(self, phase: int) -> Collection[str]:
-        """Those whose answers to the phases before are in the sum."""
-        everybody = self._contract.outlets
+    def asked(self, phase: int) -> Collection[str] | None:
+        """Those whose answers to the phases before are in the sum; first, whoever is there."""
         known: Mapping[int, Collection[str]] = {
+            SHARES: self._adverts,
             TRAIN: self._bundles,
             CONSENT: self._inputs,
             REVEAL: self._consented,
         }
-        return known.get(phase, everybody)
+        return None if phase == self.first else known[phase]
 
     def sends_adapter(self, phase: int) -> bool:
         """Where it is trained; phases about masks have no use for it."""

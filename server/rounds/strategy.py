@@ -100,11 +100,14 @@ class AdapterStrategy(Strategy):
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
 
     def _asked(self, server_round: int, phase: int, grid: Grid) -> list[int]:
-        """The nodes that a phase's task goes to: who is there, or was when it first went out."""
-        there, asked = set(grid.get_node_ids()), {None, *self.gathering.asked(phase)}
-        went_on = grid.went_on(server_round, phase) if isinstance(grid, RunGrid) else ()
-        there |= {node for node, name in self._nodes.items() if name in went_on}
-        return sorted(node for node in there if self._nodes.get(node) in asked)
+        """The nodes that a phase's task goes to: who is there, or was when it was made."""
+        there, asked = set(grid.get_node_ids()), self.gathering.asked(phase)
+        if isinstance(grid, RunGrid):
+            was_there = set(grid.went_on(server_round, phase))
+            if asked is not None and not grid.went_on(server_round, phase - 1):
+                was_there |= set(asked)  # it is made of their answers in this very moment
+            there |= {node for node, name in self._nodes.items() if name in was_there}
+        return sorted(n for n in there if asked is None or self._nodes.get(n) in asked)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -5,8 +5,9 @@ Invariants:
       was killed sends the round's messages again and finds tasks and updates where they were.
     * A phase of a round ends when every outlet that is still a member has answered, or at its
       deadline; who has not answered by then is left out of the phase and asked again in the next.
-    * An answer counts if its outlet takes part when it is averaged: a member, and not dropped. One
-      that the next phase was made of counts for good: what was handed out stays true.
+    * An answer counts if its outlet takes part when it is averaged: a member, and not dropped. Once
+      the next phase was handed out, those that it was made of count, and no others: what was handed
+      out stays true, whoever goes or comes back.
     * Replies come in the order of the messages, whoever answered first; their arrays stay in the
       mailbox and are read when they are asked for, so that a round needs no more memory with more
       outlets.
@@ -204,8 +205,9 @@ class GrpcGrid(RunGrid):
     def _replies(self, sent: Mapping[str, Message]) -> Iterator[Message]:
         """What is averaged is judged when it is asked for: by who takes part then."""
         answered, out = self._mailbox.answered(sent), self._left_out()
-        for name in self.went_on(*self._place):
-            out.pop(name, None)
+        if went_on := self.went_on(*self._place):
+            others = (name for name in self._nodes.values() if name not in went_on)
+            out = {name: out.get(name, _ABSENT) for name in others}
         for task, message in sent.items():
             name = self._nodes[message.metadata.dst_node_id]
             if task in answered:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,13 @@ from presspool.common.base.errors import (
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
+from presspool.common.pki.keys import SigningKey
 from presspool.common.transparency import merkle, notes
 from presspool.common.transparency.checkpoints import Checkpoint, parse_proof
 from presspool.common.transparency.consortium_entries import parse_entry
 from presspool.common.transparency.forks import verify_fork
 from presspool.common.transparency.witness import OK, Reply
+from presspool.common.wire.peers import PeerKeys
 from presspool.common.wire.update import TrainTask
 from presspool.server.witnessing.cosignatures import CosignatureStore
 from presspool.server.witnessing.witness_service import WitnessService
@@ -300,6 +303,12 @@ def test_a_task_that_is_not_what_the_log_says_ends_it(tmp_path: Path) -> None:
         assert pool.outlets[0].answer(1) == "trained"
 
 
+def a_stranger(name: str) -> PeerKeys:
+    """A peer that has cosigned nothing."""
+    witness, books = SigningKey.generate().public, SigningKey.generate().public
+    return PeerKeys.made(name, witness=witness, log=books)
+
+
 def test_outlets_mask_under_the_keys_that_the_log_names_and_under_no_others(
     tmp_path: Path,
 ) -> None:
@@ -314,6 +323,9 @@ def test_outlets_mask_under_the_keys_that_the_log_names_and_under_no_others(
         for outlet in (first, second):
             assert outlet.settled(1) == "trained"
             outlet.rule().check_keys(CONTRACT, keys=keys)
+        more = [*first.rule().approved, *(a_stranger(name) for name in ("x", "y"))]
+        with pytest.raises(NotNowError, match="not witnessed yet"):  # in the log, and seen by few
+            replace(first.rule(), approved=more).check_keys(CONTRACT, keys=keys)
         assert first.settled(1, contract=adapter("open")) == "trained"
         with pytest.raises(GuardError, match="does not say by which keys") as caught:
             first.rule().check_keys(adapter("open"), keys=keys)

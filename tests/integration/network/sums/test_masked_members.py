@@ -178,3 +178,59 @@ def test_a_run_begins_with_all_of_its_outlets_and_writes_down_who_they_are(desk:
     assert told[0][1] is not None
     assert told[0][1].startswith("sha256:")
     assert told[1][1] is None
+
+
+def goes_at(desk: Desk, phase: int, way: str) -> type[GrpcGrid]:
+    """A coordinator from which a member goes while a phase is made, and that is then killed."""
+
+    class Going(killed_in(phase)):  # type: ignore[misc]
+        def get_node_ids(self) -> Any:
+            if self._place[1] == phase - 1:
+                go(desk, way)
+            return super().get_node_ids()
+
+    return Going
+
+
+def go(desk: Desk, way: str) -> None:
+    if way == "dropped":
+        desk.dropped.add(GONE)
+        desk.box.leave_out(RUN, GONE)
+    else:
+        desk.members.discard(GONE)
+
+
+@pytest.mark.parametrize("way", ["dropped", "revoked"])
+@pytest.mark.parametrize("phase", [SHARES, TRAIN, CONSENT, REVEAL])
+def test_a_member_that_goes_while_a_phase_is_made_of_its_answer_is_a_part_of_it(
+    desk: Desk, phase: int, way: str
+) -> None:
+    """Else the phase would be made anew without it after a restart, and be another one."""
+    with desk.answering(), pytest.raises(KilledError):
+        serve(desk.grid(goes_at(desk, phase, way)), desk.pool.folder)
+    assert GONE in desk.dropped or GONE not in desk.members
+    with desk.answering():
+        serve(desk.grid(), desk.pool.folder)
+    assert read_result(desk.pool.folder.path).status == "complete"
+
+
+@pytest.mark.parametrize("phase", [TRAIN, CONSENT, REVEAL])
+def test_an_answer_that_a_phase_was_not_made_of_does_not_count_when_its_member_is_back(
+    desk: Desk, phase: int
+) -> None:
+    """It answered and was revoked, and was admitted again before the coordinator restarted."""
+
+    class Revoked(killed_in(phase)):  # type: ignore[misc]
+        def _wait(self, tasks: Any, seconds: float) -> None:
+            super()._wait(tasks, seconds)
+            if self._place[1] == phase - 1:
+                desk.members.discard(GONE)
+
+    with desk.answering(), pytest.raises(KilledError):
+        serve(desk.grid(Revoked), desk.pool.folder)
+    assert GONE not in taken_by(desk.box, phase)
+    desk.members.add(GONE)
+    with desk.answering():
+        serve(desk.grid(), desk.pool.folder)
+    assert read_result(desk.pool.folder.path).status == "complete"
+    assert GONE not in taken_by(desk.box, phase)

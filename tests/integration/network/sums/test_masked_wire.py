@@ -14,7 +14,8 @@ from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_bo
 from presspool.client.round import Round
 from presspool.client.sums import sum_party
 from presspool.common.base.errors import GuardError, QuorumError
-from presspool.server.rounds.masked_gathering import CONSENT, REVEAL, TRAIN
+from presspool.common.secagg.secagg_messages import CohortKeys, named
+from presspool.server.rounds.masked_gathering import CONSENT, KEYS, REVEAL, SHARES, TRAIN
 from presspool.server.rounds.server_app import serve
 
 
@@ -66,3 +67,31 @@ def test_no_set_of_survivors_counts_in_a_task_of_another_round(
         pool.answer(NAMES[0], Round(replace(asked.task, round=1)))
     assert list((pool.files[NAMES[0]].parent / sum_party.FOLDER).iterdir())
     serve(pool.grid(), pool.folder)
+
+
+@pytest.mark.parametrize("phase", [CONSENT, REVEAL])
+def test_who_has_released_nothing_in_a_round_says_no_more_in_it(
+    pool: MaskedPool, phase: int
+) -> None:
+    """Numbers that were masked and never bound are in no sum."""
+    asked = asked_in(pool, 1, TRAIN)
+    with pytest.raises(GuardError) as caught:
+        pool.answer(NAMES[0], Round(replace(asked.task, phase=phase, said=b"")))
+    assert caught.value.code == "round-not-agreed"
+
+
+def test_a_run_has_one_cohort_also_for_who_does_not_know_its_members(
+    tmp_path: Path, contract_body: dict[str, Any]
+) -> None:
+    run = write_run(tmp_path / "made", masked_body(contract_body, rounds=1))
+    with made_pool(tmp_path, run, strangers=NAMES[1:2]) as pool:
+        seen = noted(pool)
+        with pytest.raises(QuorumError):
+            serve(pool.grid(lambda _name, _round, phase: phase == SHARES), pool.folder)
+        asked, said = seen[0], pool.mailbox[(1, KEYS), NAMES[0]]
+        cohort = CohortKeys.from_bytes(asked.task.said, most=1 << 20)
+        others = named({**dict(cohort.keys), NAMES[1]: bytes(31) + b"\1"})
+        other = replace(cohort, keys=others).to_bytes()
+        with pytest.raises(GuardError, match="another cohort than before"):
+            pool.answer(NAMES[0], Round(replace(asked.task, said=other)))
+        assert pool.answer(NAMES[0], asked) == said  # and the first is answered again

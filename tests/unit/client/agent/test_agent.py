@@ -33,16 +33,20 @@ from tests.fakes.made_witnesses import eventually
 from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.round import Round
+from presspool.client.sums.sum_party import forget
 from presspool.common.base.errors import (
     AdmissionError,
     BudgetError,
+    BusyError,
     EvidenceError,
+    FolderError,
     GuardError,
     LinkError,
     ModelError,
     NotNowError,
     StorageError,
 )
+from presspool.common.base.locks import locked
 from presspool.common.base.stopping import until_signalled
 from presspool.common.models.adapters import digest
 from presspool.common.wire.envelope import UpdateHeader, body_digest, sign_task
@@ -191,6 +195,29 @@ def test_a_disk_that_refuses_loses_no_answer_that_may_be_bound(pool: Pool) -> No
         ".task",
     ]
     with pool.node(NORTH, trainer) as node:
+        for _ in range(2):
+            node.step()
+    assert delivered(pool, task)[0].failure is None
+
+
+def test_an_outlet_s_sums_that_another_program_has_are_tried_again(pool: Pool) -> None:
+    """It may be an operator who ends another run: no failure is told for that."""
+    task, trainer = hand_out(pool), Counting()
+    home = pool.folder / "home"
+    (home / "sums").mkdir(parents=True)
+    (home / "sums" / "0").touch()
+
+    def sums(asked: Round, kept: Path) -> bytes:
+        forget(home, "sha256:0")
+        return trainer(asked, kept)
+
+    with pool.node(NORTH, sums) as node:
+        node.step()
+        with (
+            locked(home / "sums.lock", busy=FolderError("held")),
+            pytest.raises(BusyError, match="another program"),
+        ):
+            node.step()
         for _ in range(2):
             node.step()
     assert delivered(pool, task)[0].failure is None

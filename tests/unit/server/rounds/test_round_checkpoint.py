@@ -47,7 +47,9 @@ def made_checkpoint(rounds: int = 3) -> RoundCheckpoint:
     }
     rounds_so_far = tuple(made_round(number) for number in range(rounds))
     moments = {f"first/{n}": rng.normal(size=a.shape).astype(np.float32) for n, a in state.items()}
-    return RoundCheckpoint(contract=CONTRACT, rounds=rounds_so_far, state=state, moments=moments)
+    return RoundCheckpoint(
+        contract=CONTRACT, rounds=rounds_so_far, state=state, moments=moments, kept=b"keys"
+    )
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ def test_what_is_loaded_is_what_was_saved_to_the_last_bit(path: Path) -> None:
     save(path, saved)
     loaded = load(path, digest=CONTRACT)
     assert loaded is not None
-    assert loaded.rounds == saved.rounds
+    assert (loaded.rounds, loaded.kept) == (saved.rounds, saved.kept)
     assert list(loaded.state) == sorted(loaded.state)
     assert digest(loaded.state) == digest(saved.state)
     assert digest(loaded.moments) == digest(saved.moments)
@@ -141,6 +143,8 @@ def rewrite(path: Path, **changes: str | None) -> None:
         {"rounds": json.dumps([{"round": 0}])},
         {"contract": None},
         {"contract": "sha256:" + "0" * 64},
+        {"kept": b"other keys".hex()},
+        {"kept": None},
         {"checksum": None},
         {"checksum": "0" * 64},
     ],
