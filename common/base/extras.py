@@ -16,7 +16,7 @@ from typing import Literal
 
 from presspool.common.base.errors import InputError
 
-Extra = Literal["data", "llm", "serve", "pdf", "plots", "postgres", "tensorboard"]
+Extra = Literal["data", "llm", "serve", "pdf", "plots", "postgres", "tagging", "tensorboard"]
 
 
 def install(extra: Extra) -> str:

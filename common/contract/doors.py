@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification', 'generation')
+    ('classification', 'generation', 'tagging')
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
     {
         "classification": "presspool.common.tasks.classification:Classification",
         "generation": "presspool.common.tasks.generation:Generation",
+        "tagging": "presspool.common.tasks.tagging:Tagging",
     },
 )
 

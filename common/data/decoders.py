@@ -248,10 +248,11 @@ def _json_records(_: Path, stream: BinaryIO, names: Sequence[str]) -> Iterator[t
 
 
 def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
-    """The named values of one JSON object; an integer as its digits, a list of objects as JSON.
+    """The named values of one JSON object; an integer as its digits, a list as JSON.
 
     Raises:
-        ValueError: not one, or with a value that is no text, number, truth or list of objects.
+        ValueError: not one, or with a value that is no text, number, truth or list of objects or of
+            texts.
         RecursionError: nested too deeply.
     """
     try:
@@ -268,7 +269,7 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
         raise ValueError("not a JSON object")
     values: list[bytes | None] = []
     for value in map(record.get, names):
-        word = as_json(value) if is_list_of_objects(value) else value
+        word = as_json(value) if is_list(value) else value
         if isinstance(word, dict | list):
             raise ValueError("a nested value")
         word = str(word).lower() if isinstance(word, bool) else word
@@ -276,9 +277,11 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
     return values
 
 
-def is_list_of_objects(value: object) -> bool:
-    """Whether a value is what the turns of a chat are in JSON."""
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+def is_list(value: object) -> bool:
+    """Whether a value is what the turns of a chat, or a text's tokens, are in JSON."""
+    return isinstance(value, list) and any(
+        all(isinstance(v, k) for v in value) for k in (dict, str)
+    )
 
 
 def as_json(value: object) -> str:

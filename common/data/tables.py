@@ -288,13 +288,13 @@ def strings(column: pa.Array) -> Column:
         column = pc.if_else(pc.is_nan(column), None, column)
     if _is_text(column.type):
         return _decoded(column.cast(pa.large_binary()))
-    if pa.types.is_list(column.type) and pa.types.is_struct(column.type.value_type):
+    if _is_list(column.type):
         return _told(column)
     return column.cast(pa.large_string()), np.zeros(len(column), dtype=np.bool_)
 
 
 def _told(values: pa.Array) -> Column:
-    """Lists of objects, as the turns of a chat are in Parquet, as JSON."""
+    """Lists, as the turns of a chat or a text's tokens are in Parquet, as JSON."""
     said, undecodable = list[str | None](), np.zeros(len(values), dtype=np.bool_)
     for place, value in enumerate(values):
         try:
@@ -303,6 +303,14 @@ def _told(values: pa.Array) -> Column:
             found, undecodable[place] = None, True
         said.append(None if found is None else decoders.as_json(found))
     return pa.array(said, pa.large_string()), undecodable
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Of objects, texts or whole numbers."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    part = kind.value_type
+    return pa.types.is_struct(part) or pa.types.is_integer(part) or _is_text(part)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -32,30 +32,28 @@ class AnswerSink:
     Attributes:
         kind: "csv", "jsonl", or "json", which keeps them.
         stream: for the first two.
-        says: what an answer is called.
-        labels: with a probability each; none where the model writes.
+        task: says what an answer is called, and how likely which are.
         documents: what was kept.
     """
 
     kind: str
     stream: TextIO
-    says: str
-    labels: tuple[str, ...] = ()
+    task: Task[Any]
     documents: list[dict[str, Any]] = field(default_factory=list)
 
     def begin(self) -> None:
         """Write what stands before all answers."""
         if self.kind == "csv":
-            chances = (f"probability of {label}" for label in self.labels)
-            self._row(["row", self.says, *chances])
+            chances = (f"probability of {label}" for label in self.task.options)
+            self._row(["row", self.task.says, *chances])
 
     def write(self, row: int, said: Prediction) -> None:
         """Write the answer to a row, which counts from 1."""
         if self.kind == "csv":
-            chances = (said.probabilities[label] for label in self.labels)
+            chances = (said.probabilities[label] for label in self.task.options)
             self._row([row, said.answer, *chances])
             return
-        document: dict[str, Any] = {"row": row, self.says: said.answer}
+        document: dict[str, Any] = {"row": row, self.task.says: self.task.told(said.answer)}
         if said.probabilities:
             document["probabilities"] = dict(said.probabilities)
         if self.kind == "json":
@@ -76,8 +74,7 @@ def answer_sink(file: Path | None, kind: str, task: Task[Any]) -> Iterator[Answe
     Raises:
         StorageError: the disk refuses.
     """
-    labels: tuple[str, ...] = getattr(task.table, "labels", ())
-    sink = AnswerSink(kind=kind, stream=sys.stdout, says=task.says, labels=labels)
+    sink = AnswerSink(kind=kind, stream=sys.stdout, task=task)
     if file is None:
         sink.begin()
         yield sink

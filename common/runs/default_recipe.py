@@ -6,6 +6,8 @@ what will happen. A value that the file gives stands as it is.
 
 * A task with a head of its own gets `recipe.head_recipe`; where the file names a method that trains
   an adapter, the recipe of the adapter.
+* Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
+  whose names the head can start from.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 
 Example:
@@ -25,7 +27,7 @@ from pydantic import Field, ValidationError
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract_schema import AnyTask, Epsilon, Name, Table
 from presspool.common.contract.doors import METHODS, TASKS
-from presspool.common.runs.recipe import head_recipe, recipe
+from presspool.common.runs.recipe import Trained, head_recipe, recipe
 
 Tables = dict[str, dict[str, Any]]
 
@@ -109,6 +111,8 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     delta = asked.privacy.delta or min(_DELTA, 0.1 / max(populations.values()))
     if "head" not in TASKS[asked.task.kind].groups:
         tables = writing_recipe()
+    elif asked.task.kind == "tagging":
+        tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
@@ -122,6 +126,15 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
             uncounted=pool.colluders + pool.dropouts if pool else None,
         )
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
+
+
+def tagging_recipe(*, trained: Trained = "head") -> Tables:
+    """The tables of a tagging run's contract, but for ε, outlets and labels.
+
+    Those of `recipe`, whose Adam takes steps of one size whatever the gradients' is; the head
+    starts at zero, as no label's name is a token's state. Not searched for: see the guide.
+    """
+    return {**recipe(trained=trained), "task": {"max_length": 64}}
 
 
 def _trains_adapter(adapter: object) -> bool:

@@ -197,6 +197,11 @@ class Classification(Task[ClassificationTable]):
         """The likeliest label of each record."""
         return [self.table.labels[i] for i in outputs.argmax(dim=1).tolist()]
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The labels."""
+        return self.table.labels
+
     def probabilities(self, outputs: Tensor) -> list[dict[str, float]]:
         """Softmax over the labels, in float64."""
         chances = outputs.double().softmax(dim=1).tolist()

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks import text_metrics, turns
+from presspool.common.tasks.formats import one_format
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
 from presspool.common.tasks.wording import Wording
 
@@ -107,21 +107,8 @@ class Generation(Task[GenerationTable]):
 
     @classmethod
     def columns_in(cls, there: Collection[str]) -> tuple[str, ...]:
-        """Those of the one format that a file has.
-
-        Raises:
-            InputError: it has those of none or of several.
-        """
-        found = [columns for columns in FORMATS.values() if set(columns) <= set(there)]
-        if len(found) == 1:
-            return found[0]
-        said = "; ".join(", ".join(columns) for columns in FORMATS.values())
-        raise InputError(
-            "columns of a file for generation",
-            expected=f"those of one format: {said}",
-            got=", ".join(sorted(set(there) & set(cls.columns))) or "none of them",
-            advice="map the columns of one format, and of no other",
-        )
+        """Those of the one format that a file has; raises as `one_format`."""
+        return one_format("generation", FORMATS, there)
 
     # --- Records ---------------------------------------------------------------------------------
 

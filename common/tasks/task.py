@@ -281,6 +281,15 @@ class Task(ABC, Generic[T]):
         """How likely each answer is, of each record of a batch; empty where nothing is known."""
         return [{} for _ in range(len(outputs))]
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The answers that `probabilities` tells of, in order; none, if not overridden."""
+        return ()
+
+    def told(self, answer: str) -> Any:
+        """An answer as JSON holds it: the text, if not overridden."""
+        return answer
+
     def write(self, records: pa.Table) -> list[str] | None:
         """What the model itself writes, greedily, for each record; only `inputs` need be there.
 

@@ -21,6 +21,7 @@ USERS = {
     "common/audit/dashboard": "serve",
     "common/audit/pages/report_page.py": "pdf",
     "common/models/gguf_conversion.py": "llm",
+    "common/tasks/entity_metrics.py": "tagging",
     "common/tasks/text_metrics.py": "llm",
     "server/rounds/rounds.py": "tensorboard",
     "simulations/pictures.py": "dev",

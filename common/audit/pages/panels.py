@@ -28,6 +28,9 @@ class Chart:
     legend: tuple[tuple[str, str], ...]
 
 
+MOST_BESIDE = 2  # more lines in one chart cannot be told apart
+
+
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """A section's sentence with its chart; without a chart the sentence says why."""
@@ -49,8 +52,8 @@ def measured_panel(result: RunResult) -> Panel:
             "[evaluation] table in run.toml names one."
         )
     lines = _line("main", primary, measured, _round)
-    for other in metrics[1:]:
-        lines += _line("second", other, measured, _round) if other.same_scale(primary) else []
+    for other in _beside(metrics):
+        lines += _line("second", other, measured, _round)
     start = measured[0].metrics[primary.name] if measured[0].round == 0 else None
     last, sentence = result.final.round, _measured_sentence(primary, measured)
 
@@ -62,6 +65,12 @@ def measured_panel(result: RunResult) -> Panel:
     if start is not None:
         legend.append(("level", f"{primary.word} before training"))
     return _panel(f"Line chart of {primary.word} per round.", sentence, draw, legend)
+
+
+def _beside(metrics: Sequence[ShownMetric]) -> list[ShownMetric]:
+    """What is drawn beside the primary metric: the next ones on its scale."""
+    primary, *others = metrics
+    return [other for other in others if other.same_scale(primary)][:MOST_BESIDE]
 
 
 def _measured_sentence(primary: ShownMetric, measured: Sequence[RoundResult]) -> str:
@@ -215,8 +224,8 @@ def _steps(width: int) -> int:
 
 def _value_axis(result: RunResult, lines: Sequence[Series]) -> Axis:
     """One scale for all charts of a run, and never so narrow that noise looks like progress."""
-    primary, *others = shown_of(result)
-    drawn = [primary, *(other for other in others if other.same_scale(primary))]
+    primary, *_ = metrics = shown_of(result)
+    drawn = [primary, *_beside(metrics)]
     found = [entry.metrics[metric.name] for entry in result.rounds for metric in drawn]
     values = [value for value in found if value is not None]
     middle, half = (min(values) + max(values)) / 2, (max(values) - min(values)) / 2

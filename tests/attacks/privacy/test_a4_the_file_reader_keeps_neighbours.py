@@ -217,7 +217,7 @@ ALONE: dict[str, tuple[str, bytes, str]] = {
     "17 MiB": (".jsonl", b'{"reader": "zed", "text": "' + b"x" * (17 << 20) + b'"}\n', UNREADABLE),
     "lone surrogate": (".jsonl", b'{"reader": "zed", "text": "\\ud800"}\n', UNREADABLE),
     "bytes of no text": (".jsonl", b'{"reader": "zed", "text": "\xff"}\n', NOT_UTF8),
-    "nested": (".jsonl", b'{"reader": "zed", "text": ["x"]}\n', UNREADABLE),
+    "nested": (".jsonl", b'{"reader": "zed", "text": [["x"]]}\n', UNREADABLE),
 }
 
 

@@ -12,6 +12,7 @@ Example: `excess(HostilePair.drawn(made_bases(folder), seed=7)) <= 1`: no more t
 from __future__ import annotations
 
 import functools
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,13 +39,14 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.contract.doors import task_of
+from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.classification import labelled
 from presspool.common.tasks.generation import GenerationTable
+from presspool.common.tasks.tagging import TaggingTable
 
 Bases = tuple[tuple[str, str], ...]
 State = dict[str, NDArray[np.float32]]
@@ -199,7 +201,21 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         return pa.table(
             {name: pa.array(columns[name], pa.large_string()) for name in task_of(contract).columns}
         )
+    if isinstance(contract.task, TaggingTable):
+        return _tagged(contract, texts, labels)
     return labelled(texts, labels).combine_chunks()
+
+
+def _tagged(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
+    """Every second word is an entity; a text without words has no token."""
+    tokens = [text.split() for text in texts]
+    tags = [
+        [f"B-{LABELS[label]}" if place % 2 == 0 else "O" for place in range(len(own))]
+        for own, label in zip(tokens, labels, strict=True)
+    ]
+    columns = {"tokens": tokens, "tags": tags}
+    rows = {n: pa.array(map(json.dumps, v), pa.large_string()) for n, v in columns.items()}
+    return pa.table(dict(task_of(contract).parse(rows)))
 
 
 def made_bases(folder: Path) -> Bases:
@@ -225,7 +241,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
         "lora_targets": TARGETS["llama" if family == WRITES else family],
     }
     opened = OPENED if dice.random() < 0.5 else {}
-    body |= {"max_epsilon_per_run": 100.0, "tasks": ["classification", "generation"]}
+    body |= {"max_epsilon_per_run": 100.0, "tasks": list(TASKS.names)}
     policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
     methods = [name for name in policy.methods if family != WRITES or name != "head"]
@@ -234,7 +250,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
             "name": "hostile",
             "seed": dice.randrange(2**32),
             "model": {"id": base, **found.pins},
-            "task": _task(family, dice) | {"max_length": dice.choice((4, 12, 32))},
+            "task": _task(family, dice, number) | {"max_length": dice.choice((4, 12, 32))},
             "adapter": {
                 "method": dice.choice(methods),
                 "rank": rank,
@@ -257,9 +273,9 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     return policy, contract, build(contract)
 
 
-def _task(family: str, dice: random.Random) -> dict[str, Any]:
+def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family != WRITES:
-        return {"labels": list(LABELS)}
+        return {"labels": list(LABELS)} | ({"kind": "tagging"} if number % 3 == 1 else {})
     return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
 
 

@@ -1,4 +1,4 @@
-"""The guide's tagging task: one file and one line, and every command works with it."""
+"""The guide's task of parts of speech: one file and one line, and every command works with it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.fakes.made_runs import toml
 
 GUIDE = (REPOSITORY / "docs" / "guides" / "custom-task.md").read_text()
 TAG = {word: f"B-{topic}" for topic, words in WORDS.items() for word in words}
+TAGS = ["O", *sorted(set(TAG.values()))]
 
 JUDGED = """
 import sys
@@ -57,14 +58,14 @@ def house(tmp_path: Path) -> House:
     code, line = blocks("python")
     assert len(code.splitlines()) <= 60
     made = made_house(tmp_path)
-    made.add("common/tasks/tagging.py", code)
+    made.add("common/tasks/parts_of_speech.py", code)
     made.register("task", line.strip())
     return made
 
 
 def tagged(name: str, readers: int) -> pa.Table:
     rows = [
-        {"reader": row["reader"], "text": row["text"], "ner": " ".join(tags)}
+        {"reader": row["reader"], "text": row["text"], "pos": " ".join(tags)}
         for row in made_rows(name, readers)
         for tags in [[TAG.get(word, "O") for word in row["text"].split()]]
     ]
@@ -79,11 +80,15 @@ def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
         pq.write_table(tagged(name, count), tmp_path / "data" / f"{name}.parquet")
     pq.write_table(tagged("held-out", 30), tmp_path / "held_out.parquet")
     body = contract_body | {
-        "task": {"kind": "tagging", "tags": ["O", *sorted(set(TAG.values()))], "max_length": 16},
+        "task": {
+            "kind": "parts-of-speech",
+            "tags": ["O", *sorted(set(TAG.values()))],
+            "max_length": 16,
+        },
         "privacy": contract_body["privacy"] | {"noise_multiplier": 0.0, "sampling_rate": 1.0},
         "federation": contract_body["federation"] | {"local_steps": 4},
-        "simulation": {"data": "data", "workers": 1, "columns": {"tags": "ner"}},
-        "evaluation": {"data": "held_out.parquet", "columns": {"tags": "ner"}},
+        "simulation": {"data": "data", "workers": 1, "columns": {"tags": "pos"}},
+        "evaluation": {"data": "held_out.parquet", "columns": {"tags": "pos"}},
     }
     path = tmp_path / "run.toml"
     path.write_text(toml(body))
@@ -95,7 +100,7 @@ def test_the_guides_task_runs_from_the_data_to_the_scores(
 ) -> None:
     data = tmp_path / "data" / "north-post.parquet"
     checked = house.presspool(
-        "outlet", "check-data", data, "--run", run, "--column", "tags=ner", "--json"
+        "outlet", "check-data", data, "--run", run, "--column", "tags=pos", "--json"
     )
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout)["readers"] == 30
@@ -115,7 +120,7 @@ def test_the_guides_task_runs_from_the_data_to_the_scores(
     assert before != after
     assert 0 < after <= 1
     assert "proven" in said
-    first = tagged("held-out", 30)["ner"].to_pylist()[0]
+    first = tagged("held-out", 30)["pos"].to_pylist()[0]
     assert len(said["said"].split()) == len(first.split())
     assert "torch" not in _imported(house)
 
@@ -125,7 +130,7 @@ def _imported(house: House) -> list[str]:
     found = house.python(
         "-c",
         "import sys\nfrom presspool.common.contract.doors import TASKS\n"
-        "TASKS['tagging'].Table(tags=('O', 'B'))\nprint(*sys.modules)",
+        "TASKS['parts-of-speech'].Table(tags=('O', 'B'))\nprint(*sys.modules)",
     )
     assert found.returncode == 0, found.stderr
     return found.stdout.split()

@@ -86,13 +86,13 @@ def test_a_policy_lists_tasks_that_there_are() -> None:
 
 def test_columns_are_those_that_some_task_has() -> None:
     columns = Columns(label="topic")
-    assert columns.of(("text", "label", "tags")) == {
+    assert columns.of(("text", "label", "ratings")) == {
         "text": "text",
         "label": "topic",
-        "tags": "tags",
+        "ratings": "ratings",
     }
     with pytest.raises(ValueError, match="Extra inputs"):
-        Columns.model_validate({"tags": "ner"})
+        Columns.model_validate({"ratings": "stars"})
 
 
 def test_what_needs_labels_refuses_another_task(contract: Contract) -> None:
