@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification', 'generation')
+    ('classification', 'fill-mask', 'generation')
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
         "classification": "presspool.common.tasks.classification:Classification",
+        "fill-mask": "presspool.common.tasks.fill_mask:FillMask",
         "generation": "presspool.common.tasks.generation:Generation",
     },
 )
