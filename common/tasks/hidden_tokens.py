@@ -84,12 +84,14 @@ class HiddenTokens:
 
         rows = []
         for ids, places in self.of(texts):
-            rows.append(tensor(ids))
-            rows[-1][places] = self._tokenizer().mask_token_id
-        attention = pad_sequence([ones_like(row) for row in rows], batch_first=True)
+            row = tensor(ids)
+            row[places] = self._tokenizer().mask_token_id
+            rows.append(row)
         filling = float(self._tokenizer().pad_token_id)
-        ids = pad_sequence(rows, batch_first=True, padding_value=filling)
-        return {"input_ids": ids, "attention_mask": attention}
+        return {
+            "input_ids": pad_sequence(rows, batch_first=True, padding_value=filling),
+            "attention_mask": pad_sequence([ones_like(row) for row in rows], batch_first=True),
+        }
 
     def targets(self, texts: list[str], width: int) -> tuple[Tensor, Tensor]:
         """Where hidden tokens are, and which they are, in a batch of a width.

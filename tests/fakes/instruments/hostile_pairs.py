@@ -24,6 +24,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tests.conftest import REPOSITORY
 from tests.fakes.bases.language_bases import write_tiny_llama
+from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.tiny_models import plain
 from torch import nn
 
@@ -38,12 +39,13 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.contract.doors import task_of
+from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.fill_mask import FillMaskTable
 from presspool.common.tasks.generation import GenerationTable
 
 Bases = tuple[tuple[str, str], ...]
@@ -59,6 +61,8 @@ TARGETS = {
 }
 WRITES = "writes"
 """The family of base models that are trained to write; they are Llamas too."""
+HIDES = "hides"
+"""The family of those that say hidden tokens: a BERT with a mask."""
 # What an operator would have to write to let everything in; the sum must hold even then.
 OPENED = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e8}
 
@@ -199,12 +203,15 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         return pa.table(
             {name: pa.array(columns[name], pa.large_string()) for name in task_of(contract).columns}
         )
+    if isinstance(contract.task, FillMaskTable):
+        return pa.table({"text": pa.array(texts, pa.large_string())})
     return labelled(texts, labels).combine_chunks()
 
 
 def made_bases(folder: Path) -> Bases:
     """Tiny base models of all families: a folder's path for each."""
     made = {"bert": str(GIVEN), WRITES: str(write_tiny_llama(folder / WRITES))}
+    made[HIDES] = str(write_masked_base(folder / HIDES, "bert", WORDS))
     for family in ("gpt2", "llama"):
         made[family] = str(folder / family)
         plain(family).save_pretrained(made[family])  # type: ignore[operator]
@@ -222,13 +229,13 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     pin = {"name": "tiny", **found.pins}
     body: dict[str, Any] = {
         "base_models": [pin],
-        "lora_targets": TARGETS["llama" if family == WRITES else family],
+        "lora_targets": TARGETS[{WRITES: "llama", HIDES: "bert"}.get(family, family)],
     }
     opened = OPENED if dice.random() < 0.5 else {}
-    body |= {"max_epsilon_per_run": 100.0, "tasks": ["classification", "generation"]}
+    body |= {"max_epsilon_per_run": 100.0, "tasks": list(TASKS.names)}
     policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
-    methods = [name for name in policy.methods if family != WRITES or name != "head"]
+    methods = [name for name in policy.methods if family not in (WRITES, HIDES) or name != "head"]
     contract = parse_contract(
         {
             "name": "hostile",
@@ -258,6 +265,8 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
 
 
 def _task(family: str, dice: random.Random) -> dict[str, Any]:
+    if family == HIDES:
+        return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99))}
     if family != WRITES:
         return {"labels": list(LABELS)}
     return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
