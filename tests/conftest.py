@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 from tests.fakes.bases.language_bases import SMOLLM2, converted_smollm2, write_tiny_llama
+from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.instruments.postgres import Server, running
 
 from presspool.common.contract.contract import Contract, parse_contract
@@ -159,6 +160,20 @@ def writing_body(
         }
 
     return make
+
+
+@pytest.fixture
+def hiding_body(contract_body: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A small contract's body of the task `fill-mask` on a tiny BERT with a mask."""
+    known = [*COMMON, *(word for topic in WORDS.values() for word in topic)]
+    folder = write_masked_base(tmp_path / "masked-base", "bert", known)
+    return {
+        **contract_body,
+        "model": {"id": str(folder)},
+        "task": {"kind": "fill-mask", "max_length": 24, "share": 0.3},
+        "adapter": {"rank": 2, "alpha": 4, "targets": ["dense"], "layers": 1},
+        "server": {"name": "adam", "learning_rate": 0.03},
+    }
 
 
 @pytest.fixture

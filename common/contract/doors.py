@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification', 'generation', 'tagging')
+    ('classification', 'fill-mask', 'generation', 'tagging')
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
         "classification": "presspool.common.tasks.classification:Classification",
+        "fill-mask": "presspool.common.tasks.fill_mask:FillMask",
         "generation": "presspool.common.tasks.generation:Generation",
         "tagging": "presspool.common.tasks.tagging:Tagging",
     },

@@ -9,6 +9,7 @@ what will happen. A value that the file gives stands as it is.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
+* A task that says hidden tokens gets `hidden_recipe`.
 
 Example:
     >>> body = {"recipe": "default", "outlets": {"a": 900, "b": 700}, "privacy": {"epsilon": 3}}
@@ -109,8 +110,9 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
 def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     populations = asked.outlets
     delta = asked.privacy.delta or min(_DELTA, 0.1 / max(populations.values()))
-    if "head" not in TASKS[asked.task.kind].groups:
-        tables = writing_recipe()
+    task = TASKS[asked.task.kind]
+    if "head" not in task.groups:
+        tables = hidden_recipe() if task.auto == "AutoModel" else writing_recipe()
     elif asked.task.kind == "tagging":
         tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
     elif _trains_adapter(adapter):
@@ -166,4 +168,25 @@ def writing_recipe(
         },
         "optimizer": {"learning_rate": 1.0},
         "server": {"name": "adam", "learning_rate": rate, "betas": [0.9, 0.99]},
+    }
+
+
+def hidden_recipe() -> Tables:
+    """The tables of a run that says hidden tokens, but for ε and outlets.
+
+    The default encoder, and the linear layers of its last layer: what is frozen below is computed
+    once a record. The clip norm is the median norm of 64 training readers' gradients at the start,
+    of comments (`stackexchange_comments`).
+    """
+    return {
+        "adapter": {"rank": 4, "alpha": 16, "layers": 1, "targets": ["dense"]},
+        "federation": {"rounds": 16, "local_steps": 1},
+        "privacy": {
+            "delta": _DELTA,
+            "clip": 1.0,
+            "records_per_reader": 2,
+            "sampling_rate": 0.125,
+        },
+        "optimizer": {"learning_rate": 1.0},
+        "server": {"name": "adam", "learning_rate": 0.03, "betas": [0.9, 0.99]},
     }

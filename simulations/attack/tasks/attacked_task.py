@@ -7,7 +7,7 @@ Invariant: nothing here looks at a coin.
 
 Example:
     >>> ATTACKED.names
-    ('classification', 'generation')
+    ('classification', 'fill-mask', 'generation')
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ ATTACKED: Registry[type[AttackedTask]] = Registry(
         "classification": (
             "presspool.simulations.attack.tasks.attacked_classifier:AttackedClassifier"
         ),
+        "fill-mask": "presspool.simulations.attack.tasks.attacked_filler:AttackedFiller",
         "generation": "presspool.simulations.attack.tasks.attacked_writer:AttackedWriter",
     },
 )

@@ -1,6 +1,6 @@
 """Do robust rules stand outlets that lie? AG News over eight outlets, two of which do.
 
-Each attack is a pool of its own, over the same rows: the first 4,000 of `train_a`, two to a made
+Each attack is a pool of its own, over the same rows: the first 2,000 of `train_a`, two to a made
 reader, readers to 8 outlets; the first 2,000 of the official test set. In `label flip` the liars'
 labels are turned round. What is trained is the default head at ε = 8, each outlet with its own
 noise. Nothing was chosen by these figures.
@@ -23,8 +23,8 @@ from presspool.simulations.experiments.lies import ATTACKS
 from presspool.simulations.experiments.pools import Pool, flipped
 
 OUTLETS, LIARS = 8, ("outlet-07", "outlet-08")
-TRAIN, TEST = 4000, 2000
-EPSILON, SEEDS = 8.0, (1, 2, 3)
+TRAIN, TEST = 2000, 2000
+EPSILON, SEEDS = 8.0, (1,)
 RULES = ("trimmed-mean", "median", "krum", "rfa")
 NOBODY, FLIPPED = "nobody lies", "label flip"
 

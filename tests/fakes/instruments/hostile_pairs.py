@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tests.conftest import REPOSITORY
 from tests.fakes.bases.language_bases import write_tiny_llama
+from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.tiny_models import plain
 from torch import nn
 
@@ -45,6 +46,7 @@ from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.fill_mask import FillMaskTable
 from presspool.common.tasks.generation import GenerationTable
 from presspool.common.tasks.tagging import TaggingTable
 
@@ -61,6 +63,8 @@ TARGETS = {
 }
 WRITES = "writes"
 """The family of base models that are trained to write; they are Llamas too."""
+HIDES = "hides"
+"""The family of those that say hidden tokens: a BERT with a mask."""
 # What an operator would have to write to let everything in; the sum must hold even then.
 OPENED = {"max_adapter_scale": 1e4, "max_adapter_norm": 1e30, "max_branch_ratio": 1e8}
 
@@ -203,6 +207,8 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         )
     if isinstance(contract.task, TaggingTable):
         return _tagged(contract, texts, labels)
+    if isinstance(contract.task, FillMaskTable):
+        return pa.table({"text": pa.array(texts, pa.large_string())})
     return labelled(texts, labels).combine_chunks()
 
 
@@ -221,6 +227,7 @@ def _tagged(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table
 def made_bases(folder: Path) -> Bases:
     """Tiny base models of all families: a folder's path for each."""
     made = {"bert": str(GIVEN), WRITES: str(write_tiny_llama(folder / WRITES))}
+    made[HIDES] = str(write_masked_base(folder / HIDES, "bert", WORDS))
     for family in ("gpt2", "llama"):
         made[family] = str(folder / family)
         plain(family).save_pretrained(made[family])  # type: ignore[operator]
@@ -238,13 +245,13 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     pin = {"name": "tiny", **found.pins}
     body: dict[str, Any] = {
         "base_models": [pin],
-        "lora_targets": TARGETS["llama" if family == WRITES else family],
+        "lora_targets": TARGETS[{WRITES: "llama", HIDES: "bert"}.get(family, family)],
     }
     opened = OPENED if dice.random() < 0.5 else {}
     body |= {"max_epsilon_per_run": 100.0, "tasks": list(TASKS.names)}
     policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
-    methods = [name for name in policy.methods if family != WRITES or name != "head"]
+    methods = [name for name in policy.methods if family not in (WRITES, HIDES) or name != "head"]
     contract = parse_contract(
         {
             "name": "hostile",
@@ -274,6 +281,8 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
 
 
 def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
+    if family == HIDES:
+        return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99))}
     if family != WRITES:
         return {"labels": list(LABELS)} | ({"kind": "tagging"} if number % 3 == 1 else {})
     return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))

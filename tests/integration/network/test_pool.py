@@ -215,12 +215,16 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
     assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")
 
 
-@pytest.mark.parametrize("format_", ["prompt", "chat"])
+@pytest.mark.parametrize("format_", ["prompt", "chat", "hidden"])
 def test_a_language_model_s_run_at_a_coordinator_makes_the_bytes_of_the_simulation(
-    tmp_path: Path, writing_body: Callable[[str], dict[str, Any]], format_: str
+    tmp_path: Path,
+    writing_body: Callable[[str], dict[str, Any]],
+    hiding_body: dict[str, Any],
+    format_: str,
 ) -> None:
     """A real coordinator and two real agents; only that all are threads of one process is made."""
-    run, alone = write_run(tmp_path / "made", writing_body(format_)), tmp_path / "simulated"
+    body = hiding_body if format_ == "hidden" else writing_body(format_)
+    run, alone = write_run(tmp_path / "made", body), tmp_path / "simulated"
     expected, settings = simulated(run, alone), sorted((alone / "outlets").glob("*.toml"))
     one_at_a_time = threading.Lock()  # the app's model is the process's
 

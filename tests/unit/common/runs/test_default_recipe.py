@@ -13,7 +13,8 @@ from tests.fakes.made_runs import toml
 
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.runs.default_recipe import writing_recipe
+from presspool.common.models.catalogue import DEFAULT_ID
+from presspool.common.runs.default_recipe import hidden_recipe, writing_recipe
 from presspool.common.runs.recipe import head_recipe, recipe
 from presspool.common.runs.run_file import RunFile, read_run_file
 
@@ -118,6 +119,16 @@ def test_a_task_that_writes_gets_the_recipe_for_writing(tmp_path: Path) -> None:
     assert contract.model.id == made["model"]["id"]
     assert list(contract.adapter.targets) == made["adapter"]["targets"]
     assert contract.federation.quorum == 2
+
+
+def test_a_task_of_hidden_tokens_trains_an_adapter_of_the_default_encoder(tmp_path: Path) -> None:
+    body = changed()
+    body["task"] = {"kind": "fill-mask"}
+    contract, made = read(tmp_path, body).contract, hidden_recipe()
+    assert contract.model.id == DEFAULT_ID
+    assert contract.groups == ("adapter",)
+    assert dict(contract.privacy.clip) == {"all": made["privacy"]["clip"]}
+    assert contract.adapter.rank == made["adapter"]["rank"]
 
 
 def test_delta_is_below_one_over_the_largest_population(tmp_path: Path) -> None:
