@@ -21,7 +21,7 @@ from presspool.common.models.adapted_outputs import AdaptedOutputs, Prediction
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import base, restored
 from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
-from presspool.common.tasks import turns
+from presspool.common.tasks.records import turns
 from presspool.common.tasks.task import Task
 
 Asked = str | Sequence[Mapping[str, str]]

@@ -26,9 +26,9 @@ from pydantic import Field
 
 from presspool.common.base.errors import ModelError
 from presspool.common.contract.contract_schema import Model
-from presspool.common.tasks.hidden_tokens import HiddenTokens
+from presspool.common.tasks.records.hidden_tokens import HiddenTokens
+from presspool.common.tasks.records.turns import fault_of_text
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
-from presspool.common.tasks.turns import fault_of_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

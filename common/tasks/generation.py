@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from presspool.common.contract.contract_schema import Model
-from presspool.common.tasks import text_metrics, turns
-from presspool.common.tasks.formats import one_format
+from presspool.common.tasks.records import turns
+from presspool.common.tasks.records.formats import one_format
+from presspool.common.tasks.records.wording import Wording
+from presspool.common.tasks.scores import text_metrics
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
-from presspool.common.tasks.wording import Wording
 
 if TYPE_CHECKING:
     import numpy as np

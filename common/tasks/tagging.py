@@ -5,7 +5,7 @@ last hidden state of each token is scaled to length one, and a linear head gives
 word's tag is read off, and learnt from, its first piece alone.
 
 Two forms of records: "tokens" (tokens and their tags) and "spans" (a text and its entities as
-{start, end, type}); `presspool.common.tasks.tagged_words` reads both.
+{start, end, type}); `presspool.common.tasks.records.tagged_words` reads both.
 
 Invariants:
     * A record's loss is the mean over its own words that the model reads; one without any has 0.
@@ -32,9 +32,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from presspool.common.contract.contract_schema import Model
-from presspool.common.tasks import entity_metrics, tagged_words
-from presspool.common.tasks.formats import one_format
-from presspool.common.tasks.tagged_words import OUTSIDE
+from presspool.common.tasks.records import tagged_words
+from presspool.common.tasks.records.formats import one_format
+from presspool.common.tasks.records.tagged_words import OUTSIDE
+from presspool.common.tasks.records.word_places import WordPlaces
+from presspool.common.tasks.scores import entity_metrics
 from presspool.common.tasks.task import (
     Judged,
     MaxLength,
@@ -43,7 +45,6 @@ from presspool.common.tasks.task import (
     TaskTable,
     linear,
 )
-from presspool.common.tasks.word_places import WordPlaces
 
 if TYPE_CHECKING:
     import pyarrow as pa

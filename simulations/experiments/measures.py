@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.contract.contract_schema import DEFAULT_TASK
-from presspool.common.tasks.text_metrics import rouge_l
+from presspool.common.tasks.scores.text_metrics import rouge_l
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.conftest import made_rows
 
 from presspool.common.models.adapters import digest
-from presspool.common.tasks import turns
+from presspool.common.tasks.records import turns
 from presspool.common.wire.flower import become_server, stamp
 from presspool.common.wire.update import AdapterUpdate, pack_update
 

@@ -20,7 +20,7 @@ from presspool.common.data.judging import faults
 from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build, tokenizer
-from presspool.common.tasks.turns import chat
+from presspool.common.tasks.records.turns import chat
 from presspool.simulations.attack.canaries import Canaries, is_plain, vocabulary
 from presspool.simulations.attack.gradients import Probe
 from presspool.simulations.attack.tasks.attacked_task import AttackedTask

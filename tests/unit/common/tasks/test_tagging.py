@@ -23,10 +23,10 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, read
 from presspool.common.models.models import build, headed_of
-from presspool.common.tasks import tagged_words
-from presspool.common.tasks.entity_metrics import scores
+from presspool.common.tasks.records import tagged_words
+from presspool.common.tasks.records.word_places import first_tokens
+from presspool.common.tasks.scores.entity_metrics import scores
 from presspool.common.tasks.tagging import NONE, Tagging, TaggingTable
-from presspool.common.tasks.word_places import first_tokens
 
 TYPES = ["PER", "LOC", "ORG"]
 ROWS = [

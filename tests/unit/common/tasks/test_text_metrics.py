@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from presspool.common.tasks.text_metrics import chrf, distinct_2, exact_match, rouge_l
+from presspool.common.tasks.scores.text_metrics import chrf, distinct_2, exact_match, rouge_l
 
 QUICK = "the quick brown fox jumps over the lazy dog"
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from presspool.common.base.errors import ContractError, ModelError
-from presspool.common.tasks import chat_template
-from presspool.common.tasks.turns import CHARACTERS, MARK, Tokens, fault_of_chat, marked
-from presspool.common.tasks.wording import Wording
+from presspool.common.tasks.records import chat_template
+from presspool.common.tasks.records.turns import CHARACTERS, MARK, Tokens, fault_of_chat, marked
+from presspool.common.tasks.records.wording import Wording
 
 USER, ANSWER = "Who won the cup?", "The coach says: nobody."
 TURNS = [

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from presspool.common.tasks.turns import CHARACTERS
+from presspool.common.tasks.records.turns import CHARACTERS
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -27,7 +27,7 @@ from typing import Any
 
 from presspool.common.base.errors import ModelError
 from presspool.common.base.foreign_text import one_line
-from presspool.common.tasks.turns import MOST_TURNS, Turn, exchange
+from presspool.common.tasks.records.turns import MOST_TURNS, Turn, exchange
 
 NEVER_THE_SAME = frozenset({"strftime_now", "random", "lipsum"})
 """What transformers and jinja give a template that answers otherwise each time."""

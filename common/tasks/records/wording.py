@@ -24,9 +24,9 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.errors import ContractError, ModelError
-from presspool.common.tasks import turns
-from presspool.common.tasks.chat_template import ChatTemplate
-from presspool.common.tasks.turns import MARK, Tokens, Turn
+from presspool.common.tasks.records import turns
+from presspool.common.tasks.records.chat_template import ChatTemplate
+from presspool.common.tasks.records.turns import MARK, Tokens, Turn
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.errors import ModelError
-from presspool.common.tasks.tagged_words import Words, read
+from presspool.common.tasks.records.tagged_words import Words, read
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,1 @@
+"""What the records of tasks are, and how they become tokens."""

@@ -1,0 +1,1 @@
+"""How well answers match what was wanted, by the field's own measures."""
