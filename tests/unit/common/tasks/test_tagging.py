@@ -130,13 +130,15 @@ def every_piece(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
         for place in range(2, len(row)):
             row[place] = row[place - 1] if row[place] < 0 else row[place]
     each = torch.nn.functional.cross_entropy(outputs.mT, targets, reduction="none")
-    return each.sum(1) / (targets != -100).sum(1)
+    found: Tensor = each.sum(1) / (targets != -100).sum(1)
+    return found
 
 
 def over_batch(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
     targets = task._targets(outputs, rows)
     each = torch.nn.functional.cross_entropy(outputs.mT, targets, reduction="none")
-    return each.sum(1) / (targets != -100).sum(1).float().mean()
+    found: Tensor = each.sum(1) / (targets != -100).sum(1).float().mean()
+    return found
 
 
 def shifted(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
@@ -216,7 +218,7 @@ def test_f1_of_a_known_case() -> None:
     said = [["B-a", "I-a", "O", "B-a"], ["B-a", "I-a"]]  # one of three right, and three said
     found = scores(truth, said, ["a", "b", "c"])
     assert found["precision"] == found["recall"] == found["f1"] == pytest.approx(1 / 3)
-    assert (found["f1_a"], found["f1_b"], found["f1_c"]) == (pytest.approx(2 / 5), 0.0, None)
+    assert [found[f"f1_{label}"] for label in "abc"] == [pytest.approx(2 / 5), 0.0, None]
     assert scores([["O"]], [["O"]], ["a"]) == {"f1": 0, "precision": 0, "recall": 0, "f1_a": None}
 
 
