@@ -255,6 +255,7 @@ def _write(home: Path, arrived: Arrived, witnesses: Sequence[str]) -> tuple[Fetc
             arrived.state,
             contract,
             lambda adapter: statement(contract, adapter=adapter, reproducible=False),
+            arrived.result.figures,
         )
         kept.check_model(arrived.model, contract, arrived.proof)
         card = _keep_card(draft, arrived.card, f"sha256:{weights}", contract)

@@ -34,6 +34,7 @@ from presspool.common.contract.schedule import Schedule
 
 GROUPS = ("adapter", "head")
 DEFAULT_TASK = "classification"
+UNSURE = "unsure"  # in place of an answer that a model is not sure enough of
 MEAN = "mean"  # the robust rule that stands nobody: updates are averaged by the aggregator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -123,6 +124,11 @@ class TaskTable(Table):
     kind: str
     if TYPE_CHECKING:
         max_length: int  # a field of each task's own table, which has its own order of keys
+
+    @property
+    def needs_public(self) -> str:
+        """The key that asks for public rows at the coordinator, or ""."""
+        return ""
 
     @classmethod
     def narrowed(cls, body: Any) -> type[TaskTable]:

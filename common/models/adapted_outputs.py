@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import UNSURE
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Prediction:
     """What a model says of one record.
 
     Attributes:
-        answer: a label, or what the model writes.
+        answer: a label, or what the model writes; `UNSURE` in place of one that is not given.
         probabilities: of each label, in the contract's order; empty where the model writes.
     """
 
@@ -49,11 +50,18 @@ class AdaptedOutputs:
         model: the contract's, moved to the GPU where there is one; what it holds is what is used.
         contract: says model and task.
         activations: kept from earlier records, if any.
+        unsure_up_to: answers that are no surer are not given; None gives all.
     """
 
     def __init__(
-        self, model: nn.Module, contract: Contract, activations: ActivationCache | None = None
+        self,
+        model: nn.Module,
+        contract: Contract,
+        activations: ActivationCache | None = None,
+        *,
+        unsure_up_to: float | None = None,
     ) -> None:
+        self._unsure_up_to = unsure_up_to
         model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._trunk = FrozenTrunk(model, contract)
         self._activations = ActivationCache() if activations is None else activations
@@ -82,9 +90,17 @@ class AdaptedOutputs:
             return [Prediction(answer=answer) for answer in written]
         found = dict[int, Prediction]()
         for places, some, outputs in self.batches(records):
-            said = zip(
-                self.task.predict(outputs, some), self.task.probabilities(outputs), strict=True
-            )
+            answers = self._given(self.task.predict(outputs, some), outputs)
+            said = zip(answers, self.task.probabilities(outputs), strict=True)
             made = (Prediction(answer=answer, probabilities=chances) for answer, chances in said)
             found |= zip(places.tolist(), made, strict=True)
         return [found[i] for i in range(len(found))]
+
+    def _given(self, answers: list[str], outputs: Tensor) -> list[str]:
+        """The answers, without those that are not sure enough."""
+        if self._unsure_up_to is None:
+            return answers
+        sure = self.task.sureness(outputs).tolist()
+        # What is not a number is not sure either.
+        pairs = zip(answers, sure, strict=True)
+        return [answer if how > self._unsure_up_to else UNSURE for answer, how in pairs]

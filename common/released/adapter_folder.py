@@ -39,6 +39,7 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import WEIGHTS, State
 from presspool.common.released.adapter_readme import readme
 from presspool.common.runs.run_folder import RunFolder
+from presspool.common.tasks.scores.answer_figures import AnswerFigures, unsure_up_to
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,6 +59,7 @@ class AdapterManifest(BaseModel):
         pooling: what the head reads of the last hidden states, in words.
         statement: the one-line privacy statement.
         contract: the run's contract in its canonical form.
+        unsure_up_to: answers that are no surer are not given; the key is there only with a value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +70,9 @@ class AdapterManifest(BaseModel):
     pooling: str
     statement: Annotated[str, Field(max_length=5000)]
     contract: dict[str, Any]
+    unsure_up_to: Annotated[
+        float | None, Field(ge=0, le=1, exclude_if=lambda value: value is None)
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,16 +84,23 @@ class AdapterFolder:
         adapter: `sha256:` of its weights.
         statement: its privacy, in one line.
         contract: its run's.
+        unsure_up_to: answers that are no surer are not given, if any.
     """
 
     path: Path
     adapter: str
     statement: str
     contract: Contract
+    unsure_up_to: float | None = None
 
 
 def write_adapter(
-    folder: Path, model: nn.Module, state: State, contract: Contract, say: Callable[[str], str]
+    folder: Path,
+    model: nn.Module,
+    state: State,
+    contract: Contract,
+    say: Callable[[str], str],
+    figures: AnswerFigures | None = None,
 ) -> str:
     """Write an adapter's folder, in place of any that is there.
 
@@ -98,6 +110,7 @@ def write_adapter(
         state: the adapter.
         contract: the run's.
         say: from the weights' `sha256:…` to the privacy statement.
+        figures: of the run, which say up to where answers are too unsure to be given.
 
     Returns:
         The weights' sha256, in hexadecimal.
@@ -117,6 +130,7 @@ def write_adapter(
             pooling=task_of(contract).pooling,
             statement=statement,
             contract=contract.body(),
+            unsure_up_to=unsure_up_to(figures),
         )
         body = json.dumps(said.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
         replace_file(draft / MANIFEST, body.encode())
@@ -170,7 +184,13 @@ def read_adapter(path: Path) -> AdapterFolder:
             expected=said.contract_digest,
             got=contract.digest,
         )
-    return AdapterFolder(path=folder, adapter=weights, statement=said.statement, contract=contract)
+    return AdapterFolder(
+        path=folder,
+        adapter=weights,
+        statement=said.statement,
+        contract=contract,
+        unsure_up_to=said.unsure_up_to,
+    )
 
 
 def _manifest(folder: Path) -> AdapterManifest:

@@ -48,7 +48,12 @@ class AdapterModel:
                 "weights that do not fit their contract", where=str(folder.path), got=error
             ) from None
         # Texts that come once need not be kept; equal ones of a batch are run once all the same.
-        self._outputs = AdaptedOutputs(model, folder.contract, ActivationCache(capacity=0))
+        self._outputs = AdaptedOutputs(
+            model,
+            folder.contract,
+            ActivationCache(capacity=0),
+            unsure_up_to=folder.unsure_up_to,
+        )
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -13,6 +13,7 @@ import html
 import re
 
 from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import UNSURE
 from presspool.common.contract.doors import task_of
 
 ADAPTER_MARK = "presspool-adapter-folder"
@@ -77,6 +78,11 @@ def _facts(contract: Contract) -> list[tuple[str, str]]:
     if labels:
         more = f" and {len(labels) - _MOST_LABELS} more" if len(labels) > _MOST_LABELS else ""
         facts.insert(1, ("Labels", ", ".join(labels[:_MOST_LABELS]) + more))
+    if (wanted := getattr(contract.task, "sure", None)) is not None:
+        said = (
+            f"what is less sure than it takes to be right {wanted:.1%} of the time on public rows"
+        )
+        facts.append((f'Answer "{UNSURE}"', said))
     return facts
 
 

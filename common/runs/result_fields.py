@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ConfigDict, Field
 
 from presspool.common.tasks.metric import Metric
+from presspool.common.tasks.scores.answer_figures import AnswerFigures
 
 EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -55,10 +56,31 @@ def _described(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
     return metrics
 
 
+def _figured(found: AnswerFigures) -> AnswerFigures:
+    for row in found.labels:
+        _showable(row.label)
+        if not 0 <= row.right <= min(row.records, row.answers):
+            raise ValueError("of a label at most as many right answers as records and answers")
+    if not all(one.answers > 0 for one in found.bins):
+        raise ValueError("an answer or more in each bin")
+    shares = [found.ece, *(share for one in found.bins for share in (one.sure, one.right))]
+    if chosen := found.abstention:
+        shares += [chosen.wanted, chosen.up_to]
+        if not 0 <= chosen.right <= chosen.answered <= chosen.records:
+            raise ValueError("at most as many right as answered, and answered as records")
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("shares from 0 to 1")
+    counts = [n for row in found.labels for n in (row.records, row.answers)]
+    if max([*counts, *(one.answers for one in found.bins)], default=0) > EXACT:
+        raise ValueError("counts that every JSON reader keeps")
+    return found
+
+
 Count = Annotated[int, Field(ge=0, le=EXACT)]
 Amount = Annotated[float, Field(ge=0, le=1e300)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
 Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
 Passage = Annotated[str, Field(max_length=100_000), AfterValidator(_showable_lines)]
 Names = Annotated[tuple[Name, ...], AfterValidator(distinct)]
+Figures = Annotated[AnswerFigures, AfterValidator(_figured)]
 Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]

@@ -42,6 +42,7 @@ from presspool.common.runs.result_fields import (
     EXACT,
     Amount,
     Count,
+    Figures,
     Line,
     Measures,
     Name,
@@ -208,6 +209,7 @@ class RunResult:
         versions: package to version.
         contract: the canonical contract body.
         samples: of a complete run of a model that writes; the file has no key where there are none.
+        figures: label by label, of a complete run that was measured by labels; else no such key.
         pooled: of a run whose outlets share their noise; the file of another has no such key.
 
     Raises:
@@ -230,6 +232,7 @@ class RunResult:
     versions: Mapping[Name, Line]
     contract: Mapping[str, JsonValue]
     samples: tuple[WritingSample, ...] = ()
+    figures: Figures | None = None
     pooled: PooledFigures | None = None
 
     @model_validator(mode="after")
@@ -332,8 +335,9 @@ class RunResult:
         body = dataclasses.asdict(self)
         if not self.samples:
             del body["samples"]
-        if self.pooled is None:
-            del body["pooled"]
+        for key in ("figures", "pooled"):
+            if body[key] is None:
+                del body[key]
         for entry in (one for one in body["rounds"] if one["whole"] is None):
             del entry["whole"]
         return json.dumps(body, ensure_ascii=False, indent=2) + "\n"

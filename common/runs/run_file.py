@@ -209,6 +209,13 @@ def read_run_file(path: Path) -> RunFile:
     }
     whole = filled(body, where=str(path), name=slug(path.stem) or "run")
     contract = parse_contract(whole, where=str(path), beside=tuple(OUTSIDE))
+    if (key := contract.task.needs_public) and "evaluation" not in tables:
+        raise ContractError(
+            "nothing to choose from",
+            where=f"{path} [task] {key}",
+            expected="[evaluation] with a public file beside it",
+            advice=f"add [evaluation], or take {key} out",
+        )
     if old := schema_versions.advice(body):
         log.warning("%s: %s", path, old)
     return RunFile(contract=contract, written=body, **tables)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ class FillMask(Task[FillMaskTable]):
     groups: ClassVar[tuple[str, ...]] = ("adapter",)
     pipeline: ClassVar[str] = "fill-mask"
     data: ClassVar[str] = "texts"
-    public: ClassVar[str] = "the share of hidden tokens and the number that draws them"
+    public: str = "the share of hidden tokens and the number that draws them"
     says: ClassVar[str] = "suggestions"
 
     def __init__(self, table: FillMaskTable, model: Model | None = None) -> None:

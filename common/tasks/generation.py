@@ -87,7 +87,7 @@ class Generation(Task[GenerationTable]):
     pipeline: ClassVar[str] = "text-generation"
     data: ClassVar[str] = "texts, prompts with answers, or chats"
     cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
-    public: ClassVar[str] = "public words before each text"
+    public: str = "public words before each text"
     says: ClassVar[str] = "text"
 
     def __init__(self, table: GenerationTable, model: Model | None = None) -> None:

@@ -93,7 +93,7 @@ class Tagging(Task[TaggingTable]):
     )
     pipeline: ClassVar[str] = "token-classification"
     data: ClassVar[str] = "texts with their named entities"
-    public: ClassVar[str] = "types of entities"
+    public: str = "types of entities"
     pooling: ClassVar[str] = "the state of each word's first token, scaled to length one"
     says: ClassVar[str] = "entities"
 

@@ -28,6 +28,7 @@ from pydantic import Field
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import GROUPS, Model, TaskTable
 from presspool.common.tasks.metric import Metric
+from presspool.common.tasks.scores.answer_figures import AnswerFigures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +91,7 @@ class Task(ABC, Generic[T]):
     pipeline: ClassVar[str] = "text-classification"
     data: ClassVar[str] = "labelled texts"
     cut: ClassVar[str] = "a text counts with its first {} tokens"
-    public: ClassVar[str] = "labels"
+    public: str = "labels"
     pooling: ClassVar[str] = "the state of every token"
     says: ClassVar[str] = "label"
 
@@ -273,6 +274,10 @@ class Task(ABC, Generic[T]):
         """
         return {metric.name: float(judged[metric.name].mean()) for metric in self.metrics}
 
+    def figures(self, judged: Judged, records: pa.Table) -> AnswerFigures | None:
+        """What a report says of a public file beside the metrics; None where there is nothing."""
+        return None
+
     @abstractmethod
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """The answer to each record of a batch; only `inputs` are there."""
@@ -289,6 +294,10 @@ class Task(ABC, Generic[T]):
     def told(self, answer: str) -> Any:
         """An answer as JSON holds it: the text, if not overridden."""
         return answer
+
+    def sureness(self, outputs: Tensor) -> Tensor:
+        """How sure each answer is, (records,), 0 to 1; where a run has none to be unsure of, 1."""
+        return outputs.new_ones(len(outputs))
 
     def write(self, records: pa.Table) -> list[str] | None:
         """What the model itself writes, greedily, for each record; only `inputs` need be there.

@@ -30,6 +30,7 @@ from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
 from presspool.common.runs.results import WholeFile, WritingSample
 from presspool.common.tasks.metric import Metric
+from presspool.common.tasks.scores.answer_figures import AnswerFigures
 from presspool.common.tasks.task import Judged, Task
 
 
@@ -90,6 +91,7 @@ class Evaluation:
         self._model = build(contract) if model is None else model
         self._outputs = AdaptedOutputs(self._model, contract, activations)
         self._held_out = held_out
+        self._last: tuple[State, Judged] | None = None
 
     @property
     def task(self) -> Task[Any]:
@@ -146,7 +148,17 @@ class Evaluation:
             judged = self.task.judge(outputs, records)
             parts.append({name: values.cpu().numpy() for name, values in judged.items()})
         back = np.argsort(np.concatenate(order))
-        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        if held_out is self._held_out:
+            self._last = state, found
+        return found
+
+    @torch.inference_mode()
+    def figures(self, state: State) -> AnswerFigures | None:
+        """What the report says beside the metrics, of every record; None for most tasks."""
+        last = self._last  # a run's last round has just been measured
+        judged = last[1] if last and last[0] is state else self._judged(state, self._held_out)
+        return self.task.figures(judged, self._held_out)
 
     @torch.inference_mode()
     def written(self, state: State) -> NDArray[np.object_] | None:

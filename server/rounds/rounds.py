@@ -21,6 +21,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -111,9 +112,11 @@ def run(
         _commit(committed, contract, point)
         _warn_of_loud(model, contract, point)
     say = partial(_statement, contract, setup, spent)
-    digest = write_adapter(folder.adapter, model, point.state, contract, say)
+    figures = None if evaluation is None else evaluation.figures(point.state)
+    digest = write_adapter(folder.adapter, model, point.state, contract, say, figures)
     samples = () if evaluation is None else evaluation.samples(before, point.state)
     result = _result(contract, setup, point, spent, adapter=digest, samples=samples)
+    result = replace(result, figures=figures)
     _publish(folder, result)
     _write_events(folder.events, result)
     return result

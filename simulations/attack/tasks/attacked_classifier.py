@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State
 from presspool.common.tasks.classification import labelled, labels_of
 from presspool.simulations.attack.canaries import Canaries, vocabulary
@@ -25,7 +26,15 @@ from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom
 
 
 class AttackedClassifier(AttackedTask):
-    """A text and its label."""
+    """A text and its label.
+
+    Raises:
+        InputError: a mode in which a record's gradient is not the one that the attacks look for.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        labels_of(contract)
+        super().__init__(contract)
 
     def words(self) -> list[str]:
         """Whole lower-case words."""
