@@ -171,10 +171,10 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
             "training inside the language model (the adapter) would probably make it worse here, "
             f"not better:\n  the noise that hides each reader is {percent(share)} as large as the "
             f"most that {readers:,} readers together can teach the adapter over the run; in our "
-            f"tests it stopped helping at about {percent(ADAPTER_PAYS)}\n  to do: train its last "
-            'layer alone (the head): [adapter] method = "head", with one number for clip and for '
-            f"learning_rate; or bring about {share / ADAPTER_PAYS:.1f} times as many readers, or "
-            "allow a larger ε",
+            "tests it never helped, at shares from 4% to 21%\n  to do: train its last layer alone "
+            '(the head): [adapter] method = "head", with one number for clip and for learning_rate; '
+            f"or bring about {share / ADAPTER_PAYS:.1f} times as many readers (a share of "
+            f"{percent(ADAPTER_PAYS)}, which nobody tried), or allow a larger ε",
             style="bold yellow",
             markup=False,
             soft_wrap=True,

@@ -47,8 +47,8 @@ def _rows(found: TrustComparison) -> list[tuple[str, list[str]]]:
         for group in sides[0].noise_share
     ]
     if sides[0].adapter_pays is not None:
-        says = f"adapter helps (up to {percent(ADAPTER_PAYS)})"
-        rows.append((says, ["probably" if s.adapter_pays else "probably not" for s in sides]))
+        says = f"adapter helps (tried above {percent(ADAPTER_PAYS)}: never)"
+        rows.append((says, ["may" if s.adapter_pays else "probably not" for s in sides]))
     for says, figure in _CLAIMS.items():
         rows.append((says, [_bound(figure(side)) for side in sides]))
     rows.append(("bytes an outlet and round", [byte_text(side.vector_bytes) for side in sides]))
