@@ -43,7 +43,6 @@ from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
-from presspool.common.tasks.classification import labelled
 from presspool.common.tasks.generation import GenerationTable
 
 Bases = tuple[tuple[str, str], ...]
@@ -57,6 +56,15 @@ TARGETS = {
     "gpt2": ["c_attn", "c_proj", "c_fc"],
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
 }
+# Where a task has labels: as light and as heavy as priors can make a record's loss.
+LABELLED: tuple[dict[str, Any], ...] = (
+    {},
+    {"mode": "multi", "priors": [0.0001, 0.9999, 0.5]},
+    {"mode": "ordinal", "priors": [0.9998, 0.0001, 0.0001]},
+    {"priors": [0.0001, 0.9998, 0.0001]},
+    {"mode": "multi"},
+    {"mode": "ordinal"},
+)
 WRITES = "writes"
 """The family of base models that are trained to write; they are Llamas too."""
 # What an operator would have to write to let everything in; the sum must hold even then.
@@ -199,7 +207,10 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         return pa.table(
             {name: pa.array(columns[name], pa.large_string()) for name in task_of(contract).columns}
         )
-    return labelled(texts, labels).combine_chunks()
+    task = task_of(contract)
+    names = pa.array([LABELS[label] for label in labels], pa.large_string())
+    rows = {"text": pa.array(texts, pa.large_string()), "label": names}
+    return pa.table(dict(task.parse(rows)))
 
 
 def made_bases(folder: Path) -> Bases:
@@ -234,7 +245,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
             "name": "hostile",
             "seed": dice.randrange(2**32),
             "model": {"id": base, **found.pins},
-            "task": _task(family, dice) | {"max_length": dice.choice((4, 12, 32))},
+            "task": _task(family, dice, number) | {"max_length": dice.choice((4, 12, 32))},
             "adapter": {
                 "method": dice.choice(methods),
                 "rank": rank,
@@ -257,9 +268,9 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     return policy, contract, build(contract)
 
 
-def _task(family: str, dice: random.Random) -> dict[str, Any]:
+def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family != WRITES:
-        return {"labels": list(LABELS)}
+        return {"labels": list(LABELS), **LABELLED[number % len(LABELLED)]}
     return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
 
 
