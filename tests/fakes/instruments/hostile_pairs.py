@@ -45,7 +45,6 @@ from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
-from presspool.common.tasks.classification import labelled
 from presspool.common.tasks.fill_mask import FillMaskTable
 from presspool.common.tasks.generation import GenerationTable
 from presspool.common.tasks.tagging import TaggingTable
@@ -61,6 +60,15 @@ TARGETS = {
     "gpt2": ["c_attn", "c_proj", "c_fc"],
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
 }
+# Where a task has labels: as light and as heavy as priors can make a record's loss.
+LABELLED: tuple[dict[str, Any], ...] = (
+    {},
+    {"mode": "multi", "priors": [0.0001, 0.9999, 0.5]},
+    {"mode": "ordinal", "priors": [0.9998, 0.0001, 0.0001]},
+    {"priors": [0.0001, 0.9998, 0.0001]},
+    {"mode": "multi"},
+    {"mode": "ordinal"},
+)
 WRITES = "writes"
 """The family of base models that are trained to write; they are Llamas too."""
 HIDES = "hides"
@@ -209,7 +217,9 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         return _tagged(contract, texts, labels)
     if isinstance(contract.task, FillMaskTable):
         return pa.table({"text": pa.array(texts, pa.large_string())})
-    return labelled(texts, labels).combine_chunks()
+    names = pa.array([LABELS[label] for label in labels], pa.large_string())
+    rows = {"text": pa.array(texts, pa.large_string()), "label": names}
+    return pa.table(dict(task_of(contract).parse(rows)))
 
 
 def _tagged(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
@@ -283,8 +293,10 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
 def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family == HIDES:
         return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99))}
+    if family != WRITES and number % 3 == 1:
+        return {"labels": list(LABELS), "kind": "tagging"}
     if family != WRITES:
-        return {"labels": list(LABELS)} | ({"kind": "tagging"} if number % 3 == 1 else {})
+        return {"labels": list(LABELS), **LABELLED[number % len(LABELLED)]}
     return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
 
 

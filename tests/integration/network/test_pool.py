@@ -27,6 +27,7 @@ from presspool.client.round import Round
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
 from presspool.common.models.adapters import digest
+from presspool.common.released.adapter_folder import read_adapter
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.transparency import consortium_entries
@@ -222,9 +223,36 @@ def test_a_language_model_s_run_at_a_coordinator_makes_the_bytes_of_the_simulati
     hiding_body: dict[str, Any],
     format_: str,
 ) -> None:
-    """A real coordinator and two real agents; only that all are threads of one process is made."""
     body = hiding_body if format_ == "hidden" else writing_body(format_)
-    run, alone = write_run(tmp_path / "made", body), tmp_path / "simulated"
+    run = write_run(tmp_path / "made", body)
+    done, alone = at_a_coordinator_and_alone(tmp_path, run)
+    same_judgement(done, alone)
+    assert len(read_result(done).samples) == 10
+
+
+@pytest.mark.parametrize("mode", ["multi", "ordinal"])
+def test_a_run_of_labels_at_a_coordinator_makes_the_bytes_and_figures_of_the_simulation(
+    tmp_path: Path, contract_body: dict[str, Any], mode: str
+) -> None:
+    """And the same threshold, chosen on the coordinator's public rows alone."""
+    task = {**contract_body["task"], "mode": mode, "priors": [0.5, 0.25, 0.25], "sure": 0.3}
+    privacy = {**contract_body["privacy"], "noise_multiplier": 1.0}
+    run = write_run(tmp_path / "made", {**contract_body, "task": task, "privacy": privacy})
+    done, alone = at_a_coordinator_and_alone(tmp_path, run)
+    same_judgement(done, alone)
+    figures = read_result(done).figures
+    assert figures is not None
+    assert figures.abstention is not None
+    assert read_adapter(done).unsure_up_to == figures.abstention.up_to
+    assert sum(row.records for row in figures.labels) == 60
+
+
+def at_a_coordinator_and_alone(tmp_path: Path, run: Path) -> tuple[Path, Path]:
+    """Folders of one run: a real coordinator's with two real agents, and a simulation's.
+
+    That all are threads of one process is made, and nothing else.
+    """
+    alone = tmp_path / "simulated"
     expected, settings = simulated(run, alone), sorted((alone / "outlets").glob("*.toml"))
     one_at_a_time = threading.Lock()  # the app's model is the process's
 
@@ -242,14 +270,13 @@ def test_a_language_model_s_run_at_a_coordinator_makes_the_bytes_of_the_simulati
         done = pool.folder.path / "runs" / pool.wait(pool.submit(), "complete").id
     assert len(settings) == 2
     assert adapter_in(done) == expected
-    same_judgement(done, alone)
+    return done, alone
 
 
 def same_judgement(folder: Path, other: Path) -> None:
     """Two runs measured and wrote the same."""
     one, two = read_result(folder), read_result(other)
-    assert one.samples == two.samples
-    assert len(one.samples) == 10
+    assert (one.samples, one.figures) == (two.samples, two.figures)
     assert [found.metrics for found in one.rounds] == [found.metrics for found in two.rounds]
 
 
@@ -269,6 +296,7 @@ def test_a_language_model_s_run_in_processes_makes_the_bytes_of_the_simulation(
     folder = Path(done["folder"])
     assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
     same_judgement(folder, tmp_path / "simulated")
+    assert len(read_result(folder).samples) == 10
 
 
 @pytest.mark.soak

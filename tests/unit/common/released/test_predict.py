@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from presspool.common.tasks.answer_figures import Abstention, AnswerFigures
 from tests.conftest import LABELS, REPOSITORY
 from tests.fakes.instruments.typed import Command, typed
 
@@ -36,7 +37,7 @@ from presspool.common.released.answer_sink import answer_sink
 TEXTS = ["minister says treaty", "goal in final", "the bank", "", 'shares, "rates" and\nprofit']
 
 
-def made_adapter(folder: Path, contract: Contract) -> Path:
+def made_adapter(folder: Path, contract: Contract, figures: AnswerFigures | None = None) -> Path:
     """The folder of an adapter that trained: far from its start, so that answers differ."""
     model, rng = build(contract), np.random.default_rng(5)
     state = {
@@ -52,6 +53,7 @@ def made_adapter(folder: Path, contract: Contract) -> Path:
         state,
         contract,
         lambda digest: statement(contract, adapter=digest, reproducible=False),
+        figures,
     )
     return folder
 
@@ -350,3 +352,57 @@ def test_what_is_no_file_is_never_read(adapter: Path, name: str) -> None:
     (adapter / name).symlink_to("/dev/null")
     with pytest.raises(FolderError, match=r"without its weights|: not a file"):
         read_adapter(adapter)
+
+
+def figures_with(up_to: float) -> AnswerFigures:
+    chosen = Abstention(wanted=0.9, up_to=up_to, records=9, answered=5, right=5)
+    return AnswerFigures(labels=(), bins=(), ece=0.0, abstention=chosen)
+
+
+def test_an_answer_that_is_not_sure_enough_is_unsure_with_its_probabilities(
+    contract: Contract, predict: Command, tmp_path: Path
+) -> None:
+    asked = contract.replace(task={"sure": 0.9})
+    every = presspool.load(made_adapter(tmp_path / "every", asked)).predict(TEXTS)
+    sure = sorted(max(one.probabilities.values()) for one in every)
+    up_to = (sure[1] + sure[2]) / 2
+    assert sure[1] < up_to < sure[2]
+    folder = made_adapter(tmp_path / "some", asked, figures_with(up_to))
+    assert read_adapter(folder).unsure_up_to == up_to
+    done = predict(folder, write_texts(tmp_path / "news.jsonl"), "--column", "title")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    for line, one in zip(lines, every, strict=True):
+        known = max(one.probabilities.values()) > up_to
+        assert line["label"] == (one.answer if known else "unsure")
+        assert line["probabilities"] == pytest.approx(dict(one.probabilities))
+    assert [line["label"] for line in lines].count("unsure") == 2
+    assert "unsure" in (folder / "README.md").read_text()
+    silent = presspool.load(made_adapter(tmp_path / "silent", asked, figures_with(1.0)))
+    assert {one.answer for one in silent.predict(TEXTS)} == {"unsure"}
+
+
+def test_a_folder_without_a_threshold_has_no_word_of_it(adapter: Path) -> None:
+    assert "unsure" not in (adapter / MANIFEST).read_text()
+    assert read_adapter(adapter).unsure_up_to is None
+
+
+@pytest.mark.parametrize("mode", ["multi", "ordinal"])
+def test_labels_of_every_mode_are_answered_as_files_have_them(
+    contract: Contract, predict: Command, tmp_path: Path, mode: str
+) -> None:
+    said = contract.replace(task={"mode": mode})
+    folder = made_adapter(tmp_path / "adapter", said)
+    out = tmp_path / "labels.csv"
+    file = write_texts(tmp_path / "news.csv")
+    assert predict(folder, file, "--column", "title", "--out", out).code == 0
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    for row in rows:
+        chances = {label: float(row[f"probability of {label}"]) for label in LABELS}
+        if mode == "multi":
+            expected = "|".join(label for label in LABELS if chances[label] > 0.5) or "none"
+        else:
+            expected = max(LABELS, key=chances.__getitem__)
+            assert sum(chances.values()) == pytest.approx(1)
+        assert row["label"] == expected
+    first = {row[f"probability of {LABELS[0]}"] for row in rows}
+    assert len(first) > 1  # a constant answer would prove little

@@ -1,16 +1,25 @@
 """A result is possible, or is not made; and what it reached is never oversold."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from presspool.common.tasks.answer_figures import (
+    Abstention,
+    AnswerFigures,
+    LabelFigures,
+    SureBin,
+)
 from pydantic import ValidationError
 from tests.fakes.made_results import a_round, a_run, an_outlet
 
 from presspool.common.base.errors import InputError
 from presspool.common.runs.old_results import METRICS
+from presspool.common.runs.result_file import parse_result
 from presspool.common.runs.results import (
     Caution,
 )
@@ -67,6 +76,33 @@ def test_a_result_cannot_be_changed() -> None:
 
 # --- wrong values -----------------------------------------------------------------------------
 
+
+def figures(**changes: Any) -> AnswerFigures:
+    """Two labels, one answer of each."""
+    body: dict[str, Any] = {
+        "labels": (
+            LabelFigures(label="a", records=1, answers=1, right=1),
+            LabelFigures(label="b", records=1, answers=1, right=1),
+        ),
+        "bins": (SureBin(answers=2, sure=0.75, right=1.0),),
+        "ece": 0.25,
+        "abstention": Abstention(wanted=0.9, up_to=0.5, records=1, answered=1, right=1),
+    }
+    return AnswerFigures(**(body | changes))
+
+
+def test_figures_by_label_come_back_and_are_no_key_where_there_are_none() -> None:
+    for found in (figures(), figures(abstention=None)):
+        text = a_run(figures=found).to_json()
+        assert parse_result(text.encode()).figures == found
+        spoilt = text.replace('"answers": 1', '"answers": true', 1)
+        with pytest.raises(InputError):
+            parse_result(spoilt.encode())
+        with pytest.raises(InputError):
+            parse_result(text.replace('"ece": 0.25', '"ece": 0.25, "more": 1', 1).encode())
+    assert "figures" not in json.loads(a_run().to_json())
+
+
 IMPOSSIBLE: dict[str, Callable[[], object]] = {
     "accuracy NaN": lambda: a_round(metrics={"accuracy": float("nan")}),
     "an infinite loss": lambda: a_round(metrics={"loss": float("inf")}),
@@ -102,6 +138,26 @@ IMPOSSIBLE: dict[str, Callable[[], object]] = {
     "ε that shrinks": lambda: a_run(rounds=(a_round(0, epsilon=2.0), a_round(1))),
     "ε after unprotected": lambda: a_run(rounds=(a_round(0, epsilon=None), a_round(1))),
     "a digest without its name": lambda: a_run(contract_digest="0a" * 32),
+    "a label with more right answers than answers": lambda: a_run(
+        figures=figures(labels=(LabelFigures(label="a", records=9, answers=1, right=2),))
+    ),
+    "a label that drives a terminal": lambda: a_run(
+        figures=figures(
+            labels=(LabelFigures(label="\x1b[2J", records=1, answers=1, right=1),),
+        )
+    ),
+    "a bin without answers": lambda: a_run(
+        figures=figures(bins=(SureBin(answers=0, sure=0.5, right=0.5),))
+    ),
+    "more than sure": lambda: a_run(
+        figures=figures(bins=(SureBin(answers=1, sure=1.5, right=0.5),))
+    ),
+    "a calibration error that is none": lambda: a_run(figures=figures(ece=float("nan"))),
+    "more answered than asked": lambda: a_run(
+        figures=figures(
+            abstention=Abstention(wanted=0.9, up_to=0.5, records=3, answered=4, right=1)
+        )
+    ),
     "a contract that JSON lacks": lambda: a_run(contract={"privacy": {"epsilon": float("inf")}}),
 }
 

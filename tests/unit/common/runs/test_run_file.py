@@ -275,3 +275,12 @@ def test_noise_that_costs_more_than_epsilon_is_refused(folder: Path, contract_bo
     body = contract_body | {"privacy": contract_body["privacy"] | {"epsilon": 0.5}}
     with pytest.raises(ContractError, match="contradict"):
         freeze(read_run_file(write(folder, body)).contract)
+
+
+def test_unsure_answers_need_public_rows_to_be_chosen_on(folder: Path, contract_body: Body) -> None:
+    body = contract_body | {"task": contract_body["task"] | {"sure": 0.9}}
+    error = refused(folder, body)
+    assert error.where.endswith("[task] sure")
+    assert "[evaluation]" in str(error.expected)
+    asked = read_run_file(write(folder, body | {"evaluation": {"data": "held_out.parquet"}}))
+    assert asked.contract.body()["task"]["sure"] == 0.9

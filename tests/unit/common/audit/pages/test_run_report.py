@@ -13,6 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from presspool.common.tasks.answer_figures import (
+    Abstention,
+    AnswerFigures,
+    LabelFigures,
+    SureBin,
+)
 from tests.fakes import made_results
 from tests.fakes.instruments.browser import chromium
 
@@ -513,3 +519,47 @@ def test_what_it_writes_is_on_the_page_whole(width: int, tmp_path: Path) -> None
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
             assert 0 < box["height"] < 250
+
+
+def with_figures(**changes: Any) -> str:
+    body: dict[str, Any] = {
+        "labels": (
+            LabelFigures(label="<b>sport</b>", records=8, answers=10, right=6),
+            LabelFigures(label="war", records=2, answers=0, right=0),
+        ),
+        "bins": (
+            SureBin(answers=4, sure=0.4, right=0.25),
+            SureBin(answers=6, sure=0.9, right=5 / 6),
+        ),
+        "ece": 0.1,
+    }
+    return render_report(made_results.a_run(figures=AnswerFigures(**(body | changes))))
+
+
+def test_labels_have_their_own_table_and_a_reliability_chart() -> None:
+    page = Page(with_figures())
+    assert not page.open
+    said = " ".join(page.text.split())
+    assert "<b>sport</b> 8 10 6 60.0% 75.0% 66.7%" in re.sub(r"\s+", " ", said)
+    assert "war 2 0 0 – 0.0% 0.0%" in said
+    assert "Of 10 answers to public held-out records 60.0% are right" in said
+    assert "70.0% sure of them in the mean. The expected calibration error is 10.0%." in said
+    assert "4 answers, 40.0% sure: 25.0% right" in said
+    assert "not given" not in said
+    assert "Label by label" not in render_report(made_results.a_run())
+
+
+def test_what_is_not_answered_is_said_with_what_it_was_tried_on() -> None:
+    chosen = Abstention(wanted=0.9, up_to=0.625, records=200, answered=150, right=138)
+    said = " ".join(Page(with_figures(abstention=chosen)).text.split())
+    assert "An answer that is at most 62.5% sure is not given" in said
+    assert "of the other half 75.0% got an answer, and 92.0% of these answers are right" in said
+    never = replace(chosen, up_to=1.0, answered=0, right=0)
+    assert "No answer is given: 90.0% right" in Page(with_figures(abstention=never)).text
+
+
+def test_of_very_many_labels_a_page_has_those_with_the_most_records() -> None:
+    labels = tuple(LabelFigures(label=f"l{n}", records=n, answers=0, right=0) for n in range(300))
+    page = with_figures(labels=labels)
+    assert "The 100 labels with the most records of 300; result.json has all." in page
+    assert ("<bdi>l200</bdi>" in page, "<bdi>l199</bdi>" in page) == (True, False)
