@@ -11,7 +11,9 @@ from tests.conftest import REPOSITORY
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import toml
 
+from presspool.common.base.errors import ContractError
 from presspool.common.runs.run_file import read_run_file
+from presspool.simulations.attack.tasks.attacked_task import attacked
 
 EXAMPLE = REPOSITORY / "examples" / "entities.toml"
 
@@ -78,13 +80,10 @@ def test_a_run_is_simulated_reported_and_asked(
     assert said.code == 0, said.err
 
 
-def test_what_is_not_offered_is_refused_by_name(
-    presspool: Command, run: Path, tmp_path: Path
-) -> None:
-    said = presspool("audit", "attack", run, "--out", tmp_path / "attack")
-    assert said.code == 2
-    assert "task that can be attacked" in said.err
-    assert "'tagging'" in said.err or "tagging" in said.err
+def test_what_is_not_offered_is_refused_by_name(presspool: Command) -> None:
+    with pytest.raises(ContractError, match="task that can be attacked") as caught:
+        attacked(read_run_file(EXAMPLE).contract)
+    assert caught.value.got == "tagging"
     data = EXAMPLE.parent / "entities.csv"
     said = presspool("outlet", "check-data", data, "--task", "tagging")
     assert said.code == 2
