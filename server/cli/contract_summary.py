@@ -172,7 +172,7 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
             f"not better:\n  the noise that hides each reader is {percent(share)} as large as the "
             f"most that {readers:,} readers together can teach the adapter over the run; in our "
             "tests it never helped, at shares from 4% to 21%\n  to do: train its last layer alone "
-            '(the head): [adapter] method = "head", with one number for clip and for learning_rate; '
+            '(the head): [adapter] method = "head", with one number for clip and learning_rate; '
             f"or bring about {share / ADAPTER_PAYS:.1f} times as many readers (a share of "
             f"{percent(ADAPTER_PAYS)}, which nobody tried), or allow a larger ε",
             style="bold yellow",

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from presspool.common.tasks.answer_figures import Abstention, AnswerFigures
 from tests.conftest import LABELS, REPOSITORY
 from tests.fakes.instruments.typed import Command, typed
 
@@ -33,6 +32,7 @@ from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.released.adapter_folder import MANIFEST, read_adapter, write_adapter
 from presspool.common.released.answer_sink import answer_sink
+from presspool.common.tasks.scores.answer_figures import Abstention, AnswerFigures
 
 TEXTS = ["minister says treaty", "goal in final", "the bank", "", 'shares, "rates" and\nprofit']
 

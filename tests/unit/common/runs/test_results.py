@@ -8,12 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from presspool.common.tasks.answer_figures import (
-    Abstention,
-    AnswerFigures,
-    LabelFigures,
-    SureBin,
-)
 from pydantic import ValidationError
 from tests.fakes.made_results import a_round, a_run, an_outlet
 
@@ -22,6 +16,12 @@ from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.result_file import parse_result
 from presspool.common.runs.results import (
     Caution,
+)
+from presspool.common.tasks.scores.answer_figures import (
+    Abstention,
+    AnswerFigures,
+    LabelFigures,
+    SureBin,
 )
 
 # --- what a result may claim ------------------------------------------------------------------

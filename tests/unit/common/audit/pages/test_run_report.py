@@ -13,12 +13,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from presspool.common.tasks.answer_figures import (
-    Abstention,
-    AnswerFigures,
-    LabelFigures,
-    SureBin,
-)
 from tests.fakes import made_results
 from tests.fakes.instruments.browser import chromium
 
@@ -29,6 +23,12 @@ from presspool.common.base.numbers import bound, byte_text, duration
 from presspool.common.runs.old_results import METRICS
 from presspool.common.runs.results import OutletResult, RoundResult, RunResult, WritingSample
 from presspool.common.tasks.metric import Metric
+from presspool.common.tasks.scores.answer_figures import (
+    Abstention,
+    AnswerFigures,
+    LabelFigures,
+    SureBin,
+)
 
 VOID = {"meta", "path", "circle", "br"}
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \"'&amp;{{ 7*7 }}"
