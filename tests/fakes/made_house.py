@@ -3,8 +3,8 @@
 That a new task, method, aggregator, trust model or grid takes no more than that is shown by doing
 it: the copy runs in processes of its own, its workers included.
 
-Example: `house = made_house(tmp_path)`; `house.add("common/tasks/tagging.py", code)`;
-`house.register("task", '"tagging": "…",')`; `house.presspool("simulate", run)`.
+Example: `house = made_house(tmp_path)`; `house.add("common/tasks/parts_of_speech.py", code)`;
+`house.register("task", '"parts-of-speech": "…",')`; `house.presspool("simulate", run)`.
 """
 
 from __future__ import annotations
