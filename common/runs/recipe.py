@@ -29,9 +29,9 @@ from presspool.common.contract.privacy_plan import PrivacyPlan, solve_noise
 Trained = Literal["adapter", "head"]
 
 # AG News, adapter less head alone, by share (docs/results.md). Each outlet with its own noise:
-# +0.002 at 0, -0.002 at 0.055 and at 0.092, -0.018 at 0.12, -0.026 at 0.21; noise that the pool shares,
-# against the better head of `head_recipe`: POOLED8 at 0.044, -0.006 at 0.086. No share but 0 was
-# seen to pay: this is below all that were tried.
+# +0.002 at 0, -0.002 at 0.055 and at 0.092, -0.018 at 0.12, -0.026 at 0.21. Noise that the pool
+# shares, against the better head of `head_recipe`: -0.006 at 0.086. No share but 0 was seen to pay;
+# this is below all that were tried.
 ADAPTER_PAYS = 0.03
 
 # Of `head_recipe`; see there.

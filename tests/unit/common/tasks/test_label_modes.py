@@ -197,7 +197,8 @@ def test_a_record_s_gradient_is_its_own(mode: str) -> None:
     outputs = outputs_for(task, 4).requires_grad_()
     found = []
     for others in (("sport", "sport", "sport"), ("money", "world", "money")):
-        task.losses(outputs, parsed(task, "world", *others)).sum().backward()
+        total = task.losses(outputs, parsed(task, "world", *others)).sum()
+        total.backward()  # type: ignore[no-untyped-call]
         assert outputs.grad is not None
         found.append(outputs.grad[0].clone())
         outputs.grad = None
