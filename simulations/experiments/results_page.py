@@ -125,12 +125,14 @@ class PlotPoint:
         line: the line's name.
         tick: its place on the horizontal axis, in the axis' own numbers.
         found: its pooled figure.
+        measure: what that is of, for the vertical axis.
     """
 
     panel: str
     line: str
     tick: float
     found: Estimate
+    measure: str
 
 
 def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
@@ -141,14 +143,16 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     """
     points = _points(experiment, judged)
     panels = list(dict.fromkeys(point.panel for point in points))
-    figure = new_figure(1 + 4.2 * len(panels), 4.2)
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    figure, alike = new_figure(1 + 4.2 * len(panels), 4.2), len({p.measure for p in points}) == 1
+    axes = figure.subplots(1, len(panels), sharey=alike, squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
-        _panel(axis, [point for point in points if point.panel == panel])
+        mine = [point for point in points if point.panel == panel]
+        _panel(axis, mine)
         axis.set_title(panel, fontsize="medium")
         over_readers = experiment.axis == "readers"
         axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
-    axes[0].set_ylabel(judged[0].trial.measure.axis)
+        if axis is axes[0] or not alike:
+            axis.set_ylabel(mine[0].measure)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
 
@@ -159,11 +163,16 @@ def _points(experiment: Experiment, judged: Sequence[Judged]) -> list[PlotPoint]
         (j.trial.pool.name, sum(j.trial.pool.readers.values()), j.trial.arm.name, j.trial.epsilon)
         for j in judged
     ):
-        found = estimate(select(judged, pool, (arm, epsilon)), "pooled")
+        chosen = select(judged, pool, (arm, epsilon))
+        over_readers, line = experiment.axis == "readers", f"ε = {_epsilon(epsilon)}"
         points.append(
-            PlotPoint(panel=arm, line=f"ε = {_epsilon(epsilon)}", tick=readers, found=found)
-            if experiment.axis == "readers"
-            else PlotPoint(panel=pool, line=arm, tick=epsilon, found=found)
+            PlotPoint(
+                panel=arm if over_readers else pool,
+                line=line if over_readers else arm,
+                tick=readers if over_readers else epsilon,
+                found=estimate(chosen, "pooled"),
+                measure=chosen[0].trial.measure.axis,
+            )
         )
     return points
 
