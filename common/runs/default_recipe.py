@@ -8,6 +8,7 @@ what will happen. A value that the file gives stands as it is.
   an adapter, the recipe of the adapter.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
+* Where records have several labels, or labels an order, the head starts at zero and has a bias.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 * A task that says hidden tokens gets `hidden_recipe`.
 
@@ -103,6 +104,8 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
         )
     epsilon = asked.privacy.epsilon or _STAND_IN_EPSILON
     tables = _of_task(asked, epsilon, body.get("adapter"))
+    if getattr(asked.task, "mode", "single") != "single":
+        del tables["task"]  # names start a head of which one label is to win, and nothing else
     tables["federation"] = {**tables["federation"], "quorum": len(asked.outlets) // 2 + 1}
     return tables
 

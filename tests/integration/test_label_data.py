@@ -1,4 +1,4 @@
-"""Labels of every mode on real texts, from the file to the answers; and the example's own run."""
+"""One label and several on real texts, from the file to the answers; and the example's own run."""
 
 from __future__ import annotations
 
@@ -33,12 +33,6 @@ def sentiments(root: Path) -> Rows:
     return [(row["text"], row["label"]) for row in table(root / "sst2" / "train.tsv.gz", "\t")]
 
 
-def slants(root: Path) -> Rows:
-    """Three labels in an order: what an outlet is said to lean to, by its titles."""
-    rows = table(root / "article_bias" / "meta.csv.gz", ",")
-    return [(row["title"], row["bias"]) for row in rows if row["title"].strip()]
-
-
 def named_things(root: Path) -> Rows:
     """Several labels: kinds of names that a short message has."""
     with gzip.open(root / "wnut17" / "train.jsonl.gz", "rt", encoding="utf-8") as stream:
@@ -51,15 +45,12 @@ def named_things(root: Path) -> Rows:
 
 def table(path: Path, delimiter: str) -> Iterator[dict[str, str]]:
     text = io.StringIO(gzip.decompress(path.read_bytes()).decode())
-    if delimiter == "\t":
-        return csv.DictReader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-    return csv.DictReader(text, delimiter=delimiter)
+    return csv.DictReader(text, delimiter=delimiter, quoting=csv.QUOTE_NONE)
 
 
 NAMES = ["corporation", "creative-work", "group", "location", "person", "product"]
 REAL: dict[str, tuple[Any, dict[str, Any]]] = {
     "sentiment": (sentiments, {"labels": ["0", "1"], "sure": 0.8}),
-    "slant": (slants, {"labels": ["left", "center", "right"], "mode": "ordinal"}),
     "names": (
         named_things,
         {"labels": NAMES, "mode": "multi", "priors": [0.05, 0.04, 0.07, 0.13, 0.16, 0.04]},

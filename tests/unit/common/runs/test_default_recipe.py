@@ -196,3 +196,12 @@ def test_a_run_file_without_its_privacy_table_is_refused_in_one_message(
     path.write_text(said_first + toml(rest), encoding="utf-8")
     with pytest.raises(ContractError, match=said):
         read_run_file(path)
+
+
+@pytest.mark.parametrize("mode", ["multi", "ordinal"])
+def test_where_no_single_label_wins_the_head_starts_at_zero(tmp_path: Path, mode: str) -> None:
+    single = read(tmp_path, SHORT).contract
+    contract = read(tmp_path, changed(task={"mode": mode})).contract
+    said = {key: value for key, value in contract.body()["task"].items() if key != "max_length"}
+    assert said == {"kind": "classification", "labels": LABELS, "head": "zero", "mode": mode}
+    assert contract.server == single.server
