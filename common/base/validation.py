@@ -84,6 +84,7 @@ FORMS = {
     "sha256:[0-9a-f]{64}": "sha256: and 64 digits 0-9 or a-f",
     "[0-9a-f]{64}": "64 digits 0-9 or a-f",
     "[0-9a-f]{32}": "32 digits 0-9 or a-f",
+    r"[^\s\x00]+": "letters, digits and signs without white space",
     "[0-9]{4}-[0-9]{2}-[0-9]{2}": "a day as 2026-01-31",
     "[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?": "a period as 2026, 2026-Q1, 2026-H1 or 2026-01",
     r"[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?": "a number in digits",

@@ -252,7 +252,7 @@ def test_a_quote_left_open_over_blocks(tmp_path: Path, monkeypatch: pytest.Monke
 BAD_LINES = [
     b"{",
     b"[1]",
-    b'{"reader": "b", "text": ["y"], "label": "news"}',
+    b'{"reader": "b", "text": [["y"]], "label": "news"}',
     b'{"reader": "b", "text": "\\ud800", "label": "news"}',
     b'{"reader": "b", "text": "\\udce9", "label": "news"}',
     b'{"reader": "b"}{"reader": "c"}',
@@ -280,7 +280,7 @@ def test_a_json_line_beyond_the_cap(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_parquet_column_of_lists(tmp_path: Path) -> None:
-    table = pa.table({"reader": ["a"], "text": [["x"]], "label": ["news"]})
+    table = pa.table({"reader": ["a"], "text": [[["x"]]], "label": ["news"]})
     pq.write_table(table, tmp_path / "data.parquet")
     assert "list" in refusal(tmp_path / "data.parquet")
     assert read(tmp_path / "data.parquet", strict=False).readers == 0
