@@ -23,7 +23,8 @@ from presspool.simulations.attack.tasks.attacked_task import attacked
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     """ε = 3, in three rounds of two steps; the model knows three hundred words."""
-    words = ["".join(w) for w in itertools.product("abcdefghij", "abcdefghij", "abc")]
+    made = ("minister", "talks", "goal", "market", "the", "new", "rates")  # of the self-test
+    words = [*made, *map("".join, itertools.product("abcdefghij", "abcdefghij", "abc"))]
     folder = tmp_path_factory.mktemp("wide-bert")
     write_masked_base(folder, "bert", words, hidden_size=64, intermediate_size=128)
     return parse_contract(
