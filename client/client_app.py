@@ -136,11 +136,11 @@ def _spoken(asked: Round, gate: Gate, outlet: str, kept: Path | None) -> bytes:
 
     The run's last are kept before the secrets that made them go: a kill loses neither.
     """
-    data = kept_reply.said_before(kept) if asked.last else None
-    if data is None:
-        data = release_words(asked.task, gate.words(asked), outlet=outlet, base=asked.base)
+    known = kept_reply.said_before(kept) if asked.last else None
+    data = known or release_words(asked.task, gate.words(asked), outlet=outlet, base=asked.base)
     if asked.last:
-        kept_reply.keep_words(data, kept)
+        if known is None:
+            kept_reply.keep(data, kept)
         gate.finish(asked)
     return data
 

@@ -98,14 +98,17 @@ def _tidy(home: Path, spool: Spool, watch: WitnessWatch) -> Callable[[], None]:
         spool.forget(watch.is_over)
         known = sum_party.remembered(home)
         for task in spool.tasks() if known else ():
-            run, contract = task.header.contract, spool.contract(task)
-            if run in known and contract:
-                with suppress(PressPoolError):  # no contract of ours: it has no record here either
-                    rounds = read_canonical(contract, digest=run).federation.rounds
-                    if watch.last(run) >= rounds:
-                        sum_party.forget(home, run)
+            if task.header.contract in known:
+                _forget_ended(home, task.header.contract, spool.contract(task), watch)
 
     return tidy
+
+
+def _forget_ended(home: Path, run: str, contract: bytes, watch: WitnessWatch) -> None:
+    """Erase what could open a part in a run's sums, where the log names the run's last round."""
+    with suppress(PressPoolError):  # no contract of ours, or busy: it is tried again
+        if watch.last(run) >= read_canonical(contract, digest=run).federation.rounds:
+            sum_party.forget(home, run)
 
 
 def check_home(home: Path, identity: Identity) -> None:

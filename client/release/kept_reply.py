@@ -37,8 +37,7 @@ def keep_and_bind(data: bytes, bind: Callable[[bytes], str], file: Path | None) 
         GuardError: other bytes are bound.
         PlanError: the round did not take exactly its steps.
     """
-    if file is not None:
-        write_secret(file, data)
+    keep(data, file)
     bind(data)
 
 
@@ -51,8 +50,8 @@ def said_before(file: Path | None) -> bytes | None:
     return _read(file) if file is not None and file.exists() else None
 
 
-def keep_words(data: bytes, file: Path | None) -> None:
-    """Keep a task's words; raises `StorageError` where the disk refuses, and none may leave."""
+def keep(data: bytes, file: Path | None) -> None:
+    """Keep what is to leave; raises `StorageError` where the disk refuses, and nothing may."""
     if file is not None:
         write_secret(file, data)
 

@@ -28,6 +28,7 @@ from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import EvaluationData, RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds.server_app import serve
+from presspool.simulations.experiments.lies import LyingGrid
 from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
 from presspool.simulations.simulate import SimulateOptions, prepare
@@ -174,8 +175,6 @@ def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:
 def _grid(job: Job, outlets: Sequence[Path]) -> LocalGrid:
     if not job.attack:
         return LocalGrid(outlets, workers=0)
-    from presspool.simulations.experiments.lies import LyingGrid
-
     cap = job.run.contract.federation.update_norm_cap
     return LyingGrid(outlets, workers=0, liars=job.liars, attack=job.attack, cap=cap)
 

@@ -9,6 +9,7 @@ Example: `with open_pool(tmp_path, ["north-post"]) as pool: pool.node("north-pos
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -243,6 +244,24 @@ def tasks_of(pool: Pool, round: int, state: Arrays = STATE) -> list[Message]:
     content = pack_task(TrainTask(contract="{}", digest=CONTRACT, round=round, state=state))
     nodes = [node_of(name) for name in sorted(pool.members.outlets)]
     return [Message(content, node, "train", group_id=str(round)) for node in nodes]
+
+
+@contextmanager
+def meanwhile(step: Callable[[], None]) -> Iterator[None]:
+    """Does a step again and again, in a thread, as long as the block runs."""
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(0.01):
+            step()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def open_desk(folder: Path) -> Mailbox:

@@ -5,14 +5,20 @@ The coordinator's real mailbox and Grid; members' real gates answer what lies in
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.made_pool import CONTRACT_KEY, RUN, made_outlet, open_desk, signed_update
+from tests.fakes.made_pool import (
+    CONTRACT_KEY,
+    RUN,
+    made_outlet,
+    meanwhile,
+    open_desk,
+    signed_update,
+)
 from tests.fakes.made_runs import write_run
 from tests.fakes.sums.masked_pool import NAMES, MaskedPool, made_pool, masked_body
 
@@ -59,22 +65,12 @@ class Desk:
             phase=60.0,
         )
 
-    @contextmanager
-    def answering(self) -> Iterator[None]:
-        ended = threading.Event()
+    def answering(self) -> AbstractContextManager[None]:
+        def step() -> None:
+            for name in NAMES:
+                self._answer(name)
 
-        def work() -> None:
-            while not ended.wait(0.01):
-                for name in NAMES:
-                    self._answer(name)
-
-        thread = threading.Thread(target=work)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+        return meanwhile(step)
 
     def _answer(self, name: str) -> None:
         found = self.box.next_task(name)

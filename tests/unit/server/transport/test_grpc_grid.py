@@ -20,6 +20,7 @@ from tests.fakes.made_pool import (
     adds,
     change_of,
     made_outlet,
+    meanwhile,
     open_desk,
     signed_update,
 )
@@ -92,21 +93,14 @@ def answer(
 @contextmanager
 def outlets_at_work(desk: Mailbox, outlets: list[str], *, pause: float = 0.0) -> Iterator[None]:
     """Outlets that answer whatever they are asked, in the order given."""
-    ended = threading.Event()
 
-    def work() -> None:
-        while not ended.wait(0.01):
-            for outlet in outlets:
-                if answer(desk, outlet):
-                    time.sleep(pause)
+    def step() -> None:
+        for outlet in outlets:
+            if answer(desk, outlet):
+                time.sleep(pause)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with meanwhile(step):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 def outlets_of(replies: list[Message]) -> list[str]:
