@@ -88,6 +88,9 @@ class SuperLink:
             "HF_HUB_OFFLINE": "1",
             # Without clusters, Ray takes the loopback address instead of the machine's.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            # Ray's workers step back behind all other work (nice 15), and beside other tests on few
+            # cores that is never their turn.
+            "RAY_worker_niceness": "0",
             "OMP_NUM_THREADS": "1",  # as a worker of ours has, so that bytes can be compared
         }
         home.mkdir()
