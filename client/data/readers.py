@@ -57,7 +57,15 @@ from presspool.common.data.table_refusals import (
     require_columns,
     unknown,
 )
-from presspool.common.data.tables import Column, Columns, Mask, as_mask, batches, count_values
+from presspool.common.data.tables import (
+    Column,
+    Columns,
+    Mask,
+    as_mask,
+    batches,
+    count_values,
+    lists_in,
+)
 from presspool.common.tasks.task import Task
 
 NULL_READER = "null reader"
@@ -155,7 +163,7 @@ def read_readers(
     try:
         if strict:
             require_columns(path, list(names.values()))
-        for rows in batches(path, list(names.values()), tally):
+        for rows in batches(path, list(names.values()), tally, lists=lists_in(names)):
             parts.append(_kept(rows, task, tally, strange))
         if strict:
             _refuse(path, names, task, tally, strange)

@@ -246,7 +246,7 @@ def _content(path: Path, names: tuple[str, ...], reader: str) -> _Content:
     """What a file holds; the digest does not hang on the blocks that it is read in."""
     tally, records, others = Tally(), 0, 0
     hashes = [hashlib.sha256() for _ in range(2 * len(names))]
-    for rows in tables.batches(path, names, tally):
+    for rows in tables.batches(path, names, tally, lists=names):
         ids, _ = rows[0]
         mine = tables.as_mask(pc.equal(ids, reader).fill_null(False))
         rest = pa.array(~mine)

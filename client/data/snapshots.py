@@ -55,7 +55,7 @@ from presspool.common.data.judging import Rows, faults
 from presspool.common.data.records import Source
 from presspool.common.data.rows_digest import RowsDigest
 from presspool.common.data.table_refusals import refuse_faults, require_columns
-from presspool.common.data.tables import Columns, Mask, as_mask, batches
+from presspool.common.data.tables import Columns, Mask, as_mask, batches, lists_in
 from presspool.common.ledger.frozen_data import FOOTER, Opening
 
 SNAPSHOT = "snapshot.parquet"  # beside the ledger
@@ -133,7 +133,8 @@ def freeze(
     tally, damaged, records = Tally(), dict[str, None](), 0
     with replacing(snapshot, private=True) as stream:
         with _writer(stream, list(names)) as writer:
-            for rows in batches(source, list(names.values()), tally, watch):
+            lists = lists_in(names)
+            for rows in batches(source, list(names.values()), tally, watch, lists=lists):
                 keep = _judged(rows, tally, erased)
                 if damage is not None:
                     kept_rows = {n: values for n, (values, _) in zip(kept, rows[1:], strict=True)}

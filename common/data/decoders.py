@@ -23,7 +23,7 @@ import gzip
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -158,14 +158,18 @@ def column_names(path: Path) -> list[str]:
 
 
 def batches(
-    path: Path, stream: BinaryIO, names: Sequence[str], tally: Tally
+    path: Path, stream: BinaryIO, names: Sequence[str], tally: Tally, lists: Collection[str]
 ) -> Iterator[Sequence[pa.Array]]:
-    """The named columns as the file's format gives them, some thousand rows at a time."""
+    """The named columns as the file's format gives them, some thousand rows at a time.
+
+    Of JSON lines those in `lists` hold JSON where a record has a list.
+    """
     suffix, _ = file_format(path)
     if suffix == ".parquet":
         return _parquet_batches(path, stream, names)
-    read = _csv_records if suffix == ".csv" else _json_records
-    return _text_batches(read(path, stream, names), tally)
+    if suffix == ".csv":
+        return _text_batches(_csv_records(path, stream, names), tally)
+    return _text_batches(_json_records(stream, names, lists), tally)
 
 
 # --- Text -----------------------------------------------------------------------------------------
@@ -238,21 +242,29 @@ def _json_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
             yield number, text if len(line) <= RECORD_BYTES else None
 
 
-def _json_records(_: Path, stream: BinaryIO, names: Sequence[str]) -> Iterator[tuple[int, Values]]:
+def _json_records(
+    stream: BinaryIO, names: Sequence[str], lists: Collection[str]
+) -> Iterator[tuple[int, Values]]:
     for number, line in _json_lines(stream):
         values: Values = None
         if line is not None:
             with suppress(ValueError, RecursionError):
-                values = json_record(line, names)
+                values = json_record(line, names, lists)
         yield number, values
 
 
-def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
+def json_record(
+    line: bytes, names: Sequence[str], lists: Collection[str] = ()
+) -> list[bytes | None]:
     """The named values of one JSON object; an integer as its digits, a list as JSON.
 
+    Args:
+        line: the object.
+        names: keys.
+        lists: those of them whose value may be a list of objects or of texts.
+
     Raises:
-        ValueError: not one, or with a value that is no text, number, truth or list of objects or of
-            texts.
+        ValueError: not one, or with a value that is no text, number, truth or such a list.
         RecursionError: nested too deeply.
     """
     try:
@@ -268,8 +280,9 @@ def json_record(line: bytes, names: Sequence[str]) -> list[bytes | None]:
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
     values: list[bytes | None] = []
-    for value in map(record.get, names):
-        word = as_json(value) if is_list(value) else value
+    for name in names:
+        value = record.get(name)
+        word = as_json(value) if name in lists and is_list(value) else value
         if isinstance(word, dict | list):
             raise ValueError("a nested value")
         word = str(word).lower() if isinstance(word, bool) else word

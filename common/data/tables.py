@@ -28,7 +28,7 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -182,7 +182,7 @@ def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
     wanted = tuple(dict.fromkeys(names.values()))
     require_columns(path, wanted)
     tally, parts = Tally(), []
-    for batch in batches(path, wanted, tally):
+    for batch in batches(path, wanted, tally, lists=lists_in(names)):
         tally.drop(NOT_UTF8, np.logical_or.reduce([undecodable for _, undecodable in batch]))
         for name, (values, undecodable) in zip(wanted, batch, strict=True):
             tally.drop(null_in(name), as_mask(pc.is_null(values)) & ~undecodable)
@@ -240,6 +240,8 @@ def batches(
     tally: Tally,
     watch: Moved = lambda _done, _total: None,
     stream: BinaryIO | None = None,
+    *,
+    lists: Collection[str] = (),
 ) -> Iterator[tuple[Column, ...]]:
     """The named columns, some thousand rows at a time.
 
@@ -250,6 +252,7 @@ def batches(
         tally: gets the unreadable records, and in `seen` the number of records before each batch.
         watch: told of the bytes that are read.
         stream: what is read instead of the file, whose name alone counts then.
+        lists: those of `names` that may hold lists, which come as JSON; see `lists_in`.
 
     Yields:
         For each name its values, `large_string` (rows,), and the mask, (rows,), of those that are
@@ -260,35 +263,58 @@ def batches(
             into records that are judged alone.
     """
     try:
-        for columns in _columns(path, names, tally, watch, stream):
-            yield tuple(map(strings, columns))
+        for columns in _columns(path, names, tally, watch, stream, lists):
+            yield tuple(
+                strings(column, lists=name in lists)
+                for name, column in zip(names, columns, strict=True)
+            )
             tally.seen += len(columns[0])
     except BROKEN as error:
         raise broken(path, error) from error
 
 
+def lists_in(names: Mapping[str, str]) -> set[str]:
+    """The columns of a file that may hold lists.
+
+    Args:
+        names: column of a task, or of the reader, to column of the file.
+    """
+    known = {column for kind in TASKS.names for column in TASKS[kind].lists}
+    return {column for name, column in names.items() if name in known}
+
+
 def _columns(
-    path: Source, names: Sequence[str], tally: Tally, watch: Moved, stream: BinaryIO | None
+    path: Source,
+    names: Sequence[str],
+    tally: Tally,
+    watch: Moved,
+    stream: BinaryIO | None,
+    lists: Collection[str],
 ) -> Iterator[Sequence[pa.Array]]:
     if isinstance(path, Records):
         yield from path.batches(names)
         return
     with nullcontext(stream) if stream else decoders.opened(path, watch) as found:
-        yield from decoders.batches(path, found, names, tally)
+        yield from decoders.batches(path, found, names, tally, lists)
 
 
 # --- Text -----------------------------------------------------------------------------------------
 
 
-def strings(column: pa.Array) -> Column:
-    """A column as `large_string`, and a mask of the values that are not UTF-8 (null there)."""
+def strings(column: pa.Array, *, lists: bool = False) -> Column:
+    """A column as `large_string`, and a mask of the values that are not UTF-8 (null there).
+
+    Raises:
+        pa.ArrowInvalid, pa.ArrowNotImplementedError: it is none of texts, numbers or truths, nor,
+            with `lists`, of lists.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_floating(column.type):  # integers with gaps, as pandas keeps them
         column = pc.if_else(pc.is_nan(column), None, column)
     if _is_text(column.type):
         return _decoded(column.cast(pa.large_binary()))
-    if _is_list(column.type):
+    if lists and _is_list(column.type):
         return _told(column)
     return column.cast(pa.large_string()), np.zeros(len(column), dtype=np.bool_)
 

@@ -75,7 +75,7 @@ class AskedRows:
         path, tally = Path(file), Tally()
         require_columns(path, list(names.values()), advice="say which it is: --column NAME")
         found = cls(path=path, task=task, names=names)
-        for batch in tables.batches(path, list(names.values()), tally):
+        for batch in found._read(tally):
             found._judge(batch, tally)
         found._refuse(tally)
         if not tally.seen:
@@ -100,8 +100,8 @@ class AskedRows:
 
     def _read(self, tally: Tally) -> Iterator[tuple[tables.Column, ...]]:
         if self.stdin is None or self.path.suffix != ".lines":
-            wanted = list(self.names.values())
-            yield from tables.batches(self.path, wanted, tally, stream=self.stdin)
+            wanted, lists = list(self.names.values()), tables.lists_in(self.names)
+            yield from tables.batches(self.path, wanted, tally, stream=self.stdin, lists=lists)
             return
         while lines := [line.rstrip(b"\r\n") for line in islice(self.stdin, AT_ONCE)]:
             yield (tables.strings(pa.array(lines, pa.large_binary())),)

@@ -74,6 +74,7 @@ class Generation(Task[GenerationTable]):
     Table = GenerationTable
     columns: tuple[str, ...] = ("text", "prompt", "answer", "messages")
     inputs: tuple[str, ...] = ("text", "prompt", "messages")
+    lists = ("messages",)
     metrics: tuple[Metric, ...] = (
         Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True),
         Metric(name="nats", title="Cross-entropy", higher_is_better=False, unit="nats a token"),

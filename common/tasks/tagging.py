@@ -85,6 +85,7 @@ class Tagging(Task[TaggingTable]):
     Table = TaggingTable
     columns: tuple[str, ...] = ("tokens", "tags", "text", "spans")
     inputs: tuple[str, ...] = ("tokens", "text")
+    lists = ("tokens", "tags", "spans")
     metrics: tuple[Metric, ...] = (
         Metric(name="f1", title="Entity F1", higher_is_better=True, primary=True),
         Metric(name="precision", title="Precision", higher_is_better=True),

@@ -71,6 +71,7 @@ class Task(ABC, Generic[T]):
         columns: of a record, without the reader; named so in files, unless they are mapped. Where
             the table decides, an instance has fewer than its class; so for the next two.
         inputs: which of them the model reads; the others are what it should say.
+        lists: those whose value may be a list in JSON lines and Parquet; it comes as JSON text.
         metrics: how an adapter is judged, in the order of plots; one is primary.
         auto: the class of transformers that loads the base model for it.
         groups: the parameter groups that it has; without "head" its head has no parameters.
@@ -85,6 +86,7 @@ class Task(ABC, Generic[T]):
     Table: ClassVar[type[TaskTable]]
     columns: tuple[str, ...]
     inputs: tuple[str, ...] = ("text",)
+    lists: ClassVar[tuple[str, ...]] = ()
     metrics: tuple[Metric, ...]
     auto: ClassVar[str] = "AutoModel"
     groups: ClassVar[tuple[str, ...]] = GROUPS

@@ -25,7 +25,7 @@ from presspool.common.contract.contract_schema import TaskTable
 from presspool.common.contract.doors import TASKS
 from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import column_names, require_columns
-from presspool.common.data.tables import Columns, batches, read_records, read_table
+from presspool.common.data.tables import Columns, batches, lists_in, read_records, read_table
 from presspool.common.runs.run_file import slug
 from presspool.simulations.newsroom.guessing import Guess, guess, hinted
 from presspool.simulations.newsroom.partitions import stem, table_files
@@ -179,7 +179,7 @@ def _rows(file: Path, names: Sequence[str], rows: int) -> dict[str, list[str]]:
     """
     tally, parts = Tally(), list[list[pa.Array]]()
     try:
-        for batch in batches(file, names, tally):
+        for batch in batches(file, names, tally, lists=lists_in({name: name for name in names})):
             step = max(1, len(batch[0][0]) // rows)
             parts.append([pc.fill_null(values[::step], "") for values, _ in batch])
     except DataError:

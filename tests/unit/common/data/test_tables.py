@@ -243,6 +243,15 @@ def test_a_json_array_is_not_json_lines(tmp_path: Path) -> None:
     assert "one JSON object a line" in refusal(path)
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_list_of_words_is_no_text(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"data{suffix}", [("a", ["Cup", "final"], "sport")])
+    message = refusal(path)
+    assert "unreadable record" in message or "cast from list" in message
+    write(path, [("a", ["B-LOC"], "sport")], ("reader", "tags", "label"))
+    assert read_table(path, {"tags": "tags"}).to_pylist() == [{"tags": '["B-LOC"]'}]
+
+
 @pytest.mark.parametrize("line", ["b,y", "b,y,news,more"])
 def test_ragged_csv_rows(line: str, tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
