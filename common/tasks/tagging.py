@@ -250,15 +250,22 @@ class Tagging(Task[TaggingTable]):
         return targets.to(outputs.device)
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
-        """How many entities are found whole; what is not read is said to be none."""
+        """How many entities are found whole."""
+        truth, said = self.truth_and_said(judged, records)
+        loss = float(judged["loss"].mean())
+        found = entity_metrics.scores(truth, said, self.table.labels)
+        return {**found, "loss": loss if math.isfinite(loss) else None}
+
+    def truth_and_said(
+        self, judged: Judged, records: pa.Table
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """The tags of each record's words, and those the model gives; `O` of what is not read."""
         truth, said = self._truth(records), list[list[str]]()
         for row, places, tags in zip(judged["tags"], self._words.of(records), truth, strict=True):
             said.append([OUTSIDE] * len(tags))
             for word, place in places:
                 said[-1][word] = self.tags[int(row[place])]
-        loss = float(judged["loss"].mean())
-        found = entity_metrics.scores(truth, said, self.table.labels)
-        return {**found, "loss": loss if math.isfinite(loss) else None}
+        return truth, said
 
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """Each record's entities as a JSON list.

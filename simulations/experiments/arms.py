@@ -99,15 +99,23 @@ def declare(pool: Pool, arm: Arm, epsilon: float, seed: int) -> Trial:
     return Trial(pool=pool, arm=arm, epsilon=epsilon, seed=seed, jobs=jobs)
 
 
-def _job(
-    pool: Pool, arm: Arm, epsilon: float, seed: int, name: str, populations: Mapping[str, int]
-) -> Job:
+def _tables(
+    pool: Pool, arm: Arm, epsilon: float, populations: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
     given = arm.recipe
     if callable(given):
         given = given(populations, len(pool.labels), epsilon)
-    tables = {key: dict(table) for key, table in given.items()}
+    return {key: dict(table) for key, table in given.items()}
+
+
+def _job(
+    pool: Pool, arm: Arm, epsilon: float, seed: int, name: str, populations: Mapping[str, int]
+) -> Job:
+    tables = _tables(pool, arm, epsilon, populations)
     if tables["privacy"].get("unit") == "record":
-        populations = {outlet: pool.records[outlet] for outlet in populations}
+        records = {**pool.records, EVERYBODY: sum(pool.records.values())}
+        populations = {outlet: records[outlet] for outlet in populations}
+        tables = _tables(pool, arm, epsilon, populations)
     tables["privacy"]["epsilon"] = epsilon
     tables["federation"]["quorum"] = len(populations)
     labels = {"labels": list(pool.labels)} if pool.labels else {}

@@ -1,4 +1,4 @@
-"""`presspool experiment agnews | outlets | readers | sweep | headlines | heads | pooled | robust`.
+"""`presspool experiment NAME`: what `simulations.experiments.declared` declares.
 
 Each command says first how long it will take, does what is missing in its folder, and writes its
 section of the results page, whose plot needs the extra `plots`. Stopping it in any way loses at
@@ -118,6 +118,11 @@ readers = _declared(
     "readers",
     "Real heavy-tailed readers: reader against record as unit, and the effect of k.",
     module="reader_unit",
+)
+tasks = _declared(
+    "tasks",
+    "Sentiment, entities and an archive: what reader-level privacy leaves of other tasks.",
+    module="newsroom_tasks",
 )
 sweep = _declared(
     "sweep",

@@ -3,7 +3,9 @@
 A classifier's record is right or wrong; a generating model's has a mean loss in nats over the
 tokens that it should write, and weighs as many tokens. The token that ends an answer is left out:
 only a tuned model can know how ours end, and that would pass for a gain in what it writes.
-Beside it stands the ROUGE-L of what it writes for some of the records.
+Beside it stands the ROUGE-L of what it writes for some of the records. A record of hidden tokens
+has the mean loss of those, and weighs as many. A record of tagged words has its own F1 of entities,
+and weighs what stands below that fraction's line: the weighted mean is the F1 over all entities.
 Everything that an experiment reports is a
 weighted mean of such figures, so intervals and differences need not know which they are of.
 
@@ -23,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.contract.contract_schema import DEFAULT_TASK
+from presspool.common.tasks.records.tagged_words import entities
+from presspool.common.tasks.scores.entity_metrics import Tags
 from presspool.common.tasks.scores.text_metrics import rouge_l
 
 if TYPE_CHECKING:
@@ -55,6 +59,31 @@ def nats(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np
         for text, want in zip(written, wanted, strict=True)
     ]
     return np.stack([(judged["nats"] - judged["last"]) / tokens, tokens, np.array(rouge)])
+
+
+def hidden_nats(evaluation: Evaluation, state: State, _held_out: pa.Table) -> NDArray[np.float64]:
+    """Each record's mean nats a hidden token, and how many it has, (2, records)."""
+    judged = evaluation.judged(state)
+    tokens = np.maximum(judged["tokens"], 1).astype(np.float64)
+    return np.stack([judged["nats"].astype(np.float64) / tokens, tokens])
+
+
+def entity_f1(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np.float64]:
+    """As `f1_parts`, of what the model says."""
+    return f1_parts(*evaluation.task.truth_and_said(evaluation.judged(state), held_out))
+
+
+def f1_parts(truth: Tags, said: Tags) -> NDArray[np.float64]:
+    """Each record's F1 of entities, 2 right / (there + said), and what is below, (2, records).
+
+    Args:
+        truth: each record's BIO tags.
+        said: as many for each.
+    """
+    pairs = [({*entities(one)}, {*entities(other)}) for one, other in zip(truth, said, strict=True)]
+    right = np.array([2.0 * len(there & told) for there, told in pairs])
+    below = np.array([float(len(there) + len(told)) for there, told in pairs])
+    return np.stack([right / np.maximum(below, 1), below])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +120,8 @@ class Measure:
         columns: of tables.
         file: of a finished job's figures, in the job's folder.
         higher_is_better: its direction.
-        of: the figures of a state: (records,), or (3, records) with what each record weighs, and
-            how well what was written for it does.
+        of: the figures of a state: (records,), or (2, records) with what each record weighs, or
+            (3, records) also with how well what was written for it does.
     """
 
     name: str
@@ -129,6 +158,30 @@ MEASURES = {
         file="nats-and-rouge.npy",
         higher_is_better=False,
         of=nats,
+    ),
+    "tagging": Measure(
+        name="f1",
+        title="F1 of entities",
+        axis="F1 of entities on test records",
+        columns=(
+            Column(head="F1, all", figure="pooled", shown=_give_or_take),
+            Column(head="F1, mean of outlets", figure="own", shown=_give_or_take),
+        ),
+        file="entities.npy",
+        higher_is_better=True,
+        of=entity_f1,
+    ),
+    "fill-mask": Measure(
+        name="nats",
+        title="nats a hidden token",
+        axis="nats a hidden token on test records (lower is better)",
+        columns=(
+            Column(head="nats a hidden token", figure="pooled", shown=_give_or_take),
+            Column(head="perplexity", figure="pooled", shown=_exponentials),
+        ),
+        file="hidden-nats.npy",
+        higher_is_better=False,
+        of=hidden_nats,
     ),
 }
 

@@ -86,8 +86,19 @@ def write_pool(
     max_length: int,
     labels: Sequence[str] = (),
     task: Mapping[str, Any] | None = None,
+    columns: Sequence[str] = (),
 ) -> Pool:
-    """Write the files of a pool; without labels, a text is a prompt and its label the answer.
+    """Write the files of a pool.
+
+    Args:
+        records: of training and of testing.
+        folder: where.
+        name: for tables.
+        max_length: tokens a record is cut to.
+        labels: of the task, if it has any.
+        task: what else the contract's [task] says.
+        columns: what a record's text and its label, if that is wanted, are called; text and label,
+            or prompt and answer without labels, if not given.
 
     Raises:
         DataError: nothing to train on, or nothing to test with.
@@ -101,7 +112,7 @@ def write_pool(
             got=f"{len(train)} and {len(test)}",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    columns = ("text", "label") if labels else ("prompt", "answer")
+    columns = columns or (("text", "label") if labels else ("prompt", "answer"))
     outlets = {o: [r for r in train if r.outlet == o] for o in sorted({r.outlet for r in train})}
     for outlet, own in outlets.items():
         _write(folder / f"{outlet}.parquet", own, columns)
@@ -138,6 +149,6 @@ def share_of(reader: str) -> float:
     return int.from_bytes(hashlib.sha256(reader.encode()).digest()[:4]) / 2**32
 
 
-def _write(path: Path, records: Sequence[Record], columns: tuple[str, str]) -> None:
-    parts = dict(zip(("outlet", "reader", *columns), _PARTS, strict=True))
+def _write(path: Path, records: Sequence[Record], columns: Sequence[str]) -> None:
+    parts = dict(zip(("outlet", "reader", *columns), _PARTS, strict=False))
     pq.write_table(pa.table({c: [getattr(r, p) for r in records] for c, p in parts.items()}), path)

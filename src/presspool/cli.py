@@ -123,6 +123,7 @@ EXPERIMENT: Commands = {
     "heads": experiment_cli.heads,
     "pooled": experiment_cli.pooled,
     "robust": experiment_cli.robust,
+    "tasks": experiment_cli.tasks,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

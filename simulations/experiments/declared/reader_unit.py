@@ -41,7 +41,22 @@ KS = (1, 2, 4, 16)
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
-    """People of three sites, dealt to two outlets.
+    """People of three sites, dealt to two outlets; raises as `read_comments`."""
+    records = read_comments(data)
+    labels = sorted({record.label for record in records})
+    return [
+        write_pool(
+            records,
+            folder / "comments",
+            name="people of three sites",
+            labels=labels,
+            max_length=MAX_LENGTH,
+        )
+    ]
+
+
+def read_comments(data: Path) -> list[Record]:
+    """Comments and their sites.
 
     Raises:
         DataError: the data set is not there.
@@ -59,16 +74,7 @@ def pools(data: Path, folder: Path) -> list[Pool]:
             records.append(
                 Record(outlet=outlet, reader=reader, text=row["text"], label=row["site"], test=test)
             )
-    labels = sorted({record.label for record in records})
-    return [
-        write_pool(
-            records,
-            folder / "comments",
-            name="people of three sites",
-            labels=labels,
-            max_length=MAX_LENGTH,
-        )
-    ]
+    return records
 
 
 HEAD = recipe(trained="head")
