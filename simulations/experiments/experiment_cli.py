@@ -42,7 +42,7 @@ _DECLARED = "presspool.simulations.experiments.declared"
 _DATA, _PAGE = Path("../shared/data"), Path("docs/results.md")
 
 
-def _searched(name: str, says: str) -> Callable[..., None]:
+def _searched(name: str, says: str, *, module: str = "") -> Callable[..., None]:
     """The command of an experiment whose recipe a search grid chose."""
 
     def command(
@@ -54,7 +54,7 @@ def _searched(name: str, says: str) -> Callable[..., None]:
         workers: Workers = 2,
         as_json: Json = False,
     ) -> None:
-        found = import_module(f"{_DECLARED}.{name}")
+        found = import_module(f"{_DECLARED}.{module or name}")
         experiment: Experiment = found.SEARCH if search else getattr(found, name.upper())
         _run(experiment, data, out_folder, page, seeds, workers, as_json=as_json)
 
@@ -104,7 +104,7 @@ outlets = _declared(
     "Eight real outlets, each alone against all together, with and without privacy.",
     module="outlets",
 )
-pooled = _declared(
+pooled = _searched(
     "pooled",
     "Each outlet's own noise against noise that the pool shares, at the same ε.",
     module="pooled_trust",

@@ -4,6 +4,7 @@ Each outlet's own noise (`local`) against shares of one noise (`pooled`), at the
 a fifth of the outlets may collude, a tenth drop out. `central` is everybody's readers in one place
 with that place's own noise: what a pool without colluders and dropouts would be.
 
+`SEARCH` is for the model that writes: training days of the same small outlets, one seed.
 The adapter's recipe was not searched for: both factors, rank 4, a quarter of the readers in each of
 24 steps, which did best where all readers' gradients were taken for one outlet's. Tried once on
 training rows (a quarter of them kept for that), it was below the head.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from presspool.common.runs.default_recipe import writing_recipe
@@ -69,9 +71,23 @@ def pooled_adapter(populations: Mapping[str, int], _classes: int, _epsilon: floa
     return _pooled(tables, len(populations))
 
 
-def pooled_writing(populations: Mapping[str, int], _classes: int, _epsilon: float) -> Tables:
-    """The default recipe of a model that writes, with noise that the pool shares."""
-    return _pooled(writing_recipe(), len(populations))
+def search_pools(data: Path, folder: Path) -> list[Pool]:
+    """The small outlets' headlines, judged on the last training days; raises as `pools`."""
+    days = headlines.VALIDATION_DAY, headlines.TEST_DAY
+    pool = headlines.headline_pool(data, folder / "headlines-search", days=days, readers=SMALL)
+    return [pool]
+
+
+def pooled_writing(
+    populations: Mapping[str, int], _classes: int, _epsilon: float, *, rate: float = 0.1
+) -> Tables:
+    """The default recipe of a model that writes, with noise that the pool shares.
+
+    `rate` is the share of the readers in a step.
+    """
+    tables = writing_recipe()
+    privacy = {**tables["privacy"], "sampling_rate": rate}
+    return _pooled({**tables, "privacy": privacy}, len(populations))
 
 
 def _pooled(tables: Tables, outlets: int) -> Tables:
@@ -194,5 +210,35 @@ POOLED = Experiment(
             )
             for trust in ("pooled", "local")
         ),
+    ),
+)
+
+# One change of the default at a time.
+SEARCH = Experiment(
+    name="pooled-search",
+    pools=search_pools,
+    arms=(
+        Arm(name=PLAIN[0], kind="untrained", recipe=writing_recipe(), seeds=(1,)),
+        Arm(name=OPEN[0], kind="federated", recipe=writing_recipe(), seeds=(1,)),
+        *(
+            Arm(
+                name=name,
+                kind="federated",
+                recipe=partial(pooled_writing, rate=rate),
+                epsilons=(8.0,),
+                seeds=(1,),
+            )
+            for name, rate in (("default", 0.1), ("a quarter of the readers", 0.25))
+        ),
+    ),
+    questions=tuple(
+        ShareQuestion(
+            text=f"share of the gain without privacy that is left, {name}, at ε = 8",
+            kept=(name, 8.0),
+            start=PLAIN,
+            best=OPEN,
+            at_least=0.80,
+        )
+        for name in ("default", "a quarter of the readers")
     ),
 )
