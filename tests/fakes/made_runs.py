@@ -89,6 +89,12 @@ def _made(name: str, readers: int, format_: str) -> pa.Table:
     elif format_ == "chat":
         chats = [turns.chat(turns.exchange(r["label"], r["text"])) for r in rows]
         rows = [{"reader": r["reader"], "messages": c} for r, c in zip(rows, chats, strict=True)]
+    elif format_ == "tokens":  # the first word is an entity of the label's kind
+        cut = [(r["reader"], r["text"].split(), f"B-{r['label']}") for r in rows]
+        rows = [
+            {"reader": reader, "tokens": words, "tags": [tag, *["O"] * (len(words) - 1)]}
+            for reader, words, tag in cut
+        ]
     return pa.Table.from_pylist(rows)
 
 

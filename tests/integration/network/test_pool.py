@@ -247,6 +247,15 @@ def test_a_run_of_labels_at_a_coordinator_makes_the_bytes_and_figures_of_the_sim
     assert sum(row.records for row in figures.labels) == 60
 
 
+def test_a_tagging_run_at_a_coordinator_makes_the_bytes_of_the_simulation(
+    tmp_path: Path, contract_body: dict[str, Any]
+) -> None:
+    pytest.importorskip("seqeval", reason="entities are judged by seqeval: presspool[tagging]")
+    task = {**contract_body["task"], "kind": "tagging", "format": "tokens"}
+    run = write_run(tmp_path / "made", {**contract_body, "task": task})
+    same_judgement(*at_a_coordinator_and_alone(tmp_path, run))
+
+
 def at_a_coordinator_and_alone(tmp_path: Path, run: Path) -> tuple[Path, Path]:
     """Folders of one run: a real coordinator's with two real agents, and a simulation's.
 
