@@ -39,7 +39,7 @@ def write_paired_base(folder: Path, family: str, **config: Any) -> Path:
 
     Args:
         folder: where it goes.
-        family: one of `FAMILIES`.
+        family: one of `FAMILIES`, or "umt5".
         config: more of the model's configuration.
     """
     import torch
@@ -55,6 +55,6 @@ def write_paired_base(folder: Path, family: str, **config: Any) -> Path:
         "decoder_start_token_id": 1,
     }
     torch.manual_seed(0)
-    made = AutoConfig.for_model(family, **sizes | SIZES[family] | config)
+    made = AutoConfig.for_model(family, **sizes | SIZES[family.removeprefix("um")] | config)
     AutoModelForSeq2SeqLM.from_config(made).save_pretrained(folder)
     return folder
