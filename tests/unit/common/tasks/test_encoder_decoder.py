@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 from tests.fakes.bases.paired_bases import FAMILIES, TARGETS, write_paired_base
+from tests.fakes.instruments.hostile_pairs import PAIRS, HostilePair, excess
 from torch import Tensor, nn
 
 from presspool.client.engine.alike import prove_alike
@@ -217,3 +218,10 @@ def test_a_model_whose_loss_is_another_is_refused(
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="encoder-decoder whose loss"):
         build(asked(folder=folder))
+
+
+def test_hostile_neighbours_move_the_sum_by_no_more_than_is_stated(tmp_path: Path) -> None:
+    bases = ((PAIRS, str(write_paired_base(tmp_path / "t5", "t5"))),)
+    found = [excess(HostilePair.drawn(bases, seed=seed)) for seed in range(24)]
+    assert max(found) <= 1
+    assert sum(one > 0.999 for one in found) > 6, "hardly a gradient was clipped"
