@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -44,7 +45,9 @@ class Lora(Method):
         from peft import LoraConfig, get_peft_model
 
         spec = contract.adapter
-        _check_targets(model, spec.targets)
+        # Of an encoder beside its decoder: what only reads stays as it is.
+        spared = getattr(model.get_submodule("encoder"), "spared", None)
+        _check_targets(model, spec.targets, spared)
         config = LoraConfig(
             r=spec.rank,
             lora_alpha=spec.alpha,
@@ -52,7 +55,8 @@ class Lora(Method):
             bias="none",
             target_modules=list(spec.targets),
             modules_to_save=["head"] if list(model.get_submodule("head").parameters()) else None,
-            layers_to_transform=_last_layers(model.config, spec.layers),
+            layers_to_transform=_last_layers(model.config, spec.layers, spared),
+            exclude_modules=spared,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper: set below
@@ -121,11 +125,19 @@ def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
-def _last_layers(config: Any, count: int | None) -> list[int] | None:
+def _last_layers(config: Any, count: int | None, spared: str | None) -> list[int] | None:
     """Indices of the last `count` layers; None for all."""
-    total: int = config.num_hidden_layers
     if count is None:
         return None
+    if spared is not None:
+        raise ContractError(
+            "a base model with an encoder and a decoder has two rows of layers",
+            where="[adapter] layers",
+            expected="no such key",
+            got=count,
+            advice="name the targets: ['EncDecAttention.q'] of a T5, say; all are the decoder's",
+        )
+    total: int = config.num_hidden_layers
     if count > total:
         raise ContractError(
             "more layers than the base model has",
@@ -136,8 +148,9 @@ def _last_layers(config: Any, count: int | None) -> list[int] | None:
     return list(range(total - count, total))
 
 
-def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
+def _check_targets(model: nn.Module, targets: tuple[str, ...], spared: str | None) -> None:
     layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
+    layers = [n for n in layers if spared is None or not re.fullmatch(spared, n)]
     if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise ContractError(

@@ -86,7 +86,7 @@ def base(contract: Contract) -> HeadedModel:
     disable_progress_bar()
     task = task_of(contract)
     with _found(contract.model).alone() as folder:
-        loaded = getattr(transformers, task.auto).from_pretrained(
+        loaded = getattr(transformers, task.loads).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     encoder = task.take(loaded.eval())
@@ -188,6 +188,16 @@ def tokenizer(spec: Model) -> Any:
     if loaded.pad_token is None:
         loaded.pad_token = loaded.eos_token
     return loaded
+
+
+@lru_cache(maxsize=2)
+def is_paired(spec: Model) -> bool:
+    """Whether the pinned base model is an encoder and a decoder."""
+    from transformers import AutoConfig
+
+    with _found(spec).alone() as folder:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return bool(config.is_encoder_decoder)
 
 
 def _found(spec: Model) -> BaseModelFolder:

@@ -22,6 +22,7 @@ _INPUTS = {
     "text": '["Cup final goes to penalties", "Central bank raises rates"]',
     "prompt": '["Write a headline about the cup final."]',
     "messages": '["What did the minister say?"]',
+    "article": '["The council met until midnight. The bridge will be built."]',
 }
 
 

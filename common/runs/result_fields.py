@@ -6,12 +6,14 @@ Example:
 """
 
 import unicodedata
+from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from presspool.common.tasks.metric import Metric
 from presspool.common.tasks.scores.answer_figures import AnswerFigures
+from presspool.common.tasks.scores.writing_figures import WritingFigures
 
 EXACT = 2**53 - 1  # the largest integer that every JSON reader keeps
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -76,6 +78,25 @@ def _figured(found: AnswerFigures) -> AnswerFigures:
     return found
 
 
+def _compared(found: WritingFigures) -> WritingFigures:
+    told = [one for one in (found.base, found.adapter, found.lead) if one is not None]
+    if not all(0 <= share <= 1 for one in told for share in asdict(one).values()):
+        raise ValueError("shares from 0 to 1")
+    for duel in (found.rouge, found.exact):
+        if min(duel.wins, duel.losses) < 0 or not duel.wins + duel.losses <= duel.records <= EXACT:
+            raise ValueError("at most as many wins and losses as records")
+    if found.rouge.records != found.exact.records or not found.rouge.records:
+        raise ValueError("one number of records, and one record or more")
+    if (of := found.unwanted) is not None:
+        refused, said = (of.refused_before, of.refused_after), (of.said_before, of.said_after)
+        most = (of.asked,) * 2 + (found.rouge.records,) * 3
+        if not all(
+            0 <= n <= limit for n, limit in zip((*refused, *said, of.asked), most, strict=True)
+        ):
+            raise ValueError("of records with unwanted words no more than there are records")
+    return found
+
+
 Count = Annotated[int, Field(ge=0, le=EXACT)]
 Amount = Annotated[float, Field(ge=0, le=1e300)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_showable)]
@@ -83,4 +104,5 @@ Line = Annotated[str, Field(max_length=5000), AfterValidator(_showable)]
 Passage = Annotated[str, Field(max_length=100_000), AfterValidator(_showable_lines)]
 Names = Annotated[tuple[Name, ...], AfterValidator(distinct)]
 Figures = Annotated[AnswerFigures, AfterValidator(_figured)]
+Writing = Annotated[WritingFigures, AfterValidator(_compared)]
 Measures = Annotated[tuple[Metric, ...], AfterValidator(_described)]

@@ -48,6 +48,7 @@ from presspool.common.runs.result_fields import (
     Name,
     Names,
     Passage,
+    Writing,
     distinct,
 )
 
@@ -210,6 +211,7 @@ class RunResult:
         contract: the canonical contract body.
         samples: of a complete run of a model that writes; the file has no key where there are none.
         figures: label by label, of a complete run that was measured by labels; else no such key.
+        writing: base model against adapter, of a complete run that writes; else no such key.
         pooled: of a run whose outlets share their noise; the file of another has no such key.
 
     Raises:
@@ -233,6 +235,7 @@ class RunResult:
     contract: Mapping[str, JsonValue]
     samples: tuple[WritingSample, ...] = ()
     figures: Figures | None = None
+    writing: Writing | None = None
     pooled: PooledFigures | None = None
 
     @model_validator(mode="after")
@@ -335,7 +338,7 @@ class RunResult:
         body = dataclasses.asdict(self)
         if not self.samples:
             del body["samples"]
-        for key in ("figures", "pooled"):
+        for key in ("figures", "writing", "pooled"):
             if body[key] is None:
                 del body[key]
         for entry in (one for one in body["rounds"] if one["whole"] is None):

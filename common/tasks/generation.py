@@ -1,7 +1,8 @@
 r"""Generation: a language model learns to write what an outlet's records hold.
 
-Three formats: "text" (a text after public words, which may be none), "prompt" (an answer to a
-prompt) and "chat" (the assistant's turns, as the model's own template writes chats). A record's
+Four formats: "text" (a text after public words, which may be none), "prompt" (an answer to a
+prompt), "chat" (the assistant's turns, as the model's own template writes chats) and "summary" (of
+an article: a headline, say). A record's
 loss is the mean cross-entropy, in nats, of the tokens that it should say and of the token that ends
 it; tokens that are given do not count.
 
@@ -20,17 +21,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle, islice
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
-
+from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks.records import turns
 from presspool.common.tasks.records.formats import one_format
 from presspool.common.tasks.records.wording import Wording
-from presspool.common.tasks.scores import text_metrics
-from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
+from presspool.common.tasks.records.writing import Writer
+from presspool.common.tasks.records.writing_table import FORMATS, GenerationTable
+from presspool.common.tasks.scores import text_metrics, writing_scores
+from presspool.common.tasks.scores.text_metrics import first_sentence
+from presspool.common.tasks.scores.writing_figures import WritingFigures
+from presspool.common.tasks.task import Judged, Metric, Task
+
+__all__ = ["FORMATS", "Generation", "GenerationTable"]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,46 +45,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-FORMATS = {"text": ("text",), "prompt": ("prompt", "answer"), "chat": ("messages",)}
-"""The columns of each format."""
+PAIRED_FORMATS = ("prompt", "summary")
+"""Of a base model with an encoder."""
 CUT_AWAY = "answer cut away whole by max_length"
-AT_ONCE = 16  # records that are written for together
 _WORDS = ("minister", "talks", "goal", "market", "the", "new", "rates")
-
-
-class GenerationTable(TaskTable):
-    """The contract's [task].
-
-    Attributes:
-        format: what a record is: "text", "prompt" or "chat".
-        prompt: public words before each text of format "text".
-        max_length: tokens a record is truncated to; what is given is cut first, from the left.
-        answer_length: tokens that the model writes at most, where it is asked to.
-    """
-
-    kind: Literal["generation"] = "generation"
-    format: Literal["text", "prompt", "chat"] = "text"
-    prompt: Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")] = ""
-    max_length: MaxLength = 64
-    answer_length: Annotated[int, Field(strict=True, ge=1, le=4096)] = 64
-
-    @model_validator(mode="after")
-    def _prompt_of_texts(self) -> GenerationTable:
-        if self.prompt and self.format != "text":
-            raise ValueError(f"prompt goes with format 'text' alone, not with {self.format!r}")
-        return self
 
 
 class Generation(Task[GenerationTable]):
     """Something that is given, maybe, and what the model should say."""
 
     Table = GenerationTable
-    columns: tuple[str, ...] = ("text", "prompt", "answer", "messages")
-    inputs: tuple[str, ...] = ("text", "prompt", "messages")
+    columns: tuple[str, ...] = ("text", "prompt", "answer", "messages", "article", "summary")
+    inputs: tuple[str, ...] = ("text", "prompt", "messages", "article")
     lists = ("messages",)
     metrics: tuple[Metric, ...] = (
         Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True),
         Metric(name="nats", title="Cross-entropy", higher_is_better=False, unit="nats a token"),
+        Metric(name="rouge_1", title="ROUGE-1", higher_is_better=True),
+        Metric(name="rouge_2", title="ROUGE-2", higher_is_better=True),
         Metric(name="rouge_l", title="ROUGE-L", higher_is_better=True),
         Metric(name="chrf", title="chrF", higher_is_better=True),
         Metric(name="distinct_2", title="Distinct-2", higher_is_better=True),
@@ -86,9 +71,9 @@ class Generation(Task[GenerationTable]):
     auto: ClassVar[str] = "AutoModelForCausalLM"
     groups: ClassVar[tuple[str, ...]] = ("adapter",)
     pipeline: ClassVar[str] = "text-generation"
-    data: ClassVar[str] = "texts, prompts with answers, or chats"
+    data: ClassVar[str] = "texts, prompts with answers, chats, or articles with summaries"
     cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
-    public: str = "public words before each text"
+    public: str = "public words beside each text"
     says: ClassVar[str] = "text"
 
     def __init__(self, table: GenerationTable, model: Model | None = None) -> None:
@@ -100,12 +85,27 @@ class Generation(Task[GenerationTable]):
         self._asked = model is not None
         self._loaded: Any = None
         self._wording = Wording(
-            table.format, table.max_length, lambda: self.tokenizer, prompt=table.prompt
+            table.format,
+            table.max_length,
+            lambda: self.tokenizer,
+            prompt=table.prompt,
+            paired=self._paired,
         )
+
+    def _paired(self) -> bool:
+        """Whether the base model is an encoder and a decoder; without one it is taken for none."""
+        from presspool.common.models.models import is_paired
+
+        return self._asked and is_paired(self.model)
+
+    @property
+    def loads(self) -> str:
+        """A model with an encoder of its own is another class."""
+        return "AutoModelForSeq2SeqLM" if self._wording.paired else self.auto
 
     @property
     def _answers(self) -> bool:
-        return self.table.format == "prompt"
+        return self.table.format != "text"
 
     @classmethod
     def columns_in(cls, there: Collection[str]) -> tuple[str, ...]:
@@ -170,6 +170,8 @@ class Generation(Task[GenerationTable]):
             "prompt": [prompt for prompt, _ in halves],
             "answer": [answer for _, answer in halves],
             "messages": [turns.chat(turns.exchange(*half)) for half in halves],
+            "article": [prompt for prompt, _ in halves],
+            "summary": [answer for _, answer in halves],
         }
         kept = {name: pa.array(columns[name], pa.large_string()) for name in self.columns}
         return pa.table(kept)
@@ -194,16 +196,35 @@ class Generation(Task[GenerationTable]):
         """The layers below the output words; the whole is kept to judge and to write.
 
         Raises:
-            ContractError: no token would ever count.
+            ContractError: no token would ever count, or a format that the model cannot have.
             ModelError: the model's loss, or its tokenizer, is not one that this task can use.
         """
         from presspool.common.models.token_losses import check_foretells
 
-        check_foretells(loaded)
         self._wording.check_ends()
+        if self._wording.paired:
+            encoder = self._taken_apart(loaded)
+        else:
+            check_foretells(loaded)
+            encoder = loaded.base_model
         self._wording.require_room()
         self._loaded = loaded
-        return loaded.base_model
+        return encoder
+
+    def _taken_apart(self, loaded: Any) -> Any:
+        from presspool.common.models.encoder_decoder import Paired, check_pairs
+
+        if self.table.format not in PAIRED_FORMATS:
+            raise ContractError(
+                "a base model with an encoder reads one thing and says one answer to it",
+                where="[task] format",
+                expected=" or ".join(map(repr, PAIRED_FORMATS)),
+                got=self.table.format,
+                advice="take one of these formats, or a base model that is a decoder alone",
+            )
+        paired = Paired(loaded)
+        check_pairs(loaded, paired)
+        return paired
 
     def head(self, encoder: Any) -> nn.Module:
         """None: the model's own output words, frozen, say what states mean."""
@@ -261,7 +282,7 @@ class Generation(Task[GenerationTable]):
         ]
         if pairs:
             written, answers = ([str(pair[i]) for pair in pairs] for i in (0, 1))
-            found["rouge_l"] = text_metrics.rouge_l(written, answers)
+            found |= text_metrics.rouge(written, answers)
             found["chrf"] = text_metrics.chrf(written, answers)
             found["distinct_2"] = text_metrics.distinct_2(written)
             if "exact" in found:
@@ -285,10 +306,12 @@ class Generation(Task[GenerationTable]):
         return pa.table({"text": pa.array(first, pa.large_string())})
 
     def asked(self, records: pa.Table) -> list[tuple[str, str]]:
-        """The prompt, the half of a text behind the public words, or a chat's last question."""
+        """The prompt, the half of a text behind the public words, a chat before its last answer."""
         said = self.begun(records)[self.columns[0]].to_pylist()
         if self.table.format == "text":
             said = [f"{self.table.prompt} {text}".strip() for text in said]
+        elif self.table.format == "summary":
+            said = [article[: turns.CHARACTERS * self.table.max_length] for article in said]
         elif self.table.format == "chat":
             said = ["\n".join(turn["content"] for turn in turns.turns_of(s)[:-1]) for s in said]
         return list(zip(said, self.answers(records), strict=True))
@@ -298,36 +321,26 @@ class Generation(Task[GenerationTable]):
         return self.write(records)
 
     def write(self, records: pa.Table) -> list[str]:
-        """The likeliest next token again and again, `answer_length` of them or to the end.
+        """The likeliest next token again and again, or the best of some beams, to the end.
 
         After a text with the public words before it, a prompt, or a chat up to the assistant's
         last turn.
         """
-        asked = [tuple(ids) for ids in self._wording.given(records)]
-        different = sorted(set(asked), key=len)
-        known = dict[tuple[int, ...], str]()
-        for start in range(0, len(different), AT_ONCE):
-            some = different[start : start + AT_ONCE]
-            known |= zip(some, self._written(list(map(list, some))), strict=True)
-        return [known[ids] for ids in asked]
+        return Writer(self._loaded, self._wording, self.table).answers(self._wording.given(records))
 
-    def _written(self, given: list[list[int]]) -> list[str]:
-        import torch
-        from transformers import GenerationConfig
-
-        batch = self._wording.padded(given, left=True)
-        config = GenerationConfig(
-            max_new_tokens=self.table.answer_length,
-            do_sample=False,
-            eos_token_id=self._wording.ends,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
-        with torch.no_grad():
-            on = {name: values.to(self._loaded.device) for name, values in batch.items()}
-            found = self._loaded.generate(**on, generation_config=config)
-        width = batch["input_ids"].shape[1]
-        said: list[str] = self.tokenizer.batch_decode(found[:, width:], skip_special_tokens=True)
-        return [text.strip() for text in said]
+    def compared(
+        self, before: Sequence[str], after: Sequence[str], records: pa.Table
+    ) -> WritingFigures:
+        """As `Task.compared`, by what each record should say last."""
+        lead = None
+        if self.table.format == "summary":
+            lead = [first_sentence(article) for article in records["article"].to_pylist()]
+        found = writing_scores.compared(before, after, self.answers(records), lead)
+        if not self.table.unwanted:
+            return found
+        asked = [given for given, _ in self.asked(records)]
+        counted = writing_scores.unwanted(self.table.unwanted, asked, before, after)
+        return replace(found, unwanted=counted)
 
 
 def _filled(column: pa.Array) -> list[str]:

@@ -29,6 +29,7 @@ from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import GROUPS, Model, TaskTable
 from presspool.common.tasks.metric import Metric
 from presspool.common.tasks.scores.answer_figures import AnswerFigures
+from presspool.common.tasks.scores.writing_figures import WritingFigures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -224,6 +225,11 @@ class Task(ABC, Generic[T]):
         ids = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
         return np.array([len(row) for row in ids], np.int64)
 
+    @property
+    def loads(self) -> str:
+        """The class of transformers that loads this very base model: `auto`, if not overridden."""
+        return self.auto
+
     def take(self, loaded: Any) -> Any:
         """The encoder, with `last_hidden_state`, of the base model that `auto` loaded.
 
@@ -278,6 +284,18 @@ class Task(ABC, Generic[T]):
 
     def figures(self, judged: Judged, records: pa.Table) -> AnswerFigures | None:
         """What a report says of a public file beside the metrics; None where there is nothing."""
+        return None
+
+    def compared(
+        self, before: Sequence[str], after: Sequence[str], records: pa.Table
+    ) -> WritingFigures | None:
+        """What a report says of texts that were written before and after training; None of most.
+
+        Args:
+            before: what the base model wrote for each record.
+            after: what the adapter did.
+            records: public ones.
+        """
         return None
 
     @abstractmethod

@@ -25,12 +25,13 @@ from torch import nn
 from presspool.common.base.foreign_text import visible
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapted_outputs import AdaptedOutputs
-from presspool.common.models.adapters import State, load
+from presspool.common.models.adapters import State, digest, load, read
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
 from presspool.common.runs.results import WholeFile, WritingSample
 from presspool.common.tasks.metric import Metric
 from presspool.common.tasks.scores.answer_figures import AnswerFigures
+from presspool.common.tasks.scores.writing_figures import WritingFigures
 from presspool.common.tasks.task import Judged, Task
 
 
@@ -92,6 +93,7 @@ class Evaluation:
         self._outputs = AdaptedOutputs(self._model, contract, activations)
         self._held_out = held_out
         self._last: tuple[State, Judged] | None = None
+        self._texts = dict[str, NDArray[np.object_] | None]()
 
     @property
     def task(self) -> Task[Any]:
@@ -129,7 +131,7 @@ class Evaluation:
         return replace(whole, metrics=line, whole=whole.metrics, sample=len(few))
 
     def _scored(self, judged: dict[str, NDArray[Any]], *, writes: bool) -> Scores:
-        written = self._written(self._held_out) if writes else None
+        written = self._written() if writes else None
         more = {} if written is None else {"written": written}
         size = len(self._held_out)
         metrics = self.task.score({**judged, **more}, self._held_out)
@@ -164,17 +166,30 @@ class Evaluation:
     def written(self, state: State) -> NDArray[np.object_] | None:
         """What the model writes under an adapter, (records,) str, None of all but `WRITTEN`."""
         load(self._model, state)
-        return self._written(self._held_out)
+        return self._written()
 
-    def _written(self, held_out: pa.Table) -> NDArray[np.object_] | None:
-        """What the model writes, (records,) str, None of most; None if it writes nothing."""
-        places = spread(len(held_out), WRITTEN)
-        answers = self.task.write(self.task.begun(held_out.take(places)))
-        if answers is None:
+    def _written(self) -> NDArray[np.object_] | None:
+        """What the model writes, (records,) str, None of most; None if it writes nothing.
+
+        A run's first and last adapter are asked twice: for their metrics, and to compare them.
+        """
+        adapter = digest(read(self._model))
+        if adapter not in self._texts:
+            places = spread(len(self._held_out), WRITTEN)
+            answers = self.task.write(self.task.begun(self._held_out.take(places)))
+            whole = np.full(len(self._held_out), None, object)
+            whole[places] = answers
+            self._texts[adapter] = None if answers is None else whole
+        return self._texts[adapter]
+
+    def compared(self, before: State, after: State) -> WritingFigures | None:
+        """How two adapters' texts compare on the same `WRITTEN` records; None if none writes."""
+        first, last = self.written(before), self.written(after)
+        places = spread(len(self._held_out), WRITTEN)
+        if first is None or last is None or not len(places):
             return None
-        whole = np.full(len(held_out), None, object)
-        whole[places] = answers
-        return whole
+        some = self._held_out.take(places)
+        return self.task.compared(first[places].tolist(), last[places].tolist(), some)
 
     @torch.inference_mode()
     def samples(self, before: State, after: State) -> tuple[WritingSample, ...]:

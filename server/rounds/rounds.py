@@ -116,7 +116,8 @@ def run(
     digest = write_adapter(folder.adapter, model, point.state, contract, say, figures)
     samples = () if evaluation is None else evaluation.samples(before, point.state)
     result = _result(contract, setup, point, spent, adapter=digest, samples=samples)
-    result = replace(result, figures=figures)
+    writing = None if evaluation is None else evaluation.compared(before, point.state)
+    result = replace(result, figures=figures, writing=writing)
     _publish(folder, result)
     _write_events(folder.events, result)
     return result

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from presspool.common.contract.contract_schema import DEFAULT_TASK
 from presspool.common.tasks.records.tagged_words import entities
 from presspool.common.tasks.scores.entity_metrics import Tags
-from presspool.common.tasks.scores.text_metrics import rouge_l
+from presspool.common.tasks.scores.text_metrics import rouge_l_each
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def nats(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np
     written = evaluation.written(state)
     assert written is not None  # the task writes
     rouge = [
-        math.nan if text is None else rouge_l([text], [want])
+        math.nan if text is None else rouge_l_each([text], [want])[0]
         for text, want in zip(written, wanted, strict=True)
     ]
     return np.stack([(judged["nats"] - judged["last"]) / tokens, tokens, np.array(rouge)])

@@ -36,6 +36,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from presspool.common.audit.pages.answer_panels import label_rows, reliability_panel
 from presspool.common.audit.pages.comparison import dotted_keys
 from presspool.common.audit.pages.panels import claim, measured_panel, tradeoff_panel, traffic_panel
+from presspool.common.audit.pages.writing_panels import closeness_rows, writing_sentences
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import (
     bound,
@@ -64,6 +65,8 @@ def render_report(result: RunResult) -> str:
         traffic=traffic_panel(result),
         reliability=reliability_panel(result.figures) if result.figures else None,
         label_rows=label_rows(result.figures) if result.figures else (),
+        writing=writing_sentences(result.writing) if result.writing else (),
+        closeness=closeness_rows(result.writing) if result.writing else (),
         budget=_budget_sentences(result),
         largest=max((outlet.epsilon or 0.0 for outlet in result.outlets), default=0.0) or 1.0,
         total_weight=sum(outlet.weight for outlet in result.outlets),

@@ -15,6 +15,8 @@ Example:
     >>> tokens = Tokens.of([[1, 2, 3, 4], [5, 6]])
     >>> tokens.ids, tokens.counted, tokens.cut(4, kept=1).ids
     ([1, 2, 3, 4, 5, 6], [False, False, False, False, True, True], [3, 4, 5, 6])
+    >>> tokens.cut(4, kept=1, from_right=True).ids
+    [1, 4, 5, 6]
 """
 
 from __future__ import annotations
@@ -174,15 +176,21 @@ class Tokens:
         counted = [bool(n % 2) for n, piece in enumerate(pieces) for _ in piece]
         return cls(ids=ids, counted=counted, last=len(ids) - len(pieces[-1]))
 
-    def cut(self, max_length: int, *, kept: int) -> Tokens:
+    def cut(self, max_length: int, *, kept: int, from_right: bool = False) -> Tokens:
         """The last thing said from its first token, and as much before it as there is room for.
 
         Args:
             max_length: tokens that are left.
             kept: given tokens before the last thing said that stay in any case.
+            from_right: what is before them keeps its first tokens, else its last.
         """
         end = min(len(self.ids), self.last + max(0, max_length - min(kept, self.last)))
         start = max(0, end - max_length)
+        if from_right:
+            border = max(0, self.last - kept)
+            order = [*range(border - start), *range(border, end)]
+            ids, counted = ([of[i] for i in order] for of in (self.ids, self.counted))
+            return replace(self, ids=ids, counted=counted, last=self.last - start)
         counted = self.counted[start:end]
         counted[:1] = [False] * len(counted[:1])  # nothing before it from which to foretell it
         last = self.last - start

@@ -37,22 +37,36 @@ class Wording:
     """What a model reads of the records of one format.
 
     Args:
-        format_: "text", "prompt" or "chat".
+        format_: "text", "prompt", "chat" or "summary".
         max_length: tokens of a record, at most.
         tokenizer: gives the base model's; only asked once there is something to tokenise.
-        prompt: public words before each text of format "text".
+        prompt: public words before each text of format "text", or behind each article.
+        paired: whether an encoder reads what is given, up to a token that ends it, and a decoder
+            says the rest.
     """
 
     def __init__(
-        self, format_: str, max_length: int, tokenizer: Callable[[], Any], prompt: str = ""
+        self,
+        format_: str,
+        max_length: int,
+        tokenizer: Callable[[], Any],
+        prompt: str = "",
+        paired: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_paired = paired
         self._format, self._max_length, self._prompt = format_, max_length, prompt
         self._most, self._tokenizer = turns.CHARACTERS * max_length, tokenizer
-        self._template = ChatTemplate(lambda: self._tokenize)
+        self._template = ChatTemplate(lambda: self.tokenizer)
 
     @cached_property
-    def _tokenize(self) -> Any:
+    def tokenizer(self) -> Any:
+        """The base model's."""
         return self._tokenizer()
+
+    @cached_property
+    def paired(self) -> bool:
+        """As given."""
+        return self._is_paired()
 
     # --- Text ------------------------------------------------------------------------------------
 
@@ -71,12 +85,21 @@ class Wording:
             apart = " " if self._prompt and not self._prompt[-1].isspace() else ""
             given, said = pa.scalar(self._prompt + MARK + apart), column("text")
         else:
-            given = pc.utf8_slice_codeunits(column("prompt"), -self._most, None)
-            given = pc.binary_join_element_wise(given, *_large("", f"\n{MARK}"))
-            there = "answer" in records.schema.names  # not where the model is to write it
-            said = column("answer") if there else pa.array([""] * len(given), pa.large_string())
+            known = self._format == "summary"
+            asked, wanted = ("article", "summary") if known else ("prompt", "answer")
+            some = (0, self._most) if known else (-self._most, None)
+            given = pc.utf8_slice_codeunits(column(asked), *some)
+            # Behind an article nothing is said yet: the public words are a piece of their own.
+            behind = f"{MARK}{MARK}{self._behind}" if known else "\n"
+            given = pc.binary_join_element_wise(given, *_large("", behind + MARK))
+            there = wanted in records.schema.names  # not where the model is to write it
+            said = column(wanted) if there else pa.array([""] * len(given), pa.large_string())
         said = pc.utf8_slice_codeunits(said, 0, self._most)
         return pc.binary_join_element_wise(given.cast(pa.large_string()), said, *_large(""))
+
+    @property
+    def _behind(self) -> str:
+        return f"\n{self._prompt}\n" if self._prompt else "\n"
 
     def marked(self, said: list[Turn]) -> str:
         """A chat, marked as `turns.marked` does.
@@ -114,7 +137,9 @@ class Wording:
 
     def tokens(self, texts: list[str]) -> list[Tokens]:
         """Of each of the `texts`, at most `max_length` of them, what should be said first."""
-        return [each.cut(self._max_length, kept=self.kept) for each in self.whole(texts)]
+        lead = self._format == "summary"
+        whole = self.whole(texts)
+        return [each.cut(self._max_length, kept=self.kept, from_right=lead) for each in whole]
 
     def whole(self, texts: list[str]) -> list[Tokens]:
         """Of each of the `texts`, however many they are."""
@@ -125,21 +150,27 @@ class Wording:
     def given(self, records: pa.Table) -> list[list[int]]:
         """What the model goes on from, of each record: the last `max_length` tokens of it."""
         if self._format == "text":  # all of it; only what is whole ends
-            texts, end = self.whole(self.texts(records).to_pylist()), self._tokenize.eos_token_id
+            texts, end = self.whole(self.texts(records).to_pylist()), self.tokenizer.eos_token_id
             found = [each.ids[:-1] if each.ids[-1] == end else each.ids for each in texts]
         elif self._format == "prompt":
             found = [each.given for each in self.whole(self.texts(records).to_pylist())]
+        elif self._format == "summary":  # a long article leaves room for the public words
+            found = [each.given for each in self._open(records)]
         else:
             chats = map(turns.turns_of, records["messages"].to_pylist())
             found = self._ids([self._asking(each) for each in chats])
         return [ids[-self._max_length :] for ids in found]
+
+    def _open(self, records: pa.Table) -> list[Tokens]:
+        """Articles with the public words behind them, and nothing said yet."""
+        return self.tokens(self.texts(records.select(["article"])).to_pylist())
 
     def padded(self, rows: list[list[int]], *, left: bool = False) -> dict[str, Tensor]:
         """`input_ids` and `attention_mask`, (rows, longest) int64; the mask follows lengths."""
         import torch
 
         width = max(map(len, rows), default=0)
-        ids = torch.full((len(rows), width), self._tokenize.pad_token_id, dtype=torch.int64)
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id, dtype=torch.int64)
         mask = torch.zeros_like(ids)
         for row, known in enumerate(rows):
             some = slice(width - len(known), None) if left else slice(len(known))
@@ -153,6 +184,8 @@ class Wording:
             return 1
         if self._format == "text":
             return self.whole([self._prompt + MARK])[0].last
+        if self._format == "summary":
+            return len(self._ids([self._behind])[0]) + self.paired
         asking = [Turn(role="user", content="news")]
         asked, without = (self._template(asking, asks) for asks in (True, False))
         return max(1, len(self._ids([asked.removeprefix(without)])[0]))
@@ -185,7 +218,7 @@ class Wording:
 
     def check_ends(self) -> None:
         """Raises `ModelError` for a tokenizer that has no token for the end of a text."""
-        if self._tokenize.eos_token_id is None or self._tokenize.pad_token_id is None:
+        if self.tokenizer.eos_token_id is None or self.tokenizer.pad_token_id is None:
             raise ModelError(
                 "a tokenizer without a token that ends a text",
                 where="[model] tokenizer_config.json",
@@ -197,7 +230,7 @@ class Wording:
     @cached_property
     def ends(self) -> list[int]:
         """Tokens after which nothing more is said: the last of all text, and that of a turn."""
-        end = int(self._tokenize.eos_token_id)
+        end = int(self.tokenizer.eos_token_id)
         if self._format != "chat":
             return [end]
         said = turns.marked(turns.exchange("news", "news"), self._template)
@@ -206,30 +239,33 @@ class Wording:
     def _framed(self, pieces: list[str], ids: list[list[int]]) -> list[list[int]]:
         """With the token before all text, and the one after it if the text is there to its end."""
         if self._format != "chat":
-            ids[0] = self._lead + ids[0] or [self._begin]
+            ids[0] = self._lead + ids[0]
+            if self.paired:
+                ids[-2] = [*ids[-2], self.tokenizer.eos_token_id]
+            ids[0] = ids[0] or [self._begin]
             if len(pieces[-1]) < self._most:
-                ids[-1] = [*ids[-1], self._tokenize.eos_token_id]
+                ids[-1] = [*ids[-1], self.tokenizer.eos_token_id]
         return ids
 
     def _ids(self, pieces: list[str]) -> list[list[int]]:
         if not pieces:
             return []
         plain = self._format != "chat"
-        ids: list[list[int]] = self._tokenize(
+        ids: list[list[int]] = self.tokenizer(
             pieces, add_special_tokens=False, split_special_tokens=plain, verbose=False
         )["input_ids"]
         return ids
 
     @property
     def _begin(self) -> int:
-        begin = self._tokenize.bos_token_id
-        return int(self._tokenize.eos_token_id if begin is None else begin)
+        begin = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if begin is None else begin)
 
     @cached_property
     def _lead(self) -> list[int]:
         """The token that the tokenizer itself puts before every text, if it does."""
-        (own,) = self._tokenize([""], verbose=False)["input_ids"]
-        return [one for one in own[:1] if one == self._tokenize.bos_token_id]
+        (own,) = self.tokenizer([""], verbose=False)["input_ids"]
+        return [one for one in own[:1] if one == self.tokenizer.bos_token_id]
 
 
 def _large(*texts: str) -> list[pa.Scalar]:

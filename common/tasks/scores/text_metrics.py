@@ -1,6 +1,6 @@
 """How near written texts come to wanted ones, and how much they repeat themselves.
 
-ROUGE-L (Lin 2004, section 3.2) and chrF (Popović 2015) come from their reference implementations,
+ROUGE (Lin 2004; L: section 3.2) and chrF (Popović 2015) come from their reference implementations,
 `rouge-score` and `sacrebleu`; the extra `llm` has both. Neither says whether a text is true.
 
 Example:
@@ -22,6 +22,8 @@ from presspool.common.base.extras import not_here
 # only and finds nothing in other scripts.)
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
 
+_SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|[\u3002\uff01\uff1f]|(?=\n)|$)")
+
 
 class Words:
     """A text's words, lower case, as `rouge-score` asks for them."""
@@ -31,19 +33,33 @@ class Words:
         return _WORD.findall(text.lower())
 
 
-def rouge_l(written: Sequence[str], wanted: Sequence[str]) -> float:
-    """Mean F1 of the longest common subsequence of words, 0 to 1.
+def rouge(written: Sequence[str], wanted: Sequence[str]) -> dict[str, float]:
+    """Mean F1 of words, of pairs of words, and of the longest common subsequence, 0 to 1.
+
+    Returns:
+        "rouge_1", "rouge_2" (Lin 2004, section 2) and "rouge_l".
 
     Raises:
         InputError: the extra `llm` is not installed.
     """
+    names = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
+    found = _rouge(written, wanted, *names.values())
+    return {key: sum(one[name] for one in found) / len(found) for key, name in names.items()}
+
+
+def rouge_l_each(written: Sequence[str], wanted: Sequence[str]) -> list[float]:
+    """ROUGE-L of each text alone; raises as `rouge`."""
+    return [one["rougeL"] for one in _rouge(written, wanted, "rougeL")]
+
+
+def _rouge(written: Sequence[str], wanted: Sequence[str], *names: str) -> list[dict[str, float]]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError as error:
         raise not_here("llm", error, "no rouge-score here") from None
-    scorer = RougeScorer(["rougeL"], tokenizer=Words())
-    found = [scorer.score(want, got)["rougeL"] for got, want in zip(written, wanted, strict=True)]
-    return sum(float(one.fmeasure) for one in found) / len(found)
+    scorer = RougeScorer(list(names), tokenizer=Words())
+    found = [scorer.score(want, got) for got, want in zip(written, wanted, strict=True)]
+    return [{name: float(one[name].fmeasure) for name in names} for one in found]
 
 
 def chrf(written: Sequence[str], wanted: Sequence[str]) -> float:
@@ -56,7 +72,7 @@ def chrf(written: Sequence[str], wanted: Sequence[str]) -> float:
         from sacrebleu import corpus_chrf
     except ImportError as error:
         raise not_here("llm", error, "no sacrebleu here") from None
-    return float(corpus_chrf(list(written), [list(wanted)]).score) / 100
+    return min(1.0, float(corpus_chrf(list(written), [list(wanted)]).score) / 100)
 
 
 def distinct_2(written: Sequence[str]) -> float | None:
@@ -72,5 +88,22 @@ def distinct_2(written: Sequence[str]) -> float | None:
 
 def exact_match(written: Sequence[str], wanted: Sequence[str]) -> float:
     """The share that is the same but for white space."""
-    same = [got.split() == want.split() for got, want in zip(written, wanted, strict=True)]
-    return sum(same) / len(same)
+    return sum(same := exact_each(written, wanted)) / len(same)
+
+
+def exact_each(written: Sequence[str], wanted: Sequence[str]) -> list[bool]:
+    """Whether each text is the same but for white space."""
+    return [got.split() == want.split() for got, want in zip(written, wanted, strict=True)]
+
+
+def first_sentence(text: str) -> str:
+    """A text up to its first full stop, question or exclamation mark, or the end of its first line.
+
+    A mark ends a sentence where white space or nothing follows; a Chinese one always does. So
+    "Mr. Smith" ends after "Mr.".
+
+    >>> first_sentence("Shares fell 3.5 points. Nobody knows why."), first_sentence("Rain")
+    ('Shares fell 3.5 points.', 'Rain')
+    """
+    found = _SENTENCE.match(text.strip())
+    return found[0].strip() if found else ""

@@ -99,6 +99,8 @@ class AttackedWriter(AttackedTask):
             "text": texts,
             "prompt": prompts,
             "answer": texts,
+            "article": prompts,
+            "summary": texts,
             "messages": [_chat(*each) for each in zip(prompts, texts, strict=True)],
         }
         return pa.table({n: pa.array(columns[n], pa.string()) for n in ("reader", *self.columns)})

@@ -58,6 +58,7 @@ GIVEN = REPOSITORY / "tests" / "golden" / "files" / "given" / "base"
 TARGETS = {
     "bert": ["query", "key", "value", "dense"],
     "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "t5": ["q", "v", "wo"],
     "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"],
 }
 # Where a task has labels: as light and as heavy as priors can make a record's loss.
@@ -71,6 +72,8 @@ LABELLED: tuple[dict[str, Any], ...] = (
 )
 WRITES = "writes"
 """The family of base models that are trained to write; they are Llamas too."""
+PAIRS = "pairs"
+"""The family of those with an encoder beside their decoder, T5s; `made_bases` makes none."""
 HIDES = "hides"
 """The family of those that say hidden tokens: a BERT with a mask."""
 # What an operator would have to write to let everything in; the sum must hold even then.
@@ -255,13 +258,15 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     pin = {"name": "tiny", **found.pins}
     body: dict[str, Any] = {
         "base_models": [pin],
-        "lora_targets": TARGETS[{WRITES: "llama", HIDES: "bert"}.get(family, family)],
+        "lora_targets": TARGETS[{WRITES: "llama", PAIRS: "t5", HIDES: "bert"}.get(family, family)],
     }
     opened = OPENED if dice.random() < 0.5 else {}
     body |= {"max_epsilon_per_run": 100.0, "tasks": list(TASKS.names)}
     policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
-    methods = [name for name in policy.methods if family not in (WRITES, HIDES) or name != "head"]
+    methods = [
+        name for name in policy.methods if family not in (WRITES, PAIRS, HIDES) or name != "head"
+    ]
     contract = parse_contract(
         {
             "name": "hostile",
@@ -273,7 +278,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
                 "rank": rank,
                 "alpha": rank * policy.max_adapter_scale * dice.choice(SCALES),
                 "targets": dice.sample(policy.lora_targets, dice.randint(1, 3)),
-                "layers": dice.choice((None, 1)),
+                "layers": dice.choice((None, 1)) if family != PAIRS else None,
             },
             "federation": {"rounds": 1, "local_steps": 1},
             "outlets": {"north-post": 100, "south-echo": 100},
@@ -293,6 +298,8 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
 def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family == HIDES:
         return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99))}
+    if family == PAIRS:
+        return {"kind": "generation", "format": "prompt"}
     if family != WRITES and number % 3 == 1:
         return {"labels": list(LABELS), "kind": "tagging"}
     if family != WRITES:

@@ -46,6 +46,11 @@ CASES: dict[str, tuple[list[dict[str, str]], dict[str, int]]] = {
         + [{"prompt": "Why?", "answer": ""}, {"prompt": "", "answer": "Rain."}],
         {"NUL in prompt": 1, "null or empty answer": 1, "null or empty prompt": 1},
     ),
+    "summary": (
+        [{"article": text, "summary": text} for text in [*GOOD, "a\0b"]]
+        + [{"article": "Why?", "summary": " "}, {"article": "", "summary": "Rain."}],
+        {"NUL in article": 1, "null or empty summary": 1, "null or empty article": 1},
+    ),
     "chat": (
         [{"messages": chat(turn("user", "Why?"), turn("assistant", text))} for text in GOOD]
         + [
@@ -91,7 +96,7 @@ def strict_llama(tiny_llama: Path, tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["text", "prompt", "chat"])
+@pytest.fixture(params=["text", "prompt", "chat", "summary"])
 def form(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -29,6 +29,10 @@ from presspool.simulations.simulate import SimulateOptions, prepare
 RECORDS = {
     "text": {"text": ["goal", "Vote today \U0001f5f3", "\u5317\u4eac\u65b0\u95fb " * 4]},
     "prompt": {"prompt": ["Why?", "Who " * 30, "So"], "answer": ["Rain.", "Ann", "the end " * 9]},
+    "summary": {
+        "article": ["It rains.", "Ann won. " * 20, "So"],
+        "summary": ["Rain.", "Ann", "the end " * 9],
+    },
     "chat": {
         "messages": [
             json.dumps(
@@ -52,7 +56,7 @@ def records(name: str) -> pa.Table:
     return pa.table({key: pa.array(values, pa.large_string()) for key, values in columns})
 
 
-@pytest.fixture(params=["text", "prompt", "chat"])
+@pytest.fixture(params=["text", "prompt", "chat", "summary"])
 def form(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -102,7 +106,7 @@ def counted_places(task: Any, one: pa.Table, ids: list[int]) -> list[int]:
             elif ids[max(0, place + 1 - len(begin)) : place + 1] == begin:
                 speaks = True
         return places
-    answer = task.tokenizer(one["answer"][0].as_py(), add_special_tokens=False)["input_ids"]
+    answer = task.tokenizer(one.columns[-1][0].as_py(), add_special_tokens=False)["input_ids"]
     room = task.table.max_length - 1
     return list(range(len(ids) - min(room, len(answer) + 1), len(ids)))
 
@@ -258,7 +262,7 @@ def test_scores_name_the_metrics_and_judge_what_was_written(asked: Contract, for
     spoken = task.score(whole, rows)
     assert spoken["chrf"] == pytest.approx(1)
     assert spoken.get("exact", 1) == 1
-    assert ("exact" in spoken) == (form == "prompt")
+    assert ("exact" in spoken) == (form != "text")
 
 
 def test_a_diverged_model_has_no_perplexity(asked: Contract, form: str) -> None:
@@ -288,6 +292,99 @@ def test_it_writes_what_one_token_at_a_time_gives(asked: Contract, form: str) ->
             assert text == expected.strip()
     if form == "prompt":
         assert task.write(rows.select(["prompt"])) == said
+
+
+def test_an_article_keeps_its_beginning_and_the_public_words(
+    contract_body: dict[str, Any], tiny_llama: Path
+) -> None:
+    contract = of_format(contract_body, tiny_llama, "summary", prompt="Short:")
+    task: Any = headed_of(build(contract)).task
+    rows = pa.table({"article": ["Ann won. " * 2000], "summary": ["Ann"]}).cast(
+        pa.schema([("article", pa.large_string()), ("summary", pa.large_string())])
+    )
+    (ids,) = task.encode(task.texts(rows).to_pylist())["input_ids"].tolist()
+    said = task.tokenizer.decode(ids)
+    assert len(ids) == 48
+    assert "Ann won. Ann won." in said
+    assert said.removesuffix("<|im_end|>").endswith("\nShort:\nAnn")
+    (given,) = task._wording.given(rows.select(["article"]))
+    assert len(given) == 47  # room for one token
+    assert task.tokenizer.decode(given).endswith("\nShort:\n")
+
+
+def test_new_keys_are_no_part_of_contracts_without_them(
+    contract_body: dict[str, Any], tiny_llama: Path
+) -> None:
+    plain = of_format(contract_body, tiny_llama, "prompt")
+    same = {"beams": 1, "length_penalty": 1.0, "answer_at_least": 0, "unwanted": []}
+    assert of_format(contract_body, tiny_llama, "prompt", **same).digest == plain.digest
+    assert set(plain.body()["task"]) == {"kind", "format", "prompt", "max_length", "answer_length"}
+    other = of_format(contract_body, tiny_llama, "prompt", beams=2, unwanted=["idiot"])
+    assert other.digest != plain.digest
+
+
+def sure_model(contract: Contract) -> Any:
+    """One whose adapter is loud, so that what it writes hangs on what is asked."""
+    model = build(contract).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            if "lora_B" in name:
+                values.normal_(std=0.5)
+    return model
+
+
+def likelihood(task: Any, given: list[int], said: list[int]) -> float:
+    """The log-likelihood of what is said, by plain logits."""
+    ids = torch.tensor([given + said])
+    with torch.no_grad():
+        logs = task._loaded(input_ids=ids).logits[0].log_softmax(-1)
+    return sum(float(logs[len(given) + i - 1, one]) for i, one in enumerate(said))
+
+
+def test_beams_of_two_tokens_find_the_likeliest_pair(
+    contract_body: dict[str, Any], tiny_llama: Path
+) -> None:
+    rows = records("prompt").slice(0, 1)
+    rules = {"answer_length": 2, "answer_at_least": 2, "beams": 16}
+    task: Any = headed_of(sure_model(of_format(contract_body, tiny_llama, "prompt", **rules))).task
+    (given,) = task._wording.given(rows)
+    with torch.no_grad():
+        first = task._loaded(input_ids=torch.tensor([given])).logits[0, -1].log_softmax(-1)
+        vocabulary = len(first)
+        each = torch.tensor([[*given, one] for one in range(vocabulary)])
+        second = task._loaded(input_ids=each).logits[:, -1].log_softmax(-1)
+    pairs = first[:, None] + second
+    pairs[2], pairs[:, 2] = -torch.inf, -torch.inf  # no end before two tokens
+    kept = first.clone()
+    kept[2] = -torch.inf
+    beams = kept.topk(16).indices
+    best = max(
+        ((int(a), int(b)) for a in beams for b in [pairs[a].argmax()]), key=lambda p: pairs[p]
+    )
+    expected = task.tokenizer.decode(best, skip_special_tokens=True).strip()
+    assert task.write(rows) == task.write(rows) == [expected]
+
+
+def test_a_text_is_at_least_as_long_as_asked(
+    contract_body: dict[str, Any], tiny_llama: Path
+) -> None:
+    rules = {"answer_length": 5, "answer_at_least": 5}
+    task: Any = headed_of(build(of_format(contract_body, tiny_llama, "prompt", **rules))).task
+    with torch.no_grad():  # a model that would end at once
+        task._loaded.get_output_embeddings().weight[2] *= 50
+    seen = list[Any]()
+    right = task._loaded.generate
+
+    def generate(**asked: Any) -> Any:
+        seen.append((asked["input_ids"].shape[1], right(**asked)))
+        return seen[-1][1]
+
+    task._loaded.generate = generate
+    task.write(records("prompt"))
+    for width, found in seen:
+        assert found.shape[1] == width + 5
+        assert not (found[:, width:] == 2).any()
 
 
 def test_writing_is_judged_on_what_a_record_goes_on_with() -> None:
@@ -324,9 +421,14 @@ def test_the_format_says_the_columns_and_the_metrics() -> None:
     ("task", "said"),
     [
         ({"format": "dialogue"}, "format"),
-        ({"format": "chat", "prompt": "News:"}, "goes with format 'text' alone"),
+        ({"format": "chat", "prompt": "News:"}, "goes with formats 'text' and 'summary'"),
         ({"prompt": "a\0b"}, "prompt"),
         ({"answer_length": 0}, "answer_length"),
+        ({"answer_length": 4, "answer_at_least": 5}, "at most answer_length, 4"),
+        ({"length_penalty": 2.0}, "between beams"),
+        ({"beams": 17}, "beams"),
+        ({"unwanted": ["?!"]}, "letter or a digit"),
+        ({"unwanted": ["a"] * 201}, "unwanted"),
         ({"labels": ["a", "b"]}, "unknown key"),
     ],
 )

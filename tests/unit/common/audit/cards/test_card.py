@@ -507,6 +507,9 @@ def test_a_card_says_what_a_tasks_records_are(desk: Desk) -> None:
         for contract in (desk.contract, parse_contract(writes))
     ]
     assert "Any set of labelled texts of readers" in said[0]["data_domain"]
-    assert "Any set of texts, prompts with answers, or chats of readers" in said[1]["data_domain"]
+    assert (
+        "Any set of texts, prompts with answers, chats, or articles with summaries of readers"
+        in said[1]["data_domain"]
+    )
     assert "at most 64 tokens" in said[1]["data_domain"]
     assert "label" not in str(said[1])
