@@ -130,6 +130,11 @@ class TaskTable(Table):
         """The key that asks for public rows at the coordinator, or ""."""
         return ""
 
+    @property
+    def longest(self) -> tuple[str, int]:
+        """The key that says how many tokens the base model reads in one go, and how many."""
+        return "max_length", self.max_length
+
     @classmethod
     def narrowed(cls, body: Any) -> type[TaskTable]:
         """The table that a body's kind asks for; the default one without.

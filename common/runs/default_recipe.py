@@ -8,6 +8,7 @@ what will happen. A value that the file gives stands as it is.
   an adapter, the recipe of the adapter.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
+* Recommendation gets `ranking_recipe`: its head is two vectors, and what can be learned lies below.
 * Where records have several labels, or labels an order, the head starts at zero and has a bias.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 * A task that says hidden tokens gets `hidden_recipe`.
@@ -118,6 +119,8 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
         tables = hidden_recipe() if task.auto == "AutoModel" else writing_recipe()
     elif asked.task.kind == "tagging":
         tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
+    elif asked.task.kind == "recommendation":
+        tables = ranking_recipe()
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
@@ -140,6 +143,15 @@ def tagging_recipe(*, trained: Trained = "head") -> Tables:
     starts at zero, as no label's name is a token's state. Not searched for: see the guide.
     """
     return {**recipe(trained=trained), "task": {"max_length": 64}}
+
+
+def ranking_recipe() -> Tables:
+    """The tables of a run that ranks titles, but for ε, outlets and caps.
+
+    LoRA as in `recipe` in the last two layers, all titles of a record cached below. Not searched
+    for.
+    """
+    return {**recipe(trained="adapter"), "task": {}}
 
 
 def _trains_adapter(adapter: object) -> bool:
