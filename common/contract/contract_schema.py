@@ -122,8 +122,11 @@ class TaskTable(Table):
     """
 
     kind: str
-    if TYPE_CHECKING:
-        max_length: int  # a field of each task's own table, which has its own order of keys
+    if TYPE_CHECKING:  # a field of each task's own table, which has its own order of keys
+
+        @property
+        def max_length(self) -> int:
+            """As above."""
 
     @property
     def needs_public(self) -> str:

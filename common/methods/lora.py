@@ -137,7 +137,11 @@ def _last_layers(config: Any, count: int | None) -> list[int] | None:
 
 
 def _check_targets(model: nn.Module, targets: tuple[str, ...]) -> None:
-    layers = [n for n, module in model.named_modules() if _linear(module) and n.partition(".")[0] != "head"]
+    layers = [
+        n
+        for n, module in model.named_modules()
+        if _linear(module) and n.partition(".")[0] != "head"
+    ]
     if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
         names = sorted({name.rpartition(".")[2] for name in layers})
         raise ContractError(

@@ -31,5 +31,5 @@ class TitleHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(records, titles * hidden) to (records, titles, hidden + 2)."""
-        vectors = features.unflatten(-1, (self._titles, -1))
+        vectors = features.reshape(*features.shape[:-1], self._titles, -1)
         return torch.cat([vectors, self.weigh(vectors)], -1)

@@ -8,7 +8,7 @@ what will happen. A value that the file gives stands as it is.
   an adapter, the recipe of the adapter.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
-* Recommendation gets `ranking_recipe`: its head is two vectors, and what can be learned lies below.
+* Recommendation gets `ranking_recipe`, for the same reason.
 * Where records have several labels, or labels an order, the head starts at zero and has a bias.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 * A task that says hidden tokens gets `hidden_recipe`.
@@ -38,6 +38,7 @@ EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 # The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
 CLIP, RATE = 0.65, 0.02
 _DELTA = 1e-5
+_RANKING = 0.02
 
 
 class _Budget(Table, extra="ignore"):
@@ -120,7 +121,7 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     elif asked.task.kind == "tagging":
         tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
     elif asked.task.kind == "recommendation":
-        tables = ranking_recipe()
+        tables = ranking_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
@@ -145,13 +146,14 @@ def tagging_recipe(*, trained: Trained = "head") -> Tables:
     return {**recipe(trained=trained), "task": {"max_length": 64}}
 
 
-def ranking_recipe() -> Tables:
-    """The tables of a run that ranks titles, but for ε, outlets and caps.
+def ranking_recipe(*, trained: Trained = "head") -> Tables:
+    """As `tagging_recipe`, but without a length, which a table of titles says in its own keys.
 
-    LoRA as in `recipe` in the last two layers, all titles of a record cached below. Not searched
-    for.
+    The head's numbers are multiplied by `recommendation.SCALE`, so that steps are short.
     """
-    return {**recipe(trained="adapter"), "task": {}}
+    tables = recipe(trained=trained)
+    rate = _RANKING if trained == "head" else {"adapter": 0.02, "head": _RANKING}
+    return {**tables, "task": {}, "server": {**tables["server"], "learning_rate": rate}}
 
 
 def _trains_adapter(adapter: object) -> bool:

@@ -75,8 +75,9 @@ class RecommendationTable(TaskTable):
     def _own(cls, value: object) -> object:
         if value == "in-batch":
             raise ValueError(
-                "in-batch negatives are other readers' candidates: one reader's loss, and gradient, "
-                'would hang on who else was drawn, and clipping would bound nothing; use "impression"'
+                "in-batch negatives are other readers' candidates: one reader's loss, and "
+                "gradient, would hang on who else was drawn, and clipping would bound nothing; "
+                'use "impression"'
             )
         return value
 
@@ -95,7 +96,7 @@ class RecommendationTable(TaskTable):
         return self.history + self.candidates
 
     @property
-    def max_length(self) -> int:  # type: ignore[override]
+    def max_length(self) -> int:
         """Tokens of a record, at most."""
         return self.titles * self.title_length
 
@@ -196,7 +197,7 @@ class Recommendation(Task[RecommendationTable]):
             for place in range(before + shown)
         ]
         clicks = [int(place == number % shown) for place in range(shown)]
-        return (*map(_kept, (titles[:before], titles[before:])), _kept(clicks))
+        return _kept(titles[:before]), _kept(titles[before:]), _kept(clicks)
 
     def _read(self, records: pa.Table) -> list[Impression]:
         """Each record's impression, of the history as much as counts."""
@@ -306,7 +307,7 @@ class Recommendation(Task[RecommendationTable]):
         clicked = torch.zeros_like(shown)
         for row, one in enumerate(read):
             start = len(one.history)
-            clicked[row, start : start + len(one.clicks)] = torch.tensor(one.clicks, dtype=bool)
+            clicked[row, start : start + len(one.clicks)] = torch.tensor(one.clicks).bool()
         loss = -(logs.masked_fill(~clicked, 0.0)).sum(-1) / clicked.sum(-1).clamp(min=1)
         return {"loss": loss, "scores": scores}
 
@@ -352,7 +353,8 @@ def _ranking(scores: Tensor, one: Impression) -> str:
 def _parsed(history: str, candidates: str, clicks: str) -> tuple[str, ...] | None:
     if impressions.fault(history, candidates, clicks):
         return None
-    return tuple(map(_kept, impressions.read(history, candidates, clicks)))
+    one = impressions.read(history, candidates, clicks)
+    return _kept(one.history), _kept(one.candidates), _kept(one.clicks)
 
 
 def _kept(values: Sequence[str] | Sequence[int]) -> str:

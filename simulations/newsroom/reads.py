@@ -1,8 +1,8 @@
 """Made clicks: readers of the made newsroom, what they were shown, and what they read.
 
 All outlets show titles of one wire, headlines of the grammar. A title has an appeal of its own,
-which hangs on no reader; a reader has a few favourite topics. Of an impression's candidates that one
-is clicked whose interest, appeal and luck together are greatest; now and then a second one. The
+which hangs on no reader; a reader has a few favourite topics. Of an impression's candidates that
+one is clicked whose interest, appeal and luck together are greatest; now and then a second one. The
 history is what the reader clicked before; some readers are new and have none yet.
 
 So there is something to find in popularity, more in what a reader has read, and in both together.
@@ -78,9 +78,7 @@ def make_reads(*, outlets: int, readers: int, seed: int) -> Reads:
         seed: any integer; everything follows from it.
     """
     wire, fresh = _titles(seed, "wire"), _titles(seed, "fresh")
-    tables = {
-        outlet_name(index): _outlet(seed, index, readers, wire) for index in range(outlets)
-    }
+    tables = {outlet_name(index): _outlet(seed, index, readers, wire) for index in range(outlets)}
     rng, rows = _generator(seed, "reads", "held-out"), list[dict[str, str]]()
     while len(rows) < _HELD_OUT:
         mix = dict.fromkeys(TOPICS, 1.0)

@@ -90,7 +90,7 @@ def oracle(model: Any, history: list[str], candidates: list[str], clicks: list[i
         reader = reader + sum(share * vector for share, vector in zip(shares, past, strict=True))
     scores = torch.stack([SCALE * (alone(model, title) @ reader) for title in candidates])
     logs = scores.log_softmax(0)
-    return -sum(logs[i] for i, hit in enumerate(clicks) if hit) / sum(clicks)
+    return -logs[torch.tensor(clicks).bool()].mean()
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -116,7 +116,10 @@ def test_equality_finds_titles_that_are_not_apart(
 ) -> None:
     name, wrong = {
         "one text": ("apart", lambda found: torch.zeros(len(found), 1, 1, found.shape[1])),
-        "positions go on": ("positions", lambda found: torch.arange(found.shape[1]).expand_as(found)),
+        "positions go on": (
+            "positions",
+            lambda found: torch.arange(found.shape[1]).expand_as(found),
+        ),
     }[mistake]
     model = with_state(contract)
     task: Any = headed_of(model).task
@@ -133,17 +136,21 @@ def test_what_a_title_says_changes_no_bit_of_another(contract: Contract) -> None
     first, second = model(**task.encode(task.texts(pair).to_pylist()))
     assert torch.equal(first[:3], second[:3])
     assert not torch.equal(first[3], second[3])
-    embedded = []
-    hook = headed_of(model).encoder.embeddings.register_forward_hook(
-        lambda *passed: embedded.append(passed[2].detach().requires_grad_()) or embedded[-1]
-    )
+    embedded = list[Tensor]()
+
+    def keep(_: Any, __: Any, output: Tensor) -> Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    hook = headed_of(model).encoder.embeddings.register_forward_hook(keep)
     batch = task.encode(task.texts(RECORDS.slice(0, 1)).to_pylist())
     outputs = model(**batch)
     hook.remove()
     outputs[0, 1].sum().backward()
-    own = batch["attention_mask"][0] == 2
-    assert embedded[0].grad[0][own].any()
-    assert not embedded[0].grad[0][~own].any()
+    own, gradient = batch["attention_mask"][0] == 2, embedded[0].grad
+    assert gradient is not None
+    assert gradient[0][own].any()
+    assert not gradient[0][~own].any()
 
 
 def test_losses_are_those_of_one_title_at_a_time(contract: Contract) -> None:
@@ -179,22 +186,22 @@ def test_gradients_are_those_of_one_title_at_a_time(
             engine.backward(losses, torch.arange(len(losses)), len(losses))
             for name, parameter in trainable(model).items():
                 gradient: Any = parameter.grad_sample  # type: ignore[attr-defined]
-                for row, place in enumerate(places):
+                for at, place in enumerate(places):
                     right = wanted[place][name]
                     right = torch.zeros(()) if right is None else right
-                    off = (gradient[row] - right).norm()
+                    off = (gradient[at] - right).norm()
                     assert off <= 1e-4 * right.norm() + 1e-6, name
 
 
 @pytest.mark.parametrize(("method", "layers"), METHODS)
-def test_the_engines_proofs_hold(
-    contract: Contract, method: str, layers: int | None
-) -> None:
+def test_the_engines_proofs_hold(contract: Contract, method: str, layers: int | None) -> None:
     adapter = {"rank": 2, "alpha": 4, "targets": ["query", "value"], "method": method}
     contract = contract.replace(adapter=adapter | {"layers": layers})
     model = build(contract)
     prove(model, contract)
-    prove_alike(model, read(model), contract, Compute(device="cpu", tokens=128))
+    compute = Compute(device="cpu", tokens=128)
+    prove_alike(model, read(model), contract, compute)
+    assert compute.tokens == 128
 
 
 def test_at_its_start_a_score_is_the_cosine_with_the_histories_mean(contract: Contract) -> None:
@@ -230,7 +237,7 @@ def test_caps_have_bounds(contract_body: dict[str, Any], key: str, value: object
 
 
 def test_titles_are_held_against_the_models_positions_one_by_one(
-    contract_body: dict[str, Any]
+    contract_body: dict[str, Any],
 ) -> None:
     """Packed they may be longer than the base model reads in one go."""
     many = TASK | {"history": 60, "candidates": 60}
