@@ -178,7 +178,8 @@ class _Made:
         rows = self._shapes.rows(self._shapes.width(len(subject[0])))
         spread = self._random.words(rows) % np.uint64(longest - shortest + 1)
         batch = self.records([shortest + int(more) for more in spread])
-        mine = slice(min(first, rows - 1), None, 2)
+        # Of pooled records a batch may have more rows than this one had where it was pooled.
+        mine = slice(min(first, rows - 1), rows, 2)
         batch[mine] = [subject] * len(batch[mine])
         return mine, batch
 

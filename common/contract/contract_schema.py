@@ -122,13 +122,21 @@ class TaskTable(Table):
     """
 
     kind: str
-    if TYPE_CHECKING:
-        max_length: int  # a field of each task's own table, which has its own order of keys
+    if TYPE_CHECKING:  # a field of each task's own table, which has its own order of keys
+
+        @property
+        def max_length(self) -> int:
+            """As above."""
 
     @property
     def needs_public(self) -> str:
         """The key that asks for public rows at the coordinator, or ""."""
         return ""
+
+    @property
+    def longest(self) -> tuple[str, int]:
+        """The key that says how many tokens the base model reads in one go, and how many."""
+        return "max_length", self.max_length
 
     @classmethod
     def narrowed(cls, body: Any) -> type[TaskTable]:

@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification', 'fill-mask', 'generation', 'tagging')
+    ('classification', 'fill-mask', 'generation', 'recommendation', 'tagging')
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "classification": "presspool.common.tasks.classification:Classification",
         "fill-mask": "presspool.common.tasks.fill_mask:FillMask",
         "generation": "presspool.common.tasks.generation:Generation",
+        "recommendation": "presspool.common.tasks.recommendation:Recommendation",
         "tagging": "presspool.common.tasks.tagging:Tagging",
     },
 )

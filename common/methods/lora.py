@@ -149,7 +149,11 @@ def _last_layers(config: Any, count: int | None, spared: str | None) -> list[int
 
 
 def _check_targets(model: nn.Module, targets: tuple[str, ...], spared: str | None) -> None:
-    layers = [n for n, module in model.named_modules() if _linear(module) and n != "head"]
+    layers = [
+        n
+        for n, module in model.named_modules()
+        if _linear(module) and n.partition(".")[0] != "head"
+    ]
     layers = [n for n in layers if spared is None or not re.fullmatch(spared, n)]
     if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
         names = sorted({name.rpartition(".")[2] for name in layers})

@@ -127,7 +127,8 @@ class FrozenTrunk:
 
         Returns:
             For each record its features where only the head trains, its ids where nothing is
-            frozen, else (tokens, hidden) states; padding left out.
+            frozen, else (tokens, hidden) states; padding left out. Where records have parts, a
+            last column of the states has their numbers.
         """
         if self.depth == 0:
             return list(ids)
@@ -146,10 +147,17 @@ class FrozenTrunk:
                 self._headed.features(batch, mask)
             found = seen.states
         pooled = self.depth is None and found.dim() == 2  # there are no tokens any more
+        if self._keeps_parts:
+            found = torch.cat([found, mask.unsqueeze(-1).to(found.dtype)], -1)
         return [
             (row if pooled else row[: len(one)]).clone()
             for row, one in zip(found, ids, strict=False)
         ]
+
+    @property
+    def _keeps_parts(self) -> bool:
+        """Whether states carry the numbers of their parts, which ids alone tell, as a column."""
+        return self.task.parted and bool(self.depth)
 
     def length(self, activation: Tensor) -> int:
         """Tokens of a record; of one that was pooled nothing but a single vector is left: 1."""
@@ -188,17 +196,28 @@ class FrozenTrunk:
     def _filled(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Records of one batch, (rows, width, ...), and their mask, (rows, width) int64.
 
+        The mask has the numbers of `Task.parts`, 1 where a record is one text, and 0 for padding.
         A free row is a record of zeros: one token where the batch is padded, else `max_length`.
         """
         longest = max(len(row) for row in rows)
         width = self.shapes.width(longest)
+        parts, rows = self._parts(rows)
         states = rows[0].new_zeros((self.shapes.rows(width), width, *rows[0].shape[1:]))
         mask = torch.zeros(states.shape[:2], dtype=torch.int64)
-        mask[:, : width if longest == width else 1] = 1
-        for place, row in enumerate(rows):
+        free = torch.zeros(width if longest == width else 1, dtype=torch.int64)
+        mask[:, : len(free)] = self.task.parts(free)
+        for place, (row, own) in enumerate(zip(rows, parts, strict=True)):
             states[place, : len(row)] = row
-            mask[place, : len(row)] = 1
+            mask[place, : len(row)] = own
         return states.to(self._device), mask.to(self._device)
+
+    def _parts(self, rows: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """The number of each token's part, (tokens,) int64 of each record, and what is left."""
+        if rows[0].dim() == 1:
+            return [self.task.parts(ids) for ids in rows], list(rows)
+        if self._keeps_parts:
+            return [row[:, -1].long() for row in rows], [row[:, :-1] for row in rows]
+        return [torch.ones(len(row), dtype=torch.int64) for row in rows], list(rows)
 
     @property
     def _device(self) -> torch.device:

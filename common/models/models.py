@@ -26,6 +26,7 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
+from presspool.common.models import parts
 from presspool.common.models.adapters import WEIGHTS, State, group_of, load, trainable
 from presspool.common.models.base_model import BaseModelFolder, resolve
 from presspool.common.models.frozen_product import quicken
@@ -68,8 +69,13 @@ class HeadedModel(nn.Module):
         return outputs.float()
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """What the head reads: `Task.pool` of the last states; arguments as above."""
-        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        """What the head reads: `Task.pool` of the last states; arguments as above.
+
+        Where a record has parts, the mask has each token's number (`Task.parts`).
+        """
+        mask = {"attention_mask": attention_mask}
+        seen = parts.told(attention_mask, self.config) if self.task.parted else mask
+        states = self.encoder(input_ids=input_ids, **seen).last_hidden_state
         return self.task.pool(states, attention_mask)
 
 
@@ -93,7 +99,7 @@ def base(contract: Contract) -> HeadedModel:
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     quicken(encoder)
-    _check_length(encoder.config, contract.task.max_length)
+    _check_length(encoder.config, contract.task.longest)
     return HeadedModel(encoder, task)
 
 
@@ -204,13 +210,14 @@ def _found(spec: Model) -> BaseModelFolder:
     return resolve(spec.id, weights=spec.weights, tokenizer=spec.tokenizer, manifest=spec.manifest)
 
 
-def _check_length(config: Any, max_length: int) -> None:
+def _check_length(config: Any, longest: tuple[str, int]) -> None:
     """Refuse what would fail at the first long record: that there is one is readers' data."""
     positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
+    key, tokens = longest
+    if positions is not None and tokens > positions:
         raise ContractError(
             "records longer than the base model can read",
-            where="[task] max_length",
+            where=f"[task] {key}",
             expected=f"at most {positions} tokens",
-            got=max_length,
+            got=tokens,
         )

@@ -8,6 +8,7 @@ what will happen. A value that the file gives stands as it is.
   an adapter, the recipe of the adapter.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
+* Recommendation gets `ranking_recipe`, for the same reason.
 * Where records have several labels, or labels an order, the head starts at zero and has a bias.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 * A task that says hidden tokens gets `hidden_recipe`.
@@ -37,6 +38,7 @@ EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 # The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
 CLIP, RATE = 0.65, 0.02
 _DELTA = 1e-5
+_RANKING = 0.02
 
 
 class _Budget(Table, extra="ignore"):
@@ -118,6 +120,8 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
         tables = hidden_recipe() if task.auto == "AutoModel" else writing_recipe()
     elif asked.task.kind == "tagging":
         tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
+    elif asked.task.kind == "recommendation":
+        tables = ranking_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
@@ -140,6 +144,16 @@ def tagging_recipe(*, trained: Trained = "head") -> Tables:
     starts at zero, as no label's name is a token's state. Not searched for: see the guide.
     """
     return {**recipe(trained=trained), "task": {"max_length": 64}}
+
+
+def ranking_recipe(*, trained: Trained = "head") -> Tables:
+    """As `tagging_recipe`, but without a length, which a table of titles says in its own keys.
+
+    The head's numbers are multiplied by `recommendation.SCALE`, so that steps are short.
+    """
+    tables = recipe(trained=trained)
+    rate = _RANKING if trained == "head" else {"adapter": 0.02, "head": _RANKING}
+    return {**tables, "task": {}, "server": {**tables["server"], "learning_rate": rate}}
 
 
 def _trains_adapter(adapter: object) -> bool:

@@ -80,6 +80,7 @@ class Task(ABC, Generic[T]):
         data: what its records are, for privacy cards.
         cut: what of a record counts, for privacy cards; `{}` stands for `max_length`.
         public: what its table makes public, for privacy cards.
+        parted: whether a record is several texts that do not see each other (`parts`).
         pooling: what of the last hidden states its head reads, in words.
         says: what an answer is, as a key of JSON and a column of CSV.
     """
@@ -95,6 +96,7 @@ class Task(ABC, Generic[T]):
     data: ClassVar[str] = "labelled texts"
     cut: ClassVar[str] = "a text counts with its first {} tokens"
     public: str = "labels"
+    parted: ClassVar[bool] = False
     pooling: ClassVar[str] = "the state of every token"
     says: ClassVar[str] = "label"
 
@@ -230,6 +232,17 @@ class Task(ABC, Generic[T]):
         """The class of transformers that loads this very base model: `auto`, if not overridden."""
         return self.auto
 
+    def parts(self, ids: Tensor) -> Tensor:
+        """Of each token of a record the part that it stands in, (tokens,) int64, from 1.
+
+        If not overridden, a record is one part. Where it is several (`parted`), `encode` gives
+        these numbers as its mask, and `pool` gets them as its own, with 0 for padding.
+
+        Args:
+            ids: (tokens,) int64; any, since made records are no more than random ids.
+        """
+        return ids.new_ones(len(ids))
+
     def take(self, loaded: Any) -> Any:
         """The encoder, with `last_hidden_state`, of the base model that `auto` loaded.
 
@@ -247,7 +260,7 @@ class Task(ABC, Generic[T]):
 
         Args:
             states: the encoder's last, (records, tokens, hidden).
-            mask: (records, tokens), 1 for real tokens.
+            mask: (records, tokens), 1 for real tokens; see also `parts`.
 
         Returns:
             (records, tokens, ...) or, one vector a record, (records, features).

@@ -124,7 +124,7 @@ def make_newsroom(
     held_out = _make_held_out(seed, write)
     taken = frozenset(held_out.column("text").to_pylist())
     tables = {
-        _outlet_name(index): _make_outlet(seed, index, readers, taken, write)
+        outlet_name(index): _make_outlet(seed, index, readers, taken, write)
         for index in range(outlets)
     }
     return Newsroom(tables=tables, held_out=held_out)
@@ -135,14 +135,14 @@ def _generator(*path: object) -> random.Random:
     return random.Random("/".join(map(str, path)))  # noqa: S311 - made data, not a secret
 
 
-def _outlet_name(index: int) -> str:
+def outlet_name(index: int) -> str:
     places = EVERY_VOICE.places
     lap, place = divmod(index, len(places))
     kind = _KINDS[(place + lap) % len(_KINDS)]  # a new kind on each lap: no name twice
     return f"{places[place]}-{kind}".lower().replace(" ", "-")
 
 
-def _topic_mix(seed: int, index: int) -> dict[str, float]:
+def topic_mix(seed: int, index: int) -> dict[str, float]:
     """Shares of topics: one ranking, turned by two places an outlet.
 
     Turning instead of drawing keeps every topic alive in any four neighbouring outlets together,
@@ -162,7 +162,7 @@ def _topic_mix(seed: int, index: int) -> dict[str, float]:
 def _make_outlet(
     seed: int, index: int, readers: int, taken: frozenset[str], write: Writer
 ) -> pa.Table:
-    name, mix = _outlet_name(index), _topic_mix(seed, index)
+    name, mix = outlet_name(index), topic_mix(seed, index)
     voice = draw_voice(_generator(seed, index, "voice"))
     columns: dict[str, list[str]] = {column: [] for column in _READERS_SCHEMA.names}
     for number in range(readers):

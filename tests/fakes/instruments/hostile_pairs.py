@@ -47,6 +47,7 @@ from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
 from presspool.common.tasks.fill_mask import FillMaskTable
 from presspool.common.tasks.generation import GenerationTable
+from presspool.common.tasks.recommendation import RecommendationTable
 from presspool.common.tasks.tagging import TaggingTable
 
 Bases = tuple[tuple[str, str], ...]
@@ -218,6 +219,8 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         )
     if isinstance(contract.task, TaggingTable):
         return _tagged(contract, texts, labels)
+    if isinstance(contract.task, RecommendationTable):
+        return _shown(contract, texts, labels)
     if isinstance(contract.task, FillMaskTable):
         return pa.table({"text": pa.array(texts, pa.large_string())})
     names = pa.array([LABELS[label] for label in labels], pa.large_string())
@@ -235,6 +238,17 @@ def _tagged(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table
     columns = {"tokens": tokens, "tags": tags}
     rows = {n: pa.array(map(json.dumps, v), pa.large_string()) for n, v in columns.items()}
     return pa.table(dict(task_of(contract).parse(rows)))
+
+
+def _shown(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
+    """The text clicked before, and among three titles the middle one is the text as well."""
+    columns: dict[str, list[Any]] = {
+        "history": [[text] * label for text, label in zip(texts, labels, strict=True)],
+        "candidates": [["goal", text, "vote the bank"] for text in texts],
+        "clicks": [[1, int(label == 1), 0] for label in labels],
+    }
+    rows = {n: pa.array(map(json.dumps, v), pa.large_string()) for n, v in columns.items()}
+    return pa.table(rows)
 
 
 def made_bases(folder: Path) -> Bases:
@@ -272,7 +286,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
             "name": "hostile",
             "seed": dice.randrange(2**32),
             "model": {"id": base, **found.pins},
-            "task": _task(family, dice, number) | {"max_length": dice.choice((4, 12, 32))},
+            "task": _task(family, dice, number),
             "adapter": {
                 "method": dice.choice(methods),
                 "rank": rank,
@@ -296,15 +310,20 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
 
 
 def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
+    length = {"max_length": dice.choice((4, 12, 32))}
     if family == HIDES:
-        return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99))}
+        return {"kind": "fill-mask", "share": dice.choice((0.15, 0.5, 0.99)), **length}
     if family == PAIRS:
-        return {"kind": "generation", "format": "prompt"}
+        return {"kind": "generation", "format": "prompt", **length}
+    if family == "bert" and number % 4 == 2:
+        caps = {"history": dice.choice((1, 3)), "candidates": 3}
+        return {"kind": "recommendation", "title_length": length["max_length"], **caps}
     if family != WRITES and number % 3 == 1:
-        return {"labels": list(LABELS), "kind": "tagging"}
+        return {"labels": list(LABELS), "kind": "tagging", **length}
     if family != WRITES:
-        return {"labels": list(LABELS), **LABELLED[number % len(LABELLED)]}
-    return {"kind": "generation"} | dice.choice(({"format": "prompt"}, {}, {"prompt": "N"}))
+        return {"labels": list(LABELS), **LABELLED[number % len(LABELLED)], **length}
+    forms: tuple[dict[str, Any], ...] = ({"format": "prompt"}, {}, {"prompt": "N"})
+    return {"kind": "generation", **length} | dice.choice(forms)
 
 
 def _clip(contract: Contract, dice: random.Random) -> Any:

@@ -131,6 +131,20 @@ def test_a_task_of_hidden_tokens_trains_an_adapter_of_the_default_encoder(tmp_pa
     assert contract.adapter.rank == made["adapter"]["rank"]
 
 
+def test_a_task_of_titles_takes_short_steps_of_the_head(tmp_path: Path) -> None:
+    body = changed()
+    body["task"] = {"kind": "recommendation"}
+    contract = read(tmp_path, body).contract
+    assert contract.adapter.method == "head"
+    assert dict(contract.server.learning_rate) == {"all": 0.02}
+    assert contract.task.kind == "recommendation"
+    body["adapter"] = {"method": "ffa"}
+    assert dict(read(tmp_path, body).contract.server.learning_rate) == {
+        "adapter": 0.02,
+        "head": 0.02,
+    }
+
+
 def test_delta_is_below_one_over_the_largest_population(tmp_path: Path) -> None:
     contract = read(tmp_path, changed(outlets={"north-post": 5_000_000})).contract
     assert contract.privacy.delta == pytest.approx(0.1 / 5_000_000)

@@ -1,0 +1,43 @@
+"""What clicks can be foretold without training: by popularity, and by likeness to the history.
+
+Likeness is the model of the task `recommendation` at its public start, the cosine of a candidate
+with the mean of the history: round 0 of every run. Popularity, here, is how often a title was
+clicked where it was shown, in impressions that are looked at openly; under privacy no outlet could
+tell that, so the baseline is one for simulations.
+
+Example:
+    >>> shown = [Impression([], ["a", "b"], [1, 0]), Impression([], ["a", "c"], [1, 0])]
+    >>> popularity(shown)["a"] > popularity(shown)["b"]
+    True
+    >>> by_popularity(shown, [Impression([], ["b", "a"], [0, 1])])["auc"]
+    1.0
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from presspool.common.tasks.records.impressions import Impression
+from presspool.common.tasks.scores.ranking_scores import means, ranked
+
+_SEEN = 10.0  # a title counts as shown so often more, and clicked as all are in the mean
+
+
+def popularity(shown: Iterable[Impression]) -> dict[str, float]:
+    """Of each title the share of impressions in which it was clicked, drawn to the mean."""
+    views, clicks = Counter[str](), Counter[str]()
+    for one in shown:
+        views.update(one.candidates)
+        clicks.update(t for t, hit in zip(one.candidates, one.clicks, strict=True) if hit)
+    mean = clicks.total() / max(1, views.total())
+    return {title: (clicks[title] + _SEEN * mean) / (views[title] + _SEEN) for title in views}
+
+
+def by_popularity(
+    shown: Sequence[Impression], judged: Iterable[Impression]
+) -> dict[str, float | None]:
+    """The figures of `ranking_scores`; a title that nobody was shown is as popular as the mean."""
+    known = popularity(shown)
+    mean = sum(known.values()) / max(1, len(known))
+    return means(ranked([known.get(t, mean) for t in one.candidates], one.clicks) for one in judged)

@@ -1,0 +1,88 @@
+"""A federation that ranks titles, from its run file to answers about an impression."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import REPOSITORY
+from tests.fakes.instruments.typed import Command, typed
+from tests.fakes.made_runs import toml
+
+from presspool.common.base.errors import ContractError
+from presspool.common.runs.run_file import read_run_file
+from presspool.simulations.attack.tasks.attacked_task import attacked
+
+EXAMPLE = REPOSITORY / "examples" / "reads.toml"
+
+
+@pytest.fixture
+def presspool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return typed(monkeypatch, capsys, width=100)
+
+
+@pytest.fixture
+def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
+    """The example's data on the tiny base, without noise."""
+    example = read_run_file(EXAMPLE).contract.body()
+    body = contract_body | {
+        "task": example["task"],
+        "outlets": example["outlets"],
+        "privacy": contract_body["privacy"] | {"noise_multiplier": 0.0, "sampling_rate": 1.0},
+        "server": {"name": "adam", "learning_rate": 0.05},
+        "simulation": {
+            "data": str(EXAMPLE.parent / "reads.csv"),
+            "partition": "column:outlet",
+            "workers": 1,
+        },
+        "evaluation": {"data": str(EXAMPLE.parent / "reads_held_out.csv")},
+    }
+    path = tmp_path / "run.toml"
+    path.write_text(toml(body))
+    return path
+
+
+def test_the_example_is_a_whole_contract() -> None:
+    contract = read_run_file(EXAMPLE).contract
+    assert contract.adapter.method == "head"
+    assert contract.task.max_length == 160
+    assert contract.privacy.epsilon == 8.0
+
+
+def test_a_run_is_simulated_reported_and_asked(
+    presspool: Command, run: Path, tmp_path: Path
+) -> None:
+    found = []
+    for number in range(2):
+        out = tmp_path / f"out-{number}"
+        said = presspool("simulate", run, "--out", out, "--deterministic", 1)
+        assert said.code == 0, said.err
+        found.append(json.loads((out / "result.json").read_text()))
+    first, again = (result["adapter_sha256"] for result in found)
+    assert first == again
+    before, *_, after = (entry["metrics"] for entry in found[0]["rounds"])
+    assert before["auc_cold"] == 0.5  # nothing is known of who has read nothing
+    assert after["auc_cold"] != 0.5
+    assert set(after) >= {"auc", "mrr", "ndcg_5", "ndcg_10", "auc_known", "loss"}
+    assert "nDCG@5" in (out / "report.html").read_text()
+
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"history": ["goal"], "candidates": ["new vote", "goal"]}\n')
+    said = presspool("predict", out, asked)
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert document["row"] == 1
+    assert sorted(one["title"] for one in document["ranking"]) == ["goal", "new vote"]
+    assert sum(one["score"] for one in document["ranking"]) == pytest.approx(1, abs=1e-3)
+
+
+def test_what_is_not_offered_is_refused_by_name(presspool: Command) -> None:
+    with pytest.raises(ContractError, match="task that can be attacked") as caught:
+        attacked(read_run_file(EXAMPLE).contract)
+    assert caught.value.got == "recommendation"
+    data = EXAMPLE.parent / "reads.csv"
+    said = presspool("outlet", "check-data", data, "--task", "recommendation")
+    assert said.code == 2
+    assert "--run" in said.err
