@@ -23,6 +23,7 @@ from presspool.client.cli import (
     budget_cli,
     care_cli,
     check_data_cli,
+    count_cli,
     doctor_cli,
     erase_cli,
     import_cli,
@@ -31,7 +32,7 @@ from presspool.client.cli import (
     peers_cli,
     policy_cli,
 )
-from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
+from presspool.common.audit.cli import audit_cli, opinion_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
@@ -58,6 +59,7 @@ OUTLET: Commands = {
     "check-data": check_data_cli.check_data,
     "preview-redaction": care_cli.preview_redaction,
     "split": care_cli.split,
+    "count": count_cli.count,
     "run": agent_cli.run,
     "doctor": doctor_cli.doctor,
     "backup": backup_cli.backup,
@@ -140,7 +142,7 @@ RESEARCHER: Commands = {
     "tune": researcher_cli.tune,
     "plan": plan_cli.plan,
 }
-EDITOR: Commands = {"predict": predict_cli.predict}
+EDITOR: Commands = {"predict": predict_cli.predict, "opinion": opinion_cli.opinion}
 
 
 def _version(asked: bool) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from presspool.client.data.care import own_repeats
 from presspool.client.data.care.own_repeats import NEAR, SHINGLE, OwnRepeats, similarity, sketch
+from presspool.client.identity.care_table import Duplicates
 
 WORDS = [
     "the",
@@ -66,7 +67,7 @@ def test_short_texts_are_compared_exactly(one: str, other: str) -> None:
 @settings(max_examples=200)
 @given(Records, st.sampled_from(["exact", "near"]))
 def test_a_reader_s_records_are_judged_as_if_nobody_else_were_there(
-    records: list[tuple[str, str]], how: own_repeats.Duplicates
+    records: list[tuple[str, str]], how: Duplicates
 ) -> None:
     together = OwnRepeats(how)
     found = [together.repeats(reader, text) for reader, text in records]
