@@ -82,6 +82,7 @@ def make(home: Path, wish: LedgerWish) -> dict[str, Any]:
         LedgerError: there is one, and under another name than the outlet's.
     """
     settings = homes.settings_in(home)
+    settings.care.require_unit(wish.unit)
     policy_file, path = homes.policy_path(home), homes.ledger_path(home)
     if path.exists():
         if (identity := _joined(home)) is not None:

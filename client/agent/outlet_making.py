@@ -176,7 +176,8 @@ def import_into(
 
     Raises:
         InputError: records of a table, and no ledger that could have an entry of them, or one that
-            was restored and has not paid; others as `opened` and `freeze`.
+            was restored and has not paid; a care that the ledger's unit forbids; others as `opened`
+            and `freeze`.
         RollbackError: records of a table, and an older copy of the ledger.
     """
     path = settings.ledger or home / homes.LEDGER
@@ -187,6 +188,9 @@ def import_into(
         with homes.ledger_at(path) as ledger:
             ledger.freeze_data(opening, head=WitnessFolder.at(settings.home).own_head())
 
+    if path.exists():
+        with homes.ledger_at(path) as ledger:
+            settings.care.require_unit(ledger.book.opened.unit)
     if not isinstance(settings.data, Path):
         require_paid(home)
         with homes.ledger_at(path):  # there is one, before anything is read
@@ -202,6 +206,7 @@ def import_into(
                 damage=kind.damage,
                 drop_damaged=drop_damaged,
                 erased=erased_in(suppression),
+                care=settings.care,
                 declare=declare,
                 watch=moved,
             )

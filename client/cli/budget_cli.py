@@ -48,6 +48,10 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
     for run in found["open"]:
         rounds = ", ".join(map(str, run["rounds_released"])) or "none"
         out.print(f"open: {run['run']}, {run['share']:.1%}, rounds released: {rounds}{_alone(run)}")
+    if (counts := found["reader_counts"])["queries"]:
+        said = f"{counts['share']:.1%} of the lifetime budget went into"
+        noun = "count" if counts["queries"] == 1 else "counts"
+        out.print(f"{said} {counts['queries']} {noun} of readers, by the same filter as training")
     if found["restored"]:
         out.print(found["restored"], soft_wrap=True)
     if not found["witnessed"]:
@@ -240,7 +244,8 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
     for row in rows:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
         rounds = ", ".join(map(str, row["rounds_released"])) or "none"
-        out.print(f"{row['day']} {row['state']:<7} {row['run']}", soft_wrap=True)
+        what = "" if row["purpose"] == "training" else f" ({row['purpose']})"
+        out.print(f"{row['day']} {row['state']:<7} {row['run']}{what}", soft_wrap=True)
         out.print(
             f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
             f"{rounds}{said}{_alone(row)}",

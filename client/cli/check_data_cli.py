@@ -46,7 +46,8 @@ def check_data(
 
     Example: presspool outlet check-data outlet.toml
     """
-    from presspool.client.data.check_data import check, guessed, render
+    from presspool.client.data.check_data import check, guessed
+    from presspool.client.data.check_tables import render
     from presspool.client.data.query_sources import opened
     from presspool.client.identity.data_table import DataTable
     from presspool.client.identity.settings import read_settings
@@ -81,6 +82,7 @@ def _expectations(
         return {"records_per_reader": k, "max_length": None, "population": None}
     if cap is not None:
         raise InputError("-k beside --run", advice="leave -k out: the run's own cap applies")
+    from presspool.client.data.care.text_health import unknown_of
     from presspool.common.contract.doors import task_of
     from presspool.common.runs.run_file import read_run_file
 
@@ -103,6 +105,7 @@ def _expectations(
         "records_per_reader": contract.privacy.records_per_reader,
         "max_length": contract.task.max_length,
         "token_lengths": task.lengths,
+        "unknown": unknown_of(task.tokenizer),
         "population": contract.outlets[name] if name is not None else None,
         "unit": contract.privacy.unit,
     }

@@ -42,6 +42,9 @@ def import_data(
     within its window, consent and cap; the ledger gets an entry that says so, and nothing of the
     data.
 
+    A [care] table in outlet.toml leaves out what a reader has told already, replaces personal data
+    (presspool outlet preview-redaction shows it first) and keeps a column of days.
+
     With --task generation the file's columns say the format: text, or prompt and answer, or
     messages.
 
@@ -75,6 +78,7 @@ def _show(snapshot: Path, source: Path | DataTable, made: Manifest) -> None:
         lines.append(
             f"left out: {count:,} {reason}" + (f", first in line {first}" if first else "")
         )
+    lines += [f"replaced: {count:,} {kind}" for kind, count in made.redacted.items()]
     lines.append(f"presspool outlet check-data {snapshot} shows what a run would make of them")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)

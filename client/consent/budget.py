@@ -75,7 +75,7 @@ class Budget:
         head: Callable[[], Checkpoint | None] = lambda: None,
     ) -> None:
         self._ledger, self._policy, self._head = ledger, policy, head
-        self._dataset = dataset or _only_dataset(ledger)
+        self._dataset = dataset or only_dataset(ledger)
 
     @classmethod
     @contextmanager
@@ -330,7 +330,7 @@ class Budget:
             log.warning("a run could not be settled yet: %s", error)
 
 
-def _only_dataset(ledger: Ledger) -> str:
+def only_dataset(ledger: Ledger) -> str:
     """The id of a ledger's only data set: as random as the ledger's own key."""
     first = next(ledger.bodies(0, 1))
     return hashlib.sha256(b"presspool/dataset/v1\0" + first).hexdigest()[:32]

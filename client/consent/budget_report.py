@@ -44,9 +44,11 @@ def shown(ledger: Ledger, policy: Policy, today: date) -> Document:
         "share": book.spent / room,
         "restored": restored_sentence(book.restored).removeprefix("; "),
         "period": _period(ledger, period, policy),
+        "reader_counts": _reader_counts(ledger, room),
         "open": [
             {
                 "run": held.entry.run,
+                "purpose": purpose_of(held.entry),
                 "since": held.entry.day,
                 "steps": held.steps,
                 "executed": held.executed,
@@ -179,6 +181,7 @@ def _alone(entry: entries.Reserve, ledger: Ledger) -> float | None:
 def _row(entry: entries.Reserve | entries.Refusal) -> Document:
     return {
         "run": entry.run,
+        "purpose": purpose_of(entry),
         "day": entry.day,
         "state": "",
         "steps": 0,
@@ -187,6 +190,26 @@ def _row(entry: entries.Reserve | entries.Refusal) -> Document:
         "rounds_released": [],
         "refusals": [],
     }
+
+
+def purpose_of(entry: entries.Reserve | entries.Refusal) -> str:
+    """What an entry is about: "training", or "reader-counts"; a refused count is told as a run."""
+    return (entry.purpose if isinstance(entry, entries.Reserve) else None) or "training"
+
+
+def _reader_counts(ledger: Ledger, room: int) -> Document:
+    """How many queries were paid for beside training, and the share of the filter that they took.
+
+    Both share one lifetime filter: Rényi costs at its order add up, whatever they were for.
+    """
+    paid = [e.charge for e in _reserved(ledger) if e.purpose is not None]
+    return {"queries": len(paid), "share": sum(paid) / room}
+
+
+def _reserved(ledger: Ledger) -> list[entries.Reserve]:
+    bodies = (b for b in ledger.bodies(0, ledger.book.size) if b'"kind":"reserve"' in b)
+    parsed = map(entries.parse_entry, bodies)
+    return [entry for entry in parsed if isinstance(entry, entries.Reserve)]
 
 
 def _period(ledger: Ledger, period: str, policy: Policy) -> Document:
@@ -200,10 +223,5 @@ def _period(ledger: Ledger, period: str, policy: Policy) -> Document:
 
 
 def _last_reserve(ledger: Ledger) -> entries.Reserve | None:
-    last = None
-    for body in ledger.bodies(0, ledger.book.size):
-        if b'"kind":"reserve"' in body and isinstance(
-            e := entries.parse_entry(body), entries.Reserve
-        ):
-            last = e
-    return last
+    runs = [entry for entry in _reserved(ledger) if entry.purpose is None]
+    return runs[-1] if runs else None

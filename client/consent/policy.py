@@ -110,6 +110,18 @@ class PooledRules(_Part):
     max_epsilon_alone: Positive = 10.0
 
 
+class CountRules(_Part):
+    """Whether readers are counted for public opinion, and what a count may cost.
+
+    Attributes:
+        allowed: whether at all.
+        max_share: largest part of the lifetime budget that one query may take.
+    """
+
+    allowed: StrictBool = False
+    max_share: Fraction = 0.05
+
+
 class Policy(_Part):
     """An outlet's rules; a run is refused by the first that it breaks.
 
@@ -139,6 +151,7 @@ class Policy(_Part):
         quiet_hours: hours without training; None for none.
         manual_approval: whether a person must approve each run (`presspool outlet approve`).
         witnesses: whether rounds must be witnessed (`presspool outlet peers`).
+        counts: whether readers are counted for public opinion (`presspool outlet count`).
     """
 
     tasks: tuple[Kind, ...] = (DEFAULT_TASK,)
@@ -165,6 +178,7 @@ class Policy(_Part):
     quiet_hours: QuietHours | None = None
     manual_approval: StrictBool = True
     witnesses: Witnesses = Witnesses()
+    counts: CountRules = CountRules()
 
 
 def parse_policy(body: Mapping[str, Any], *, where: str = "policy.toml") -> Policy:
@@ -268,6 +282,12 @@ min_colluders_share = 0.1
 max_dropouts_share = 0.25
 max_epsilon_alone = 10.0
 # min_own_peers = 3
+
+# Whether this outlet's own people may publish counts of readers, noised (presspool outlet count),
+# and which part of the lifetime budget, shared with training, one such query may take.
+[counts]
+allowed = false
+max_share = 0.05
 
 # Base models that may be trained, by the hashes of their files: presspool outlet policy pin FOLDER
 # prints an entry. What a contract calls its base model is never looked up. Without a folder the

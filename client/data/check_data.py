@@ -1,12 +1,12 @@
 """Looks at an outlet's data before it joins a run, for the operator's eyes only.
 
 `check` judges a file record by record, as `presspool outlet import` does, and computes a
-`DataReport`; `render` draws one on a console. Both are separate, so that `--json` and the tests see
+`DataReport`; `check_tables` draws one. Both are separate, so that `--json` and the tests see
 numbers, not tables. A snapshot is a file like any other here.
 
 Invariants:
     * Nothing here travels: the report holds exact counts of readers, which no privacy budget pays
-      for. `render` says so under every report.
+      for.
     * Problems of the data end here, before joining. An admitted run never refuses because of them.
 
 Example:
@@ -29,17 +29,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from rich.box import SQUARE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from presspool.client.data.care.own_repeats import OwnRepeats
+from presspool.client.data.care.text_health import TextHealth, Unknown, text_health
 from presspool.client.data.readers import Readers, distinct, read_readers
 from presspool.common.base.errors import ContractError, DataError, InputError
 from presspool.common.contract.doors import TASKS
@@ -48,13 +47,8 @@ from presspool.common.data.table_refusals import require_columns
 from presspool.common.data.tables import Columns
 from presspool.common.tasks.task import Task
 
-FOOTER = (
-    "For your screen only: these are exact counts of your readers. "
-    "No part of them is sent to anybody; do not pass them on."
-)
-
 TOKEN_BATCH = 4096  # texts that are Python strings at one time
-LABEL_ROWS = 40  # labels shown; the JSON has all
+MOST_COMPARED = 100_000  # records of a file in which similar ones are looked for
 WORD = r"[^\s\p{Z}]+"  # RE2's \s knows ASCII only; \p{Z} adds Unicode's separators
 
 TokenLengths = Callable[[list[str]], NDArray[np.int64]]
@@ -91,6 +85,9 @@ class DataReport:
         duplicates_within: records whose text the same reader already has (exact comparison).
         duplicates_across: texts of a reader that an earlier reader has too; with
             `duplicates_within` it is the number of records less the number of different texts.
+        similar_within: records that repeat a text of the same reader exactly or nearly, as
+            `[care] duplicates = "near"` judges; None in a file of more than `MOST_COMPARED`.
+        texts: their scripts, and what looks broken or unknown in them.
         records_per_reader: the run's cap k.
         readers_capped: readers with more than k records.
         records_cut: records beyond the k-th of a reader, summed. A step uses at most k of a
@@ -111,6 +108,8 @@ class DataReport:
     tokens: Spread | None
     duplicates_within: int
     duplicates_across: int
+    similar_within: int | None
+    texts: TextHealth
     records_per_reader: int
     readers_capped: int
     records_cut: int
@@ -133,6 +132,7 @@ def check(
     records_per_reader: int,
     max_length: int | None,
     token_lengths: TokenLengths | None = None,
+    unknown: Unknown | None = None,
     population: int | None,
     unit: Literal["reader", "record"] = "reader",
 ) -> DataReport:
@@ -146,6 +146,7 @@ def check(
         records_per_reader: the run's cap k on records a reader, at least 1.
         max_length: the run's cap on tokens a record, at least 1, if it has one.
         token_lengths: from texts to their untruncated lengths in tokens, special ones included.
+        unknown: from texts to their unknown tokens and all their tokens, by the run's base model.
         population: the units that the contract declares for this outlet, if known.
         unit: what the contract counts: "reader" or "record".
 
@@ -172,6 +173,8 @@ def check(
         tokens=None if tokens is None else Spread.of(tokens),
         duplicates_within=within,
         duplicates_across=across,
+        similar_within=_similar(readers, texts),
+        texts=text_health(texts, unknown),
         records_per_reader=records_per_reader,
         readers_capped=int((a_reader > records_per_reader).sum()),
         records_cut=int(np.maximum(a_reader - records_per_reader, 0).sum()),
@@ -250,94 +253,13 @@ def _duplicates(readers: Readers, texts: pa.Array) -> tuple[int, int]:
     return readers.records - pairs, pairs - different
 
 
-def render(report: DataReport, console: Console) -> None:
-    """Draws the report on the operator's console."""
-    labels = [_table("Labels", _label_rows(report), "records", "share")] if report.labels else []
-    for table in (
-        _table("Readers' data", _facts(report)),
-        _table("Lengths", _lengths(report), "min", "median", "95 %", "max"),
-        *labels,
-        _table("What a run would leave out", _losses(report), "records", "share"),
-    ):
-        console.print(table, "")
-    console.print(Text(FOOTER, style="bold yellow"))
-
-
-def _facts(report: DataReport) -> Sequence[tuple[str, ...]]:
-    return [
-        ("readers", f"{report.readers:,}"),
-        ("records", f"{report.records:,}"),
-        ("texts a reader has twice or more", f"{report.duplicates_within:,}"),
-        ("texts that another reader has too", f"{report.duplicates_across:,}"),
-        (
-            f"readers with more than {report.records_per_reader:,} {_noun(report)}",
-            f"{report.readers_capped:,}",
-        ),
-    ]
-
-
-def _lengths(report: DataReport) -> Sequence[tuple[str, ...]]:
-    spreads = {
-        "records a reader": report.records_a_reader,
-        "characters a text": report.characters,
-        "words a text": report.words,
-        "tokens a text": report.tokens,
-    }
-    return [
-        (name, *(f"{n:,.10g}" for n in (s.minimum, s.median, s.p95, s.maximum)))
-        for name, s in spreads.items()
-        if s is not None
-    ]
-
-
-def _label_rows(report: DataReport) -> Sequence[tuple[str, ...]]:
-    ranked = sorted(report.labels.items(), key=lambda item: -item[1])
-    rows = [(_printable(name), *_share(n, report.records)) for name, n in ranked[:LABEL_ROWS]]
-    rest = [n for _, n in ranked[LABEL_ROWS:]]
-    return rows + ([(f"{len(rest)} more", *_share(sum(rest), report.records))] if rest else [])
-
-
-def _losses(report: DataReport) -> Sequence[tuple[str, ...]]:
-    met = report.records + sum(report.dropped.values())
-    rows = [
-        (f"dropped: {why}{_place(report, why)}", *_share(n, met))
-        for why, n in report.dropped.items()
-    ]
-    cap = f"beyond {report.records_per_reader:,} {_noun(report)} a reader, in one step"
-    rows.append((cap, *_share(report.records_cut, report.records)))
-    if report.records_truncated is not None:
-        name = f"truncated to {report.max_length} tokens"
-        rows.append((name, *_share(report.records_truncated, report.records)))
-    return rows
-
-
-def _place(report: DataReport, reason: str) -> str:
-    """Where the first records are that were left out for a reason."""
-    if lines := report.lines.get(reason):
-        return f", first in line {', '.join(map(str, lines))}"
-    return f", first in record {report.first[reason]}" if reason in report.first else ""
-
-
-def _noun(report: DataReport) -> str:
-    return "record" if report.records_per_reader == 1 else "records"
-
-
-def _share(count: int, total: int) -> tuple[str, str]:
-    return f"{count:,}", f"{count / total:.1%}"
-
-
-def _printable(name: str) -> str:
-    """The name, with escapes where a terminal would obey it instead of showing it."""
-    return name if name.isprintable() else repr(name)
-
-
-def _table(title: str, rows: Sequence[tuple[str, ...]], *heads: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=SQUARE, show_header=bool(heads)
+def _similar(readers: Readers, texts: pa.Array) -> int | None:
+    """Records that nearly repeat a text of the same reader; None where that takes too long."""
+    if readers.records > MOST_COMPARED:
+        return None
+    own, said = OwnRepeats("near"), texts.to_pylist()
+    return sum(
+        own.repeats(str(reader), text)
+        for reader, (start, end) in enumerate(pairwise(readers.offsets.tolist()))
+        for text in said[start:end]
     )
-    table.add_column(overflow="fold")  # a long label goes on below, whole
-    for head in heads or [""]:
-        table.add_column(head, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))  # Text: a label may look like console markup
-    return table

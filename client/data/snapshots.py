@@ -41,10 +41,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from presspool.client.data.care.import_care import DAY, ImportCare
 from presspool.client.data.query_sources import QueryRecords
 from presspool.client.data.readers import refuse_unsound, sound
 from presspool.client.data.statements import consents, statement
 from presspool.client.data.suppression_list import SuppressionList
+from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import DataError
@@ -79,6 +81,8 @@ class Manifest(BaseModel):
         dropped: reason to records left out.
         lines: reason to the lines of the first of them, where the file has lines.
         opening: of the ledger's entry; None for a file, which has none.
+        care: what was done to the records besides judging them.
+        redacted: kind of personal data to how many of it were replaced.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +95,8 @@ class Manifest(BaseModel):
     dropped: Mapping[str, int]
     lines: Mapping[str, Sequence[int]]
     opening: Opening | None = None
+    care: CareTable = CareTable()
+    redacted: Mapping[str, int] = {}
 
 
 def freeze(
@@ -102,6 +108,7 @@ def freeze(
     damage: Callable[[Rows], pa.Array] | None = None,
     drop_damaged: bool = False,
     erased: Erased | None = None,
+    care: CareTable | None = None,
     declare: Callable[[Opening], object] = lambda _opening: None,
     watch: Moved = lambda _done, _total: None,
 ) -> Manifest:
@@ -117,6 +124,7 @@ def freeze(
         drop_damaged: leave out records that cannot be read, are nobody's or have such a damage,
             instead of refusing.
         erased: who was erased; nobody, if not given.
+        care: what else is done to the records; nothing, if not given.
         declare: told of a query's opening before the snapshot is in its place; what it raises
             leaves the old one there.
         watch: told of the bytes of the source that are read.
@@ -124,11 +132,13 @@ def freeze(
     Raises:
         DataError: the source is missing, lacks a column, cannot be parted into records, holds a
             damaged one (without `drop_damaged`) or none that is left, or was changed meanwhile.
+        InputError: care that cannot be taken of such columns, or here.
         StorageError: the disk refuses.
     """
-    names = {"reader": columns.reader, **columns.of(kept)}
+    care = care or CareTable()
+    names = {"reader": columns.reader, **columns.of(kept)} | ({DAY: care.day} if care.day else {})
     require_columns(source, list(names.values()))
-    before = _state(source)
+    before, tended = _state(source), ImportCare(care, list(names))
     digest, written = _sha256(source), RowsDigest(list(names))
     tally, damaged, records = Tally(), dict[str, None](), 0
     with replacing(snapshot, private=True) as stream:
@@ -137,12 +147,12 @@ def freeze(
             for rows in batches(source, list(names.values()), tally, watch, lists=lists):
                 keep = _judged(rows, tally, erased)
                 if damage is not None:
-                    kept_rows = {n: values for n, (values, _) in zip(kept, rows[1:], strict=True)}
+                    kept_rows = {n: values for n, (values, _) in zip(kept, rows[1:], strict=False)}
                     for reason, bad in faults(damage, kept_rows):
                         tally.drop(reason, keep & bad)
                         damaged |= {reason: None} if (keep & bad).any() else {}
                         keep &= ~bad
-                columns_kept = [values.filter(pa.array(keep)) for values, _ in rows]
+                columns_kept = tended.tended([values for values, _ in rows], keep, tally)
                 records += len(columns_kept[0])
                 written.add(columns_kept)
                 writer.write_table(pa.table(columns_kept, names=list(names)))
@@ -163,6 +173,8 @@ def freeze(
                 dropped=dict(tally.dropped),
                 lines=tally.lines,
                 opening=_opening(source, list(names.values()), written.value),
+                care=care,
+                redacted=dict(tended.redacted),
             )
             writer.add_key_value_metadata({FOOTER: manifest.model_dump_json().encode()})
         if manifest.opening is not None:
@@ -215,14 +227,15 @@ def current(snapshot: Path, settings: OutletSettings) -> Manifest:
     """How the snapshot came about that rounds are trained on.
 
     Raises:
-        DataError: there is none, or it was made of another file or other columns than the settings
-            now say.
+        DataError: there is none, or it was made of another file, other columns or with other care
+            than the settings now say.
     """
     made = manifest_of(snapshot)
     data = settings.data
     for what, was, now in (
         ("data", made.source, _named(data, snapshot) if isinstance(data, Path) else data),
         ("[columns]", dict(made.columns), dict(settings.columns)),
+        ("[care]", made.care, settings.care),
     ):
         if was != now:
             raise DataError(

@@ -14,6 +14,9 @@
     text = "text"
     label = "label"
 
+    [care]                            # what an import does besides: `CareTable`
+    duplicates = "exact"
+
 `deterministic` is a local switch for tests and simulations: noise that can be drawn again protects
 nobody, and everything made with it is labelled so.
 """
@@ -26,6 +29,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
+from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.identity import joined_as
 from presspool.common.base.errors import InputError
@@ -42,6 +46,7 @@ class OutletSettings(BaseModel):
         name: the outlet, as contracts call it; the membership's where it has joined.
         data: its readers' records: a real outlet imports them, a simulation reads them.
         columns: how that file's columns are called.
+        care: what an import does to records besides judging them.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
         policy: its rules (`presspool.client.consent.policy`).
         ledger: its budget ledger (`presspool.client.consent.budget`).
@@ -55,6 +60,7 @@ class OutletSettings(BaseModel):
     name: Name
     data: Path | DataTable
     columns: Columns = Columns()
+    care: CareTable = CareTable()
     deterministic: StrictInt | None = None
     policy: Path | None = None
     ledger: Path | None = None

@@ -16,7 +16,9 @@ from typing import Literal
 
 from presspool.common.base.errors import InputError
 
-Extra = Literal["data", "llm", "serve", "pdf", "plots", "postgres", "tagging", "tensorboard"]
+Extra = Literal[
+    "data", "llm", "serve", "pdf", "plots", "postgres", "redact", "tagging", "tensorboard"
+]
 
 
 def install(extra: Extra) -> str:

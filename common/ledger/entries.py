@@ -32,7 +32,7 @@ from presspool.common.accounting.filter import PORTFOLIO, Caps
 from presspool.common.base.errors import EvidenceError, LedgerError
 from presspool.common.base.validation import expected
 from presspool.common.contract.privacy_plan import AccountantName
-from presspool.common.ledger.entry_base import Charge, Period, Sha256
+from presspool.common.ledger.entry_base import Charge, Period, Purpose, Sha256
 from presspool.common.ledger.entry_base import LedgerEntry as _Entry
 from presspool.common.ledger.frozen_data import DataFrozen
 from presspool.common.ledger.restored_entries import Lost, Restored
@@ -177,6 +177,7 @@ class Reserve(_Entry):
         charge: its cost at the ledger's order, in `events.UNIT`s.
         stated: the contract's own ε, if it was computed.
         alone: likewise, of pooled sums if everybody else works together; others have no such key.
+        purpose: what it is for, where it is no run of training.
     """
 
     kind: Literal["reserve"] = "reserve"
@@ -193,6 +194,7 @@ class Reserve(_Entry):
     charge: Charge
     stated: Stated | None = None
     alone: Annotated[Charge | None, Field(exclude_if=lambda charge: charge is None)] = None
+    purpose: Purpose = None
 
 
 class ReleaseIntent(_Entry):

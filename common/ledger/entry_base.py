@@ -6,7 +6,7 @@ Example: `class Settle(LedgerEntry): kind: Literal["settle"] = "settle"`.
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -22,6 +22,8 @@ def _real_day(text: str) -> str:
 Day = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\z"), AfterValidator(_real_day)]
 Period = Annotated[str, Field(pattern=r"^[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?\z")]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]
+Purpose = Annotated[Literal["reader-counts"] | None, Field(exclude_if=lambda what: what is None)]
+"""What is paid for, where it is no training; entries of runs have no such key."""
 Charge = Annotated[int, Field(ge=0, le=events.LARGEST_CHARGE)]
 
 

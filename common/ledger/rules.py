@@ -97,6 +97,11 @@ def _check_reserve(book: LedgerState, entry: entries.Reserve) -> None:
             got=entry.period,
             advice="reserve in the current period",
         )
+    if entry.purpose == "reader-counts":
+        plain = (
+            isinstance(entry.event, events.SelfComposed) and entry.event.event.type == "gaussian"
+        )
+        _require(plain, "event of counted readers", "Gaussians, not sampled", entry.event.type)
     taken = book.taken(entry.reservation)
     _require(not taken, "reservation", "a new id", entry.reservation)
     _check_charge(book, entry.charge, entry.event)

@@ -33,6 +33,7 @@ from presspool.common.accounting import events
 from presspool.common.accounting.filter import Caps
 from presspool.common.base.errors import BudgetError, EvidenceError, LedgerError
 from presspool.common.ledger import entries
+from presspool.common.ledger.entry_base import Purpose
 from presspool.common.ledger.frozen_data import DataFrozen, Opening
 from presspool.common.ledger.log import Log, utc_today
 from presspool.common.ledger.restored_entries import (
@@ -97,11 +98,7 @@ class Ledger(Log):
         return self
 
     def position(self, run: str) -> tuple[int, str]:
-        """Index of a run's reserve entry, and the hex Merkle root of the ledger up to it.
-
-        Raises:
-            LedgerError: the run was never reserved.
-        """
+        """Index of a run's reserve entry, and the hex root up to it; `LedgerError` for none."""
         known = self.refresh().reserved(run)
         if known is None:
             raise LedgerError("the run has no reservation", where=run)
@@ -118,6 +115,7 @@ class Ledger(Log):
         head: Checkpoint | None,
         stated: entries.Stated | None = None,
         once: bool = False,
+        purpose: Purpose = None,
     ) -> entries.Reserve:
         """Take a run's whole cost, or refuse it and write that down; before anything is computed.
 
@@ -131,6 +129,7 @@ class Ledger(Log):
                 None only where there has never been one.
             stated: the contract's own ε.
             once: refuse, without an entry, a run that was ever reserved.
+            purpose: what it is for, where it is no run.
 
         Raises:
             BudgetError: it does not fit; a refusal was written.
@@ -154,6 +153,7 @@ class Ledger(Log):
                 datasets=tuple(sorted(set(datasets))),
                 event=event,
                 stated=stated,
+                purpose=purpose,
                 charge=events.charge(event, order=self.book.opened.order),
                 alone=events.charge_alone(event, order=self.book.opened.order),
             )

@@ -21,7 +21,9 @@ from presspool.client.cli import (
     agent_cli,
     backup_cli,
     budget_cli,
+    care_cli,
     check_data_cli,
+    count_cli,
     doctor_cli,
     erase_cli,
     import_cli,
@@ -30,7 +32,7 @@ from presspool.client.cli import (
     peers_cli,
     policy_cli,
 )
-from presspool.common.audit.cli import audit_cli, report_cli, ui_cli
+from presspool.common.audit.cli import audit_cli, opinion_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
@@ -55,6 +57,9 @@ OUTLET: Commands = {
     "erase": erase_cli.erase,
     "import": import_cli.import_data,
     "check-data": check_data_cli.check_data,
+    "preview-redaction": care_cli.preview_redaction,
+    "split": care_cli.split,
+    "count": count_cli.count,
     "run": agent_cli.run,
     "doctor": doctor_cli.doctor,
     "backup": backup_cli.backup,
@@ -138,7 +143,7 @@ RESEARCHER: Commands = {
     "tune": researcher_cli.tune,
     "plan": plan_cli.plan,
 }
-EDITOR: Commands = {"predict": predict_cli.predict}
+EDITOR: Commands = {"predict": predict_cli.predict, "opinion": opinion_cli.opinion}
 
 
 def _version(asked: bool) -> None:

@@ -51,10 +51,16 @@ def policy_for(contract: Contract, **changes: Any) -> Policy:
     return parse_policy(policy_body(contract, **changes))
 
 
-def new_ledger(path: Path, *, epsilon: float = EPSILON, signer: notes.Signer = SIGNER) -> Path:
+def new_ledger(
+    path: Path,
+    *,
+    epsilon: float = EPSILON,
+    signer: notes.Signer = SIGNER,
+    unit: str = "reader",
+) -> Path:
     """A ledger's file."""
     Ledger.create(
-        path, signer=signer, unit="reader", order=ORDER, delta=DELTA, caps=Caps(epsilon_max=epsilon)
+        path, signer=signer, unit=unit, order=ORDER, delta=DELTA, caps=Caps(epsilon_max=epsilon)
     ).close()
     return path
 
@@ -125,5 +131,6 @@ def take_snapshot(settings: Path) -> Path:
         kept=("text", "label"),
         drop_damaged=True,
         erased=erased_in(suppression),
+        care=read.care,
     )
     return snapshot

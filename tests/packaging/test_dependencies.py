@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY
 PACKAGES = ("client", "common", "server", "simulations", "src/presspool")
 # Who may import what an extra has.
 USERS = {
+    "client/data/care/redaction.py": "redact",
     "client/data/query_sources.py": "data",
     "common/audit/cli/ui_cli.py": "serve",
     "common/audit/dashboard": "serve",

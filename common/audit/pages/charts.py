@@ -198,6 +198,36 @@ def line_chart(
     return frame.drawing(paths=tuple(paths), dots=tuple(dots), texts=_ends(lines, frame))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """A value with the two that it lies between, and the text that a pointer shows."""
+
+    x: float
+    value: float
+    low: float
+    high: float
+    text: str
+
+
+def band_chart(runs: Sequence[Sequence[Between]], *, x: Axis, y: Axis, width: int) -> Drawing:
+    """Lines with a band around each; between two runs nothing is known, and nothing drawn."""
+    frame = _Frame(width, x, y, right=16)
+    paths, dots = [], []
+    for run in runs:
+        top = [f"{frame.x(p.x):g} {frame.y(p.high):g}" for p in run]
+        bottom = [f"{frame.x(p.x):g} {frame.y(p.low):g}" for p in reversed(run)]
+        paths.append(Mark(style="band", path=f"M{'L'.join([*top, *bottom])}Z"))
+        line = "L".join(f"{frame.x(p.x):g} {frame.y(p.value):g}" for p in run)
+        paths.append(Mark(style="main", path=f"M{line}"))
+        dots += [Mark(style="main", x=frame.x(p.x), y=frame.y(p.value), text=p.text) for p in run]
+        dots += [  # an error bar's ends, so that a run of one point shows its band as well
+            Mark(style="second", x=frame.x(p.x), y=frame.y(end), text=p.text)
+            for p in (run if len(run) == 1 else ())
+            for end in (p.low, p.high)
+        ]
+    return frame.drawing(paths=tuple(paths), dots=tuple(dots))
+
+
 def _ends(lines: Sequence[Series], frame: _Frame) -> tuple[Mark, ...]:
     """Labels at the lines' ends, pushed apart so that no two overlap."""
     placed: list[Mark] = []

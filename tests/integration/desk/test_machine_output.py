@@ -40,6 +40,8 @@ outlet decline {run} --home {home}
 outlet approve {run} --home {home}
 outlet runs --home {home}
 outlet check-data {data} --run {run} --outlet north-post
+outlet split {data} --kept {desk}/own.csv --held-out {desk}/public.csv --share 0.5
+opinion {desk}/labels.csv
 outlet import --home {home}
 outlet backup {desk}/outlet.backup --home {home}
 outlet restore {desk}/outlet.backup --home {desk}/restored
@@ -63,7 +65,7 @@ new run --data {offered} --out {desk}/new.toml
 """.strip().splitlines()
 ELSEWHERE = """
 demo, simulate, predict, outlet erase, outlet init, outlet join, outlet moved,
-outlet budget restored, outlet budget rename, outlet doctor,
+outlet count, outlet preview-redaction, outlet budget restored, outlet budget rename, outlet doctor,
 outlet adapters list, outlet adapters fetch, outlet adapters verify,
 outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers withdraw,
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
@@ -98,6 +100,7 @@ def places(
     data = run.parent / "data" / "north-post.parquet"
     (home / "outlet.toml").write_text(f'name = "north-post"\ndata = {json.dumps(str(data))}\n')
     (home / "policy.toml").write_text(toml(policy_body(contract)))
+    (desk / "labels.csv").write_text("day,label\n2026-01-01,good\n2026-02-01,bad\n")
     named = {"desk": desk, "home": home, "run": run, "single": single, "data": data}
     exports = {"one": desk / "north-post.export", "other": desk / "south-echo.export"}
     return {**named, **exports, "base": tiny_base, "pool": desk / "pool", "offered": data.parent}

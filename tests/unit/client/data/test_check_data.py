@@ -15,7 +15,9 @@ from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from presspool.client.data import check_data as module
-from presspool.client.data.check_data import FOOTER, DataReport, Spread, check, guessed, render
+from presspool.client.data.care.text_health import TextHealth
+from presspool.client.data.check_data import DataReport, Spread, check, guessed
+from presspool.client.data.check_tables import ACROSS, FOOTER, LABEL_ROWS, render
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.data.tables import Columns
 from presspool.common.tasks.classification import Classification, ClassificationTable
@@ -94,6 +96,8 @@ def test_the_whole_report(path: Path) -> None:
         tokens=Spread(minimum=1, median=3.0, p95=3.0, maximum=3),
         duplicates_within=1,
         duplicates_across=1,
+        similar_within=1,
+        texts=TextHealth(scripts={"Latin": 5}, other=0, garbled=0, replaced=0),
         records_per_reader=2,
         readers_capped=1,
         records_cut=1,
@@ -198,6 +202,7 @@ def test_the_screen_shows_every_figure_and_for_whom_it_is(path: Path) -> None:
     assert figures("truncated to 2 tokens") == ["3", "60.0%"]
     assert figures("dropped: null or empty label") == ["1", "14.3%"]
     assert FOOTER in " ".join(" ".join(lines).split())
+    assert ACROSS in " ".join(" ".join(lines).split())
 
 
 def test_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
@@ -213,7 +218,7 @@ def test_many_labels_are_summed_up(tmp_path: Path) -> None:
     lines = ["reader,text,label", *(f"r,t{i},label {i:03}" for i in range(100))]
     (tmp_path / "data.csv").write_text("\n".join(lines))
     shown = screen(report_on(tmp_path / "data.csv"))
-    assert f"{100 - module.LABEL_ROWS} more" in shown
+    assert f"{100 - LABEL_ROWS} more" in shown
     assert "label 099" not in shown
 
 

