@@ -26,6 +26,7 @@ from pydantic import Field
 
 from presspool.common.base.errors import ModelError
 from presspool.common.contract.contract_schema import Model
+from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records.hidden_tokens import HiddenTokens
 from presspool.common.tasks.records.turns import fault_of_text
 from presspool.common.tasks.task import Judged, MaxLength, Metric, Task, TaskTable
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor, nn
 
-ENCODERS = ("bert", "roberta", "xlm-roberta")
-"""The kinds of base models whose gradients are tried against the definition."""
 SUGGESTED = 5
 UNKNOWN = "text in which the model knows no token"
 _WORDS = ("minister", "talks", "goal", "market", "the", "new", "rates")
@@ -138,15 +137,7 @@ class FillMask(Task[FillMaskTable]):
         Raises:
             ModelError: no encoder that reads both ways, or a tokenizer without a mask.
         """
-        kind = loaded.config.model_type
-        if kind not in ENCODERS or loaded.config.is_decoder:
-            raise ModelError(
-                "a base model that this task is not tried with",
-                where="[model] config.json",
-                expected=f"an encoder that reads both ways: {', '.join(ENCODERS)}",
-                got=kind,
-                advice='a model that writes learns texts by [task] kind = "generation"',
-            )
+        require_encoder(loaded, 'a model that writes learns texts by [task] kind = "generation"')
         if self.tokenizer.mask_token_id is None:
             raise ModelError(
                 "a tokenizer without a mask",

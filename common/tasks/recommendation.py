@@ -25,18 +25,20 @@ Example:
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, field_validator, model_validator
-
-from presspool.common.base.errors import ModelError
 from presspool.common.contract.contract_schema import Model
+from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records import impressions
 from presspool.common.tasks.records.impressions import Impression
 from presspool.common.tasks.records.packed_titles import PackedTitles
+from presspool.common.tasks.records.recommendation_table import RecommendationTable
 from presspool.common.tasks.scores import ranking_scores
-from presspool.common.tasks.task import Judged, Metric, Task, TaskTable
+from presspool.common.tasks.task import Judged, Metric, Task
+
+__all__ = ["Recommendation", "RecommendationTable"]
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,66 +46,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-ENCODERS = ("bert", "roberta", "xlm-roberta")
-"""The kinds of base models in which a title is tried to be the same alone and among others."""
 SCALE = 10.0
 """A dot product of vectors of length one, times this, is a score: else no softmax could be sure."""
-MOST_TOKENS = 4096
 _WORDS = ("new", "report", "today", "after", "says", "on")
-
-Count = Annotated[int, Field(strict=True, ge=1, le=128)]
-
-
-class RecommendationTable(TaskTable):
-    """The contract's [task].
-
-    Attributes:
-        history: titles that a reader's history counts with, the last ones.
-        candidates: most titles of an impression; one that shows more is left out.
-        title_length: tokens that each title is truncated to.
-        negatives: where unclicked titles come from; "impression": that very one.
-    """
-
-    kind: Literal["recommendation"] = "recommendation"
-    history: Count = 8
-    candidates: Annotated[Count, Field(ge=2)] = 8
-    title_length: Annotated[int, Field(strict=True, ge=4, le=128)] = 24
-    negatives: Literal["impression"] = "impression"
-
-    @field_validator("negatives", mode="before")
-    @classmethod
-    def _own(cls, value: object) -> object:
-        if value == "in-batch":
-            raise ValueError(
-                "in-batch negatives are other readers' candidates: one reader's loss, and "
-                "gradient, would hang on who else was drawn, and clipping would bound nothing; "
-                'use "impression"'
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _not_too_long(self) -> RecommendationTable:
-        if self.max_length > MOST_TOKENS:
-            raise ValueError(
-                f"(history + candidates) * title_length is {self.max_length} tokens: "
-                f"at most {MOST_TOKENS}"
-            )
-        return self
-
-    @property
-    def titles(self) -> int:
-        """Titles of a record, at most."""
-        return self.history + self.candidates
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of a record, at most."""
-        return self.titles * self.title_length
-
-    @property
-    def longest(self) -> tuple[str, int]:
-        """A title."""
-        return "title_length", self.title_length
 
 
 class Recommendation(Task[RecommendationTable]):
@@ -246,14 +191,7 @@ class Recommendation(Task[RecommendationTable]):
             ModelError: none that reads both ways, whose titles were tried to be apart; a tokenizer
                 without a first special token.
         """
-        kind = loaded.config.model_type
-        if kind not in ENCODERS or loaded.config.is_decoder:
-            raise ModelError(
-                "a base model that this task is not tried with",
-                where="[model] config.json",
-                expected=f"an encoder that reads both ways: {', '.join(ENCODERS)}",
-                got=kind,
-            )
+        require_encoder(loaded)
         self._packed.check()
         return loaded
 
@@ -314,8 +252,6 @@ class Recommendation(Task[RecommendationTable]):
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
         """Means over impressions, and AUC of those with and without a history apart."""
-        import math
-
         read = self._read(records)
         found = [
             ranking_scores.ranked(row[len(one.history) :][: len(one.clicks)], one.clicks)

@@ -22,7 +22,7 @@ def write_masked_base(
 
     Args:
         folder: where it goes.
-        family: a `model_type` of `fill_mask.ENCODERS`.
+        family: a `model_type` of `encoders.ENCODERS`.
         words: what the tokenizer knows.
         mask: whether it knows its mask.
         config: more of the model's configuration.

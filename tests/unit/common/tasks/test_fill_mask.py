@@ -22,7 +22,8 @@ from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.tasks import fill_mask
-from presspool.common.tasks.fill_mask import ENCODERS, UNKNOWN, FillMask, FillMaskTable
+from presspool.common.tasks.encoders import ENCODERS
+from presspool.common.tasks.fill_mask import UNKNOWN, FillMask, FillMaskTable
 from presspool.common.tasks.records.hidden_tokens import hidden, most_hidden
 
 KNOWN = [*COMMON, *(word for topic in WORDS.values() for word in topic)]

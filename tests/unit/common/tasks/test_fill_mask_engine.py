@@ -28,7 +28,8 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.adapters import load, read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
-from presspool.common.tasks.fill_mask import ENCODERS, FillMask
+from presspool.common.tasks.encoders import ENCODERS
+from presspool.common.tasks.fill_mask import FillMask
 
 LINEAR = ["query", "key", "value", "dense"]
 CUTS: dict[str, dict[str, Any]] = {

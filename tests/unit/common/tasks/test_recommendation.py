@@ -26,7 +26,8 @@ from presspool.common.models import parts
 from presspool.common.models.adapters import load, read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
-from presspool.common.tasks.recommendation import ENCODERS, SCALE
+from presspool.common.tasks.encoders import ENCODERS
+from presspool.common.tasks.recommendation import SCALE
 
 TASK = {"kind": "recommendation", "history": 3, "candidates": 4, "title_length": 8}
 ROWS = [
