@@ -150,7 +150,7 @@ def _policy(contract: Contract) -> str:
         trust=contract.federation.trust,
         outlets=min(2, len(contract.outlets)),
         targets=toml_value(list(contract.adapter.targets)),
-        scale=contract.adapter.alpha / contract.adapter.rank,
+        scale=contract.method.scale(contract) or 1.0,
         records=contract.privacy.records_per_reader,
         length=contract.task.max_length,
         model=toml_value(model.id),

@@ -226,11 +226,13 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
 
 def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
     """What makes rounding errors large, or one reader's part of a step."""
+    spec, scale = contract.adapter, contract.method.scale(contract)
+    usual = scale in (0.0, spec.alpha / spec.rank)
     yield at_most(
         "policy-adapter-scale",
         "max_adapter_scale",
-        "[adapter] alpha / rank",
-        contract.adapter.alpha / contract.adapter.rank,
+        "[adapter] alpha / rank" if usual else f"[adapter] alpha, as {spec.method!r} scales it",
+        scale,
         policy.max_adapter_scale,
         "a smaller alpha",
     )

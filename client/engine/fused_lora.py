@@ -28,10 +28,12 @@ import torch
 import torch.nn.functional as F
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
+from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from presspool.client.engine.reader_sums import Inbox
+from presspool.common.base.errors import EngineError
 from presspool.common.models.frozen_product import FrozenLinear, product
 
 
@@ -45,8 +47,10 @@ def unsupported_lora(layer: Any) -> str | None:
         return None
     if type(layer) is not LoraLinear:
         return f"LoRA of kind {type(layer).__name__}; only linear layers and Conv1D are supported"
-    if layer.lora_variant:
-        return "a LoRA variant (DoRA and the like), whose gradient is not that of plain LoRA"
+    if not all(type(one) is DoraLinearVariant for one in layer.lora_variant.values()):
+        return "a LoRA variant other than DoRA, whose gradient is not that of plain LoRA"
+    if layer.lora_variant and not fusable(layer):
+        return "DoRA beside a layer that is not a frozen linear one"
     if layer.merged:
         return "the adapter is merged into the base weight; unmerge it first"
     if len(layer.active_adapters) != 1:
@@ -85,15 +89,18 @@ class FusedLora:
         """The layer's output, (records, ..., features)."""
         dtype = self._dtype(x)
         if args or kwargs or dtype is None or not self._is_plain():
-            return self._forward(x, *args, **kwargs)  # type: ignore[no-any-return]
-        tensors = (
-            x,
-            self.base.weight,
-            self.a.weight,
-            self.b.weight,
-            self.base.bias,
-            self.b.bias,
-        )
+            return self._otherwise(x, *args, **kwargs)
+        return self._computed(x, dtype)
+
+    def _otherwise(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return self._forward(x, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def _computed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return self._product(x, dtype, self.base.bias)
+
+    def _product(self, x: Tensor, dtype: torch.dtype, bias: Tensor | None) -> Tensor:
+        """What layer and branch say together, beside the bias that is given."""
+        tensors = (x, self.base.weight, self.a.weight, self.b.weight, bias, self.b.bias)
         cast = (None if t is None else t.to(dtype) for t in tensors)
         return _FusedLora.apply(*cast, self)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -162,3 +169,65 @@ class _FusedLora(torch.autograd.Function):
         if needs_b_bias:
             sums.rows(fused.b.bias, fused.scaling * g)
         return dx, None, None, None, None, None, None
+
+
+class FusedDora(FusedLora):
+    """Stands in for the `forward` of one PEFT layer under DoRA; arguments as for `FusedLora`.
+
+    The layer says c · (W x + s·B A x) + b, row by row, with c = m / ‖W + s·B A‖. The norm counts as
+    a constant (Liu et al. 2024, section 4.3), and is one of frozen and trained weights alone: no
+    record is in it. So A and B get what `FusedLora` gives them for the gradient c·g, and m gets
+
+        dm = Σ g · (W x + s·B A x) / ‖W + s·B A‖
+
+    Where the fused function cannot run, nothing trains: PEFT's own forward calls A and B with a
+    unit matrix, whose rows are no records.
+    """
+
+    def __init__(self, name: str, layer: Any, inbox: Inbox) -> None:
+        super().__init__(name, layer, inbox)
+        self.magnitude = layer.lora_magnitude_vector[self._adapter]
+
+    def _computed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        product = self._product(x, dtype, None)
+        bias: Tensor | None = self.base.bias
+        parts = (product, self.magnitude.weight, self._norm().to(dtype), self)
+        scaled: Tensor = _Magnitude.apply(*parts)  # type: ignore[no-untyped-call]
+        if bias is not None:
+            scaled = scaled + bias.to(dtype)
+        return scaled
+
+    def _otherwise(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            raise EngineError(
+                "DoRA trains per reader without dropout and in one dtype only",
+                where=self.name,
+                expected="one active, unmerged adapter in the dtype of its layer",
+            )
+        return super()._otherwise(x, *args, **kwargs)
+
+    @torch.no_grad()
+    def _norm(self) -> Tensor:
+        """‖W + s·B A‖ of every row, (outputs,)."""
+        weight = self.base.weight if self.outputs_first else self.base.weight.T
+        bent = weight + self.scaling * (self.b.weight @ self.a.weight)
+        norm: Tensor = torch.linalg.vector_norm(bent, dim=1)
+        return norm
+
+
+class _Magnitude(torch.autograd.Function):
+    """Inputs v, m, the norm, the layer; gradients flow to v."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, m: Tensor, norm: Tensor, fused: FusedDora) -> Tensor:
+        ctx.fused = fused
+        ctx.save_for_backward(v, m, norm)
+        return v * (m / norm).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        v, m, norm = ctx.saved_tensors
+        fused: FusedDora = ctx.fused
+        if ctx.needs_input_grad[1]:
+            fused.inbox.take(fused.name, g).rows(fused.magnitude.weight, g * v / norm)
+        return g * (m / norm).to(g.dtype), None, None, None

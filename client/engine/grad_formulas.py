@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from presspool.client.engine.reader_sums import Inbox, ReaderSums
+from presspool.common.methods.parts.added_layers import Rescale
 from presspool.common.models.frozen_product import FrozenLinear
 
 Formula = Callable[[Any, Tensor, Tensor, ReaderSums], None]
@@ -58,6 +59,10 @@ def _rms_norm(layer: Any, x: Tensor, gradient: Tensor, sums: ReaderSums) -> None
     sums.rows(layer.weight, normed * gradient)
 
 
+def _rescale(layer: Rescale, x: Tensor, gradient: Tensor, sums: ReaderSums) -> None:
+    sums.rows(layer.weight, x * gradient)
+
+
 def _bias(layer: Any, gradient: Tensor, sums: ReaderSums) -> None:
     if layer.bias is not None and layer.bias.requires_grad:
         sums.rows(layer.bias, gradient)
@@ -68,6 +73,7 @@ _FORMULAS: dict[type, Formula] = {
     FrozenLinear: _linear,
     Conv1D: _conv1d,
     nn.LayerNorm: _layer_norm,
+    Rescale: _rescale,
 }
 # By name, because importing every model family of transformers would take seconds.
 _RMS_NORMS = {"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "T5LayerNorm"}

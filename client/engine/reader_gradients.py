@@ -29,9 +29,10 @@ from typing import Self
 from weakref import WeakSet
 
 import torch
+from peft.tuners.lora.dora import DoraLinearLayer
 from torch import Tensor, nn
 
-from presspool.client.engine.fused_lora import FusedLora, fusable, unsupported_lora
+from presspool.client.engine.fused_lora import FusedDora, FusedLora, fusable, unsupported_lora
 from presspool.client.engine.grad_formulas import Tap, formula_for
 from presspool.client.engine.reader_sums import Inbox, IsolationProof, ReaderSums
 from presspool.common.base.errors import EngineError
@@ -69,7 +70,10 @@ class ReaderGradients:
         if not any(p.requires_grad for p in layer.parameters()):
             return
         if fusable(layer):
-            stand_in = FusedLora(name, layer, self._inbox)
+            kind = FusedDora if layer.lora_variant else FusedLora
+            stand_in = kind(name, layer, self._inbox)
+        elif isinstance(layer, DoraLinearLayer):
+            return  # the layer that it is of delivers
         elif _own_trained(layer):
             stand_in = Tap(name, layer, self._inbox)
         else:
@@ -171,7 +175,7 @@ def _check(name: str, layer: nn.Module) -> None:
     if reason:
         raise EngineError(reason, where=name)
     trained = _own_trained(layer)
-    if trained and formula_for(layer) is None:
+    if trained and formula_for(layer) is None and not isinstance(layer, DoraLinearLayer):
         raise EngineError(
             f"no exact per-reader gradient for {' and '.join(trained)} of {type(layer).__name__}",
             where=name,

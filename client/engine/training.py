@@ -12,13 +12,16 @@ Invariants:
     * That the model can be trained is proved on made texts before it gets here
       (`presspool.client.engine.selftest`): no refusal depends on a reader's records.
     * Losses stay here.
+    * What a method lets rest in a round (public: by the round's number) is not trained and not
+      noised; its change is zero.
 
 Example: `train_round(model, readers, contract, work)` gives name → float32 change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +89,33 @@ def train_round(
     """
     load(model, state)
     compute.prepare(model)
+    with _turn(model, contract, work.round):
+        change = _steps(model, readers, contract, work, compute)
+        whole = contract.trust.adds_up
+        moved = change if whole else {n: array - state[n] for n, array in change.items()}
+    kind = np.int64 if whole else np.float32
+    still = {name: np.zeros(state[name].shape, kind) for name in state if name not in moved}
+    return {**moved, **still}
+
+
+@contextmanager
+def _turn(model: nn.Module, contract: Contract, number: int) -> Iterator[None]:
+    """What has no turn in this round does not train while it lasts."""
+    parameters = trainable(model)
+    resting = contract.method.resting(parameters.keys(), number)
+    for name in resting:
+        parameters[name].requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name in resting:
+            parameters[name].requires_grad_(True)
+
+
+def _steps(
+    model: nn.Module, readers: Readers, contract: Contract, work: RoundWork, compute: Compute
+) -> dict[str, NDArray[Any]]:
+    """What trains after the round's steps, or the noised sum of the one."""
     first = (work.round - 1) * contract.federation.local_steps
     optimizer = private_optimizer(model, contract, work, steps_before=first)
     offsets, trunk = _units(readers, contract), compute.trunk(model, contract)
@@ -104,8 +134,7 @@ def train_round(
             optimizer.finish_step()
     if contract.trust.adds_up:
         return _whole(optimizer, model)
-    trained = read(model)
-    return {name: trained[name] - state[name] for name in trained}
+    return dict(read(model))
 
 
 def _whole(optimizer: ReaderOptimizer, model: nn.Module) -> dict[str, NDArray[Any]]:

@@ -33,10 +33,17 @@ class Registry(Generic[T]):
     Args:
         kind: what the things are, for messages.
         where: name to "module:attribute".
+        refused: other names that people know, and why nothing lies behind them; in small letters.
+
+    Attributes:
+        refused: as given.
     """
 
-    def __init__(self, kind: str, where: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, where: Mapping[str, str], refused: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._kind, self._where = kind, MappingProxyType(dict(where))
+        self.refused = MappingProxyType(dict(refused))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -47,9 +54,16 @@ class Registry(Generic[T]):
         """The name, if it is one of the list.
 
         Raises:
-            ContractError: it is not; the nearest one is suggested.
+            ContractError: it is not; the reason is given, or the nearest one is suggested.
         """
         if name not in self._where:
+            if reason := self.refused.get(name.lower().replace("_", "-")):
+                raise ContractError(
+                    f"a {self._kind} that is not offered",
+                    expected=f"one of {', '.join(self._where)}",
+                    got=name,
+                    advice=reason,
+                )
             near = get_close_matches(name, self._where, n=1)
             raise ContractError(
                 f"unknown {self._kind}",

@@ -114,6 +114,7 @@ class Contract(Table):
         schema_versions.check_numbers(self.body())
         try:
             self.trust.check(self)
+            self.method.check(self)
         except ContractError as error:
             said = f"{error.where}: {error.what}: expected {error.expected}, got {error.got}"
             raise ValueError(f"{said}: {error.advice}" if error.advice else said) from None

@@ -169,7 +169,7 @@ class Adapter(Table):
 
     Attributes:
         rank: r.
-        alpha: α; the branch is scaled by α/r.
+        alpha: α; the branch is scaled by α/r, or as the method has it (`Method.scale`).
         targets: names of the linear layers that get LoRA.
         layers: LoRA in the last so many layers only, whose frozen part below is then computed
             once a record; None for all layers.

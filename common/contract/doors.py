@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.registry import Registry
+from presspool.common.contract.refused_methods import REFUSED_METHODS
 
 if TYPE_CHECKING:
     from presspool.common.contract.contract import Contract
@@ -34,7 +35,16 @@ METHODS: Registry[type[Method]] = Registry(
         "ffa": "presspool.common.methods.ffa:Ffa",
         "fedit": "presspool.common.methods.fedit:FedIt",
         "head": "presspool.common.methods.head:Head",
+        "rslora": "presspool.common.methods.rslora:RsLora",
+        "rolora": "presspool.common.methods.rolora:RoLora",
+        "dora": "presspool.common.methods.dora:Dora",
+        "fed-sb": "presspool.common.methods.fed_sb:FedSb",
+        "bottleneck": "presspool.common.methods.bottleneck:BottleneckAdapters",
+        "ia3": "presspool.common.methods.ia3:Ia3",
+        "bitfit": "presspool.common.methods.bitfit:BitFit",
+        "layernorm": "presspool.common.methods.layer_norms:LayerNorms",
     },
+    refused=REFUSED_METHODS,
 )
 
 AGGREGATORS: Registry[Any] = Registry(

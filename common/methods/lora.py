@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from presspool.common.base.errors import ContractError
 from presspool.common.methods.method import Branch, Method
+from presspool.common.methods.parts.places import check_targets, last_layers, spared_in
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,18 +35,20 @@ class Lora(Method):
 
     Attributes:
         factors: which of the two train.
+        options: switches of `LoraConfig` that are on.
     """
 
+    library = "peft"
     factors: ClassVar[tuple[str, ...]]
+    options: ClassVar[tuple[str, ...]] = ()
 
     def attach(self, model: nn.Module, contract: Contract) -> nn.Module:
         """As `Method.attach`: a `PeftModel`."""
         from peft import LoraConfig, get_peft_model
 
         spec = contract.adapter
-        # Of an encoder beside its decoder: what only reads stays as it is.
-        spared = getattr(model.get_submodule("encoder"), "spared", None)
-        _check_targets(model, spec.targets, spared)
+        spared = spared_in(model)
+        check_targets(model, spec.targets)
         config = LoraConfig(
             r=spec.rank,
             lora_alpha=spec.alpha,
@@ -55,8 +56,9 @@ class Lora(Method):
             bias="none",
             target_modules=list(spec.targets),
             modules_to_save=["head"] if list(model.get_submodule("head").parameters()) else None,
-            layers_to_transform=_last_layers(model.config, spec.layers, spared),
+            layers_to_transform=last_layers(model, spec.layers),
             exclude_modules=spared,
+            **dict.fromkeys(self.options, True),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT misses a hub name on our wrapper: set below
@@ -89,6 +91,10 @@ class Lora(Method):
                     down=factor(f"{name}.{A}.{adapter}.weight"),
                     scale=scale,
                 )
+
+    def scale(self, contract: Contract) -> float:
+        """As `Method.scale`: α/r."""
+        return contract.adapter.alpha / contract.adapter.rank
 
     def targets(self, contract: Contract) -> tuple[str, ...]:
         """The contract's."""
@@ -123,49 +129,3 @@ def public_factor(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
     bound = 1 / math.sqrt(shape[-1])
     values = (words.astype(np.float64) / 2**31 - 1) * bound
     return torch.from_numpy(values.astype(np.float32).reshape(shape))
-
-
-def _last_layers(config: Any, count: int | None, spared: str | None) -> list[int] | None:
-    """Indices of the last `count` layers; None for all."""
-    if count is None:
-        return None
-    if spared is not None:
-        raise ContractError(
-            "a base model with an encoder and a decoder has two rows of layers",
-            where="[adapter] layers",
-            expected="no such key",
-            got=count,
-            advice="name the targets: ['EncDecAttention.q'] of a T5, say; all are the decoder's",
-        )
-    total: int = config.num_hidden_layers
-    if count > total:
-        raise ContractError(
-            "more layers than the base model has",
-            where="[adapter] layers",
-            expected=f"at most {total}",
-            got=count,
-        )
-    return list(range(total - count, total))
-
-
-def _check_targets(model: nn.Module, targets: tuple[str, ...], spared: str | None) -> None:
-    layers = [
-        n
-        for n, module in model.named_modules()
-        if _linear(module) and n.partition(".")[0] != "head"
-    ]
-    layers = [n for n in layers if spared is None or not re.fullmatch(spared, n)]
-    if missing := [t for t in targets if not any(f".{n}".endswith(f".{t}") for n in layers)]:
-        names = sorted({name.rpartition(".")[2] for name in layers})
-        raise ContractError(
-            "LoRA targets that this base model does not have",
-            where="[adapter] targets",
-            expected=f"names among {', '.join(names)}",
-            got=", ".join(missing),
-        )
-
-
-def _linear(module: nn.Module) -> bool:
-    from torch import nn
-
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -15,6 +15,7 @@ What is not a method's to say:
 Invariants:
     * A method's file imports neither torch nor peft before `attach`: auditors read contracts too.
     * What trains starts at public values, and no random generator is drawn from.
+    * What trains in a round depends on the round's number alone.
 
 Example:
     >>> from presspool.common.contract.doors import METHODS
@@ -25,10 +26,11 @@ Example:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract_schema import GROUPS
 
 if TYPE_CHECKING:
@@ -62,9 +64,11 @@ class Method(ABC):
 
     Attributes:
         groups: parameter groups in which something trains.
+        library: whose format a saved adapter has, for model cards.
     """
 
     groups: ClassVar[tuple[str, ...]] = GROUPS
+    library: ClassVar[str] = "presspool"
 
     @abstractmethod
     def attach(self, model: nn.Module, contract: Contract) -> nn.Module:
@@ -97,6 +101,28 @@ class Method(ABC):
         """The layers that get trained weights of their own, for policies' `lora_targets`."""
         return ()
 
+    def scale(self, contract: Contract) -> float:  # noqa: ARG002
+        """s, by which products of factors are multiplied, for policies' `max_adapter_scale`."""
+        return 0.0
+
+    def check(self, contract: Contract) -> None:  # noqa: B027 - most fit everything
+        """Return if the method fits what else the contract says; no model is there yet.
+
+        Raises:
+            ContractError: it does not.
+        """
+
+    def resting(self, names: Collection[str], number: int) -> frozenset[str]:  # noqa: ARG002
+        """Which of all parameters that train have no turn in a round.
+
+        They get neither gradient nor noise, and an outlet's change of them is zero.
+
+        Args:
+            names: of all that train.
+            number: of the round, from 1.
+        """
+        return frozenset()
+
     def constants(
         self,
         model: nn.Module,  # noqa: ARG002
@@ -107,3 +133,24 @@ class Method(ABC):
         Everything else that is frozen is the base model's, whose hash the contract pins.
         """
         yield from ()
+
+
+def start_frozen(model: nn.Module) -> None:
+    """Let nothing of a base with its head train but the head."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("head."))
+
+
+def unpulled(contract: Contract) -> None:
+    """Refuse a decay to zero of what starts at the base's own values.
+
+    Raises:
+        ContractError: the optimiser's weights decay.
+    """
+    if contract.optimizer.weight_decay:
+        raise ContractError(
+            "weights of this method start at the base model's, and decay would pull them to zero",
+            where="optimizer.weight_decay",
+            expected=f"0 with method = {contract.adapter.method!r}",
+            got=contract.optimizer.weight_decay,
+        )

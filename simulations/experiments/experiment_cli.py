@@ -114,6 +114,11 @@ robust = _declared(
     "Two of eight outlets lie: what the mean and each robust rule make of it.",
     module="robust_rules",
 )
+methods = _declared(
+    "methods",
+    "What trains: every method on AG News over four outlets, with and without privacy.",
+    module="methods_compared",
+)
 readers = _declared(
     "readers",
     "Real heavy-tailed readers: reader against record as unit, and the effect of k.",

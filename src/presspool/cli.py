@@ -36,7 +36,14 @@ from presspool.common.audit.cli import audit_cli, opinion_cli, report_cli, ui_cl
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
 from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import bench_cli, models_cli, new_run_cli, plan_cli, researcher_cli
+from presspool.simulations import (
+    bench_cli,
+    methods_cli,
+    models_cli,
+    new_run_cli,
+    plan_cli,
+    researcher_cli,
+)
 from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
@@ -129,6 +136,7 @@ EXPERIMENT: Commands = {
     "pooled": experiment_cli.pooled,
     "robust": experiment_cli.robust,
     "tasks": experiment_cli.tasks,
+    "methods": experiment_cli.methods,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,
@@ -142,6 +150,7 @@ RESEARCHER: Commands = {
     "compare": researcher_cli.compare,
     "tune": researcher_cli.tune,
     "plan": plan_cli.plan,
+    "methods": methods_cli.methods,
 }
 EDITOR: Commands = {"predict": predict_cli.predict, "opinion": opinion_cli.opinion}
 

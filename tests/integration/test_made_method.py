@@ -1,7 +1,7 @@
-"""A second kind of method is one file and one line: BitFit, in a copy of the house.
+"""A kind of method that is new is one file and one line: `made-biases`, in a copy of the house.
 
-BitFit (Ben Zaken et al., ACL 2022) trains the biases of the base model; here with the head, and
-without those of the keys, which softmax cancels.
+It trains the biases of the base model and the head, without those of the keys, which softmax
+cancels.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from presspool.common.base.errors import ContractError
 from presspool.common.models.adapters import digest
 from presspool.common.runs.run_file import read_run_file
 
-BITFIT = '''
-"""BitFit: biases and the head train."""
+MADE = '''
+"""Biases and the head train."""
 
 from presspool.common.methods.method import Method
 
 
-class BitFit(Method):
+class MadeBiases(Method):
     """Every bias of the encoder but the keys', and the head."""
 
     def attach(self, model, contract):
@@ -53,15 +53,17 @@ print(digest(read(restored(base(contract), contract, folder.adapter))))
 """
 
 
-def test_bitfit_is_one_file_and_one_line(contract_body: dict[str, Any], tmp_path: Path) -> None:
-    adapter = {"method": "bitfit"}
+def test_a_made_method_is_one_file_and_one_line(
+    contract_body: dict[str, Any], tmp_path: Path
+) -> None:
+    adapter = {"method": "made-biases"}
     clip = contract_body["privacy"] | {"clip": {"adapter": 0.5, "head": 1.0}}
     run = write_run(tmp_path, contract_body | {"adapter": adapter, "privacy": clip})
     house = made_house(tmp_path)
     with pytest.raises(ContractError, match="unknown method"):
         read_run_file(run)
-    house.add("common/methods/bitfit.py", BITFIT)
-    house.register("method", '"bitfit": "presspool.common.methods.bitfit:BitFit",')
+    house.add("common/methods/made_biases.py", MADE)
+    house.register("method", '"made-biases": "presspool.common.methods.made_biases:MadeBiases",')
     checked = house.presspool("contract", "check", run, "--json")
     assert checked.returncode == 0, checked.stderr
     assert json.loads(checked.stdout)["adapter_noise_share"] > 0

@@ -17,7 +17,14 @@ from typing import Any
 
 import pytest
 import torch
-from tests.fakes.instruments.hostile_pairs import WRITES, Bases, HostilePair, excess, made_bases
+from tests.fakes.instruments.hostile_pairs import (
+    WRITES,
+    Bases,
+    HostilePair,
+    excess,
+    made_bases,
+    offered,
+)
 from tests.fakes.tiny_models import FAMILIES, Batch, TinyModel, tiny_model
 from torch import Tensor
 
@@ -27,6 +34,7 @@ from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.common.base.errors import GuardError
+from presspool.common.contract.doors import METHODS
 from presspool.common.contract.privacy_plan import PrivacyPlan
 from presspool.common.models.adapters import group_of, trainable
 from presspool.common.models.batch_shapes import BatchShapes
@@ -220,6 +228,14 @@ def test_hostile_neighbours_differ_by_no_more_than_is_stated_in_whole_numbers(ba
     assert max(found) <= 1  # fractions: no tolerance, and nothing was rounded
     assert sum(one > 0.999 for one in found) > FEW / 4, "hardly a gradient was clipped"
     assert sum(one < 0.5 for one in found) > FEW / 20, "every gradient was clipped"
+
+
+@pytest.mark.parametrize("name", METHODS.names)
+def test_no_method_lets_hostile_neighbours_differ_by_more(name: str, bases: Bases) -> None:
+    """On each family of bases."""
+    for base in (one for one in bases if offered(name, one[0])):
+        pairs = [HostilePair.drawn((base,), seed=seed, method=name) for seed in (0, 1)]
+        assert max(map(excess, pairs)) <= 1, base
 
 
 @pytest.mark.soak

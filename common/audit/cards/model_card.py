@@ -64,13 +64,17 @@ def render(card: Card, said: CardFields, contract: Contract) -> str:
     front = ModelCardData(
         language=[said.language],
         license=said.license,
-        library_name="peft",
+        library_name=contract.method.library,
         pipeline_tag=TASKS[contract.task.kind].pipeline,
         base_model=base,
-        tags=["differential-privacy", "federated-learning", "lora", MARK],
+        tags=["differential-privacy", "federated-learning", *_lora(contract), MARK],
         model_name=card.registry.basic.name,
     )
     return str(ModelCard(f"---\n{front.to_yaml()}\n---\n{_body(card, base, contract)}"))
+
+
+def _lora(contract: Contract) -> list[str]:
+    return ["lora"] if contract.method.library == "peft" else []
 
 
 def _body(card: Card, base: str | None, contract: Contract) -> str:

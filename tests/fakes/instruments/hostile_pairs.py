@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +41,9 @@ from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.contract.doors import TASKS, task_of
+from presspool.common.contract.doors import METHODS, TASKS, task_of
+from presspool.common.methods.dora import MAGNITUDE
+from presspool.common.methods.lora import Lora
 from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
@@ -53,6 +56,8 @@ from presspool.common.tasks.tagging import TaggingTable
 Bases = tuple[tuple[str, str], ...]
 State = dict[str, NDArray[np.float32]]
 ALIKE = 16  # neighbouring seeds share a contract's model, which costs more than a step does
+STARTS: WeakKeyDictionary[nn.Module, State] = WeakKeyDictionary()
+"""Where what trains began."""
 LABELS, WORDS = ("world", "sport", "money"), ("goal", "vote", "the", "bank", "final", "xyzzy")
 SCALES = (1.0, 1.0, 1e-3, 1e-30)  # of the policy's cap
 GIVEN = REPOSITORY / "tests" / "golden" / "files" / "given" / "base"
@@ -104,18 +109,21 @@ class HostilePair:
     gone: int
 
     @classmethod
-    def drawn(cls, bases: Bases, *, seed: int, loudness: float = 0.999999) -> HostilePair:
+    def drawn(
+        cls, bases: Bases, *, seed: int, loudness: float = 0.999999, method: str | None = None
+    ) -> HostilePair:
         """The pair of a seed.
 
         Args:
             bases: folders of base models (`made_bases`).
             seed: decides everything.
             loudness: of each branch, in units of the policy's cap.
+            method: that of the contract; drawn as all else if not given.
 
         Raises:
             GuardError: the policy does not admit contract or adapter.
         """
-        policy, contract, model = run_of(bases, seed // ALIKE)
+        policy, contract, model = run_of(bases, seed // ALIKE, method)
         dice = random.Random(seed)
         contract = contract.replace(privacy={"clip": _clip(contract, dice)})
         state = _adapter(model, contract, policy, dice, loudness)
@@ -264,7 +272,9 @@ def made_bases(folder: Path) -> Bases:
 
 
 @functools.lru_cache(maxsize=2)
-def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
+def run_of(
+    bases: Bases, number: int, method: str | None = None
+) -> tuple[Policy, Contract, nn.Module]:
     """The policy, contract and model that some neighbouring seeds share."""
     dice = random.Random(-1 - number)
     family, base = dice.choice(bases)
@@ -278,9 +288,7 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
     body |= {"max_epsilon_per_run": 100.0, "tasks": list(TASKS.names)}
     policy = parse_policy(body | opened)
     rank = dice.randint(1, 8)
-    methods = [
-        name for name in policy.methods if family not in (WRITES, PAIRS, HIDES) or name != "head"
-    ]
+    methods = [method] if method else [n for n in policy.methods if offered(n, family)]
     contract = parse_contract(
         {
             "name": "hostile",
@@ -305,8 +313,26 @@ def run_of(bases: Bases, number: int) -> tuple[Policy, Contract, nn.Module]:
             "optimizer": {"learning_rate": 1.0},
         }
     )
+    # A method's own scale, as far as the policy goes: α/√r is larger than α/r.
+    alpha = contract.adapter.alpha
+    if (scale := contract.method.scale(contract)) > alpha / rank:
+        softer = 0.999999 * alpha * alpha / (rank * scale)
+        contract = contract.replace(adapter={"alpha": softer})
     decision.check_policy(contract, policy)
-    return policy, contract, build(contract)
+    model = build(contract)
+    STARTS[model] = {
+        name: np.zeros_like(array) if MAGNITUDE in name else array
+        for name, array in adapters.read(model).items()
+    }
+    return policy, contract, model
+
+
+def offered(method: str, family: str) -> bool:
+    """Whether a method has something to train in a family of bases, and in its task."""
+    if family == PAIRS:
+        return issubclass(METHODS[method], Lora)
+    biases = family in ("bert", "gpt2", HIDES)
+    return {"head": family not in (WRITES, HIDES), "bitfit": biases}.get(method, True)
 
 
 def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
@@ -355,17 +381,26 @@ def _tamed(
     state: State, model: nn.Module, contract: Contract, policy: Policy, loudness: float
 ) -> State:
     """The same with every branch brought down, or up, to the policy's cap; norms kept in bounds."""
-    wanted = loudness * policy.max_branch_ratio
-    for layer, ratio in list(ratios(model, contract.method, state)):
-        for name in state:
-            if name.startswith(f"{layer}.lora_B") and ratio > 0:
-                louder = state[name].astype(np.float64) * (wanted / ratio)
-                state[name] = louder.clip(-1e30, 1e30).astype(np.float32)
+    wanted, start = loudness * policy.max_branch_ratio, STARTS[model]
+    for again in range(60):
+        for layer, ratio in list(ratios(model, contract.method, state)):
+            for name in _loud(layer, state):
+                if ratio > (wanted * (1 + 1e-7) if again else 0):
+                    share = (wanted / ratio) * (0.99 if again else 1.0)
+                    louder = start[name] + (state[name].astype(np.float64) - start[name]) * share
+                    state[name] = louder.clip(-1e30, 1e30).astype(np.float32)
     size = adapters.norm(state)
     if not size <= policy.max_adapter_norm:  # a bound on the whole: branches get softer with it
         share = 0.999 * policy.max_adapter_norm / size
         state = {name: (array * np.float32(share)) for name, array in state.items()}
     return state
+
+
+def _loud(layer: str, state: State) -> list[str]:
+    """What makes a branch louder: of two factors the one that starts at zero; a row's length."""
+    own = [name for name in state if name.startswith(layer)]
+    lengths = [name for name in own if MAGNITUDE in name]
+    return lengths or [name for name in own if "lora_A" not in name and ".down." not in name]
 
 
 def sized(array: NDArray[Any], size: float) -> NDArray[np.float32]:

@@ -27,6 +27,7 @@ from presspool.simulations import tune as tuning
 TYPED = """
 contract check {run}
 plan {single}
+methods {run}
 compare {desk}/run {desk}/twin/run
 models list
 models show smollm2-135m-instruct
@@ -71,7 +72,7 @@ outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers wi
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
 models fetch, bench engine, bench transport, bench ledger, bench secagg, experiment agnews,
 experiment outlets, experiment readers, experiment sweep, experiment headlines, experiment heads,
-experiment pooled, experiment robust
+experiment pooled, experiment robust, experiment methods
 """
 
 

@@ -185,7 +185,7 @@ def test_nothing_trainable() -> None:
 @pytest.mark.parametrize(
     ("lora", "words"),
     [
-        ({"use_dora": True}, "LoRA variant"),
+        ({"alora_invocation_tokens": [1]}, "LoRA variant"),
         ({"target_modules": ["query", "word_embeddings"]}, "LoRA of kind Embedding"),
     ],
 )
@@ -193,6 +193,16 @@ def test_kinds_of_lora_that_are_refused(lora: dict[str, Any], words: str) -> Non
     tiny = tiny_model("bert", "q,v", lora=lora)
     with pytest.raises(EngineError, match=words):
         ReaderGradients(tiny.model)
+
+
+def test_dora_trains_without_dropout_only() -> None:
+    tiny = tiny_model("bert", "q,v", lora={"use_dora": True, "lora_dropout": 0.3})
+    batch = tiny.batch([3, 4])
+    with ReaderGradients(tiny.model):
+        with pytest.raises(EngineError, match="without dropout"):
+            tiny.losses(batch)
+        with torch.no_grad():
+            assert tiny.losses(batch).isfinite().all()
 
 
 def test_several_active_adapters() -> None:

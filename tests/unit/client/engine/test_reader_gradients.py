@@ -120,6 +120,7 @@ def test_eager_attention(family: str) -> None:
 LORA: dict[str, dict[str, Any]] = {
     "rslora": {"use_rslora": True},
     "lora bias": {"lora_bias": True},
+    "dora": {"use_dora": True},
     "biases of adapted layers": {"bias": "lora_only"},
     "all biases": {"bias": "all"},
     "both kinds of bias": {"bias": "lora_only", "lora_bias": True},

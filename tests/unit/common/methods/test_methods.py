@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,26 @@ from presspool.client.engine.selftest import prove
 from presspool.common.base.errors import ContractError, EngineError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import METHODS
-from presspool.common.models.adapters import group_of, trainable
+from presspool.common.contract.refused_methods import REFUSED_METHODS
+from presspool.common.models.adapters import group_of, read, trainable
 from presspool.common.models.models import build
 
-FACTORS = {"ffa": {"lora_B"}, "fedit": {"lora_A", "lora_B"}, "head": set[str]()}
+BOTH = {"lora_A", "lora_B"}
+TRAINED = {
+    "ffa": {"lora_B"},
+    "fedit": BOTH,
+    "head": set[str](),
+    "rslora": BOTH,
+    "rolora": BOTH,
+    "dora": {*BOTH, "lora_magnitude_vector"},
+    "fed-sb": {"square"},
+    "bottleneck": {"down", "up"},
+    "ia3": {"rescale"},
+    "bitfit": {"bias", "LayerNorm"},
+    "layernorm": {"bias", "LayerNorm"},
+}
+PARTS = set[str]().union(*TRAINED.values())
+DRAWN = {"lora_A", "down", "up"}
 
 
 @pytest.mark.parametrize("name", METHODS.names)
@@ -28,13 +45,25 @@ def test_what_a_method_says_is_what_its_model_does(name: str, contract: Contract
     model, method = build(contract), contract.method
     names = set(trainable(model))
     assert {group_of(name) for name in names} == set(method.groups)
-    assert {f for f in ("lora_A", "lora_B") if any(f in name for name in names)} == FACTORS[name]
+    parts = {part for name in names if ".head." not in f".{name}" for part in name.split(".")}
+    assert parts & PARTS == TRAINED[name]
     constants = dict(method.constants(model, contract))
     assert not names & set(constants)
     assert all(torch.equal(model.get_parameter(n), value) for n, value in constants.items())
-    frozen = {n for n, _ in model.named_parameters() if "lora_A" in n} - names
+    frozen = {n for n, _ in model.named_parameters() if DRAWN & {*n.split(".")}} - names
     assert set(constants) == frozen
-    assert set(method.targets(contract)) == ({"query", "value"} if FACTORS[name] else set())
+    targeted = name not in ("head", "bitfit", "layernorm")
+    assert set(method.targets(contract)) == ({"query", "value"} if targeted else set())
+
+
+def test_vectors_of_the_base_are_those_of_its_last_layers(contract: Contract) -> None:
+    """No bias of a key, nothing of the embeddings, no layer below `[adapter] layers`."""
+    for method, own in (("bitfit", r"\.bias$"), ("layernorm", r"\.LayerNorm\.(weight|bias)$")):
+        chosen = contract.replace(adapter={"method": method, "layers": 1})
+        names = [name for name in trainable(build(chosen)) if not name.startswith("head.")]
+        assert len(names) > 3
+        assert all(re.search(own, name) and ".layer.1." in name for name in names)
+        assert not [name for name in names if ".key." in name]
 
 
 def test_an_unknown_method_is_told_the_nearest(contract_body: dict[str, Any]) -> None:
@@ -43,6 +72,42 @@ def test_an_unknown_method_is_told_the_nearest(contract_body: dict[str, Any]) ->
         parse_contract(contract_body | {"adapter": adapter}, where="my.toml")
     for word in ("my.toml [adapter] method", "ffa, fedit, head", "did you mean 'fedit'?"):
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", REFUSED_METHODS)
+def test_a_method_that_is_not_offered_says_why(name: str, contract_body: dict[str, Any]) -> None:
+    for spelt in (name, name.upper().replace("-", "_")):
+        adapter = contract_body["adapter"] | {"method": spelt}
+        with pytest.raises(ContractError) as caught:
+            parse_contract(contract_body | {"adapter": adapter}, where="my.toml")
+        said = " ".join(str(caught.value).split())
+        assert "a method that is not offered" in said
+        assert REFUSED_METHODS[name] in said
+
+
+def test_what_is_offered_is_not_refused() -> None:
+    assert not {*METHODS.names} & {*REFUSED_METHODS}
+
+
+def test_a_decay_pulls_nothing_to_zero_that_starts_elsewhere(contract: Contract) -> None:
+    decay = {"name": "adamw", "weight_decay": 0.1}
+    for name in METHODS.names:
+        changed = {"adapter": {"method": name}, "optimizer": decay}
+        if name in ("dora", "ia3", "bitfit", "layernorm"):
+            with pytest.raises(ContractError, match=r"optimizer.weight_decay.*pull them to zero"):
+                contract.replace(**changed)
+        else:
+            contract.replace(**changed)
+
+
+def test_the_scale_that_policies_cap_is_that_of_the_model(contract: Contract) -> None:
+    contract = contract.replace(adapter={"rank": 4, "alpha": 8})
+    for name in ("ffa", "rslora", "dora", "fed-sb"):
+        chosen = contract.replace(adapter={"method": name})
+        found = {b.scale for b in chosen.method.branches(build(chosen), read(build(chosen)))}
+        scale = chosen.method.scale(chosen)
+        assert scale == (4.0 if name == "rslora" else 2.0)
+        assert found == ({1.0} if name == "dora" else {scale})
 
 
 @pytest.mark.parametrize("key", ["privacy", "optimizer", "server"])

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import METHODS
 from presspool.common.methods.method import Branch
-from presspool.common.models.adapters import read
+from presspool.common.methods.parts.added_layers import Bottleneck, Rescaled
+from presspool.common.models.adapters import State, load, read
 from presspool.common.models.models import build
 from presspool.common.models.spectral import branch_norm, layer_norm, ratios
 
@@ -51,7 +54,7 @@ def test_a_layer_of_zeros_outweighs_nothing() -> None:
     assert layer_norm(torch.zeros(3, 2)) == 0
 
 
-@pytest.mark.parametrize("name", METHODS.names)
+@pytest.mark.parametrize("name", ["ffa", "fedit", "head", "rslora", "rolora"])
 def test_ratios_are_those_of_what_the_model_does(name: str, contract: Contract) -> None:
     """Against PEFT's own product of the loaded adapter; the one that came is what counts."""
     contract = contract.replace(adapter={"method": name})
@@ -72,15 +75,51 @@ def test_ratios_are_those_of_what_the_model_does(name: str, contract: Contract) 
         assert (ratio == 0) == (name == "head")
 
 
+def moved(contract: Contract) -> tuple[nn.Module, dict[str, NDArray[np.float32]]]:
+    """A model, and an adapter that is not its own."""
+    rng, model = np.random.default_rng(0), build(contract)
+    state = {
+        n: (a + rng.standard_normal(a.shape)).astype(np.float32) for n, a in read(model).items()
+    }
+    return model, state
+
+
 @pytest.mark.parametrize("name", METHODS.names)
-def test_every_trained_matrix_of_a_method_is_in_a_branch(name: str, contract: Contract) -> None:
+def test_every_trained_tensor_of_a_method_is_in_a_branch(name: str, contract: Contract) -> None:
     """What is in none is held by the adapter's norm alone: let nobody forget one."""
     contract = contract.replace(adapter={"method": name})
-    model = build(contract)
+    model, state = moved(contract)
+    before = dict(ratios(model, contract.method, state))
     touched = set()
-    for parameter in (state := read(model)):
-        marked = state | {parameter: np.full_like(state[parameter], 7.0)}
-        for one in contract.method.branches(model, marked):
-            if any(bool((factor == 7.0).all()) for factor in (one.up, one.down)):
-                touched.add(parameter)
-    assert {n for n in state if ".head." not in n} == touched
+    for parameter in state:
+        marked = state | {parameter: state[parameter] * np.float32(3)}
+        if dict(ratios(model, contract.method, marked)) != before:
+            touched.add(parameter)
+    assert {n for n in state if not n.startswith("head.") and ".head." not in n} == touched
+
+
+@pytest.mark.parametrize("name", ["dora", "fed-sb", "bottleneck", "ia3", "bitfit", "layernorm"])
+def test_no_layer_moves_further_than_its_ratio_says(name: str, contract: Contract) -> None:
+    """‖what the layer says more‖ ≤ ratio · ‖what it is held against‖ · ‖x‖, for many x."""
+    contract = contract.replace(adapter={"method": name})
+    model, state = moved(contract)
+    found = dict(ratios(model, contract.method, state))
+    held = {one.layer: layer_norm(one.frozen) for one in contract.method.branches(model, state)}
+    for layer in {key.removesuffix(".weight").removesuffix(".bias") for key in held}:
+        allowed = sum(found[key] * held[key] for key in held if key.startswith(layer))
+        assert 0 < farthest(model, state, layer) <= allowed * (1 + 1e-4)
+
+
+def farthest(model: nn.Module, state: State, layer: str) -> float:
+    """How far a layer moves, by the length of what the moving part of it reads."""
+    module: Any = model.get_submodule(layer)
+    x = torch.nn.functional.normalize(torch.randn(500, int(module.weight.shape[-1])), dim=1)
+    start = read(model)
+    with torch.no_grad():
+        plain = module(x)
+        load(model, state)
+        change = module(x) - plain
+        load(model, start)
+    reads_outputs = isinstance(module, Rescaled | Bottleneck | nn.LayerNorm)
+    size = plain.norm(dim=1) if reads_outputs else x.norm(dim=1)
+    return float((change.norm(dim=1) / size).max())
