@@ -81,5 +81,5 @@ $(VENV)/installed-llm: $(VENV)/installed
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-llm
-	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,serve,tagging,tensorboard]'
+	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,redact,serve,tagging,tensorboard]'
 	touch $@

@@ -68,7 +68,7 @@ class Periods:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class ShareEstimate:
     """A share and its 95 % interval, all in [0, 1]."""
 
     value: float
@@ -93,7 +93,7 @@ class OpinionPeriod:
 
     start: date
     total: int
-    shares: tuple[Estimate | None, ...]
+    shares: tuple[ShareEstimate | None, ...]
 
 
 def of_predictions(
@@ -130,15 +130,15 @@ def of_counts(
     ]
 
 
-def wilson(hits: int, total: int) -> Estimate:
+def wilson(hits: int, total: int) -> ShareEstimate:
     """The share of hits in a sample."""
     share, z = hits / total, Z * Z / total
     middle = (share + z / 2) / (1 + z)
     half = Z * math.sqrt(share * (1 - share) / total + z / (4 * total)) / (1 + z)
-    return Estimate(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    return ShareEstimate(value=share, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
-def noised_share(cell: int, row: Sequence[int], sigma: float) -> Estimate | None:
+def noised_share(cell: int, row: Sequence[int], sigma: float) -> ShareEstimate | None:
     """The share of one noised count in its row; None where noise may make up the row.
 
     With p = x/t and independent noise of variance σ² on each of L counts, to first order
@@ -151,4 +151,4 @@ def noised_share(cell: int, row: Sequence[int], sigma: float) -> Estimate | None
     spread = math.sqrt((1 - share) ** 2 + (len(row) - 1) * share**2)
     half = Z * sigma * spread / total
     value, low, high = (min(1.0, max(0.0, s)) for s in (share, share - half, share + half))
-    return Estimate(value=value, low=low, high=high)
+    return ShareEstimate(value=value, low=low, high=high)

@@ -42,7 +42,7 @@ class Redacted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class FoundSpan:
     """Characters `start` to `end` are of a kind, by a score in [0, 1]."""
 
     start: int
@@ -59,7 +59,7 @@ class Redactor:
         find: from a text to the places of what is looked for.
     """
 
-    find: Callable[[str], Sequence[Span]]
+    find: Callable[[str], Sequence[FoundSpan]]
 
     @classmethod
     def of(cls, care: CareTable) -> Redactor:
@@ -81,7 +81,7 @@ class Redactor:
                 else "leave them out",
             )
 
-        def find(text: str) -> Sequence[Span]:
+        def find(text: str) -> Sequence[FoundSpan]:
             found = engine.analyze(
                 text,
                 language=care.language,
@@ -89,7 +89,8 @@ class Redactor:
                 score_threshold=SURE,
             )
             return [
-                Span(start=f.start, end=f.end, kind=f.entity_type, score=f.score) for f in found
+                FoundSpan(start=f.start, end=f.end, kind=f.entity_type, score=f.score)
+                for f in found
             ]
 
         return cls(find)
@@ -122,9 +123,9 @@ class Redactor:
         return Redacted(text=json.dumps(turns, ensure_ascii=False), kinds=tuple(kinds))
 
 
-def merged(spans: Sequence[Span]) -> list[Span]:
+def merged(spans: Sequence[FoundSpan]) -> list[FoundSpan]:
     """Spans in order; those that overlap become one, of the kind that is surest (or longest)."""
-    found: list[Span] = []
+    found: list[FoundSpan] = []
     for span in sorted(spans, key=lambda each: (each.start, -each.end)):
         if not found or span.start >= found[-1].end:
             found.append(span)
@@ -132,7 +133,7 @@ def merged(spans: Sequence[Span]) -> list[Span]:
         last = found.pop()
         best = max(last, span, key=lambda each: (each.score, each.end - each.start))
         found.append(
-            Span(
+            FoundSpan(
                 start=last.start,
                 end=max(last.end, span.end),
                 kind=best.kind,

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_outlets import DELTA, EPSILON, ORDER, new_ledger
 
@@ -21,6 +22,7 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.opinion import counts_release
 from presspool.client.opinion.counts_release import answer, noised
 from presspool.client.opinion.opinion_query import OpinionQuery, read_query
+from presspool.client.opinion.reader_counts import reader_counts
 from presspool.common.accounting import events, filter
 from presspool.common.base.errors import FolderError, InputError, LedgerError
 from presspool.common.ledger import entries
@@ -247,10 +249,9 @@ def test_erased_readers_are_in_no_count_and_the_others_are_noted(
     outlet: Command, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    real = counts_release.reader_counts
 
-    def spied(rows: object, asked: OpinionQuery) -> object:
-        made = real(rows, asked)  # type: ignore[arg-type]
+    def spied(rows: pa.Table, asked: OpinionQuery) -> NDArray[np.int64]:
+        made = reader_counts(rows, asked)
         seen.append(int(made.sum()))
         return made
 

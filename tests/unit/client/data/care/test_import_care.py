@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -28,14 +29,14 @@ ROWS = [
 ]
 
 
-def write(path: Path, rows: list[tuple[str, ...]] = ROWS) -> Path:
+def write(path: Path, rows: Sequence[tuple[str, ...]] = ROWS) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("reader", "text", "label", "seen"), *rows])
     return path
 
 
 def frozen(
-    folder: Path, care: CareTable, rows: list[tuple[str, ...]] = ROWS
+    folder: Path, care: CareTable, rows: Sequence[tuple[str, ...]] = ROWS
 ) -> list[dict[str, str]]:
     source = write(folder / "data.csv", rows)
     freeze(source, folder / SNAPSHOT, columns=Columns(), kept=("text", "label"), care=care)

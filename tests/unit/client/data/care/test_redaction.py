@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from presspool.client.data.care.redaction import Redactor, Span, merged
+from presspool.client.data.care.redaction import FoundSpan, Redactor, merged
 from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
 
@@ -15,8 +15,8 @@ presidio = pytest.mark.skipif(
 )
 
 
-def span(start: int, end: int, kind: str = "X", score: float = 0.5) -> Span:
-    return Span(start=start, end=end, kind=kind, score=score)
+def span(start: int, end: int, kind: str = "X", score: float = 0.5) -> FoundSpan:
+    return FoundSpan(start=start, end=end, kind=kind, score=score)
 
 
 def test_spans_that_overlap_become_one_of_the_surest_kind() -> None:
