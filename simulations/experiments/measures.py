@@ -28,6 +28,7 @@ from presspool.common.contract.contract_schema import DEFAULT_TASK
 from presspool.common.tasks.records.tagged_words import entities
 from presspool.common.tasks.scores.entity_metrics import Tags
 from presspool.common.tasks.scores.text_metrics import rouge_l_each
+from presspool.common.tasks.tagging import Tagging
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +71,9 @@ def hidden_nats(evaluation: Evaluation, state: State, _held_out: pa.Table) -> ND
 
 def entity_f1(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np.float64]:
     """As `f1_parts`, of what the model says."""
-    return f1_parts(*evaluation.task.truth_and_said(evaluation.judged(state), held_out))
+    task = evaluation.task
+    assert isinstance(task, Tagging)  # `MEASURES` asks
+    return f1_parts(*task.truth_and_said(evaluation.judged(state), held_out))
 
 
 def f1_parts(truth: Tags, said: Tags) -> NDArray[np.float64]:

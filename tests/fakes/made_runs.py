@@ -91,10 +91,11 @@ def _made(name: str, readers: int, format_: str) -> pa.Table:
         rows = [{"reader": r["reader"], "messages": c} for r, c in zip(rows, chats, strict=True)]
     elif format_ == "tokens":  # the first word is an entity of the label's kind
         cut = [(r["reader"], r["text"].split(), f"B-{r['label']}") for r in rows]
-        rows = [
+        tagged = [
             {"reader": reader, "tokens": words, "tags": [tag, *["O"] * (len(words) - 1)]}
             for reader, words, tag in cut
         ]
+        return pa.Table.from_pylist(tagged)
     return pa.Table.from_pylist(rows)
 
 

@@ -26,7 +26,7 @@ from presspool.common.data.tables import read_table
 from presspool.common.runs.default_recipe import hidden_recipe, tagging_recipe
 from presspool.common.runs.recipe import head_recipe
 from presspool.common.tasks.records.tagged_words import kept, parts_of
-from presspool.simulations.experiments.arms import Arm, Tables
+from presspool.simulations.experiments.arms import Arm, Kind, Tables
 from presspool.simulations.experiments.declared import reader_unit
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, share_of, write_pool
@@ -43,6 +43,7 @@ TYPES = {
 TESTED = 0.25
 PRIVATE = (1.0, 8.0)
 SEEDS = (1, 2, 3)
+WAYS: tuple[tuple[str, Kind], ...] = (("together", "federated"), ("alone", "local"))
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
@@ -180,7 +181,7 @@ TASKS = Experiment(
                 seeds=SEEDS,
                 pools=ENTITIES,
             )
-            for name, kind in (("together", "federated"), ("alone", "local"))
+            for name, kind in WAYS
         ),
         Arm(name="untrained", kind="untrained", recipe=hidden_recipe(), seeds=(1,), pools=ARCHIVE),
         Arm(
