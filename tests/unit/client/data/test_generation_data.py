@@ -198,7 +198,7 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
 def test_the_guides_examples_are_read(tmp_path: Path) -> None:
     guide = (REPOSITORY / "docs" / "guides" / "researcher.md").read_text()
     shown = re.findall(r"```(csv|json)\n(.*?)```", guide, re.DOTALL)
-    assert [kind for kind, _ in shown] == ["csv", "csv", "json"]
+    assert [kind for kind, _ in shown] == ["csv", "csv", "csv", "json"]
     for form, (kind, body) in zip(CASES, shown, strict=True):
         path = tmp_path / f"{form}.{kind.replace('json', 'jsonl')}"
         path.write_text(body)

@@ -224,4 +224,4 @@ def test_hostile_neighbours_move_the_sum_by_no_more_than_is_stated(tmp_path: Pat
     bases = ((PAIRS, str(write_paired_base(tmp_path / "t5", "t5"))),)
     found = [excess(HostilePair.drawn(bases, seed=seed)) for seed in range(24)]
     assert max(found) <= 1
-    assert sum(one > 0.999 for one in found) > 6, "hardly a gradient was clipped"
+    assert sum(one > 0.999 for one in found) >= 3, "hardly a gradient was clipped"
