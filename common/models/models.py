@@ -26,10 +26,10 @@ from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Model
 from presspool.common.contract.doors import task_of
-from presspool.common.models import parts
 from presspool.common.models.adapters import WEIGHTS, State, group_of, load, trainable
 from presspool.common.models.base_model import BaseModelFolder, resolve
 from presspool.common.models.frozen_product import quicken
+from presspool.common.models.rows import parts
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task

@@ -212,7 +212,7 @@ class Generation(Task[GenerationTable]):
         return encoder
 
     def _taken_apart(self, loaded: Any) -> Any:
-        from presspool.common.models.encoder_decoder import Paired, check_pairs
+        from presspool.common.models.rows.encoder_decoder import Paired, check_pairs
 
         if self.table.format not in PAIRED_FORMATS:
             raise ContractError(

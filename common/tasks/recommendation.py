@@ -197,7 +197,7 @@ class Recommendation(Task[RecommendationTable]):
 
     def head(self, encoder: Any) -> nn.Module:
         """Attention and everybody's vector, `nn.Linear(hidden, 2)` at zero beside the titles."""
-        from presspool.common.models.title_head import TitleHead
+        from presspool.common.models.rows.title_head import TitleHead
 
         return TitleHead(encoder.config.hidden_size, self.table.titles)
 

@@ -26,9 +26,9 @@ from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import ContractError, EngineError, ModelError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.adapters import load, read, trainable
-from presspool.common.models.encoder_decoder import Paired
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
+from presspool.common.models.rows.encoder_decoder import Paired
 from presspool.common.tasks.generation import Generation
 
 END, START = 2, 1

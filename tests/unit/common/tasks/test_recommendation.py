@@ -22,10 +22,10 @@ from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
-from presspool.common.models import parts
 from presspool.common.models.adapters import load, read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
+from presspool.common.models.rows import parts
 from presspool.common.tasks.encoders import ENCODERS
 from presspool.common.tasks.recommendation import SCALE
 
