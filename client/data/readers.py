@@ -45,6 +45,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
+from presspool.common.data.column_text import Column, Mask, as_mask, count_values
 from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import Tally
 from presspool.common.data.judging import faults, judged
@@ -57,15 +58,7 @@ from presspool.common.data.table_refusals import (
     require_columns,
     unknown,
 )
-from presspool.common.data.tables import (
-    Column,
-    Columns,
-    Mask,
-    as_mask,
-    batches,
-    count_values,
-    lists_in,
-)
+from presspool.common.data.tables import Columns, batches, lists_in
 from presspool.common.tasks.task import Task
 
 NULL_READER = "null reader"

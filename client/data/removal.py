@@ -39,6 +39,7 @@ import pyarrow.parquet as pq
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import move_over
 from presspool.common.data import decoders, tables
+from presspool.common.data.column_text import as_mask, strings
 from presspool.common.data.csv_lines import RECORD_BYTES, csv_lines
 from presspool.common.data.decoders import UNREADABLE, Moved, Tally
 from presspool.common.data.tables import Columns
@@ -209,7 +210,7 @@ def _copy_parquet(path: Path, draft: Path, column: str, reader: str, watch: Move
             new.add_key_value_metadata(own)
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number)
-                ids, _ = tables.strings(table.column(column).combine_chunks())
+                ids, _ = strings(table.column(column).combine_chunks())
                 keep = pc.invert(pc.equal(ids, reader).fill_null(False))
                 if len(rest := table.filter(keep)):
                     new.write_table(rest)
@@ -248,7 +249,7 @@ def _content(path: Path, names: tuple[str, ...], reader: str) -> _Content:
     hashes = [hashlib.sha256() for _ in range(2 * len(names))]
     for rows in tables.batches(path, names, tally, lists=names):
         ids, _ = rows[0]
-        mine = tables.as_mask(pc.equal(ids, reader).fill_null(False))
+        mine = as_mask(pc.equal(ids, reader).fill_null(False))
         rest = pa.array(~mine)
         records, others = records + int(mine.sum()), others + int((~mine).sum())
         for place, (values, undecodable) in enumerate(rows):

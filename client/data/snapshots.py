@@ -52,12 +52,13 @@ from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import DataError
 from presspool.common.base.files import replacing
 from presspool.common.base.validation import unread
+from presspool.common.data.column_text import Mask, as_mask
 from presspool.common.data.decoders import Moved, Tally
 from presspool.common.data.judging import Rows, faults
 from presspool.common.data.records import Source
 from presspool.common.data.rows_digest import RowsDigest
 from presspool.common.data.table_refusals import refuse_faults, require_columns
-from presspool.common.data.tables import Columns, Mask, as_mask, batches, lists_in
+from presspool.common.data.tables import Columns, batches, lists_in
 from presspool.common.ledger.frozen_data import FOOTER, Opening
 
 SNAPSHOT = "snapshot.parquet"  # beside the ledger

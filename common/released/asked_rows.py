@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from presspool.common.base.errors import InputError
 from presspool.common.data import tables
+from presspool.common.data.column_text import Column, as_mask, strings
 from presspool.common.data.decoders import Tally
 from presspool.common.data.judging import faults
 from presspool.common.data.table_refusals import (
@@ -98,21 +99,21 @@ class AskedRows:
             for start in range(0, len(whole), AT_ONCE):
                 yield whole[start : start + AT_ONCE]
 
-    def _read(self, tally: Tally) -> Iterator[tuple[tables.Column, ...]]:
+    def _read(self, tally: Tally) -> Iterator[tuple[Column, ...]]:
         if self.stdin is None or self.path.suffix != ".lines":
             wanted, lists = list(self.names.values()), tables.lists_in(self.names)
             yield from tables.batches(self.path, wanted, tally, stream=self.stdin, lists=lists)
             return
         while lines := [line.rstrip(b"\r\n") for line in islice(self.stdin, AT_ONCE)]:
-            yield (tables.strings(pa.array(lines, pa.large_binary())),)
+            yield (strings(pa.array(lines, pa.large_binary())),)
             tally.seen += len(lines)
 
-    def _judge(self, batch: tuple[tables.Column, ...], tally: Tally) -> pa.Table:
+    def _judge(self, batch: tuple[Column, ...], tally: Tally) -> pa.Table:
         """The batch as a table; what cannot be answered in it is tallied."""
         rows = dict[str, pa.Array]()
         for (name, column), (values, undecodable) in zip(self.names.items(), batch, strict=True):
             tally.drop(NOT_UTF8, undecodable)
-            tally.drop(null_in(column), tables.as_mask(pc.is_null(values)) & ~undecodable)
+            tally.drop(null_in(column), as_mask(pc.is_null(values)) & ~undecodable)
             rows[name] = pc.fill_null(values, "text")
         for reason, bad in faults(self.task.unanswerable, rows):
             tally.drop(reason, bad)

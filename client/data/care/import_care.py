@@ -27,8 +27,8 @@ from presspool.client.data.care.own_repeats import OwnRepeats
 from presspool.client.data.care.redaction import COLUMNS, Redacted, Redactor
 from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
+from presspool.common.data.column_text import Mask
 from presspool.common.data.decoders import Tally
-from presspool.common.data.tables import Mask
 
 DAY = "day"  # the snapshot's column of days
 REPEATED = "record that its reader has already"

@@ -1,1 +1,1 @@
-"""Rows of tokens that are several texts: titles of which none sees another, a source and what is said."""
+"""Rows of tokens that are several texts: titles apart from each other, a source and an answer."""
