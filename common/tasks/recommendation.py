@@ -19,7 +19,7 @@ Invariants:
 Example:
     >>> task = Recommendation(RecommendationTable(history=2, candidates=3, title_length=8))
     >>> task.table.max_length, task.texts(task.made([4])).to_pylist()
-    (40, ['["rates","derby","derby","rates"]'])
+    (40, ['["new","report today","today","after says"]'])
 """
 
 from __future__ import annotations
