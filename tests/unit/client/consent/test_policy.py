@@ -12,6 +12,7 @@ import pytest
 from presspool.client.consent import decision
 from presspool.client.consent.policy import (
     EXAMPLE,
+    CountRules,
     Policy,
     PooledRules,
     Witnesses,
@@ -34,8 +35,8 @@ def test_the_example_is_the_defaults(tmp_path: Path) -> None:
     path.write_text(EXAMPLE, encoding="utf-8")
     assert read_policy(path) == Policy()
     keys = [line.lstrip("# ").split(" ")[0] for line in EXAMPLE.splitlines() if "=" in line]
-    tables = {"base_models", "pooled", "quiet_hours", "witnesses"}
-    inner = set(Witnesses.model_fields) | set(PooledRules.model_fields)
+    tables = {"base_models", "counts", "pooled", "quiet_hours", "witnesses"}
+    inner = {*Witnesses.model_fields, *PooledRules.model_fields, *CountRules.model_fields}
     assert (set(Policy.model_fields) - tables) | inner <= set(keys)
 
 
