@@ -95,6 +95,9 @@ FORMS = {
     "(files|iid|column:.+|dirichlet:.+)": "files, iid, column:NAME or dirichlet:ALPHA",
     r"[^\x00]*": "text without the character 0",
     r"\S": "something to read",
+    "[A-Z][A-Z0-9_]{1,39}": "2 to 40 capitals, digits and underscores",
+    "[a-z]{2}": "two small letters",
+    "[a-z][a-z0-9_]{0,79}": "1 to 80 small letters, digits and underscores",
 }
 _QUOTED = ", without quotes"
 

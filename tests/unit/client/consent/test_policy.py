@@ -86,7 +86,7 @@ def test_the_defaults_take_the_default_recipe_at_epsilon_three(
     ("body", "says"),
     [
         ({"max_epsilon_per_runs": 1.0}, "did you mean 'max_epsilon_per_run'"),
-        ({"colour": 1}, "known keys: tasks, base_models"),
+        ({"hue": 1}, "known keys: tasks, base_models"),
         ({"max_epsilon_per_run": 0}, "policy.toml max_epsilon_per_run"),
         ({"max_epsilon_per_run": float("inf")}, "policy.toml max_epsilon_per_run"),
         ({"max_epsilon_per_run": "much"}, 'got      "much"'),
