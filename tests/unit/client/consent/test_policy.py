@@ -57,7 +57,9 @@ def test_methods_are_those_of_the_registry_unless_the_outlet_says_fewer() -> Non
     assert Policy().methods == METHODS.names
     assert parse_policy({"methods": ["head"]}).methods == ("head",)
     with pytest.raises(InputError, match=r"unknown method.*ffa, fedit, head"):
-        parse_policy({"methods": ["dora"]})
+        parse_policy({"methods": ["fedti"]})
+    with pytest.raises(InputError, match=r"not offered.*a 4-bit base"):
+        parse_policy({"methods": ["qlora"]})
 
 
 @pytest.mark.parametrize(

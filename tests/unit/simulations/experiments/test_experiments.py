@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import LABELS, made_rows
 
 from presspool.common.base.errors import DataError
-from presspool.common.contract.doors import task_of
+from presspool.common.contract.doors import METHODS, task_of
 from presspool.common.runs.run_file import EvaluationData
 from presspool.simulations.doc_sections import put_section, write_section
 from presspool.simulations.experiments import arms, tidy
@@ -320,6 +320,13 @@ def test_no_run_is_declared_twice(experiment: Experiment) -> None:
         for pool in arm.pools or ("all",)
     ]
     assert len(set(runs)) == len(runs)
+
+
+def test_every_method_is_declared_and_makes_a_contract(pool: Pool) -> None:
+    assert {arm.name for arm in methods_compared.METHODS.arms} == {*METHODS.names}
+    for arm in methods_compared.METHODS.arms:
+        contract = arms.declare(pool, arm, 8.0, 1).jobs[EVERYBODY].run.contract
+        assert contract.adapter.method == arm.name
 
 
 @pytest.mark.parametrize("experiment", [agnews.AGNEWS, outlets.OUTLETS], ids=lambda e: e.name)
