@@ -1,7 +1,8 @@
 """Bottleneck adapters behind the targets (Houlsby et al., ICML 2019), `[adapter] rank` wide.
 
 Layers say y + B · gelu(A y). gelu is nowhere steeper than 1.13, so the branch beside the identity
-is at most so many times as strong as the product B A.
+is at most so many times as strong as B and A are each. Their product would say nothing: with A as
+two rows a and -a, and one column of B twice, B A is zero, and B · gelu(A y) as large as |a y| is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.methods.method import Branch
-from presspool.common.methods.parts.around import AroundTargets
+from presspool.common.methods.parts.around import AroundTargets, factor_norm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,5 +36,5 @@ class BottleneckAdapters(AroundTargets):
         """As `AroundTargets.bent`."""
         import torch
 
-        up, down = values["up.weight"], values["down.weight"]
+        up, down = factor_norm(values["up.weight"]), factor_norm(values["down.weight"])
         return Branch(layer=name, frozen=torch.ones(1, 1), up=up, down=down, scale=STEEPEST)

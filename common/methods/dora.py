@@ -8,10 +8,12 @@ alone, so no record is in it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from presspool.common.methods.fedit import FedIt
 from presspool.common.methods.method import Branch, unpulled
+from presspool.common.methods.parts.around import factor_norm
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +30,11 @@ class Dora(FedIt):
     options = ("use_dora",)
 
     def branches(self, model: nn.Module, state: State) -> Iterator[Branch]:
-        """As `Method.branches`: the whole difference, as one matrix."""
+        """As `Method.branches`: the norm of the whole difference, or of what was scaled for it.
+
+        Where s·B A cancels a row of W, the division makes a row of any length of what is left,
+        which is rounding: the difference is small then, and the scaled branch is not.
+        """
         import torch
 
         for one in super().branches(model, state):
@@ -36,13 +42,11 @@ class Dora(FedIt):
             weight = (one.frozen.T if layer.fan_in_fan_out else one.frozen).cpu().double()
             bent = weight + one.scale * (one.up.cpu().double() @ one.down.cpu().double())
             length = torch.tensor(state[f"{one.layer}.{MAGNITUDE}.default.weight"]).double()
-            yield Branch(
-                layer=one.layer,
-                frozen=weight,
-                up=(length / bent.norm(dim=1))[:, None] * bent - weight,
-                down=torch.eye(weight.shape[1]),
-                scale=1.0,
-            )
+            scaled = (length / bent.norm(dim=1))[:, None]
+            whole = factor_norm(scaled * bent - weight)
+            added = factor_norm(scaled * one.up.cpu()) @ factor_norm(one.scale * one.down)
+            loudest = torch.maximum(whole, added)
+            yield replace(one, frozen=weight, up=loudest, down=torch.ones(1, 1), scale=1.0)
 
     def check(self, contract: Contract) -> None:
         """Lengths start at the base's."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.methods.method import Branch
-from presspool.common.methods.parts.around import AroundTargets
+from presspool.common.methods.parts.around import AroundTargets, factor_norm
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,12 +36,16 @@ class FedSb(AroundTargets):
         return SquareBetween(layer, rank=contract.adapter.rank, scale=self.scale(contract))
 
     def bent(self, name: str, module: Any, values: dict[str, Tensor]) -> Branch:
-        """As `AroundTargets.bent`: B R beside A."""
-        up, down = module.up.weight.detach(), module.down.weight.detach()
+        """As `AroundTargets.bent`: all three by their own norms.
+
+        Where the rank is above a layer's width, B R A can be zero with any R, whose numbers cancel
+        up to their rounding.
+        """
+        up, down = factor_norm(module.up.weight), factor_norm(module.down.weight)
         return Branch(
             layer=name,
             frozen=module.weight.detach(),
-            up=up @ values["square.weight"].to(up.device),
+            up=up @ factor_norm(values["square.weight"]),
             down=down,
             scale=module.scale,
         )

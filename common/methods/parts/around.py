@@ -88,6 +88,16 @@ class AroundTargets(Method):
                     )
 
 
+def factor_norm(factor: Tensor) -> Tensor:
+    """A factor's spectral norm, (1, 1) float64 on the CPU; infinite where it is out of range."""
+    import torch
+
+    found = factor.detach().cpu().double()
+    if not bool(found.isfinite().all()):
+        return torch.full((1, 1), torch.inf, dtype=torch.float64)
+    return torch.linalg.matrix_norm(found, 2).view(1, 1)
+
+
 def _drawn(contract: Contract, name: str, parameter: torch.Tensor) -> torch.Tensor:
     """A factor's public values: in ±1/√(its longer side), whichever way round it is stored."""
     rows, columns = parameter.shape

@@ -110,6 +110,52 @@ def test_no_layer_moves_further_than_its_ratio_says(name: str, contract: Contrac
         assert 0 < farthest(model, state, layer) <= allowed * (1 + 1e-4)
 
 
+def test_factors_that_cancel_do_not_hide_how_loud_a_bottleneck_is(contract: Contract) -> None:
+    """B A is zero, and B · gelu(A y) is not: gelu(t) + gelu(-t) is about |t|."""
+    contract = contract.replace(adapter={"method": "bottleneck", "rank": 2})
+    model = build(contract)
+    state = dict(read(model))
+    for name, array in state.items():
+        if name.endswith("down.weight"):
+            row = np.full(array.shape[1], 50.0, np.float32)
+            state[name] = np.stack([row, -row])
+        elif name.endswith("up.weight"):
+            state[name] = np.full(array.shape, 0.5, np.float32)
+    found = dict(ratios(model, contract.method, state))
+    layer = next(iter(found))
+    moved_by = farthest(model, state, layer)
+    assert moved_by > 50
+    assert found[layer] >= moved_by
+
+
+def test_a_row_that_is_cancelled_and_stretched_again_is_as_loud_as_what_it_took(
+    contract: Contract,
+) -> None:
+    """DoRA: what is left of W + s·B A is a millionth of W, and divided by its own length."""
+    contract = contract.replace(adapter={"method": "dora", "rank": 2, "alpha": 2})
+    model = build(contract)
+    state = dict(read(model))
+    layer = next(iter(dict(ratios(model, contract.method, state))))
+    weight = model.get_submodule(layer).base_layer.weight.detach().numpy()  # type: ignore[union-attr,operator]
+    a, b = f"{layer}.lora_A.default.weight", f"{layer}.lora_B.default.weight"
+    state[a], state[b] = state[a].copy(), np.zeros_like(state[b])
+    state[a][0], state[b][0, 0] = weight[0] * np.float32(1 - 1e-6), -1.0
+    assert dict(ratios(model, contract.method, state))[layer] > 1e4
+
+
+def test_a_square_that_the_factors_cancel_counts_as_what_it_is(contract: Contract) -> None:
+    """Fed-SB with a rank above the layer's width: B R is zero for some R of any size."""
+    contract = contract.replace(adapter={"method": "fed-sb", "rank": 64, "alpha": 64})
+    model = build(contract)
+    state = dict(read(model))
+    layer = next(iter(dict(ratios(model, contract.method, state))))
+    up = model.get_submodule(layer).up.weight.detach().double()  # type: ignore[union-attr,operator]
+    assert up.shape[0] < up.shape[1]
+    nothing = torch.linalg.svd(up)[2][-1]
+    state[f"{layer}.square.weight"] = (1e6 * nothing[:, None].expand(-1, 64)).float().numpy()
+    assert dict(ratios(model, contract.method, state))[layer] > 1e4
+
+
 def farthest(model: nn.Module, state: State, layer: str) -> float:
     """How far a layer moves, by the length of what the moving part of it reads."""
     module: Any = model.get_submodule(layer)
