@@ -300,6 +300,9 @@ class Optimizer(Table):
     warmup_steps: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
+FORGETFUL = "average"
+
+
 class Server(Table):
     """What the coordinator makes of a round's averaged update (Reddi et al., ICLR 2021).
 
@@ -315,10 +318,15 @@ class Server(Table):
             is. Outlets always go on from the last.
     """
 
-    name: Annotated[str, one_of(AGGREGATORS)] = "average"
+    name: Annotated[str, one_of(AGGREGATORS)] = FORGETFUL
     learning_rate: Grouped = {"all": 1.0}
     betas: tuple[Decay, Decay] = (0.9, 0.99)
     schedule: Schedule = "constant"
     tail: Annotated[float, Field(ge=0, le=1, strict=True, exclude_if=lambda share: share == 0)] = (
         0.0
     )
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a step hangs on earlier ones, so that what did not change may move."""
+        return self.name != FORGETFUL

@@ -34,7 +34,7 @@ class RoLora(FedIt):
                 expected="'local' where factors take turns",
                 got=contract.federation.trust,
             )
-        if contract.server.name != "average":
+        if contract.server.remembers:
             raise ContractError(
                 "a factor that rests would be moved by what the coordinator remembers of its turn",
                 where="server.name",

