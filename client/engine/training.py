@@ -41,6 +41,7 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Optimizer
 from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import State, group_of, load, read, trainable
+from presspool.common.models.frozen_trunk import FrozenTrunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +90,9 @@ def train_round(
     """
     load(model, state)
     compute.prepare(model)
+    trunk = compute.trunk(model, contract)  # its shapes are those of `alike`, where nothing rests
     with _turn(model, contract, work.round):
-        change = _steps(model, readers, contract, work, compute)
+        change = _steps(model, trunk, readers, contract, work, compute)
         whole = contract.trust.adds_up
         moved = change if whole else {n: array - state[n] for n, array in change.items()}
     kind = np.int64 if whole else np.float32
@@ -113,12 +115,17 @@ def _turn(model: nn.Module, contract: Contract, number: int) -> Iterator[None]:
 
 
 def _steps(
-    model: nn.Module, readers: Readers, contract: Contract, work: RoundWork, compute: Compute
+    model: nn.Module,
+    trunk: FrozenTrunk,
+    readers: Readers,
+    contract: Contract,
+    work: RoundWork,
+    compute: Compute,
 ) -> dict[str, NDArray[Any]]:
     """What trains after the round's steps, or the noised sum of the one."""
     first = (work.round - 1) * contract.federation.local_steps
     optimizer = private_optimizer(model, contract, work, steps_before=first)
-    offsets, trunk = _units(readers, contract), compute.trunk(model, contract)
+    offsets = _units(readers, contract)
     with ReaderGradients(model) as engine:
         gradients = StepGradients(engine, optimizer, trunk, readers, contract, compute)
         for step in range(first, first + contract.federation.local_steps):

@@ -45,6 +45,7 @@ from presspool.common.base.locks import locked
 from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import column_names
 from presspool.common.data.tables import batches
+from presspool.common.ledger import entries
 from presspool.common.ledger.ledger_state import Reservation
 from presspool.common.ledger.store import Ledger
 from presspool.common.released.counts_document import CountsDocument
@@ -131,8 +132,16 @@ def noised(
         entry=held.entry.seq,
         epsilon=pooled_cost.best_of(event, delta=opened.delta).epsilon,
         delta=opened.delta,
-        claim=book.highest.epsilon_max,
+        claim=book.claim,
+        pooled_runs=_pooled_runs(ledger),
     )
+
+
+def _pooled_runs(ledger: Ledger) -> int:
+    """Runs so far whose claim leans on other outlets."""
+    found = map(entries.parse_entry, ledger.bodies(0, ledger.book.size))
+    runs = [entry for entry in found if isinstance(entry, entries.Reserve)]
+    return sum(pooled_cost.is_pooled(run.event) for run in runs)
 
 
 def _event(ledger: Ledger, query: OpinionQuery) -> events.SelfComposed:

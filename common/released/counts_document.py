@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from presspool.common.accounting import pooled_cost
 from presspool.common.base.errors import DataError
 from presspool.common.base.validation import unread
 from presspool.common.released.opinion_series import By, OpinionPeriod, Periods, of_counts
@@ -36,7 +37,8 @@ class CountsDocument(BaseModel):
         entry: place of the reservation in the ledger.
         epsilon: ε of this answer alone, at
         delta: δ.
-        claim: ε of everything ever released under the ledger, at the same δ.
+        claim: ε of everything ever released under the ledger, at the same δ; None for no claim.
+        pooled_runs: runs of the ledger whose claim leans on other outlets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +54,8 @@ class CountsDocument(BaseModel):
     entry: Annotated[int, Field(ge=0)]
     epsilon: float
     delta: float
-    claim: float
+    claim: float | None
+    pooled_runs: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _square(self) -> CountsDocument:
@@ -78,8 +81,16 @@ class CountsDocument(BaseModel):
             f"noise of standard deviation {self.sigma:.4g} on every count. This answer alone is "
             f"({self.epsilon:.3g}, {self.delta:g})-DP at reader level, add/remove, over all "
             f"{len(self.counts)} periods; it is paid for in entry {self.entry} of the ledger, "
+            f"{self._of_the_ledger}."
+        )
+
+    @property
+    def _of_the_ledger(self) -> str:
+        if self.claim is None:
+            return "of which nothing is claimed as a whole: entries of it are lost"
+        return (
             "whose claim for everything that it ever releases, training included, is "
-            f"({self.claim:g}, {self.delta:g})-DP."
+            f"({self.claim:g}, {self.delta:g})-DP{pooled_cost.assumption(self.pooled_runs)}"
         )
 
     def encode(self) -> bytes:

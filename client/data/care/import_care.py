@@ -32,6 +32,7 @@ from presspool.common.data.decoders import Tally
 
 DAY = "day"  # the snapshot's column of days
 REPEATED = "record that its reader has already"
+_NO_TEXTS = ("label", DAY)
 UNREDACTED = "text that could not be redacted"
 
 
@@ -49,13 +50,13 @@ class ImportCare:
     def __init__(self, care: CareTable, names: Sequence[str]) -> None:
         self._care, self._names = care, list(names)
         self._own = OwnRepeats(care.duplicates)
-        if care.redact and {"spans", "tokens"}.intersection(names):
+        if care.redact and not {*names[1:]} <= {*COLUMNS, *_NO_TEXTS}:
             raise InputError(
-                "tags stand at places of a text that redaction would move",
+                "columns that redaction would leave as they are, or tags that it would move",
                 where="outlet.toml [care] redact",
                 expected="columns of plain text: " + ", ".join(COLUMNS),
                 got=", ".join(names),
-                advice="redact before the texts are tagged",
+                advice="redact before the data gets here, and leave the line out",
             )
         self._redactor = Redactor.of(care) if care.redact else None
         self.redacted = Counter[str]()

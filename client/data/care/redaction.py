@@ -29,7 +29,7 @@ from presspool.common.base.extras import not_here
 log = logging.getLogger(__name__)
 
 SURE = 0.35  # Presidio's score from which a find counts; a telephone number without context is 0.4
-COLUMNS = ("text", "prompt", "answer", "messages")
+COLUMNS = ("text", "prompt", "answer", "messages", "article", "summary")
 WHERE = "outlet.toml [care] redact"
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.errors import ModelError
-from presspool.common.tasks.records.turns import CHARACTERS
+from presspool.common.tasks.records.turns import CHARACTERS, never_written
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,10 +100,19 @@ class PackedTitles:
     def _read(self, titles: list[str], **more: Any) -> list[list[int]]:
         if not titles:
             return []
-        read: list[list[int]] = self._tokenizer()(
-            titles, split_special_tokens=True, verbose=False, **more
-        )["input_ids"]
-        return read
+        read = self._tokenizer()(
+            titles,
+            split_special_tokens=True,
+            return_special_tokens_mask=True,
+            verbose=False,
+            **more,
+        )
+        each = zip(read["input_ids"], read["special_tokens_mask"], strict=True)
+        never = never_written(self._tokenizer())
+        return [
+            [token for token, added in zip(*row, strict=True) if added or token not in never]
+            for row in each
+        ]
 
     def parts(self, ids: Tensor) -> Tensor:
         """The number of each token's title, as `Task.parts`."""

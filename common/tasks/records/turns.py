@@ -38,6 +38,15 @@ Template = Callable[[list[Turn], bool], str]
 """From turns, and whether the next is the assistant's to write, to the model's text."""
 
 
+def never_written(tokenizer: Any) -> frozenset[int]:
+    """Ids of special tokens, which no text may have; the one of unknown signs is no such id.
+
+    A tokenizer that is told to split them finds them in texts all the same where it knows whole
+    pieces (SentencePiece's unigrams, as of T5 and XLM-RoBERTa): they are pieces like others there.
+    """
+    return frozenset(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+
+
 def fault_of_text(text: str, name: str) -> str | None:
     """Why the text of a column cannot be used, or None; never in the record's own words."""
     if MARK in text:

@@ -7,7 +7,7 @@ Invariants:
 
 Example:
     >>> class Letters:
-    ...     bos_token_id, eos_token_id = None, 0
+    ...     bos_token_id, eos_token_id, unk_token_id, all_special_ids = None, 0, None, [0]
     ...     def __call__(self, texts, **_):
     ...         return {"input_ids": [[*map(ord, text)] for text in texts]}
     >>> Wording("text", 4, Letters, prompt="ab").tokens(["ab\0cdef"])[0].ids
@@ -254,7 +254,13 @@ class Wording:
         ids: list[list[int]] = self.tokenizer(
             pieces, add_special_tokens=False, split_special_tokens=plain, verbose=False
         )["input_ids"]
-        return ids
+        if not plain:
+            return ids
+        return [[one for one in each if one not in self._never] for each in ids]
+
+    @cached_property
+    def _never(self) -> frozenset[int]:
+        return turns.never_written(self.tokenizer)
 
     @property
     def _begin(self) -> int:

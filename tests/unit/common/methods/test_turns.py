@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.fakes.instruments.detectors import Bench, empty, train, watching
+from torch import Tensor
 
+from presspool.client.engine.alike import prove_alike
+from presspool.client.engine.compute import FLOAT, Compute
+from presspool.client.engine.randomness import SecureRandom
+from presspool.client.engine.training import RoundWork, train_round
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import parse_contract
 from presspool.common.models.adapters import trainable
+from presspool.common.models.frozen_trunk import FrozenTrunk
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +43,31 @@ def test_one_factor_rests(bench: Bench, number: int, rests: str, moves: str) -> 
         assert all(noised.size == numbers for noised in seen.noised)
         assert any(moves in name for name in change)
     assert set(trainable(bench.model)) == before
+
+
+def test_a_round_s_batches_have_the_shapes_that_were_proved(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With some of the numbers at rest more rows would fit, which nobody has tried."""
+    numbers = sum(p.numel() for p in trainable(bench.model).values())
+    compute = Compute(device="cpu", gradient_bytes=7 * FLOAT * numbers)
+    right, rows = FrozenTrunk.outputs, list[int]()
+
+    def outputs(self: FrozenTrunk, activations: Sequence[Tensor]) -> Tensor:
+        found = right(self, activations)
+        rows.append(len(found))
+        return found
+
+    monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
+    prove_alike(bench.model, bench.state, bench.contract, compute)
+    proved = set(rows)
+    assert max(proved) == 4
+    for number in (1, 2):
+        rows.clear()
+        work = RoundWork(round=number, population=40, random=SecureRandom.deterministic(number))
+        train_round(bench.model, bench.state, bench.readers, bench.contract, work, compute)
+        assert rows
+        assert {*rows} <= proved
 
 
 def test_a_pool_that_shares_its_noise_is_refused(bench: Bench) -> None:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -13,11 +15,13 @@ from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_outlets import new_ledger
 
 from presspool.client.data.care import splits
-from presspool.client.data.care.import_care import REPEATED
+from presspool.client.data.care.import_care import REPEATED, ImportCare
+from presspool.client.data.care.redaction import FoundSpan, Redactor
 from presspool.client.data.snapshots import SNAPSHOT, current, freeze
 from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import DataError, InputError
+from presspool.common.data.decoders import Tally
 from presspool.common.data.tables import Columns
 
 ROWS = [
@@ -147,6 +151,25 @@ def test_tags_are_not_moved_by_redaction(tmp_path: Path) -> None:
             care=CareTable(redact=("PERSON",)),
         )
     assert not (tmp_path / SNAPSHOT).exists()
+
+
+@pytest.mark.parametrize("column", ["history", "candidates", "words"])
+def test_no_column_of_texts_is_left_as_it_is_without_a_word(column: str) -> None:
+    with pytest.raises(InputError, match="would leave as they are"):
+        ImportCare(CareTable(redact=("EMAIL_ADDRESS",)), ["reader", "text", column])
+
+
+def test_articles_and_their_summaries_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [FoundSpan(start=0, end=3, kind="PERSON", score=1.0)]
+    monkeypatch.setattr(Redactor, "of", lambda _care: Redactor(lambda _text: found))
+    care = ImportCare(CareTable(redact=("PERSON",)), ["reader", "article", "summary"])
+    rows = [pa.array([text], pa.large_string()) for text in ("a", "Ann won", "Ann on top")]
+    tended = care.tended(rows, np.array([True]), Tally())
+    assert [column.to_pylist() for column in tended] == [
+        ["a"],
+        ["<PERSON> won"],
+        ["<PERSON> on top"],
+    ]
 
 
 def test_a_split_by_reader_keeps_readers_whole(outlet: Command) -> None:
