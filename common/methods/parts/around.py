@@ -95,7 +95,8 @@ def factor_norm(factor: Tensor) -> Tensor:
     found = factor.detach().cpu().double()
     if not bool(found.isfinite().all()):
         return torch.full((1, 1), torch.inf, dtype=torch.float64)
-    return torch.linalg.matrix_norm(found, 2).view(1, 1)
+    norm: Tensor = torch.linalg.matrix_norm(found, 2)
+    return norm.view(1, 1)
 
 
 def _drawn(contract: Contract, name: str, parameter: torch.Tensor) -> torch.Tensor:

@@ -332,10 +332,12 @@ def of_another_outlet(pool: Pool, link: CoordinatorClient, task: TaskHeader, bod
 def test_a_spoiled_delivery_is_refused_and_recorded_while_the_round_completes(
     tmp_path: Path, attack: Attack, code: str
 ) -> None:
-    with open_pool(tmp_path, OUTLETS[:3]) as pool:
+    with open_pool(tmp_path, OUTLETS[:3]) as pool, ExitStack() as stack:
         contract, start = starting(pool)
         bad = "north-post"
-        grid = pool.grid(phase=3.0, run=RUN)
+        grid = pool.grid(phase=6.0, run=RUN)
+        honest = [name for name in pool.members.outlets if name != bad]
+        nodes = [stack.enter_context(pool.node(name)) for name in honest]
         done: list[RoundCheckpoint] = []
         round_ = threading.Thread(target=lambda: done.append(one_round(grid, contract, start)))
         round_.start()
@@ -343,11 +345,8 @@ def test_a_spoiled_delivery_is_refused_and_recorded_while_the_round_completes(
         link = pool.link(bad)
         attack(pool, link, *honest_answer(pool, bad))
         link.close()
-        with ExitStack() as stack:
-            honest = [n for n in pool.members.outlets if n != bad]
-            nodes = [stack.enter_context(pool.node(name)) for name in honest]
-            with at_work(*nodes):
-                round_.join(WAIT)
+        with at_work(*nodes):
+            round_.join(WAIT)
         assert done[0].rounds[-1].outlets == ("east-sun", "south-echo")
         assert [(r.outlet, r.code) for r in pool.desk.refusals()] == [(bad, code)]
 
