@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import REPOSITORY
-from tests.fakes.instruments.typed import Command, typed
+from tests.fakes.instruments.typed import Command, simulated_twice, typed
 from tests.fakes.made_runs import toml
 
 from presspool.common.base.errors import ContractError
@@ -59,15 +59,8 @@ def test_the_example_is_a_whole_contract() -> None:
 def test_a_run_is_simulated_reported_and_asked(
     presspool: Command, run: Path, tmp_path: Path
 ) -> None:
-    found = []
-    for number in range(2):
-        out = tmp_path / f"out-{number}"
-        said = presspool("simulate", run, "--out", out, "--deterministic", 1)
-        assert said.code == 0, said.err
-        found.append(json.loads((out / "result.json").read_text()))
-    first, again = (result["adapter_sha256"] for result in found)
-    assert first == again
-    before, *_, after = (entry["metrics"] for entry in found[0]["rounds"])
+    out, result = simulated_twice(presspool, run, tmp_path)
+    before, *_, after = (entry["metrics"] for entry in result["rounds"])
     assert before["auc_cold"] == 0.5  # nothing is known of who has read nothing
     assert after["auc_cold"] != 0.5
     assert set(after) >= {"auc", "mrr", "ndcg_5", "ndcg_10", "auc_known", "loss"}

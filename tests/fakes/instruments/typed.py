@@ -5,9 +5,11 @@ Example: `run = typed(monkeypatch, capsys, "audit")`; `run("verify", path).code`
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -53,3 +55,22 @@ def typed(
         return Answer(code if isinstance(code, int) else 0, *capsys.readouterr())
 
     return run
+
+
+def simulated_twice(presspool: Command, run: Path, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A run's folder and `result.json`; simulated twice, it made one adapter.
+
+    Args:
+        presspool: as `typed` makes it.
+        run: the run file.
+        folder: where to.
+    """
+    found = []
+    for number in range(2):
+        out = folder / f"out-{number}"
+        said = presspool("simulate", run, "--out", out, "--deterministic", 1)
+        assert said.code == 0, said.err
+        found.append(json.loads((out / "result.json").read_text()))
+    first, again = (result["adapter_sha256"] for result in found)
+    assert first == again
+    return out, found[0]

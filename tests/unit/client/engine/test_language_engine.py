@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from tests.fakes.bases.language_bases import write_tiny_llama
+from tests.fakes.bases.moved_models import with_state
 from torch import Tensor, nn
 
 from presspool.client.engine import selftest
@@ -25,7 +25,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models.adapters import load, read, trainable
+from presspool.common.models.adapters import read, trainable
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.tasks.generation import Generation
@@ -48,14 +48,6 @@ def asked(contract_body: dict[str, Any], tiny_llama: Path) -> Asked:
         return parse_contract(contract_body | changes | {"adapter": {"rank": 2} | CUTS[cut]})
 
     return make
-
-
-def with_state(contract: Contract, size: float = 0.05) -> nn.Module:
-    """The contract's model under an adapter that is nowhere zero."""
-    model, rng = build(contract).eval(), np.random.default_rng(5)
-    state = {n: size * rng.standard_normal(a.shape) for n, a in read(model).items()}
-    load(model, {name: array.astype(np.float32) for name, array in state.items()})
-    return model
 
 
 def records(form: str) -> pa.Table:
@@ -119,7 +111,7 @@ def test_readers_gradients_are_those_of_one_record_at_a_time(
     asked: Asked, form: str, cut: str
 ) -> None:
     contract, rows = asked(form, cut), records(form)
-    model, reader_of = with_state(contract), torch.tensor([0, 0, 1, 1, 2, 3])
+    model, reader_of = with_state(contract, 0.05), torch.tensor([0, 0, 1, 1, 2, 3])
     config: Any = headed_of(model).config
     assert config.num_key_value_heads < config.num_attention_heads
     assert config.tie_word_embeddings
@@ -136,7 +128,7 @@ def test_they_are_on_the_real_smollm2(asked: Asked, smollm2: Path) -> None:
 
 def test_frozen_layers_run_once_a_text(asked: Asked) -> None:
     contract, rows, passes = asked(), records("text"), [0, 0]
-    model = with_state(contract)
+    model = with_state(contract, 0.05)
     trunk, cache = FrozenTrunk(model, contract), ActivationCache()
     encoder: Any = headed_of(model).encoder
 
@@ -231,6 +223,6 @@ def test_late_tokens_are_tried_too(asked: Asked, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(FrozenTrunk, "outputs", outputs)
     contract = asked()
-    model, compute = with_state(contract), Compute(device="cpu", tokens=128)
+    model, compute = with_state(contract, 0.05), Compute(device="cpu", tokens=128)
     prove_alike(model, read(model), contract, compute)
     assert compute.tokens == 1

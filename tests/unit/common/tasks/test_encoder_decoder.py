@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from tests.fakes.bases.moved_models import with_state
 from tests.fakes.bases.paired_bases import FAMILIES, TARGETS, write_paired_base
 from tests.fakes.instruments.hostile_pairs import PAIRS, HostilePair, excess
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import ContractError, EngineError, ModelError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models.adapters import load, read, trainable
+from presspool.common.models.adapters import read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.models.rows.encoder_decoder import Paired
@@ -67,14 +67,6 @@ def asked(contract_body: dict[str, Any], paired_base: Path, family: str) -> Aske
     return make
 
 
-def with_state(contract: Contract, size: float = 0.2) -> nn.Module:
-    """The contract's model under an adapter that is nowhere zero."""
-    model, rng = build(contract).eval(), np.random.default_rng(5)
-    state = {n: size * rng.standard_normal(a.shape) for n, a in read(model).items()}
-    load(model, {name: array.astype(np.float32) for name, array in state.items()})
-    return model
-
-
 def parted(task: Any, one: pa.Table) -> tuple[Tensor, Tensor]:
     """A record's source with its end, and what should be said, found in its row of ids."""
     ids = task.encode(task.texts(one).to_pylist())["input_ids"]
@@ -93,7 +85,7 @@ def own_loss(task: Any, one: pa.Table) -> Tensor:
 @pytest.mark.parametrize("form", ROWS)
 def test_losses_are_the_models_own_of_one_record_at_a_time(asked: Asked, form: str) -> None:
     rows = ROWS[form]
-    model = with_state(asked(form, task={"prompt": "Short:"} if form == "summary" else {}))
+    model = with_state(asked(form, task={"prompt": "Short:"} if form == "summary" else {}), 0.2)
     task: Any = headed_of(model).task
     found = task.losses(model(**task.encode(task.texts(rows).to_pylist())), rows)
     for place in range(len(rows)):
@@ -109,7 +101,7 @@ def test_losses_are_the_models_own_of_one_record_at_a_time(asked: Asked, form: s
 
 def test_readers_gradients_are_those_of_one_record_at_a_time(asked: Asked) -> None:
     contract, rows = asked(), ROWS["prompt"]
-    model = with_state(contract)
+    model = with_state(contract, 0.2)
     task, names = headed_of(model).task, list(trainable(model))
     trunk, reader_of = FrozenTrunk(model, contract), torch.tensor(READER_OF)
     activations = trunk.run(task.texts(rows).to_pylist())
@@ -159,7 +151,7 @@ def test_a_right_engine_is_proved_and_a_mixing_model_gets_one_row(
         return found
 
     monkeypatch.setattr(Paired, "forward", mixed)
-    prove_alike(model, read(with_state(contract)), contract, compute)
+    prove_alike(model, read(with_state(contract, 0.2)), contract, compute)
     assert compute.tokens == 1  # no row has a neighbour then
 
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from tests.conftest import COMMON, WORDS
 from tests.fakes.bases.masked_bases import write_masked_base
+from tests.fakes.bases.moved_models import with_state
 from torch import Tensor, nn
 
 from presspool.client.engine.alike import prove_alike
@@ -25,7 +25,7 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models.adapters import load, read, trainable
+from presspool.common.models.adapters import read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.tasks.encoders import ENCODERS
@@ -58,14 +58,6 @@ def asked(contract_body: dict[str, Any], encoder: Path) -> Asked:
         return parse_contract(contract_body | changes | {"adapter": {"rank": 2} | CUTS[cut]})
 
     return make
-
-
-def with_state(contract: Contract, size: float = 0.05) -> nn.Module:
-    """The contract's model under an adapter that is nowhere zero."""
-    model, rng = build(contract).eval(), np.random.default_rng(5)
-    state = {n: size * rng.standard_normal(a.shape) for n, a in read(model).items()}
-    load(model, {name: array.astype(np.float32) for name, array in state.items()})
-    return model
 
 
 def by_engine(model: nn.Module, contract: Contract, rows: pa.Table) -> dict[str, Tensor]:
@@ -106,7 +98,7 @@ def by_logits(model: nn.Module, rows: pa.Table) -> dict[str, Tensor]:
 @pytest.mark.parametrize("cut", CUTS)
 def test_readers_gradients_are_those_of_one_record_at_a_time(asked: Asked, cut: str) -> None:
     contract, rows = asked(cut), pa.table({"text": pa.array(TEXTS, pa.large_string())})
-    model = with_state(contract)
+    model = with_state(contract, 0.05)
     assert FrozenTrunk(model, contract).depth == (1 if cut == "cut" else 0)
     got, expected = by_engine(model, contract, rows), by_logits(model, rows)
     assert got.keys() == expected.keys()

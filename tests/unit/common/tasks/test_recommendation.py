@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.conftest import COMMON
 from tests.fakes.bases.masked_bases import write_masked_base
+from tests.fakes.bases.moved_models import with_state
 from torch import Tensor
 
 from presspool.client.engine.alike import prove_alike
@@ -22,7 +23,7 @@ from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
-from presspool.common.models.adapters import load, read, trainable
+from presspool.common.models.adapters import read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.models.rows import parts
@@ -64,13 +65,6 @@ def contract(contract_body: dict[str, Any], base: Path) -> Contract:
     return parse_contract(contract_body | {"model": {"id": str(base)}, "task": TASK})
 
 
-def with_state(contract: Contract) -> Any:
-    model, rng = build(contract).eval(), np.random.default_rng(5)
-    state = {n: 0.3 * rng.standard_normal(a.shape) for n, a in read(model).items()}
-    load(model, {name: array.astype(np.float32) for name, array in state.items()})
-    return model
-
-
 def alone(model: Any, title: str) -> Tensor:
     """A title's vector by the encoder as transformers has it, of nothing but that title."""
     headed = headed_of(model)
@@ -97,7 +91,7 @@ def oracle(model: Any, history: list[str], candidates: list[str], clicks: list[i
 @pytest.mark.parametrize("layers", LAYERS)
 def test_a_title_is_the_same_among_others_and_alone(contract: Contract, layers: int | None) -> None:
     """The whole model, and the one cut at its first trained layer, at float tolerance."""
-    model = with_state(contract.replace(adapter={"layers": layers}))
+    model = with_state(contract.replace(adapter={"layers": layers}), 0.3)
     task: Any = headed_of(model).task
     texts = task.texts(RECORDS).to_pylist()
     trunk = FrozenTrunk(model, contract)
@@ -122,7 +116,7 @@ def test_equality_finds_titles_that_are_not_apart(
             lambda found: torch.arange(found.shape[1]).expand_as(found),
         ),
     }[mistake]
-    model = with_state(contract)
+    model = with_state(contract, 0.3)
     task: Any = headed_of(model).task
     monkeypatch.setattr(parts, name, wrong)
     outputs = model(**task.encode(task.texts(RECORDS).to_pylist()))
@@ -130,7 +124,7 @@ def test_equality_finds_titles_that_are_not_apart(
 
 
 def test_what_a_title_says_changes_no_bit_of_another(contract: Contract) -> None:
-    model = with_state(contract)
+    model = with_state(contract, 0.3)
     task: Any = headed_of(model).task
     other = table_of([(h, [c[0], "goal", *c[2:]], k) for h, c, k in ROWS[:1]])
     pair = pa.concat_tables([RECORDS.slice(0, 1), other])
@@ -155,7 +149,7 @@ def test_what_a_title_says_changes_no_bit_of_another(contract: Contract) -> None
 
 
 def test_losses_are_those_of_one_title_at_a_time(contract: Contract) -> None:
-    model = with_state(contract)
+    model = with_state(contract, 0.3)
     task: Any = headed_of(model).task
     outputs = model(**task.encode(task.texts(RECORDS).to_pylist()))
     losses = task.losses(outputs, RECORDS)
@@ -171,7 +165,7 @@ def test_gradients_are_those_of_one_title_at_a_time(
     targets = ["query", "value", "dense"]
     adapter = {"rank": 2, "alpha": 4, "targets": targets, "method": method, "layers": layers}
     contract = contract.replace(adapter=adapter)
-    model = with_state(contract)
+    model = with_state(contract, 0.3)
     wanted = list[dict[str, Any]]()
     for row in ROWS:
         found = torch.autograd.grad(

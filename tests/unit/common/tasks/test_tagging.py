@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
+from tests.fakes.bases.moved_models import with_state
 from torch import Tensor
 
 from presspool.client.engine.alike import prove_alike
@@ -21,7 +22,7 @@ from presspool.client.engine.selftest import prove
 from presspool.common.base.errors import ContractError, ModelError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
-from presspool.common.models.adapters import load, read
+from presspool.common.models.adapters import read
 from presspool.common.models.models import build, headed_of
 from presspool.common.tasks.records import tagged_words
 from presspool.common.tasks.records.word_places import first_tokens
@@ -78,13 +79,6 @@ def records(task: Any, form: str) -> pa.Table:
     return pa.table(dict(task.parse(rows_of(form))))
 
 
-def with_state(contract: Contract) -> Any:
-    model, rng = build(contract).eval(), np.random.default_rng(5)
-    state = {n: 0.3 * rng.standard_normal(a.shape) for n, a in read(model).items()}
-    load(model, {name: array.astype(np.float32) for name, array in state.items()})
-    return model
-
-
 def outputs_of(model: Any, task: Any, rows: pa.Table) -> Tensor:
     found: Tensor = model(**task.encode(task.texts(rows).to_pylist()))
     return found
@@ -113,7 +107,7 @@ def oracle(model: Any, task: Any, row: pa.Table) -> float:
 
 
 def test_losses_are_those_of_one_record_at_a_time(tagged: Contract, form: str) -> None:
-    model = with_state(tagged)
+    model = with_state(tagged, 0.3)
     task: Any = headed_of(model).task
     rows = records(task, form)
     losses = task.losses(outputs_of(model, task, rows), rows)
@@ -149,7 +143,7 @@ def shifted(task: Any, outputs: Tensor, rows: pa.Table) -> Tensor:
 
 @pytest.mark.parametrize("mistake", [every_piece, over_batch, shifted])
 def test_the_oracle_finds_the_classical_mistakes(tagged: Contract, form: str, mistake: Any) -> None:
-    model = with_state(tagged)
+    model = with_state(tagged, 0.3)
     task: Any = headed_of(model).task
     rows = records(task, form)
     outputs = outputs_of(model, task, rows)
