@@ -129,7 +129,7 @@ def estimate(trials: Sequence[Judged], figure: str) -> Estimate:
 
 def difference(left: Sequence[Judged], right: Sequence[Judged], figure: str) -> Estimate:
     """By how much left is better than right, over the seeds that both have."""
-    sign = 1 if left[0].trial.measure.higher_is_better else -1
+    sign = 1 if figure == "written" or left[0].trial.measure.higher_is_better else -1
     return _bootstrap([left, right], figure, lambda mean: sign * (mean[0] - mean[1]))
 
 

@@ -8,7 +8,7 @@
 * `archive`: comments of real people (`stackexchange_comments`), whose hidden words the default
   encoder learns to say; tested on other people.
 
-Topics stand in `heads`, headlines and summaries in `headlines`.
+What a language model writes stands in `writing_tasks`, topics in `heads`.
 
 Example: `run_experiment(TASKS.trials(data, out, seeds=None), out, workers=2, on_done=tick)`.
 """
@@ -27,7 +27,7 @@ from presspool.common.runs.default_recipe import hidden_recipe, tagging_recipe
 from presspool.common.runs.recipe import head_recipe
 from presspool.common.tasks.records.tagged_words import kept, parts_of
 from presspool.simulations.experiments.arms import Arm, Kind, Tables
-from presspool.simulations.experiments.declared import reader_unit
+from presspool.simulations.experiments.declared import reader_unit, writing_tasks
 from presspool.simulations.experiments.experiment import Experiment, Question
 from presspool.simulations.experiments.pools import Pool, Record, share_of, write_pool
 
@@ -47,8 +47,9 @@ WAYS: tuple[tuple[str, Kind], ...] = (("together", "federated"), ("alone", "loca
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
-    """The three; raises `DataError` where a data set is not there."""
-    return [sentiment(data, folder), entities(data, folder), archive(data, folder)]
+    """All of them; raises `DataError` where a data set is not there."""
+    read = [sentiment(data, folder), entities(data, folder), archive(data, folder)]
+    return [*read, *writing_tasks.pools(data, folder)]
 
 
 def sentiment(data: Path, folder: Path) -> Pool:
@@ -148,6 +149,7 @@ def record_head(populations: Mapping[str, int], classes: int, epsilon: float) ->
 TASKS = Experiment(
     name="tasks",
     pools=pools,
+    note=writing_tasks.lead_one,
     arms=(
         Arm(
             name="head",
@@ -192,6 +194,7 @@ TASKS = Experiment(
             seeds=SEEDS,
             pools=ARCHIVE,
         ),
+        *writing_tasks.arms(),
     ),
     questions=(
         *(
@@ -224,5 +227,6 @@ TASKS = Experiment(
             left=("pre-trained", 8.0),
             right=("untrained", math.inf),
         ),
+        *writing_tasks.questions(),
     ),
 )
