@@ -1,4 +1,4 @@
-"""The part of `newsroom_tasks` in which a small language model writes: articles, summaries, comments.
+"""The part of `newsroom_tasks` that a small language model writes: headlines, summaries, comments.
 
 * `articles`: the first words of an article → its headline; see `headlines`. Here with noise that
   the pool shares, which some 300 readers an outlet ask for.
