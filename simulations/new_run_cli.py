@@ -40,8 +40,10 @@ def new_run(
 ) -> None:
     """Write a commented run.toml for data of your own; columns are guessed, and you are told.
 
-    Columns of a prompt and its answer make a run of a model that writes; else a text gets one of
-    the labels that occur.
+    Columns of a prompt and its answer make a run of a model that writes, and so do `messages`, or
+    `article` and `summary`; `tokens` and `tags`, or `text` and `spans`, one that finds entities;
+    `history`, `candidates` and `clicks` one that recommends. Else a text gets one of the labels
+    that occur.
 
     Example: presspool new run --data clicks/ --epsilon 3
     """
@@ -59,7 +61,7 @@ def new_run(
         print_json(
             {
                 "run": str(out_file),
-                "task": found.kind,
+                "task": found.shape.kind,
                 "columns": {role: guess.column for role, guess in found.guesses.items()},
                 "labels": list(found.labels),
                 "outlets": dict(found.outlets),
@@ -69,7 +71,8 @@ def new_run(
         return
     for what, value, why in said(found):
         out.print(f"{what}: {value} ({why})", markup=False, soft_wrap=True)
-    out.print(f"labels: {', '.join(found.labels)}" if found.labels else "", soft_wrap=True)
+    if found.labels:
+        out.print(f"labels: {', '.join(found.labels)}", soft_wrap=True)
     readers = ", ".join(f"{name} {count:,}" for name, count in found.outlets.items())
     out.print(f"outlets, with their readers: {readers}", soft_wrap=True)
     out.print(

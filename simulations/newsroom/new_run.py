@@ -27,8 +27,10 @@ from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import column_names, require_columns
 from presspool.common.data.tables import Columns, batches, lists_in, read_records, read_table
 from presspool.common.runs.run_file import slug
-from presspool.simulations.newsroom.guessing import Guess, guess, hinted
+from presspool.common.tasks.records.tagged_words import listed, named
+from presspool.simulations.newsroom.guessing import Guess, guess
 from presspool.simulations.newsroom.partitions import stem, table_files
+from presspool.simulations.newsroom.shapes import Shape, shape_of
 
 SAMPLE_ROWS = 5000
 # By how surely a file of this name is held out.
@@ -43,7 +45,6 @@ HELD_OUT = (
     "valid",
     "dev",
 )
-ROLES = {"classification": ("text", "label"), "generation": ("prompt", "answer")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class Draft:
 
     Attributes:
         request: what was asked.
-        kind: of the task.
+        shape: what records there are, and of which task.
         files: the readers' files.
         guesses: role to its column; with "outlet" where one file holds all outlets.
         labels: in order; none for a task that writes.
@@ -79,7 +80,7 @@ class Draft:
     """
 
     request: RunRequest
-    kind: str
+    shape: Shape
     files: tuple[Path, ...]
     guesses: Mapping[str, Guess]
     labels: tuple[str, ...]
@@ -90,7 +91,7 @@ class Draft:
     @property
     def columns(self) -> dict[str, str]:
         """The task's columns and the reader's, as the files call them."""
-        names = ("reader", *ROLES[self.kind])
+        names = ("reader", *self.shape.roles)
         return {name: self.guesses[name].column for name in names}
 
 
@@ -102,15 +103,14 @@ def draft(request: RunRequest) -> Draft:
     """
     files, held_out, unused = _files(request)
     sample = _sample(files)
-    kind = _kind(sample, request.named)
-    roles = (*ROLES[kind], "reader", *(("outlet",) if len(files) == 1 else ()))
-    guesses = guess(sample, roles, request.named)
+    shape = shape_of(list(sample), request.named)
+    guesses = _guesses(sample, shape, request.named, one_file=len(files) == 1)
     for file in files:
         require_columns(file, [each.column for each in guesses.values()])
-    labels = _labels(files, held_out, guesses["label"].column) if "label" in guesses else ()
+    labels = _labels([*files, held_out] if held_out else files, guesses, shape)
     found = Draft(
         request=request,
-        kind=kind,
+        shape=shape,
         files=files,
         guesses=guesses,
         labels=labels,
@@ -194,30 +194,49 @@ def _rows(file: Path, names: Sequence[str], rows: int) -> dict[str, list[str]]:
     }
 
 
-def _kind(sample: Mapping[str, list[str]], named: Mapping[str, str]) -> str:
-    if {"prompt", "answer"} & set(named):
-        return "generation"
-    if {"text", "label"} & set(named):
-        return "classification"
-    both = all(hinted(role, list(sample)) for role in ROLES["generation"])
-    return "generation" if both else "classification"
+def _guesses(
+    sample: Mapping[str, list[str]], shape: Shape, named: Mapping[str, str], *, one_file: bool
+) -> dict[str, Guess]:
+    """A column for each role; those of a shape that is known by its names are not guessed."""
+    others = ("reader", *(("outlet",) if one_file else ()))
+    if shape.guessed:
+        return guess(sample, (*shape.roles, *others), named)
+    own = {role: Guess(column=role, why="its name says so") for role in shape.roles}
+    rest = {column: values for column, values in sample.items() if column not in own}
+    return {**own, **guess(rest, others, named)}
 
 
 # --- What is in them -----------------------------------------------------------------------------
 
 
-def _labels(files: Sequence[Path], held_out: Path | None, column: str) -> tuple[str, ...]:
+def _labels(files: Sequence[Path], guesses: Mapping[str, Guess], shape: Shape) -> tuple[str, ...]:
     """All that occur, in order of code points; whole numbers in their own."""
-    everywhere = [*files, held_out] if held_out else files
-    found = {label for file in everywhere for label in distinct(file, column)}
+    if shape.kind == "tagging":
+        return _types(files, shape.roles[-1])
+    if "label" not in guesses:
+        return ()
+    found = {label for file in files for label in distinct(file, guesses["label"].column)}
     numbers = all(re.fullmatch(r"-?\d+", label) for label in found)
     return tuple(sorted(found, key=(lambda label: (int(label), label)) if numbers else None))
+
+
+def _types(files: Sequence[Path], name: str) -> tuple[str, ...]:
+    """The types of entities in a column of tags or of spans."""
+    found = {one for file in files for said in _column(file, name) for one in named(said, name)}
+    if name == "tags":
+        found = {tag.partition("-")[2] for tag in found} - {""}
+    return tuple(sorted(found))
+
+
+def _column(file: Path, name: str) -> list[str]:
+    values: list[str] = read_table(file, {name: name})[name].to_pylist()
+    return values
 
 
 def _outlets(found: Draft) -> dict[str, int]:
     """Readers of each outlet, and every file read as a run would."""
     columns = Columns(**found.columns)
-    task = TASKS[found.kind](_table(found))
+    task = TASKS[found.shape.kind](_table(found))
     counted = {f: read_readers(f, columns=columns, task=task, strict=True) for f in found.files}
     if found.held_out:
         read_records(found.held_out, task, columns)
@@ -240,9 +259,17 @@ def _table(found: Draft) -> TaskTable:
 
 def task_of_draft(found: Draft) -> dict[str, object]:
     """The run file's [task]."""
-    if found.kind == "generation":
-        return {"kind": found.kind, "format": "prompt"}
-    return {"labels": list(found.labels)}
+    table: dict[str, object] = {**found.shape.table}
+    if found.labels:
+        table["labels"] = list(found.labels)
+    if found.shape.kind == "recommendation":
+        table["candidates"] = max(2, _most(found, "candidates"))
+    return table
+
+
+def _most(found: Draft, name: str) -> int:
+    """The longest list that stands in a column of the readers' files."""
+    return max(len(listed(value) or ()) for file in found.files for value in _column(file, name))
 
 
 def _require_slugs(names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from presspool.common.contract.contract import parse_contract
 from presspool.common.runs.default_recipe import filled
 from presspool.common.runs.run_file import slug
 from presspool.simulations.newsroom.guessing import Guess
-from presspool.simulations.newsroom.new_run import ROLES, Draft, task_of_draft
+from presspool.simulations.newsroom.new_run import Draft, task_of_draft
 from presspool.simulations.newsroom.partitions import stem
 
 
@@ -72,7 +72,7 @@ def run_toml(found: Draft, folder: Path) -> str:
         'recipe = "default"     # all else; `presspool contract check` prints every value',
         "",
         "[task]",
-        *(_comment(role, found.guesses[role].column, why[role]) for role in ROLES[found.kind]),
+        *(_comment(role, found.guesses[role].column, why[role]) for role in found.shape.roles),
         *(f"{key} = {_value(value)}" for key, value in task_of_draft(found).items()),
         "",
         "[outlets]",

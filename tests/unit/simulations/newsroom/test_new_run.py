@@ -133,6 +133,46 @@ def test_prompts_and_answers_make_a_run_that_writes(new: Command, tmp_path: Path
     }
 
 
+CHAT = [
+    {"role": "user", "content": "when does the paper come"},
+    {"role": "assistant", "content": "before seven"},
+]
+SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "chat": ({"messages": CHAT}, {"kind": "generation", "format": "chat"}),
+    "summary": (
+        {"article": "Rain fell on the harbour all day. Boats stayed in.", "summary": "Rain fell."},
+        {"kind": "generation", "format": "summary"},
+    ),
+    "tokens": (
+        {"tokens": ["Ebo", "Rade", "spoke", "in", "Lowmarch"], "tags": [*"OOOO", "B-LOC"]},
+        {"kind": "tagging", "format": "tokens", "labels": ("LOC",)},
+    ),
+    "spans": (
+        {"text": "Ebo spoke", "spans": [{"start": 0, "end": 3, "type": "PER"}]},
+        {"kind": "tagging", "format": "spans", "labels": ("PER",)},
+    ),
+    "clicks": (
+        {"history": ["a vote"], "candidates": ["a goal", "b", "rain"], "clicks": [0, 1, 0]},
+        {"kind": "recommendation", "candidates": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_tasks_are_known_by_their_columns(new: Command, tmp_path: Path, shape: str) -> None:
+    record, task = SHAPES[shape]
+    rows = [
+        {"uid": f"u{number % 20}", "site": "ab"[number % 20 > 10], **record} for number in range(60)
+    ]
+    jsonl(tmp_path / "own.jsonl", rows)
+    said = new("--data", tmp_path / "own.jsonl", "--out", tmp_path / "run.toml")
+    assert said.code == 0, said.err
+    run = read_run_file(tmp_path / "run.toml")
+    assert dict(run.contract.outlets) == {"a": 11, "b": 9}
+    assert task.items() <= run.contract.task.model_dump().items()
+    prepare(run, SimulateOptions(out=tmp_path / "made"))
+
+
 def test_what_is_named_is_not_guessed(new: Command, tmp_path: Path) -> None:
     csv(tmp_path / "rows.csv", [{**row, "title": row["headline"]} for row in everybody()])
     out = tmp_path / "run.toml"
