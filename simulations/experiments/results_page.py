@@ -27,6 +27,7 @@ from presspool.simulations.experiments.tidy import (
 )
 from presspool.simulations.plots import new_figure, save
 
+_BESIDE = 4
 _COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
 
 
@@ -139,19 +140,24 @@ def draw(experiment: Experiment, judged: Sequence[Judged], path: Path) -> None:
     """The pooled figure and its interval, as SVG: against ε, or against readers (`axis`).
 
     Over ε there is one panel for each pool and one line for each arm; over readers one panel for
-    each arm and one line for each ε.
+    each arm and one line for each ε. At most `_BESIDE` panels stand side by side.
     """
     points = _points(experiment, judged)
     panels = list(dict.fromkeys(point.panel for point in points))
-    figure, alike = new_figure(1 + 4.2 * len(panels), 4.2), len({p.measure for p in points}) == 1
-    axes = figure.subplots(1, len(panels), sharey=alike, squeeze=False)[0]
-    for axis, panel in zip(axes, panels, strict=True):
+    alike = len({point.measure for point in points}) == 1
+    beside = min(len(panels), _BESIDE)
+    rows = -(-len(panels) // beside)
+    figure = new_figure(1 + 4.2 * beside, 4.2 * rows)
+    axes = figure.subplots(rows, beside, sharey=alike, squeeze=False).flatten()
+    for empty in axes[len(panels) :]:
+        empty.remove()
+    for number, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         mine = [point for point in points if point.panel == panel]
         _panel(axis, mine)
         axis.set_title(panel, fontsize="medium")
         over_readers = experiment.axis == "readers"
         axis.set_xlabel("training readers in the pool" if over_readers else "reader-level ε")
-        if axis is axes[0] or not alike:
+        if number % beside == 0 or not alike:
             axis.set_ylabel(mine[0].measure)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
