@@ -206,7 +206,10 @@ def _regression(model: nn.Module, contract: Contract, file: Path) -> State:
         use_legacy_attributes=False,
     )
     fitted.fit(np.stack([one.numpy() for one in features]), records["label"].to_numpy())
-    found = {"weight": fitted.coef_, "bias": fitted.intercept_}
+    weight, bias = fitted.coef_, fitted.intercept_
+    if len(weight) == 1:  # of two labels, the second's log-odds
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    found = {"weight": weight, "bias": bias}
     state = read(model)
     for name in state:
         state[name] = found[name.rpartition(".")[2]].astype(np.float32)

@@ -24,7 +24,7 @@ from pathlib import Path
 from presspool.common.base.errors import DataError
 from presspool.common.data.tables import read_table
 from presspool.common.runs.default_recipe import hidden_recipe, tagging_recipe
-from presspool.common.runs.recipe import head_recipe
+from presspool.common.runs.recipe import head_recipe, recipe
 from presspool.common.tasks.records.tagged_words import kept, parts_of
 from presspool.simulations.experiments.arms import Arm, Kind, Tables
 from presspool.simulations.experiments.declared import reader_unit, writing_tasks
@@ -170,7 +170,7 @@ TASKS = Experiment(
         Arm(
             name="logistic regression",
             kind="regression",
-            recipe=head,
+            recipe=recipe(),
             seeds=(1,),
             pools=SENTIMENT,
         ),

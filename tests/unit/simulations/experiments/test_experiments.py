@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,8 @@ DECLARED = (
 )
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Pool:
-    """Two outlets, three labels, test records of both."""
+def pool_of(labels: Sequence[str], folder: Path) -> Pool:
+    """Two outlets, some labels, test records of both."""
     records = [
         Record(
             outlet=outlet,
@@ -77,8 +77,15 @@ def pool(tmp_path: Path) -> Pool:
         )
         for outlet, count in (("north-post", 40), ("south-echo", 24))
         for number, row in enumerate(made_rows(outlet, count))
+        if row["label"] in labels
     ]
-    return write_pool(records, tmp_path / "pool", name="two", labels=LABELS, max_length=12)
+    return write_pool(records, folder, name="two", labels=labels, max_length=12)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    """The pool of three labels."""
+    return pool_of(LABELS, tmp_path / "pool")
 
 
 @pytest.fixture
@@ -353,16 +360,18 @@ def test_the_heads_grid_is_judged_on_readers_who_neither_train_nor_test(
     assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
 
 
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:2]], ids=["three", "two"])
 def test_the_regression_arm_fits_everybodys_records(
-    pool: Pool, recipe: dict[str, Any], tmp_path: Path
+    labels: Sequence[str], recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    """So it is right on most of them, where the untrained head guesses one of three."""
+    """So it is right on most of them, where the untrained head guesses one."""
+    pool = pool_of(labels, tmp_path / "own")
     head = {**recipe, "adapter": {"method": "head"}}
     arm = Arm(name="ceiling", kind="regression", recipe=lambda *_: head, seeds=(1,))
     (job,) = arms.declare(pool, arm, math.inf, 1).jobs.values()
     assert job.fitted is not None
     run_job(replace(job, test=EvaluationData(data=job.fitted)), tmp_path)
-    assert job.figures(tmp_path).each.mean() > 0.5
+    assert job.figures(tmp_path).each.mean() > 1.5 / len(labels)
     assert job.seconds(tmp_path) == 0
 
 
