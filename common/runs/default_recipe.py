@@ -106,7 +106,7 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
         )
     epsilon = asked.privacy.epsilon or _STAND_IN_EPSILON
     tables = _of_task(asked, epsilon, body.get("adapter"))
-    if getattr(asked.task, "mode", "single") != "single":
+    if asked.task.kind == "ad-response" or getattr(asked.task, "mode", "single") != "single":
         del tables["task"]  # names start a head of which one label is to win, and nothing else
     tables["federation"] = {**tables["federation"], "quorum": len(asked.outlets) // 2 + 1}
     return tables
@@ -125,7 +125,7 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
     else:
-        classes = len(getattr(asked.task, "labels", ())) or 2  # of a word, in or out
+        classes = len(getattr(asked.task, "labels", ())) or 1  # whether it happens
         pool = asked.pooled
         return head_recipe(
             populations=populations,

@@ -36,7 +36,10 @@ from presspool.common.models.adapters import load, read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build
 
-LABELLED = tuple({"kind": kind, "labels": list(LABELS)} for kind in ("classification", "tagging"))
+LABELLED = (
+    *({"kind": kind, "labels": list(LABELS)} for kind in ("classification", "tagging")),
+    {"kind": "ad-response", "context": {"device": list(LABELS)}, "kept_unclicked": 0.5},
+)
 WORK: dict[str, tuple[dict[str, Any], ...]] = {
     "bert": LABELLED,
     "gpt2": LABELLED,
