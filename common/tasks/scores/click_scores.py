@@ -1,4 +1,4 @@
-"""By which numbers chances of clicks are judged, of a public file; readers' records never come here.
+"""By which numbers chances of clicks are judged, of a public file and never of readers' records.
 
 Log-loss says how good chances are, and normalised entropy compares it with that of a model which
 knows the file's mean alone: below 1 is better than that (He et al., ADKDD 2014, section 3). AUC
