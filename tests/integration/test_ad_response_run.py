@@ -72,7 +72,11 @@ def test_a_run_is_simulated_reported_and_asked(typing: Command, run: Path, tmp_p
     assert after["loss"] != before["loss"]
     page = (out / "report.html").read_text()
     assert "How likely, and how often it happened" in page
+    assert f"It happened in {sum(clicked) / len(clicked):.1%} of 40 public" in page
     assert "Label by label" not in page
+    told = (out / "adapter" / "README.md").read_text()
+    assert "for a file with the columns text, section, device, hour." in told
+    assert "adapter.predict" not in told
 
     asked = tmp_path / "asked.jsonl"
     row = {"text": "Last tickets \U0001f3c6", "section": "sport", "device": "phone", "hour": "noon"}

@@ -51,8 +51,8 @@ _OF_CHANCES = _Words(
     main="records, by how likely the model takes it to be",
     second="as likely as often",
     alt="how often it happened by how likely the model takes it to be",
-    sentence="It happened in {right} of {total:,} public held-out records; the model takes it for "
-    "{sure} likely in the mean. The expected calibration error is {ece}.",
+    sentence="It happened in {right} of {total:,} public held-out records; the model expects it in "
+    "{sure}. The expected calibration error is {ece}.",
 )
 
 
