@@ -145,3 +145,12 @@ def test_the_report_counts_clicks_and_what_a_run_would_leave_out(
     assert report.labels == {"clicked": 1, "not clicked": 1}
     assert report.dropped == {"unknown category of section": 1}
     assert report.first == {"unknown category of section": 3}
+
+
+def test_context_of_other_names_is_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("reader,text,rubrik,hour,clicked\nann,Cup,sport,9,1\nbob,Vote,tram,9,0\n")
+    columns = Columns.model_validate({"section": "rubrik"})
+    readers = read_readers(path, columns=columns, task=TASK, strict=True)
+    assert readers.table["section"].to_pylist() == ["sport"]
+    assert readers.dropped == {"unknown category of section": 1}
