@@ -2,7 +2,7 @@
 
 Example:
     >>> TASKS.names
-    ('classification', 'fill-mask', 'generation', 'recommendation', 'tagging')
+    ('ad-response', 'classification', 'fill-mask', 'generation', 'recommendation', 'tagging')
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TASKS: Registry[type[Task[Any]]] = Registry(
     "task",
     {
+        "ad-response": "presspool.common.tasks.ad_response:AdResponse",
         "classification": "presspool.common.tasks.classification:Classification",
         "fill-mask": "presspool.common.tasks.fill_mask:FillMask",
         "generation": "presspool.common.tasks.generation:Generation",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import UNSURE
@@ -47,22 +48,33 @@ def use(contract: Contract) -> list[str]:
         "",
         "From this folder, with `pip install presspool`:",
         "",
-        "```python",
-        "import presspool",
-        "",
-        'adapter = presspool.load(".")',
-        f"for said in adapter.predict({_INPUTS.get(task.inputs[0], _INPUTS['text'])}):",
-        "    print(said.answer, dict(said.probabilities))",
-        "print(adapter.statement)",
-        "```",
-        "",
-        "or, for a file of texts, `presspool predict . FILE`.",
+        *(_of_texts(task.inputs[0]) if len(task.inputs) == 1 else _of_columns(task.inputs)),
         "",
         "| | |",
         "| --- | --- |",
         *(f"| {what} | {plain(value)} |" for what, value in _facts(contract)),
         "",
     ]
+
+
+def _of_texts(column: str) -> list[str]:
+    return [
+        "```python",
+        "import presspool",
+        "",
+        'adapter = presspool.load(".")',
+        f"for said in adapter.predict({_INPUTS.get(column, _INPUTS['text'])}):",
+        "    print(said.answer, dict(said.probabilities))",
+        "print(adapter.statement)",
+        "```",
+        "",
+        "or, for a file of texts, `presspool predict . FILE`.",
+    ]
+
+
+def _of_columns(columns: Sequence[str]) -> list[str]:
+    """A record that is more than a text comes in a file."""
+    return [f"`presspool predict . FILE`, for a file with the columns {', '.join(columns)}."]
 
 
 def _facts(contract: Contract) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from presspool.common.tasks.records.label_modes import mode_of
 from presspool.common.tasks.records.label_table import BETWEEN, NONE, ClassificationTable, labels_of
 from presspool.common.tasks.scores.answer_figures import AnswerFigures
 from presspool.common.tasks.scores.label_scores import METRICS, LabelScores, metrics_of
-from presspool.common.tasks.task import Judged, Metric, Task, linear
+from presspool.common.tasks.task import Judged, Metric, Task, linear, mean_of_length_one
 
 if TYPE_CHECKING:
     import numpy as np
@@ -110,11 +110,7 @@ class Classification(Task[ClassificationTable]):
 
     def pool(self, states: Tensor, mask: Tensor) -> Tensor:
         """Mean states of length one, (records, hidden)."""
-        from torch import nn
-
-        real = mask.unsqueeze(-1).to(states.dtype)
-        pooled = (states * real).sum(1) / real.sum(1).clamp(min=1)
-        return nn.functional.normalize(pooled, dim=-1)
+        return mean_of_length_one(states, mask)
 
     def start(self, model: Any) -> None:
         """For "names": logits that say how near a text is to each label's name (cosine, scaled)."""

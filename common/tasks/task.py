@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-__all__ = ["Judged", "MaxLength", "Metric", "Task", "TaskTable", "linear"]
+__all__ = ["Judged", "MaxLength", "Metric", "Task", "TaskTable", "linear", "mean_of_length_one"]
 
 MaxLength = Annotated[int, Field(strict=True, ge=4, le=4096)]
 """Tokens that a record is truncated to."""
@@ -58,6 +58,15 @@ def linear(encoder: Any, outputs: int, *, bias: bool = True) -> nn.Module:
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     return head
+
+
+def mean_of_length_one(states: Tensor, mask: Tensor) -> Tensor:
+    """The pooling that sentence encoders are trained with; arguments as `Task.pool`'s."""
+    from torch import nn
+
+    real = mask.unsqueeze(-1).to(states.dtype)
+    pooled = (states * real).sum(1) / real.sum(1).clamp(min=1)
+    return nn.functional.normalize(pooled, dim=-1)
 
 
 class Task(ABC, Generic[T]):

@@ -84,7 +84,8 @@ class AnswerFigures:
     """The whole file.
 
     Attributes:
-        labels: in the contract's order.
+        labels: in the contract's order; none where an answer is a chance of something, which is
+            how sure it is, and right is what happened.
         bins: from unsure to sure, without empty ones.
         ece: expected calibration error: how far apart sure and right are in the bins, in the mean
             over answers (Guo et al. 2017, section 2).

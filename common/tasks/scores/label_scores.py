@@ -9,7 +9,7 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -120,12 +120,11 @@ class LabelScores:
         each, hits = sure, hit
         if hit.dim() == 2:  # each label of a record is an answer of its own
             each, hits, hit = chances.maximum(1 - chances).flatten(), hit.flatten(), hit.all(1)
-        bins = _bins(each, hits)
-        total = sum(one.answers for one in bins)
+        bins = sure_bins(each, hits)
         return AnswerFigures(
             labels=self._labels(said),
             bins=bins,
-            ece=math.fsum(one.answers * abs(one.right - one.sure) for one in bins) / total,
+            ece=calibration_error(bins),
             abstention=self._abstention(sure, hit),
         )
 
@@ -197,8 +196,19 @@ def threshold(sure: Tensor, hit: Tensor, wanted: float) -> float:
     return 1.0
 
 
-def _bins(sure: Tensor, hit: Tensor) -> tuple[SureBin, ...]:
-    """`BINS` of equal width from 0 to 1."""
+def calibration_error(bins: Sequence[SureBin]) -> float:
+    """How far apart sure and right are, in the mean over answers."""
+    total = sum(one.answers for one in bins)
+    return math.fsum(one.answers * abs(one.right - one.sure) for one in bins) / total
+
+
+def sure_bins(sure: Tensor, hit: Tensor) -> tuple[SureBin, ...]:
+    """Answers in `BINS` of equal width from 0 to 1, without empty ones.
+
+    Args:
+        sure: (answers,) float64, 0 to 1.
+        hit: (answers,) bool.
+    """
     place = (sure * BINS).long().clamp(max=BINS - 1)
     kept = ((sure[place == i], hit[place == i]) for i in range(BINS))
     return tuple(

@@ -48,6 +48,7 @@ from presspool.common.models import adapters
 from presspool.common.models.base_model import resolve
 from presspool.common.models.models import build
 from presspool.common.models.spectral import ratios
+from presspool.common.tasks.ad_response import AdTable
 from presspool.common.tasks.fill_mask import FillMaskTable
 from presspool.common.tasks.generation import GenerationTable
 from presspool.common.tasks.recommendation import RecommendationTable
@@ -229,6 +230,8 @@ def _table(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
         return _tagged(contract, texts, labels)
     if isinstance(contract.task, RecommendationTable):
         return _shown(contract, texts, labels)
+    if isinstance(contract.task, AdTable):
+        return _advertised(contract, texts, labels)
     if isinstance(contract.task, FillMaskTable):
         return pa.table({"text": pa.array(texts, pa.large_string())})
     names = pa.array([LABELS[label] for label in labels], pa.large_string())
@@ -257,6 +260,17 @@ def _shown(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
     }
     rows = {n: pa.array(map(json.dumps, v), pa.large_string()) for n, v in columns.items()}
     return pa.table(rows)
+
+
+def _advertised(contract: Contract, texts: list[str], labels: list[int]) -> pa.Table:
+    """The label is where the text is shown, and the first one's showings are clicked."""
+    columns = {
+        "text": texts,
+        "device": [LABELS[label] for label in labels],
+        "clicked": [str(int(label == 0)) for label in labels],
+    }
+    rows = {name: pa.array(values, pa.large_string()) for name, values in columns.items()}
+    return pa.table(dict(task_of(contract).parse(rows)))
 
 
 def made_bases(folder: Path) -> Bases:
@@ -344,10 +358,13 @@ def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family == "bert" and number % 4 == 2:
         caps = {"history": dice.choice((1, 3)), "candidates": 3}
         return {"kind": "recommendation", "title_length": length["max_length"], **caps}
+    if family != WRITES and number % 6 == 3:
+        return {"kind": "ad-response", "context": {"device": list(LABELS)}, **length}
     if family != WRITES and number % 3 == 1:
         return {"labels": list(LABELS), "kind": "tagging", **length}
     if family != WRITES:
-        return {"labels": list(LABELS), **LABELLED[number % len(LABELLED)], **length}
+        said = LABELLED[(number + number // 6) % len(LABELLED)]  # each of them, in turn
+        return {"labels": list(LABELS), **said, **length}
     forms: tuple[dict[str, Any], ...] = ({"format": "prompt"}, {}, {"prompt": "N"})
     return {"kind": "generation", **length} | dice.choice(forms)
 

@@ -132,8 +132,8 @@ def test_a_run_that_counts_records_declares_records(check: Command, tiny_base: P
 def test_an_unknown_task(check: Command) -> None:
     message = refusal(check(write("readers.csv"), "--task", "translation"))
     assert (
-        "--task: unknown task: expected one of classification, fill-mask, generation, "
-        "recommendation, tagging got translation" in message
+        "--task: unknown task: expected one of ad-response, classification, fill-mask, "
+        "generation, recommendation, tagging got translation" in message
     )
 
 

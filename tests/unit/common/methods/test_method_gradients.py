@@ -36,7 +36,10 @@ from presspool.common.models.adapters import load, read, trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build
 
-LABELLED = tuple({"kind": kind, "labels": list(LABELS)} for kind in ("classification", "tagging"))
+LABELLED: tuple[dict[str, Any], ...] = (
+    *({"kind": kind, "labels": list(LABELS)} for kind in ("classification", "tagging")),
+    {"kind": "ad-response", "context": {"device": list(LABELS)}, "kept_unclicked": 0.5},
+)
 WORK: dict[str, tuple[dict[str, Any], ...]] = {
     "bert": LABELLED,
     "gpt2": LABELLED,
@@ -124,12 +127,13 @@ def batches(trunk: FrozenTrunk, rows: pa.Table) -> Iterator[tuple[list[int], Ten
 
 
 def assert_alike(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """To float32's rounding: from an oracle in float64 either is off by up to 2e-5."""
     assert got.keys() == expected.keys()
     for name, rows in expected.items():
         largest = rows.flatten(1).norm(dim=1).max()
         assert largest > 1e-7, f"{name}: nothing to compare"
         error = (got[name] - rows).flatten(1).norm(dim=1).max()
-        assert error <= 2e-5 * largest, f"{name}: {error / largest:.1e}"
+        assert error <= 5e-5 * largest, f"{name}: {error / largest:.1e}"
 
 
 @pytest.mark.parametrize(("name", "family", "at"), CASES)

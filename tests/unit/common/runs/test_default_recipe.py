@@ -145,6 +145,20 @@ def test_a_task_of_titles_takes_short_steps_of_the_head(tmp_path: Path) -> None:
     }
 
 
+def test_a_task_of_clicks_takes_shorter_steps_under_a_wider_clip_norm(tmp_path: Path) -> None:
+    body = changed()
+    body["task"] = {"kind": "ad-response", "context": {"device": ["phone", "desktop"]}}
+    contract = read(tmp_path, body).contract
+    made = head_recipe(populations=SHORT["outlets"], classes=1, epsilon=3.0)
+    assert contract.adapter.method == "head"
+    assert dict(contract.privacy.clip) == {"all": 0.5}
+    (rate,) = contract.server.learning_rate.values()
+    assert 4 * rate * 0.5 == pytest.approx(0.1 * made["server"]["learning_rate"], rel=1e-3)
+    assert contract.federation.rounds == made["federation"]["rounds"]
+    body["adapter"] = {"method": "ffa"}
+    assert read(tmp_path, body).contract.groups == ("adapter", "head")
+
+
 def test_delta_is_below_one_over_the_largest_population(tmp_path: Path) -> None:
     contract = read(tmp_path, changed(outlets={"north-post": 5_000_000})).contract
     assert contract.privacy.delta == pytest.approx(0.1 / 5_000_000)
