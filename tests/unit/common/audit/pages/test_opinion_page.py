@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 
 from presspool.common.audit.pages.opinion_page import OpinionView, render_opinion
-from presspool.common.released.opinion_series import Periods, of_counts
+from presspool.common.released.opinion_series import By, Periods, of_counts
 
 
-def page(first: date, periods: int, by: str) -> str:
+def page(first: date, periods: int, by: By) -> str:
     series = of_counts([[50, 60]] * periods, sigma=2.0, periods=Periods(first, periods, by))
     view = OpinionView(
         title="mood",
@@ -44,7 +44,7 @@ def ticks(text: str, kind: str) -> list[tuple[float, str]]:
         (date(2026, 9, 20), 7, "day"),
     ],
 )
-def test_dates_do_not_meet(first: date, periods: int, by: str, kind: str) -> None:
+def test_dates_do_not_meet(first: date, periods: int, by: By, kind: str) -> None:
     found = ticks(page(first, periods, by), kind)
     assert len(found) >= 3
     letter = 12.5 * 0.6  # units of the drawing that a letter takes at most
