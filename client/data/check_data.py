@@ -11,7 +11,6 @@ Invariants:
 
 Example:
     >>> import os, tempfile
-    >>> from pathlib import Path
     >>> rows = ["reader,text,label", "ann,Cup final,sport", "bob,Vote,news", "ann,Cup final,sport"]
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder, "clicks.csv")
@@ -30,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from presspool.client.data.care.own_repeats import OwnRepeats
 from presspool.client.data.care.text_health import TextHealth, Unknown, text_health
 from presspool.client.data.readers import Readers, distinct, read_readers
+from presspool.client.data.snapshots import manifest_of
 from presspool.common.base.errors import ContractError, DataError, InputError
 from presspool.common.contract.doors import TASKS
 from presspool.common.data.records import Source
@@ -87,6 +88,8 @@ class DataReport:
             `duplicates_within` it is the number of records less the number of different texts.
         similar_within: records that repeat a text of the same reader exactly or nearly, as
             `[care] duplicates = "near"` judges; None in a file of more than `MOST_COMPARED`.
+        copied: how copies were made to how many, of a snapshot as it was imported; they count as
+            records above, and as similar ones.
         texts: their scripts, and what looks broken or unknown in them.
         records_per_reader: the run's cap k.
         readers_capped: readers with more than k records.
@@ -118,6 +121,7 @@ class DataReport:
     dropped: Mapping[str, int]
     first: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    copied: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The report as plain dictionaries, numbers and `None`."""
@@ -183,6 +187,7 @@ def check(
         dropped=dict(readers.dropped),
         first=dict(readers.first),
         lines=dict(readers.lines),
+        copied=_copied(path),
     )
 
 
@@ -230,6 +235,14 @@ def require_population(
             got=f"{count}",
             advice=f"declare a population that the data reaches, or add the missing {unit}s",
         )
+
+
+def _copied(path: Source) -> dict[str, int]:
+    """How copies were made to how many, of a snapshot; nothing of another source."""
+    try:
+        return dict(manifest_of(path).copied) if isinstance(path, Path) else {}
+    except DataError:
+        return {}
 
 
 def _require_caps(**caps: int | None) -> None:

@@ -83,6 +83,7 @@ def _facts(report: DataReport) -> Sequence[tuple[str, ...]]:
         ("texts a reader has twice or more", f"{report.duplicates_within:,}"),
         *similar,
         ("texts that another reader has too", f"{report.duplicates_across:,}"),
+        *((f"copies by {how}, among them", f"{n:,}") for how, n in report.copied.items()),
         (
             f"readers with more than {report.records_per_reader:,} {_noun(report)}",
             f"{report.readers_capped:,}",

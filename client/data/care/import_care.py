@@ -2,9 +2,11 @@
 
 In this order: records that their own reader has already are left out, then personal data is
 replaced, then the day is evened out. So what is left out depends on what a reader really wrote.
+Copies for readers who have few records come last, of the records as they are written.
 
 Invariants:
     * A record is left out for what it is itself, or for its own reader's earlier ones.
+    * A copy is its record's own reader's, and is made of that reader's records alone.
     * A day that is none is empty; the record stays. Days serve counts over time alone.
 
 Example:
@@ -17,12 +19,15 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from presspool.client.data.care.own_copies import OwnCopies, require_columns_of_copies
 from presspool.client.data.care.own_repeats import OwnRepeats
 from presspool.client.data.care.redaction import COLUMNS, Redacted, Redactor
 from presspool.client.identity.care_table import CareTable
@@ -33,6 +38,7 @@ from presspool.common.data.decoders import Tally
 DAY = "day"  # the snapshot's column of days
 REPEATED = "record that its reader has already"
 _NO_TEXTS = ("label", DAY)
+COPY_BATCH = 4096  # copies that are Python strings at one time
 UNREDACTED = "text that could not be redacted"
 
 
@@ -42,12 +48,14 @@ class ImportCare:
     Args:
         care: the operator's table.
         names: the snapshot's columns; the first is the reader's.
+        home: the folder from which the table's files are named.
 
     Raises:
-        InputError: redaction of a column that is no plain text; others as `Redactor.of`.
+        InputError: redaction of a column that is no plain text, or copies of other records than
+            labelled texts; others as `Redactor.of` and `OwnCopies`.
     """
 
-    def __init__(self, care: CareTable, names: Sequence[str]) -> None:
+    def __init__(self, care: CareTable, names: Sequence[str], home: Path = Path()) -> None:
         self._care, self._names = care, list(names)
         self._own = OwnRepeats(care.duplicates)
         if care.redact and not {*names[1:]} <= {*COLUMNS, *_NO_TEXTS}:
@@ -59,7 +67,11 @@ class ImportCare:
                 advice="redact before the data gets here, and leave the line out",
             )
         self._redactor = Redactor.of(care) if care.redact else None
-        self.redacted = Counter[str]()
+        self.redacted, self.copied = Counter[str](), Counter[str]()
+        self._copies: OwnCopies | None = None
+        if care.augment is not None:
+            require_columns_of_copies([name for name in names[1:] if name != DAY])
+            self._copies = OwnCopies(care.augment, home)
 
     def tended(self, columns: Sequence[pa.Array], keep: Mask, tally: Tally) -> list[pa.Array]:
         """The columns of the records that are written, as they are written.
@@ -79,7 +91,24 @@ class ImportCare:
         if DAY in kept and self._care.day is not None:
             days = [day_of(text) for text in kept[DAY].to_pylist()]
             kept[DAY] = pa.array(days, pa.large_string())
+        if self._copies is not None:
+            noted = (kept[name].to_pylist() for name in (self._names[0], "text", "label"))
+            for reader, text, label in zip(*noted, strict=True):
+                self._copies.note(reader, text or "", label or "")
         return list(kept.values())
+
+    def copies(self) -> Iterator[list[pa.Array]]:
+        """The columns of the copies, a batch at a time, once all records are tended."""
+        made = iter(()) if self._copies is None else self._copies.made()
+        while batch := list(islice(made, COPY_BATCH)):
+            self.copied.update(copy.how for copy in batch)
+            said = {
+                self._names[0]: [copy.reader for copy in batch],
+                "text": [copy.text for copy in batch],
+                "label": [copy.label for copy in batch],
+                DAY: [""] * len(batch),
+            }
+            yield [pa.array(said[name], pa.large_string()) for name in self._names]
 
     def _drop_repeats(self, columns: Sequence[pa.Array], keep: Mask, tally: Tally) -> None:
         hit = np.zeros(len(keep), np.bool_)

@@ -28,6 +28,7 @@ from presspool.common.base.numbers import percent_tick
 from presspool.common.released.opinion_series import OpinionPeriod
 
 MOST_CHARTS = 8  # labels that are drawn; the table has all
+_LONG = "{0.day} {0:%b %Y}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +88,20 @@ def _panel(view: OpinionView, place: int) -> Panel:
 
 
 def _axis(starts: Sequence[date], count: int) -> Axis:
-    """The periods' first days; a tick at every so many of them."""
-    months = all(day.day == 1 for day in starts)
-    form = "{0:%b %Y}" if months else "{0.day} {0:%b %Y}"
+    """The periods' first days; a tick at every so many of them, at most `count`.
+
+    Days of one year stand without it, and the axis names it; those of several have it at every
+    tick, and take more room.
+    """
+    title, form = "period's first day", "{0:%b %Y}"
+    if not all(day.day == 1 for day in starts):
+        one = starts[0].year == starts[-1].year
+        title, form = (f"{title}, {starts[0].year}", "{0.day} {0:%b}") if one else (title, _LONG)
+        count = count if one else count * 3 // 4
     shown = starts[:: -(-len(starts) // count)]
     ticks = tuple(Tick(at=day.toordinal(), label=form.format(day)) for day in shown)
     low, high = starts[0].toordinal(), max(starts[-1], starts[0] + timedelta(days=1)).toordinal()
-    return Axis(low=low, high=high, ticks=ticks, title="period's first day")
+    return Axis(low=low, high=high, ticks=ticks, title=title)
 
 
 def _runs(series: Sequence[OpinionPeriod], place: int) -> list[list[Between]]:

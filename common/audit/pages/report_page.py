@@ -30,7 +30,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from presspool.common.audit.evidence.verdicts import uncosigned
-from presspool.common.audit.pages import charts, phrases, run_report, spending
+from presspool.common.audit.pages import charts, missing_fonts, phrases, run_report, spending
 from presspool.common.audit.pages.charts import Drawing, Series
 from presspool.common.audit.pages.panels import Chart, Panel
 from presspool.common.audit.pages.report_json import Document
@@ -77,6 +77,7 @@ def pdf(page: str) -> bytes:
         ) from None
     logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it says which CSS it leaves out
     made: bytes = weasyprint.HTML(string=page, url_fetcher=_nothing_fetched).write_pdf()
+    missing_fonts.say(missing_fonts.undrawn(page))
     return made
 
 
