@@ -2,8 +2,8 @@
 
 Two towers that are one: every title, of the history and of the candidates, goes through the same
 encoder on its own; its mean state of length one is its vector. A reader is the sum of the history's
-vectors, weighted by a small trained attention, and one trained vector that is everybody's, which is
-all there is of a reader without history. A candidate's score is the dot product with the reader.
+vectors, each a little turned (`title_head`) and weighted by a small trained attention, and one
+trained vector that is everybody's, which is all there is of a reader without history. A candidate's score is the dot product with the reader.
 
 A record is one impression. Its titles stand one behind the other in one row of tokens, and none
 sees another (`Task.parts`), so a record is one loss and one clipped unit, and nothing of another
@@ -196,7 +196,7 @@ class Recommendation(Task[RecommendationTable]):
         return loaded
 
     def head(self, encoder: Any) -> nn.Module:
-        """Attention and everybody's vector, `nn.Linear(hidden, 2)` at zero beside the titles."""
+        """A turn, attention and everybody's vector, all at zero, beside the titles."""
         from presspool.common.models.rows.title_head import TitleHead
 
         return TitleHead(encoder.config.hidden_size, self.table.titles)
@@ -224,10 +224,11 @@ class Recommendation(Task[RecommendationTable]):
         ends = [[len(one.history), len(one.history) + len(one.candidates)] for one in read]
         before, after = torch.tensor(ends, device=outputs.device).view(-1, 2, 1).unbind(1)
         past, shown = places < before, (places >= before) & (places < after)
-        vectors, attention, appeal = outputs[..., :-2], outputs[..., -2], outputs[..., -1]
+        vectors, turned = outputs[..., :-2].chunk(2, -1)
+        attention, appeal = outputs[..., -2], outputs[..., -1]
         least = torch.finfo(outputs.dtype).min
         weights = attention.masked_fill(~past, least).softmax(-1) * past
-        reader = weights.unsqueeze(1) @ vectors
+        reader = weights.unsqueeze(1) @ turned
         return SCALE * ((vectors * reader).sum(-1) + appeal), shown
 
     def losses(self, outputs: Tensor, records: pa.Table) -> Tensor:
@@ -252,11 +253,7 @@ class Recommendation(Task[RecommendationTable]):
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
         """Means over impressions, and AUC of those with and without a history apart."""
-        read = self._read(records)
-        found = [
-            ranking_scores.ranked(row[len(one.history) :][: len(one.clicks)], one.clicks)
-            for row, one in zip(judged["scores"], read, strict=True)
-        ]
+        read, found = self._read(records), self.ranked(judged, records)
         parts = {"auc_known": True, "auc_cold": False}
         apart = {
             name: ranking_scores.means(
@@ -267,6 +264,13 @@ class Recommendation(Task[RecommendationTable]):
         loss = float(judged["loss"].mean())
         whole = ranking_scores.means(found)
         return {**whole, **apart, "loss": loss if math.isfinite(loss) else None}
+
+    def ranked(self, judged: Judged, records: pa.Table) -> list[dict[str, float]]:
+        """Each impression's figures of `ranking_scores`."""
+        return [
+            ranking_scores.ranked(row[len(one.history) :][: len(one.clicks)], one.clicks)
+            for row, one in zip(judged["scores"], self._read(records), strict=True)
+        ]
 
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """Each record's candidates as a JSON list, the likeliest first, with their shares."""

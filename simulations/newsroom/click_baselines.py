@@ -37,7 +37,14 @@ def popularity(shown: Iterable[Impression]) -> dict[str, float]:
 def by_popularity(
     shown: Sequence[Impression], judged: Iterable[Impression]
 ) -> dict[str, float | None]:
-    """The figures of `ranking_scores`; a title that nobody was shown is as popular as the mean."""
+    """The figures of `ranking_scores`, as means over impressions."""
+    return means(popularity_each(shown, judged))
+
+
+def popularity_each(
+    shown: Iterable[Impression], judged: Iterable[Impression]
+) -> list[dict[str, float]]:
+    """Each impression's figures; a title that nobody was shown is as popular as the mean."""
     known = popularity(shown)
     mean = sum(known.values()) / max(1, len(known))
-    return means(ranked([known.get(t, mean) for t in one.candidates], one.clicks) for one in judged)
+    return [ranked([known.get(t, mean) for t in one.candidates], one.clicks) for one in judged]

@@ -26,6 +26,7 @@ from presspool.simulations.experiments.arms import Arm, Trial
 from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.declared import (
     agnews,
+    clicks,
     headlines,
     heads,
     methods_compared,
@@ -59,6 +60,7 @@ DECLARED = (
     headlines.SEARCH,
     heads.HEADS,
     heads.SEARCH,
+    clicks.CLICKS,
 )
 
 
