@@ -27,12 +27,11 @@ from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import EvaluationData, RunFile, freeze
 from presspool.common.runs.run_folder import RunFolder
-from presspool.common.tasks.records.impressions import COLUMNS, read
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.experiments.lies import LyingGrid
 from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
-from presspool.simulations.newsroom.click_baselines import popularity_each
+from presspool.simulations.newsroom.click_baselines import popularity_each, read_impressions
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ def _of_model(job: Job, own: Path) -> NDArray[Any]:
 
 def _popularity(job: Job, file: Path) -> NDArray[Any]:
     shown, judged = (
-        [read(*row.values()) for row in data.records(job.run.contract).select(COLUMNS).to_pylist()]
+        read_impressions(data.records(job.run.contract))
         for data in (EvaluationData(data=file), job.test)
     )
     return np.array([figures["auc"] for figures in popularity_each(shown, judged)])

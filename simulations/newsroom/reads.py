@@ -38,8 +38,8 @@ CANDIDATES: Final = 5
 HISTORY: Final = 5
 
 _TITLES_A_TOPIC = 40
-_INTEREST = 5.0  # of a favourite topic
-_BEAT, _OWN = 1.5, 0.5  # standard deviations of appeal: what a beat's titles share, and the rest
+_INTEREST = 3.0  # of a favourite topic
+_BEAT, _OWN = 3.0, 0.5  # standard deviations of appeal: what a beat's titles share, and the rest
 _FAVOURITES = 2
 _FAITHFUL = 0.85  # share of a history that is of favourite topics
 _NEW = 0.25  # of readers: without history at first

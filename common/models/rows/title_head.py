@@ -38,8 +38,9 @@ class TitleHead(nn.Module):
     def __init__(self, hidden: int, titles: int) -> None:
         super().__init__()
         self._titles = titles
-        self.register_buffer("waves", _waves(hidden, min(SUMS, hidden)), persistent=False)
-        self.turn = nn.Linear(min(SUMS, hidden), hidden, bias=False)
+        sums = min(SUMS, hidden - 1)
+        self.register_buffer("waves", _waves(hidden, sums), persistent=False)
+        self.turn = nn.Linear(sums, hidden, bias=False)
         self.weigh = nn.Linear(hidden, 2, bias=False)
         nn.init.zeros_(self.turn.weight)
         nn.init.zeros_(self.weigh.weight)

@@ -23,7 +23,7 @@ import csv
 import gzip
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from presspool.common.base.errors import DataError
@@ -113,15 +113,18 @@ def _rows(path: Path) -> Iterator[list[str]]:
         yield from csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
-RECIPE: Tables = ranking_recipe()
+def recipe(populations: Mapping[str, int], _classes: int, epsilon: float) -> Tables:
+    """The default tables."""
+    return ranking_recipe(populations=populations, epsilon=epsilon)
+
 
 CLICKS = Experiment(
     name="clicks",
     pools=pools,
     arms=(
-        Arm(name=POPULARITY, kind="popularity", recipe=RECIPE, seeds=(1,)),
-        Arm(name=LIKENESS, kind="untrained", recipe=RECIPE, seeds=(1,)),
-        Arm(name=TRAINED, kind="federated", recipe=RECIPE, epsilons=EPSILONS, seeds=SEEDS),
+        Arm(name=POPULARITY, kind="popularity", recipe=recipe, seeds=(1,)),
+        Arm(name=LIKENESS, kind="untrained", recipe=recipe, seeds=(1,)),
+        Arm(name=TRAINED, kind="federated", recipe=recipe, epsilons=EPSILONS, seeds=SEEDS),
     ),
     questions=tuple(
         Question(
