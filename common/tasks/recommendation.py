@@ -3,7 +3,8 @@
 Two towers that are one: every title, of the history and of the candidates, goes through the same
 encoder on its own; its mean state of length one is its vector. A reader is the sum of the history's
 vectors, each a little turned (`title_head`) and weighted by a small trained attention, and one
-trained vector that is everybody's, which is all there is of a reader without history. A candidate's score is the dot product with the reader.
+trained vector that is everybody's, which is all there is of a reader without history. A candidate's
+score is the dot product with the reader.
 
 A record is one impression. Its titles stand one behind the other in one row of tokens, and none
 sees another (`Task.parts`), so a record is one loss and one clipped unit, and nothing of another
@@ -14,8 +15,8 @@ Invariants:
       own candidates and its clicks, shared out evenly: the mean of -log softmax over the clicked
       ones. With one click it is the usual one (ListNet's otherwise: Cao et al., ICML 2007, sec. 4).
     * Negatives come from the impression itself. Candidates of other readers are refused by name.
-    * At its start the model is a baseline: cosine with the mean of the history. Its AUC stands beside
-      that of every round.
+    * At its start the model is a baseline: cosine with the mean of the history. That one's AUC
+      stands beside the AUC of every round.
 
 Example:
     >>> task = Recommendation(RecommendationTable(history=2, candidates=3, title_length=8))

@@ -8,7 +8,7 @@ Kinds of arm:
 * `asked`: the models of another arm, with the examples of `few-shot` before every prompt;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
 * `central`: one model over everybody's readers in one place: the ceiling;
-* `popularity`: nothing trained: the titles that everybody's readers, looked at openly, clicked most;
+* `popularity`: nothing trained: how often everybody's readers clicked a title, counted openly;
 * `regression`: logistic regression to its optimum on the frozen features of everybody's records, no
   privacy and no federation: the ceiling of a head.
 

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.contract.contract_schema import DEFAULT_TASK
-from presspool.common.tasks.records.tagged_words import entities
 from presspool.common.tasks.recommendation import Recommendation
+from presspool.common.tasks.records.tagged_words import entities
 from presspool.common.tasks.scores.entity_metrics import Tags
 from presspool.common.tasks.scores.text_metrics import rouge_l_each
 from presspool.common.tasks.tagging import Tagging

@@ -1,11 +1,13 @@
 """Made clicks: readers of the made newsroom, what they were shown, and what they read.
 
 All outlets show titles of one wire, headlines of the grammar. A title has an appeal, that of its
-beat and one of its own, which hangs on no reader; a reader has a few favourite topics. Of an impression's candidates that
-one is clicked whose interest, appeal and luck together are greatest; now and then a second one. The
-history is what the reader clicked before; some readers are new and have none yet.
+beat and one of its own, which hangs on no reader; a reader has a few favourite topics. Of an
+impression's candidates that one is clicked whose interest, appeal and luck together are greatest;
+now and then a second one. The history is what the reader clicked before; some readers are new and
+have none yet.
 
-So there is something to find in popularity, more in what a reader has read, and in both together.
+So there is something to find in what a reader has read, more in popularity, as far as titles were
+shown before, and most in what titles say.
 
 Invariants:
     * The same seed gives the same records in any process.

@@ -11,8 +11,8 @@
 
 Beside what is trained stands likeness to the history, which is the model at its start, and
 popularity: how often everybody's readers clicked a title, counted openly, so not private.
-The privacy unit is the reader. A figure is the AUC within each impression, and two arms are compared
-over the same impressions.
+The privacy unit is the reader. A figure is the AUC within each impression, and two arms are
+compared over the same impressions.
 
 Example: `run_experiment(CLICKS.trials(data, out, seeds=None), out, workers=2, on_done=tick)`.
 """
