@@ -242,7 +242,7 @@ class Recommendation(Task[RecommendationTable]):
         attention, appeal = outputs[..., -2], outputs[..., -1]
         least = torch.finfo(outputs.dtype).min
         weights = attention.masked_fill(~past, least).softmax(-1) * past
-        mean = past / before.clamp(min=1)
+        mean = past.to(outputs.dtype) / before.clamp(min=1)
         likeness = (vectors * (mean.unsqueeze(1) @ vectors)).sum(-1)
         scores = (vectors * (weights.unsqueeze(1) @ turned)).sum(-1) + appeal
         return SCALE * scores, likeness, shown
