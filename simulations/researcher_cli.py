@@ -204,11 +204,28 @@ def tune(
 
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
     result = _trained(run, options)
+    beside = _popularity(run)
     if as_json:
-        print_json({"folder": str(options.out), **_as_json(result)})
+        print_json({"folder": str(options.out), **_as_json(result), **beside})
     else:
         _show(result, options.out)
+        for value in beside.values():
+            out.print(
+                f"popularity, counted openly and not private: AUC {value:.1%}",
+                markup=False,
+                highlight=False,
+            )
     return result
+
+
+def _popularity(run: RunFile) -> dict[str, float]:
+    """What stands beside a ranking and no report can know: outlets' clicks, counted openly."""
+    if run.contract.task.kind != "recommendation":
+        return {}
+    from presspool.simulations.newsroom.click_baselines import popularity_auc
+
+    found = popularity_auc(run)
+    return {} if found is None else {"popularity_not_private": found}
 
 
 def _trained(run: RunFile, options: SimulateOptions) -> RunResult:

@@ -8,7 +8,7 @@ what will happen. A value that the file gives stands as it is.
   an adapter, the recipe of the adapter.
 * Tagging gets `tagging_recipe`: what `head_recipe` reckons with is one vector a record, and labels
   whose names the head can start from.
-* Recommendation gets `ranking_recipe`, for the same reason.
+* Recommendation gets `ranking_recipe`: its head is of numbers for titles, not of labels.
 * Where records have several labels, or labels an order, the head starts at zero and has a bias.
 * A task that writes gets `writing_recipe`, chosen on training days of headlines (docs/results.md).
 * A task that says hidden tokens gets `hidden_recipe`.
@@ -21,6 +21,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -30,6 +31,7 @@ from pydantic import Field, ValidationError
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract_schema import AnyTask, Epsilon, Name, Table
 from presspool.common.contract.doors import METHODS, TASKS
+from presspool.common.contract.privacy_plan import solve_noise
 from presspool.common.runs.recipe import Trained, head_recipe, recipe
 
 Tables = dict[str, dict[str, Any]]
@@ -38,8 +40,8 @@ EVERY_LAYER = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 # The median norm of 32 training readers' gradients at the start, of the "o and down" variant.
 CLIP, RATE = 0.65, 0.02
 _DELTA = 1e-5
-_RANKING = 0.02
 _CHANCE_CLIP, _CHANCE_MOVES = 0.5, 0.25
+_RANKED, _MOVED, _RANKED_STEPS, _RANKED_CLIP = 200.0, 0.13, 32, 5.0
 
 
 class _Budget(Table, extra="ignore"):
@@ -116,26 +118,30 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
 def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
     populations = asked.outlets
     delta = asked.privacy.delta or min(_DELTA, 0.1 / max(populations.values()))
-    task = TASKS[asked.task.kind]
+    task, pool = TASKS[asked.task.kind], asked.pooled
+    uncounted = pool.colluders + pool.dropouts if pool else None
     if "head" not in task.groups:
         tables = hidden_recipe() if task.auto == "AutoModel" else writing_recipe()
     elif asked.task.kind == "tagging":
         tables = tagging_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
+    elif asked.task.kind == "recommendation" and _trains_adapter(adapter):
+        tables = ranking_adapter_recipe()
     elif asked.task.kind == "recommendation":
-        tables = ranking_recipe(trained="adapter" if _trains_adapter(adapter) else "head")
+        return ranking_recipe(
+            populations=populations, epsilon=epsilon, delta=delta, uncounted=uncounted
+        )
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
         if asked.task.kind == "ad-response":
             tables["task"] = {}
     else:
         classes = len(getattr(asked.task, "labels", ())) or 1  # whether it happens
-        pool = asked.pooled
         tables = head_recipe(
             populations=populations,
             classes=classes,
             epsilon=epsilon,
             delta=delta,
-            uncounted=pool.colluders + pool.dropouts if pool else None,
+            uncounted=uncounted,
         )
         return click_recipe(tables) if asked.task.kind == "ad-response" else tables
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
@@ -156,14 +162,55 @@ def tagging_recipe(*, trained: Trained = "head") -> Tables:
     return {**tables, "federation": rounds, "privacy": {**tables["privacy"], "clip": 0.1}}
 
 
-def ranking_recipe(*, trained: Trained = "head") -> Tables:
-    """As `tagging_recipe`, but without a length, which a table of titles says in its own keys.
+def ranking_recipe(
+    *,
+    populations: Mapping[str, int],
+    epsilon: float,
+    delta: float = _DELTA,
+    uncounted: int | None = None,
+) -> Tables:
+    """The tables of a contract that trains the head of titles, but for ε and outlets.
 
-    The head's numbers are multiplied by `recommendation.SCALE`, so that steps are short.
+    Plain gradient steps with all readers, and the mean of the last half of the iterates: Adam would
+    step as far where a gradient is all noise. How far the steps go together, the rate times their
+    number, is 200 of a reader's clipped gradient, or less where few readers would let the noise
+    move a weight by more than 0.13. Both were found on made clicks (`simulations.newsroom.reads`)
+    of two seeds, of 2,000 readers at ε = 8, where more of either no longer helped.
+
+    Args:
+        populations: declared readers of each outlet.
+        epsilon: the run's; `math.inf` without privacy.
+        delta: the run's δ.
+        uncounted: as of `recipe.head_recipe`.
+
+    Raises:
+        ContractError: an ε that no noise reaches.
     """
-    tables = recipe(trained=trained)
-    rate = _RANKING if trained == "head" else {"adapter": 0.02, "head": _RANKING}
-    return {**tables, "task": {}, "server": {**tables["server"], "learning_rate": rate}}
+    steps, outlets = _RANKED_STEPS, len(populations)
+    times = outlets if uncounted is None else outlets / max(1, outlets - uncounted)
+    sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
+    noise = sigma * math.sqrt(times / steps) / sum(populations.values())
+    length = min(_RANKED, _MOVED / noise) if noise else _RANKED
+    rate = length / steps / _RANKED_CLIP
+    return {
+        **recipe(trained="head"),
+        "task": {},
+        "federation": {"rounds": steps, "local_steps": 1},
+        "privacy": {
+            "delta": delta,
+            "clip": _RANKED_CLIP,
+            "records_per_reader": 16,
+            "sampling_rate": 1.0,
+        },
+        "server": {"name": "average", "learning_rate": float(f"{rate:.4g}"), "tail": 0.5},
+    }
+
+
+def ranking_adapter_recipe() -> Tables:
+    """As `recipe` for an adapter, without a length, and with short steps; not searched for."""
+    tables = recipe(trained="adapter")
+    rates = {"adapter": 0.02, "head": 0.02}
+    return {**tables, "task": {}, "server": {**tables["server"], "learning_rate": rates}}
 
 
 def click_recipe(head: Tables) -> Tables:

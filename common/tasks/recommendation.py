@@ -2,8 +2,9 @@
 
 Two towers that are one: every title, of the history and of the candidates, goes through the same
 encoder on its own; its mean state of length one is its vector. A reader is the sum of the history's
-vectors, weighted by a small trained attention, and one trained vector that is everybody's, which is
-all there is of a reader without history. A candidate's score is the dot product with the reader.
+vectors, each a little turned (`title_head`) and weighted by a small trained attention, and one
+trained vector that is everybody's, which is all there is of a reader without history. A candidate's
+score is the dot product with the reader.
 
 A record is one impression. Its titles stand one behind the other in one row of tokens, and none
 sees another (`Task.parts`), so a record is one loss and one clipped unit, and nothing of another
@@ -14,7 +15,8 @@ Invariants:
       own candidates and its clicks, shared out evenly: the mean of -log softmax over the clicked
       ones. With one click it is the usual one (ListNet's otherwise: Cao et al., ICML 2007, sec. 4).
     * Negatives come from the impression itself. Candidates of other readers are refused by name.
-    * At its start the model is a baseline: cosine with the mean of the history.
+    * At its start the model is a baseline: cosine with the mean of the history. That one's AUC
+      stands beside the AUC of every round.
 
 Example:
     >>> task = Recommendation(RecommendationTable(history=2, candidates=3, title_length=8))
@@ -65,6 +67,7 @@ class Recommendation(Task[RecommendationTable]):
         Metric(name="ndcg_10", title="nDCG@10", higher_is_better=True),
         Metric(name="auc_known", title="AUC with a history", higher_is_better=True),
         Metric(name="auc_cold", title="AUC without history", higher_is_better=True),
+        Metric(name="auc_alike", title="AUC of content similarity", higher_is_better=True),
         Metric(name="loss", title="Cross-entropy", higher_is_better=False, unit="nats"),
     )
     pipeline: ClassVar[str] = "text-ranking"
@@ -103,13 +106,21 @@ class Recommendation(Task[RecommendationTable]):
         return f"more than {most} candidates" if len(json.loads(candidates)) > most else None
 
     def counts(self, records: pa.Table) -> Mapping[str, int]:
-        """Impressions with and without a history, titles shown, and clicks."""
-        found = self._read(records)
+        """Impressions with and without a history, titles shown, clicks, and what the caps cut."""
+        found, table = self._whole(records), self.table
+        titles = {title for one in found for title in one.history[-table.history :]}
+        titles |= {title for one in found for title in one.candidates}
+        texts = [self._packed.text([title]) for title in sorted(titles)]
+        long = self._packed.lengths(texts) > table.title_length
         return {
             "impressions with a history": sum(bool(one.history) for one in found),
             "impressions without history": sum(not one.history for one in found),
             "candidates": sum(len(one.candidates) for one in found),
             "clicks": sum(sum(one.clicks) for one in found),
+            f"histories cut to their last {table.history} titles": sum(
+                len(one.history) > table.history for one in found
+            ),
+            f"different titles cut to {table.title_length} tokens": int(long.sum()),
         }
 
     def asked(self, records: pa.Table) -> list[tuple[str, str]]:
@@ -147,10 +158,13 @@ class Recommendation(Task[RecommendationTable]):
 
     def _read(self, records: pa.Table) -> list[Impression]:
         """Each record's impression, of the history as much as counts."""
+        found = self._whole(records)
+        return [one._replace(history=one.history[-self.table.history :]) for one in found]
+
+    def _whole(self, records: pa.Table) -> list[Impression]:
         there = [name for name in self.columns if name in records.column_names]
         each = zip(*(records[name].to_pylist() for name in there), strict=True)
-        found = (impressions.read(*row) for row in each)
-        return [one._replace(history=one.history[-self.table.history :]) for one in found]
+        return [impressions.read(*row) for row in each]
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """JSON lists, one spelling each."""
@@ -196,7 +210,7 @@ class Recommendation(Task[RecommendationTable]):
         return loaded
 
     def head(self, encoder: Any) -> nn.Module:
-        """Attention and everybody's vector, `nn.Linear(hidden, 2)` at zero beside the titles."""
+        """A turn, attention and everybody's vector, all at zero, beside the titles."""
         from presspool.common.models.rows.title_head import TitleHead
 
         return TitleHead(encoder.config.hidden_size, self.table.titles)
@@ -216,19 +230,22 @@ class Recommendation(Task[RecommendationTable]):
         means = own @ states / own.sum(-1, keepdim=True).clamp(min=1)
         return nn.functional.normalize(means, dim=-1).flatten(1)
 
-    def _scores(self, outputs: Tensor, read: Sequence[Impression]) -> tuple[Tensor, Tensor]:
-        """Each record's scores in the places of its candidates, and which these are."""
+    def _scores(self, outputs: Tensor, read: Sequence[Impression]) -> tuple[Tensor, Tensor, Tensor]:
+        """Each record's scores, its likeness to the history, and which places are candidates'."""
         import torch
 
         places = torch.arange(outputs.shape[1], device=outputs.device)
         ends = [[len(one.history), len(one.history) + len(one.candidates)] for one in read]
         before, after = torch.tensor(ends, device=outputs.device).view(-1, 2, 1).unbind(1)
         past, shown = places < before, (places >= before) & (places < after)
-        vectors, attention, appeal = outputs[..., :-2], outputs[..., -2], outputs[..., -1]
+        vectors, turned = outputs[..., :-2].chunk(2, -1)
+        attention, appeal = outputs[..., -2], outputs[..., -1]
         least = torch.finfo(outputs.dtype).min
         weights = attention.masked_fill(~past, least).softmax(-1) * past
-        reader = weights.unsqueeze(1) @ vectors
-        return SCALE * ((vectors * reader).sum(-1) + appeal), shown
+        mean = past.to(outputs.dtype) / before.clamp(min=1)
+        likeness = (vectors * (mean.unsqueeze(1) @ vectors)).sum(-1)
+        scores = (vectors * (weights.unsqueeze(1) @ turned)).sum(-1) + appeal
+        return SCALE * scores, likeness, shown
 
     def losses(self, outputs: Tensor, records: pa.Table) -> Tensor:
         """Minus the mean log-probability of each record's clicked candidates, in nats."""
@@ -237,26 +254,22 @@ class Recommendation(Task[RecommendationTable]):
     # --- Judgement -------------------------------------------------------------------------------
 
     def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
-        """The loss, and the scores in the places of the titles, (records, titles)."""
+        """The loss, and scores and likeness in the places of the titles, (records, titles)."""
         import torch
 
         read = self._read(records)
-        scores, shown = self._scores(outputs, read)
+        scores, likeness, shown = self._scores(outputs, read)
         logs = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).log_softmax(-1)
         clicked = torch.zeros_like(shown)
         for row, one in enumerate(read):
             start = len(one.history)
             clicked[row, start : start + len(one.clicks)] = torch.tensor(one.clicks).bool()
         loss = -(logs.masked_fill(~clicked, 0.0)).sum(-1) / clicked.sum(-1).clamp(min=1)
-        return {"loss": loss, "scores": scores}
+        return {"loss": loss, "scores": scores, "likeness": likeness.detach()}
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
-        """Means over impressions, and AUC of those with and without a history apart."""
-        read = self._read(records)
-        found = [
-            ranking_scores.ranked(row[len(one.history) :][: len(one.clicks)], one.clicks)
-            for row, one in zip(judged["scores"], read, strict=True)
-        ]
+        """Means over impressions, AUC with and without a history apart, and that of likeness."""
+        read, found = self._read(records), self.ranked(judged, records)
         parts = {"auc_known": True, "auc_cold": False}
         apart = {
             name: ranking_scores.means(
@@ -266,12 +279,22 @@ class Recommendation(Task[RecommendationTable]):
         }
         loss = float(judged["loss"].mean())
         whole = ranking_scores.means(found)
-        return {**whole, **apart, "loss": loss if math.isfinite(loss) else None}
+        alike = ranking_scores.means(self.ranked(judged, records, by="likeness"))["auc"]
+        return {**whole, **apart, "auc_alike": alike, "loss": loss if math.isfinite(loss) else None}
+
+    def ranked(
+        self, judged: Judged, records: pa.Table, *, by: str = "scores"
+    ) -> list[dict[str, float]]:
+        """Each impression's figures of `ranking_scores`, by its "scores" or its "likeness"."""
+        return [
+            ranking_scores.ranked(row[len(one.history) :][: len(one.clicks)], one.clicks)
+            for row, one in zip(judged[by], self._read(records), strict=True)
+        ]
 
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """Each record's candidates as a JSON list, the likeliest first, with their shares."""
         read = self._read(records)
-        scores, _ = self._scores(outputs.double(), read)
+        scores, _, _ = self._scores(outputs.double(), read)
         return [_ranking(row, one) for row, one in zip(scores, read, strict=True)]
 
     def told(self, answer: str) -> Any:

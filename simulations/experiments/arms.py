@@ -8,6 +8,7 @@ Kinds of arm:
 * `asked`: the models of another arm, with the examples of `few-shot` before every prompt;
 * `local`: one model for each outlet alone, same steps and budget; judged as their mean;
 * `central`: one model over everybody's readers in one place: the ceiling;
+* `popularity`: nothing trained: how often everybody's readers clicked a title, counted openly;
 * `regression`: logistic regression to its optimum on the frozen features of everybody's records, no
   privacy and no federation: the ceiling of a head.
 
@@ -28,7 +29,9 @@ from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.experiments.pools import EVERYBODY, Pool
 
 Tables = Mapping[str, Mapping[str, Any]]
-Kind = Literal["untrained", "few-shot", "federated", "asked", "local", "central", "regression"]
+Kind = Literal[
+    "untrained", "few-shot", "federated", "asked", "local", "central", "popularity", "regression"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class Arm:
     @property
     def trained(self) -> bool:
         """Whether anything is; if not, it is the same whatever the seed."""
-        return self.kind not in ("untrained", "few-shot", "regression")
+        return self.kind not in ("untrained", "few-shot", "popularity", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +122,12 @@ def _job(
     tables["privacy"]["epsilon"] = epsilon
     tables["federation"]["quorum"] = len(populations)
     labels = {"labels": list(pool.labels)} if pool.labels else {}
-    tables["task"] = {
-        **labels,
-        "max_length": pool.max_length,
-        **pool.task,
-        **tables.get("task", {}),
-    }
+    length = {"max_length": pool.max_length} if pool.max_length else {}
+    tables["task"] = {**labels, **length, **pool.task, **tables.get("task", {})}
     body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
     label = f"{pool.folder.name}-{arm.models or arm.name}-{epsilon:g}-s{seed}"
     few_shot = arm.kind in ("few-shot", "asked")
+    everybody = pool.folder / f"{EVERYBODY}.parquet"
     return Job(
         name=label if name == EVERYBODY else f"{label}-{name}",
         run=RunFile(
@@ -140,5 +140,6 @@ def _job(
         asked=arm.kind == "asked",
         attack=pool.attack,
         liars=pool.liars,
-        fitted=pool.folder / f"{EVERYBODY}.parquet" if arm.kind == "regression" else None,
+        fitted=everybody if arm.kind == "regression" else None,
+        counted=everybody if arm.kind == "popularity" else None,
     )

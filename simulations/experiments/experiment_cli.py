@@ -129,6 +129,11 @@ tasks = _declared(
     "Sentiment, entities and an archive: what reader-level privacy leaves of other tasks.",
     module="newsroom_tasks",
 )
+clicks = _declared(
+    "clicks",
+    "Titles ranked by clicks, made and real: what privacy leaves, beside popularity and likeness.",
+    module="clicks",
+)
 sweep = _declared(
     "sweep",
     "Accuracy against ε against number of readers: the page for choosing a budget.",

@@ -31,6 +31,7 @@ from presspool.server.rounds.server_app import serve
 from presspool.simulations.experiments.lies import LyingGrid
 from presspool.simulations.experiments.measures import Measure, measure_of
 from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
+from presspool.simulations.newsroom.click_baselines import popularity_each, read_impressions
 from presspool.simulations.simulate import SimulateOptions, prepare
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Job:
         trained: whether rounds train it, or it is judged as it starts.
         asked: it judges the model that another job of this name trains, into a file of its own.
         fitted: the file of records that its head is fitted to before that, if any.
+        counted: the file of impressions whose clicks are counted in place of a model, if any.
         attack: what its liars do, one of `lies.ATTACKS`; "" for nothing.
         liars: outlets that send something else than they trained.
     """
@@ -81,6 +83,7 @@ class Job:
     trained: bool = True
     asked: bool = False
     fitted: Path | None = None
+    counted: Path | None = None
     attack: str = ""
     liars: tuple[str, ...] = ()
 
@@ -151,11 +154,23 @@ def run_jobs(
 def run_job(job: Job, folder: Path) -> None:
     """Train one model, or continue its training, and judge it."""
     own = folder / job.name
-    contract, state = _train(job, RunFolder(own)) if job.trained else _start(job)
     figures = io.BytesIO()
-    np.save(figures, _judge(job, contract, state))
+    np.save(figures, _popularity(job, job.counted) if job.counted else _of_model(job, own))
     own.mkdir(parents=True, exist_ok=True)
     replace_file(job.file(folder), figures.getvalue())
+
+
+def _of_model(job: Job, own: Path) -> NDArray[Any]:
+    contract, state = _train(job, RunFolder(own)) if job.trained else _start(job)
+    return _judge(job, contract, state)
+
+
+def _popularity(job: Job, file: Path) -> NDArray[Any]:
+    shown, judged = (
+        read_impressions(data.records(job.run.contract))
+        for data in (EvaluationData(data=file), job.test)
+    )
+    return np.array([figures["auc"] for figures in popularity_each(shown, judged)])
 
 
 def _train(job: Job, folder: RunFolder) -> tuple[Contract, State]:

@@ -6,7 +6,8 @@ only a tuned model can know how ours end, and that would pass for a gain in what
 Beside it stands the ROUGE-L of what it writes for some of the records. A record of hidden tokens
 has the mean loss of those, and weighs as many. A record of tagged words has its own F1 of entities,
 and weighs what stands below that fraction's line: the weighted mean is the F1 over all entities.
-Everything that an experiment reports is a
+An impression has the AUC within it, the share of its pairs of a clicked and
+another title that stand in the right order. Everything that an experiment reports is a
 weighted mean of such figures, so intervals and differences need not know which they are of.
 
 Example:
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.contract.contract_schema import DEFAULT_TASK
+from presspool.common.tasks.recommendation import Recommendation
 from presspool.common.tasks.records.tagged_words import entities
 from presspool.common.tasks.scores.entity_metrics import Tags
 from presspool.common.tasks.scores.text_metrics import rouge_l_each
@@ -87,6 +89,14 @@ def f1_parts(truth: Tags, said: Tags) -> NDArray[np.float64]:
     right = np.array([2.0 * len(there & told) for there, told in pairs])
     below = np.array([float(len(there) + len(told)) for there, told in pairs])
     return np.stack([right / np.maximum(below, 1), below])
+
+
+def impression_auc(evaluation: Evaluation, state: State, held_out: pa.Table) -> NDArray[np.float64]:
+    """Each impression's AUC, (records,)."""
+    task = evaluation.task
+    assert isinstance(task, Recommendation)  # `MEASURES` asks
+    each = task.ranked(evaluation.judged(state), held_out)
+    return np.array([figures["auc"] for figures in each])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +195,15 @@ MEASURES = {
         file="hidden-nats.npy",
         higher_is_better=False,
         of=hidden_nats,
+    ),
+    "recommendation": Measure(
+        name="auc",
+        title="AUC",
+        axis="AUC within test impressions",
+        columns=(Column(head="AUC", figure="pooled", shown=_give_or_take),),
+        file="auc.npy",
+        higher_is_better=True,
+        of=impression_auc,
     ),
 }
 

@@ -19,7 +19,7 @@ from presspool.common.base.errors import DataError
 from presspool.simulations.newsroom.few_shot import preceded
 
 EVERYBODY = "everybody"
-_PARTS = ("outlet", "reader", "text", "label")
+_PARTS = ("outlet", "reader", "text", "label", "clicks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,10 @@ class Record:
     Attributes:
         outlet: where it was read; a slug.
         reader: whose it is, unique over all outlets.
-        text: what was read; what a generating model is asked.
-        label: what it is about; what a generating model should write.
+        text: what was read; what a generating model is asked; titles clicked before.
+        label: what it is about; what a generating model should write; titles shown.
         test: whether it is kept for testing.
+        clicks: which of the titles shown were clicked, where a record is of titles.
     """
 
     outlet: str
@@ -39,6 +40,7 @@ class Record:
     text: str
     label: str
     test: bool
+    clicks: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Pool:
         readers: outlet to number of training readers.
         records: outlet to number of training records.
         labels: in a fixed order; none where nothing is classified.
-        max_length: tokens a record is cut to.
+        max_length: tokens a record is cut to; 0 where [task] has no such key.
         task: what else the contract's [task] says.
         attack: what some of its outlets do, one of `lies.ATTACKS`; "" for nothing.
         liars: which of them.
@@ -94,10 +96,10 @@ def write_pool(
         records: of training and of testing.
         folder: where.
         name: for tables.
-        max_length: tokens a record is cut to.
+        max_length: tokens a record is cut to; 0 where [task] has no such key.
         labels: of the task, if it has any.
         task: what else the contract's [task] says.
-        columns: what a record's text and its label, if that is wanted, are called; text and label,
+        columns: what a record's text, label and clicks, if wanted, are called; text and label,
             or prompt and answer without labels, if not given.
 
     Raises:

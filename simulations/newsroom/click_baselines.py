@@ -18,8 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from presspool.common.tasks.records.impressions import Impression
+import pyarrow as pa
+
+from presspool.common.runs.run_file import EvaluationData, RunFile
+from presspool.common.tasks.records.impressions import COLUMNS, Impression, read
 from presspool.common.tasks.scores.ranking_scores import means, ranked
+from presspool.simulations.newsroom.partitions import stem, table_files
 
 _SEEN = 10.0  # a title counts as shown so often more, and clicked as all are in the mean
 
@@ -37,7 +41,32 @@ def popularity(shown: Iterable[Impression]) -> dict[str, float]:
 def by_popularity(
     shown: Sequence[Impression], judged: Iterable[Impression]
 ) -> dict[str, float | None]:
-    """The figures of `ranking_scores`; a title that nobody was shown is as popular as the mean."""
+    """The figures of `ranking_scores`, as means over impressions."""
+    return means(popularity_each(shown, judged))
+
+
+def popularity_each(
+    shown: Iterable[Impression], judged: Iterable[Impression]
+) -> list[dict[str, float]]:
+    """Each impression's figures; a title that nobody was shown is as popular as the mean."""
     known = popularity(shown)
     mean = sum(known.values()) / max(1, len(known))
-    return means(ranked([known.get(t, mean) for t in one.candidates], one.clicks) for one in judged)
+    return [ranked([known.get(t, mean) for t in one.candidates], one.clicks) for one in judged]
+
+
+def popularity_auc(run: RunFile) -> float | None:
+    """By popularity in a simulation's data, on its held-out file; None where one is missing."""
+    if run.simulation is None or run.evaluation is None:
+        return None
+    simulation, contract = run.simulation, run.contract
+    data = [simulation.data]
+    if simulation.partition == "files":
+        data = [one for one in table_files(simulation.data) if stem(one) in contract.outlets]
+    files = [EvaluationData(data=one, columns=simulation.columns) for one in data]
+    shown = [one for file in files for one in read_impressions(file.records(contract))]
+    return by_popularity(shown, read_impressions(run.evaluation.records(contract)))["auc"]
+
+
+def read_impressions(records: pa.Table) -> list[Impression]:
+    """The impressions of records of the task."""
+    return [read(*row.values()) for row in records.select(COLUMNS).to_pylist()]

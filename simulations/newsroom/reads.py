@@ -1,16 +1,18 @@
 """Made clicks: readers of the made newsroom, what they were shown, and what they read.
 
-All outlets show titles of one wire, headlines of the grammar. A title has an appeal of its own,
-which hangs on no reader; a reader has a few favourite topics. Of an impression's candidates that
-one is clicked whose interest, appeal and luck together are greatest; now and then a second one. The
-history is what the reader clicked before; some readers are new and have none yet.
+All outlets show titles of one wire, headlines of the grammar. A title has an appeal, that of its
+beat and one of its own, which hangs on no reader; a reader has a few favourite topics. Of an
+impression's candidates that one is clicked whose interest, appeal and luck together are greatest;
+now and then a second one. The history is what the reader clicked before; some readers are new and
+have none yet.
 
-So there is something to find in popularity, more in what a reader has read, and in both together.
+So there is something to find in what a reader has read, more in popularity, as far as titles were
+shown before, and most in what titles say.
 
 Invariants:
     * The same seed gives the same records in any process.
     * Outlet *i* is the same whatever the number of outlets, its reader *r* whatever the number of
-      readers, and the held-out set depends on the seed alone.
+      readers, and the held-out set depends on the seed and its size alone.
     * Every impression has a clicked candidate and others. Half of the held-out candidates are
       titles that no outlet has shown.
 
@@ -31,20 +33,20 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from presspool.simulations.newsroom.grammar import EVERY_VOICE, TOPICS, write_headline
+from presspool.simulations.newsroom.grammar import EVERY_VOICE, TOPICS, Beat, write_headline
 from presspool.simulations.newsroom.newsroom import outlet_name, topic_mix
 
 CANDIDATES: Final = 5
 HISTORY: Final = 5
 
 _TITLES_A_TOPIC = 40
-_INTEREST, _APPEAL = 2.5, 0.6  # of a favourite topic, and of one standard deviation of appeal
+_INTEREST = 3.0  # of a favourite topic
+_BEAT, _OWN = 3.0, 0.5  # standard deviations of appeal: what a beat's titles share, and the rest
 _FAVOURITES = 2
 _FAITHFUL = 0.85  # share of a history that is of favourite topics
 _NEW = 0.25  # of readers: without history at first
 _TWICE = 0.15  # of impressions: a second click
 _TAIL_EXPONENT, _MOST = 1.1, 12  # of impressions a reader, as of a newsroom's records
-_HELD_OUT = 400
 
 
 class Title(NamedTuple):
@@ -69,21 +71,22 @@ class Reads:
     held_out: pa.Table
 
 
-def make_reads(*, outlets: int, readers: int, seed: int) -> Reads:
+def make_reads(*, outlets: int, readers: int, seed: int, held_out: int = 400) -> Reads:
     """Makes clicks.
 
     Args:
         outlets: number of outlets.
         readers: of each outlet.
         seed: any integer; everything follows from it.
+        held_out: impressions of nobody's readers.
     """
     wire, fresh = _titles(seed, "wire"), _titles(seed, "fresh")
     tables = {outlet_name(index): _outlet(seed, index, readers, wire) for index in range(outlets)}
     rng, rows = _generator(seed, "reads", "held-out"), list[dict[str, str]]()
-    while len(rows) < _HELD_OUT:
+    while len(rows) < held_out:
         mix = dict.fromkeys(TOPICS, 1.0)
         rows += _told(_reader(rng, mix, wire, [*wire, *fresh]))
-    return Reads(tables=tables, held_out=pa.Table.from_pylist(rows[:_HELD_OUT]))
+    return Reads(tables=tables, held_out=pa.Table.from_pylist(rows[:held_out]))
 
 
 def _generator(*path: object) -> random.Random:
@@ -92,13 +95,20 @@ def _generator(*path: object) -> random.Random:
 
 def _titles(seed: int, name: str) -> list[Title]:
     rng, found = _generator(seed, "reads", name), dict[str, Title]()
+    appeals = _beats(seed)
     for topic in TOPICS:
         wanted = len(found) + _TITLES_A_TOPIC
         while len(found) < wanted:
             beat = rng.choice(EVERY_VOICE.beats[topic])
             text = write_headline(rng, topic=topic, beat=beat, voice=EVERY_VOICE)
-            found.setdefault(text, Title(text, topic, rng.gauss(0.0, 1.0)))
+            found.setdefault(text, Title(text, topic, appeals[topic, beat] + rng.gauss(0.0, _OWN)))
     return list(found.values())
+
+
+def _beats(seed: int) -> dict[tuple[str, Beat], float]:
+    rng = _generator(seed, "reads", "beats")
+    beats = [(topic, beat) for topic in TOPICS for beat in EVERY_VOICE.beats[topic]]
+    return {beat: rng.gauss(0.0, _BEAT) for beat in beats}
 
 
 def _outlet(seed: int, index: int, readers: int, wire: Sequence[Title]) -> pa.Table:
@@ -144,7 +154,7 @@ def _clicks(rng: random.Random, liked: set[str], candidates: Sequence[Title]) ->
     """The greatest utility wins, under Gumbel noise: a softmax over the impression."""
     utility = [
         _INTEREST * (title.topic in liked)
-        + _APPEAL * title.appeal
+        + title.appeal
         - math.log(max(rng.expovariate(1.0), 1e-12))
         for title in candidates
     ]

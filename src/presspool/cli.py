@@ -137,6 +137,7 @@ EXPERIMENT: Commands = {
     "robust": experiment_cli.robust,
     "tasks": experiment_cli.tasks,
     "methods": experiment_cli.methods,
+    "clicks": experiment_cli.clicks,
 }
 MODELS: Commands = {
     "list": models_cli.list_models,

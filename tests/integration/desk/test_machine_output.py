@@ -72,7 +72,8 @@ outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers wi
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
 models fetch, bench engine, bench transport, bench ledger, bench secagg, experiment agnews,
 experiment outlets, experiment readers, experiment sweep, experiment headlines, experiment heads,
-experiment pooled, experiment robust, experiment methods, experiment tasks
+experiment pooled, experiment robust, experiment methods, experiment tasks,
+experiment clicks
 """
 
 

@@ -130,7 +130,23 @@ def test_the_report_counts_readers_without_history(tmp_path: Path, tiny_base: Pa
         "impressions without history": 1,
         "candidates": 5,
         "clicks": 3,
+        f"histories cut to their last {task.table.history} titles": 0,
+        f"different titles cut to {task.table.title_length} tokens": 0,
     }
+
+
+def test_the_report_counts_what_the_caps_cut(tiny_base: Path) -> None:
+    table = TASK.table.model_copy(update={"history": 1, "title_length": 4})
+    task = Recommendation(table, Model(id=str(tiny_base)))
+    rows = {
+        name: pa.array([json.dumps(value)] * 2, pa.large_string())
+        for name, value in zip(
+            NAMES, (["goal vote", "goal"], ["goal goal vote vote", "vote"], [0, 1]), strict=True
+        )
+    }
+    found = task.counts(pa.table(dict(TASK.parse(rows))))
+    assert found["histories cut to their last 1 titles"] == 2
+    assert found["different titles cut to 4 tokens"] == 1  # shown twice, and counted once
 
 
 def test_the_last_titles_of_a_history_count() -> None:

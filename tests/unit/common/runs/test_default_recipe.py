@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.fakes.made_runs import toml
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.catalogue import DEFAULT_ID
-from presspool.common.runs.default_recipe import hidden_recipe, writing_recipe
+from presspool.common.runs.default_recipe import hidden_recipe, ranking_recipe, writing_recipe
 from presspool.common.runs.recipe import head_recipe, recipe
 from presspool.common.runs.run_file import RunFile, read_run_file
 
@@ -131,12 +132,12 @@ def test_a_task_of_hidden_tokens_trains_an_adapter_of_the_default_encoder(tmp_pa
     assert contract.adapter.rank == made["adapter"]["rank"]
 
 
-def test_a_task_of_titles_takes_short_steps_of_the_head(tmp_path: Path) -> None:
+def test_a_task_of_titles_takes_plain_steps_of_the_head(tmp_path: Path) -> None:
     body = changed()
     body["task"] = {"kind": "recommendation"}
     contract = read(tmp_path, body).contract
     assert contract.adapter.method == "head"
-    assert dict(contract.server.learning_rate) == {"all": 0.02}
+    assert (contract.server.name, contract.federation.rounds) == ("average", 32)
     assert contract.task.kind == "recommendation"
     body["adapter"] = {"method": "ffa"}
     assert dict(read(tmp_path, body).contract.server.learning_rate) == {
@@ -157,6 +158,16 @@ def test_a_task_of_clicks_takes_shorter_steps_under_a_wider_clip_norm(tmp_path: 
     assert contract.federation.rounds == made["federation"]["rounds"]
     body["adapter"] = {"method": "ffa"}
     assert read(tmp_path, body).contract.groups == ("adapter", "head")
+
+
+def test_few_readers_take_shorter_steps_of_titles_and_none_longer_ones_than_without_noise() -> None:
+    rates = [
+        ranking_recipe(populations={"a": n, "b": n}, epsilon=epsilon)["server"]["learning_rate"]
+        for n, epsilon in ((50, 8.0), (500, 8.0), (50_000, 8.0), (50, math.inf))
+    ]
+    assert rates == sorted(rates)
+    assert rates[2] == rates[3] == 1.25
+    assert rates[1] == pytest.approx(10 * rates[0], rel=1e-3)
 
 
 def test_delta_is_below_one_over_the_largest_population(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from scipy.fft import dct
 from tests.conftest import COMMON
 from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.bases.moved_models import with_state
@@ -74,15 +76,25 @@ def alone(model: Any, title: str) -> Tensor:
     return torch.nn.functional.normalize(states[0].mean(0), dim=0)
 
 
+def sums(vector: Tensor, count: int) -> Tensor:
+    """The first coefficients of its cosine transform (type II), from the second on."""
+    waves = dct(np.eye(len(vector)), axis=0, norm="ortho")[1 : count + 1]
+    return torch.from_numpy(waves * math.sqrt(len(vector) / count)).float() @ vector
+
+
 def oracle(model: Any, history: list[str], candidates: list[str], clicks: list[int]) -> Tensor:
     """One impression's loss, title by title."""
-    weigh = dict(headed_of(model).head.named_parameters())
-    (weight,) = (p for n, p in weigh.items() if "original" not in n)
+    found = dict(headed_of(model).head.named_parameters())
+    weight, turn = (
+        next(p for n, p in found.items() if n.endswith(f"{name}.weight") and "original" not in n)
+        for name in ("weigh", "turn")
+    )
     past = [alone(model, title) for title in history[-3:]]
     reader = weight[1].clone()
     if past:
         shares = torch.stack([weight[0] @ vector for vector in past]).softmax(0)
-        reader = reader + sum(share * vector for share, vector in zip(shares, past, strict=True))
+        read = [vector + turn @ sums(vector, turn.shape[1]) for vector in past]
+        reader = reader + sum(share * vector for share, vector in zip(shares, read, strict=True))
     scores = torch.stack([SCALE * (alone(model, title) @ reader) for title in candidates])
     logs = scores.log_softmax(0)
     return -logs[torch.tensor(clicks).bool()].mean()
@@ -101,7 +113,7 @@ def test_a_title_is_the_same_among_others_and_alone(contract: Contract, layers: 
         wanted = torch.stack([alone(model, title) for title in [*history[-3:], *candidates]])
         (cut,) = trunk.outputs(trunk.run([texts[row]]))[:1]
         for outputs in (whole[row], cut):
-            assert torch.allclose(outputs[: len(wanted), :-2], wanted, atol=1e-5)
+            assert torch.allclose(outputs[: len(wanted), : wanted.shape[1]], wanted, atol=1e-5)
             assert not outputs[len(wanted) :, :-2].any()
 
 
@@ -120,7 +132,8 @@ def test_equality_finds_titles_that_are_not_apart(
     task: Any = headed_of(model).task
     monkeypatch.setattr(parts, name, wrong)
     outputs = model(**task.encode(task.texts(RECORDS).to_pylist()))
-    assert not torch.allclose(outputs[0, 1, :-2], alone(model, "the bank"), atol=1e-3)
+    wanted = alone(model, "the bank")
+    assert not torch.allclose(outputs[0, 1, : len(wanted)], wanted, atol=1e-3)
 
 
 def test_what_a_title_says_changes_no_bit_of_another(contract: Contract) -> None:
@@ -203,7 +216,9 @@ def test_at_its_start_a_score_is_the_cosine_with_the_histories_mean(contract: Co
     model = build(contract).eval()
     task: Any = headed_of(model).task
     outputs = model(**task.encode(task.texts(RECORDS).to_pylist()))
-    scores = task.judge(outputs, RECORDS)["scores"]
+    judged = task.judge(outputs, RECORDS)
+    scores = judged["scores"]
+    torch.testing.assert_close(SCALE * judged["likeness"][:, 2:4], scores[:, 2:4])
     past = torch.stack([alone(model, title) for title in ROWS[0][0]]).mean(0)
     wanted = [SCALE * (alone(model, title) @ past).item() for title in ROWS[0][1]]
     assert scores[0, 2:4].tolist() == pytest.approx(wanted, rel=1e-4)
@@ -260,8 +275,8 @@ def test_no_title_can_write_where_another_begins(contract: Contract) -> None:
 def test_an_answer_ranks_the_candidates(contract_body: dict[str, Any]) -> None:
     task: Any = task_of(parse_contract(contract_body | {"task": TASK}))
     asked = table_of([(["goal"], ["vote", "bank"], [])]).drop_columns("clicks")
-    outputs = torch.zeros(1, 7, 4)
-    outputs[0, 0, 0] = outputs[0, 2, 0] = 1.0
+    outputs = torch.zeros(1, 7, 6)
+    outputs[0, 0, 2] = outputs[0, 2, 0] = 1.0  # what is read, and what is shown
     (answer,) = task.predict(outputs, asked)
     first, second = task.told(answer)
     assert [first["title"], second["title"]] == ["bank", "vote"]

@@ -27,6 +27,7 @@ from presspool.simulations.experiments.arms import Arm, Trial
 from presspool.simulations.experiments.cost import seconds
 from presspool.simulations.experiments.declared import (
     agnews,
+    clicks,
     headlines,
     heads,
     methods_compared,
@@ -62,6 +63,7 @@ DECLARED = (
     headlines.SEARCH,
     heads.HEADS,
     heads.SEARCH,
+    clicks.CLICKS,
 )
 
 
