@@ -34,22 +34,23 @@ from presspool.common.runs.default_recipe import filled
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
 
+Body = dict[str, Any]
+
 EXAMPLES = REPOSITORY / "examples"
 OUTLETS = ("oldermoor-courier", "brackwell-herald")
 SEED = 7
 PUBLIC = 24  # rows of a held-out file
-SMALL = {"rank": 2, "alpha": 4, "layers": 1}
-Body = dict[str, Any]
+SMALL: Body = {"rank": 2, "alpha": 4}
 
 
-def shipped() -> list[str]:
-    """The run files of the examples."""
-    return sorted(path.stem for path in EXAMPLES.glob("*.toml"))
+def shipped() -> dict[str, tuple[str, Body]]:
+    """A case for each run file of the examples, as it is."""
+    return {path.stem: (path.stem, {}) for path in sorted(EXAMPLES.glob("*.toml"))}
 
 
 # Name: the example that a run begins with, and what its [task] says else.
 CASES: dict[str, tuple[str, Body]] = {
-    **{name: (name, {}) for name in shipped()},
+    **shipped(),
     "ordinal": ("run", {"mode": "ordinal", "sure": 0.3, "priors": [0.125] * 8}),
     "prompt": ("service", {"format": "prompt"}),
     "t5": ("service", {"format": "summary"}),
@@ -133,8 +134,8 @@ def run_file(case: str, folder: Path, bases: Mapping[str, Path]) -> Path:
     kind = body["task"]["kind"]
     base = bases.get(case) or bases.get(kind, bases["any"])
     body["model"] = {"id": str(base)}
-    body["adapter"] = body.get("adapter", {}) | adapter_of(case, kind)
-    body["federation"] = body.get("federation", {}) | {"rounds": 2, "local_steps": 1, "quorum": 2}
+    body["adapter"] = adapter_of(case, body)
+    body["federation"] |= {"rounds": 2, "local_steps": 1, "quorum": 2}
     body["outlets"] = {name: body["outlets"][name] for name in OUTLETS}
     body["simulation"] |= {"workers": 1}
     write_data(body, folder)
@@ -143,11 +144,13 @@ def run_file(case: str, folder: Path, bases: Mapping[str, Path]) -> Path:
     return path
 
 
-def adapter_of(case: str, kind: str) -> Body:
-    """What of [adapter] hangs on the model, where a task has no head."""
-    targets = {"generation": ["o_proj", "down_proj"], "fill-mask": ["dense"], **TARGETS}
-    found = targets.get(case) or targets.get(kind)
-    return SMALL | {"targets": found} if found else {}
+def adapter_of(case: str, body: Body) -> Body:
+    """[adapter] on a tiny model: what of it hangs on the model, where a task has no head."""
+    if case in PAIRED:
+        return SMALL | {"targets": TARGETS[case]}
+    targets = {"generation": ["o_proj", "down_proj"], "fill-mask": ["dense"]}
+    found = targets.get(body["task"]["kind"])
+    return body["adapter"] | (SMALL | {"targets": found, "layers": 1} if found else {})
 
 
 def write_data(body: Body, folder: Path) -> None:
