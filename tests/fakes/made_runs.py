@@ -99,6 +99,37 @@ def _made(name: str, readers: int, format_: str) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
+def simulated_here(run: Path, out: Path, *, deterministic: int) -> str:
+    """Digest of the adapter that a run makes on a grid without worker processes.
+
+    With one thread, as a worker has. The outlets' settings stay in the folder. Its imports are here
+    because children that only write runs shall start without them.
+    """
+    import torch
+
+    from presspool.common.runs.run_file import read_run_file
+    from presspool.server.rounds.server_app import serve
+    from presspool.simulations.grids.local_grid import LocalGrid
+    from presspool.simulations.simulate import SimulateOptions, prepare
+
+    torch.set_num_threads(1)
+    prepared = prepare(read_run_file(run), SimulateOptions(out=out, deterministic=deterministic))
+    with LocalGrid(prepared.outlets, workers=0) as grid:
+        serve(grid, prepared.folder)
+    return checkpointed(out)
+
+
+def checkpointed(folder: Path) -> str:
+    """Digest of the last checkpoint's adapter."""
+    from presspool.common.runs.result_file import read_result
+    from presspool.server.rounds import round_checkpoint
+
+    result = read_result(folder)
+    point = round_checkpoint.load(folder / "checkpoint.safetensors", digest=result.contract_digest)
+    assert point is not None
+    return digest(point.state)
+
+
 def toml(body: Mapping[str, Any]) -> str:
     """A TOML document of these values; JSON's literals are TOML's, and inner tables go inline."""
     return "".join(f"{key} = {_literal(value)}\n" for key, value in body.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,56 +10,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from sqlalchemy import select
-from tests.fakes.instruments.live_coordinator import live
 from tests.fakes.instruments.operators import Operators
 from tests.fakes.instruments.tap import leaks
-from tests.fakes.made_runs import write_run
+from tests.fakes.made_runs import checkpointed, simulated_here, write_run
 
-from presspool.client.agent.agent import Trainer
-from presspool.client.client_app import work
 from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.identity import Identity
-from presspool.client.identity.settings import read_settings
-from presspool.client.round import Round
 from presspool.common.ledger import entries
 from presspool.common.ledger.store import Ledger
-from presspool.common.models.adapters import digest
-from presspool.common.released.adapter_folder import read_adapter
 from presspool.common.runs.result_file import read_result
-from presspool.common.runs.run_file import read_run_file
 from presspool.common.transparency import consortium_entries
 from presspool.common.transparency.checkpoints import parse_proof
 from presspool.common.transparency.merkle import leaf_hash
 from presspool.common.transparency.notes import parse_key
 from presspool.common.wire.update import ENCODINGS
 from presspool.server.database import Database
-from presspool.server.rounds import round_checkpoint
-from presspool.server.rounds.server_app import serve
 from presspool.server.witnessing.witness_schema import ConsortiumRow
-from presspool.simulations.grids.local_grid import LocalGrid
-from presspool.simulations.simulate import SimulateOptions, prepare
 
 SEED = 7
 CANARY = "vive-la-canary"
-
-
-def simulated(run: Path, out: Path) -> str:
-    """Digest of the adapter that the same run makes on a LocalGrid."""
-    torch.set_num_threads(1)
-    prepared = prepare(read_run_file(run), SimulateOptions(out=out, deterministic=SEED))
-    with LocalGrid(prepared.outlets, workers=0) as grid:
-        serve(grid, prepared.folder)
-    return adapter_in(out)
-
-
-def adapter_in(folder: Path) -> str:
-    """Digest of the last checkpoint's adapter."""
-    result = read_result(folder)
-    point = round_checkpoint.load(folder / "checkpoint.safetensors", digest=result.contract_digest)
-    assert point is not None
-    return digest(point.state)
 
 
 def kinds(home: Path) -> list[str]:
@@ -127,7 +96,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     pool: Operators, run: Path, tmp_path: Path
 ) -> None:
     names = sorted(pool.contract.outlets)
-    expected = simulated(run, tmp_path / "simulated")
+    expected = simulated_here(run, tmp_path / "simulated", deterministic=SEED)
     # A simulation would not take this record; an outlet leaves it out, and nothing changes.
     plant(run, reader=f"{CANARY}-reader", text="goal", label=f"{CANARY}-label")
     pool.start()
@@ -154,7 +123,7 @@ def test_separate_outlets_make_the_bytes_of_the_local_grid_whatever_is_killed(
     folder = Path(done["folder"])
     result = read_result(folder)
     assert [sorted(found.outlets) for found in result.rounds[1:]] == [names] * 3
-    assert adapter_in(folder) == expected
+    assert checkpointed(folder) == expected
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     for name in names:
         found = kinds(pool.outlet(name))
@@ -216,79 +185,6 @@ def test_a_run_goes_on_without_an_outlet_that_was_cut_off_and_can_be_given_up(
     assert pool.coordinator("status")["runs"][0]["state"] in ("queued", "running")
 
 
-@pytest.mark.parametrize("format_", ["prompt", "chat", "hidden"])
-def test_a_language_model_s_run_at_a_coordinator_makes_the_bytes_of_the_simulation(
-    tmp_path: Path,
-    writing_body: Callable[[str], dict[str, Any]],
-    hiding_body: dict[str, Any],
-    format_: str,
-) -> None:
-    body = hiding_body if format_ == "hidden" else writing_body(format_)
-    run = write_run(tmp_path / "made", body)
-    done, alone = at_a_coordinator_and_alone(tmp_path, run)
-    same_judgement(done, alone)
-    assert len(read_result(done).samples) == 10
-
-
-@pytest.mark.parametrize("mode", ["multi", "ordinal"])
-def test_a_run_of_labels_at_a_coordinator_makes_the_bytes_and_figures_of_the_simulation(
-    tmp_path: Path, contract_body: dict[str, Any], mode: str
-) -> None:
-    """And the same threshold, chosen on the coordinator's public rows alone."""
-    task = {**contract_body["task"], "mode": mode, "priors": [0.5, 0.25, 0.25], "sure": 0.3}
-    privacy = {**contract_body["privacy"], "noise_multiplier": 1.0}
-    run = write_run(tmp_path / "made", {**contract_body, "task": task, "privacy": privacy})
-    done, alone = at_a_coordinator_and_alone(tmp_path, run)
-    same_judgement(done, alone)
-    figures = read_result(done).figures
-    assert figures is not None
-    assert figures.abstention is not None
-    assert read_adapter(done).unsure_up_to == figures.abstention.up_to
-    assert sum(row.records for row in figures.labels) == 60
-
-
-def test_a_tagging_run_at_a_coordinator_makes_the_bytes_of_the_simulation(
-    tmp_path: Path, contract_body: dict[str, Any]
-) -> None:
-    pytest.importorskip("seqeval", reason="entities are judged by seqeval: presspool[tagging]")
-    task = {**contract_body["task"], "kind": "tagging", "format": "tokens"}
-    run = write_run(tmp_path / "made", {**contract_body, "task": task})
-    same_judgement(*at_a_coordinator_and_alone(tmp_path, run))
-
-
-def at_a_coordinator_and_alone(tmp_path: Path, run: Path) -> tuple[Path, Path]:
-    """Folders of one run: a real coordinator's with two real agents, and a simulation's.
-
-    That all are threads of one process is made, and nothing else.
-    """
-    alone = tmp_path / "simulated"
-    expected, settings = simulated(run, alone), sorted((alone / "outlets").glob("*.toml"))
-    one_at_a_time = threading.Lock()  # the app's model is the process's
-
-    def trainer(file: Path) -> Trainer:
-        def train(asked: Round, kept: Path) -> bytes:
-            with one_at_a_time:
-                return work(asked, read_settings(file), kept=kept)
-
-        return train
-
-    with live(tmp_path, run) as pool:
-        pool.join(*(file.stem for file in settings))
-        for file in settings:
-            pool.outlet(file.stem, trainer(file))
-        done = pool.folder.path / "runs" / pool.wait(pool.submit(), "complete").id
-    assert len(settings) == 2
-    assert adapter_in(done) == expected
-    return done, alone
-
-
-def same_judgement(folder: Path, other: Path) -> None:
-    """Two runs measured and wrote the same."""
-    one, two = read_result(folder), read_result(other)
-    assert (one.samples, one.figures) == (two.samples, two.figures)
-    assert [found.metrics for found in one.rounds] == [found.metrics for found in two.rounds]
-
-
 @pytest.mark.soak
 def test_a_language_model_s_run_in_processes_makes_the_bytes_of_the_simulation(
     tmp_path: Path, writing_body: Callable[[str], dict[str, Any]]
@@ -303,9 +199,11 @@ def test_a_language_model_s_run_in_processes_makes_the_bytes_of_the_simulation(
             pool.start_outlet(name)
         done = pool.wait_for("complete", queued["run"])
     folder = Path(done["folder"])
-    assert adapter_in(folder) == simulated(run, tmp_path / "simulated")
-    same_judgement(folder, tmp_path / "simulated")
-    assert len(read_result(folder).samples) == 10
+    assert checkpointed(folder) == simulated_here(run, tmp_path / "simulated", deterministic=SEED)
+    one, two = read_result(folder), read_result(tmp_path / "simulated")
+    assert (one.samples, one.writing) == (two.samples, two.writing)
+    assert [entry.metrics for entry in one.rounds] == [entry.metrics for entry in two.rounds]
+    assert len(one.samples) == 10
 
 
 @pytest.mark.soak
@@ -327,4 +225,6 @@ def test_eight_outlets_as_eight_processes_make_the_bytes_of_the_local_grid(
         for name in names:
             pool.start_outlet(name)
         done = pool.wait_for("complete", queued["run"])
-    assert adapter_in(Path(done["folder"])) == simulated(run, tmp_path / "simulated")
+    assert checkpointed(Path(done["folder"])) == simulated_here(
+        run, tmp_path / "simulated", deterministic=SEED
+    )
