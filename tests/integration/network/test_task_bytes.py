@@ -53,6 +53,8 @@ CASES: dict[str, tuple[str, Body]] = {
     **shipped(),
     "ordinal": ("run", {"mode": "ordinal", "sure": 0.3, "priors": [0.125] * 8}),
     "prompt": ("service", {"format": "prompt"}),
+    "t5": ("service", {"format": "summary"}),
+    "bart": ("service", {"format": "summary", "beams": 2}),
 }
 PAIRED = ("t5", "bart")
 
