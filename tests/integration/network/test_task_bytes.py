@@ -150,7 +150,8 @@ def adapter_of(case: str, body: Body) -> Body:
         return SMALL | {"targets": TARGETS[case]}
     targets = {"generation": ["o_proj", "down_proj"], "fill-mask": ["dense"]}
     found = targets.get(body["task"]["kind"])
-    return body["adapter"] | (SMALL | {"targets": found, "layers": 1} if found else {})
+    own: Body = body["adapter"]
+    return own | (SMALL | {"targets": found, "layers": 1} if found else {})
 
 
 def write_data(body: Body, folder: Path) -> None:
