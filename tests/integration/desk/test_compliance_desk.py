@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.instruments.typed import typed
+from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_evidence import FIELDS
 from tests.fakes.made_runs import toml, write_run
 
@@ -24,25 +22,25 @@ from presspool.simulations.simulate import SimulateOptions, simulate
 from presspool.simulations.simulated_ledgers import EXPORTS
 
 
-def presspool(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "presspool.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def presspool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return typed(monkeypatch, capsys)
 
 
-def desk_of(run: Path, ledgers: Path, fields: Path) -> None:
+def desk_of(presspool: Command, run: Path, ledgers: Path, fields: Path) -> None:
     """Report and card of a run, and that what they say is what the ledgers hold."""
     fields.write_text(toml(FIELDS), encoding="utf-8")
     exports = sorted((run / EXPORTS).glob("*.export"))
     report = presspool("audit", "report", *exports, run, "--format", "json")
-    assert report.returncode == 0, report.stderr
-    said = {outlet["name"]: outlet for outlet in json.loads(report.stdout)["outlets"]}
+    assert report.code == 0, report.err
+    said = {outlet["name"]: outlet for outlet in json.loads(report.out)["outlets"]}
     given = [word for path in exports for word in ("--ledger", path)]
     made = presspool("audit", "card", run, *given, "--fields", fields)
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     card = cards.parse(json.loads((run / "adapter" / "privacy_card.json").read_text()))
     result = read_result(run)
     assert set(card.outlets_covered) == {outlet.name for outlet in result.outlets} == said.keys()
-    assert re.sub(r"\s+", " ", made.stdout).strip() == card.statement
+    assert re.sub(r"\s+", " ", made.out).strip() == card.statement
     for name, outlet in card.governance.outlets.items():
         with Ledger(ledgers / name / "ledger.db") as ledger:
             book = ledger.book
@@ -56,34 +54,34 @@ def desk_of(run: Path, ledgers: Path, fields: Path) -> None:
         stated = next(o.epsilon for o in result.outlets if o.name == name)
         assert run_said["stated"]["epsilon"] == pytest.approx(stated, abs=1e-9)
     for path in exports:
-        assert presspool("audit", "recompute", path).returncode == 0
+        assert presspool("audit", "recompute", path).code == 0
 
 
-def test_a_private_runs_report_and_card(contract_body: dict[str, Any], tmp_path: Path) -> None:
+def test_a_private_runs_report_and_card(
+    presspool: Command, contract_body: dict[str, Any], tmp_path: Path
+) -> None:
     path, out = write_run(tmp_path, contract_body), tmp_path / "run"
     result = simulate(read_run_file(path), SimulateOptions(out=out, workers=1, ledgers=True))
     assert result.status == "complete"
     assert [done.refused for done in result.rounds] == [{}] * 3
-    desk_of(out, out / "outlets", tmp_path / "fields.toml")
+    desk_of(presspool, out, out / "outlets", tmp_path / "fields.toml")
     own = presspool(
         "audit", "report", out / "outlets" / "north-post" / "ledger.db", "--format", "json"
     )
-    (run,) = json.loads(own.stdout)["outlets"][0]["runs"]
+    (run,) = json.loads(own.out)["outlets"][0]["runs"]
     assert run["approval"]["by"] == "the simulation"
 
 
 def test_a_language_models_run_is_checked_reported_carded_and_compared(
     writing_body: Callable[[str], dict[str, Any]],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    presspool: Command,
 ) -> None:
     body = writing_body("prompt")
     # Beyond what an outlet's policy takes by default, as the recipes of the experiments are.
     body["adapter"] |= {"rank": 1, "alpha": 16}
     path, out, fields = write_run(tmp_path, body), tmp_path / "run", tmp_path / "fields.toml"
-    type_ = typed(monkeypatch, capsys)
-    checked = type_("contract", "check", path)
+    checked = presspool("contract", "check", path)
     assert checked.code == 0, checked.err
     simulate(read_run_file(path), SimulateOptions(out=out, workers=0, ledgers=True))
     fields.write_text(toml(FIELDS), encoding="utf-8")
@@ -95,7 +93,7 @@ def test_a_language_models_run_is_checked_reported_carded_and_compared(
         ("audit", "card", out, *given, "--fields", fields),
         ("compare", out, again),
     ):
-        done = type_(*words)
+        done = presspool(*words)
         assert done.code == 0, done.err
     assert "perplexity" in done.out
     card = cards.parse(json.loads((out / "adapter" / "privacy_card.json").read_text()))
@@ -116,12 +114,12 @@ def test_a_run_without_noise_gets_no_ledger(contract_body: dict[str, Any], tmp_p
 
 
 @pytest.mark.soak
-def test_the_card_of_the_demos_adapter_has_no_blank(tmp_path: Path) -> None:
+def test_the_card_of_the_demos_adapter_has_no_blank(presspool: Command, tmp_path: Path) -> None:
     made = presspool("demo", "--ledgers", "--out", tmp_path / "demo")
-    assert made.returncode == 0, made.stderr
+    assert made.code == 0, made.err
     run, fields = tmp_path / "demo" / "run", tmp_path / "fields.toml"
     fields.write_text(toml(FIELDS), encoding="utf-8")
     given = [w for path in (run / EXPORTS).glob("*.export") for w in ("--ledger", path)]
     card = presspool("audit", "card", run, *given, "--fields", fields, "--json")
-    assert card.returncode == 0, card.stderr
-    assert cards.parse(json.loads(card.stdout)).training.steps == 12
+    assert card.code == 0, card.err
+    assert cards.parse(json.loads(card.out)).training.steps == 12
