@@ -68,6 +68,8 @@ def help_of(*names: str) -> str:
     raise AssertionError(f"no command {names}")
 
 
+# A whole run of the default recipe: some 100 s of a processor, of which six tests share two.
+@pytest.mark.timeout(900)
 def test_the_readme_s_own_run(tmp_path: Path) -> None:
     """`contract check`, `check-data` and `simulate` exactly as the README gives them."""
     for command in blocks(REPOSITORY / "README.md"):
