@@ -38,6 +38,7 @@ from presspool.common.data.decoders import Tally
 DAY = "day"  # the snapshot's column of days
 REPEATED = "record that its reader has already"
 _NO_TEXTS = ("label", DAY)
+_SAID = ("label", "clicked", "clicks", "tags", "spans")  # of two alike, the same to the letter
 COPY_BATCH = 4096  # copies that are Python strings at one time
 UNREDACTED = "text that could not be redacted"
 
@@ -113,12 +114,11 @@ class ImportCare:
     def _drop_repeats(self, columns: Sequence[pa.Array], keep: Mask, tally: Tally) -> None:
         hit = np.zeros(len(keep), np.bool_)
         values = dict(zip(self._names, (column.to_pylist() for column in columns), strict=True))
-        told = [values[n] for n in self._names[1:] if n not in ("label", DAY)]
-        labels = values.get("label") or [""] * len(keep)
+        said = [values[n] for n in self._names[1:] if n in _SAID]
+        told = [values[n] for n in self._names[1:] if n not in (*_SAID, DAY)]
         for row in np.flatnonzero(keep).tolist():
-            text = "\0".join(column[row] or "" for column in told)
-            reader = values[self._names[0]][row]
-            hit[row] = self._own.repeats(reader, text, labels[row] or "")
+            text, label = ("\0".join(c[row] or "" for c in part) for part in (told, said))
+            hit[row] = self._own.repeats(values[self._names[0]][row], text, label)
         tally.drop(REPEATED, hit)
         keep &= ~hit
 

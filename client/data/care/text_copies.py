@@ -57,6 +57,8 @@ def text_copies(
 ) -> Iterator[Copied]:
     """The copies of a text: its paraphrases, then one with a synonym, then one with a slip.
 
+    One that would be longer than a record may be is none: no run could read it.
+
     Args:
         text: a record's.
         paraphrases: whole text to others.
@@ -65,9 +67,9 @@ def text_copies(
     """
     for other in (paraphrases or {}).get(text, ()):
         yield Copied(other, "paraphrase")
-    if synonyms and (made := _with_synonym(text, synonyms)) is not None:
+    if synonyms and (made := _with_synonym(text, synonyms)) is not None and _fits(made):
         yield Copied(made, "synonym")
-    if typos and (made := _with_slip(text)) is not None:
+    if typos and (made := _with_slip(text)) is not None and _fits(made):
         yield Copied(made, "typo")
 
 
@@ -87,10 +89,9 @@ def read_substitutes(path: Path, *, where: str, words: bool = False) -> Substitu
         if not (line := line.removesuffix("\r")):
             continue
         what, *others = (part.strip() if words else part for part in line.split("\t"))
-        key = what.casefold() if words else what
-        if why := _fault(key, others, found, words=words):
+        if why := _fault(what, others, found, words=words):
             _refuse(path, where, f"line {number}: {why}")
-        found[key] = tuple(dict.fromkeys(others))
+        found[what.casefold() if words else what] = tuple(dict.fromkeys(others))
     return found
 
 
@@ -98,21 +99,26 @@ def _text(path: Path, where: str) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             _refuse(path, where, f"more than {MOST_BYTES:,} bytes")
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         _refuse(path, where, f"cannot be read as UTF-8 ({type(error).__name__})")
 
 
-def _fault(key: str, others: Sequence[str], found: Substitutes, *, words: bool) -> str:
+def _fits(text: str) -> bool:
+    return len(text.encode("utf-8", "surrogatepass")) <= RECORD_BYTES
+
+
+def _fault(what: str, others: Sequence[str], found: Substitutes, *, words: bool) -> str:
     """Why a line is none, or ""."""
     if not others:
         return "nothing behind a tab"
-    if not all(part.strip() for part in (key, *others)):
+    if not all(part.strip() for part in (what, *others)):
         return "an empty part"
-    if any("\0" in part or len(part.encode()) > RECORD_BYTES for part in (key, *others)):
+    if any("\0" in part or not _fits(part) for part in (what, *others)):
         return f"a NUL, or more than {RECORD_BYTES:,} bytes"
-    if words and (key[0] == "<" or not _WORD.fullmatch(key)):
-        return "not one word of letters"
+    if words and (what[0] == "<" or not _WORD.fullmatch(what)):
+        return "not one word of letters"  # before its case goes: "İ" has two signs then
+    key = what.casefold() if words else what
     return "what an earlier line has already" if key in found else ""
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from presspool.client.data.care.text_copies import MOST_BYTES, Copied, read_substitutes, text_copies
 from presspool.common.base.errors import InputError
+from presspool.common.data.csv_lines import RECORD_BYTES
 
 SYNONYMS = {"gold": ("bullion", "metal"), "rises": ("climbs",)}
 
@@ -69,6 +70,30 @@ def test_a_file_of_words_is_read_without_case(tmp_path: Path) -> None:
     }
     made = list(text_copies("GROSS", synonyms=read_substitutes(path, where="w", words=True)))
     assert made == [Copied("Weit", "synonym")]
+
+
+def test_a_word_that_is_longer_in_lower_case_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_text("İzmir\tSmyrna\n", encoding="utf-8")
+    made = list(text_copies("in İzmir", synonyms=read_substitutes(path, where="w", words=True)))
+    assert made == [Copied("in Smyrna", "synonym")]
+
+
+def test_a_mark_at_a_files_beginning_is_no_part_of_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "texts.tsv"
+    path.write_text("Gold rises\tUp goes gold\n", encoding="utf-8-sig")
+    assert read_substitutes(path, where="w") == {"Gold rises": ("Up goes gold",)}
+
+
+def test_a_copy_that_is_longer_than_a_record_may_be_is_none() -> None:
+    text = "gold ".ljust(RECORD_BYTES, "!")
+    others = {"gold": ("bullion",)}
+    assert not list(text_copies(text, synonyms=others))
+    assert len(list(text_copies(text[:-3], synonyms=others))) == 1
+    words = (f"{number} goldé ".ljust(RECORD_BYTES - 1, "!") for number in range(8))
+    copies = [copy.text for text in words for copy in text_copies(text, typos=True)]
+    assert 0 < len(copies) < 8  # where a letter is doubled there is no room
+    assert all(len(copy.encode()) <= RECORD_BYTES for copy in copies)
 
 
 def test_a_file_of_texts_is_read_as_it_is(tmp_path: Path) -> None:
