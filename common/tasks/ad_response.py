@@ -190,8 +190,9 @@ class AdResponse(Task[AdTable]):
         return [f"{chance:.6g}" for chance in chances.tolist()]
 
     def told(self, answer: str) -> Any:
-        """The number."""
-        return float(answer)
+        """The number; None of a diverged model, whose chance is none."""
+        chance = float(answer)
+        return chance if math.isfinite(chance) else None
 
 
 def _filled(column: pa.Array) -> list[str]:

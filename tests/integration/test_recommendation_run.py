@@ -28,7 +28,7 @@ def run(tmp_path: Path, contract_body: dict[str, Any]) -> Path:
     """The example's first readers on the tiny base, without noise."""
     for name in ("reads.csv", "reads_held_out.csv"):
         lines = (EXAMPLE.parent / name).read_text(encoding="utf-8").splitlines()
-        few = [line for line in lines[:50] if not line.startswith("old") or "-0000" in line]
+        few = [line for line in lines[:150] if not line.startswith("old") or "-0000" in line]
         (tmp_path / name).write_text("\n".join(few), encoding="utf-8")
     body = contract_body | {
         "task": {"kind": "recommendation", "history": 2, "candidates": 5, "title_length": 8},

@@ -136,6 +136,7 @@ def test_what_is_said_is_corrected_for_showings_that_were_left_out() -> None:
     assert float(kept.losses(outputs, record)) == pytest.approx(-math.log(0.75))
     assert kept.predict(outputs, record) == ["0.230769"]  # 3/13
     assert kept.told("0.230769") == 0.230769
+    assert kept.told("nan") is None
     assert float(kept.judge(outputs, record)["logits"]) == pytest.approx(math.log(3 / 10))
     assert task_with(kept_unclicked=1.0).predict(outputs, record) == ["0.75"]
 
