@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from presspool.common.base.errors import DataError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.data.tables import Columns, Mapped, read_records
 from presspool.common.tasks.ad_response import AdResponse, AdTable
-from presspool.common.tasks.records.adverts import CONTEXT
 
 NAMES = ("text", "section", "hour", "clicked")
 Row = tuple[str, str, str, str]
@@ -157,27 +155,6 @@ def test_context_of_other_names_is_mapped(tmp_path: Path) -> None:
     readers = read_readers(path, columns=columns, task=TASK, strict=True)
     assert readers.table["section"].to_pylist() == ["sport"]
     assert readers.dropped == {"unknown category of section": 1}
-
-
-NO_CLICKS = pa.array(["0"] * 1000, pa.large_string())
-
-
-def test_where_a_value_stands_in_the_contract_costs_no_time() -> None:
-    """As it was, a record whose values stand last took forty times as long as one's first."""
-    values = {name: tuple(map(str, range(1000))) for name in CONTEXT}
-    task = AdResponse(AdTable(context=values))
-    times = []
-    for said in ("0", "999"):
-        column = pa.array([said] * 1000, pa.large_string())
-        rows = {"text": column, **dict.fromkeys(CONTEXT, column), "clicked": NO_CLICKS}
-        runs = list[float]()
-        for _ in range(3):
-            begun = time.process_time()
-            assert task.faults(rows).null_count == 1000
-            runs.append(time.process_time() - begun)
-        times.append(min(runs))
-    first, last = times
-    assert last < 5 * first
 
 
 def test_a_click_is_no_repeat_of_a_showing_without_one(tmp_path: Path) -> None:
