@@ -106,7 +106,10 @@ def _people(records: Sequence[Record], folder: Path, name: str) -> Pool:
 
 
 def lead_one(pools: Sequence[Pool]) -> str:
-    """ROUGE-L of an article's first sentence as its headline, or its summary, as Markdown."""
+    """ROUGE-L of an article's first sentence as its headline, or its summary, as Markdown.
+
+    "" where no pool has articles.
+    """
     lines = ["| an article's first sentence | ROUGE-L |", "| --- | ---: |"]
     before, _, behind = ARTICLE.partition("{}")
     for pool in pools:
@@ -118,7 +121,7 @@ def lead_one(pools: Sequence[Pool]) -> str:
             rouge = rouge_l_each([first_sentence(text) for text in given], wanted)
             half = 1.96 * np.std(rouge) / math.sqrt(len(rouge))
             lines.append(f"| {pool.name} | {np.mean(rouge):.3f} ± {half:.3f} |")
-    return "\n".join(lines)
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def _writing(rate: float = RATE) -> Tables:
