@@ -53,7 +53,7 @@ class AugmentTable(BaseModel):
 
     most_records: Annotated[int, Field(strict=True, ge=2, le=256)]
     copies: Annotated[int, Field(strict=True, ge=1, le=8)] = 1
-    typos: bool = False
+    typos: Annotated[bool, Field(strict=True)] = False
     synonyms: File | None = None
     paraphrases: File | None = None
 

@@ -163,7 +163,7 @@ def test_fewer_readers_than_declared(path: Path) -> None:
 
 
 def test_an_unknown_task_lists_the_tasks(path: Path) -> None:
-    with pytest.raises(InputError, match=r"one of classification") as caught:
+    with pytest.raises(InputError, match=r"one of ad-response, classification") as caught:
         report_on(path, task="summarisation")
     assert caught.value.got == "summarisation"
 
