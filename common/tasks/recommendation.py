@@ -230,52 +230,65 @@ class Recommendation(Task[RecommendationTable]):
         means = own @ states / own.sum(-1, keepdim=True).clamp(min=1)
         return nn.functional.normalize(means, dim=-1).flatten(1)
 
-    def _scores(self, outputs: Tensor, read: Sequence[Impression]) -> tuple[Tensor, Tensor, Tensor]:
-        """Each record's scores, its likeness to the history, and which places are candidates'."""
+    def _places(self, outputs: Tensor, read: Sequence[Impression]) -> tuple[Tensor, Tensor]:
+        """Which of each record's places are the history's, and which the candidates'."""
         import torch
 
         places = torch.arange(outputs.shape[1], device=outputs.device)
         ends = [[len(one.history), len(one.history) + len(one.candidates)] for one in read]
         before, after = torch.tensor(ends, device=outputs.device).view(-1, 2, 1).unbind(1)
-        past, shown = places < before, (places >= before) & (places < after)
+        return places < before, (places >= before) & (places < after)
+
+    def _scores(self, outputs: Tensor, past: Tensor) -> Tensor:
+        """Each record's scores in the places of its titles, by those that are the history's."""
+        import torch
+
         vectors, turned = outputs[..., :-2].chunk(2, -1)
         attention, appeal = outputs[..., -2], outputs[..., -1]
         least = torch.finfo(outputs.dtype).min
         weights = attention.masked_fill(~past, least).softmax(-1) * past
-        mean = past.to(outputs.dtype) / before.clamp(min=1)
-        likeness = (vectors * (mean.unsqueeze(1) @ vectors)).sum(-1)
-        scores = (vectors * (weights.unsqueeze(1) @ turned)).sum(-1) + appeal
-        return SCALE * scores, likeness, shown
+        return SCALE * ((vectors * (weights.unsqueeze(1) @ turned)).sum(-1) + appeal)
+
+    def _likeness(self, outputs: Tensor, past: Tensor) -> Tensor:
+        """Each title's dot product with the mean of its record's history."""
+        vectors, _ = outputs[..., :-2].detach().chunk(2, -1)
+        mean = past.to(outputs.dtype) / past.sum(-1, keepdim=True).clamp(min=1)
+        return (vectors * (mean.unsqueeze(1) @ vectors)).sum(-1)
 
     def losses(self, outputs: Tensor, records: pa.Table) -> Tensor:
         """Minus the mean log-probability of each record's clicked candidates, in nats."""
-        return self.judge(outputs, records)["loss"]
+        read = self._read(records)
+        past, shown = self._places(outputs, read)
+        return self._losses(self._scores(outputs, past), shown, read)
 
-    # --- Judgement -------------------------------------------------------------------------------
-
-    def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
-        """The loss, and scores and likeness in the places of the titles, (records, titles)."""
+    def _losses(self, scores: Tensor, shown: Tensor, read: Sequence[Impression]) -> Tensor:
         import torch
 
-        read = self._read(records)
-        scores, likeness, shown = self._scores(outputs, read)
         logs = scores.masked_fill(~shown, torch.finfo(scores.dtype).min).log_softmax(-1)
         clicked = torch.zeros_like(shown)
         for row, one in enumerate(read):
             start = len(one.history)
             clicked[row, start : start + len(one.clicks)] = torch.tensor(one.clicks).bool()
-        loss = -(logs.masked_fill(~clicked, 0.0)).sum(-1) / clicked.sum(-1).clamp(min=1)
-        return {"loss": loss, "scores": scores, "likeness": likeness.detach()}
+        return -(logs.masked_fill(~clicked, 0.0)).sum(-1) / clicked.sum(-1).clamp(min=1)
+
+    # --- Judgement -------------------------------------------------------------------------------
+
+    def judge(self, outputs: Tensor, records: pa.Table) -> Mapping[str, Tensor]:
+        """The loss, and scores and likeness in the places of the titles, (records, titles)."""
+        read = self._read(records)
+        past, shown = self._places(outputs, read)
+        scores = self._scores(outputs, past)
+        loss = self._losses(scores, shown, read)
+        return {"loss": loss, "scores": scores, "likeness": self._likeness(outputs, past)}
 
     def score(self, judged: Judged, records: pa.Table) -> Mapping[str, float | None]:
         """Means over impressions, AUC with and without a history apart, and that of likeness."""
         read, found = self._read(records), self.ranked(judged, records)
-        parts = {"auc_known": True, "auc_cold": False}
         apart = {
             name: ranking_scores.means(
                 each for each, one in zip(found, read, strict=True) if bool(one.history) == known
             )["auc"]
-            for name, known in parts.items()
+            for name, known in (("auc_known", True), ("auc_cold", False))
         }
         loss = float(judged["loss"].mean())
         whole = ranking_scores.means(found)
@@ -294,7 +307,8 @@ class Recommendation(Task[RecommendationTable]):
     def predict(self, outputs: Tensor, records: pa.Table) -> list[str]:
         """Each record's candidates as a JSON list, the likeliest first, with their shares."""
         read = self._read(records)
-        scores, _, _ = self._scores(outputs.double(), read)
+        past, _ = self._places(outputs, read)
+        scores = self._scores(outputs.double(), past)
         return [_ranking(row, one) for row, one in zip(scores, read, strict=True)]
 
     def told(self, answer: str) -> Any:
