@@ -11,7 +11,8 @@ Example: `with OwnLedger(identity, path, link, asked=…, every=30.0) as own: ow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -69,14 +70,28 @@ class OwnLedger:
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + self._every
-        try:
-            self._publish(self._open(), [peer.witness for peer in approved])
-        except RollbackError:  # training finds it too
-            self._close()
-            raise
+        with self._opened() as ledger:
+            self._publish(ledger, [peer.witness for peer in approved])
+
+    def learn(self) -> None:
+        """Learn which head of it the pool has, and publish nothing.
+
+        Raises:
+            LedgerError, RollbackError, LinkError: as `publish_if_due`.
+        """
+        with self._opened() as ledger:
+            self._known(ledger)
 
     def _publish(self, ledger: Ledger, witnesses: list[notes.VerifierKey]) -> None:
-        own, known = self._identity.log, 0
+        note, known = self._known(ledger)
+        if note is not None and _names(note) & {key.name for key in witnesses}:
+            ledger.cosign(note, witnesses=witnesses)
+        if ledger.book.size > known:
+            self._publish_head(ledger, known, self._identity.log)
+
+    def _known(self, ledger: Ledger) -> tuple[notes.Note | None, int]:
+        """The pool's head of this ledger, which is kept, and its size; no ledger may be older."""
+        own, size = self._identity.log, 0
         if ledger.refresh().key != own.key.text:
             self._asked()
             raise LedgerError(
@@ -87,15 +102,12 @@ class OwnLedger:
             )
         note = self._link.head()
         if note is not None:
-            known = open_checkpoint(note, log=own.key)[0].size
+            size = open_checkpoint(note, log=own.key)[0].size
             self._folder.keep_own(note)
         self._asked()
         if (highest := self._folder.own_head()) is not None:
-            ledger.compare(highest)  # nothing is published of a ledger that was restored
-        if note is not None and _names(note) & {key.name for key in witnesses}:
-            ledger.cosign(note, witnesses=witnesses)
-        if ledger.book.size > known:
-            self._publish_head(ledger, known, own)
+            ledger.compare(highest)
+        return note, size
 
     def _publish_head(self, ledger: Ledger, known: int, own: notes.Signer) -> None:
         note = ledger.checkpoint(own)
@@ -104,10 +116,15 @@ class OwnLedger:
         leaves = [leaf_of(body) for body in ledger.bodies(known, size)]
         self._link.publish(start=known, leaves=leaves, note=note)
 
-    def _open(self) -> Ledger:
+    @contextmanager
+    def _opened(self) -> Iterator[Ledger]:
         if self._ledger is None:
             self._ledger = Ledger(self._path)
-        return self._ledger
+        try:
+            yield self._ledger
+        except RollbackError:  # training finds it too
+            self._close()
+            raise
 
     def _close(self) -> None:
         if self._ledger is not None:

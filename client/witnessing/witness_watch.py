@@ -158,6 +158,8 @@ class WitnessWatch:
     def _publish_own(self, ledger: OwnLedger, approved: Sequence[PeerKeys]) -> None:
         if not self._busy():
             ledger.publish_if_due(approved)
+        elif not self.ready.is_set():  # or a round that came first would wait for ever
+            ledger.learn()
 
     def _alone(self, what: str, duty: Callable[[], None]) -> bool:
         """Do a duty; its failure is said, and in the way of no other, unless the link is down."""

@@ -81,10 +81,12 @@ class Outlet:
         identity: who it is.
         watch: its witness, where it runs.
         news: set when the witness has told training something.
+        busy: whether a round is being trained, as its agent would say.
     """
 
     identity: Identity
     watch: WitnessWatch | None = None
+    busy: bool = False
     news: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -112,6 +114,7 @@ class Outlet:
             policy=self.home / "policy.toml",
             link=self.link(),
             news=self.news.set,
+            busy=lambda: self.busy,
             publish=PUBLISH,
         )
         self.watch.__enter__()

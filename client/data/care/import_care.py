@@ -34,11 +34,12 @@ from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
 from presspool.common.data.column_text import Mask
 from presspool.common.data.decoders import Tally
+from presspool.common.tasks.records.adverts import CONTEXT
 
 DAY = "day"  # the snapshot's column of days
 REPEATED = "record that its reader has already"
 _NO_TEXTS = ("label", DAY)
-_SAID = ("label", "clicked", "clicks", "tags", "spans")  # of two alike, the same to the letter
+_SAID = ("label", "clicked", *CONTEXT, "clicks", "tags", "spans")  # the same to the letter
 COPY_BATCH = 4096  # copies that are Python strings at one time
 UNREDACTED = "text that could not be redacted"
 

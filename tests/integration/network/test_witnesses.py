@@ -32,6 +32,7 @@ from presspool.client.enforcement import opened
 from presspool.client.identity.settings import read_settings
 from presspool.client.round import Round
 from presspool.client.witnessing import trusted_peers
+from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.common.base.errors import (
     AdmissionError,
     GuardError,
@@ -408,6 +409,34 @@ def test_a_restored_ledger_reserves_nothing_and_a_restored_home_neither(tmp_path
             begin(budget)
         assert "restore the newest copy; nothing is reserved from this one" in str(caught.value)
         assert outlet.entries() == 1
+
+
+def test_an_outlet_whose_first_round_comes_first_still_learns_of_its_ledger_and_tells_nothing(
+    tmp_path: Path,
+) -> None:
+    """The round waits for the pool's word on the ledger, and would for ever if nobody asked."""
+    with witness_pool(tmp_path, 2) as pool:
+        outlet = pool.outlets[0]
+        outlet.start()
+        link = outlet.link()
+        eventually(lambda: link.head() is not None)
+        outlet.stop()
+        (outlet.folder.path / "own.checkpoint").unlink()
+        with outlet.budget() as budget:
+            budget.refuse(CONTRACT, "policy-rounds")
+        outlet.busy = True
+        outlet.start()
+        assert outlet.watch is not None
+        assert outlet.watch.ready.wait(60)
+        assert (outlet.folder.own_head() or no_head(outlet)).size == 1
+        assert published(link) == 1  # the entry is told of when the round is over
+        outlet.busy = False
+        eventually(lambda: published(link) == 2)
+
+
+def published(link: WitnessClient) -> int:
+    note = link.head()
+    return Checkpoint.parse(note.text).size if note else 0
 
 
 def no_head(outlet: Outlet) -> Checkpoint:

@@ -70,6 +70,22 @@ def test_a_reader_s_repeats_are_left_out_and_no_other_s(
     assert [row["reader"] for row in rows].count("bob") == 1
 
 
+@pytest.mark.parametrize("how", ["exact", "near"])
+def test_an_advert_is_repeated_only_where_it_is_shown_in_the_same_context(
+    tmp_path: Path, how: str
+) -> None:
+    text = "Two tickets for the final, tonight only"
+    rows = [("ann", text, hour, clicked) for hour in ("8", "9", "9") for clicked in "010"]
+    with (tmp_path / "data.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("reader", "text", "hour", "clicked"), *rows])
+    care, kept = CareTable.model_validate({"duplicates": how}), ("text", "hour", "clicked")
+    freeze(tmp_path / "data.csv", tmp_path / SNAPSHOT, columns=Columns(), kept=kept, care=care)
+    found = pq.read_table(tmp_path / SNAPSHOT).to_pylist()
+    assert [(row["hour"], row["clicked"]) for row in found] == [
+        (hour, clicked) for hour in "89" for clicked in "01"
+    ]
+
+
 def test_days_are_kept_beside_the_task_s_columns(tmp_path: Path) -> None:
     rows = frozen(tmp_path, CareTable(day="seen"))
     assert [row["day"] for row in rows] == ["2026-01-05", "2026-01-06", "2026-02-05", "", ""]
