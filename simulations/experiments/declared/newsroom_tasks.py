@@ -52,22 +52,22 @@ def pools(data: Path, folder: Path) -> list[Pool]:
     return [*read, *writing_tasks.pools(data, folder)]
 
 
-def sentiment(data: Path, folder: Path) -> Pool:
-    """SST-2 over four outlets."""
+def sentiment(data: Path, folder: Path, *, searched: bool = False) -> Pool:
+    """SST-2 over four outlets; where a recipe is searched, tested on a quarter of the training."""
     records = [
         Record(
             outlet=f"outlet-{number // 2 % 4 + 1}" if name == "train" else "public",
             reader=f"{name}-{number // 2}",
             text=row["text"],
             label=TONES[row["label"]],
-            test=name == "test",
+            test=name == "test" or (searched and share_of(f"train-{number // 2}") < TESTED),
         )
-        for name in ("train", "test")
+        for name in (("train",) if searched else ("train", "test"))
         for number, row in enumerate(_reviews(data / "sst2" / f"{name}.tsv.gz"))
     ]
     return write_pool(
         records,
-        folder / SENTIMENT[0],
+        folder / (SENTIMENT[0] + ("-search" if searched else "")),
         name="sentiment: SST-2 over 4 outlets",
         labels=[*TONES.values()],
         max_length=64,

@@ -54,6 +54,7 @@ DECLARED = (
     pooled_trust.POOLED,
     robust_rules.ROBUST,
     methods_compared.METHODS,
+    methods_compared.SEARCH,
     newsroom_tasks.TASKS,
     agnews.SEARCH,
     outlets.OUTLETS,
