@@ -35,8 +35,9 @@ proto: $(VENV)/installed-dev       ## generate the wire's code; `make check` see
 	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
 		--grpc_python_out=src src/presspool/common/proto/*.proto
 
-soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples
+soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples, and the oldest Flower
 	$(QUIET) $(BIN)/pytest -m soak --timeout=7200
+	$(MAKE) flower-oldest
 
 fuzz: $(VENV)/installed-dev        ## 100,000 damaged inputs for every parser
 	$(QUIET) $(BIN)/pytest -n auto -m fuzz --timeout=7200 tests/properties/test_fuzz.py

@@ -1,10 +1,10 @@
-"""The three places where we touch Flower's private parts, so that moving its pin is one file.
+"""The four places where we touch Flower's private parts, so that moving its pin is one file.
 
 Flower builds a message from process-wide task identity (`TaskIdentity`) and leaves the message id
-to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids;
-what it sends and signs are the bytes of a message's content, from which an outlet reads them. A
-contract test holds all three against the pinned version (`make test`) and the oldest allowed one
-(`make flower-oldest`).
+to its own SuperLink. A Grid of ours has no SuperLink, so it sets the identity and stamps the ids,
+and says which `Run` it is of; what it sends and signs are the bytes of a message's content, from
+which an outlet reads them. A contract test holds all four against the pinned version (`make test`)
+and the oldest allowed one (`make flower-oldest`); another sees that no other file has such imports.
 
 Those bytes are Flower's protobuf `RecordDict`s one after the other, each behind its length: one for
 every array, one for every other record. So an adapter can be written and read array by array.
@@ -28,13 +28,17 @@ from typing import Protocol
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError
 from google.protobuf.proto import parse_length_prefixed, serialize_length_prefixed
 
 from presspool.common.wire.raw_message import check_structure, read_varint
 
+__all__ = ["Run"]
+
 SERVER_NODE = 1
+PIECE = ProtoRecordDict.DESCRIPTOR  # what a piece's raw bytes are one of
 MOST_PIECES = 4096  # of a message from somebody whose adapter's shapes are not known yet
 
 
@@ -43,6 +47,11 @@ def become_server(*, run_id: int) -> None:
     TaskIdentity.run_id = run_id
     TaskIdentity.task_id = 1
     TaskIdentity.node_id = SERVER_NODE
+
+
+def run_of(run_id: int) -> Run:
+    """A run of which Flower knows nothing but its number."""
+    return Run.create_empty(run_id)
 
 
 def stamp(message: Message, message_id: str) -> Message:
@@ -142,7 +151,7 @@ def _read(stored: Stored, keep: Callable[[Array, int], Array], most: int) -> Rec
         while (raw := _raw_piece(stored)) is not None:
             if (most := most - 1) < 0:
                 raise ValueError("too many pieces")
-            check_structure(raw)
+            check_structure(raw, PIECE)
             piece = ProtoRecordDict.FromString(raw)
             _put(content, piece, lambda array, at=at: keep(array, at))  # type: ignore[misc]
             at = stored.tell()

@@ -13,8 +13,9 @@ Invariants:
 Source: protobuf's encoding (protobuf.dev/programming-guides/encoding).
 
 Example:
-    >>> check_structure(RecordDict().SerializeToString())
-    >>> check_structure(b"\x0a\x00" * 2000)
+    >>> from presspool.common.wire.flower import PIECE
+    >>> check_structure(b"", PIECE)
+    >>> check_structure(b"\x0a\x00" * 2000, PIECE)
     Traceback (most recent call last):
     ...
     ValueError: more than 2048 bytes of structure
@@ -22,7 +23,6 @@ Example:
 
 from __future__ import annotations
 
-from flwr.proto.recorddict_pb2 import RecordDict
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 STRUCTURE_BYTES = 2048  # of one piece: names, shapes, tags and lengths; ours have about 200
@@ -35,13 +35,17 @@ _PAYLOAD = {
 }
 
 
-def check_structure(data: bytes) -> None:
-    """Return if a serialised `RecordDict` is mostly payload.
+def check_structure(data: bytes, kind: Descriptor) -> None:
+    """Return if a serialised message is mostly payload.
+
+    Args:
+        data: the message.
+        kind: what it is one of.
 
     Raises:
         ValueError: it is not, or is not in protobuf's encoding.
     """
-    _walk(memoryview(data), RecordDict.DESCRIPTOR, STRUCTURE_BYTES)
+    _walk(memoryview(data), kind, STRUCTURE_BYTES)
 
 
 def _walk(data: memoryview, kind: Descriptor, left: int) -> int:

@@ -10,9 +10,8 @@ from typing import Final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from presspool.common.wire.flower import become_server
+from presspool.common.wire.flower import Run, become_server, run_of
 
 RUN_ID = 1
 LEFT_OUT: Final[Mapping[int, str]] = {1001: "not-a-member", 1002: "dropped"}
@@ -24,7 +23,7 @@ class RunGrid(Grid):
 
     def __init__(self) -> None:
         become_server(run_id=RUN_ID)
-        self._run = Run.create_empty(RUN_ID)
+        self._run = run_of(RUN_ID)
 
     def set_run(self, run: Run) -> None:
         """Set the run that messages belong to."""

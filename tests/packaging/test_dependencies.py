@@ -107,3 +107,24 @@ def test_everything_declared_is_pinned_once() -> None:
     pinned = [one_spelling(pin.partition("==")[0]) for pin in pins]
     assert len(pinned) == len(set(pinned))
     assert names(PROJECT["dependencies"]).union(*map(names, EXTRAS.values())) <= set(pinned)
+
+
+def test_flower_s_private_parts_are_touched_in_one_file() -> None:
+    """A benchmark of Flower's own code may look at it."""
+    public = re.compile(r"flwr\.(app|clientapp|serverapp)(\.|$)")
+    touched = {
+        str(file.relative_to(REPOSITORY))
+        for file in files(*PACKAGES)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for name in imported(node)
+        if name.split(".")[0] == "flwr" and not public.match(name)
+    }
+    stranger = {name for name in touched if not name.startswith("simulations/bench/")}
+    assert stranger == {"common/wire/flower.py"}
+
+
+def imported(node: ast.AST) -> list[str]:
+    """The modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []

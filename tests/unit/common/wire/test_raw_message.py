@@ -7,6 +7,7 @@ from flwr.proto import recorddict_pb2 as flower
 from hypothesis import given
 from hypothesis import strategies as st
 
+from presspool.common.wire.flower import PIECE
 from presspool.common.wire.raw_message import LONGEST_TEXT, STRUCTURE_BYTES, check_structure
 
 
@@ -28,11 +29,11 @@ def raw(item: flower.RecordDict.Item) -> bytes:
 
 
 def test_large_payloads_with_little_structure_pass() -> None:
-    check_structure(array("w" * 200, [1 << 20], bytes(4 << 20)))
-    check_structure(record("contract", string="x" * LONGEST_TEXT))
-    check_structure(record("said", bytes=bytes(1 << 22)))
-    check_structure(record("round", sint64=-(1 << 62)))
-    check_structure(record("rate", double=0.5))
+    check_structure(array("w" * 200, [1 << 20], bytes(4 << 20)), PIECE)
+    check_structure(record("contract", string="x" * LONGEST_TEXT), PIECE)
+    check_structure(record("said", bytes=bytes(1 << 22)), PIECE)
+    check_structure(record("round", sint64=-(1 << 62)), PIECE)
+    check_structure(record("rate", double=0.5), PIECE)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_large_payloads_with_little_structure_pass() -> None:
 )
 def test_much_structure_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="bytes of structure"):
-        check_structure(data)
+        check_structure(data, PIECE)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +58,12 @@ def test_much_structure_is_refused(data: bytes) -> None:
 )
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  whatever is wrong first
-        check_structure(data)
+        check_structure(data, PIECE)
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_pass_or_are_a_value_error(data: bytes) -> None:
     try:
-        check_structure(data)
+        check_structure(data, PIECE)
     except ValueError:
         return
