@@ -38,8 +38,8 @@ TURNS, SQUARE, PLAIN = "rolora", "fed-sb", "ffa"
 OTHERS = ("fedit", "rslora", "dora", "bottleneck", "ia3", "bitfit", "layernorm")
 _NUMBERS = {"adapter": 13_824, "head": 768}  # d: of one factor of MiniLM's last two layers
 _LENGTH = 0.7  # of a reader's gradient, by C
-SLOWER = {"fedit": 1.0, TURNS: 1.0, "bitfit": 1.0}  # by which the adapter's rate is multiplied
-TRIED = (1.0, 0.3, 0.1, 0.03)
+SLOWER = {"fedit": 0.3, TURNS: 0.1, "bitfit": 1.0}  # by which the adapter's rate is multiplied
+TRIED = (0.3, 0.1)
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
