@@ -46,8 +46,8 @@ def import_data(
     (presspool outlet preview-redaction shows it first) and keeps a column of days. [care.augment]
     adds copies for readers who have few records.
 
-    With --task generation the file's columns say the format: text, or prompt and answer, or
-    messages.
+    With --task generation the file's columns say the format: text; prompt and answer; article
+    and summary; or messages.
 
     Example: presspool outlet import --home /var/lib/presspool
 

@@ -190,7 +190,13 @@ def distinct(path: Source, name: str) -> list[str]:
             )
     if not found:
         got = f"none in column {name!r}"
-        raise DataError("no labels", where=str(path), expected="labels", got=got)
+        raise DataError(
+            "no labels",
+            where=str(path),
+            expected="a record or more with a label",
+            got=got,
+            advice="name the column of labels, and look whether the file has any record",
+        )
     return sorted(found)
 
 

@@ -32,6 +32,7 @@ RECORD_BYTES = 1 << 20  # of one record in a file of text, or of one value
 
 _FIELD = rb'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
 _RECORD = re.compile(_FIELD + rb"(?:," + _FIELD + rb")*+\r*\n?")
+_TOO_LONG = "more than"
 _SAID = {  # by Python's `csv`, and what it means
     "unexpected end": "a quote that is left open",
     "',' expected": "text behind a closing quote",
@@ -72,7 +73,7 @@ def csv_lines(path: Path, stream: BinaryIO) -> Iterator[CsvLine]:
         while line := stream.readline(room + 1):
             room -= len(line)
             if room < 0:
-                raise csv.Error(f"more than {RECORD_BYTES:,} bytes")
+                raise csv.Error(f"{_TOO_LONG} {RECORD_BYTES:,} bytes")
             taken.append(line)
             number += 1
             text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
@@ -97,6 +98,8 @@ def _refused(path: Path, line: int, said: str) -> DataError:
         expected="what RFC 4180 says: a value that holds a comma, a quote or a line break stands "
         f"in quotes, and its own quotes are doubled; at most {RECORD_BYTES:,} bytes a record",
         got=next((means for start, means in _SAID.items() if said.startswith(start)), said),
-        advice="mend the line and close every quote, or write Parquet or JSON lines, which know no "
+        advice="cut what is longer and leave no quote open"
+        if said.startswith(_TOO_LONG)
+        else "mend the line and close every quote, or write Parquet or JSON lines, which know no "
         "such faults",
     )

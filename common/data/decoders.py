@@ -98,7 +98,8 @@ class Tally:
         said = f"{count} of {self.seen} records, the first is record {first}"
         if lines := self.lines.get(reason):
             more = " and more" if count > len(lines) else ""
-            said += f" (line {', '.join(map(str, lines))}{more})"
+            of = "line" if count == 1 else "lines"
+            said += f" ({of} {', '.join(map(str, lines))}{more})"
         return said
 
 

@@ -34,6 +34,9 @@ NOT_UTF8 = "not UTF-8"
 BROKEN = (pa.ArrowException, OSError, ValueError, EOFError, zlib.error)  # of a decoder or its file
 
 LISTED = 20  # names quoted in one message
+NAME_IT = (
+    "name a column that the file has, by an option such as --text or by `columns` beside `data`"
+)
 
 
 def unknown(name: str) -> str:
@@ -41,9 +44,7 @@ def unknown(name: str) -> str:
     return f"unknown {name}"
 
 
-def require_columns(
-    path: Source, names: Sequence[str], *, advice: str = "name a column that the file has"
-) -> None:
+def require_columns(path: Source, names: Sequence[str], *, advice: str = NAME_IT) -> None:
     """Raises `DataError` unless each name stands exactly once among the file's columns."""
     there = column_names(path)
     for name in names:
@@ -115,9 +116,11 @@ def refused(
         unknown(name),
         where=f"{path}, column {names[name]!r}",
         expected=expected,
-        got=", ".join(f"{value!r} ({times} times)" for value, times in common)
+        got=", ".join(
+            f"{value!r} ({'once' if times == 1 else f'{times} times'})" for value, times in common
+        )
         + f"; {tally.extent(unknown(name))}",
-        advice=f"{guess}rename these {name}s, or add them to the run's",
+        advice=f"{guess}rename these {name.removesuffix('s')}s, or add them to the run's",
     )
 
 

@@ -133,7 +133,7 @@ class Task(ABC, Generic[T]):
             "this task's data is checked against a run",
             where="--task",
             got=cls.Table.model_fields["kind"].default,
-            advice="add --run",
+            advice="add --run: its contract says what a record of this task must be",
         )
 
     @classmethod

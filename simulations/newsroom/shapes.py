@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from presspool.common.base.errors import DataError
 from presspool.simulations.newsroom.guessing import hinted
 
 
@@ -59,10 +60,22 @@ def shape_of(columns: Sequence[str], named: Collection[str]) -> Shape:
     Args:
         columns: the table's.
         named: roles for which the person named a column.
+
+    Raises:
+        DataError: showings of adverts, whose contexts a run file has to name one by one.
     """
     for shape in (ANSWERS, LABELS):
         if {*shape.roles} & {*named}:
             return shape
+    if {"text", "clicked"} <= {*columns} and "label" not in columns:
+        raise DataError(
+            "showings of adverts, of which no run file is guessed",
+            where="--data",
+            expected="texts with labels, or the columns of another task",
+            got="the columns 'text' and 'clicked'",
+            advice='write the file by hand with kind = "ad-response" (examples/ads.toml), or name '
+            "the column of labels: --label COLUMN",
+        )
     for shape in KNOWN:
         if {*shape.roles} <= {*columns}:
             return shape

@@ -108,7 +108,7 @@ def test_an_unknown_label_of_the_run(check: Command, tiny_base: Path) -> None:
     message = refusal(check(file, "--run", write_run(tiny_base)))
     assert "readers.csv, column 'label': unknown label" in message
     assert "expected one of 'world', 'sport', 'money'" in message
-    assert "got 'sports' (1 times); 1 of 7 records, the first is record 7" in message
+    assert "got 'sports' (once); 1 of 7 records, the first is record 7" in message
     assert check(file).code == 0  # without a run every label is known
 
 

@@ -209,7 +209,7 @@ def test_record_numbers_count_over_blocks(tmp_path: Path, monkeypatch: pytest.Mo
 def test_unknown_labels_are_named_with_their_number(suffix: str, tmp_path: Path) -> None:
     rows = [("a", "x", "news"), ("b", "y", "sports"), ("c", "z", "sports"), ("d", "z", "arts")]
     message = refusal(write(tmp_path / f"data{suffix}", rows))
-    assert "'sports' (2 times), 'arts' (1 times)" in message
+    assert "'sports' (2 times), 'arts' (once)" in message
     assert "one of 'news', 'sport'" in message
     assert "did you mean 'sport'?" in message
     assert "3 of 4 records, the first is record 2" in message

@@ -335,7 +335,7 @@ def test_unknown_labels_say_which_how_often_and_what_is_known(tmp_path: Path) ->
     rows = [*ROWS, ("a", "x", "sports"), ("a", "x", "arts"), ("a", "x", "sports")]
     message = held_out(write(tmp_path / "data.csv", rows))
     assert "column 'label': unknown label" in message
-    assert "'sports' (2 times), 'arts' (1 times)" in message
+    assert "'sports' (2 times), 'arts' (once)" in message
     assert "3 of 6 records, the first is record 4" in message
     assert "one of 'news', 'sport'" in message
     assert "did you mean 'sport'?" in message

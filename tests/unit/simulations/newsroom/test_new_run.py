@@ -208,6 +208,7 @@ def test_an_old_file_is_left_alone(new: Command, tmp_path: Path) -> None:
         (everybody(), ("--text", "headline", "--label", "headline"), "named twice"),
         (everybody(), ("--text", "headline", "--reader", "headline"), "named twice"),
         ([{**row, "headline": ""} for row in everybody()], ("--text", "headline"), "empty text"),
+        ([{**row, "text": "Buy", "clicked": "0"} for row in everybody()], (), "ad-response"),
     ],
 )
 def test_what_cannot_be_guessed_or_used_is_told_and_nothing_written(
