@@ -10,9 +10,10 @@ they must:
 * RoLoRA's coordinator cannot be Adam. It averages, at the rate that moves a number of the adapter
   about as far as Adam does: 0.02 over the standard deviation of its mean gradient, of which the
   plan's noise is one part and a gradient of norm 0.7 C over d numbers the other.
-* At the rate that the others share, FedIT without privacy and RoLoRA ended at chance, and BitFit
-  far below the head alone. `SEARCH` tries slower rates of their adapters, on a quarter of the
-  training readers; `SLOWER` is what it found. The other methods' rate was searched for by nobody.
+* At the rate that the others share, what trains both factors (FedIT, rsLoRA, DoRA) ended at chance
+  or near it without privacy, RoLoRA with it too, and BitFit far below the head alone. `SEARCH` tries
+  slower rates of their adapters on a quarter of the training readers; `SLOWER` is what it found, for
+  rsLoRA and DoRA what it found for FedIT. The other methods' rate was searched for by nobody.
 
 Example: `run_experiment(METHODS.trials(data, out, seeds=None), out, workers=1, on_done=tick)`.
 """
@@ -38,8 +39,9 @@ TURNS, SQUARE, PLAIN = "rolora", "fed-sb", "ffa"
 OTHERS = ("fedit", "rslora", "dora", "bottleneck", "ia3", "bitfit", "layernorm")
 _NUMBERS = {"adapter": 13_824, "head": 768}  # d: of one factor of MiniLM's last two layers
 _LENGTH = 0.7  # of a reader's gradient, by C
-SLOWER = {"fedit": 0.3, TURNS: 0.1, "bitfit": 1.0}  # by which the adapter's rate is multiplied
-TRIED = (0.3, 0.1)
+SEARCHED, TRIED = ("fedit", TURNS, "bitfit"), (0.3, 0.1)
+SLOWER = {"fedit": 0.3, "rslora": 0.3, "dora": 0.3, TURNS: 0.1, "bitfit": 0.3}
+"""By which the adapter's rate is multiplied; 1 of the others."""
 
 
 def pools(data: Path, folder: Path) -> list[Pool]:
@@ -121,7 +123,7 @@ SEARCH = Experiment(
             epsilons=(8.0, math.inf),
             seeds=(1,),
         )
-        for name in SLOWER
+        for name in SEARCHED
         for slower in TRIED
     ),
     questions=(),
