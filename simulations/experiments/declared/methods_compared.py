@@ -10,10 +10,10 @@ they must:
 * RoLoRA's coordinator cannot be Adam. It averages, at the rate that moves a number of the adapter
   about as far as Adam does: 0.02 over the standard deviation of its mean gradient, of which the
   plan's noise is one part and a gradient of norm 0.7 C over d numbers the other.
-* At the rate that the others share, what trains both factors (FedIT, rsLoRA, DoRA) ended at chance
-  or near it without privacy, RoLoRA with it too, and BitFit far below the head alone. `SEARCH` tries
-  slower rates of their adapters on a quarter of the training readers; `SLOWER` is what it found, for
-  rsLoRA and DoRA what it found for FedIT. The other methods' rate was searched for by nobody.
+* At the rate that the others share, what trains both factors (FedIT, rsLoRA, DoRA) ended at
+  chance or near it without privacy, RoLoRA with it too, and BitFit far below the head alone.
+  `SEARCH` tries slower rates of their adapters on a quarter of the training readers; `SLOWER` is
+  what it found, for rsLoRA and DoRA what it found for FedIT. Nobody searched for the others'.
 
 Example: `run_experiment(METHODS.trials(data, out, seeds=None), out, workers=1, on_done=tick)`.
 """

@@ -104,7 +104,7 @@ def test_an_import_leaves_out_what_no_run_could_use(tmp_path: Path) -> None:
     kept = AdResponse.columns_in(Columns().found(source, AdResponse.columns))
     assert kept == NAMES
     frozen: dict[str, Any] = {"columns": Columns(), "kept": kept, "damage": AdResponse.damage}
-    with pytest.raises(DataError, match=r"line \d") as caught:
+    with pytest.raises(DataError, match=r"lines? \d") as caught:
         freeze(source, snapshot, **frozen)
     assert "--drop-damaged" in caught.value.advice
     made = freeze(source, snapshot, **frozen, drop_damaged=True)

@@ -137,7 +137,7 @@ def test_an_import_names_the_lines_and_leaves_them_out(form: str, tmp_path: Path
     source, snapshot = written(tmp_path, "jsonl", rows), tmp_path / "snapshot.parquet"
     kept = Tagging.columns_in(Columns().found(source, Tagging.columns))
     frozen: dict[str, Any] = {"columns": Columns(), "kept": kept, "damage": Tagging.damage}
-    with pytest.raises(DataError, match=r"line \d") as caught:
+    with pytest.raises(DataError, match=r"lines? \d") as caught:
         freeze(source, snapshot, **frozen)
     assert "--drop-damaged" in caught.value.advice
     made = freeze(source, snapshot, **frozen, drop_damaged=True)
