@@ -12,7 +12,7 @@ QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 # Most tests wait for a process, a server or a disk, so there are three at work for each core.
 WORKERS := $(shell echo $$((3 * $$(nproc))))
 
-.PHONY: demo llm test check proto soak fuzz coverage flower-oldest screenshots clean
+.PHONY: demo llm test check proto soak fuzz coverage flower-oldest screenshots gpu gpu-wheels gpu-size clean
 
 demo: $(VENV)/installed            ## run a private federation on a made newsroom
 	$(BIN)/presspool demo
@@ -62,6 +62,35 @@ flower-oldest:                     ## what touches Flower, on the oldest flwr th
 
 screenshots: $(VENV)/installed-dev  ## train the demo and take pictures of the dashboard's pages
 	$(QUIET) $(BIN)/python -m presspool.simulations.pictures runs/pictures docs/pictures
+
+# A machine with torch, transformers, PEFT, NumPy and pytest lacks these, and pyarrow and scipy, of 86 MiB:
+# where it has none of those two either, `make gpu-wheels GPU_MORE="pyarrow scipy" GPU_MOST=100`.
+GPU_WHEELS := build/gpu-wheels
+GPU_LACKS := annotated-types cffi click cryptography opacus opt_einsum protobuf pycparser pydantic \
+	pydantic_core rfc8785 typer typing-inspection
+GPU_PYTHON := 3.12
+GPU_MOST := 50
+GPU_DEVICE := cuda
+
+gpu:                               ## check and measure the engine on this machine's graphics card
+	rm -rf build/gpu-site
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --no-compile --target build/gpu-site \
+		$(GPU_WHEELS)/*.whl
+	PYTHONPATH=build/gpu-site $(filter-out OMP_%,$(QUIET)) \
+		$(PYTHON) -m presspool.cli bench gpu --device $(GPU_DEVICE) --out build/gpu
+
+gpu-wheels: $(VENV)/installed-dev  ## what `make gpu` installs there, for Linux on x86-64
+	rm -rf $(GPU_WHEELS) build/lib build/bdist.*
+	$(BIN)/python -m build --wheel --no-isolation --outdir $(GPU_WHEELS)
+	$(BIN)/python -m pip --disable-pip-version-check download --quiet --constraint $(PINS) \
+		--no-deps --only-binary=:all: --implementation cp --python-version $(GPU_PYTHON) \
+		--platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 \
+		--platform manylinux2014_x86_64 --dest $(GPU_WHEELS) $(GPU_LACKS) $(GPU_MORE)
+	$(MAKE) --no-print-directory gpu-size
+
+gpu-size:                          ## are the wheels small enough to be carried there?
+	@size=$$(du -sm --apparent-size $(GPU_WHEELS) | cut -f1); \
+		echo "$(GPU_WHEELS): $$size MiB, at most $(GPU_MOST)"; test $$size -le $(GPU_MOST)
 
 clean:
 	rm -rf $(VENV) $(OLDEST) build dist .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis

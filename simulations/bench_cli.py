@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from presspool.common.base.console import out, print_json, progress, start_logging
+from presspool.common.base.console import err, out, print_json, progress, start_logging
 
 if TYPE_CHECKING:
     from presspool.simulations.bench.ledger_bench import Figures
@@ -55,6 +55,43 @@ def engine(
     print_json(result.to_json()) if as_json else out.print(
         engine_report.section(result), markup=False
     )
+
+
+def gpu(
+    device: Annotated[
+        str, typer.Option(help='"cuda", or "cpu" to try the command itself.')
+    ] = "cuda",
+    repeats: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of each process.")] = 2,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder for page and JSON.")] = Path(
+        "build/gpu"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Check the engine on this machine's graphics card against the CPU, and measure it there.
+
+    Exit code 1: a check failed, or a row could not be measured; 3: no graphics card is at hand.
+
+    Example: presspool bench gpu --out build/gpu
+    """
+    import torch
+
+    from presspool.simulations.bench.card import card_bench
+
+    start_logging(quiet=as_json)
+    if device == "cuda" and not torch.cuda.is_available():
+        err.print("No graphics card is at hand that this installation of torch can use.")
+        raise typer.Exit(3)
+    page = card_bench.bench_card(
+        device=device,
+        repeats=repeats,
+        threads=threads,
+        out=out_folder,
+        said=err.print if as_json else out.print,
+    )
+    if as_json:
+        print_json(page.to_json())
+    raise typer.Exit(1 if page.failed else 0)
 
 
 def transport(

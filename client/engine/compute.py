@@ -15,6 +15,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,15 @@ from presspool.common.models.models import headed_of
 
 FLOAT = 4
 """Bytes of a float32."""
+
+
+def checkpoint(encoder: Any) -> None:
+    """From now on the layers make their activations again in the backward pass."""
+    encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in encoder.modules():
+        # Layers checkpoint only in training mode; their children stay in evaluation mode.
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 @dataclass(kw_only=True)
@@ -61,11 +71,7 @@ class Compute:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
         if self.device == "cuda" and encoder.supports_gradient_checkpointing:
-            encoder.gradient_checkpointing_enable({"use_reentrant": False})
-            for module in encoder.modules():
-                # Layers checkpoint only in training mode; their children stay in evaluation mode.
-                if isinstance(module, GradientCheckpointingLayer):
-                    module.training = True
+            checkpoint(encoder)
 
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 on CUDA; the CPU computes in float32."""

@@ -3,8 +3,8 @@
 Every contestant of a row is a process of its own; they take turns step by step, forwards and
 backwards and each first in its turn (A B C, C B A, B C A, A C B, ...), so that whatever else the
 machine does falls on all of them alike. The ratio of a contestant is the median over turns of its
-time by that of non-private PEFT in the same turn. Peak memory is measured in further processes,
-whose allocator returns memory at once (`_PINNED`), because that costs time.
+time by that of non-private PEFT in the same turn. On a CPU peak memory is measured in further
+processes, whose allocator returns memory at once (`PINNED`), because that costs time.
 
 Invariants:
 - The results hold the machine's parts, never its paths or its owner.
@@ -34,10 +34,10 @@ from presspool.simulations.bench.engine_steps import CONTESTANTS
 from presspool.simulations.doc_sections import write_section
 from presspool.simulations.plots import require_plots
 
-__all__ = ["bench_engine", "section", "units_of_work"]
+__all__ = ["PINNED", "bench_engine", "machine", "measure", "section", "units_of_work"]
 
 _WARM_UP, _MEMORY_STEPS = 2, 2
-_PINNED = {
+PINNED = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
     "MALLOC_TRIM_THRESHOLD_": "0",
@@ -72,10 +72,10 @@ def bench_engine(
     chosen = _checked(rows, repeats, device)
     require_plots()
     measured = {
-        row: _measure(row, repeats, device=device, threads=threads, advance=advance)
+        row: measure(row, repeats, device=device, threads=threads, advance=advance)
         for row in chosen
     }
-    bench = EngineBench(machine=_machine(device, threads, repeats), measured=measured)
+    bench = EngineBench(machine=machine(device, threads, repeats), measured=measured)
     out.mkdir(parents=True, exist_ok=True)
     (out / "engine.json").write_text(json.dumps(bench.to_json(), indent=1) + "\n")
     draw(bench, out / "engine.svg")
@@ -108,14 +108,29 @@ def _checked(rows: Sequence[str] | None, repeats: int, device: str) -> list[str]
     return [name for name in on_device if not rows or name in rows]
 
 
-def _measure(
+def measure(
     row: str, repeats: int, *, device: str, threads: int, advance: Callable[[], None]
 ) -> dict[str, EngineMeasurement]:
+    """Measure all contestants on one row; arguments as for `bench_engine`.
+
+    Raises:
+        RuntimeError: a contestant's process ended.
+    """
     memory = {}
-    for name in CONTESTANTS:
-        memory[name] = _memory(row, name, device, threads)
+    for name in CONTESTANTS if device == "cpu" else ():
+        with _contestant(row, name, device, threads, PINNED) as ask:
+            memory[name] = _memory(ask)
         advance()
-    timings = _take_turns(row, repeats, device=device, threads=threads, advance=advance)
+    with ExitStack() as stack:
+        asks = {
+            name: stack.enter_context(_contestant(row, name, device, threads, {}))
+            for name in CONTESTANTS
+        }
+        timings = _take_turns(asks, repeats, advance)
+        # A card's allocator counts exactly as it is, so there are no further processes.
+        for name, ask in asks.items() if device == "cuda" else ():
+            memory[name] = _memory(ask)
+            advance()
     return {
         name: EngineMeasurement(
             timings=timings[name],
@@ -154,32 +169,26 @@ def _contestant(
         yield ask
 
 
-def _memory(row: str, name: str, device: str, threads: int) -> dict[str, float]:
-    with _contestant(row, name, device, threads, _PINNED) as ask:
-        for _ in range(_WARM_UP):
-            ask("step")
-        found = ask("reset")
-        for _ in range(_MEMORY_STEPS):
-            ask("step")
-        return found | ask("peak")
+def _memory(ask: Ask) -> dict[str, float]:
+    for _ in range(_WARM_UP):
+        ask("step")
+    found = ask("reset")
+    for _ in range(_MEMORY_STEPS):
+        ask("step")
+    return found | ask("peak")
 
 
 def _take_turns(
-    row: str, repeats: int, *, device: str, threads: int, advance: Callable[[], None]
+    asks: dict[str, Ask], repeats: int, advance: Callable[[], None]
 ) -> dict[str, list[Timing]]:
     timings: dict[str, list[Timing]] = {name: [] for name in CONTESTANTS}
-    with ExitStack() as stack:
-        asks = {
-            name: stack.enter_context(_contestant(row, name, device, threads, {}))
-            for name in CONTESTANTS
-        }
-        for turn in range(-_WARM_UP, repeats):
-            for name in _order(list(asks), turn):
-                timing = Timing(**asks[name]("step"))
-                if turn >= 0:
-                    timings[name].append(timing)
+    for turn in range(-_WARM_UP, repeats):
+        for name in _order(list(asks), turn):
+            timing = Timing(**asks[name]("step"))
             if turn >= 0:
-                advance()
+                timings[name].append(timing)
+        if turn >= 0:
+            advance()
     return timings
 
 
@@ -190,7 +199,8 @@ def _order(names: list[str], turn: int) -> list[str]:
     return rotated if turn % 2 == 0 else rotated[::-1]
 
 
-def _machine(device: str, threads: int, repeats: int) -> dict[str, str]:
+def machine(device: str, threads: int, repeats: int) -> dict[str, str]:
+    """What is measured on, for people."""
     return {
         "processor": _processor(),
         "graphics processor": torch.cuda.get_device_name() if device == "cuda" else "not used",
@@ -202,6 +212,7 @@ def _machine(device: str, threads: int, repeats: int) -> dict[str, str]:
             f"{name} {torch.__version__ if name == 'torch' else version(name)}"
             for name in ("torch", "peft", "opacus", "transformers")
         ),
+        "CUDA": torch.version.cuda or "not in this torch",
         "turns": str(repeats),
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
     }

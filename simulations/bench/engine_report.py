@@ -46,7 +46,7 @@ def draw(bench: EngineBench, path: Path) -> None:
 
 def section(bench: EngineBench) -> str:
     """The measurements as Markdown: the machine, one table a row, the targets."""
-    device = "CPU" if bench.machine["graphics processor"] == "not used" else "GPU"
+    device = "GPU" if bench.on_card else "CPU"
     alone = [f", {ROWS[row].title}" for row in bench.measured] if len(bench.measured) == 1 else []
     parts = [
         f"## The training engine on a {device}{''.join(alone)}",
@@ -57,27 +57,37 @@ def section(bench: EngineBench) -> str:
         "\n".join(f"- {key}: {value}" for key, value in bench.machine.items()),
     ]
     for name, found in bench.measured.items():
-        parts.append(_table(ROWS[name], found))
+        parts.append(_table(bench, name, found))
     parts.append(_claims(bench))
     return "\n\n".join(parts)
 
 
-def _table(row: Row, found: dict[str, EngineMeasurement]) -> str:
-    lines = [
-        f"### {row.title}, {row.records} × {_span(row.lengths)} tokens",
-        "",
-        "| | ÷ PEFT | ÷ PEFT, CPU time | seconds a step | records/s | tokens/s | peak MB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+def _table(bench: EngineBench, name: str, found: dict[str, EngineMeasurement]) -> str:
+    row = bench.row(name)
+    heads = ["", "÷ PEFT", "÷ PEFT, CPU time", "seconds a step", "records/s", "tokens/s", "peak MB"]
+    heads += ["share of the card's peak"] if bench.on_card else []
+    cells = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    for contestant, one in found.items():
+        cells.append([TITLES[contestant], *_figures(row, one, found[BASELINE])])
+        if bench.on_card:
+            share = bench.share_of_peak(name, one)
+            cells[-1].append("unknown" if share is None else f"{share:.1%}")
+    title = f"### {row.title}, {row.records} × {_span(row.lengths)} tokens"
+    lines = (f"| {' | '.join(line)} |".replace("|  |", "| |") for line in cells)
+    return "\n".join([title, "", *lines])
+
+
+def _figures(row: Row, one: EngineMeasurement, baseline: EngineMeasurement) -> list[str]:
+    ratio, spread = one.ratio(baseline)
+    rate = row.records / one.median_seconds
+    return [
+        f"{ratio:.3f} ± {spread:.3f}",
+        f"{one.cpu_ratio(baseline):.3f}",
+        f"{one.median_seconds:.4f} ± {one.spread_seconds:.4f}",
+        f"{rate:.1f}",
+        f"{rate * sum(row.lengths) / row.records:.0f}",
+        f"{one.peak_bytes / 1e6:.0f}",
     ]
-    for name, one in found.items():
-        ratio, spread = one.ratio(found[BASELINE])
-        rate = row.records / one.median_seconds
-        lines.append(
-            f"| {TITLES[name]} | {ratio:.3f} ± {spread:.3f} | {one.cpu_ratio(found[BASELINE]):.3f} "
-            f"| {one.median_seconds:.4f} ± {one.spread_seconds:.4f} | {rate:.1f} "
-            f"| {rate * sum(row.lengths) / row.records:.0f} | {one.peak_bytes / 1e6:.0f} |"
-        )
-    return "\n".join(lines)
 
 
 def _span(lengths: Sequence[int]) -> str:

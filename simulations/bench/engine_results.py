@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from presspool.simulations.bench.claims import Claim
-from presspool.simulations.bench.engine_rows import ROWS
+from presspool.simulations.bench.engine_flops import peak_of, step_flops
+from presspool.simulations.bench.engine_rows import ROWS, Row
 from presspool.simulations.bench.engine_steps import RECORDS_PER_READER
 
 BASELINE = "peft"
@@ -93,12 +94,28 @@ class EngineBench:
     machine: dict[str, str]
     measured: dict[str, dict[str, EngineMeasurement]]
 
+    def row(self, name: str) -> Row:
+        """A measured row, with the records that it had."""
+        return ROWS[name].on("cuda" if self.on_card else "cpu")
+
+    @property
+    def on_card(self) -> bool:
+        """Whether a graphics processor was measured."""
+        return self.machine["graphics processor"] != "not used"
+
+    def share_of_peak(self, name: str, one: EngineMeasurement) -> float | None:
+        """Of the card's bf16 peak, what a contestant used for the row; None: peak not known."""
+        peak = peak_of(self.machine["graphics processor"])
+        if peak is None:
+            return None
+        return step_flops(self.row(name), one.trainable) / (one.median_seconds * peak)
+
     def claims(self) -> list[Claim]:
         """The engine's targets, as far as the measured rows tell."""
         return [claim for row in self.measured for claim in self._claims_of(row)]
 
     def _claims_of(self, row: str) -> Iterator[Claim]:
-        found, title = self.measured[row], ROWS[row].title
+        found, title = self.measured[row], self.row(row).title
         ours, peft = found["ours-reader"], found[BASELINE]
         bound = _BOUNDS.get(row)
         if bound is not None:
@@ -110,7 +127,7 @@ class EngineBench:
         yield Claim(text=text, value=ours.ratio(found["ours-record"])[0], bound=1.03)
         text = f"{title}: reader-level ÷ Opacus hooks"
         yield Claim(text=text, value=ours.ratio(found["opacus-hooks"])[0], bound=1.0)
-        readers = ROWS[row].records // RECORDS_PER_READER
+        readers = self.row(row).records // RECORDS_PER_READER
         allowed = 1.05 * peft.peak_bytes + 4 * readers * ours.trainable
         text = f"{title}: peak memory ÷ (1.05 × PEFT + readers × trained × 4 bytes)"
         yield Claim(text=text, value=ours.peak_bytes / allowed, bound=1.0)
@@ -126,7 +143,9 @@ class EngineBench:
                     "ratio": one.ratio(found[BASELINE])[0],
                     "ratio_spread": one.ratio(found[BASELINE])[1],
                     "cpu_ratio": one.cpu_ratio(found[BASELINE]),
-                    "samples_per_second": ROWS[row].records / one.median_seconds,
+                    "samples_per_second": self.row(row).records / one.median_seconds,
+                    "tokens_per_second": sum(self.row(row).lengths) / one.median_seconds,
+                    "share_of_peak": self.share_of_peak(row, one),
                 }
                 for name, one in found.items()
             }

@@ -7,9 +7,10 @@ Example:
     ((128, 128), 87)
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
+import torch
 from transformers import (
     BertConfig,
     BertModel,
@@ -24,6 +25,8 @@ from transformers import (
 from presspool.common.base.errors import ModelError
 from presspool.common.models.base_model import resolve
 from presspool.common.models.catalogue import DEFAULT_ID
+
+MORE_ON_CUDA = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,11 @@ class Row:
     def lengths(self) -> tuple[int, ...]:
         """Tokens of each record."""
         return self.given or (self.tokens,) * self.records
+
+    def on(self, device: str) -> Self:
+        """The row as a device gets it: a graphics processor is given more records at a time."""
+        times = MORE_ON_CUDA if device == "cuda" else 1
+        return replace(self, records=times * self.records, given=times * self.given)
 
 
 # Tokens (all-MiniLM-L6-v2) of 2,000 headlines of ABC News (Australia) and of 1,900 articles of AG
@@ -90,7 +98,15 @@ ROWS = {
         title="Qwen-0.5B shape all-linear",
         model="qwen",
         targets="all-linear",
-        records=8,
+        records=1,
+        tokens=512,
+        cuda_only=True,
+    ),
+    "llama-qv": Row(
+        title="Llama of 1.5 B q,v",
+        model="llama",
+        targets=("q_proj", "v_proj"),
+        records=1,
         tokens=512,
         cuda_only=True,
     ),
@@ -99,16 +115,18 @@ ROWS = {
 
 def _minilm() -> Any:
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = BertConfig(
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        **off,
+    )
+    if torch.get_default_device().type == "meta":  # nothing is loaded where nothing is made
+        return BertModel(config, add_pooling_layer=False)
     try:
         folder = resolve(DEFAULT_ID, weights=None, tokenizer=None).path
     except ModelError:  # the shape is what costs; random weights time the same
-        config = BertConfig(
-            hidden_size=384,
-            num_hidden_layers=6,
-            num_attention_heads=12,
-            intermediate_size=1536,
-            **off,
-        )
         return BertModel(config, add_pooling_layer=False)
     return BertModel.from_pretrained(folder, add_pooling_layer=False, **off)
 
@@ -148,11 +166,26 @@ def _smollm2() -> Any:
     return LlamaForCausalLM(config)
 
 
+def _llama() -> Any:
+    config = LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=2048,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=4,
+        intermediate_size=6656,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    return LlamaForCausalLM(config)
+
+
 ENCODERS = {
     "minilm": _minilm,
     "bert": _bert,
     "gpt2": _gpt2,
     "smollm2": _smollm2,
     "qwen": _qwen,
+    "llama": _llama,
 }
 """Classifiers' encoders, and language models with their words."""

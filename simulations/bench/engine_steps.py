@@ -156,15 +156,16 @@ CONTESTANTS: dict[str, Callable[[BenchTask], Step]] = {
 }
 
 
-def _resident_peak() -> int:
-    """Most bytes that were ever resident, or were since `_reset_peak`."""
+def resident_peak() -> int:
+    """Most bytes that were ever resident, or were since `reset_peak`."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def _reset_peak(device: str) -> None:
+def reset_peak(device: str) -> None:
+    """Count the peak from here."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
@@ -186,20 +187,20 @@ def main(row: str, contestant: str, device: str, threads: str) -> None:
     set_verbosity_error()
     disable_progress_bar()
     torch.set_num_threads(int(threads))
-    _reset_peak(device)
-    imported = _resident_peak()
-    task = make_task(ROWS[row], device)
+    reset_peak(device)
+    imported = resident_peak()
+    task = make_task(ROWS[row].on(device), device)
     step = CONTESTANTS[contestant](task)
     for line in sys.stdin:
         answer: dict[str, float]
         if line.strip() == "step":
             answer = _timed(step, device)
         elif line.strip() == "reset":
-            _reset_peak(device)
+            reset_peak(device)
             answer = {"trainable": sum(p.numel() for p in task.parameters)}
         else:
             on_cuda = device == "cuda"
-            peak = torch.cuda.max_memory_allocated() if on_cuda else _resident_peak() - imported
+            peak = torch.cuda.max_memory_allocated() if on_cuda else resident_peak() - imported
             answer = {"peak_bytes": peak}
         print(json.dumps(answer), file=answers, flush=True)
 

@@ -60,10 +60,10 @@ def make_task(row: Row, device: str) -> BenchTask:
     writes = loaded.get_output_embeddings() is not None
     model, forward, usual = (_language_model if writes else _classifier)(loaded, row)
     on_cuda = device == "cuda"
-    model.to(device).train()
     for parameter in model.parameters():
         if on_cuda and not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
+    model.to(device).train()
 
     def cast(losses: Losses) -> Losses:
         def inside(*batch: Tensor) -> Tensor:

@@ -122,6 +122,7 @@ AUDIT: Commands = {
 }
 BENCH: Commands = {
     "engine": bench_cli.engine,
+    "gpu": bench_cli.gpu,
     "transport": bench_cli.transport,
     "ledger": bench_cli.ledger,
     "secagg": bench_cli.secagg,

@@ -1,0 +1,1 @@
+"""What `presspool bench gpu` checks and measures on a graphics card."""
