@@ -30,7 +30,7 @@ from flwr.app import Message
 from presspool.common.base.errors import PressPoolError
 from presspool.common.wire.flower import stamp
 from presspool.common.wire.run_grid import RUN_ID
-from presspool.simulations.grids.simulation_grid import SimulationGrid
+from presspool.simulations.grids.simulation_grid import HERE, Place, SimulationGrid
 
 # More threads a worker would make results depend on how many workers there are.
 THREADS_PER_WORKER = 1
@@ -40,8 +40,14 @@ class LocalGrid(SimulationGrid):
     """Worker processes behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
     def __init__(
-        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
+        self,
+        outlets: Sequence[Path],
+        *,
+        workers: int,
+        on_reply: Callable[[], None] = lambda: None,
+        place: Place = HERE,
     ) -> None:
+        self.check(place, workers=workers)
         super().__init__(outlets, workers=workers, on_reply=on_reply)
         self._count = 0
         self._pending: dict[str, Future[Message]] = {}
@@ -54,7 +60,7 @@ class LocalGrid(SimulationGrid):
             self._count += 1
             stamp(message, f"{RUN_ID}-{self._count}")
             node = message.metadata.dst_node_id
-            future = self._pool.submit(_serve, message, self._nodes[node])
+            future = self._pool.submit(answered, message, self._nodes[node])
             self._pending[message.metadata.message_id] = future
             ids.append(message.metadata.message_id)
         return ids
@@ -135,6 +141,11 @@ def _pool(workers: int) -> Executor:
 
 def _start_worker(level: int) -> None:
     end_with_parent()
+    prepare_worker(level)
+
+
+def prepare_worker(level: int) -> None:
+    """Make a process a worker: its threads are few, and it logs as much as who started it."""
     import torch
 
     torch.set_num_threads(THREADS_PER_WORKER)
@@ -153,7 +164,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serve(message: Message, settings: Path) -> Message:
+def answered(message: Message, settings: Path) -> Message:
     """Run the outlet's ClientApp on one message, in a worker."""
     from presspool.client.client_app import serve
 
