@@ -101,10 +101,12 @@ def joined(place: Place, *, workers: int) -> Iterator[Any]:
         InputError: no Ray here, no cluster there, another version, or too few GPUs.
     """
     ray = imported(place)
+    if place.address is not None:
+        _require_answer(place.address)
     if ray.is_initialized():
         raise InputError("this process works on a Ray cluster already", where=WHERE)
     at_term = signal.getsignal(signal.SIGTERM)
-    folder = None if place.address else tempfile.mkdtemp(prefix="ray-")
+    folder = None if place.address else tempfile.mkdtemp()
     try:
         _connect(ray, place, workers, folder)
         yield ray
@@ -176,12 +178,11 @@ def _connect(ray: Any, place: Place, workers: int, folder: str | None) -> None:
             num_gpus=gpus,
             include_dashboard=False,
             logging_level=logging.ERROR,
-            _temp_dir=folder,
+            _temp_dir=f"{folder}/ray",  # to which Ray lets everybody in; our folder is private
             # Else workers step back behind all other work (nice 15).
             _system_config={"worker_niceness": 0},
         )
         return
-    _require_answer(place.address)
     try:
         # Logs of outlets stay on their nodes: they may quote records.
         ray.init(address=place.address, log_to_driver=False, logging_level=logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,4 +25,5 @@ def outlets(
     """Settings of the contract's outlets, and of one that the contract does not know."""
     folder = tmp_path_factory.mktemp("outlets")
     write_run(folder, contract_body)
+    shutil.copy(folder / "data" / "north-post.parquet", folder / "data" / "stranger.parquet")
     return {name: write_settings(folder, name) for name in (*OUTLETS, "stranger")}
