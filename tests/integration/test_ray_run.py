@@ -58,6 +58,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_worker_niceness", "0")
     from ray.cluster_utils import Cluster
 
+    at_term = signal.getsignal(signal.SIGTERM)
     head = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": LOOPBACK}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
@@ -66,6 +67,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield cluster
     finally:
         cluster.shutdown()
+        signal.signal(signal.SIGTERM, at_term)  # Ray had taken it
 
 
 @pytest.mark.parametrize("actors", [1, 2, 3])
