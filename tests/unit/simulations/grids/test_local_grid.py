@@ -30,6 +30,7 @@ def grid(outlets: dict[str, Path]) -> Iterator[LocalGrid]:
 
 def test_workers_never_see_ctrl_c(grid: LocalGrid, contract_here: Contract) -> None:
     north, *_ = grid.get_node_ids()
+    push_nothing(grid)
     workers = multiprocessing.active_children()
     assert len(workers) == 2
     for worker in workers:

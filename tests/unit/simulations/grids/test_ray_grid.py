@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from tests.fakes.instruments.superlink import LOOPBACK
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import toml, write_run
 
+from presspool import __version__
 from presspool.common.base.errors import InputError, PressPoolError
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
@@ -180,8 +182,8 @@ def test_what_a_node_cannot_read_is_named_before_anything_trains(
 def test_another_version_on_a_node_is_refused(what: str) -> None:
     ours = ray_cluster.NodeFacts(
         node="n",
-        python=ray_cluster.platform.python_version(),
-        presspool=ray_cluster.presspool.__version__,
+        python=platform.python_version(),
+        presspool=__version__,
         missing={},
     )
     ours.require_fit()
