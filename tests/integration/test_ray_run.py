@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import AS_TYPED
-from tests.fakes.instruments.grid_parts import task_for, wait_until
+from tests.fakes.grids.grid_parts import task_for, wait_until
 from tests.fakes.made_runs import checkpointed, simulated_here, write_run
 
 from presspool.common.contract.contract import parse_contract

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fakes.instruments.grid_parts import OUTLETS, write_settings
+from tests.fakes.grids.grid_parts import OUTLETS, write_settings
 from tests.fakes.made_runs import write_run
 
 from presspool.common.contract.contract import Contract, parse_contract

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Message, RecordDict
-from tests.fakes.instruments.grid_parts import OUTLETS, task_for, wait_until
+from tests.fakes.grids.grid_parts import OUTLETS, task_for, wait_until
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters

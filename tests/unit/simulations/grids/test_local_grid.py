@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Message, RecordDict
-from tests.fakes.instruments.grid_parts import OUTLETS, alive, task_for, wait_until
+from tests.fakes.grids.grid_parts import OUTLETS, alive, task_for, wait_until
 
 from presspool.common.base.errors import PressPoolError
 from presspool.common.contract.contract import Contract

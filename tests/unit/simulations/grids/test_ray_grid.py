@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from flwr.app import Message
-from tests.fakes.instruments.grid_parts import OUTLETS, alive, task_for, wait_until
+from tests.fakes.grids.grid_parts import OUTLETS, alive, task_for, wait_until
 from tests.fakes.instruments.superlink import LOOPBACK
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import toml, write_run
