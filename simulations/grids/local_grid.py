@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -30,7 +30,7 @@ from flwr.app import Message
 from presspool.common.base.errors import PressPoolError
 from presspool.common.wire.flower import stamp
 from presspool.common.wire.run_grid import RUN_ID
-from presspool.simulations.grids.simulation_grid import HERE, Place, SimulationGrid
+from presspool.simulations.grids.simulation_grid import SimulationGrid
 
 # More threads a worker would make results depend on how many workers there are.
 THREADS_PER_WORKER = 1
@@ -39,16 +39,8 @@ THREADS_PER_WORKER = 1
 class LocalGrid(SimulationGrid):
     """Worker processes behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
-    def __init__(
-        self,
-        outlets: Sequence[Path],
-        *,
-        workers: int,
-        on_reply: Callable[[], None] = lambda: None,
-        place: Place = HERE,
-    ) -> None:
-        self.check(place, workers=workers)
-        super().__init__(outlets, workers=workers, on_reply=on_reply)
+    def _set_up(self) -> None:
+        self.check(self._place, workers=self._workers)
         self._count = 0
         self._pending: dict[str, Future[Message]] = {}
         self._pool = _pool(self._workers)

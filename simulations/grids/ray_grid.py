@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +45,7 @@ from presspool.simulations.grids.ray_cluster import (
     require_gpus,
     require_nodes,
 )
-from presspool.simulations.grids.simulation_grid import HERE, Place, SimulationGrid
+from presspool.simulations.grids.simulation_grid import Place, SimulationGrid
 
 log = logging.getLogger(__name__)
 
@@ -86,26 +86,19 @@ class OutletServer:
 class RayGrid(SimulationGrid):
     """Ray actors behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
-    def __init__(
-        self,
-        outlets: Sequence[Path],
-        *,
-        workers: int,
-        on_reply: Callable[[], None] = lambda: None,
-        place: Place = HERE,
-    ) -> None:
-        whole = [path.resolve() for path in outlets]
-        super().__init__(whole, workers=max(1, workers), on_reply=on_reply, place=place)
+    def _set_up(self) -> None:
+        self._nodes = {node: path.resolve() for node, path in self._nodes.items()}
+        self._workers = max(1, self._workers)
         self._count, self._failed, self._since = 0, 0, 0.0
-        self._paths = {path.stem: path for path in whole}
+        self._paths = {path.stem: path for path in self._nodes.values()}
         self._waiting: deque[_Work] = deque()
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._working: dict[Any, tuple[Any, _Work]] = {}
         self._replies: dict[str, Message] = {}
         self._open = ExitStack()
-        self._ray = self._open.enter_context(joined(place, workers=max(1, self._workers)))
-        needs = {"num_cpus": 1, "num_gpus": place.gpus, "max_restarts": 0}
+        self._ray = self._open.enter_context(joined(self._place, workers=self._workers))
+        needs = {"num_cpus": 1, "num_gpus": self._place.gpus, "max_restarts": 0}
         self._kind = self._ray.remote(**needs)(OutletServer)
 
     @classmethod

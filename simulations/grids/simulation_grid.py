@@ -59,6 +59,11 @@ class SimulationGrid(RunGrid):
         self._nodes = {SERVER_NODE + 1 + i: path for i, path in enumerate(outlets)}
         self._workers, self._on_reply = min(workers, len(outlets)), on_reply
         self._place = place
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """What the grid needs besides, when all that was given is known."""
 
     @classmethod
     def check(cls, place: Place, *, workers: int) -> None:  # noqa: ARG003
