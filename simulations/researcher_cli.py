@@ -86,6 +86,13 @@ def simulate(
         int | None, typer.Option(min=1, help="Only the contract's first so many outlets.")
     ] = None,
     workers: Workers = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help='The Ray cluster to work on, for grid = "ray"; default a Ray of its own here.',
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")] = False,
     deterministic: Deterministic = None,
     prepare_only: Annotated[
@@ -108,6 +115,8 @@ def simulate(
     """Run a run.toml with all its outlets on this machine.
 
     Example: presspool simulate run.toml --out runs/first --workers 2
+
+    On a Ray cluster: presspool simulate run.toml --ray-address 10.0.0.5:6379 --workers 16
     """
     from presspool.common.base.errors import InputError
     from presspool.common.runs.run_file import read_run_file
@@ -121,6 +130,7 @@ def simulate(
         outlets=outlets,
         deterministic=deterministic,
         resume=resume,
+        ray_address=ray_address,
         keep_data=keep_data,
     )
     if local_only and prepare_only:

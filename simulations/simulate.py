@@ -19,6 +19,7 @@ from presspool.common.runs.run_file import EvaluationData, RunFile, Simulation, 
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.server.rounds import round_checkpoint as checkpoints
 from presspool.simulations.grids import GRIDS
+from presspool.simulations.grids.simulation_grid import Place
 from presspool.simulations.newsroom.partitions import outlets_of, remove_copies, write_outlets
 from presspool.simulations.simulated_ledgers import EXPORTS, export_ledgers, give_ledgers
 
@@ -36,6 +37,7 @@ class SimulateOptions:
         ledgers: give each outlet a policy and a ledger, and export the ledgers when the run is
             complete. A round that an outlet's ledger has bound is never trained again, so such a
             run is not continued in the middle of a round.
+        ray_address: HOST:PORT of the Ray cluster to work on; None for this machine.
         keep_data: leave the copies of readers' records in the folder when the run is complete.
     """
 
@@ -45,6 +47,7 @@ class SimulateOptions:
     deterministic: int | None = None
     resume: bool = False
     ledgers: bool = False
+    ray_address: str | None = None
     keep_data: bool = False
 
 
@@ -80,10 +83,13 @@ def simulate(
     from presspool.server.rounds.server_app import serve
 
     simulation = _simulation(run)
-    prepared = prepare(run, options)
+    grid_kind = GRIDS[simulation.grid]
     workers = simulation.workers if options.workers is None else options.workers
+    place = Place(address=options.ray_address, gpus=simulation.gpus_per_worker)
+    grid_kind.check(place, workers=workers)
+    prepared = prepare(run, options)
     with prepared.folder.alone():
-        with GRIDS[simulation.grid](prepared.outlets, workers=workers, on_reply=on_reply) as grid:
+        with grid_kind(prepared.outlets, workers=workers, on_reply=on_reply, place=place) as grid:
             result = serve(grid, prepared.folder)
         if options.ledgers:
             export_ledgers(prepared.outlets, prepared.folder.path / EXPORTS)

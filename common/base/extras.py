@@ -17,7 +17,7 @@ from typing import Literal
 from presspool.common.base.errors import InputError
 
 Extra = Literal[
-    "data", "llm", "serve", "pdf", "plots", "postgres", "redact", "tagging", "tensorboard"
+    "data", "llm", "serve", "pdf", "plots", "postgres", "ray", "redact", "tagging", "tensorboard"
 ]
 
 

@@ -58,6 +58,12 @@ def _concentrated(partition: str) -> str:
     raise ValueError("dirichlet:ALPHA with ALPHA from 0.001 to 1000000")
 
 
+def _whole_or_part(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError("a part of one GPU, or a whole number of them")
+    return gpus
+
+
 class Simulation(BaseModel):
     """Where a simulation's data lies and how it is split.
 
@@ -68,6 +74,7 @@ class Simulation(BaseModel):
         outlets: use only the contract's first so many outlets; None for all.
         workers: worker processes.
         grid: what carries messages between coordinator and outlets (`simulations/grids`).
+        gpus_per_worker: GPUs of each worker of the grid "ray"; a fraction where several share one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -80,6 +87,7 @@ class Simulation(BaseModel):
     outlets: Annotated[int, Field(strict=True, ge=1)] | None = None
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 2
     grid: str = "local"
+    gpus_per_worker: Annotated[float, Field(ge=0, le=64), AfterValidator(_whole_or_part)] = 0.0
 
 
 class EvaluationData(BaseModel):

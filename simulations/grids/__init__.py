@@ -2,7 +2,7 @@
 
 Example:
     >>> GRIDS.names
-    ('local',)
+    ('local', 'ray')
 """
 
 from __future__ import annotations
@@ -18,5 +18,6 @@ GRIDS: Registry[type[SimulationGrid]] = Registry(
     "grid",
     {
         "local": "presspool.simulations.grids.local_grid:LocalGrid",
+        "ray": "presspool.simulations.grids.ray_grid:RayGrid",
     },
 )

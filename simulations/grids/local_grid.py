@@ -20,7 +20,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -39,10 +39,8 @@ THREADS_PER_WORKER = 1
 class LocalGrid(SimulationGrid):
     """Worker processes behind Flower's Grid; arguments as for every `SimulationGrid`."""
 
-    def __init__(
-        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
-    ) -> None:
-        super().__init__(outlets, workers=workers, on_reply=on_reply)
+    def _set_up(self) -> None:
+        self.check(self._place, workers=self._workers)
         self._count = 0
         self._pending: dict[str, Future[Message]] = {}
         self._pool = _pool(self._workers)
@@ -54,7 +52,7 @@ class LocalGrid(SimulationGrid):
             self._count += 1
             stamp(message, f"{RUN_ID}-{self._count}")
             node = message.metadata.dst_node_id
-            future = self._pool.submit(_serve, message, self._nodes[node])
+            future = self._pool.submit(answered, message, self._nodes[node])
             self._pending[message.metadata.message_id] = future
             ids.append(message.metadata.message_id)
         return ids
@@ -135,6 +133,11 @@ def _pool(workers: int) -> Executor:
 
 def _start_worker(level: int) -> None:
     end_with_parent()
+    prepare_worker(level)
+
+
+def prepare_worker(level: int) -> None:
+    """Make a process a worker: its threads are few, and it logs as much as who started it."""
     import torch
 
     torch.set_num_threads(THREADS_PER_WORKER)
@@ -153,7 +156,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _serve(message: Message, settings: Path) -> Message:
+def answered(message: Message, settings: Path) -> Message:
     """Run the outlet's ClientApp on one message, in a worker."""
     from presspool.client.client_app import serve
 

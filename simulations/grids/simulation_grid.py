@@ -12,11 +12,29 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from presspool.common.base.errors import InputError
 from presspool.common.wire.flower import SERVER_NODE
 from presspool.common.wire.run_grid import RunGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where workers work, for grids that have a choice.
+
+    Attributes:
+        address: HOST:PORT of the cluster to join; None for this machine alone.
+        gpus: of each worker; a fraction where several share one.
+    """
+
+    address: str | None = None
+    gpus: float = 0.0
+
+
+HERE = Place()
 
 
 class SimulationGrid(RunGrid):
@@ -26,14 +44,40 @@ class SimulationGrid(RunGrid):
         outlets: one `outlet.toml` for each outlet; node numbers follow their order.
         workers: how many outlets work at a time; 0 serves all in this process, one by one.
         on_reply: called after each reply, for progress.
+        place: where the workers work.
     """
 
     def __init__(
-        self, outlets: Sequence[Path], *, workers: int, on_reply: Callable[[], None] = lambda: None
+        self,
+        outlets: Sequence[Path],
+        *,
+        workers: int,
+        on_reply: Callable[[], None] = lambda: None,
+        place: Place = HERE,
     ) -> None:
         super().__init__()
         self._nodes = {SERVER_NODE + 1 + i: path for i, path in enumerate(outlets)}
         self._workers, self._on_reply = min(workers, len(outlets)), on_reply
+        self._place = place
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """What the grid needs besides, when all that was given is known."""
+
+    @classmethod
+    def check(cls, place: Place, *, workers: int) -> None:  # noqa: ARG003
+        """Look whether so many workers can work there, before anything of a run is written.
+
+        Raises:
+            InputError: they cannot; this grid may know no place but this machine.
+        """
+        if place != HERE:
+            raise InputError(
+                "this grid works on this machine's processors alone",
+                where="--ray-address" if place.address else "[simulation] gpus_per_worker",
+                advice='say grid = "ray" in [simulation], or leave it out',
+            )
 
     def get_node_ids(self) -> list[int]:
         """One node for each outlet."""

@@ -25,6 +25,8 @@ USERS = {
     "common/tasks/scores/entity_metrics.py": "tagging",
     "common/tasks/scores/text_metrics.py": "llm",
     "server/rounds/rounds.py": "tensorboard",
+    "simulations/grids/ray_cluster.py": "ray",
+    "simulations/grids/ray_grid.py": "ray",
     "simulations/pictures.py": "dev",
     "simulations/plots.py": "plots",
 }

@@ -7,156 +7,30 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
-from tests.fakes.made_runs import write_run
+from tests.fakes.grids.grid_parts import OUTLETS, alive, task_for, wait_until
 
 from presspool.common.base.errors import PressPoolError
-from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models import adapters
-from presspool.common.models.models import build
-from presspool.common.wire.update import FAILURES, TrainTask, pack_task, unpack_update
+from presspool.common.contract.contract import Contract
 from presspool.simulations.grids.local_grid import LocalGrid
-
-OUTLETS = ("north-post", "south-echo")
-
-
-def write_settings(folder: Path, name: str) -> Path:
-    data = folder / "data" / f"{name}.parquet"
-    path = folder / f"{name}.toml"
-    path.write_text(f'name = "{name}"\ndata = "{data}"\ndeterministic = 7\n')
-    return path
-
-
-@pytest.fixture(scope="module")
-def contract_here(contract_body: dict[str, Any]) -> Contract:
-    return parse_contract(contract_body)
-
-
-@pytest.fixture(scope="module")
-def outlets(
-    tmp_path_factory: pytest.TempPathFactory, contract_body: dict[str, Any]
-) -> dict[str, Path]:
-    """Settings of the contract's outlets, and of one that the contract does not know."""
-    folder = tmp_path_factory.mktemp("outlets")
-    write_run(folder, contract_body)
-    return {name: write_settings(folder, name) for name in (*OUTLETS, "stranger")}
 
 
 @pytest.fixture(scope="module")
 def grid(outlets: dict[str, Path]) -> Iterator[LocalGrid]:
-    """Three outlets on two workers: every test sends its own messages."""
+    """Three outlets on two workers."""
     with LocalGrid(list(outlets.values()), workers=2) as grid:
         assert len(multiprocessing.active_children()) == 0  # none before there is work
         yield grid
 
 
-def task_for(grid: LocalGrid, contract: Contract, node: int) -> Message:
-    task = TrainTask(
-        contract=contract.canonical().decode(),
-        digest=contract.digest,
-        round=1,
-        state=adapters.read(build(contract)),
-    )
-    return grid.create_message(pack_task(task), "train", node, "1")
-
-
-def wait_until(is_so: Callable[[], bool], *, seconds: float = 60) -> bool:
-    """Whether something comes true before a generous deadline."""
-    deadline = time.monotonic() + seconds
-    while not (now := is_so()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return now
-
-
-def test_every_outlet_is_a_node_of_its_own(grid: LocalGrid, outlets: dict[str, Path]) -> None:
-    nodes = list(grid.get_node_ids())
-    assert len(set(nodes)) == len(outlets) == 3
-    assert list(grid.get_node_ids()) == nodes
-
-
-def test_replies_come_in_the_order_of_the_messages(
-    grid: LocalGrid, contract_here: Contract
-) -> None:
-    north, south, _ = grid.get_node_ids()
-    order = [south, north, north, south]
-    replies = list(grid.send_and_receive([task_for(grid, contract_here, n) for n in order]))
-    assert [reply.metadata.src_node_id for reply in replies] == order
-    assert [unpack_update(reply.content).outlet for reply in replies] == [
-        "south-echo",
-        "north-post",
-        "north-post",
-        "south-echo",
-    ]
-    sent = [reply.metadata.reply_to_message_id for reply in replies]
-    assert len({*sent, *(reply.metadata.message_id for reply in replies)}) == 8
-
-
-def test_the_same_task_has_the_same_answer_whatever_a_worker_did_before(
-    grid: LocalGrid, contract_here: Contract
-) -> None:
-    """Each of the two workers has served both outlets by then: nothing may stay in them."""
-    north, south, _ = grid.get_node_ids()
-    order = [north, south] * 4
-    messages = [task_for(grid, contract_here, node) for node in order]
-    updates = [unpack_update(r.content) for r in grid.send_and_receive(messages)]
-    for outlet in OUTLETS:
-        answers = {adapters.digest(u.delta) for u in updates if u.outlet == outlet}
-        assert len(answers) == 1
-    assert updates[0].outlet != updates[1].outlet
-    assert adapters.digest(updates[0].delta) != adapters.digest(updates[1].delta)
-
-
-def test_an_outlet_that_cannot_train_answers_with_a_code_and_no_text(
-    grid: LocalGrid, contract_here: Contract
-) -> None:
-    *_, stranger = grid.get_node_ids()
-    (reply,) = grid.send_and_receive([task_for(grid, contract_here, stranger)])
-    assert reply.has_error()
-    assert FAILURES[reply.error.code] == reply.error.reason == "round-not-agreed"
-
-
-def test_what_is_no_task_is_an_answer_too(grid: LocalGrid) -> None:
-    north, *_ = grid.get_node_ids()
-    message = grid.create_message(RecordDict(), "train", north, "1")
-    (reply,) = grid.send_and_receive([message])
-    assert reply.has_error()
-    assert reply.error.reason in FAILURES.values()
-
-
-def test_messages_can_be_pushed_now_and_pulled_later(
-    grid: LocalGrid, contract_here: Contract
-) -> None:
-    north, south, _ = grid.get_node_ids()
-    ids = list(grid.push_messages([task_for(grid, contract_here, n) for n in (north, south)]))
-    pulled: list[Message] = []
-
-    def all_there() -> bool:
-        pulled.extend(grid.pull_messages(ids))
-        return len(pulled) == 2
-
-    assert wait_until(all_there)
-    assert {reply.metadata.reply_to_message_id for reply in pulled} == set(ids)
-    assert list(grid.pull_messages(ids)) == []  # each reply is handed out once
-
-
-def test_progress_is_told_once_for_each_reply(
-    grid: LocalGrid, contract_here: Contract, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[None] = []
-    monkeypatch.setattr(grid, "_on_reply", lambda: told.append(None))
-    messages = [task_for(grid, contract_here, node) for node in grid.get_node_ids()]
-    assert len(list(grid.send_and_receive(messages))) == len(told) == 3
-
-
 def test_workers_never_see_ctrl_c(grid: LocalGrid, contract_here: Contract) -> None:
     north, *_ = grid.get_node_ids()
+    push_nothing(grid)
     workers = multiprocessing.active_children()
     assert len(workers) == 2
     for worker in workers:
@@ -182,14 +56,6 @@ def started() -> Started:
         for process in multiprocessing.active_children()
         if process.pid is not None and process.pid not in others
     ]
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def push_nothing(grid: LocalGrid) -> list[Message]:

@@ -1,0 +1,275 @@
+"""This process's part in a Ray cluster: one that it joins, or one of its own on this machine.
+
+Invariants:
+    * Nothing waits for ever: an address is asked whether it answers before Ray is, which would
+      wait for minutes and then end the process.
+    * A Ray of our own listens on the loopback address alone, reports to nobody, keeps its files in
+      a private folder, and is gone when the block is left; one that was joined goes on.
+    * `ray` is imported here when it is used, and nowhere when it is not.
+
+Example: ``with joined(Place(), workers=2) as ray: ray.put(1)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import presspool
+from presspool.common.base.errors import InputError
+from presspool.common.base.extras import not_here
+from presspool.simulations.grids.simulation_grid import Place
+
+ANSWERS = 10.0  # seconds in which a cluster says that it is there
+LOOKS = 120.0  # seconds in which its nodes say what they have; Python starts on them first
+WHERE = "--ray-address"
+Paths = Mapping[str, Path]  # outlet to its settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeFacts:
+    """What a node says of itself.
+
+    Attributes:
+        node: its host, and its number in the cluster.
+        python: version.
+        presspool: version.
+        missing: outlets of which it cannot read a file, and the file.
+    """
+
+    node: str
+    python: str
+    presspool: str
+    missing: Mapping[str, str]
+
+    def require_fit(self) -> None:
+        """Raise `InputError` where this node cannot work for this process."""
+        versions = {
+            "Python": (platform.python_version(), self.python),
+            "PressPool": (presspool.__version__, self.presspool),
+        }
+        for name, (ours, theirs) in versions.items():
+            if ours != theirs:
+                raise InputError(
+                    f"another version of {name}",
+                    where=f"Ray node {self.node}",
+                    expected=f"{ours}, as here",
+                    got=theirs,
+                    advice="install the same on every node",
+                )
+        for outlet, path in self.missing.items():
+            raise InputError(
+                f"{outlet} has a file that this node cannot read",
+                where=f"Ray node {self.node}",
+                expected=path,
+                advice="put run folder and data where every node sees them under the same path",
+            )
+
+
+def facts(outlets: Paths) -> NodeFacts:
+    """What the node says on which this is called.
+
+    Args:
+        outlets: whose files are looked for; their records are not read.
+    """
+    import ray
+
+    context = ray.get_runtime_context()
+    return NodeFacts(
+        node=f"{platform.node()} ({context.get_node_id()[:8]})",
+        python=platform.python_version(),
+        presspool=presspool.__version__,
+        missing={name: gone for name, path in outlets.items() if (gone := _unreadable(path))},
+    )
+
+
+@contextmanager
+def joined(place: Place, *, workers: int) -> Iterator[Any]:
+    """The module `ray`, connected to the place's cluster.
+
+    Raises:
+        InputError: no Ray here, no cluster there, another version, or too few GPUs.
+    """
+    ray = imported(place)
+    if place.address is not None:
+        _require_answer(place.address)
+    if ray.is_initialized():
+        raise InputError("this process works on a Ray cluster already", where=WHERE)
+    at_term = signal.getsignal(signal.SIGTERM)
+    folder = None if place.address else tempfile.mkdtemp()
+    try:
+        _connect(ray, place, workers, folder)
+        yield ray
+    finally:
+        ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_term)  # Ray had taken it
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_nodes(ray: Any, place: Place, outlets: Paths) -> None:
+    """Ask every node that could have a worker whether it can work.
+
+    Raises:
+        InputError: one cannot, or does not answer.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _able(node, place)]
+    look = ray.remote(num_cpus=0, max_retries=0)(facts)
+    on = (NodeAffinitySchedulingStrategy(node, soft=False) for node in able)
+    asked = [look.options(scheduling_strategy=node).remote(outlets) for node in on]
+    if not asked:
+        raise InputError(
+            "no node that could have a worker",
+            where=WHERE,
+            expected=f"a node with a core and {place.gpus:g} GPUs",
+        )
+    for found in _answers(ray, asked):
+        found.require_fit()
+
+
+def require_gpus(there: float, place: Place, *, workers: int) -> None:
+    """Raise `InputError` where workers together ask for more GPUs than there are."""
+    if place.gpus * workers > there:
+        raise InputError(
+            "more GPUs than there are",
+            where="[simulation] gpus_per_worker",
+            expected=f"at most {there:g} for {workers} workers together",
+            got=f"{place.gpus:g} each",
+            advice="lower it, or give fewer --workers",
+        )
+
+
+def imported(place: Place) -> Any:
+    """The module `ray`, set up for a place; raises `InputError` where it is not installed."""
+    loopback = place.address is None or _host(place.address).is_loopback
+    # Ray reads these when it is imported, and its processes when they start. The first keeps it on
+    # the loopback address, for which it would else take the machine's.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+        from ray._private import ray_constants
+    except ImportError as error:
+        raise not_here("ray", error, "no Ray here", where="[simulation] grid") from None
+    ray_constants.ENABLE_RAY_CLUSTER = not loopback  # where it was imported before
+    return ray
+
+
+def _connect(ray: Any, place: Place, workers: int, folder: str | None) -> None:
+    if place.address is None:
+        gpus = gpus_here() if place.gpus else 0
+        require_gpus(gpus, place, workers=workers)
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            num_gpus=gpus,
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            _temp_dir=f"{folder}/ray",  # to which Ray lets everybody in; our folder is private
+            # Else workers step back behind all other work (nice 15).
+            _system_config={"worker_niceness": 0},
+        )
+        return
+    try:
+        # Logs of outlets stay on their nodes: they may quote records.
+        ray.init(address=place.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(
+            "the Ray cluster there does not take this process",
+            where=f"{WHERE} {place.address}",
+            expected="the cluster's versions, and a machine that is one of its nodes",
+            got=" ".join(str(error).split()),
+        ) from None
+    require_gpus(ray.cluster_resources().get("GPU", 0.0), place, workers=workers)
+
+
+def gpus_here() -> int:
+    """GPUs of this machine that may be used."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _require_answer(address: str) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=ANSWERS
+            )
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+                return  # a cluster with tokens: Ray itself knows them
+            raise InputError(
+                "no Ray cluster answers there",
+                where=f"{WHERE} {address}",
+                got=error.code().name.lower().replace("_", " "),
+                advice="give the address that ray start --head printed, as 10.0.0.5:6379",
+            ) from None
+
+
+@dataclass(frozen=True)
+class _Host:
+    name: str
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.name in ("localhost", "::1", "[::1]") or self.name.startswith("127.")
+
+
+def _host(address: str) -> _Host:
+    name, _, port = address.rpartition(":")
+    if "/" in address or not name or not port.isdigit():
+        raise InputError(
+            "not the address of a Ray cluster",
+            where=WHERE,
+            expected="HOST:PORT, as ray start --head prints it",
+            got=address,
+            advice="type the command on a machine of the cluster; ray:// is not offered",
+        )
+    return _Host(name)
+
+
+def _able(node: Mapping[str, Any], place: Place) -> bool:
+    has = node["Resources"]
+    return bool(has.get("CPU", 0) >= 1 and has.get("GPU", 0) >= place.gpus)
+
+
+def _answers(ray: Any, asked: Sequence[Any]) -> list[NodeFacts]:
+    try:
+        found: list[NodeFacts] = ray.get(list(asked), timeout=LOOKS)
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            "a node of the Ray cluster cannot look for this run's files",
+            where=WHERE,
+            expected="PressPool of this version on every node",
+            got=lines[-1].strip(),
+            advice="install it there, or take the node out",
+        ) from None
+    return found
+
+
+def _unreadable(settings: Path) -> str:
+    """The first of an outlet's files that this node cannot read; "" where it can."""
+    from presspool.client.identity.settings import read_settings
+
+    if not os.access(settings, os.R_OK):
+        return str(settings)
+    data = read_settings(settings).file
+    return "" if os.access(data, os.R_OK) else str(data)
