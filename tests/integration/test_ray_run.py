@@ -1,4 +1,7 @@
-"""Runs on Ray: the same bytes with any number of actors, and where a node goes and one comes."""
+"""Runs on Ray: the same bytes with any number of actors, and where a node goes and one comes.
+
+Each test starts a Ray or a cluster of three; `make test` samples them, `make soak` runs them all.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         signal.signal(signal.SIGTERM, at_term)  # Ray had taken it
 
 
-@pytest.mark.parametrize("actors", [1, 2, 3])
+@pytest.mark.parametrize(
+    "actors", [pytest.param(1, marks=pytest.mark.soak), 2, pytest.param(3, marks=pytest.mark.soak)]
+)
 def test_any_number_of_actors_makes_the_bytes_of_the_local_grid(
     run_toml: Path, expected: str, actors: int
 ) -> None:
@@ -83,6 +88,7 @@ def test_any_number_of_actors_makes_the_bytes_of_the_local_grid(
     assert len(told) == 6
 
 
+@pytest.mark.soak
 def test_the_command_joins_a_cluster_and_leaves_it_running(
     run_toml: Path, expected: str, cluster: Any
 ) -> None:
@@ -98,6 +104,7 @@ def test_the_command_joins_a_cluster_and_leaves_it_running(
     assert cluster.remaining_processes_alive()
 
 
+@pytest.mark.soak
 def test_a_node_goes_in_mid_round_and_another_comes(
     tmp_path: Path, three: Body, cluster: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,6 +154,7 @@ def of_command(mark: str) -> list[int]:
     return found
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_stop_leaves_no_process(tmp_path: Path, three: Body, sent: signal.Signals) -> None:
     body = three | {"federation": three["federation"] | {"rounds": 200}}
