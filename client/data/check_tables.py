@@ -138,7 +138,8 @@ def _noun(report: DataReport) -> str:
 
 
 def _share(count: int, total: int) -> tuple[str, str]:
-    return f"{count:,}", f"{count / total:.1%}"
+    # Of what a record may have several, as candidates, there is no share of the records.
+    return f"{count:,}", f"{count / total:.1%}" if count <= total else ""
 
 
 def _printable(name: str) -> str:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import replace
 import os
 from collections import Counter
 from pathlib import Path
@@ -182,6 +183,12 @@ def test_json_is_plain_and_whole(path: Path) -> None:
     assert copy == report.to_json()
     assert copy["labels"] == {"news": 2, "sport": 3}
     assert copy["records_a_reader"]["maximum"] == 3
+
+
+def test_of_what_a_record_may_have_several_no_share_is_shown(path: Path) -> None:
+    said = screen(replace(report_on(path), labels={"candidates": 25, "clicks": 5}))
+    assert "500" not in said
+    assert "100.0%" in said
 
 
 def test_the_screen_shows_every_figure_and_for_whom_it_is(path: Path) -> None:
