@@ -4,9 +4,9 @@ import csv
 import gzip
 import io
 import json
-from dataclasses import replace
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
