@@ -179,7 +179,8 @@ def test_a_stop_leaves_no_process(tmp_path: Path, three: Body, sent: signal.Sign
         else:
             command.send_signal(sent)
         command.wait(60)
-        assert wait_until(lambda: not of_command(mark))
+        # A worker that was just being started looks for its Ray for a while.
+        assert wait_until(lambda: not of_command(mark), seconds=180)
     finally:
         for pid in of_command(mark):
             os.kill(pid, signal.SIGKILL)
