@@ -92,6 +92,7 @@ card_checks.main("cpu")
 """
 
 
+@pytest.mark.soak
 def test_all_checks_hold_on_a_bare_cpu() -> None:
     """In a process of its own: the memory is capped, and what others freed would be above it."""
     said = on_a_bare_machine(CHECKED, lacked(), **PINNED)
