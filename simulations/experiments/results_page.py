@@ -29,6 +29,7 @@ from presspool.simulations.plots import new_figure, save
 
 _BESIDE = 4
 _COLOURS = ("#2f7d3b", "#35627f", "#c8702a", "#8a5a9e", "#9aa0a6", "#b03a48", "#7a6a2a")
+_MARKERS = "os^D"  # the second line of a colour has another than the first
 
 
 def write_page(experiment: Experiment, judged: Sequence[Judged], page: Path) -> str:
@@ -197,7 +198,7 @@ def _panel(axis: Any, points: Sequence[PlotPoint]) -> None:
                 [p.found.mean - p.found.low for p in mine],
                 [p.found.high - p.found.mean for p in mine],
             ],
-            marker="o",
+            marker=_MARKERS[number // len(_COLOURS) % len(_MARKERS)],
             markersize=4,
             capsize=2,
             linewidth=1.2,
