@@ -71,15 +71,6 @@ class Classification(Task[ClassificationTable]):
         """With the labels that occur, be it a single one, which no contract could have."""
         return cls(ClassificationTable.model_construct(labels=tuple(distinct("label"))))
 
-    @classmethod
-    def damage(cls, rows: Mapping[str, pa.Array]) -> pa.Array:
-        """NUL in a text."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        reason = pa.scalar("NUL in text", pa.large_string())
-        return pc.if_else(pc.match_substring(rows["text"], "\0"), reason, None)
-
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
         """Labels as the mode keeps them: by their index, int64, where there is one a record."""
         return {"text": rows["text"], "label": self._mode.parse(rows["label"])}

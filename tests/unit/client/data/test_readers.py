@@ -361,12 +361,3 @@ def test_a_bad_byte_costs_its_own_record_only(suffix: str, tmp_path: Path) -> No
     readers = read(path, strict=False)
     assert content(readers) == content(read(write(tmp_path / "good.csv", good)))
     assert readers.dropped == {table_refusals.NOT_UTF8: 1}
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_text_with_nul_is_counted_and_left_out(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"data{suffix}", [*ROWS, ("ann", "a \0 goal", "sport")])
-    for strict in (True, False):
-        found = read(path, strict=strict)
-        assert content(found) == content(read(write(tmp_path / "ok.csv", ROWS)))
-        assert dict(found.dropped) == {"NUL in text": 1}
