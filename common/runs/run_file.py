@@ -87,7 +87,9 @@ class Simulation(BaseModel):
     outlets: Annotated[int, Field(strict=True, ge=1)] | None = None
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 2
     grid: str = "local"
-    gpus_per_worker: Annotated[float, Field(ge=0, le=64), AfterValidator(_whole_or_part)] = 0.0
+    gpus_per_worker: Annotated[
+        float, Field(strict=True, ge=0, le=64), AfterValidator(_whole_or_part)
+    ] = 0.0
 
 
 class EvaluationData(BaseModel):

@@ -1,4 +1,4 @@
-"""A pool as its operators run it: the real commands on loopback, what serves in its own process.
+"""A pool as its operators run it: the real commands in processes of their own, on loopback.
 
 Example: `with Operators(tmp_path, run_toml) as pool: pool.start(); pool.wait_for("complete")`.
 """
@@ -12,17 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
 from tests.fakes.instruments.loopback import free_port
 from tests.fakes.made_outlets import policy_body
 from tests.fakes.made_runs import toml
 
-from presspool import cli
 from presspool.client.identity.identity import Identity
 from presspool.client.witnessing.trusted_peers import approve
 from presspool.common.runs.run_file import freeze, read_run_file
@@ -66,13 +62,16 @@ class Operators:
     # --- Commands --------------------------------------------------------------------------------
 
     def presspool(self, *arguments: object, code: int = 0) -> Any:
-        """Type a command that ends by itself with `--json`; returns what it printed.
-
-        In this process, whose imports are there: a process of its own takes seconds for them.
-        """
-        found, out, err = _ended(*arguments, "--json")
-        assert found == code, err
-        return json.loads(out) if out else err
+        """Type a command with `--json`; returns what it printed."""
+        done = subprocess.run(
+            [*_command(arguments), "--json"],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_WAIT,
+        )
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) if done.stdout else done.stderr
 
     def type(self, *arguments: object, code: int = 0) -> str:
         """Type a coordinator's command that has no `--json`; returns all that it said."""
@@ -201,16 +200,6 @@ class Operators:
             assert self._processes[name].poll() is None, self.log(name)
             time.sleep(0.1)
         return self.log(name).partition(before)[2].partition("\n")[0]
-
-
-def _ended(*arguments: object) -> tuple[int, str, str]:
-    """Exit code, output and messages of a command that is typed in this process."""
-    out, err = StringIO(), StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["presspool", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
 
 
 def _command(arguments: Sequence[object], *, tap: Path | None = None) -> list[str]:
