@@ -16,6 +16,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import NoResultFound
 
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.contract.contract import Contract
@@ -116,7 +117,10 @@ def open_round(
 
 
 def _answer(mailbox: Mailbox, task: str) -> str:
-    header, _ = mailbox.update(task)
+    try:
+        header, _ = mailbox.update(task)
+    except NoResultFound:  # thrown away since it was counted: its round is over
+        return "answered"
     return "answered" if header.failure is None else FAILURES[header.failure]
 
 

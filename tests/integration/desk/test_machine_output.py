@@ -70,9 +70,9 @@ outlet count, outlet preview-redaction, outlet budget restored, outlet budget re
 outlet adapters list, outlet adapters fetch, outlet adapters verify,
 outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers withdraw,
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
-models fetch, bench engine, bench gpu, bench transport, bench ledger, bench secagg, experiment agnews,
-experiment outlets, experiment readers, experiment sweep, experiment headlines, experiment heads,
-experiment pooled, experiment robust, experiment methods, experiment tasks,
+models fetch, bench engine, bench gpu, bench transport, bench ledger, bench secagg,
+experiment agnews, experiment outlets, experiment readers, experiment sweep, experiment headlines,
+experiment heads, experiment pooled, experiment robust, experiment methods, experiment tasks,
 experiment clicks
 """
 

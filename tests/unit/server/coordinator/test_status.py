@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.fakes.made_pool import open_desk
 from tests.fakes.made_results import measured
 
 from presspool.common.runs.old_results import METRICS
 from presspool.common.tasks.metric import Metric
-from presspool.server.coordinator.status import render
+from presspool.server.coordinator.status import _answer, render
 
 PERPLEXITY = Metric(name="perplexity", title="Perplexity", higher_is_better=False, primary=True)
 
@@ -35,3 +37,8 @@ def test_a_runs_line_says_its_primary_metric(
     found = {"pool": "Pool", "address": "here", "running": True, "runs": [run]}
     render(found, Console(file=(stream := io.StringIO()), width=100))
     assert f"run-1: running, {said}\n" in stream.getvalue()
+
+
+def test_an_update_that_was_thrown_away_since_it_was_counted_was_an_answer(tmp_path: Path) -> None:
+    """The round is committed between two looks of a status that is asked for meanwhile."""
+    assert _answer(open_desk(tmp_path), "a-task-without-an-update") == "answered"
