@@ -152,32 +152,30 @@ def _qwen() -> Any:
     return Qwen2Model(config)
 
 
+def _writer(**sizes: int) -> Any:
+    """A language model of SmolLM2's kind."""
+    config = LlamaConfig(vocab_size=49_152, tie_word_embeddings=True, use_cache=False, **sizes)
+    return LlamaForCausalLM(config)
+
+
 def _smollm2() -> Any:
-    config = LlamaConfig(
-        vocab_size=49_152,
+    return _writer(
         hidden_size=576,
         num_hidden_layers=30,
         num_attention_heads=9,
         num_key_value_heads=3,
         intermediate_size=1536,
-        tie_word_embeddings=True,
-        use_cache=False,
     )
-    return LlamaForCausalLM(config)
 
 
 def _llama() -> Any:
-    config = LlamaConfig(
-        vocab_size=49_152,
+    return _writer(
         hidden_size=2048,
         num_hidden_layers=28,
         num_attention_heads=16,
         num_key_value_heads=4,
         intermediate_size=6656,
-        tie_word_embeddings=True,
-        use_cache=False,
     )
-    return LlamaForCausalLM(config)
 
 
 ENCODERS = {
