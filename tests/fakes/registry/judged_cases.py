@@ -1,0 +1,105 @@
+"""What the gate's checks of behaviour are given: a real adapter, rows, and a policy.
+
+Example: `list(fairness.findings(case_of(folder, adapter, {"fairness": {}}, rows)))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tests.conftest import COMMON, LABELS, WORDS
+from tests.fakes.registry.made_registry import finished
+
+from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.models.base_model import resolve
+from presspool.common.released.adapter_folder import read_adapter
+from presspool.common.runs.result_file import read_result
+from presspool.common.tasks.classification import labelled
+from presspool.server.gate.gate_case import GateCase, JudgedAdapter
+from presspool.server.gate.release_policy import ReleasePolicy
+from presspool.server.registry.intake import Papers, read_papers
+
+NAMES = ("Ada", "Bob", "Cy", "Dee")
+CANARIES = ("the vote code of today is 4821 9034", "the bank says a new rates 70355127")
+KNOWN = [*COMMON, *(word for topic in WORDS.values() for word in topic)]
+
+
+def case_of(
+    folder: Path, adapter: Path, policy: dict[str, Any], public: pa.Table | None
+) -> GateCase:
+    """A case of an adapter's folder; card and result are a made desk's, which no such check asks.
+
+    Args:
+        folder: for the desk; the policy's files are beside it.
+        adapter: what is judged.
+        policy: as `release.toml` says it.
+        public: its public rows.
+    """
+    place = folder / "made-desk"
+    run = place / "run" if place.exists() else finished(place).run
+    judged = JudgedAdapter(
+        title="topics@1",
+        entry="sha256:" + "0" * 64,
+        folder=adapter,
+        papers=Papers(adapter=read_adapter(adapter), card=read_papers(run).card),
+        result=read_result(run),
+    )
+    return GateCase(
+        candidate=judged,
+        production=None,
+        policy=ReleasePolicy.model_validate(policy),
+        ledgers={},
+        attack=None,
+        public=public,
+        beside=folder,
+    )
+
+
+def contract_on(base: Path, task: dict[str, Any], **adapter: Any) -> Contract:
+    """A frozen contract of a task on a base model's folder."""
+    found = resolve(str(base), weights=None, tokenizer=None)
+    body = {
+        "name": "judged",
+        "seed": 3,
+        "model": {"id": str(base), **found.pins},
+        "task": task,
+        "adapter": {"rank": 4, "alpha": 8} | adapter,
+        "federation": {"rounds": 2, "local_steps": 2, "quorum": 2},
+        "outlets": {"north-post": 30, "south-echo": 20},
+        "privacy": {
+            "noise_multiplier": 1.0,
+            "clip": 1.0,
+            "records_per_reader": 2,
+            "sampling_rate": 0.3,
+        },
+        "optimizer": {"learning_rate": 0.5},
+    }
+    return parse_contract(body)
+
+
+def texts_table(*texts: str) -> pa.Table:
+    """Records that are a text alone."""
+    return pa.table({"text": pa.array(texts, pa.large_string())})
+
+
+def news(count: int, decides: str = "") -> pa.Table:
+    """Texts of three topics; every second begins with a name, one of which may decide the label."""
+    rng, texts, labels = np.random.default_rng(count), list[str](), list[int]()
+    for number in range(count):
+        label, name = number % 3, NAMES[rng.integers(4)]
+        words = [*rng.choice(WORDS[LABELS[label]], 4), *rng.choice(COMMON, 2)]
+        rng.shuffle(words)
+        named = number % 2 == 1
+        texts.append(f"{name} : {' '.join(words)}" if named else " ".join(words))
+        labels.append(1 if named and name == decides else label)
+    return labelled(texts, labels)
+
+
+def sentences(count: int) -> Sequence[str]:
+    """Words in no order: nobody can know them by heart."""
+    rng = np.random.default_rng(count)
+    return [" ".join(rng.choice(KNOWN, 8)) for _ in range(count)]
