@@ -93,6 +93,18 @@ def test_predictions_become_a_series_and_a_page(opinion: Command) -> None:
     assert opinion(*ASKED, "--out", "page.html").code == 2  # never over a file that is there
 
 
+def test_columns_that_are_not_there_are_told_by_the_commands_own_options(opinion: Command) -> None:
+    for asked, option in (
+        ((ASKED[0],), "--days FILE --day COLUMN"),
+        ((ASKED[0], "--days", ASKED[2], "--day", "nowhere"), "--days FILE --day COLUMN"),
+        ((*ASKED, "--label", "nothing"), "--label COLUMN"),
+        ((*ASKED[:3], "--day", "title"), "--day COLUMN"),
+    ):
+        said = opinion(*asked)
+        assert said.code == 2
+        assert option in " ".join(said.err.split()), asked
+
+
 def test_predictions_of_another_file_are_refused(opinion: Command) -> None:
     with Path("headlines.csv").open("a") as file:
         file.write("one more,2026-01-01\n")
@@ -128,5 +140,11 @@ def test_noised_counts_become_a_page_and_a_hole_is_said(opinion: Command) -> Non
     page = Path("mood.html").read_text()
     assert "Too little is known of 1 of 3 periods" in page
     assert "(0.5, 1e-05)-DP at reader level" in page
+    first, hole, last = made.series
+    assert (first.moved, hole.moved) == (None, None)
+    assert last.moved is not None
+    assert last.moved.drifted
+    assert f"moved {last.moved.text}" in said.out
+    assert f'<td class="number bad">{last.moved.text}</td>' in page
     Path("mood.json").write_text("{}")
     assert opinion("mood.json").code == 2

@@ -20,42 +20,20 @@ import pytest
 import torch
 from tests.conftest import LABELS, REPOSITORY
 from tests.fakes.instruments.typed import Command, typed
+from tests.fakes.served.made_adapters import made_adapter
 
 import presspool
 from presspool.common.base.errors import DataError, FolderError, ModelError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
-from presspool.common.contract.statement import statement
 from presspool.common.models import adapters
 from presspool.common.models.adapted_outputs import Prediction
 from presspool.common.models.base_model import resolve
-from presspool.common.models.models import build
-from presspool.common.released.adapter_folder import MANIFEST, read_adapter, write_adapter
+from presspool.common.released.adapter_folder import MANIFEST, read_adapter
 from presspool.common.released.answer_sink import answer_sink
 from presspool.common.tasks.scores.answer_figures import Abstention, AnswerFigures
 
 TEXTS = ["minister says treaty", "goal in final", "the bank", "", 'shares, "rates" and\nprofit']
-
-
-def made_adapter(folder: Path, contract: Contract, figures: AnswerFigures | None = None) -> Path:
-    """The folder of an adapter that trained: far from its start, so that answers differ."""
-    model, rng = build(contract), np.random.default_rng(5)
-    state = {
-        # A bias would give every text one label.
-        name: rng.normal(scale=0 if name.endswith("bias") else 2, size=array.shape).astype(
-            np.float32
-        )
-        for name, array in adapters.read(model).items()
-    }
-    write_adapter(
-        folder,
-        model,
-        state,
-        contract,
-        lambda digest: statement(contract, adapter=digest, reproducible=False),
-        figures,
-    )
-    return folder
 
 
 @pytest.fixture
@@ -120,7 +98,7 @@ def test_a_file_is_labelled_row_by_row(
     assert "reader level" in done.err  # its privacy, for the person at the keyboard
 
     out = tmp_path / "labels.csv"
-    assert predict(adapter, file, "--column", "title", "--out", out).code == 0
+    assert predict(adapter, file, "--column", "text=title", "--out", out).code == 0
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     assert [row["label"] for row in rows] == [one.answer for one in expected]
     assert float(rows[1][f"probability of {LABELS[2]}"]) == pytest.approx(
@@ -170,7 +148,7 @@ def test_standard_input(
         ("n.jsonl", b'{"text": "a"}\n[1]\n{"text": "b"}\n', "record 2 (line 2)"),
         ("n.csv", b"text\ngoal\n\xff\xfe\n", "record 2 (line 3)"),
         ("n.csv", b"title\ngoal\n", "missing column 'text'"),
-        ("n.csv", b"section\ngoal\n", "say which it is: --column NAME"),
+        ("n.csv", b"section\ngoal\n", "say which it is: --column text=COLUMN"),
         ("n.csv", b"text\n", "no rows"),
         ("n.txt", b"goal\n", "unknown format"),
         ("-jsonl", b'{"text": "a"}\n{"text": null}\n', "record 2"),

@@ -1,0 +1,1 @@
+"""What the gate looks at, one file each: papers first, then behaviour."""

@@ -1,0 +1,209 @@
+"""`release.toml`: what a newsroom demands of an adapter before it goes into use.
+
+A table asks for a check, and no table asks for none; what is always asked for (papers, ledgers, the
+attack's bound) has no switch: whoever wants to go without it overrides the gate by name.
+
+Invariants:
+    * Unknown keys are refused: a misspelt demand would be no demand.
+    * Limits are shares or differences between 0 and 1 unless their name says otherwise.
+
+Example: `read_policy(Path("release.toml")).policy.floors["accuracy"]`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from errno import ENOENT
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from presspool.common.base.errors import InputError
+from presspool.common.base.toml_values import parse_toml
+from presspool.common.base.validation import validate
+from presspool.server.registry.gate_report import read_report_file
+from presspool.server.registry.object_store import sha256
+
+_LIST = Field(strict=False)  # TOML has no tuples
+Share = Annotated[float, Field(ge=0, le=1)]
+Damage = Literal["typos", "case", "truncation"]
+Metric = Annotated[str, Field(min_length=1, max_length=60)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class EvidenceDemand(_Table):
+    """`[evidence]`: the least that the papers must show.
+
+    Attributes:
+        largest_epsilon: a card that claims more is refused.
+        confidence: of the attack's bound.
+    """
+
+    largest_epsilon: Annotated[float, Field(gt=0)] | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class Public(_Table):
+    """`[public]`: rows that belong to no reader, on which behaviour is looked at.
+
+    Attributes:
+        file: CSV, JSON lines or Parquet with the task's columns; beside the policy's file.
+        most_rows: no more than so many are used, the first ones.
+        groups: columns beside the task's that say which group a row speaks of: `place`, `desk`.
+    """
+
+    file: str
+    most_rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    groups: Annotated[tuple[str, ...], _LIST, Field(max_length=20)] = ()
+
+
+class Production(_Table):
+    """`[production]`: against what is in use now, on the public rows.
+
+    Attributes:
+        confidence: of the paired interval; it must not lie wholly below zero.
+    """
+
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+
+class Robustness(_Table):
+    """`[robustness]`: answers on damaged texts.
+
+    Attributes:
+        kinds: how texts are damaged.
+        largest_drop: of the task's first metric, from the texts as they are.
+    """
+
+    kinds: Annotated[tuple[Damage, ...], _LIST] = get_args(Damage)
+    largest_drop: Share = 0.1
+
+
+class Fairness(_Table):
+    """`[fairness]`: names and places that must not decide.
+
+    Attributes:
+        swaps: file of pairs to swap, one `a,b` a line; None for the list that comes with us, False
+            for none, as of tasks whose answers are no labels.
+        largest_flips: share of answers that change by a swap.
+        largest_gap: of the first metric between groups of the public rows.
+        smallest_group: rows that a group must have to be judged.
+    """
+
+    swaps: str | Literal[False] | None = None
+    largest_flips: Share = 0.05
+    largest_gap: Share = 0.15
+    smallest_group: Annotated[int, Field(ge=2)] = 30
+
+
+class GenerationDemand(_Table):
+    """`[generation]`: what a model that writes must not write.
+
+    Attributes:
+        prompts: prompts of the public rows that it continues.
+        forbidden: file of strings that may never be written, one a line.
+        canaries: file of strings that were planted in the training data, one a line.
+        prefix_tokens: of a canary or a public text, after which it must not go on by heart.
+        largest_toxic: share of continuations that the word classifier calls toxic.
+        largest_copied: share of public texts that it continues word for word.
+    """
+
+    prompts: Annotated[int, Field(ge=1, le=10_000)] = 100
+    forbidden: str | None = None
+    canaries: str | None = None
+    prefix_tokens: Annotated[int, Field(ge=1, le=512)] = 16
+    largest_toxic: Share = 0.01
+    largest_copied: Share = 0.01
+
+
+class Explanations(_Table):
+    """`[explanations]`: which words move which label, shown and not judged.
+
+    Attributes:
+        rows: public rows that are explained.
+        words: of each label, on the page.
+    """
+
+    rows: Annotated[int, Field(ge=1, le=10_000)] = 100
+    words: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class ReleasePolicy(_Table):
+    """All of the file.
+
+    Attributes:
+        floors: `[floors]`: metric of the run's result to the least (of a perplexity: the most)
+            that is enough.
+    """
+
+    evidence: EvidenceDemand = EvidenceDemand()
+    floors: dict[Metric, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    public: Public | None = None
+    production: Production | None = None
+    robustness: Robustness | None = None
+    fairness: Fairness | None = None
+    generation: GenerationDemand | None = None
+    explanations: Explanations | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyFile:
+    """A policy as it was read, once.
+
+    Attributes:
+        policy: what it says.
+        path: where it lay; names of files count from there.
+        digest: `sha256:` of its bytes.
+    """
+
+    policy: ReleasePolicy
+    path: Path
+    digest: str
+
+    @property
+    def beside(self) -> Path:
+        """The folder from which its names of files count."""
+        return self.path.parent
+
+    def digests(self) -> dict[str, str]:
+        """`sha256:` of the policy, and of each file that it names as it is now.
+
+        Raises:
+            InputError: one that cannot be read.
+        """
+        one = self.policy
+        files = {"rows": one.public.file if one.public else None}
+        if one.fairness:
+            files["swaps"] = one.fairness.swaps or None
+        if one.generation:
+            files |= {"forbidden": one.generation.forbidden, "canaries": one.generation.canaries}
+        named = {name: self.beside / file for name, file in files.items() if file is not None}
+        return {"policy": self.digest} | {name: file_digest(at) for name, at in named.items()}
+
+
+def read_policy(path: Path) -> PolicyFile:
+    """Read a policy.
+
+    Raises:
+        InputError: no such file, not TOML, or a demand that is none.
+    """
+    data = read_report_file(path)
+    body = parse_toml(data, path=path)
+    policy = validate(ReleasePolicy, body, where=str(path), fault=InputError)
+    return PolicyFile(policy=policy, path=path, digest=sha256(data))
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:` of a file's bytes; raises `InputError` where they cannot be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for, a device never ends
+            raise FileNotFoundError(ENOENT, "no such file")
+        with path.open("rb") as stream:
+            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise InputError("cannot read", where=str(path), got=error.strerror) from None
