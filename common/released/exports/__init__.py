@@ -1,0 +1,1 @@
+"""Forms in which an adapter goes elsewhere: how each is written, read back by others, compared."""
