@@ -1,0 +1,155 @@
+"""`presspool serve` as a process: from two commands to an answer, and its end under load."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.conftest import REPOSITORY
+from tests.fakes.served.made_adapters import made_adapter
+from tests.fakes.served.served_process import served
+
+from presspool.common.contract.contract import Contract
+from presspool.server.serving.request_gate import SCOPES
+
+CANARY = "zebra-canary-4410"
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, contract: Contract) -> Path:
+    return made_adapter(tmp_path / "adapter", contract)
+
+
+def test_a_reference_is_read_before_the_port_opens_and_drift_is_in_the_log(
+    tmp_path: Path, adapter: Path
+) -> None:
+    home, reference = tmp_path / "home", tmp_path / "public.csv"
+    home.mkdir()
+    reference.write_text("text\n" + "goal in final\n" * 300)
+    with served(home, f"cup={adapter}", "--reference", str(reference)) as (_, begun, errors):
+        address = begun["address"]
+        for _ in range(4):
+            body = {"model": "cup", "input": [f"{CANARY} says the minister of a new bank"] * 64}
+            httpx2.post(f"{address}/classify", json=body, timeout=60).raise_for_status()
+        (found,) = httpx2.get(f"{address}/drift").json()["adapters"]
+        assert {one["level"] for one in found["figures"] if one["of"] == "lengths"} == {"drifted"}
+        deadline = time.monotonic() + 30
+        while "drift: lengths of what cup is asked" not in errors.read_text():
+            assert time.monotonic() < deadline, errors.read_text()
+            time.sleep(0.05)
+        assert CANARY not in errors.read_text()
+
+
+def test_a_stop_under_load_loses_no_call_that_was_taken_in(tmp_path: Path, adapter: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    told = Counter[str]()
+    with served(home, f"cup={adapter}") as (process, begun, errors):
+        address = begun["address"]
+        stopped = threading.Event()
+
+        def ask(number: int) -> None:
+            """Call on one connection until the server says, or shows, that it stops."""
+            with httpx2.Client(base_url=address, timeout=60) as client:
+                while True:
+                    body = {"model": "cup", "input": [f"{CANARY} goal {number}"] * 20}
+                    try:
+                        answer = client.post("/classify", json=body)
+                    except httpx2.ConnectError:
+                        told["not taken in"] += 1
+                        return
+                    if answer.status_code != 200:
+                        told[str(answer.status_code)] += 1
+                        assert answer.headers["retry-after"] == "1"
+                        assert answer.headers["connection"] == "close"
+                        return
+                    assert len(answer.json()["data"]) == 20
+                    told["answered"] += 1
+                    told["answered after the signal"] += stopped.is_set()
+
+        with ThreadPoolExecutor(12) as pool:
+            callers = [pool.submit(ask, number) for number in range(12)]
+            while told["answered"] < 40:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            stopped.set()
+            for caller in callers:
+                caller.result()
+        assert process.wait(timeout=60) == 0
+        assert told["503"] + told["not taken in"] == 12
+        assert told["answered after the signal"] > 0
+        lines = [json.loads(x[x.index("{") :]) for x in errors.read_text().splitlines() if "{" in x]
+        by_status = Counter(line["status"] for line in lines)
+        # As many answers were sent as arrived: no call was taken in and lost.
+        assert by_status == {200: told["answered"], **({503: told["503"]} if told["503"] else {})}
+        written = [path for path in home.rglob("*") if path.is_file()]
+        assert errors in written
+        for path in written:
+            assert CANARY.encode() not in path.read_bytes()
+
+
+def test_keys_decide_who_may_call(tmp_path: Path, adapter: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    keys = home / "keys.json"
+
+    def key(name: str, *more: str) -> str:
+        command = [sys.executable, "-m", "presspool.cli", "serve-key", name, "--keys", str(keys)]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+        done = subprocess.run(
+            [*command, *more], capture_output=True, text=True, env=environment, check=True
+        )
+        return done.stdout.strip()
+
+    desk, late = key("desk"), key("late", "--expires", "2099-01-31")
+    keys.write_text(keys.read_text().replace("2099", "2020"))
+    once = key("once", "--per-minute", "1")
+    root, watch = key("root", "--scope", "admin"), key("watch", "--scope", "metrics")
+    assert keys.stat().st_mode & 0o077 == 0
+    assert not any(secret in keys.read_text() for secret in (desk, late, root, watch))
+    body = {"model": "cup", "input": "goal"}
+    with served(home, f"cup={adapter}", "--keys", str(keys)) as (_, begun, errors):
+        address = begun["address"]
+
+        def ask(secret: str | None, method: str = "POST", path: str = "/classify") -> int:
+            headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
+            sent = body if method == "POST" else None
+            answer = httpx2.request(method, address + path, headers=headers, json=sent)
+            if answer.status_code >= 400:
+                assert answer.json()["error"]["code"] == answer.status_code
+            return answer.status_code
+
+        assert [ask(secret) for secret in (None, "pp-wrong", late, watch, desk)] == [
+            *(401, 401, 401),
+            *(403, 200),
+        ]
+        assert [ask(once) for _ in range(2)] == [200, 429]
+        assert ask(desk, path="/v1/load_lora_adapter") == 403
+        assert ask(root, path="/v1/load_lora_adapter") == 400  # it may, but names no adapter
+        assert [ask(secret, "GET", "/metrics") for secret in (desk, watch)] == [403, 200]
+        for path, scope in SCOPES.items():  # routers forgive a line's end; the gate does not
+            other = desk if scope != "ask" else watch
+            for way in ("GET", "POST"):
+                assert ask(other, way, f"{path}%0A") == 404
+                assert ask(other, way, f"{path}/") == 404
+        assert [ask(None, "GET", path) for path in ("/health", "/ready")] == [200, 200]
+        assert ask(None, "GET", "/v1/models") == 401
+        known = json.loads(keys.read_text())
+        known["keys"] = [one for one in known["keys"] if one["name"] != "desk"]
+        keys.write_text(json.dumps(known))
+        assert ask(desk) == 401  # taken out, it ends at once
+        keys.write_text("{")
+        assert ask(watch, "GET", "/metrics") == 401
+        said = errors.read_text()
+        assert '"key": "desk"' in said
+        assert not any(secret in said for secret in (desk, late, root, watch))

@@ -1,0 +1,127 @@
+"""The page of `presspool serve --ui` in a real browser: asked, answered, and asking nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import pytest
+from tests.fakes.instruments.browser import LOOKS, Watched, chromium
+from tests.fakes.served.made_adapters import made_adapter
+from tests.fakes.served.made_servers import MadeServer, made_server
+
+import presspool
+from presspool.common.contract.contract import parse_contract
+from presspool.common.released.explained_answers import explain
+from presspool.server.serving.access_keys import add_key
+from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+TEXT = "zebra <b>minister</b> says treaty"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, contract_body: dict[str, Any]) -> Path:
+    root = tmp_path_factory.mktemp("adapters")
+    for seed, name in enumerate(("north", "south")):
+        made_adapter(root / name, parse_contract(contract_body), seed=seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def server(folders: Path) -> Iterator[MadeServer]:
+    shelf = AdapterShelf.of([("north", folders / "north"), ("south", folders / "south")])
+    with made_server(shelf, page=True) as made:
+        yield made
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_somebody_pastes_a_text_and_sees_answers_reasons_and_where_from(
+    browser: Browser, server: MadeServer, folders: Path, look: str
+) -> None:
+    tab = Watched(browser, server.address, **LOOKS[look], bypass_csp=True)
+    tab.go("/")
+    page = tab.page
+    page.wait_for_selector("fieldset label")
+    assert tab.barriers == []
+    page.fill("#text", TEXT)
+    page.click("#ask")
+    page.wait_for_selector("article >> nth=1")
+    page.wait_for_selector("article >> nth=1 >> mark")
+    for place, name in enumerate(("north", "south")):
+        model = presspool.load(folders / name)
+        (expected,) = model.predict([TEXT])
+        article = page.locator("article").nth(place)
+        assert article.locator(".answer").inner_text() == (expected.answer or "unsure")
+        assert article.locator("mark").all_inner_texts() == [
+            word for word, _ in explain(model, TEXT)[0].words
+        ]
+        article.locator("summary").click()
+        article.get_by_text(model.statement).wait_for()
+    assert page.locator("article b").count() == 0  # what is pasted stays text
+    assert tab.barriers == []
+    assert tab.foreign == []
+    assert tab.complaints == []
+    assert not [url for url in tab.asked if "zebra" in url]
+    tab.close()
+
+
+def test_a_page_may_load_from_this_port_alone_and_only_where_it_was_asked_for(
+    server: MadeServer, folders: Path
+) -> None:
+    found = httpx2.get(f"{server.address}/")
+    assert found.status_code == 200
+    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert "north" not in found.text
+    with made_server(AdapterShelf.of([("north", folders / "north")])) as plain:
+        assert httpx2.get(f"{plain.address}/").status_code == 404
+
+
+def test_with_keys_the_page_asks_for_one_and_shows_nothing_before(
+    browser: Browser, folders: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.json"
+    secret = add_key(keys, "desk", ("ask",), None)
+    shelf = AdapterShelf.of([("north", folders / "north")])
+    with made_server(shelf, keys=keys, page=True) as made:
+        tab = Watched(browser, made.address)
+        tab.go("/")
+        tab.page.wait_for_selector("#key", state="visible")
+        assert "north" not in tab.page.content()
+        tab.page.fill("#key", secret)
+        tab.page.press("#key", "Tab")
+        tab.page.wait_for_selector("fieldset label")
+        assert "north" in tab.page.content()
+        tab.close()
+
+
+def test_reasons_are_those_of_the_adapter_and_bad_asks_are_refused(
+    server: MadeServer, folders: Path
+) -> None:
+    model = presspool.load(folders / "north")
+    label = model.task.options[1]
+    body = {"model": "north", "input": TEXT, "label": label}
+    said = httpx2.post(f"{server.address}/explain", json=body, timeout=60).json()
+    (expected,) = explain(model, TEXT, [label])
+    assert [one["word"] for one in said["words"]] == [word for word, _ in expected.words]
+    assert [one["adds"] for one in said["words"]] == pytest.approx(
+        [adds for _, adds in expected.words], abs=1e-5
+    )
+    for change, status, word in (
+        ({"label": "no such"}, 400, label),
+        ({"model": "east"}, 404, "north"),
+        ({"input": [TEXT]}, 400, "input"),
+    ):
+        answer = httpx2.post(f"{server.address}/explain", json=body | change, timeout=60)
+        assert answer.status_code == status, answer.text
+        assert word in answer.json()["error"]["message"]
