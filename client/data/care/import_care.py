@@ -29,11 +29,12 @@ import pyarrow as pa
 
 from presspool.client.data.care.own_copies import OwnCopies, require_columns_of_copies
 from presspool.client.data.care.own_repeats import OwnRepeats
-from presspool.client.data.care.redaction import COLUMNS, Redacted, Redactor
+from presspool.client.data.care.redaction import COLUMNS, redactor_of
 from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
 from presspool.common.data.column_text import Mask
 from presspool.common.data.decoders import Tally
+from presspool.common.data.personal_data import Redacted
 from presspool.common.tasks.records.adverts import CONTEXT
 
 DAY = "day"  # the snapshot's column of days
@@ -54,7 +55,7 @@ class ImportCare:
 
     Raises:
         InputError: redaction of a column that is no plain text, or copies of other records than
-            labelled texts; others as `Redactor.of` and `OwnCopies`.
+            labelled texts; others as `redactor_of` and `OwnCopies`.
     """
 
     def __init__(self, care: CareTable, names: Sequence[str], home: Path = Path()) -> None:
@@ -68,7 +69,7 @@ class ImportCare:
                 got=", ".join(names),
                 advice="redact before the data gets here, and leave the line out",
             )
-        self._redactor = Redactor.of(care) if care.redact else None
+        self._redactor = redactor_of(care) if care.redact else None
         self.redacted, self.copied = Counter[str](), Counter[str]()
         self._copies: OwnCopies | None = None
         if care.augment is not None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from presspool.client.data.care.redaction import COLUMNS, Redactor
+from presspool.client.data.care.redaction import COLUMNS, redactor_of
 from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
 from presspool.common.data.decoders import Tally
@@ -55,7 +55,7 @@ def preview(
         rows: how many changed texts are kept.
 
     Raises:
-        InputError: nothing to look for, no column of plain text; others as `Redactor.of`.
+        InputError: nothing to look for, no column of plain text; others as `redactor_of`.
         DataError: the source cannot be read.
     """
     read = {n: column for n, column in columns.of(names).items() if n in COLUMNS}
@@ -67,7 +67,7 @@ def preview(
             got=", ".join(care.redact) or "no kinds",
         )
     require_columns(source, list(read.values()))
-    redactor, kinds, shown = Redactor.of(care), Counter[str](), list[tuple[str, str]]()
+    redactor, kinds, shown = redactor_of(care), Counter[str](), list[tuple[str, str]]()
     looked_at = changed = failed = 0
     for name, text in _texts(source, read):
         looked_at += 1

