@@ -31,7 +31,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from presspool.client.consent.joined_rounds import from_round, missed_steps, require_reserved
+from presspool.client.consent.joined_rounds import (
+    from_round,
+    missed_steps,
+    require_reserved,
+    require_unspent,
+)
 from presspool.client.consent.ledger_fit import follow_policy, keep_apart
 from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import Policy, period_of
@@ -45,6 +50,7 @@ from presspool.common.base.errors import (
     RollbackError,
     StorageError,
 )
+from presspool.common.contract.cohorts import turn_of, turns_until
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger import entries
 from presspool.common.ledger.ledger_state import LedgerState, Reservation
@@ -64,6 +70,7 @@ class Budget:
         policy: the outlet's.
         dataset: random id of the data that is trained on; None for the ledger's only data set.
         head: gives this ledger's highest head that is known from elsewhere, if any is.
+        outlet: its name in contracts; only runs with cohorts need it.
     """
 
     def __init__(
@@ -73,8 +80,9 @@ class Budget:
         policy: Policy,
         dataset: str | None = None,
         head: Callable[[], Checkpoint | None] = lambda: None,
+        outlet: str = "",
     ) -> None:
-        self._ledger, self._policy, self._head = ledger, policy, head
+        self._ledger, self._policy, self._head, self._outlet = ledger, policy, head, outlet
         self._dataset = dataset or only_dataset(ledger)
 
     @classmethod
@@ -87,6 +95,7 @@ class Budget:
         dataset: str | None = None,
         head: Callable[[], Checkpoint | None] = lambda: None,
         step: Callable[[str], None] = go_on,
+        outlet: str = "",
     ) -> Iterator[Self]:
         """The budget in a ledger's file; `step` is the ledger's seam for tests.
 
@@ -95,7 +104,7 @@ class Budget:
             EvidenceError: a damaged one.
         """
         with Ledger(path, step=step) as ledger:
-            yield cls(ledger, policy=policy, dataset=dataset, head=head)
+            yield cls(ledger, policy=policy, dataset=dataset, head=head, outlet=outlet)
 
     def check(self, run: str, *, number: int) -> None:
         """Return if a round may still be trained, for all that the ledger knows.
@@ -145,8 +154,8 @@ class Budget:
         Raises:
             InputError: noise of the other kind than this ledger is for.
             BudgetError: the run does not fit under a cap; the refusal is written down.
-            GuardError: the round is bound or before the first that is paid for, the run is over, or
-                its event has no price here.
+            GuardError: the round is bound, another cohort's or before the first that is paid for,
+                the run is over, or its event has no price here.
             LedgerError: the ledger cannot be used.
             RollbackError: the file is older than a head that it once had: a run's rounds in it
                 may have been released already, though it knows nothing of it.
@@ -155,6 +164,7 @@ class Budget:
         """
         self._require_newest()
         self.check(contract.digest, number=number)
+        turn_of(contract, self._outlet, number=number)  # or raises, before anything is written
         keep_apart(self._ledger, reproducible=reproducible)
         held = self._held(contract.digest) or self._reserve(contract, number)
         try:
@@ -194,7 +204,7 @@ class Budget:
                 advice="the policy and its approvals keep a run out; there is nothing to end",
             )
         begun = max(held.received, default=0)
-        newest = max([begun, *held.released])
+        newest = turns_until(contract, self._outlet, number=max([begun, *held.released]))
         kept = max(
             held.executed, newest * contract.federation.local_steps - missed_steps(contract, held)
         )
@@ -228,14 +238,16 @@ class Budget:
 
     def _begin(self, contract: Contract, held: Reservation, number: int, adapter: str) -> Meter:
         steps, reservation = contract.federation.local_steps, held.entry.reservation
-        first, last = (number - 1) * steps, number * steps
-        missed = require_reserved(contract, held, number)
+        turn = turn_of(contract, self._outlet, number=number)
+        first, last = (turn - 1) * steps, turn * steps
+        missed = require_reserved(contract, held, turn)
+        require_unspent(contract, held, first - missed)
         if held.received.get(number) != adapter:
             self._ledger.receive(run=contract.digest, round_number=number, digest=adapter)
             # Only a round that stands in the ledger before the run's end was counted there.
             now = self._held(contract.digest)
             assert now is not None  # it was reserved
-            require_reserved(contract, now, number)
+            require_reserved(contract, now, turn)
 
         def bind(data: bytes) -> str:
             digest = "sha256:" + hashlib.sha256(data).hexdigest()
@@ -288,7 +300,7 @@ class Budget:
     def _event(self, contract: Contract, number: int) -> events.SelfComposed | events.Composed:
         """The composed event of the plan from a round on, if this ledger can price it."""
         try:
-            event = from_round(contract, number)
+            event = from_round(contract, turn_of(contract, self._outlet, number=number))
             events.charge(event, order=self._ledger.book.opened.order)
         except LedgerError as error:
             self.refuse(contract.digest, "event-not-priceable")

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from presspool.client.consent.finding import Finding, at_least, at_most, one_of
+from presspool.client.consent.held_rule import HeldRule, at_least, at_most, one_of
 from presspool.client.consent.pooled_rules import pooled_findings
 from presspool.common.base.errors import GuardError, NotNowError
 from presspool.common.contract.contract import Contract
@@ -58,7 +58,7 @@ def check_policy(contract: Contract, policy: Policy, *, peers: Collection[str] =
 
 def findings(
     contract: Contract, policy: Policy, *, peers: Collection[str] = ()
-) -> Iterator[Finding]:
+) -> Iterator[HeldRule]:
     """Every rule of a policy on a frozen contract; ε last, and only if all others hold.
 
     Args:
@@ -152,7 +152,7 @@ def check_approval(policy: Policy, contract: Contract, *, approved: bool) -> Non
         )
 
 
-def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
+def _cheap(contract: Contract, policy: Policy) -> Iterator[HeldRule]:
     task, federation, privacy = contract.task, contract.federation, contract.privacy
     yield one_of("policy-task", "tasks", "[task] kind", task.kind, policy.tasks, "another task")
     yield one_of(
@@ -175,8 +175,9 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     yield at_most(
         "policy-steps",
         "max_steps",
-        "[federation] rounds × local_steps",
-        contract.steps,
+        "[federation] rounds × local_steps"
+        + (", of an outlet's own rounds" if contract.federation.cohort else ""),
+        contract.outlet_steps,
         policy.max_steps,
         "fewer steps",
     )
@@ -217,14 +218,21 @@ def _cheap(contract: Contract, policy: Policy) -> Iterator[Finding]:
     yield at_least(
         "policy-cohort",
         "min_outlets",
-        "[outlets]",
-        len(contract.outlets),
+        next(
+            (
+                f"[federation] {key}"
+                for key in ("cohort", "buffer")
+                if getattr(contract.federation, key) is not None
+            ),
+            "[outlets]",
+        ),
+        contract.crowd,
         policy.min_outlets,
         "more outlets",
     )
 
 
-def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
+def _sizes(contract: Contract, policy: Policy) -> Iterator[HeldRule]:
     """What makes rounding errors large, or one reader's part of a step."""
     spec, scale = contract.adapter, contract.method.scale(contract)
     usual = scale in (0.0, spec.alpha / spec.rank)
@@ -254,7 +262,7 @@ def _sizes(contract: Contract, policy: Policy) -> Iterator[Finding]:
     )
 
 
-def _epsilon(contract: Contract, policy: Policy) -> Finding:
+def _epsilon(contract: Contract, policy: Policy) -> HeldRule:
     # Rounded for people; compared as it is.
     epsilon = contract.trust.epsilon(contract)  # of the very event that the ledger will charge
     found = at_most(
@@ -269,9 +277,9 @@ def _epsilon(contract: Contract, policy: Policy) -> Finding:
     return replace(found, asked=asked)
 
 
-def _base_model(contract: Contract, policy: Policy) -> Finding:
+def _base_model(contract: Contract, policy: Policy) -> HeldRule:
     spec = contract.model
-    return Finding(
+    return HeldRule(
         code="policy-base-model",
         key="base_models",
         field="[model] weights, tokenizer, manifest",
@@ -284,10 +292,10 @@ def _base_model(contract: Contract, policy: Policy) -> Finding:
     )
 
 
-def _targets(contract: Contract, policy: Policy) -> Finding:
+def _targets(contract: Contract, policy: Policy) -> HeldRule:
     spec = contract.adapter
     strange = {*contract.method.targets(contract)} - {*policy.lora_targets}
-    return Finding(
+    return HeldRule(
         code="policy-targets",
         key="lora_targets",
         field="[adapter] targets",

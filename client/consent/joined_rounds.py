@@ -1,7 +1,9 @@
 """Which rounds of a run an outlet pays for: the one in which it joins, and all after it.
 
 Steps of earlier rounds were never executed here. They never will be, because no round before the
-first that was reserved is trained, whatever the coordinator asks.
+first that was reserved is trained, whatever the coordinator asks. In a run with cohorts the rounds
+that are counted here are the outlet's own turns (`presspool.common.contract.cohorts.turn_of`): one
+that has fewer than others pays as if it had missed their first.
 
 Invariant: the first round that is paid for follows from the contract and from the event that stands
 in the ledger; nothing else remembers it, so nothing can forget it.
@@ -28,7 +30,7 @@ def from_round(contract: Contract, number: int) -> events.SelfComposed | events.
     """
     event = contract.trust.event(contract)
     missed = (number - 1) * contract.federation.local_steps
-    return event.after(missed) if event.steps == contract.steps > missed else event
+    return event.after(missed) if event.steps == contract.outlet_steps > missed else event
 
 
 def missed_steps(contract: Contract, held: Reservation) -> int:
@@ -79,3 +81,28 @@ def require_reserved(contract: Contract, held: Reservation, number: int) -> int:
             got=last,
         )
     return missed
+
+
+def require_unspent(contract: Contract, held: Reservation, before: int) -> None:
+    """See that no round has released the steps that would pay for this one.
+
+    An outlet's turns hang on its name, which no contract's digest covers: called otherwise from
+    one round to the next, it would count them anew.
+
+    Args:
+        contract: the run's.
+        held: its reservation.
+        before: steps of the reservation that come before the round's.
+
+    Raises:
+        GuardError: a later round, by this count, has released already.
+    """
+    if before < held.executed:
+        raise GuardError(
+            "round-not-agreed",
+            "an earlier round has released what pays for this one",
+            where=contract.digest,
+            expected=f"steps after the first {held.executed} that were reserved",
+            got=f"step {before + 1}",
+            advice="see that this outlet is called as in the rounds before",
+        )

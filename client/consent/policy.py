@@ -18,7 +18,6 @@ Example:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from datetime import date, time
 from pathlib import Path
@@ -28,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from presspool.client.consent.base_models import DEFAULT_MODEL, BaseModelPin
 from presspool.common.base.errors import InputError
-from presspool.common.base.toml_values import toml_value
+from presspool.common.base.toml_values import read_toml, toml_value
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import (
     DEFAULT_TASK,
@@ -196,17 +195,13 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InputError: missing, not TOML, or a wrong or unknown key.
     """
-    try:
-        if path.stat().st_size > LARGEST_POLICY:
-            raise InputError("a policy", where=str(path), expected=f"up to {LARGEST_POLICY} bytes")
-        body = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            "cannot read the outlet's policy",
-            where=str(path),
-            got=str(error),
-            advice="write one: presspool outlet policy example --out policy.toml",
-        ) from None
+    if path.is_file() and path.stat().st_size > LARGEST_POLICY:
+        raise InputError("a policy", where=str(path), expected=f"up to {LARGEST_POLICY} bytes")
+    body = read_toml(
+        path,
+        what="cannot read the outlet's policy",
+        advice="write one: presspool outlet policy example --out policy.toml",
+    )
     return parse_policy(body, where=str(path))
 
 
@@ -314,6 +309,7 @@ def example(*, task: str, max_epsilon_per_run: float) -> str:
     """`EXAMPLE` for another task, and with another cap on one run.
 
     Example:
+        >>> import tomllib
         >>> read = tomllib.loads(example(task="tagging", max_epsilon_per_run=1.5))
         >>> usual = tomllib.loads(EXAMPLE)
         >>> {key: value for key, value in read.items() if usual[key] != value}

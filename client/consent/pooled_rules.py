@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from presspool.client.consent.finding import Finding, at_least, at_most
+from presspool.client.consent.held_rule import HeldRule, at_least, at_most
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError
 from presspool.common.contract.contract import Contract
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def pooled_findings(
     contract: Contract, policy: Policy, peers: Collection[str]
-) -> Iterator[Finding]:
+) -> Iterator[HeldRule]:
     """The rules for noise that the pool shares; none where it does not, or is not allowed to.
 
     Args:
@@ -63,7 +63,7 @@ def pooled_findings(
         outlets - 1 - table.colluders if fewest is None else fewest,
         "outlets that you know (presspool outlet peers)",
     )
-    alone = contract.trust.alone(contract, contract.steps)
+    alone = contract.trust.alone(contract, contract.outlet_steps)
     assert alone is not None  # its noise is shared
     found = at_most(
         "policy-alone",

@@ -33,6 +33,8 @@ from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import StepGradients, record_losses
+from presspool.client.engine.together.row_weights import RowWeights, stacked
+from presspool.client.engine.together.seat import Seat
 from presspool.client.engine.training import RoundWork, private_optimizer
 from presspool.common.base.errors import SelfTestError
 from presspool.common.contract.contract import Contract
@@ -77,7 +79,7 @@ def prove_alike(model: nn.Module, state: State, contract: Contract, compute: Com
             )
     if not _alike(model, contract, compute, whole=whole):
         log.warning("this machine computes the rows of a batch differently: one row a batch")
-        compute.tokens = 1
+        compute.tokens, compute.by_rows = 1, None
     if compute.tokens == 1 and not _alike(model, contract, compute, whole=whole):
         raise SelfTestError(
             "one made record, computed twice, has two gradients",
@@ -91,17 +93,20 @@ def _fits(model: nn.Module, contract: Contract, compute: Compute) -> bool:
     """Whether memory holds a batch of each width beside the rows of a whole group of readers."""
     trunk = compute.trunk(model, contract)
     population = max(contract.outlets.values())
-    work = RoundWork(round=1, population=population, random=SecureRandom())
-    optimizer = private_optimizer(model, contract, work, steps_before=0)
-    made, readers = _Made(trunk), nobody(trunk.task)
+    work = RoundWork(round=1, turn=1, population=population, random=SecureRandom())
+    parameters = trainable(model)
+    optimizer = private_optimizer(parameters, contract, work, steps_before=0)
+    seat = Seat(parameters=parameters, optimizer=optimizer, readers=nobody(trunk.task))
+    made = _Made(trunk)
     try:
         with ReaderGradients(model) as engine:
-            step = StepGradients(engine, optimizer, trunk, readers, contract, compute)
+            step = StepGradients(engine, trunk, contract, compute, population=population)
             for width in trunk.shapes.widths:
                 longest = width if width == trunk.shapes.max_length else width - 1
                 batch = made.records([longest] * trunk.shapes.rows(width))
                 _gradients(engine, trunk, made.said(batch), batch, compute)
-            step.rehearse()
+            if rows := step.rehearse():
+                seat.accumulate(rows)
     except (MemoryError, RuntimeError):
         log.warning("memory ran out on made records", exc_info=True)
         return False
@@ -125,6 +130,50 @@ def _alike(model: nn.Module, contract: Contract, compute: Compute, *, whole: boo
                     said = made.said(crowd)
                     if not _same(_gradients(engine, trunk, said, crowd, compute), rows, alone):
                         return False
+    return True
+
+
+def try_rows(model: nn.Module, state: State, contract: Contract, compute: Compute) -> None:
+    """Try whether rows with an adapter each are what they are where all have the same one.
+
+    Only outlets of a simulation share batches after their first step; where this machine's kernels
+    do not give them the same bits, they take further steps one after another.
+
+    Args:
+        model: the contract's; holds `state` afterwards.
+        state: the adapter that came in.
+        contract: the frozen contract.
+        compute: learns the outcome; one contract is tried once.
+    """
+    if compute.by_rows is not None and compute.by_rows[0] == contract.digest:
+        return
+    load(model, state)
+    compute.prepare(model)
+    try:
+        with ReaderGradients(model) as engine:
+            trunk = compute.trunk(model, contract)
+            same = engine.by_rows and _alike_by_rows(engine, trunk, compute)
+    except (MemoryError, RuntimeError):  # as in `_fits`; here it is a matter of speed alone
+        log.warning("outlets take later steps one after another", exc_info=True)
+        same = False
+    compute.by_rows = contract.digest, same
+
+
+def _alike_by_rows(engine: ReaderGradients, trunk: FrozenTrunk, compute: Compute) -> bool:
+    made, own = _Made(trunk), {name: p.detach() for name, p in engine.trained.items()}
+    strange = [{n: made.moved(p, size) for n, p in own.items()} for size in (0.01, 1.0)]
+    stacks = stacked(engine.trained, [own, *strange])
+    for number, (shortest, longest) in enumerate(made.ranges()):
+        (subject,) = made.records([(shortest, longest)[number % 2]])
+        alone = _gradients(engine, trunk, made.said([subject]), [subject], compute)
+        for first in (0, 1):
+            rows, crowd = made.crowd(subject, shortest, longest, first=first)
+            seat_of = 1 + torch.arange(len(crowd)) // 2 % 2
+            seat_of[rows] = 0
+            with engine.rows_of(RowWeights(stacks, seat_of)):
+                found = _gradients(engine, trunk, made.said(crowd), crowd, compute)
+            if not _same(found, rows, alone):
+                return False
     return True
 
 
@@ -170,6 +219,11 @@ class _Made:
     def _ids(self, length: int) -> Tensor:
         words = self._random.words(length) % np.uint64(self._vocabulary)
         return torch.from_numpy(words.astype(np.int64))
+
+    def moved(self, weights: Tensor, size: float) -> Tensor:
+        """Other weights of the same shape."""
+        words = self._random.words(weights.numel()).astype(np.float64) * 2.0**-63 - 1.0
+        return weights + size * torch.from_numpy(words).view_as(weights).to(weights)
 
     def crowd(
         self, subject: Record, shortest: int, longest: int, *, first: int

@@ -29,6 +29,8 @@ from presspool.common.models.models import headed_of
 
 FLOAT = 4
 """Bytes of a float32."""
+_SEAT = 8
+"""Float32s that a seat holds of each number: adapter, gradient, moments, sums and their noise."""
 
 
 def checkpoint(encoder: Any) -> None:
@@ -50,6 +52,8 @@ class Compute:
         gradient_bytes: of the gradients of a batch's records, and of those of a group of readers.
         activations: what the frozen layers made of records, kept between steps and rounds.
         proved: digests of the contract and the adapter that were tried last.
+        by_rows: digest of the contract that was tried last with an adapter for each row, and
+            whether rows are then what they are where all have one.
     """
 
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,6 +61,7 @@ class Compute:
     gradient_bytes: int = 1 << 28
     activations: ActivationCache = field(default_factory=ActivationCache)
     proved: tuple[str, str] | None = None
+    by_rows: tuple[str, bool] | None = None
 
     def prepare(self, model: nn.Module) -> None:
         """Move the model to the device, without dropout; on CUDA with gradient checkpointing.
@@ -97,6 +102,7 @@ class Compute:
         tokens = self.tokens or TOKENS[self.device]
         if tokens < 2 * widest and self.readers_at_once(parameters) == 1:
             return False
+        self.by_rows = None  # was tried with other shapes
         self.tokens, self.gradient_bytes = max(1, tokens // 2), max(1, self.gradient_bytes // 2)
         return True
 
@@ -104,3 +110,7 @@ class Compute:
         """Readers whose gradients `gradient_bytes` hold; at least one."""
         trained = sum(parameter.numel() for parameter in parameters)
         return max(1, self.gradient_bytes // (FLOAT * trained))
+
+    def seats_at_once(self, parameters: Sequence[Tensor]) -> int:
+        """Outlets whose adapters and optimisers `gradient_bytes` hold; at least one."""
+        return max(1, self.readers_at_once(parameters) // _SEAT)

@@ -25,7 +25,6 @@ Example:
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.tuners.lora.layer import Linear as LoraLinear
 from peft.tuners.lora.layer import LoraLayer
 from peft.tuners.lora.variants import DoraLinearVariant
@@ -33,6 +32,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from presspool.client.engine.reader_sums import Inbox
+from presspool.client.engine.together.row_weights import add_product, times
 from presspool.common.base.errors import EngineError
 from presspool.common.models.frozen_product import FrozenLinear, product
 
@@ -92,6 +92,12 @@ class FusedLora:
             return self._otherwise(x, *args, **kwargs)
         return self._computed(x, dtype)
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows may have weights of their own: all that trains are the two matrices."""
+        biases = (self.base.bias, self.b.bias)
+        return not any(bias is not None and bias.requires_grad for bias in biases)
+
     def _otherwise(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return self._forward(x, *args, **kwargs)  # type: ignore[no-any-return]
 
@@ -100,7 +106,10 @@ class FusedLora:
 
     def _product(self, x: Tensor, dtype: torch.dtype, bias: Tensor | None) -> Tensor:
         """What layer and branch say together, beside the bias that is given."""
-        tensors = (x, self.base.weight, self.a.weight, self.b.weight, bias, self.b.bias)
+        a, b = self.a.weight, self.b.weight
+        if self.inbox.rows is not None:
+            a, b = self.inbox.rows.of(a), self.inbox.rows.of(b)
+        tensors = (x, self.base.weight, a, b, bias, self.b.bias)
         cast = (None if t is None else t.to(dtype) for t in tensors)
         return _FusedLora.apply(*cast, self)  # type: ignore[no-untyped-call, no-any-return]
 
@@ -140,8 +149,8 @@ class _FusedLora(torch.autograd.Function):
             b_bias = fused.scaling * b_bias
             bias = b_bias if bias is None else bias + b_bias
         y = product(x, weight if fused.outputs_first else weight.T, bias)
-        u = F.linear(x, a).mul_(fused.scaling)
-        y.view(-1, y.shape[-1]).addmm_(u.view(-1, u.shape[-1]), b.T)
+        u = times(x, a).mul_(fused.scaling)
+        add_product(y, u, b.mT)
         ctx.fused, ctx.x_shape = fused, x.shape
         _, _, keep_x, keep_u, *_ = ctx.needs_input_grad
         ctx.save_for_backward(x if keep_x else None, u if keep_u else None, weight, a, b)
@@ -154,14 +163,15 @@ class _FusedLora(torch.autograd.Function):
         needs_x, _, needs_a, needs_b, needs_bias, needs_b_bias, _ = ctx.needs_input_grad
         sums = fused.inbox.take(fused.name, g)
         tokens = g.reshape(-1, g.shape[-1])
+        g = tokens.view(g.shape)
         dx = None
         if needs_x or needs_a:
-            gu = (tokens @ b).mul_(fused.scaling)
+            gu = times(g, b.mT).mul_(fused.scaling)
         if needs_x:
-            dx = product(tokens, weight.T if fused.outputs_first else weight)
-            dx = dx.addmm_(gu, a).view(ctx.x_shape)
+            dx = product(tokens, weight.T if fused.outputs_first else weight).view(ctx.x_shape)
+            dx = add_product(dx, gu, a)
         if needs_a:
-            sums.outer(fused.a.weight, gu.view(*g.shape[:-1], -1), x)
+            sums.outer(fused.a.weight, gu, x)
         if needs_b:
             sums.outer(fused.b.weight, g, u)
         if needs_bias:
@@ -187,6 +197,11 @@ class FusedDora(FusedLora):
     def __init__(self, name: str, layer: Any, inbox: Inbox) -> None:
         super().__init__(name, layer, inbox)
         self.magnitude = layer.lora_magnitude_vector[self._adapter]
+
+    @property
+    def by_rows(self) -> bool:
+        """Not: each outlet's norm is one of a whole matrix of its own."""
+        return False
 
     def _computed(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         product = self._product(x, dtype, None)

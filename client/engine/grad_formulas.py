@@ -105,12 +105,19 @@ class Tap:
         self._forward = layer.forward
         self._trained = [p for p in layer.parameters(recurse=False) if p.requires_grad]
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether rows may have weights of their own: only where computing it again is cheap."""
+        small = isinstance(self.layer, nn.Linear | Rescale)
+        return small and all(p.requires_grad for p in self.layer.parameters(recurse=False))
+
     def __call__(self, x: Tensor) -> Tensor:
         """The layer's output; where autograd records, its gradient passes through the tap."""
         if not torch.is_grad_enabled():
             return self._forward(x)  # type: ignore[no-any-return]
         with _constant(self._trained):
-            y = self._forward(x)
+            rows = self.inbox.rows
+            y = rows.computed(self.layer, self._forward, x) if rows else self._forward(x)
         return _Tapped.apply(y, x, self, *self._trained)  # type: ignore[no-untyped-call, no-any-return]
 
 

@@ -24,6 +24,7 @@ Example:
             [5.0000, 5.0000]])
 """
 
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Self
 from weakref import WeakSet
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 from presspool.client.engine.fused_lora import FusedDora, FusedLora, fusable, unsupported_lora
 from presspool.client.engine.grad_formulas import Tap, formula_for
 from presspool.client.engine.reader_sums import Inbox, IsolationProof, ReaderSums
+from presspool.client.engine.together.row_weights import RowWeights
 from presspool.common.base.errors import EngineError
 
 _ISOLATED: WeakSet[nn.Module] = WeakSet()
@@ -47,6 +49,9 @@ class ReaderGradients:
     Args:
         model: a PEFT model, or any module. Which parameters are trainable must not change while
             the engine is attached.
+
+    Attributes:
+        by_rows: whether rows of a batch may have weights of their own.
 
     Raises:
         EngineError: a trainable parameter lies in a module without an exact formula, nothing is
@@ -62,6 +67,7 @@ class ReaderGradients:
             _check(name, layer)
         self._model, self._inbox = model, Inbox()
         self._attached: list[nn.Module] = []
+        self.by_rows = True
         for name, layer in layers:
             self._attach(name, layer)
 
@@ -79,6 +85,7 @@ class ReaderGradients:
         else:
             return
         layer.forward = stand_in
+        self.by_rows = self.by_rows and stand_in.by_rows
         self._attached.append(layer)
 
     def backward(self, losses: Tensor, reader_of: Tensor, readers: int) -> None:
@@ -143,6 +150,15 @@ class ReaderGradients:
                     advice="leave its layer out of the adapter's targets if the loss does not use "
                     "it; with reentrant checkpointing call enable_input_require_grads() first",
                 )
+
+    def rows_of(self, rows: RowWeights | None) -> AbstractContextManager[None]:
+        """Compute each row with weights of its own inside the block; None for the model's."""
+        return self._inbox.rows_of(rows)
+
+    @property
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Name to parameter of what it is attached to, in sorted order."""
+        return dict(sorted(self._trained.items()))
 
     @property
     def gradients(self) -> list[Tensor]:

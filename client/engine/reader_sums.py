@@ -26,6 +26,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from presspool.client.engine.together.row_weights import RowWeights
 from presspool.common.base.errors import EngineError
 
 
@@ -164,10 +165,24 @@ class IsolationProof(ReaderSums):
 
 
 class Inbox:
-    """Where the layers of one model deliver: the sums of the backward pass now running."""
+    """Where the layers of one model deliver: the sums of the backward pass now running.
+
+    Attributes:
+        rows: whose weights each row has; None where all have the model's.
+    """
 
     def __init__(self) -> None:
         self._sums: ReaderSums | None = None
+        self.rows: RowWeights | None = None
+
+    @contextmanager
+    def rows_of(self, rows: RowWeights | None) -> Iterator[None]:
+        """Has the layers compute each row with weights of its own inside the block."""
+        self.rows = rows
+        try:
+            yield
+        finally:
+            self.rows = None
 
     @contextmanager
     def receiving(self, sums: ReaderSums) -> Iterator[None]:

@@ -61,8 +61,8 @@ def prove(model: nn.Module, contract: Contract) -> None:
     before = _outputs(model, contract)
     _prove_isolation(model, contract)
     random = SecureRandom()
-    work = RoundWork(round=1, population=POPULATION, random=random)
-    optimizer = private_optimizer(model, contract, work, steps_before=0)
+    work = RoundWork(round=1, turn=1, population=POPULATION, random=random)
+    optimizer = private_optimizer(trainable(model), contract, work, steps_before=0)
     with ReaderGradients(model) as engine:
         _prove_gradients(engine, model, contract)
         _prove_clipping(engine, optimizer, model, contract)

@@ -1,11 +1,14 @@
-"""The clipped gradients of one step's sample, in batches of public shapes.
+"""The clipped gradients of one step's samples, in batches of public shapes.
 
-Readers come in groups of a public size. A group's records are sorted into batches by their own
+Readers come in groups of a public size, those of several outlets where these train in one pass
+(`presspool.client.engine.together.seat`). A group's records are sorted into batches by their own
 lengths (`presspool.common.models.batch_shapes`); the gradient of each record is a row of its batch
-and is added to its reader's row. When all of a group's records are in, the rows are whole: they are
-clipped and summed.
+and is added to its reader's row. When all of a group's records are in, the rows are whole: each
+outlet clips and sums those of its own readers.
 
 Invariants:
+    * What an outlet sums does not depend on who else is in the pass, to the last bit: neither does
+      a row, and rows are counted in whole numbers, which add up in any order.
     * A reader's row depends on that reader's records, the adapter and public numbers alone, to the
       last bit: a record's gradient does not know its neighbours, and a reader's records are added
       one after another, narrow ones first, in the order in which the reader has them.
@@ -15,13 +18,12 @@ Invariants:
     * Nothing is raised for what is in a record: a batch that fails is done again record by record,
       each among filling, and the record that cannot be computed is left out; likewise a reader.
 
-Example: `StepGradients(engine, optimizer, trunk, readers, contract, compute).add(sample)`.
+Example: `StepGradients(engine, trunk, contract, compute, population=30).add([(seat, sample)])`.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -30,11 +32,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from presspool.client.data.readers import Readers
 from presspool.client.engine.compute import Compute
-from presspool.client.engine.optimizer import ReaderOptimizer
 from presspool.client.engine.reader_gradients import ReaderGradients
-from presspool.client.engine.sampling import Sample
+from presspool.client.engine.together.row_weights import RowWeights, Stacks, stacked
+from presspool.client.engine.together.seat import Drawn, Lot
 from presspool.common.contract.contract import Contract
 from presspool.common.models.frozen_trunk import FrozenTrunk
 
@@ -66,55 +67,60 @@ class StepGradients:
 
     Args:
         engine: attached to the trunk's model.
-        optimizer: clips and sums the readers' rows; what it takes or refuses, it does whole.
         trunk: the contract's model.
-        readers: the outlet's records.
         contract: the frozen contract.
         compute: how much at a time, and the cache.
+        population: declared readers of all outlets of the pass together.
     """
 
     def __init__(
         self,
         engine: ReaderGradients,
-        optimizer: ReaderOptimizer,
         trunk: FrozenTrunk,
-        readers: Readers,
         contract: Contract,
         compute: Compute,
+        *,
+        population: int,
     ) -> None:
-        self._engine, self._optimizer, self._trunk = engine, optimizer, trunk
-        self._readers, self._compute = readers, compute
+        self._engine, self._trunk, self._compute = engine, trunk, compute
+        self._trained = list(engine.trained.values())
         # A reader of one record at most is whole with its batch: nothing has to wait for others.
         self._one_each = contract.plan.records_per_reader == 1 or contract.plan.unit == "record"
         # A group, and its rows, are as large as public numbers say, whoever is drawn.
-        population = math.ceil(optimizer.expected_batch_size / contract.plan.sampling_rate)
-        self._group = min(compute.readers_at_once(optimizer.params), max(1, population))
+        self._group = min(compute.readers_at_once(self._trained), max(1, population))
         self._rows = [] if self._one_each else self._zeros()
+        self._stacks: Stacks | None = None
 
-    def add(self, sample: Sample) -> None:
-        """Add the sample's clipped gradients to the step's sum."""
-        for group in [sample] if self._one_each else sample.split(self._group):
-            self._add_group(group)
+    def add(self, drawn: Sequence[Drawn], *, by_rows: bool = False) -> None:
+        """Add the samples' clipped gradients to the sums of their seats.
 
-    def rehearse(self) -> None:
-        """Clip and sum a whole group of empty rows, to see that the memory is there."""
-        if not self._one_each:
-            whole = np.arange(self._group)
-            self._accumulate([rows[whole] for rows in self._rows])
+        Args:
+            drawn: of seats whose adapter is the one that the model holds.
+            by_rows: each has its own instead, and each row is computed with its seat's.
+        """
+        whole = Lot.of(drawn)
+        adapters = [seat.parameters for seat in whole.seats]
+        self._stacks = stacked(self._engine.trained, adapters) if by_rows else None
+        for lot in [whole] if self._one_each else whole.split(self._group):
+            self._add_lot(lot)
 
-    def _add_group(self, group: Sample) -> None:
-        table = self._readers.take(group.records)
+    def rehearse(self) -> list[Tensor]:
+        """A whole group of empty rows, to see that the memory is there to clip and sum them."""
+        whole = np.arange(self._group)
+        return [rows[whole] for rows in self._rows]
+
+    def _add_lot(self, lot: Lot) -> None:
+        table = lot.table()
         texts = self._texts(table)
         lengths = [self._length(text) for text in texts]
         known = [place for place, length in enumerate(lengths) if length]
         for rows in self._rows:
-            rows[: group.readers] = 0.0
+            rows[: lot.sample.readers] = 0.0
         for batch in self._trunk.shapes.batches([lengths[place] for place in known]):
             places = np.array(known)[batch]
-            _each(places, lambda some: self._add_batch(group, table, texts, some))
+            _each(places, lambda some: self._add_batch(lot, table, texts, some))
         if self._rows:
-            everybody = np.arange(group.readers)
-            _each(everybody, lambda some: self._accumulate([r[some] for r in self._rows]))
+            self._accumulate(lot, np.arange(lot.sample.readers), self._rows)
 
     def _texts(self, table: pa.Table) -> list[str]:
         """What the model reads of each record; "" of one whose text its task cannot make."""
@@ -130,48 +136,54 @@ class StepGradients:
     def _length(self, text: str) -> int:
         """Tokens of a text; 0 where there is none or it cannot be read."""
         try:
-            return self._compute.activations.length(self._trunk, text) if text else 0
+            with self._compute.autocast():
+                return self._compute.activations.length(self._trunk, text) if text else 0
         except Exception:
             log.exception("a record cannot be read and is left out")
             return 0
 
-    def _add_batch(self, group: Sample, table: pa.Table, texts: list[str], places: Places) -> None:
-        """Compute the records at some places of a group, and add them to their readers' rows."""
-        with self._compute.autocast():
-            some = [texts[place] for place in places]
+    def _add_batch(self, lot: Lot, table: pa.Table, texts: list[str], places: Places) -> None:
+        """Compute the records at some places of a lot, and add them to their readers' rows."""
+        some = [texts[place] for place in places]
+        with self._compute.autocast():  # as it was proved on made records
             activations = self._compute.activations.get(self._trunk, some)
-            losses = record_losses(self._trunk, activations, table.take(places))
-        weights = torch.zeros(len(losses))
-        weights[: len(places)] = torch.from_numpy(1.0 / group.records_of_readers[places])
-        each = torch.arange(len(losses), device=losses.device)
-        self._engine.backward(losses * weights.to(losses.device), each, len(losses))
-        gradients = [p.grad_sample[: len(places)] for p in self._optimizer.params]
+        readers = lot.sample.reader_of[places]
+        with self._engine.rows_of(self._row_weights(lot.seat_of[readers], activations)):
+            with self._compute.autocast():
+                losses = record_losses(self._trunk, activations, table.take(places))
+            weights = torch.zeros(len(losses))
+            weights[: len(places)] = torch.from_numpy(1.0 / lot.sample.records_of_readers[places])
+            each = torch.arange(len(losses), device=losses.device)
+            self._engine.backward(losses * weights.to(losses.device), each, len(losses))
+        gradients = [p.grad_sample[: len(places)] for p in self._trained]  # type: ignore[attr-defined]
         if self._one_each:
-            self._accumulate(gradients)
+            self._accumulate(lot, readers, gradients)
         else:
-            add_rows(self._rows, gradients, group.reader_of[places])
+            add_rows(self._rows, gradients, readers)
+
+    def _row_weights(self, seat_of: Places, activations: Sequence[Tensor]) -> RowWeights | None:
+        """Of the rows of a batch; its filling is computed with the first row's weights."""
+        if self._stacks is None:
+            return None
+        filled = np.full(self._trunk.rows(activations), seat_of[0])
+        filled[: len(seat_of)] = seat_of
+        return RowWeights(self._stacks, torch.from_numpy(filled))
 
     def _zeros(self) -> list[Tensor]:
         """A row for each reader of a group, of each parameter: (readers, *shape) float32."""
-        return [
-            p.new_zeros((self._group, *p.shape), dtype=torch.float32)
-            for p in self._optimizer.params
-        ]
+        return [p.new_zeros((self._group, *p.shape), dtype=torch.float32) for p in self._trained]
 
-    def _accumulate(self, rows: Sequence[Tensor]) -> None:
-        """Clip and sum whole rows; after an error the sum is what it was before."""
-        optimizer = self._optimizer
-        sums = [p.summed_grad for p in optimizer.params]
-        for p, row in zip(optimizer.params, rows, strict=True):
-            p.grad_sample = row
-        try:
-            optimizer.accumulate()
-        except Exception:
-            for p, total in zip(optimizer.params, sums, strict=True):
-                p.summed_grad = total
-            # Opacus would take the signal that is still waiting for that of a later step.
-            optimizer._step_skip_queue.clear()
-            raise
+    @staticmethod
+    def _accumulate(lot: Lot, readers: Places, rows: Sequence[Tensor]) -> None:
+        """Let each outlet clip and sum the whole rows of its readers.
+
+        Args:
+            lot: has them.
+            readers: (rows,) whose the rows are.
+            rows: of each parameter.
+        """
+        for seat, mine in lot.by_seat(readers):
+            _each(mine, lambda some, seat=seat: seat.accumulate([r[some] for r in rows]))  # type: ignore[misc]
 
 
 def _each(places: Places, attempt: Callable[[Places], None]) -> None:

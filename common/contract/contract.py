@@ -8,7 +8,8 @@ Outlets receive that JSON, check the digest and recompute every number they care
 Invariants:
     * Unknown keys are errors; the nearest known key is suggested.
     * A frozen contract always carries `noise_multiplier`; ε is what that σ costs, never an input.
-    * `seed` drives public initialisation only: noise and sampling never come from it.
+    * `seed` drives public initialisation and cohorts only: noise and the sampling of readers never
+      come from it.
     * Equal contracts have equal bytes, so one digest names one contract on every machine.
 
 Example:
@@ -30,6 +31,8 @@ from presspool import __version__
 from presspool.common.base.errors import ContractError, VersionError
 from presspool.common.base.validation import unknown_keys, validate
 from presspool.common.contract import schema_versions
+from presspool.common.contract.buffers import check_buffer
+from presspool.common.contract.cohorts import check_cohort
 from presspool.common.contract.contract_schema import (
     Adapter,
     AnyTask,
@@ -84,6 +87,8 @@ class Contract(Table):
                 f"federation.quorum is {self.federation.quorum}, but [outlets] lists only "
                 f"{len(self.outlets)}: lower the quorum or add outlets"
             )
+        check_cohort(self)
+        check_buffer(self)
         if self.trust.adds_up and self.federation.attackers:
             raise ValueError(
                 f"federation.robust is {self.federation.robust!r}, but under trust = "
@@ -139,8 +144,18 @@ class Contract(Table):
 
     @property
     def steps(self) -> int:
-        """T: private steps over the whole run."""
+        """Private steps over the whole run, which learning rates are scheduled over."""
         return self.federation.rounds * self.federation.local_steps
+
+    @property
+    def outlet_steps(self) -> int:
+        """T: private steps that an outlet takes at most; fewer than the run's with cohorts."""
+        return self.federation.turns(len(self.outlets)) * self.federation.local_steps
+
+    @property
+    def crowd(self) -> int:
+        """Outlets that are asked in a round."""
+        return self.federation.cohort or self.federation.buffer or len(self.outlets)
 
     @property
     def plan(self) -> PrivacyPlan:
@@ -159,7 +174,7 @@ class Contract(Table):
             delta=p.delta,
             sampling_rate=p.sampling_rate,
             records_per_reader=p.records_per_reader,
-            steps=self.steps,
+            steps=self.outlet_steps,
         )
 
     @property

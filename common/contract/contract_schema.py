@@ -43,6 +43,8 @@ Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(strict=True, gt=0, le=1)]
 Decay = Annotated[float, Field(strict=True, ge=0, lt=1)]
+Some = Annotated[int, Field(strict=True, ge=1)]
+_UNSAID = Field(exclude_if=lambda value: value is None)  # such a key is not there
 
 
 def _grouped(value: object) -> object:
@@ -196,6 +198,9 @@ class Federation(Table):
         robust: how updates are combined where some outlets may lie
             (`presspool.server.rounds.aggregators.robust`).
         attackers: f, how many of the outlets that stands.
+        cohort: outlets that train in a round (`presspool.common.contract.cohorts`); None for all.
+        buffer: answers of an aggregation where outlets do not wait (`contract.buffers`), or None.
+        staleness: with a buffer, how many aggregations ago an answer may have begun.
     """
 
     trust: TrustName = "local"
@@ -205,6 +210,13 @@ class Federation(Table):
     update_norm_cap: Positive = 100.0
     robust: Annotated[str, one_of(ROBUST_RULES), Field(exclude_if=lambda rule: rule == MEAN)] = MEAN
     attackers: Annotated[int, Field(strict=True, ge=0, exclude_if=lambda count: count == 0)] = 0
+    cohort: Annotated[Some | None, _UNSAID] = None
+    buffer: Annotated[Some | None, _UNSAID] = None
+    staleness: Annotated[Annotated[int, Field(strict=True, ge=0, le=64)] | None, _UNSAID] = None
+
+    def turns(self, outlets: int) -> int:
+        """Rounds in which an outlet trains at most, of so many: cohorts take turns."""
+        return self.rounds if self.cohort is None else -(-self.rounds * self.cohort // outlets)
 
     @property
     def fewest(self) -> int:
@@ -225,11 +237,17 @@ class Federation(Table):
                 f"stand {self.attackers} attackers: raise the quorum to {self.fewest}, or count on "
                 "fewer attackers"
             )
+        if self.cohort is not None and self.quorum > self.cohort:
+            raise ValueError(
+                f"quorum is {self.quorum}, but a round has only the {self.cohort} outlets of its "
+                "cohort: lower the quorum or raise the cohort"
+            )
         return self
 
 
 ALONE: Mapping[str, Any] = MappingProxyType(
     {"trust": "local", "quorum": 1, "robust": MEAN, "attackers": 0}
+    | dict.fromkeys(("cohort", "buffer", "staleness"))
 )
 """[federation] of one outlet alone: nobody is there to wait for, to lie, or to share noise."""
 

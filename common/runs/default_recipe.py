@@ -21,7 +21,6 @@ Example:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Any
@@ -31,8 +30,7 @@ from pydantic import Field, ValidationError
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract_schema import AnyTask, Epsilon, Name, Table
 from presspool.common.contract.doors import METHODS, TASKS
-from presspool.common.contract.privacy_plan import solve_noise
-from presspool.common.runs.recipe import Trained, head_recipe, recipe
+from presspool.common.runs.recipe import Trained, head_recipe, recipe, run_noise
 
 Tables = dict[str, dict[str, Any]]
 
@@ -58,12 +56,19 @@ class _Pool(Table, extra="ignore"):
     dropouts: Annotated[int, Field(ge=0)]
 
 
+class _Cohort(Table, extra="ignore"):
+    """The number of outlets in a round, where not all are in it."""
+
+    cohort: Annotated[int, Field(ge=1)] | None = None
+
+
 class _Asked(Table, extra="ignore"):
     """The part of a run file that a recipe asks for."""
 
     outlets: Annotated[dict[Name, Annotated[int, Field(ge=1)]], Field(min_length=1)]
     task: AnyTask
     privacy: _Budget
+    federation: _Cohort = _Cohort()
     pooled: _Pool | None = None
 
 
@@ -111,7 +116,8 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
     tables = _of_task(asked, epsilon, body.get("adapter"))
     if getattr(asked.task, "mode", "single") != "single":
         del tables["task"]  # names start a head of which one label is to win, and nothing else
-    tables["federation"] = {**tables["federation"], "quorum": len(asked.outlets) // 2 + 1}
+    crowd = asked.federation.cohort or len(asked.outlets)
+    tables["federation"] = {**tables["federation"], "quorum": crowd // 2 + 1}
     return tables
 
 
@@ -128,7 +134,11 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
         tables = ranking_adapter_recipe()
     elif asked.task.kind == "recommendation":
         return ranking_recipe(
-            populations=populations, epsilon=epsilon, delta=delta, uncounted=uncounted
+            populations=populations,
+            epsilon=epsilon,
+            delta=delta,
+            uncounted=uncounted,
+            cohort=asked.federation.cohort,
         )
     elif _trains_adapter(adapter):
         tables = recipe(trained="adapter")
@@ -142,6 +152,7 @@ def _of_task(asked: _Asked, epsilon: float, adapter: object) -> Tables:
             epsilon=epsilon,
             delta=delta,
             uncounted=uncounted,
+            cohort=asked.federation.cohort,
         )
         return click_recipe(tables) if asked.task.kind == "ad-response" else tables
     return {**tables, "privacy": {**tables["privacy"], "delta": delta}}
@@ -168,6 +179,7 @@ def ranking_recipe(
     epsilon: float,
     delta: float = _DELTA,
     uncounted: int | None = None,
+    cohort: int | None = None,
 ) -> Tables:
     """The tables of a contract that trains the head of titles, but for ε and outlets.
 
@@ -182,14 +194,13 @@ def ranking_recipe(
         epsilon: the run's; `math.inf` without privacy.
         delta: the run's δ.
         uncounted: as of `recipe.head_recipe`.
+        cohort: likewise.
 
     Raises:
         ContractError: an ε that no noise reaches.
     """
-    steps, outlets = _RANKED_STEPS, len(populations)
-    times = outlets if uncounted is None else outlets / max(1, outlets - uncounted)
-    sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
-    noise = sigma * math.sqrt(times / steps) / sum(populations.values())
+    steps = _RANKED_STEPS
+    noise = run_noise(populations, epsilon, delta, steps=steps, uncounted=uncounted, cohort=cohort)
     length = min(_RANKED, _MOVED / noise) if noise else _RANKED
     rate = length / steps / _RANKED_CLIP
     return {

@@ -85,6 +85,7 @@ def head_recipe(
     epsilon: float,
     delta: float = _DELTA,
     uncounted: int | None = None,
+    cohort: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The tables of a contract that trains the head well, but for ε, from public numbers alone.
 
@@ -107,6 +108,7 @@ def head_recipe(
         delta: the run's δ.
         uncounted: where the pool shares its noise, c + d: the sum then carries the plan's variance
             K/(K − c − d) times and not K times. σ is taken from the local plan all the same.
+        cohort: outlets in a round; None for all.
 
     Raises:
         ContractError: an ε that no noise reaches.
@@ -116,12 +118,13 @@ def head_recipe(
         >>> tables["federation"], tables["server"]["learning_rate"]
         ({'rounds': 128, 'local_steps': 1}, 195.6)
     """
-    readers, outlets = sum(populations.values()), len(populations)
-    times = outlets if uncounted is None else outlets / max(1, outlets - uncounted)
-    sample = _LENGTH / math.sqrt(readers * _FEATURES * classes)
+    readers, asked = sum(populations.values()), (cohort or len(populations)) / len(populations)
     for steps in _STEPS:
-        sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=steps)
-        noise = sigma * math.sqrt(times / steps) / readers
+        noise = run_noise(
+            populations, epsilon, delta, steps=steps, uncounted=uncounted, cohort=cohort
+        )
+        seen = min(1.0, steps * asked) * readers
+        sample = _LENGTH / math.sqrt(seen * _FEATURES * classes)
         length = _SPREAD / (math.hypot(noise, sample) * steps)
         if length <= _LONGEST:
             break
@@ -139,6 +142,38 @@ def head_recipe(
         "optimizer": {"learning_rate": 1.0},
         "server": {"name": "average", "learning_rate": float(f"{rate:.4g}"), "tail": 0.5},
     }
+
+
+def run_noise(
+    populations: Mapping[str, int],
+    epsilon: float,
+    delta: float,
+    *,
+    steps: int,
+    uncounted: int | None,
+    cohort: int | None,
+) -> float:
+    """Noise on the pool's mean gradient, where readers' are of norm 1, if all steps were one.
+
+    Its standard deviation, of each number, with all readers of who is asked in each of the steps.
+
+    Args:
+        populations: as of `head_recipe`, like what follows.
+        epsilon: of the run.
+        delta: of the run.
+        steps: of the run, one a round.
+        uncounted: where the pool shares its noise, c + d.
+        cohort: outlets in a round; None for all.
+
+    Raises:
+        ContractError: an ε that no noise reaches.
+    """
+    readers, outlets = sum(populations.values()), len(populations)
+    asked = cohort or outlets
+    times = asked if uncounted is None else outlets / max(1, outlets - uncounted)
+    turns = -(-steps * asked // outlets)
+    sigma = solve_noise(epsilon=epsilon, delta=delta, sampling_rate=1.0, steps=turns)
+    return sigma * math.sqrt(times / steps) / (readers * asked / outlets)
 
 
 def noise_share(plan: PrivacyPlan, populations: Mapping[str, int], parameters: int) -> float:

@@ -31,6 +31,7 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
+from itertools import product
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -51,6 +52,7 @@ from presspool.common.runs.result_fields import (
     Writing,
     distinct,
 )
+from presspool.common.runs.virtual_round import VirtualRound
 
 
 class Caution(StrEnum):
@@ -90,8 +92,8 @@ class RoundResult:
         epsilon: the largest ε that an outlet may have spent after this round; None: unprotected.
         outlets: whose updates were admitted.
         refused: outlet to the fixed code of its refusal.
-        whole: of a large file, before the first round and after the last: the same on every
-            record; the file has no such key where there is none.
+        whole: of a large file, first and last: the same on every record; else no such key.
+        virtual: of a simulation with a clock: when it was there; else no such key.
 
     Raises:
         pydantic.ValidationError: a field holds something else.
@@ -106,6 +108,7 @@ class RoundResult:
     outlets: Names
     refused: Mapping[Name, Line]
     whole: WholeFile | None = None
+    virtual: VirtualRound | None = None
 
     @property
     def figures(self) -> Mapping[str, float | None]:
@@ -341,6 +344,7 @@ class RunResult:
         for key in ("figures", "writing", "pooled"):
             if body[key] is None:
                 del body[key]
-        for entry in (one for one in body["rounds"] if one["whole"] is None):
-            del entry["whole"]
+        for entry, key in product(body["rounds"], ("whole", "virtual")):
+            if entry[key] is None:
+                del entry[key]
         return json.dumps(body, ensure_ascii=False, indent=2) + "\n"

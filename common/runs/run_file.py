@@ -25,22 +25,24 @@ from __future__ import annotations
 
 import logging
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pyarrow as pa
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from presspool.common.base.errors import ContractError
 from presspool.common.base.foreign_text import commands_in
+from presspool.common.base.toml_values import read_toml
 from presspool.common.base.validation import validate
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
+from presspool.common.data.remote_file import Place
 from presspool.common.data.tables import Columns, Mapped, read_records, refuse_flat_columns
 from presspool.common.models.base_model import resolve
+from presspool.common.runs.clock_table import ClockTable
 from presspool.common.runs.default_recipe import filled
 from presspool.common.runs.run_folder import Setup
 
@@ -68,18 +70,20 @@ class Simulation(BaseModel):
     """Where a simulation's data lies and how it is split.
 
     Attributes:
-        data: one file, or with partition "files" a folder of `NAME.*`.
+        data: one file, or with partition "files" a folder of `NAME.*`, or where they lie
+            elsewhere a URL with `{outlet}` in it, which is read by whoever trains the outlet.
         columns: how the data's columns are called.
         partition: "files", "column:NAME", "iid" or "dirichlet:ALPHA".
         outlets: use only the contract's first so many outlets; None for all.
         workers: worker processes.
         grid: what carries messages between coordinator and outlets (`simulations/grids`).
         gpus_per_worker: GPUs of each worker of the grid "ray"; a fraction where several share one.
+        clock: a day on a clock of its own (`clock_table`); None where all outlets always answer.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Path
+    data: Place
     columns: Columns = Columns()
     partition: Annotated[
         str, Field(pattern=r"^(files|iid|column:.+|dirichlet:.+)$"), AfterValidator(_concentrated)
@@ -90,6 +94,15 @@ class Simulation(BaseModel):
     gpus_per_worker: Annotated[
         float, Field(strict=True, ge=0, le=64), AfterValidator(_whole_or_part)
     ] = 0.0
+    clock: ClockTable | None = None
+
+    @model_validator(mode="after")
+    def _elsewhere(self) -> Self:
+        if isinstance(self.data, str) and (
+            self.partition != "files" or "{outlet}" not in self.data
+        ):
+            raise ValueError('data: a URL has {outlet} in it, and partition = "files"')
+        return self
 
 
 class EvaluationData(BaseModel):
@@ -204,14 +217,12 @@ def read_run_file(path: Path) -> RunFile:
     Raises:
         ContractError: missing, not TOML, or something in it is wrong: file, key, expected, got.
     """
-    try:
-        body = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ContractError(
-            "no such file", where=str(path), advice="write one; the guide shows an example"
-        ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ContractError("not readable as TOML", where=str(path), got=str(error)) from None
+    body = read_toml(
+        path,
+        what="cannot read the run's file",
+        advice="write one: presspool new run, or as the guide shows",
+        fault=ContractError,
+    )
     tables = {
         key: validate(model, _resolved(body.pop(key), path, key), where=f"{path} [{key}]")
         for key, model in OUTSIDE.items()
@@ -281,5 +292,13 @@ def _resolved(table: Any, path: Path, key: str) -> dict[str, Any]:
             "not a table", where=f"{path} {key}", expected=f"[{key}] and keys below it", got=table
         )
     refuse_flat_columns(table, where=f"{path} [{key}]", fault=ContractError)
-    data = {"data": path.parent / str(table["data"])} if "data" in table else {}
-    return {**table, **data}
+    clock = table.get("clock")
+    inner = {"clock": _at(clock, path, "trace")} if isinstance(clock, dict) else {}
+    return _at({**table, **inner}, path, "data")
+
+
+def _at(table: Mapping[str, Any], path: Path, key: str) -> dict[str, Any]:
+    """The table with a key's path, if there is one, taken from the run file's folder."""
+    if key not in table or "://" in str(table[key]):
+        return dict(table)
+    return {**table, key: path.parent / str(table[key])}

@@ -7,6 +7,7 @@
     outlets/NAME.toml        a simulation's outlets
     outlets/NAME.parquet     their parts of a split data set, until the run is complete
     checkpoint.safetensors   the coordinator's state after the last whole round
+    compute.json             what computing the rounds took at the coordinator
     result.json, report.html, adapter/, events/
 
 Invariants:
@@ -38,11 +39,13 @@ class Setup:
         evaluation: public held-out file, or None.
         columns: column of a task's record to what the file calls it.
         deterministic: seed of reproducible noise in a simulation (nothing is private then).
+        clock: digest of the clock that a simulation goes by; None, and no key, without one.
     """
 
     evaluation: str | None = None
     columns: Mapping[str, str] = field(default_factory=lambda: {"text": "text", "label": "label"})
     deterministic: int | None = None
+    clock: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Flat: columns stand beside the other keys."""
@@ -50,13 +53,14 @@ class Setup:
             "evaluation": self.evaluation,
             **self.columns,
             "deterministic": self.deterministic,
+            **({"clock": self.clock} if self.clock is not None else {}),
         }
 
     @classmethod
     def of_json(cls, said: Mapping[str, Any]) -> Setup:
         """The inverse; raises `TypeError` where a column has no name."""
         body = cls().to_json() | dict(said)
-        own = {key: body.pop(key) for key in ("evaluation", "deterministic")}
+        own = {key: body.pop(key, None) for key in ("evaluation", "deterministic", "clock")}
         if not all(isinstance(name, str) for name in body.values()):
             raise TypeError(f"columns {body}")
         return cls(**own, columns=body)

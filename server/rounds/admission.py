@@ -32,6 +32,7 @@ from presspool.common.wire.update import FAILURES, AdapterUpdate, unpack_update
 UPDATE_REFUSALS = (
     "malformed",
     "unknown-outlet",
+    "not-in-cohort",
     "wrong-outlet",
     "duplicate",
     "wrong-contract",
@@ -57,6 +58,7 @@ class Expected:
 
     Attributes:
         outlets: names in the contract.
+        cohort: those that were asked in this round.
         round: from 1.
         contract: digest of the contract.
         base: digest of the adapter that was sent out.
@@ -71,6 +73,7 @@ class Expected:
     """
 
     outlets: frozenset[str]
+    cohort: frozenset[str]
     round: int
     contract: str
     base: str
@@ -150,6 +153,8 @@ def check(reply: Message, expected: Expected, seen: frozenset[str]) -> tuple[str
         raise AdmissionError("unknown-outlet", "not in the contract", where=node)
     if update.outlet != outlet:
         raise AdmissionError("wrong-outlet", "in the name of another outlet", where=node)
+    if outlet not in expected.cohort:
+        raise AdmissionError("not-in-cohort", "nobody asked it in this round", where=outlet)
     if refusal := _fault(update, expected, outlet in seen):
         raise AdmissionError(refusal, "refused", where=outlet)
     return outlet, update

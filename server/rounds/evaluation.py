@@ -144,13 +144,7 @@ class Evaluation:
 
     def _judged(self, state: State, held_out: pa.Table) -> dict[str, NDArray[Any]]:
         load(self._model, state)
-        order, parts = [], list[Judged]()
-        for indices, records, outputs in self._outputs.batches(held_out):
-            order.append(indices)
-            judged = self.task.judge(outputs, records)
-            parts.append({name: values.cpu().numpy() for name, values in judged.items()})
-        back = np.argsort(np.concatenate(order))
-        found = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+        found = self._outputs.judged(held_out)
         if held_out is self._held_out:
             self._last = state, found
         return found

@@ -18,20 +18,17 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from torch import nn
 
 from presspool.common.audit.pages.run_report import write_report
-from presspool.common.base.extras import install
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.contract.statement import statement
@@ -39,11 +36,9 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build
 from presspool.common.models.spectral import USUAL_RATIO, ratios
-from presspool.common.released.adapter_folder import storing, write_adapter
-from presspool.common.runs.result_file import RESULT_FILE, read_result, write_result
+from presspool.common.released.adapter_folder import write_adapter
+from presspool.common.runs.result_file import write_result
 from presspool.common.runs.results import (
-    OutletResult,
-    PooledFigures,
     RoundResult,
     RunResult,
     WritingSample,
@@ -52,11 +47,16 @@ from presspool.common.runs.run_file import EvaluationData
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.common.runs.shown_metrics import shown
 from presspool.common.secagg.secagg_messages import CohortKeys
+from presspool.common.wire.run_grid import RunGrid
 from presspool.common.wire.update import RecordState, array_record
 from presspool.server.rounds import round_checkpoint as checkpoints
+from presspool.server.rounds.buffered_strategy import strategy_of
+from presspool.server.rounds.compute_meter import ComputeMeter
 from presspool.server.rounds.evaluation import NOT_MEASURED, Evaluation, Scores
 from presspool.server.rounds.gathering import cohort_of, gathering_of
+from presspool.server.rounds.handed_out import HandedOut
 from presspool.server.rounds.round_checkpoint import RoundCheckpoint
+from presspool.server.rounds.run_events import write_events
 from presspool.server.rounds.strategy import AdapterStrategy
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ def run(
         committed: told each whole round before the next is handed out, round 0 (the start) first;
             after a kill it is told the last one again, with the same words.
         bound: the outlets' ledgers bind one answer to a round, so that a round that is handed out
-            again costs nothing; elsewhere it is answered with fresh noise, and both cost.
+            again costs nothing, and they compute on their own machines; elsewhere it is answered
+            with fresh noise, and both cost.
 
     Raises:
         QuorumError: a round had too few admitted updates.
@@ -102,13 +103,15 @@ def run(
             "continuing after round %d of %d", len(point.rounds) - 1, contract.federation.rounds
         )
     _commit(committed, contract, point)
-    spent = _spent_before(folder, point, contract)
+    meter = ComputeMeter(folder, contract, model, elsewhere=bound)
+    spent = HandedOut.before(folder, point, contract)
     free = bound or setup.deterministic is not None  # the same bytes again
     while len(point.rounds) <= contract.federation.rounds:
-        spent = max(spent + (not free), len(point.rounds))
+        spent = spent.next(len(point.rounds), free=free)
         _publish(folder, _result(contract, setup, point, spent, adapter=None))
         point = _one_round(grid, contract, point, scores, spent)
         checkpoints.save(folder.checkpoint, point)
+        meter.keep()
         _commit(committed, contract, point)
         _warn_of_loud(model, contract, point)
     say = partial(_statement, contract, setup, spent)
@@ -119,7 +122,7 @@ def run(
     writing = None if evaluation is None else evaluation.compared(before, point.state)
     result = replace(result, figures=figures, writing=writing)
     _publish(folder, result)
-    _write_events(folder.events, result)
+    write_events(folder, result)
     return result
 
 
@@ -143,28 +146,12 @@ def _start(
     return RoundCheckpoint(contract=contract.digest, rounds=(first,), state=state, kept=kept)
 
 
-def _spent_before(folder: RunFolder, point: RoundCheckpoint, contract: Contract) -> int:
-    """Rounds that were handed out so far, each as often as it was."""
-    whole = len(point.rounds) - 1
-    if not (folder.path / RESULT_FILE).exists():
-        return whole
-    steps = max(outlet.steps for outlet in read_result(folder.path).outlets)
-    return max(whole, steps // contract.federation.local_steps)
-
-
-def _epsilon(contract: Contract, spent: int) -> float | None:
-    """ε of so many rounds, which may be more than the plan's: some were handed out twice."""
-    if not contract.plan.protected:
-        return None
-    return contract.trust.spent(contract, spent * contract.federation.local_steps)
-
-
 def _one_round(
-    grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer, spent: int
+    grid: Grid, contract: Contract, point: RoundCheckpoint, scores: Scorer, spent: HandedOut
 ) -> RoundCheckpoint:
     number, began = len(point.rounds), time.monotonic()
     gathering = gathering_of(contract, number=number, kept=point.kept, state=point.state)
-    strategy = AdapterStrategy(contract, point.moments, gathering)
+    strategy = strategy_of(contract, point.moments, gathering)
     state, traffic = _phases(grid, strategy, number, array_record(point.state)), strategy.traffic
     measured = scores(number, state).of(task_of(contract).metrics)
     done = RoundResult(
@@ -173,9 +160,10 @@ def _one_round(
         bytes_up=traffic.bytes_up,
         bytes_down=traffic.bytes_down,
         seconds=time.monotonic() - began,
-        epsilon=_epsilon(contract, spent),
+        epsilon=spent.largest_epsilon,
         outlets=tuple(traffic.admitted.updates),
         refused=traffic.admitted.refused,
+        virtual=grid.virtual(number) if isinstance(grid, RunGrid) else None,
     )
     _log_round(done, contract)
     return RoundCheckpoint(
@@ -260,25 +248,12 @@ def _result(
     contract: Contract,
     setup: Setup,
     point: RoundCheckpoint,
-    spent: int,
+    spent: HandedOut,
     *,
     adapter: str | None,
     samples: tuple[WritingSample, ...] = (),
 ) -> RunResult:
-    plan, weights = contract.plan, contract.weights()
-    reproducible, epsilon = setup.deterministic is not None, _epsilon(contract, spent)
-    outlets = tuple(
-        OutletResult(
-            name=name,
-            population=population,
-            weight=weights[name],
-            unit=plan.unit,
-            steps=spent * contract.federation.local_steps,
-            epsilon=epsilon,
-            delta=plan.delta if plan.protected else None,
-        )
-        for name, population in sorted(contract.outlets.items())
-    )
+    reproducible = setup.deterministic is not None
     return RunResult(
         name=contract.name,
         contract_digest=contract.digest,
@@ -286,10 +261,10 @@ def _result(
         deterministic=reproducible,
         measures=task_of(contract).metrics,
         rounds=point.rounds,
-        outlets=outlets,
+        outlets=spent.outlets(),
         adapter_sha256=adapter,
         statement="INCOMPLETE: no adapter is released, but updates are. ε counts every round that "
-        f"was handed out, whole or not: {spent}; the plan has {contract.federation.rounds}."
+        f"was handed out, whole or not: {spent.rounds}; the plan has {contract.federation.rounds}."
         if adapter is None
         else _statement(contract, setup, spent, f"sha256:{adapter}"),
         trust=contract.federation.trust,
@@ -298,21 +273,12 @@ def _result(
         versions=_versions(),
         contract=contract.body(),
         samples=samples,
-        pooled=_pooled(contract, spent),
+        pooled=spent.pooled(),
     )
 
 
-def _pooled(contract: Contract, spent: int) -> PooledFigures | None:
-    """What stands beside an ε that leans on the other outlets; every attempt counts."""
-    trust, steps = contract.trust, spent * contract.federation.local_steps
-    if (alone := trust.alone(contract, steps)) is None:
-        return None
-    every, _ = trust.several(contract, len(contract.outlets), steps)
-    return PooledFigures(alone=alone, every=every)
-
-
-def _statement(contract: Contract, setup: Setup, spent: int, adapter: str) -> str:
-    reproducible, steps = setup.deterministic is not None, spent * contract.federation.local_steps
+def _statement(contract: Contract, setup: Setup, spent: HandedOut, adapter: str) -> str:
+    reproducible, steps = setup.deterministic is not None, spent.most_steps
     return statement(contract, adapter=adapter, reproducible=reproducible, steps=steps)
 
 
@@ -324,26 +290,3 @@ def _publish(folder: RunFolder, result: RunResult) -> None:
 def _versions() -> dict[str, str]:
     packages = ("presspool", "torch", "transformers", "peft", "opacus", "dp-accounting", "flwr")
     return {"python": platform.python_version()} | {p: metadata.version(p) for p in packages}
-
-
-def _write_events(folder: Path, result: RunResult) -> None:
-    """TensorBoard scalars of all rounds; written once, so that a resumed run has no gaps."""
-    try:
-        import tensorboard  # noqa: F401
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.info("no TensorBoard here, so no %s/: %s", folder.name, install("tensorboard"))
-        return
-
-    shutil.rmtree(folder, ignore_errors=True)
-    with storing(folder), SummaryWriter(str(folder)) as writer:
-        for done in result.rounds:
-            for tag, value in {
-                **{f"held-out/{name}": value for name, value in done.metrics.items()},
-                **{f"held-out-all/{name}": v for name, v in done.figures.items() if done.whole},
-                "privacy/epsilon": done.epsilon,
-                "traffic/bytes_up": done.bytes_up,
-                "traffic/bytes_down": done.bytes_down,
-            }.items():
-                if value is not None:
-                    writer.add_scalar(tag, value, done.round)

@@ -1,7 +1,8 @@
-"""The Flower `Strategy`: send the adapter to every outlet, admit the answers, aggregate them.
+"""The Flower `Strategy`: send the adapter to a round's outlets, admit answers, aggregate.
 
 What is made of the admitted updates is the aggregator's (`presspool.server.rounds.aggregators`),
-with the weights that the contract's declared populations give; private counts play no part. A
+with the weights that the contract's declared populations give; private counts play no part. Of a
+run with cohorts (`presspool.common.contract.cohorts`) only the round's is asked, and averaged. A
 contract that reckons with attackers has them combined by its robust rule first.
 
 A round's phases are sent and aggregated one after the other; what is aggregated, and by
@@ -22,6 +23,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from presspool.common.contract.cohorts import cohort_of
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import ROBUST_RULES
 from presspool.common.models.adapters import State, digest
@@ -81,7 +83,7 @@ class AdapterStrategy(Strategy):
         config: ConfigRecord,
         grid: Grid,
     ) -> Iterable[Message]:
-        """One task for every connected outlet; `config` says the `phase`, the contract the rest."""
+        """One task for each outlet that is asked; `config` says which `phase`."""
         phase = self._phase = int(str(config.get("phase", 1)))
         self._state = RecordState(arrays)
         self._nodes = grid.outlets if isinstance(grid, RunGrid) else {}  # stock Flower knows none
@@ -100,8 +102,14 @@ class AdapterStrategy(Strategy):
         return [Message(content, node, "train", group_id=str(server_round)) for node in nodes]
 
     def _asked(self, server_round: int, phase: int, grid: Grid) -> list[int]:
-        """The nodes that a phase's task goes to: who is there, or was when it was made."""
+        """The nodes that a phase's task goes to: who is there, or was when it was made.
+
+        Where nobody knows whose a node is, all are asked, and those outside the cohort refuse.
+        """
         there, asked = set(grid.get_node_ids()), self.gathering.asked(phase)
+        if isinstance(grid, RunGrid) and self.contract.federation.cohort is not None:
+            cohort = cohort_of(self.contract, server_round)
+            there &= {node for node, name in grid.names.items() if name in cohort}
         if isinstance(grid, RunGrid):
             was_there = set(grid.went_on(server_round, phase))
             if asked is not None and not grid.went_on(server_round, phase - 1):
@@ -181,6 +189,7 @@ class AdapterStrategy(Strategy):
         trains = self.gathering.phases.releases(phase)
         return Expected(
             outlets=frozenset(contract.outlets),
+            cohort=frozenset(cohort_of(contract, server_round)),
             round=server_round,
             contract=contract.digest,
             base=digest(sent),

@@ -228,6 +228,17 @@ def band_chart(runs: Sequence[Sequence[Between]], *, x: Axis, y: Axis, width: in
     return frame.drawing(paths=tuple(paths), dots=tuple(dots))
 
 
+def scatter_chart(groups: Sequence[Series], *, x: Axis, y: Axis, width: int) -> Drawing:
+    """Dots that no line joins; what stands first lies below."""
+    frame = _Frame(width, x, y, right=24)
+    dots = [
+        Mark(style=group.style, x=frame.x(a), y=frame.y(b), text=text)
+        for group in groups
+        for (a, b), text in zip(group.points, group.texts, strict=True)
+    ]
+    return frame.drawing(dots=tuple(dots))
+
+
 def _ends(lines: Sequence[Series], frame: _Frame) -> tuple[Mark, ...]:
     """Labels at the lines' ends, pushed apart so that no two overlap."""
     placed: list[Mark] = []

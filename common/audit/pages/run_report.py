@@ -34,7 +34,9 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from presspool.common.audit.pages.answer_panels import label_rows, reliability_panel
+from presspool.common.audit.pages.clock_panel import clock_panel
 from presspool.common.audit.pages.comparison import dotted_keys
+from presspool.common.audit.pages.outlet_rows import MOST, outlet_rows
 from presspool.common.audit.pages.panels import claim, measured_panel, tradeoff_panel, traffic_panel
 from presspool.common.audit.pages.writing_panels import closeness_rows, writing_sentences
 from presspool.common.base.files import replace_file
@@ -63,12 +65,16 @@ def render_report(result: RunResult) -> str:
         measured=measured_panel(result),
         tradeoff=tradeoff_panel(result),
         traffic=traffic_panel(result),
+        clock=clock_panel(result),
         reliability=reliability_panel(result.figures) if result.figures else None,
         label_rows=label_rows(result.figures) if result.figures else (),
         writing=writing_sentences(result.writing) if result.writing else (),
         closeness=closeness_rows(result.writing) if result.writing else (),
         budget=_budget_sentences(result),
         largest=max((outlet.epsilon or 0.0 for outlet in result.outlets), default=0.0) or 1.0,
+        outlets=outlet_rows(result.outlets),
+        crowd=_cohort(result) or len(result.outlets),
+        most=MOST,
         total_weight=sum(outlet.weight for outlet in result.outlets),
         refusals=[(e.round, *pair) for e in result.rounds for pair in e.refused.items()],
         sections=_sections(result.contract),
@@ -103,7 +109,28 @@ def _budget_sentences(result: RunResult) -> list[str]:
             "If everybody but the outlet works together, only its own share of the noise is left: "
             f"{claim(Decimal(repr(result.pooled.alone)), Decimal(repr(result.delta)))} then."
         )
-    return [*texts, _several_outlets(result)]
+    return [*texts, *_in_turn(result), _several_outlets(result)]
+
+
+def _cohort(result: RunResult) -> int | None:
+    """Outlets that a round asks, where not all are asked."""
+    federation = result.contract.get("federation")
+    size = federation.get("cohort") if isinstance(federation, Mapping) else None
+    return size if isinstance(size, int) else None
+
+
+def _in_turn(result: RunResult) -> list[str]:
+    """What cohorts change in the bars, and what the table leaves out."""
+    texts, size = [], _cohort(result)
+    if size is not None:
+        texts.append(
+            f"A round asked {size:,} of {len(result.outlets):,} outlets, in turns that anybody can "
+            "draw from the contract; each pays for its own rounds in full, and no amplification is "
+            "claimed."
+        )
+    if hidden := outlet_rows(result.outlets).hidden:
+        texts.append(f"{hidden:,} more outlets, which spent no more, are in result.json.")
+    return texts
 
 
 def _several_outlets(result: RunResult) -> str:
@@ -131,7 +158,13 @@ def _sections(contract: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
         head, _, rest = key.partition(".")
         shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         sections.setdefault(head if rest else "", []).append((rest or key, shown))
-    return {head: rows for head, rows in sections.items() if rows}
+    return {head: _cut(rows) for head, rows in sections.items() if rows}
+
+
+def _cut(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    if len(rows) <= MOST:
+        return rows
+    return [*rows[:MOST], (f"{len(rows) - MOST:,} more", "in contract.json")]
 
 
 def environment(*packages: str) -> Environment:

@@ -208,6 +208,7 @@ def test_a_late_joiner_s_unpaid_steps_are_caught(
     plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plant(monkeypatch)
+    monkeypatch.setattr(budgets, "require_unspent", lambda *_: None)  # it catches them too
     with pytest.raises((AssertionError, PlanError, LedgerError)):
         within_what_was_paid(new_ledger(tmp_path / "ledger.db", epsilon=900.0))
 

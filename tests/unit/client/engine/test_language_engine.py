@@ -85,7 +85,7 @@ def by_logits(model: nn.Module, rows: pa.Table, reader_of: Tensor) -> Any:
     task: Any = headed_of(model).task
     sums = {n: torch.zeros(int(reader_of.max()) + 1, *p.shape) for n, p in trainable(model).items()}
     for place, reader in enumerate(reader_of.tolist()):
-        (known,) = task._wording.tokens(task.texts(rows.slice(place, 1)).to_pylist())
+        (known,) = task.wording.tokens(task.texts(rows.slice(place, 1)).to_pylist())
         ids = torch.tensor(known.ids)
         logits = task._loaded(input_ids=ids[None]).logits[0, :-1]
         each = nn.functional.cross_entropy(logits, ids[1:], reduction="none")

@@ -198,4 +198,4 @@ def test_a_model_that_cannot_be_trained_is_refused_before_any_reader_is_read(
     task = TrainTask(contract=text, digest=contract.digest, round=1, state=state)
     settings = OutletSettings(name="north-post", data=Path("nowhere.parquet"))
     with pytest.raises(EngineError):
-        client_app.answer(Round(task), settings)
+        next(client_app.answer(Round(task), settings))

@@ -138,7 +138,8 @@ def cost(sigma: float, rate: float, steps: int, delta: float) -> float:
 
 @pytest.mark.parametrize(
     ("epsilon", "delta", "rate", "steps"),
-    [(1.0, 1e-5, 0.15, 6), (0.01, 1e-5, 0.15, 2)],
+    # On the coarse grid the last is thousands of ticks off: it is then looked for on the fine one.
+    [(1.0, 1e-5, 0.15, 6), (0.01, 1e-5, 0.15, 2), (0.001, 1e-5, 0.5, 4)],
 )
 def test_the_solved_noise_is_the_least_that_pays(
     epsilon: float, delta: float, rate: float, steps: int

@@ -69,6 +69,19 @@ def test_noise_that_the_pool_shares_is_counted_once(tmp_path: Path) -> None:
     assert ways[0] < ways[1]
 
 
+def test_a_cohort_of_all_changes_no_number_and_a_smaller_one_asks_for_half_of_it(
+    tmp_path: Path,
+) -> None:
+    """Each outlet has fewer rounds, with less noise: over the run about as much is seen."""
+    every, some = (read(tmp_path, changed(federation={"cohort": k})).contract for k in (3, 2))
+    usual = read(tmp_path, SHORT).contract
+    assert every.replace(federation={"cohort": None}).digest == usual.digest
+    assert some.federation.quorum == 2
+    assert some.outlet_steps == -(-usual.steps * 2 // 3)
+    ways = [made.server.learning_rate["all"] for made in (some, usual)]
+    assert 0.9 < ways[0] / ways[1] <= 1.0
+
+
 def test_the_digest_covers_the_numbers_and_never_the_word(tmp_path: Path) -> None:
     """Written out by hand, the same contract has the same bytes."""
     found = read(tmp_path, SHORT).contract

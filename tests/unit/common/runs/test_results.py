@@ -17,6 +17,7 @@ from presspool.common.runs.result_file import parse_result
 from presspool.common.runs.results import (
     Caution,
 )
+from presspool.common.runs.virtual_round import VirtualRound
 from presspool.common.tasks.scores.answer_figures import (
     Abstention,
     AnswerFigures,
@@ -103,7 +104,24 @@ def test_figures_by_label_come_back_and_are_no_key_where_there_are_none() -> Non
     assert "figures" not in json.loads(a_run().to_json())
 
 
+def virtual(**changes: Any) -> VirtualRound:
+    """Two tasks, one of them late."""
+    body = {
+        "begun": 0.0,
+        "ended": 9.0,
+        "asked": 2,
+        "answered": 1,
+        "late": 1,
+        "failed": 0,
+        "away": 0,
+    }
+    return VirtualRound(**(body | changes))
+
+
 IMPOSSIBLE: dict[str, Callable[[], object]] = {
+    "a round that ends before it begins": lambda: virtual(begun=10.0),
+    "more answered than asked": lambda: virtual(answered=2),
+    "a round that nobody was asked in": lambda: virtual(tries=0),
     "accuracy NaN": lambda: a_round(metrics={"accuracy": float("nan")}),
     "an infinite loss": lambda: a_round(metrics={"loss": float("inf")}),
     "a metric that nobody described": lambda: a_run(measures=METRICS[:2]),
@@ -153,7 +171,7 @@ IMPOSSIBLE: dict[str, Callable[[], object]] = {
         figures=figures(bins=(SureBin(answers=1, sure=1.5, right=0.5),))
     ),
     "a calibration error that is none": lambda: a_run(figures=figures(ece=float("nan"))),
-    "more answered than asked": lambda: a_run(
+    "more answered than records": lambda: a_run(
         figures=figures(
             abstention=Abstention(wanted=0.9, up_to=0.5, records=3, answered=4, right=1)
         )

@@ -10,6 +10,7 @@ import pytest
 from tests.fakes.made_runs import toml
 
 from presspool.common.base.errors import ContractError, InputError, ModelError
+from presspool.common.runs.clock_table import ClockTable
 from presspool.common.runs.run_file import Simulation, freeze, read_run_file
 
 Body = dict[str, Any]
@@ -203,7 +204,7 @@ def test_what_is_not_toml_is_told_so(folder: Path, content: bytes, what: str) ->
 def test_a_missing_file_and_a_folder_are_told_so(folder: Path) -> None:
     with pytest.raises(ContractError, match="no such file"):
         read_run_file(folder / "run.toml")
-    with pytest.raises(ContractError, match="not readable as TOML"):
+    with pytest.raises(ContractError, match="cannot read the run's file"):
         read_run_file(folder)
 
 
@@ -284,3 +285,60 @@ def test_unsure_answers_need_public_rows_to_be_chosen_on(folder: Path, contract_
     assert "[evaluation]" in str(error.expected)
     asked = read_run_file(write(folder, body | {"evaluation": {"data": "held_out.parquet"}}))
     assert asked.contract.body()["task"]["sure"] == 0.9
+
+
+CLOCK = {"deadline": 60.0}
+
+
+def test_a_clock_stands_outside_the_digest_and_its_trace_beside_the_file(
+    folder: Path, contract_body: Body
+) -> None:
+    clock = CLOCK | {"trace": "there.csv"}
+    run = read_run_file(
+        write(folder, contract_body | {"simulation": {"data": "x", "clock": clock}})
+    )
+    assert run.simulation is not None
+    assert run.simulation.clock is not None
+    assert run.simulation.clock.trace == folder / "there.csv"
+    assert run.contract.digest == read_run_file(write(folder, contract_body)).contract.digest
+
+
+def test_a_clock_s_digest_covers_the_trace_s_content(folder: Path) -> None:
+    clock = ClockTable(deadline=60.0, trace=folder / "there.csv")
+    with pytest.raises(InputError, match="no trace"):
+        _ = clock.digest
+    found = set()
+    for text in ("outlet,from,until", "outlet,from,until\na,1,2"):
+        (folder / "there.csv").write_text(text)
+        found.add(clock.digest)
+    assert len(found | {ClockTable(deadline=60.0).digest}) == 3
+    (folder / "there.csv").rename(folder / "moved.csv")
+    assert clock.model_copy(update={"trace": folder / "moved.csv"}).digest in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"deadline": 0.0}, "deadline"),
+        ({"failures": 1.0}, "failures"),
+        ({"failures": -0.1}, "failures"),
+        ({"speeds": "normal:1"}, "speeds"),
+        ({"speeds": "lognormal:much"}, "speeds"),
+        ({"links": "pareto:0.1"}, "links"),
+        ({"step_seconds": True}, "step_seconds"),
+        ({"seed": -1}, "seed"),
+        ({"pattern": "weekends"}, "pattern"),
+        ({"pattern": "nights", "trace": "there.csv"}, "clock"),
+        ({"buffers": 3}, "buffers"),
+    ],
+)
+def test_a_wrong_clock_is_refused_by_its_key(
+    folder: Path, contract_body: Body, changes: Body, key: str
+) -> None:
+    table = {"data": "x", "clock": CLOCK | changes}
+    assert key in refused(folder, contract_body | {"simulation": table}).where
+
+
+def test_a_clock_has_a_deadline(folder: Path, contract_body: Body) -> None:
+    table = {"data": "x", "clock": {"failures": 0.1}}
+    assert "deadline" in refused(folder, contract_body | {"simulation": table}).where

@@ -28,6 +28,7 @@ def expected(**changes: Any) -> Expected:
     """Round 1 of two outlets."""
     fields: dict[str, Any] = {
         "outlets": frozenset({"north", "south"}),
+        "cohort": frozenset({"north", "south"}),
         "round": 1,
         "contract": CONTRACT,
         "base": digest(STATE),
@@ -253,6 +254,14 @@ def test_who_answers_in_the_name_of_another_is_refused_and_the_other_s_own_answe
     assert np.array_equal(admitted.updates["south"].delta["a"], ONES["a"])
 
 
+def test_an_outlet_of_another_cohort_is_refused_whoever_knows_its_node() -> None:
+    said = [reply(made_update("south"), node=3), reply(made_update("north"))]
+    for nodes in ({2: "north", 3: "south"}, {}):
+        admitted = admit(said, expected(cohort=frozenset({"north"}), nodes=nodes))
+        assert admitted.refused == {"south": "not-in-cohort"}
+        assert list(admitted.updates) == ["north"]
+
+
 def test_a_node_that_is_no_outlet_s_speaks_for_nobody_where_outlets_have_nodes() -> None:
     stranger = reply(made_update("south"), node=9)
     admitted = admit([stranger, reply(made_update("north"))], expected(nodes={2: "north"}))
@@ -309,6 +318,7 @@ def test_every_refusal_has_its_test() -> None:
     assert set(UPDATE_REFUSALS) == {
         "malformed",
         "unknown-outlet",
+        "not-in-cohort",
         "wrong-outlet",
         "duplicate",
         "wrong-contract",

@@ -35,7 +35,7 @@ from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
 from presspool.common.runs.run_folder import RunFolder, Setup
 from presspool.server.rounds import round_checkpoint as checkpoints
-from presspool.server.rounds import rounds
+from presspool.server.rounds import run_events
 from presspool.server.rounds.rounds import Committed, run, uncommitted
 from presspool.simulations.grids.local_grid import LocalGrid
 
@@ -211,7 +211,7 @@ def test_without_tensorboard_a_run_completes_and_one_line_says_what_is_not_there
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)  # as Python says "not installed"
     said: list[str] = []
-    monkeypatch.setattr(rounds.log, "info", lambda text, *words: said.append(text % words))
+    monkeypatch.setattr(run_events.log, "info", lambda text, *words: said.append(text % words))
     folder = new_folder(tmp_path / "run", contract)
     assert serve(folder, outlets).status == "complete"
     assert [line for line in said if "TensorBoard" in line] == [

@@ -388,10 +388,11 @@ def test_a_blank_field_is_shown_as_not_stated(desk: Desk) -> None:
     text = report_page.render(document(sources.read([desk.exports[0]]), governance.Fields()))
     tables = (governance.Article30, governance.Dpia)
     assert text.count(phrases.NOT_STATED) == sum(len(table.model_fields) for table in tables)
-    filled = report_page.render(
-        document(sources.read([desk.exports[0]]), governance.read(desk.fields))
-    )
-    assert filled.count(phrases.NOT_STATED) == text.count(phrases.NOT_STATED) - 3
+    fields = governance.read(desk.fields)
+    filled = report_page.render(document(sources.read([desk.exports[0]]), fields))
+    blank = [row for table in (fields.article30, fields.dpia) for row in table.rows() if not row[2]]
+    assert 0 < len(blank) < text.count(phrases.NOT_STATED)
+    assert filled.count(phrases.NOT_STATED) == len(blank)
     assert "North Post Ltd" in filled
 
 
@@ -484,7 +485,7 @@ def test_bad_input_is_the_users_mistake_and_writes_nothing(
             ([one, "--format", "docx"], "Invalid value"),
             ([one, "--format", "pdf"], "a PDF needs a file"),
             ([one, "--fields", tmp_path / "none.toml"], "cannot read the fields"),
-            ([one, "--fields", broken], "cannot read the fields"),
+            ([one, "--fields", broken], "broken.toml, line 1, column 11: not readable as TOML"),
             ([one, "--fields", wrong], "reference"),
             ([one, "--fields", odd], "did you mean 'controller'?"),
             ([one, "--key", "nonsense"], "not a verifier key"),

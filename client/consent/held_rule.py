@@ -14,7 +14,7 @@ from presspool.common.ledger.entries import GuardReason
 
 
 @dataclass(frozen=True)
-class Finding:
+class HeldRule:
     """One rule held against one contract.
 
     Attributes:
@@ -38,22 +38,22 @@ class Finding:
 
 def one_of(
     code: GuardReason, key: str, field: str, asked: str, names: Sequence[str], change: str
-) -> Finding:
+) -> HeldRule:
     """The name that is asked for is among those allowed."""
     allowed, holds = f"one of {', '.join(names)}", asked in names
-    return Finding(code, key, field, asked, allowed, holds, change)
+    return HeldRule(code, key, field, asked, allowed, holds, change)
 
 
 def at_most(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
-) -> Finding:
+) -> HeldRule:
     """The number that is asked for is not above the bound."""
-    return Finding(code, key, field, asked, f"at most {bound:g}", asked <= bound, change)
+    return HeldRule(code, key, field, asked, f"at most {bound:g}", asked <= bound, change)
 
 
 def at_least(
     code: GuardReason, key: str, field: str, asked: float, bound: float, change: str
-) -> Finding:
+) -> HeldRule:
     """The number that is asked for is not below the bound."""
     found = at_most(code, key, field, asked, bound, change)
     return replace(found, allowed=f"at least {bound:g}", holds=asked >= bound)

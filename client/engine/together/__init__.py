@@ -1,0 +1,1 @@
+"""Several outlets of one worker in one pass of the model: each with what is its own."""
