@@ -62,7 +62,7 @@ PAST: Final = (2, 3, 5, 3)  # earlier runs, by outlet; the last outlet's first o
 FIELDS: Final[dict[str, Any]] = {
     "card": {
         "name": "Topics of a made newsroom",
-        "data_curators": ["Press Pool Demo"],
+        "data_curators": ["Press Pool Demo (Nonprofit)"],
         "description": "Sorts titles of a made newsroom into topics.",
         "intended_use": "To look at; the newsroom is made up.",
         "region": "none: made data",
@@ -83,8 +83,17 @@ FIELDS: Final[dict[str, Any]] = {
         "registry_authors": ["Press Pool Demo"],
         "license": "apache-2.0",
         "language": "en",
-    }
+    },
+    **{
+        table: dict.fromkeys(keys, "not applicable, because no person is in the data")
+        for table, keys in {
+            "article30": ("controller", "joint_controllers"),
+            "dpia": governance.Dpia.model_fields,
+            "data_protection": governance.DataProtectionFields.model_fields,
+        }.items()
+    },
 }
+FIELDS["data_protection"]["tcf_purposes"] = [FIELDS["data_protection"]["tcf_purposes"]]
 
 
 def make_demo(folder: Path) -> None:

@@ -87,7 +87,8 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
             where="--ledgers",
             advice="leave out --ledgers, or give --epsilon 3",
         )
-    for settings in outlets:
+    files = [_here(settings) for settings in outlets]
+    for settings, file in zip(outlets, files, strict=True):
         home = settings.with_suffix("")
         private_folder(home)
         replace_file(home / POLICY, _policy(contract).encode())
@@ -99,7 +100,20 @@ def give_ledgers(contract: Contract, outlets: Sequence[Path]) -> None:
         replace_file(settings, lines.encode() + settings.read_bytes())
         read = read_settings(settings)
         kept = task_of(contract).columns
-        freeze(read.file, home / SNAPSHOT, columns=read.columns, kept=kept)
+        freeze(file, home / SNAPSHOT, columns=read.columns, kept=kept)
+
+
+def _here(settings: Path) -> Path:
+    file = read_settings(settings).file
+    if isinstance(file, Path):
+        return file
+    raise InputError(
+        "records that lie elsewhere have no snapshot here",
+        where=str(settings),
+        expected="[simulation] data on this machine",
+        got=file,
+        advice="simulate without ledgers, or copy the records here",
+    )
 
 
 def export_ledgers(outlets: Sequence[Path], folder: Path) -> list[Path]:
@@ -148,7 +162,7 @@ def _policy(contract: Contract) -> str:
         rounds=contract.federation.rounds,
         task=contract.task.kind,
         trust=contract.federation.trust,
-        outlets=min(2, len(contract.outlets)),
+        outlets=min(2, contract.crowd),
         targets=toml_value(list(contract.adapter.targets)),
         scale=contract.method.scale(contract) or 1.0,
         records=contract.privacy.records_per_reader,

@@ -5,8 +5,9 @@ the readers: dealt into readers of k records, a quarter of the rows kept for val
 the code that an outlet and the coordinator run. There are fewer public rows than readers in the
 pool, so what must agree is the noise: a pool of K outlets with N readers has on its mean gradient
 noise of standard deviation σS√K/(qN), and one made outlet of n readers gets the same from
-σ' = σ√K·n/N, times an outlet's share where the pool shares its noise. What does not agree is said:
-sampling varies more with fewer readers, and outlets do not drift apart.
+σ' = σ√K·n/N, times an outlet's share where the pool shares its noise. Where cohorts take turns, K
+and N are a round's in the mean. What does not agree is said: sampling varies more with fewer
+readers, and outlets do not drift apart.
 
 The search goes through the knobs one after the other, each at its best value so far; every trial is
 written to `trials.jsonl`, and starting again in the same folder repeats none of them.
@@ -213,7 +214,9 @@ class _Bench:
         moments: State = {}
         random = SecureRandom.deterministic("tune", draw)
         for number in range(1, small.federation.rounds + 1):
-            work = RoundWork(round=number, population=self._readers.readers, random=random)
+            work = RoundWork(
+                round=number, turn=number, population=self._readers.readers, random=random
+            )
             delta = train_round(self._model, state, self._readers, small, work, self._compute)
             change = {n: d.astype(np.float64) for n, d in delta.items()}
             state, moments = aggregator_of(small).step(state, change, moments, number=number)
@@ -221,8 +224,10 @@ class _Bench:
 
     def _small(self, contract: Contract) -> Contract:
         sigma = contract.plan.noise_multiplier
-        pool, outlets = sum(contract.outlets.values()), len(contract.outlets)
-        share = contract.trust.noise_share(contract) * math.sqrt(outlets)
+        outlets = len(contract.outlets)
+        asked = contract.federation.cohort or outlets
+        pool = sum(contract.outlets.values()) * asked / outlets  # of a round, in the mean
+        share = contract.trust.noise_share(contract) * math.sqrt(asked)
         scaled = sigma * share * self._readers.readers / pool
         return contract.replace(
             outlets={"public": self._readers.readers},

@@ -33,6 +33,7 @@ from presspool.common.base.errors import ContractError, FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import PrivacyPlan
+from presspool.common.tasks.scores.exposure import Exposure, Scores, exposure
 from presspool.simulations.attack import plan_tradeoff, scores, spans
 from presspool.simulations.attack.attacked_outlet import (
     Audience,
@@ -51,7 +52,6 @@ from presspool.simulations.attack.findings import (
 )
 from presspool.simulations.attack.roc import separation
 from presspool.simulations.attack.tasks.attacked_task import AttackedTask, attacked
-from presspool.simulations.attack.tasks.exposure import Exposure, Scores, exposure
 from presspool.simulations.attack.transcript import Transcript, listen, scaled_noise
 from presspool.simulations.attack.workplace import ABOUT, at_work
 
@@ -314,6 +314,14 @@ def _require(contract: Contract, outlet: str) -> None:
             expected="local",
             got=contract.federation.trust,
             advice="attack the same run with trust = 'local'",
+        )
+    if contract.federation.cohort is not None:
+        raise ContractError(
+            "the attacks follow one outlet through every round, and cohorts take turns",
+            where="[federation] cohort",
+            expected="no cohort",
+            got=contract.federation.cohort,
+            advice="attack the same run without the key: there an outlet gives away no less",
         )
     if outlet not in contract.outlets:
         raise ContractError(

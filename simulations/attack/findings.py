@@ -15,13 +15,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from presspool.common.audit.evidence.attack_document import FORMAT
 from presspool.common.base.numbers import bound
+from presspool.common.tasks.scores.exposure import Exposure
 from presspool.simulations.attack.bounds import Guesses
 from presspool.simulations.attack.roc import FALSE_POSITIVES, Separation
 from presspool.simulations.attack.spans import Recovered
-from presspool.simulations.attack.tasks.exposure import Exposure
 
-FORMAT = "presspool-attack/1"
 CONFIDENCE = 0.95
 BOUNDS = 4  # two attacks, two bounds each
 SIGNIFICANCE = (1 - CONFIDENCE) / BOUNDS

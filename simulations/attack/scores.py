@@ -28,11 +28,11 @@ from presspool.common.contract.schedule import rate_factor
 from presspool.common.models.adapters import State, digest
 from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
+from presspool.common.tasks.scores.exposure import Scores
 from presspool.simulations.attack import gradients
 from presspool.simulations.attack.attacked_outlet import Audience
 from presspool.simulations.attack.canaries import Canaries
 from presspool.simulations.attack.tasks.attacked_task import attacked
-from presspool.simulations.attack.tasks.exposure import Scores
 from presspool.simulations.attack.transcript import Transcript
 
 TINY = 1e-6  # of the largest: below it, float32 has lost what was there

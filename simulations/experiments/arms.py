@@ -124,6 +124,8 @@ def _job(
     labels = {"labels": list(pool.labels)} if pool.labels else {}
     length = {"max_length": pool.max_length} if pool.max_length else {}
     tables["task"] = {**labels, **length, **pool.task, **tables.get("task", {})}
+    if pool.base:
+        tables["model"] = {"id": str(pool.base)}
     body = {"name": "experiment", "seed": seed, "outlets": dict(populations), **tables}
     label = f"{pool.folder.name}-{arm.models or arm.name}-{epsilon:g}-s{seed}"
     few_shot = arm.kind in ("few-shot", "asked")

@@ -31,7 +31,7 @@ def seconds(jobs: Sequence[Job], *, workers: int) -> float:
         once, each = _seconds_a_row(_shape(contract).canonical())
         rows = sum(contract.outlets.values()) * _records(contract)
         tested = pq.read_metadata(job.test.data).num_rows
-        trained += each * contract.steps * contract.privacy.sampling_rate * rows
+        trained += each * contract.outlet_steps * contract.privacy.sampling_rate * rows
         frozen[job.test.data, once] = max(
             frozen.get((job.test.data, once), 0), once * (rows + tested)
         )

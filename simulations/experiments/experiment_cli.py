@@ -129,6 +129,10 @@ tasks = _declared(
     "Sentiment, entities and an archive: what reader-level privacy leaves of other tasks.",
     module="newsroom_tasks",
 )
+paired = _searched(
+    "paired",
+    "Encoder and decoder, small and trained from scratch: headlines, with and without privacy.",
+)
 clicks = _declared(
     "clicks",
     "Titles ranked by clicks, made and real: what privacy leaves, beside popularity and likeness.",

@@ -10,10 +10,8 @@ Example: `run_jobs(jobs, Path("runs/experiments/outlets/jobs"), workers=2)`.
 from __future__ import annotations
 
 import io
-import multiprocessing
-import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +28,8 @@ from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds.server_app import serve
 from presspool.simulations.experiments.lies import LyingGrid
 from presspool.simulations.experiments.measures import Measure, measure_of
-from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid, end_with_parent
+from presspool.simulations.grids.local_grid import THREADS_PER_WORKER, LocalGrid
+from presspool.simulations.grids.worker_pools import WorkerPool
 from presspool.simulations.newsroom.click_baselines import popularity_each, read_impressions
 from presspool.simulations.simulate import SimulateOptions, prepare
 
@@ -134,21 +133,14 @@ def run_jobs(
     """
     todo = [job for job in jobs if not job.finished(folder)]
     turns = [job for job in todo if not job.asked], [job for job in todo if job.asked]
-    pool = ProcessPoolExecutor(
-        max_workers=workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
+    pool = WorkerPool(workers, _begin)
     try:
         for some in turns:
             for done in as_completed([pool.submit(run_job, job, folder) for job in some]):
                 done.result()
                 on_done()
     finally:
-        processes = list((pool._processes or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
+        pool.end()
 
 
 def run_job(job: Job, folder: Path) -> None:
@@ -246,9 +238,7 @@ def _activations() -> ActivationCache:
     return ActivationCache()
 
 
-def _start_worker() -> None:
+def _begin() -> None:
     import torch
 
-    end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(THREADS_PER_WORKER)

@@ -57,6 +57,7 @@ class Pool:
         task: what else the contract's [task] says.
         attack: what some of its outlets do, one of `lies.ATTACKS`; "" for nothing.
         liars: which of them.
+        base: folder of the base model that all arms use; None for that of their recipe.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Pool:
     task: Mapping[str, Any] = field(default_factory=dict)
     attack: str = ""
     liars: tuple[str, ...] = ()
+    base: Path | None = None
 
     @property
     def test(self) -> Path:

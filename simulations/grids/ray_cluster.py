@@ -26,9 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import presspool
+from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import InputError
 from presspool.common.base.extras import not_here
-from presspool.simulations.grids.simulation_grid import Place
+from presspool.common.data.remote_file import RemoteFile
+from presspool.simulations.grids.simulation_grid import Check, Place
 
 ANSWERS = 10.0  # seconds in which a cluster says that it is there
 LOOKS = 120.0  # seconds in which its nodes say what they have; Python starts on them first
@@ -44,13 +46,17 @@ class NodeFacts:
         node: its host, and its number in the cluster.
         python: version.
         presspool: version.
+        key: its number in the cluster.
         missing: outlets of which it cannot read a file, and the file.
+        elsewhere: outlets whose records a URL names and it cannot reach.
     """
 
     node: str
     python: str
     presspool: str
+    key: str
     missing: Mapping[str, str]
+    elsewhere: frozenset[str]
 
     def require_fit(self) -> None:
         """Raise `InputError` where this node cannot work for this process."""
@@ -87,9 +93,11 @@ def facts(outlets: Paths) -> NodeFacts:
     context = ray.get_runtime_context()
     return NodeFacts(
         node=f"{platform.node()} ({context.get_node_id()[:8]})",
+        key=context.get_node_id(),
         python=platform.python_version(),
         presspool=presspool.__version__,
         missing={name: gone for name, path in outlets.items() if (gone := _unreadable(path))},
+        elsewhere=frozenset(name for name, path in outlets.items() if not _reached(path)),
     )
 
 
@@ -118,26 +126,66 @@ def joined(place: Place, *, workers: int) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_nodes(ray: Any, place: Place, outlets: Paths) -> None:
-    """Ask every node that could have a worker whether it can work.
+def require_nodes(ray: Any, place: Place, outlets: Paths) -> list[NodeFacts]:
+    """Ask every node that could have a worker whether it can work; returns what they say.
 
     Raises:
-        InputError: one cannot, or does not answer.
+        InputError: one cannot, or does not answer; no node reaches an outlet's records.
     """
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and _able(node, place)]
     look = ray.remote(num_cpus=0, max_retries=0)(facts)
-    on = (NodeAffinitySchedulingStrategy(node, soft=False) for node in able)
-    asked = [look.options(scheduling_strategy=node).remote(outlets) for node in on]
+    asked = [look.options(scheduling_strategy=at(node)).remote(outlets) for node in able]
     if not asked:
         raise InputError(
             "no node that could have a worker",
             where=WHERE,
             expected=f"a node with a core and {place.gpus:g} GPUs",
         )
-    for found in _answers(ray, asked):
-        found.require_fit()
+    found = _answers(ray, asked)
+    for one in found:
+        one.require_fit()
+    for outlet in sorted(frozenset.intersection(*(one.elsewhere for one in found))):
+        raise InputError(
+            f"no node reaches the records of {outlet}",
+            where=WHERE,
+            expected=read_settings(outlets[outlet]).file,
+            got=f"asked {', '.join(one.node for one in found)}",
+            advice="see that [simulation] data and credentials are right on the node that has them",
+        )
+    return found
+
+
+def at(node: str) -> Any:
+    """Ray's word for: on this node, and on no other."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def check_on_nodes(ray: Any, nodes: Sequence[NodeFacts], outlets: Paths, check: Check) -> None:
+    """Have each outlet's records checked by the first node that reaches them.
+
+    Raises:
+        InputError: what `check` raised there.
+    """
+    asked = {
+        name: ray.remote(num_cpus=0)(_checked)
+        .options(scheduling_strategy=at(next(n.key for n in nodes if name not in n.elsewhere)))
+        .remote(check, path)
+        for name, path in outlets.items()
+    }
+    for name, answer in asked.items():
+        if said := ray.get(answer):
+            raise InputError(f"{name} cannot be trained:\n{said}", where=WHERE)
+
+
+def _checked(check: Check, settings: Path) -> str:
+    """What is wrong with an outlet's records, in words; "" for nothing."""
+    try:
+        check(settings)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def require_gpus(there: float, place: Place, *, workers: int) -> None:
@@ -267,9 +315,16 @@ def _answers(ray: Any, asked: Sequence[Any]) -> list[NodeFacts]:
 
 def _unreadable(settings: Path) -> str:
     """The first of an outlet's files that this node cannot read; "" where it can."""
-    from presspool.client.identity.settings import read_settings
-
     if not os.access(settings, os.R_OK):
         return str(settings)
     data = read_settings(settings).file
-    return "" if os.access(data, os.R_OK) else str(data)
+    return "" if isinstance(data, RemoteFile) or os.access(data, os.R_OK) else str(data)
+
+
+def _reached(settings: Path) -> bool:
+    """Whether records that a URL names are there for this node; those of a path are."""
+    try:
+        data = read_settings(settings).file
+        return not isinstance(data, RemoteFile) or data.is_file()
+    except InputError:
+        return False

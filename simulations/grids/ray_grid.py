@@ -1,18 +1,19 @@
 """A Flower `Grid` of Ray actors: many outlets on one machine, or on a cluster of them.
 
-Each actor is a worker as `LocalGrid` has them: it loads the base model once and serves one outlet
-after another, with the same fixed number of threads. It reads settings and records where it is;
-what travels is a task's content, which is put into Ray's object store once and fetched once by a
-node, and each outlet's answer.
+Each actor is a worker as `LocalGrid` has them: it loads the base model once and serves one group of
+outlets after another, with the same fixed number of threads. It reads settings and records where it
+is; what travels is a task's content, which is put into Ray's object store once and fetched once by
+a node, and each outlet's answer.
 
 Invariants:
     * The same messages give the same replies as on a `LocalGrid`, with any number of actors, and
       whatever dies (`--deterministic`).
-    * An actor that dies, alone or with its node, is replaced, and its outlet's work is done again
-      from the same message: so often, and then it is an error. What a ledger charged for the first
+    * An actor that dies, alone or with its node, is replaced, and its outlets' work is done again
+      from the same messages: so often, and then it is an error. What a ledger charged for the first
       time stays charged; a round that it has bound is refused there and not trained twice.
     * Nodes that join take actors that wait for a free core; one that lacks a file or has another
       version is refused by name.
+    * Records that a URL names are read by an actor of a node that reaches them, and go nowhere.
     * Leaving the block ends the actors, and a Ray that this grid has started.
 
 Example: `with RayGrid(configs, workers=2) as grid: server_app(grid, context)`.
@@ -23,9 +24,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ from presspool.simulations.grids.local_grid import answered, prepare_worker
 from presspool.simulations.grids.ray_cluster import (
     LOOKS,
     NodeFacts,
+    at,
+    check_on_nodes,
     facts,
     gpus_here,
     imported,
@@ -45,7 +49,7 @@ from presspool.simulations.grids.ray_cluster import (
     require_gpus,
     require_nodes,
 )
-from presspool.simulations.grids.simulation_grid import Place, SimulationGrid
+from presspool.simulations.grids.simulation_grid import Check, Place, SimulationGrid
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +59,22 @@ LOOK_AGAIN = 5.0  # seconds after which it is looked whether anything can still 
 
 @dataclass(kw_only=True)
 class _Work:
-    """A message on its way: everything but its content, and where that lies."""
+    """A group's messages on their way: everything but their content, and where that lies."""
 
-    envelope: Message
+    envelopes: list[Message]
     content: Any
-    settings: Path
+    settings: list[Path]
     tries: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Whose work it is."""
+        return [path.stem for path in self.settings]
+
+    @property
+    def outlets(self) -> str:
+        """The same in words."""
+        return ", ".join(self.names)
 
 
 class OutletServer:
@@ -77,10 +91,13 @@ class OutletServer:
         """What the actor's node says of itself."""
         return facts(outlets)
 
-    def serve(self, envelope: Message, content: RecordDict, settings: Path) -> Message:
-        """The outlet's answer to a message whose content came by itself."""
-        envelope.content = content
-        return answered(envelope, settings)
+    def serve(
+        self, envelopes: list[Message], content: RecordDict, settings: list[Path]
+    ) -> list[Message]:
+        """The outlets' answers to messages whose one content came by itself."""
+        for envelope in envelopes:
+            envelope.content = content
+        return answered(envelopes, settings)
 
 
 class RayGrid(SimulationGrid):
@@ -90,45 +107,92 @@ class RayGrid(SimulationGrid):
         self._nodes = {node: path.resolve() for node, path in self._nodes.items()}
         self._workers = max(1, self._workers)
         self._count, self._failed, self._since = 0, 0, 0.0
-        self._paths = {path.stem: path for path in self._nodes.values()}
+        self._paths = _by_name(self._nodes.values())
         self._waiting: deque[_Work] = deque()
         self._starting: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._working: dict[Any, tuple[Any, _Work]] = {}
+        self._nodes_said: list[NodeFacts] = []
+        self._elsewhere: dict[Any, frozenset[str]] = {}
         self._replies: dict[str, Message] = {}
         self._open = ExitStack()
-        self._ray = self._open.enter_context(joined(self._place, workers=self._workers))
+        self._ray = self._place.joined or self._open.enter_context(
+            joined(self._place, workers=self._workers)
+        )
         needs = {"num_cpus": 1, "num_gpus": self._place.gpus, "max_restarts": 0}
         self._kind = self._ray.remote(**needs)(OutletServer)
 
     @classmethod
     def check(cls, place: Place, *, workers: int) -> None:
-        """Look whether Ray is here, the cluster there, and its nodes fit."""
+        """Look whether Ray is here, with enough GPUs where it is one of this machine's."""
+        imported(place)
         if place.address is None:
-            imported(place)
             require_gpus(gpus_here() if place.gpus else 0, place, workers=workers)
+
+    @classmethod
+    @contextmanager
+    def at(cls, place: Place, *, workers: int) -> Iterator[Place]:
+        """The place, checked; a cluster is joined once, and its nodes fit."""
+        with super().at(place, workers=workers):
+            if place.address is None:
+                yield place
+                return
+            with joined(place, workers=workers) as ray:
+                require_nodes(ray, place, {})
+                yield replace(place, joined=ray)
+
+    @classmethod
+    def look(cls, place: Place, outlets: Sequence[Path], check: Check) -> None:
+        """Ask the nodes of a cluster; what lies under a path was read here."""
+        if place.joined is None:
+            super().look(place, outlets, check)
             return
-        with joined(place, workers=workers) as ray:
-            require_nodes(ray, place, {})
+        paths = _by_name(path.resolve() for path in outlets)
+        nodes = require_nodes(place.joined, place, paths)
+        check_on_nodes(place.joined, nodes, paths, check)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Put each content into the object store once and hand out; returns the messages' ids."""
         if not (self._starting or self._idle or self._working):
             self._begin()
-        ids, stored = [], dict[int, tuple[RecordDict, Any]]()
+        ids: list[str] = []
+        stored = dict[int, tuple[RecordDict, Any]]()
+        parts = 2 * self._workers if self._workers > 1 else 1  # who is done early finds more to do
+        for key, same in groupby(list(messages), key=lambda message: id(message.content)):
+            alike = list(same)
+            if key not in stored:
+                content = alike[0].content
+                stored[key] = content, self._ray.put(content)
+            ids += self._stamped(alike)
+            for near in self._by_reach(alike):
+                for group in self._groups(near, parts=parts):
+                    self._waiting.append(self._work(group, stored[key][1]))
+        self._hand_out()
+        return ids
+
+    def _stamped(self, messages: Sequence[Message]) -> list[str]:
         for message in messages:
             self._count += 1
             stamp(message, f"{RUN_ID}-{self._count}")
-            content = message.content
-            if id(content) not in stored:
-                stored[id(content)] = content, self._ray.put(content)
-            empty = Message(content=RecordDict(), metadata=message.metadata)  # type: ignore[call-overload]
-            node = message.metadata.dst_node_id
-            work = _Work(envelope=empty, content=stored[id(content)][1], settings=self._nodes[node])
-            self._waiting.append(work)
-            ids.append(message.metadata.message_id)
-        self._hand_out()
-        return ids
+        return [message.metadata.message_id for message in messages]
+
+    def _by_reach(self, messages: Sequence[Message]) -> Iterable[list[Message]]:
+        """Messages of outlets whose records the same nodes reach, side by side."""
+        near = dict[tuple[bool, ...], list[Message]]()
+        for message in messages:
+            name = self._nodes[message.metadata.dst_node_id].stem
+            near.setdefault(tuple(name in n.elsewhere for n in self._nodes_said), []).append(
+                message
+            )
+        return near.values()
+
+    def _work(self, group: list[Message], content: Any) -> _Work:
+        envelopes = [
+            Message(content=RecordDict(), metadata=message.metadata)  # type: ignore[call-overload]
+            for message in group
+        ]
+        settings = [self._nodes[message.metadata.dst_node_id] for message in group]
+        return _Work(envelopes=envelopes, content=content, settings=settings)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are there, in the order of `message_ids`."""
@@ -168,12 +232,13 @@ class RayGrid(SimulationGrid):
                 self._ray.kill(actor)
 
     def _begin(self) -> None:
-        require_nodes(self._ray, self._place, self._paths)
+        self._nodes_said = require_nodes(self._ray, self._place, self._paths)
         for _ in range(self._workers):
             self._start()
 
-    def _start(self) -> None:
-        actor = self._kind.remote(logging.getLogger("presspool").getEffectiveLevel())
+    def _start(self, node: str | None = None) -> None:
+        kind = self._kind.options(scheduling_strategy=at(node)) if node else self._kind
+        actor = kind.remote(logging.getLogger("presspool").getEffectiveLevel())
         self._look(actor)
         self._since = time.monotonic()
 
@@ -181,10 +246,24 @@ class RayGrid(SimulationGrid):
         self._starting[actor.look.remote(self._paths)] = actor
 
     def _hand_out(self) -> None:
-        while self._waiting and self._idle:
-            actor, work = self._idle.pop(), self._waiting.popleft()
-            answer = actor.serve.remote(work.envelope, work.content, work.settings)
-            self._working[answer] = actor, work
+        for work in list(self._waiting):
+            if actor := next((a for a in self._idle if self._reaches(a, work)), None):
+                self._idle.remove(actor)
+                self._waiting.remove(work)
+                answer = actor.serve.remote(work.envelopes, work.content, work.settings)
+                self._working[answer] = actor, work
+        if self._waiting and self._idle and not self._starting:
+            self._move(self._waiting[0])
+
+    def _reaches(self, actor: Any, work: _Work) -> bool:
+        return self._elsewhere[actor].isdisjoint(work.names)
+
+    def _move(self, work: _Work) -> None:
+        """Let an actor that has nothing to do make room for one where the work's records are."""
+        able = [n.key for n in self._nodes_said if n.elsewhere.isdisjoint(work.names)]
+        if able and not any(self._reaches(actor, work) for actor, _ in self._working.values()):
+            self._ray.kill(self._idle.pop())
+            self._start(able[0])
 
     def _go_on(self, seconds: float) -> bool:
         """Wait so long for anything to happen, and act on it; returns whether it did."""
@@ -200,7 +279,8 @@ class RayGrid(SimulationGrid):
     def _ready(self, answer: Any) -> None:
         actor = self._starting.pop(answer)
         try:
-            self._ray.get(answer).require_fit()
+            said: NodeFacts = self._ray.get(answer)
+            said.require_fit()
         except (self._ray.exceptions.RayError, InputError) as error:
             self._failed += 1
             if self._failed >= MOST_TRIES * self._workers:
@@ -208,27 +288,29 @@ class RayGrid(SimulationGrid):
             self._replace(actor)
             return
         self._failed = 0
+        self._elsewhere[actor] = said.elsewhere
         self._idle.append(actor)
 
     def _answered(self, answer: Any) -> None:
         actor, work = self._working.pop(answer)
         try:
-            reply: Message = self._ray.get(answer)
+            replies: list[Message] = self._ray.get(answer)
         except self._ray.exceptions.RayError as error:
             work.tries += 1
             log.warning(
-                "a worker died in the work of %s; it is done again by another", work.settings.stem
+                "a worker died in the work of %s; it is done again by another", work.outlets
             )
             self._waiting.appendleft(work)
             self._replace(actor)
             if work.tries >= MOST_TRIES:
-                raise _given_up(f"the worker of {work.settings.stem}", work.tries, error) from None
+                raise _given_up(f"the worker of {work.outlets}", work.tries, error) from None
             return
         self._idle.append(actor)
-        self._replies[work.envelope.metadata.message_id] = reply
-        if reply.has_error() and self._place.address:
-            outlet, code = work.settings.stem, reply.error.reason
-            log.warning("%s answers %s; why stands in Ray's logs of its node", outlet, code)
+        for envelope, reply, path in zip(work.envelopes, replies, work.settings, strict=True):
+            self._replies[envelope.metadata.message_id] = reply
+            if reply.has_error() and self._place.address:
+                code = reply.error.reason
+                log.warning("%s answers %s; why stands in Ray's logs of its node", path.stem, code)
 
     def _replace(self, actor: Any) -> None:
         self._ray.kill(actor)  # it may be unreachable and not dead
@@ -247,6 +329,10 @@ class RayGrid(SimulationGrid):
                 got=f"none in {LOOKS:g} seconds",
                 advice="wait until the cluster has room, then continue with --resume",
             )
+
+
+def _by_name(outlets: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for path in outlets}
 
 
 def _given_up(who: str, times: int, error: Exception) -> PressPoolError:

@@ -11,11 +11,16 @@ Example: `with GRIDS["local"](settings, workers=2) as grid: serve(grid, folder)`
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from flwr.app import Message
+
+from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import InputError
 from presspool.common.wire.flower import SERVER_NODE
 from presspool.common.wire.run_grid import RunGrid
@@ -28,13 +33,18 @@ class Place:
     Attributes:
         address: HOST:PORT of the cluster to join; None for this machine alone.
         gpus: of each worker; a fraction where several share one.
+        joined: what a grid holds of it in the block of `SimulationGrid.at`.
     """
 
     address: str | None = None
     gpus: float = 0.0
+    joined: Any = None
 
 
 HERE = Place()
+Check = Callable[[Path], None]
+MOST_TOGETHER = 32
+"""Outlets that train side by side: more hardly fill batches better, and progress is told of all."""
 
 
 class SimulationGrid(RunGrid):
@@ -79,9 +89,55 @@ class SimulationGrid(RunGrid):
                 advice='say grid = "ray" in [simulation], or leave it out',
             )
 
+    @classmethod
+    @contextmanager
+    def at(cls, place: Place, *, workers: int) -> Iterator[Place]:
+        """The place, checked, and joined once for everything in the block where it is a cluster."""
+        cls.check(place, workers=workers)
+        yield place
+
+    @classmethod
+    def look(cls, place: Place, outlets: Sequence[Path], check: Check) -> None:  # noqa: ARG003
+        """Look whether the outlets' records can be read where they are trained.
+
+        Args:
+            place: where workers work.
+            outlets: settings.
+            check: reads an outlet's records that no path leads to, and compares them with the
+                contract; raises `InputError`.
+
+        Raises:
+            InputError: they cannot.
+        """
+        for path in outlets:
+            check(path)
+
+    @cached_property
+    def names(self) -> Mapping[int, str]:
+        """Node to outlet, by the settings."""
+        return {node: read_settings(path).name for node, path in self._nodes.items()}
+
     def get_node_ids(self) -> list[int]:
         """One node for each outlet."""
         return list(self._nodes)
+
+    def _groups(self, waiting: Sequence[Message], *, parts: int) -> Iterator[list[Message]]:
+        """Neighbouring messages that one worker answers in one pass, no outlet twice in one.
+
+        Args:
+            waiting: the messages.
+            parts: groups there are at least, where there are so many messages.
+        """
+        size = min(MOST_TOGETHER, -(-len(waiting) // parts))
+        group: list[Message] = []
+        for message in waiting:
+            node = message.metadata.dst_node_id
+            if len(group) == size or any(node == m.metadata.dst_node_id for m in group):
+                yield group
+                group = []
+            group.append(message)
+        if group:
+            yield group
 
     @abstractmethod
     def close(self) -> None:

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from presspool.client.identity.settings import read_settings
+from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.common.base.errors import ContractError, DataError, FolderError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import ALONE
@@ -65,7 +65,7 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
     jobs = [Job(name=".", run=run, seed=seed, test=evaluation)]
     for name in run.contract.outlets:
         own = read_settings(RunFolder(out / "local").outlets / f"{name}.toml")
-        simulation = Simulation(data=own.file.parent, columns=own.columns, partition="files")
+        simulation = Simulation(data=_folder(own), columns=own.columns, partition="files")
         jobs.append(
             Job(
                 name=f"local/{name}",
@@ -75,6 +75,18 @@ def jobs_beside(run: RunFile, out: Path, *, seed: int | None) -> list[Job]:
             )
         )
     return jobs
+
+
+def _folder(own: OutletSettings) -> Path:
+    if isinstance(own.data, Path):
+        return own.data.parent
+    raise ContractError(
+        "models alone are trained on this machine",
+        where="run.toml [simulation] data",
+        expected="a path",
+        got=own.data,
+        advice="copy the outlets' files here",
+    )
 
 
 def train_beside(

@@ -20,10 +20,10 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from presspool.common.runs.named_files import stem, table_files
 from presspool.common.runs.run_file import EvaluationData, RunFile
 from presspool.common.tasks.records.impressions import COLUMNS, Impression, read
 from presspool.common.tasks.scores.ranking_scores import means, ranked
-from presspool.simulations.newsroom.partitions import stem, table_files
 
 _SEEN = 10.0  # a title counts as shown so often more, and clicked as all are in the mean
 
@@ -55,13 +55,13 @@ def popularity_each(
 
 
 def popularity_auc(run: RunFile) -> float | None:
-    """By popularity in a simulation's data, on its held-out file; None where one is missing."""
-    if run.simulation is None or run.evaluation is None:
+    """By popularity in a simulation's data, on its held-out file; None where one is not here."""
+    if run.simulation is None or run.evaluation is None or isinstance(run.simulation.data, str):
         return None
     simulation, contract = run.simulation, run.contract
-    data = [simulation.data]
+    data = [run.simulation.data]
     if simulation.partition == "files":
-        data = [one for one in table_files(simulation.data) if stem(one) in contract.outlets]
+        data = [one for one in table_files(run.simulation.data) if stem(one) in contract.outlets]
     files = [EvaluationData(data=one, columns=simulation.columns) for one in data]
     shown = [one for file in files for one in read_impressions(file.records(contract))]
     return by_popularity(shown, read_impressions(run.evaluation.records(contract)))["auc"]

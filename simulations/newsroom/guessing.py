@@ -193,6 +193,14 @@ def _said(profile: _Profile, role: str) -> str:
     return f"{profile.distinct:,} different values in {profile.rows:,} rows"
 
 
+_WRITES = "; or both columns of a model that writes: --prompt COLUMN --answer COLUMN"
+_ELSE = {
+    "reader": "; if each record is another person's, name its own id",
+    "text": _WRITES,
+    "label": _WRITES,
+}
+
+
 def _none(role: str, likely: Sequence[str], columns: Sequence[str]) -> DataError:
     what = "several columns might be" if likely else "no column looks like"
     return DataError(
@@ -200,6 +208,5 @@ def _none(role: str, likely: Sequence[str], columns: Sequence[str]) -> DataError
         where="--data",
         expected=f"one whose name says it, such as {quoted(_HINTS[role][:4])}",
         got=quoted(likely or columns) or "no column is left",
-        advice=f"name it: --{role} COLUMN"
-        + "; if each record is another person's, name its own id" * (role == "reader"),
+        advice=f"name it: --{role} COLUMN" + _ELSE.get(role, ""),
     )

@@ -26,10 +26,10 @@ from presspool.common.contract.doors import TASKS
 from presspool.common.data.decoders import Tally
 from presspool.common.data.table_refusals import column_names, require_columns
 from presspool.common.data.tables import Columns, batches, lists_in, read_records, read_table
+from presspool.common.runs.named_files import stem, table_files
 from presspool.common.runs.run_file import slug
 from presspool.common.tasks.records.tagged_words import listed, named
 from presspool.simulations.newsroom.guessing import Guess, guess
-from presspool.simulations.newsroom.partitions import stem, table_files
 from presspool.simulations.newsroom.shapes import Shape, shape_of
 
 SAMPLE_ROWS = 5000
@@ -55,12 +55,14 @@ class RunRequest:
         data: a folder or a file.
         held_out: the public held-out file; None to look for one in the folder.
         epsilon: the run's ε.
+        cohort: outlets in a round; None for all.
         named: role (`guessing.WORDS`) to column.
     """
 
     data: Path
     held_out: Path | None = None
     epsilon: float = 3.0
+    cohort: int | None = None
     named: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -55,13 +55,13 @@ from presspool.simulations.newsroom.grammar import (
     write_comment,
 )
 
-__all__ = ["MAX_OUTLETS", "TOPICS", "Newsroom", "make_newsroom", "write_newsroom"]
+__all__ = ["MAX_OUTLETS", "TOPICS", "Newsroom", "make_data", "make_newsroom", "write_newsroom"]
 
 Writer = Callable[..., str]
 """A writer of the grammar, such as `write_comment`."""
 
 _KINDS: Final = ("courier", "herald", "gazette", "chronicle", "beacon", "sentinel", "post", "echo")
-MAX_OUTLETS: Final = len(EVERY_VOICE.places) * len(_KINDS)
+MAX_OUTLETS: Final = 10_000
 
 # An outlet's share of records by rank of topic: it leads with three and nearly lacks two.
 _RANKED_SHARES: Final = (0.28, 0.20, 0.15, 0.12, 0.10, 0.08, 0.05, 0.02)
@@ -71,6 +71,7 @@ _INTEREST = 3.0  # concentration of a reader's own topics around the outlet's
 _FAVOURITE = 0.6  # share of a reader's comments on the favourite beat of their topic
 _WRONG_LABEL = 0.04
 _HELD_OUT_PER_TOPIC = 80
+_SEED = 7  # of data that is made for a run file
 
 _READERS_SCHEMA: Final = pa.schema(
     [("reader", pa.string()), ("text", pa.string()), ("label", pa.string())]
@@ -139,7 +140,8 @@ def outlet_name(index: int) -> str:
     places = EVERY_VOICE.places
     lap, place = divmod(index, len(places))
     kind = _KINDS[(place + lap) % len(_KINDS)]  # a new kind on each lap: no name twice
-    return f"{places[place]}-{kind}".lower().replace(" ", "-")
+    again = lap // len(_KINDS)  # until there are no more; then editions are counted
+    return f"{places[place]}-{kind}".lower().replace(" ", "-") + (f"-{again + 1}" if again else "")
 
 
 def topic_mix(seed: int, index: int) -> dict[str, float]:
@@ -212,6 +214,28 @@ def _make_held_out(seed: int, write: Writer) -> pa.Table:
     order = list(rows)
     rng.shuffle(order)
     return pa.table([order, [rows[text] for text in order]], schema=_HELD_OUT_SCHEMA)
+
+
+def make_data(folder: Path, *, outlets: int, readers: int) -> tuple[Path, Path]:
+    """Makes a newsroom of so many outlets in a new folder; the same one each time.
+
+    Returns:
+        The folder with a file for each outlet, and the held-out file.
+
+    Raises:
+        FolderError: something is at `folder`.
+        InputError: a number of outlets or readers that cannot be made.
+        StorageError: the disk refused.
+    """
+    if folder.exists():
+        raise FolderError(
+            "made data needs a folder of its own",
+            where=str(folder),
+            expected="nothing there yet",
+            advice="name another folder, or leave --outlets out to use what is there",
+        )
+    write_newsroom(make_newsroom(outlets=outlets, readers=readers, seed=_SEED), folder)
+    return folder / "outlets", folder / "held_out.parquet"
 
 
 def write_newsroom(newsroom: Newsroom, folder: Path) -> None:

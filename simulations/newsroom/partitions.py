@@ -37,13 +37,14 @@ from presspool.client.data.check_data import require_population
 from presspool.client.data.readers import read_readers
 from presspool.client.data.snapshots import SNAPSHOT
 from presspool.client.identity.settings import read_settings
-from presspool.common.base.errors import DataError, InputError
+from presspool.common.base.errors import InputError
 from presspool.common.base.files import private_folder, replace_file
 from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
-from presspool.common.data.decoders import FORMATS
+from presspool.common.data.remote_file import File
 from presspool.common.data.tables import Columns, read_table
+from presspool.common.runs.named_files import own_file
 from presspool.common.runs.run_file import Simulation, slug
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds import round_checkpoint
@@ -56,6 +57,9 @@ def write_outlets(
     contract: Contract, simulation: Simulation, folder: RunFolder, *, deterministic: int | None
 ) -> list[Path]:
     """Write every outlet's `outlet.toml` (and data, where it is split) into the run folder.
+
+    Records that a URL names are read by whoever trains, who compares them with the contract then
+    (`check_elsewhere`); here they are not.
 
     Args:
         contract: the run's contract.
@@ -71,14 +75,15 @@ def write_outlets(
     """
     private_folder(folder.outlets)
     if simulation.partition == "files":
-        files = {name: _own_file(simulation.data, name) for name in contract.outlets}
+        files = {name: own_file(simulation.data, name) for name in contract.outlets}
         columns = simulation.columns
     else:
         files = _write_split(contract, simulation, folder)
         columns = Columns()
-    for name, file in files.items():
+    here = {name: file for name, file in files.items() if isinstance(file, Path)}
+    for name, file in here.items():
         check_population(contract, name, file, columns)
-    _say_shared([read_table(file, {"reader": columns.reader}) for file in files.values()])
+    _say_shared([read_table(file, {"reader": columns.reader}) for file in here.values()])
     return [
         replace_file(
             folder.outlets / f"{name}.toml",
@@ -101,8 +106,16 @@ def outlets_of(contract: Contract, folder: RunFolder) -> list[Path]:
         return files  # nobody's records are read any more
     for file in files:
         outlet = read_settings(file)
-        check_population(contract, outlet.name, outlet.file, outlet.columns)
+        if isinstance(outlet.file, Path):
+            check_population(contract, outlet.name, outlet.file, outlet.columns)
     return files
+
+
+def check_elsewhere(contract: Contract, settings: Path) -> None:
+    """As `check_population`, where it can be read, of an outlet whose records a URL names."""
+    outlet = read_settings(settings)
+    if not isinstance(outlet.file, Path):
+        check_population(contract, outlet.name, outlet.file, outlet.columns)
 
 
 def remove_copies(folder: RunFolder) -> None:
@@ -111,7 +124,7 @@ def remove_copies(folder: RunFolder) -> None:
         path.unlink()
 
 
-def check_population(contract: Contract, name: str, file: Path, columns: Columns) -> None:
+def check_population(contract: Contract, name: str, file: File, columns: Columns) -> None:
     """Refuse to start where an outlet has fewer units than its contract declares.
 
     Raises:
@@ -185,17 +198,19 @@ def _shares(populations: Mapping[str, int]) -> NDArray[np.float64]:
     return shares
 
 
-def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) -> dict[str, Path]:
+def _write_split(contract: Contract, simulation: Simulation, folder: RunFolder) -> dict[str, File]:
     own = task_of(contract).columns
     _require_labels(simulation, own)
     names = {"reader": simulation.columns.reader, **simulation.columns.of(own)}
     if simulation.partition.startswith("column:"):
         names["outlet"] = simulation.partition.partition(":")[2]
+    assert isinstance(simulation.data, Path)  # of a URL each outlet has its own file
     table = read_table(simulation.data, names)
     parts = split(table, simulation.partition, contract.outlets, seed=contract.seed)
-    files = {name: folder.outlets / f"{name}.parquet" for name in parts}
+    files = dict[str, File]()
     for name, part in parts.items():
-        replace_table(files[name], part.select(["reader", *own]), private=True)
+        files[name] = path = folder.outlets / f"{name}.parquet"
+        replace_table(path, part.select(["reader", *own]), private=True)
     return files
 
 
@@ -224,45 +239,12 @@ def _require_labels(simulation: Simulation, columns: Sequence[str]) -> None:
         )
 
 
-def _own_file(folder: Path, name: str) -> Path:
-    found = [
-        path
-        for suffix in FORMATS
-        for path in (folder / f"{name}{suffix}", folder / f"{name}{suffix}.gz")
-        if path.exists()
-    ]
-    if not found:
-        found = [path for path in table_files(folder) if slug(stem(path)) == name]
-    if not found:
-        raise DataError(
-            f"no data for {name}",
-            where=str(folder),
-            expected=f"{name}.parquet, .csv or .jsonl",
-            advice="add the file, or choose another [simulation] partition",
-        )
-    return found[0]
-
-
-def table_files(folder: Path) -> list[Path]:
-    """The files of a folder that PressPool can read, by name; none where it is no folder."""
-    names = sorted(folder.iterdir()) if folder.is_dir() else []
-    ends = (*FORMATS, *(f"{suffix}.gz" for suffix in FORMATS))
-    return [path for path in names if path.name.lower().endswith(ends) and path.is_file()]
-
-
-def stem(path: Path) -> str:
-    """A table file's name without what says its format."""
-    name = path.name
-    for end in (".gz", *FORMATS):
-        name = name[: -len(end)] if name.lower().endswith(end) else name
-    return name
-
-
 def _settings(
-    contract: Contract, name: str, file: Path, columns: Columns, deterministic: int | None
+    contract: Contract, name: str, file: File, columns: Columns, deterministic: int | None
 ) -> str:
     mapped = {"reader": columns.reader, **columns.of(task_of(contract).columns)}
-    lines = [f'name = "{name}"', f"data = {toml_value(str(file.resolve()))}"]
+    place = file.resolve() if isinstance(file, Path) else file
+    lines = [f'name = "{name}"', f"data = {toml_value(str(place))}"]
     if deterministic is not None:
         lines.append(f"deterministic = {deterministic}  # reproducible noise: NOT private")
     lines += [

@@ -15,10 +15,10 @@ from presspool.common.base.files import new_file
 from presspool.common.base.toml_values import toml_value
 from presspool.common.contract.contract import parse_contract
 from presspool.common.runs.default_recipe import filled
+from presspool.common.runs.named_files import stem
 from presspool.common.runs.run_file import slug
 from presspool.simulations.newsroom.guessing import Guess
 from presspool.simulations.newsroom.new_run import Draft, task_of_draft
-from presspool.simulations.newsroom.partitions import stem
 
 
 def write_run(found: Draft, out: Path) -> None:
@@ -74,6 +74,7 @@ def run_toml(found: Draft, folder: Path) -> str:
         "[task]",
         *(_comment(role, found.guesses[role].column, why[role]) for role in found.shape.roles),
         *(f"{key} = {_value(value)}" for key, value in task_of_draft(found).items()),
+        *_federation(found),
         "",
         "[outlets]",
         "# Readers, counted in the data. A declared population is a public number: before real",
@@ -95,6 +96,17 @@ def run_toml(found: Draft, folder: Path) -> str:
         *_evaluation(found, folder, why["held-out"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _federation(found: Draft) -> list[str]:
+    """How many outlets a round asks, where not all are."""
+    if (cohort := found.request.cohort) is None:
+        return []
+    return [
+        "",
+        "[federation]",
+        f"cohort = {cohort}             # outlets in a round; they take turns",
+    ]
 
 
 def _evaluation(found: Draft, folder: Path, why: str) -> list[str]:

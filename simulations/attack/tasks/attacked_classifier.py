@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from presspool.common.contract.contract import Contract
 from presspool.common.models.adapters import State
 from presspool.common.tasks.classification import labelled, labels_of
+from presspool.common.tasks.scores.exposure import Scores
 from presspool.simulations.attack.canaries import Canaries, vocabulary
 from presspool.simulations.attack.gradients import Probe
 from presspool.simulations.attack.tasks.attacked_task import AttackedTask
-from presspool.simulations.attack.tasks.exposure import Scores
 from presspool.simulations.attack.transcript import bait
 from presspool.simulations.newsroom.newsroom import TOPICS, make_newsroom
 

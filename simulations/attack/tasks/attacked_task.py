@@ -24,7 +24,7 @@ from presspool.common.base.registry import Registry
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import State
-from presspool.simulations.attack.tasks.exposure import Scores
+from presspool.common.tasks.scores.exposure import Scores
 
 if TYPE_CHECKING:
     from presspool.simulations.attack.canaries import Canaries

@@ -21,10 +21,10 @@ from presspool.common.models import adapters
 from presspool.common.models.adapters import State
 from presspool.common.models.models import build, tokenizer
 from presspool.common.tasks.records.turns import chat
+from presspool.common.tasks.scores.exposure import Scores
 from presspool.simulations.attack.canaries import Canaries, is_plain, vocabulary
 from presspool.simulations.attack.gradients import Probe
 from presspool.simulations.attack.tasks.attacked_task import AttackedTask
-from presspool.simulations.attack.tasks.exposure import Scores
 from presspool.simulations.newsroom.grammar import write_headline
 from presspool.simulations.newsroom.newsroom import make_newsroom
 

@@ -6,7 +6,7 @@ The commands run in this process, through the entry point that the installed com
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import ContractError, FolderError, InputError
 from presspool.common.runs.run_file import RunFile, read_run_file
 from presspool.common.runs.run_folder import RunFolder, Setup
+from presspool.simulations.grids.simulation_grid import Check
 from presspool.simulations.simulate import Prepared, SimulateOptions, prepare
 
 Body = dict[str, Any]
@@ -112,6 +113,22 @@ def test_prepare_only_writes_the_folder_and_trains_nothing(
 
 
 # --- Going on -----------------------------------------------------------------------------------
+
+
+def test_what_workers_cannot_read_takes_the_folder_back(
+    tmp_path: Path, contract_body: Body
+) -> None:
+    seen: list[bool] = []
+
+    def look(outlets: Sequence[Path], _: Check) -> None:
+        seen.extend(path.exists() for path in outlets)
+        raise InputError("a node lacks a file")
+
+    run = read_run_file(write_run(tmp_path, contract_body))
+    with pytest.raises(InputError, match="a node lacks a file"):
+        prepare(run, options(tmp_path), look=look)
+    assert seen == [True, True]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_continued_run_keeps_its_split_whatever_the_run_file_says_now(

@@ -134,6 +134,19 @@ def test_the_made_outlet_has_the_pools_noise(contract: Contract, public: pa.Tabl
     assert small.steps == contract.steps
 
 
+def test_where_cohorts_take_turns_the_noise_is_a_rounds(
+    contract: Contract, public: pa.Table
+) -> None:
+    outlets = dict.fromkeys(("a", "b", "c", "d"), 40)
+    some = contract.replace(outlets=outlets, federation={"cohort": 2, "quorum": 1}).with_noise()
+    small = tuning._Bench(some, public, Path("unused"))._small(some)
+    (readers,) = small.outlets.values()
+    each = 0.5 * some.plan.noise_std / some.plan.expected_batch(40)
+    assert small.plan.noise_std / small.plan.expected_batch(readers) == pytest.approx(
+        math.sqrt(2) * each
+    )
+
+
 def test_where_the_coordinator_takes_the_steps_its_rates_are_tuned(
     contract: Contract, public: pa.Table, tmp_path: Path
 ) -> None:

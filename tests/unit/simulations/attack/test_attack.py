@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
+from tests.fakes.bases.wide_base import LABELS, attacked_contract
 from typer.testing import CliRunner
 
 from presspool.cli import app
 from presspool.client.engine.randomness import SecureRandom
 from presspool.common.base.errors import ContractError, FolderError, InputError, PressPoolError
-from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models.base_model import resolve
+from presspool.common.contract.contract import Contract
 from presspool.common.runs.run_file import freeze, read_run_file
 from presspool.common.tasks.classification import labels_of
 from presspool.simulations.attack import attack as audits
@@ -34,69 +33,11 @@ from presspool.simulations.attack.workplace import at_work
 from presspool.simulations.demo import prepare_demo
 
 CANARIES = 600
-LABELS = tuple(f"topic {i}" for i in range(8))
 
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
-    """ε = 3 on one wide, randomly initialised layer: much to see for little work."""
-    base = wide_base(tmp_path_factory.mktemp("wide-base"))
-    found = resolve(str(base), weights=None, tokenizer=None)
-    model = {"id": str(base), **found.pins}
-    return parse_contract(
-        {
-            "name": "attacked",
-            "model": model,
-            "task": {"labels": LABELS, "max_length": 12},
-            "adapter": {"rank": 4, "alpha": 8, "targets": ["query", "value"]},
-            "federation": {"rounds": 3, "local_steps": 2},
-            "outlets": {"north-post": 300, "south-echo": 40},
-            "privacy": {
-                "epsilon": 3.0,
-                "clip": {"adapter": 0.5, "head": 1.0},
-                "sampling_rate": 0.06,
-            },
-            "optimizer": {"learning_rate": {"adapter": 0.5, "head": 5.0}},
-        }
-    ).with_noise()
-
-
-def wide_base(folder: Path) -> Path:
-    """A BERT of one layer, 256 wide, whose 600 words are one token each."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    letters = "abcdefghij"
-    made = [a + b + c for a in letters for b in letters for c in letters[:6]]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *made]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=256,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=16,
-        initializer_range=0.3,
-    )
-    model = BertModel(config, add_pooling_layer=False)
-    with torch.no_grad():  # words, not places, make one text different from another
-        model.embeddings.position_embeddings.weight.mul_(0.05)
-        model.embeddings.token_type_embeddings.weight.zero_()
-    model.save_pretrained(folder)
-    return folder
+    return attacked_contract(tmp_path_factory.mktemp("wide-base"))
 
 
 @pytest.fixture(scope="module")

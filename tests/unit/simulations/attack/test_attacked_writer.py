@@ -6,11 +6,9 @@ import dataclasses
 import html
 import itertools
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from tests.fakes.bases.language_bases import write_tiny_llama
@@ -27,7 +25,6 @@ from presspool.simulations.attack.attacked_outlet import made_readers, own_reade
 from presspool.simulations.attack.canaries import WORDS, plant
 from presspool.simulations.attack.findings import Attack
 from presspool.simulations.attack.tasks.attacked_task import ATTACKED, AttackedTask, attacked
-from presspool.simulations.attack.tasks.exposure import exposure
 
 FORMATS = ("text", "prompt", "chat")
 
@@ -85,21 +82,6 @@ def test_a_tenth_of_the_noise_under_the_same_claim_is_a_defect(
     assert weak.epsilon is not None
     assert weak.epsilon > weak.claimed
     assert weak.defect
-
-
-def test_exposure_is_what_counting_ranks_says() -> None:
-    """Ranks 1, 2 and 4 of four: three are out, and the one that is asked about."""
-    found = exposure(np.array([9.0, 2.0, 0.0]), np.array([1.0, 3.0, 0.0]))
-    assert found.mean == pytest.approx((2 + 1 + 0) / 3)
-    assert found.largest == found.highest == 2
-    assert found.chance == pytest.approx(2 - (0 + 1 + math.log2(3) + 2) / 4)
-
-
-def test_exposure_among_many_is_by_chance_what_the_guide_says() -> None:
-    rng = np.random.default_rng(1)
-    found = exposure(rng.normal(size=4000), rng.normal(size=4000))
-    assert found.chance == pytest.approx(math.log2(math.e), abs=0.01)
-    assert found.mean == pytest.approx(found.chance, abs=4 * math.log2(math.e) / math.sqrt(2000))
 
 
 def test_what_was_not_tried_is_said_and_is_no_zero(

@@ -46,7 +46,7 @@ from presspool.simulations.experiments.experiment import (
 )
 from presspool.simulations.experiments.jobs import run_job, run_jobs
 from presspool.simulations.experiments.pools import EVERYBODY, Pool, Record, write_pool
-from presspool.simulations.experiments.results_page import markdown, write_page
+from presspool.simulations.experiments.results_page import write_page
 from presspool.simulations.experiments.tidy import Judged, difference, estimate
 
 DECLARED = (
@@ -149,14 +149,14 @@ def test_an_experiment_runs_and_a_second_start_runs_nothing(
     own = [row for row in rows if row["arm"] == "federated" and row["figure"] == "own"]
     assert {row["outlet"] for row in own} == {EVERYBODY, "north-post", "south-echo"}
     page = tmp_path / "page.md"
-    write_page(small, judged, page)
+    tables = write_page(small, judged, page)
     text = page.read_text()
     assert "| federated | 3 |" in text
     assert "| local | ∞ |" in text
     assert "| does it pay? |" in text
     assert "not run" not in text
     assert (tmp_path / "images" / "small.svg").read_text().startswith("<?xml")
-    assert markdown(small, judged) in text
+    assert tables in text
 
 
 def test_what_a_job_gets_right_is_what_its_adapter_gets_right(
@@ -193,14 +193,11 @@ def test_a_stopped_job_is_continued_to_the_same_adapter(small: Experiment, tmp_p
 
 
 KILLED = """
-import multiprocessing, os, signal
-from concurrent.futures import ProcessPoolExecutor
-from presspool.simulations.experiments.jobs import _start_worker
+import os, signal
+from presspool.simulations.experiments.jobs import WorkerPool, _begin
 
 if __name__ == "__main__":
-    pool = ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    pool = WorkerPool(1, _begin)
     print(pool.submit(os.getpid).result(), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

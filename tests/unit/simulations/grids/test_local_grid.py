@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,6 +99,25 @@ def test_there_are_no_more_workers_than_outlets(outlets: dict[str, Path], starte
         for _ in range(4):
             push_nothing(grid)
         assert len(started()) == 1
+
+
+def test_an_outlet_keeps_its_worker_and_new_ones_even_the_work_out(
+    outlets: dict[str, Path], tmp_path: Path
+) -> None:
+    paths = []
+    for name, size in (("a", 90), ("b", 50), ("c", 40), ("d", 5), ("e", 80)):
+        paths.append(tmp_path / f"{name}.toml")
+        records = tmp_path / f"{name}.csv"
+        records.write_bytes(b"x" * size)
+        text = next(iter(outlets.values())).read_text()
+        paths[-1].write_text(re.sub("data = .*", f'data = "{records}"', text))
+    with LocalGrid(paths, workers=2) as grid:
+        a, b, c, d, e = grid.get_node_ids()
+        homes = dict(grid._at_home([d, c, b, a]))  # 90 + 5 and 50 + 40
+        assert homes[a] == homes[d] != homes[b] == homes[c]
+        later = grid._at_home([c, e])  # e goes where there is less to do than c
+        assert {node: later[node] for node in homes} == homes
+        assert later[e] == homes[a]
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt(), RuntimeError("in a round")])

@@ -190,7 +190,9 @@ def test_another_version_on_a_node_is_refused(what: str) -> None:
         node="n",
         python=platform.python_version(),
         presspool=__version__,
+        key="1",
         missing={},
+        elsewhere=frozenset(),
     )
     ours.require_fit()
     field = {what.lower(): "0.0"}

@@ -143,7 +143,7 @@ def test_what_is_needed_first_is_told(
     run.write_text(run.read_text().replace("evaluation =", "# evaluation ="))
     for arguments, said in (
         (("simulate", run, "--out", out, "--local-only"), "nothing to judge models on"),
-        (("simulate", run, "--local-only", "--prepare-only"), "leave one of them out"),
+        (("simulate", run, "--local-only", "--prepare-only"), "leave all but one of them out"),
         (("compare", out, "--local"), "not a run folder"),
     ):
         answer = presspool(*arguments)

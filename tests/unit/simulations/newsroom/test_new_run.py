@@ -322,3 +322,32 @@ def test_the_last_word_of_a_name_counts_most() -> None:
     assert (found["reader"].column, found["outlet"].column) == ("user_id", "site")
     assert found["label"].column == "site_section"
     assert found["reader"].others == ("user_type",)
+
+
+def test_made_outlets_in_cohorts_are_a_run_that_can_be_prepared(
+    new: Command, tmp_path: Path
+) -> None:
+    made, run = tmp_path / "made", tmp_path / "run.toml"
+    words = ("--outlets", 130, "--readers", 3, "--data", made, "--cohort", 4, "--out", run)
+    said = new(*words, "--epsilon", "inf")
+    assert said.code == 0, said.err
+    assert "and 100 more" in " ".join(said.out.split())
+    file = read_run_file(run)
+    assert (file.contract.federation.cohort, file.contract.federation.quorum) == (4, 3)
+    assert set(file.contract.outlets.values()) == {3}
+    prepared = prepare(file, SimulateOptions(out=tmp_path / "out"))
+    assert len(prepared.outlets) == 130
+    again = new(*words)
+    assert again.code == 2
+    assert "a folder of its own" in again.err
+
+
+def test_a_cohort_of_more_outlets_than_there_are_writes_nothing(
+    new: Command, tmp_path: Path
+) -> None:
+    made, out = tmp_path / "made", tmp_path / "run.toml"
+    said = new("--outlets", 3, "--readers", 3, "--data", made, "--cohort", 4, "--out", out)
+    assert said.code == 2
+    assert "a cohort larger than the outlets" in said.err
+    assert not out.exists()
+    assert not made.exists()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from presspool.common.base.console import out, print_json
-from presspool.simulations.researcher_cli import Json
+from presspool.simulations.cli.researcher_cli import Json
 
 
 def plan(

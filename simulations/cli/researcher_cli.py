@@ -1,4 +1,4 @@
-"""`presspool demo`, `simulate`, `compare` and `tune`: what a researcher types."""
+"""`presspool demo`, `simulate` and `compare`: what a researcher types."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ import typer
 
 from presspool.common.base.console import out, print_json, progress, start_logging
 from presspool.common.base.foreign_text import visible
+from presspool.simulations.planning.what_if_options import (
+    PriceCpuHour,
+    PriceGb,
+    WhatIfOption,
+    require_one_kind,
+)
 
 if TYPE_CHECKING:
     from presspool.common.runs.results import RunResult
@@ -23,6 +29,15 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes.")]
 Deterministic = Annotated[
     int | None,
     typer.Option(metavar="SEED", help="Reproducible noise from this seed: NOT private."),
+]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Keep the public numbers of complete runs in mlflow, wandb or tensorboard; may be "
+        "given again. MLflow and W&B write into the folder, unless MLFLOW_TRACKING_URI or "
+        "WANDB_MODE say otherwise.",
+    ),
 ]
 
 
@@ -110,6 +125,10 @@ def simulate(
         bool,
         typer.Option("--keep-data", help="Leave the outlets' copies of the data in the folder."),
     ] = False,
+    what_if: WhatIfOption = False,
+    price_cpu_hour: PriceCpuHour = None,
+    price_gb: PriceGb = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> None:
     """Run a run.toml with all its outlets on this machine.
@@ -117,9 +136,12 @@ def simulate(
     Example: presspool simulate run.toml --out runs/first --workers 2
 
     On a Ray cluster: presspool simulate run.toml --ray-address 10.0.0.5:6379 --workers 16
+
+    Its cost: presspool simulate run.toml --what-if --price-cpu-hour 0.05 --price-gb 0.09
     """
-    from presspool.common.base.errors import InputError
     from presspool.common.runs.run_file import read_run_file
+    from presspool.simulations.planning.what_if import Prices
+    from presspool.simulations.planning.what_if_page import show
     from presspool.simulations.simulate import SimulateOptions, prepare
 
     start_logging(quiet=as_json)
@@ -132,10 +154,15 @@ def simulate(
         resume=resume,
         ray_address=ray_address,
         keep_data=keep_data,
+        track=tuple(track or ()),
     )
-    if local_only and prepare_only:
-        raise InputError("--local-only beside --prepare-only", advice="leave one of them out")
-    if local_only:
+    prices = price_cpu_hour, price_gb
+    require_one_kind(
+        local_only=local_only, prepare_only=prepare_only, what_if=what_if, prices=prices
+    )
+    if what_if:
+        show(file, outlets=outlets, prices=Prices(*prices), as_json=as_json)
+    elif local_only:
         _beside(file, options, as_json=as_json)
     elif prepare_only:
         prepared = prepare(file, options)
@@ -172,46 +199,6 @@ def compare(
     print(visible(comparison.to_json())) if as_json else comparison.render(out)
 
 
-def tune(
-    run: Annotated[Path, typer.Argument(help="The run.toml to start from.")],
-    public: Annotated[
-        Path | None,
-        typer.Option(help="Public labelled texts; default the run.toml's [evaluation] file."),
-    ] = None,
-    text: Annotated[str, typer.Option(help="The public file's text column.")] = "text",
-    label: Annotated[str, typer.Option(help="Its label column.")] = "label",
-    out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the trials; the same one continues.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Propose clip norms, rates, steps and batch for a budget, from public data alone.
-
-    Example: presspool tune run.toml --public archive.parquet
-    """
-    from presspool.common.data.tables import Mapped
-    from presspool.common.runs.run_file import EvaluationData, freeze, read_run_file
-    from presspool.simulations.tune import as_json as to_json
-    from presspool.simulations.tune import proposal, trials_of
-    from presspool.simulations.tune import tune as search
-
-    start_logging(quiet=as_json)
-    file = read_run_file(run)
-    columns = Mapped(text=text, label=label)
-    used = EvaluationData(data=public, columns=columns) if public else file.evaluation
-    if used is None:
-        raise _no_public(run)
-    contract = freeze(file.contract, fetch=True)
-    rows = used.records(contract)
-    folder = out_folder or Path("runs") / f"tune-{contract.name}"
-    with progress("trials", total=trials_of(contract)) as advance:
-        trials = search(contract, rows, folder, on_trial=advance)
-    if as_json:
-        print_json(to_json(trials, used.data))
-    else:
-        out.print(proposal(contract, trials, used.data, len(rows)), markup=False, soft_wrap=True)
-
-
 def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
     result = _trained(run, options)
     beside = _popularity(run)
@@ -242,9 +229,10 @@ def _trained(run: RunFile, options: SimulateOptions) -> RunResult:
     from presspool.simulations.simulate import rounds_done
     from presspool.simulations.simulate import simulate as run_simulation
 
-    outlets = options.outlets or len(run.contract.outlets)
-    total = outlets * run.contract.federation.rounds
-    done = outlets * rounds_done(options.out) if options.resume else 0
+    table, outlets = run.contract.federation, options.outlets or len(run.contract.outlets)
+    asked = table.buffer or table.cohort or outlets
+    total = asked * table.rounds
+    done = asked * rounds_done(options.out) if options.resume else 0
     with progress("outlets trained", total=total, done=done) as advance:
         return run_simulation(run, options, on_reply=advance)
 
@@ -291,17 +279,6 @@ def _as_json(result: RunResult) -> dict[str, object]:
 
     body: dict[str, object] = json.loads(result.to_json())
     return body
-
-
-def _no_public(run: Path) -> Exception:
-    from presspool.common.base.errors import InputError
-
-    return InputError(
-        "nothing public to tune on",
-        where=str(run),
-        expected="an [evaluation] table, or --public",
-        advice="name a file of public labelled texts; readers' data would cost their budget",
-    )
 
 
 def _require_new(folder: Path) -> None:

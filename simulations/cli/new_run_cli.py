@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from presspool.common.base.console import out, print_json
-from presspool.simulations.researcher_cli import Json, epsilon_of
+from presspool.simulations.cli.researcher_cli import Json, epsilon_of
+
+_LISTED = 30  # outlets on the screen
 
 
 def _column(says: str) -> Any:
@@ -36,6 +39,17 @@ def new_run(
     outlet: Annotated[str | None, _column("outlets, in one file of all")] = None,
     prompt: Annotated[str | None, _column("prompts, for a model that writes")] = None,
     answer: Annotated[str | None, _column("what it should write")] = None,
+    cohort: Annotated[
+        int | None,
+        typer.Option(min=1, help="Outlets in a round, which take turns; default all."),
+    ] = None,
+    outlets: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Make the readers of so many outlets first, in a new folder --data."
+        ),
+    ] = None,
+    readers: Annotated[int, typer.Option(min=1, help="Of each outlet that is made.")] = 100,
     as_json: Json = False,
 ) -> None:
     """Write a commented run.toml for data of your own; columns are guessed, and you are told.
@@ -46,15 +60,22 @@ def new_run(
     that occur.
 
     Example: presspool new run --data clicks/ --epsilon 3
+
+    Example: presspool new run --outlets 1000 --readers 100 --data made/ --cohort 50
     """
     from presspool.simulations.newsroom.new_run import RunRequest, draft
+    from presspool.simulations.newsroom.newsroom import make_data
     from presspool.simulations.newsroom.run_writing import said, write_run
 
     asked = {"text": text, "label": label, "reader": reader, "outlet": outlet}
     asked |= {"prompt": prompt, "answer": answer}
     named = {role: column for role, column in asked.items() if column is not None}
+    spent = epsilon_of(epsilon)
+    if outlets is not None:
+        _require_room(cohort, outlets)
+        data, held_out = make_data(data, outlets=outlets, readers=readers)
     found = draft(
-        RunRequest(data=data, held_out=held_out, epsilon=epsilon_of(epsilon), named=named)
+        RunRequest(data=data, held_out=held_out, epsilon=spent, cohort=cohort, named=named)
     )
     write_run(found, out_file)
     if as_json:
@@ -73,9 +94,25 @@ def new_run(
         out.print(f"{what}: {value} ({why})", markup=False, soft_wrap=True)
     if found.labels:
         out.print(f"labels: {', '.join(found.labels)}", soft_wrap=True)
-    readers = ", ".join(f"{name} {count:,}" for name, count in found.outlets.items())
-    out.print(f"outlets, with their readers: {readers}", soft_wrap=True)
+    out.print(f"outlets, with their readers: {_listed(found.outlets)}", soft_wrap=True)
     out.print(
         f"wrote {out_file}: look it through, then `presspool contract check {out_file}`",
         soft_wrap=True,
     )
+
+
+def _require_room(cohort: int | None, outlets: int) -> None:
+    """Raise `InputError` before data is made for a cohort that cannot be."""
+    from presspool.common.base.errors import InputError
+
+    if (cohort or 0) > outlets:
+        raise InputError(
+            "a cohort larger than the outlets", where="--cohort", expected=outlets, got=cohort
+        )
+
+
+def _listed(outlets: Mapping[str, int]) -> str:
+    """The first outlets with their readers, and how many more there are."""
+    said = [f"{name} {count:,}" for name, count in list(outlets.items())[:_LISTED]]
+    more = len(outlets) - _LISTED
+    return ", ".join([*said, *([f"and {more:,} more"] if more > 0 else [])])

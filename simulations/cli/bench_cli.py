@@ -10,7 +10,10 @@ import typer
 from presspool.common.base.console import err, out, print_json, progress, start_logging
 
 if TYPE_CHECKING:
+    from presspool.simulations.bench.export_bench import ExportFigures
     from presspool.simulations.bench.ledger_bench import Figures
+    from presspool.simulations.bench.served.serving_bench import ServingFigures
+    from presspool.simulations.bench.simulators.simulator_bench import SimulationFigures
     from presspool.simulations.bench.sums.secagg_bench import SumFigures
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -167,8 +170,117 @@ def secagg(
     _told(found, secagg_report.sums_section(found), page, "secagg", as_json=as_json)
 
 
+def simulation(
+    turns: Annotated[int, typer.Option(min=1, help="Counted turns of each contestant.")] = 5,
+    clients: Annotated[int, typer.Option(min=1, max=999, help="Clients of a round.")] = 50,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this contestant; may be repeated.")
+    ] = None,
+    rounds: Annotated[
+        int, typer.Option(min=0, help="Rounds over which memory is watched; 0 for none.")
+    ] = 500,
+    race: Annotated[
+        int, typer.Option(min=0, help="Rounds of a whole run on Ray and on processes; 0 for none.")
+    ] = 15,
+    rooms: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in which simulators of others are installed.", show_default=False
+        ),
+    ] = None,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Compare rounds of our simulation with pfl-research, Flower, NVFlare and a bare loop.
+
+    The first use installs pfl-research and NVFlare, each into an environment of its own below
+    ~/.cache/presspool/simulators; torch is this installation's.
+
+    Example: presspool bench simulation --turns 5 --page docs/performance.md
+    """
+    from presspool.simulations.bench.simulators import simulator_bench, simulator_report
+
+    start_logging(quiet=as_json)
+    asked = simulator_bench.SimulationAsked(
+        clients=clients, turns=turns, only=tuple(only or ()), rounds=rounds, race=race
+    )
+    with progress("turns", total=simulator_bench.units_of_rounds(asked)) as advance:
+        found = simulator_bench.bench_simulation(asked, rooms=rooms, advance=advance)
+    text = simulator_report.simulation_section(found)
+    _told(found, text, page, "simulation", as_json=as_json)
+
+
+def export(
+    adapter: Annotated[Path, typer.Argument(help="An adapter's folder, or a complete run's.")],
+    texts: Annotated[Path, typer.Option(help="Public file with answers, 200 rows or more.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN", help="How --texts calls it; may be repeated."),
+    ] = None,
+    turns: Annotated[int, typer.Option(min=1, help="Turns that each contestant gets.")] = 20,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Measure an adapter's graphs of 32 and 8 bits, in turns with torch.
+
+    Example: presspool bench export runs/first --texts test.csv --page docs/performance.md
+    """
+    from presspool.common.released.adapter_folder import read_adapter
+    from presspool.simulations.bench import export_bench
+
+    start_logging(quiet=as_json)
+    folder = read_adapter(adapter)
+    with progress("turns", total=3 * (turns + 1)) as advance:
+        found = export_bench.bench_export(folder, texts, column or [], turns=turns, advance=advance)
+    _told(found, export_bench.export_section(found), page, "export", as_json=as_json)
+
+
+def serving(
+    adapter: Annotated[Path, typer.Argument(help="An adapter's folder, or a complete run's.")],
+    turns: Annotated[int, typer.Option(min=2, help="Turns that each contestant gets.")] = 5,
+    seconds: Annotated[int, typer.Option(min=1, help="Of each load.")] = 4,
+    callers: Annotated[int, typer.Option(min=1, max=200, help="Connections at once.")] = 16,
+    requests: Annotated[
+        int, typer.Option(min=0, help="Calls over which memory is watched; 0 for none.")
+    ] = 10_000,
+    words: Annotated[int, typer.Option(min=1, max=500, help="Of a text.")] = 12,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch in each process.")] = 1,
+    page: Page = None,
+    as_json: Json = False,
+) -> None:
+    """Load presspool serve, in turns with plain FastAPI routes around the same model.
+
+    The load generator is wrk (apt install wrk, or brew install wrk).
+
+    Example: presspool bench serving runs/first --page docs/performance.md
+    """
+    from presspool.common.audit.cli.ui_cli import require_extra
+    from presspool.common.released.adapter_folder import read_adapter
+
+    require_extra()
+    from presspool.simulations.bench.served import serving_bench, serving_report
+
+    start_logging(quiet=as_json)
+    asked = serving_bench.ServingAsked(
+        turns=turns,
+        seconds=seconds,
+        callers=callers,
+        requests=requests,
+        words=words,
+        threads=threads,
+    )
+    with progress("loads", total=serving_bench.loads_of(asked)) as advance:
+        found = serving_bench.bench_serving(read_adapter(adapter), asked, advance)
+    _told(found, serving_report.serving_section(found), page, "serving", as_json=as_json)
+
+
 def _told(
-    found: Figures | SumFigures, text: str, page: Path | None, name: str, *, as_json: bool
+    found: Figures | SumFigures | SimulationFigures | ExportFigures | ServingFigures,
+    text: str,
+    page: Path | None,
+    name: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Write what was measured into its section of the page, if there is one, and show it."""
     from presspool.simulations.doc_sections import write_section

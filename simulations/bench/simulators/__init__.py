@@ -1,0 +1,1 @@
+"""Contestants of `presspool bench simulation`: ways to simulate the same private rounds."""

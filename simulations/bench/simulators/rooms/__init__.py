@@ -1,0 +1,1 @@
+"""Contestants that run in virtual environments of their own, and are imported nowhere else."""

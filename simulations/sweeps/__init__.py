@@ -1,0 +1,1 @@
+"""One run file at many points: `presspool sweep`."""

@@ -1,0 +1,218 @@
+"""Whole sweeps of tiny runs: the same rows with any number of processes, and however they stop."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from tests.conftest import AS_TYPED
+from tests.fakes.made_runs import toml, write_run
+from tests.fakes.sweeps.wandb_file import records
+
+from presspool.common.base.errors import FolderError, InputError
+from presspool.common.runs.result_file import read_result
+from presspool.common.runs.run_file import read_run_file
+from presspool.simulations.simulate import SimulateOptions, simulate
+from presspool.simulations.sweeps.point_search import COMPARED, PointSearch, RoundJudge
+from presspool.simulations.sweeps.sweep_file import parse_sweep
+from presspool.simulations.sweeps.sweep_request import SweepRequest, checked
+from presspool.simulations.sweeps.sweep_trial import TrialJob, run_trial
+from presspool.simulations.sweeps.sweeping import Swept, sweep
+
+Body = dict[str, Any]
+SEED = 7
+GRID = {"privacy": {"noise_multiplier": [0.8, 1.6]}, "optimizer": {"learning_rate": [0.1, 0.5]}}
+
+
+@pytest.fixture(scope="module")
+def run_toml(tmp_path_factory: pytest.TempPathFactory, contract_body: Body) -> Path:
+    """Two outlets, four rounds."""
+    body = contract_body | {"federation": contract_body["federation"] | {"rounds": 4}}
+    return write_run(tmp_path_factory.mktemp("sweep"), body)
+
+
+def requested(run_toml: Path, name: str, space: Body = GRID, **changes: Any) -> SweepRequest:
+    usual: Body = {
+        "run": read_run_file(run_toml),
+        "file": parse_sweep(space, where="sweep.toml"),
+        "out": run_toml.parent / "sweeps" / name,
+        "workers": 1,
+        "deterministic": SEED,
+    }
+    return SweepRequest(**usual | changes)
+
+
+def swept(request: SweepRequest) -> Swept:
+    return sweep(request, checked(request))
+
+
+def rows(folder: Path) -> list[Body]:
+    """The table, without what a clock says."""
+    table = pq.read_table(folder / "trials.parquet").drop_columns(["seconds"])
+    found: list[Body] = table.to_pylist()
+    return found
+
+
+@pytest.fixture(scope="module")
+def one_process(run_toml: Path) -> Swept:
+    """The sweep that others are compared with."""
+    return swept(requested(run_toml, "one"))
+
+
+def test_each_trial_is_an_ordinary_run_and_a_row(one_process: Swept) -> None:
+    out, table = one_process.request.out, rows(one_process.request.out)
+    assert [row["number"] for row in table] == [0, 1, 2, 3]
+    for row in table:
+        folder = out / row["folder"]
+        result = read_result(folder)
+        assert result.status == row["state"] == "complete"
+        assert (result.contract_digest, result.statement) == (row["contract"], row["statement"])
+        assert (result.epsilon, result.delta) == (row["epsilon"], row["delta"])
+        assert (result.bytes_up, result.bytes_down) == (row["bytes_up"], row["bytes_down"])
+        assert result.final.figures["accuracy"] == row["metric.accuracy"]
+        privacy = result.contract["privacy"]
+        assert isinstance(privacy, dict)
+        assert privacy["noise_multiplier"] == row["privacy.noise_multiplier"]
+        assert (folder / "report.html").exists()
+    assert len({row["contract"] for row in table}) == 4
+    assert table[0]["epsilon"] > table[2]["epsilon"]
+
+
+def test_two_processes_that_were_interrupted_make_the_same_rows(
+    run_toml: Path, one_process: Swept
+) -> None:
+    out, grid = run_toml.parent / "sweeps" / "two", run_toml.parent / "sweep.toml"
+    grid.write_text(toml(GRID))
+    usual = ["--grid", grid, "--out", out, "--deterministic", SEED, "--workers", 2, "--json"]
+    command = [*AS_TYPED, "sweep", *map(str, [run_toml, *usual])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        while first.poll() is None and not (out / "trials.parquet").exists():
+            time.sleep(0.05)
+        first.send_signal(signal.SIGINT)
+        _, said = first.communicate()
+    assert first.returncode == 2, said.decode()
+    assert b"continue with --resume" in said
+    before = rows(out)
+    assert 1 <= len(before) < 4
+    done = subprocess.run([*command, "--resume"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert rows(out) == rows(one_process.request.out)
+    assert [row for row in rows(out) if row["number"] in {r["number"] for r in before}] == before
+    told = json.loads(done.stdout)
+    assert len(told["trials"]) == told["paid"]["trials"] == 4
+    assert told["best"] in told["front"]
+    assert "4 of 4" in (out / "sweep.html").read_text()
+
+
+def test_a_trial_that_fails_is_a_row_and_no_tracker_hears_of_it(run_toml: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    space = {"adapter": {"layers": [99, 1]}}
+    found = swept(requested(run_toml, "failing", space, track=("mlflow",)))
+    bad, good = found.rows
+    assert (bad.state, good.state) == ("failed", "complete")
+    assert "\n" not in bad.reason
+    assert "99" in bad.reason
+    assert (bad.epsilon, bad.metrics) == (None, {})
+    database = found.request.out.resolve() / "mlflow" / "mlflow.db"
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    experiment = client.get_experiment_by_name("test")
+    assert experiment is not None
+    (told,) = client.search_runs([experiment.experiment_id])
+    assert told.info.run_name == "0001"
+    assert told.data.metrics["held-out/accuracy"] == good.metrics["accuracy"]
+    assert told.data.tags["presspool.contract"] == good.contract
+
+
+def test_a_simulated_run_is_told_to_the_tracker_that_was_asked_for(run_toml: Path) -> None:
+    out = run_toml.parent / "runs" / "tracked"
+    options = SimulateOptions(out=out, workers=0, deterministic=SEED, track=("wandb",))
+    result = simulate(read_run_file(run_toml), options)
+    (file,) = (out / "wandb").glob("offline-run-*/*.wandb")
+    found = list(records(file))
+    (run,) = (one.run for one in found if one.HasField("run"))
+    assert run.notes == result.statement
+    assert len([one for one in found if one.HasField("history")]) == len(result.rounds) == 5
+    kept = file.read_bytes()
+    for private in ("north-post", "held_out", str(run_toml.parent), str(Path.home())):
+        assert private.encode() not in kept
+
+
+def test_a_process_that_dies_costs_its_trial_alone(run_toml: Path) -> None:
+    request, killed = requested(run_toml, "dying"), list[int]()
+
+    def kill_the_second(now: Swept, _row: object) -> None:
+        """The lane's process is this one's child; the first trial has ended, the next begins."""
+        if not killed:
+            (lane,) = multiprocessing.active_children()
+            assert lane.pid is not None
+            killed.append(lane.pid)
+            os.kill(lane.pid, signal.SIGKILL)
+
+    found = sweep(request, checked(request), on_trial=kill_the_second)
+    assert [row.state for row in found.rows] == ["complete", "failed", "complete", "complete"]
+    assert "its process died" in found.rows[1].reason
+
+
+def test_seeds_are_trials_of_one_point(run_toml: Path) -> None:
+    found = swept(requested(run_toml, "seeds", {"seeds": [3, 4]}))
+    assert [(row.point, row.seed, row.values) for row in found.rows] == [(0, 3, {}), (0, 4, {})]
+    assert len({row.contract for row in found.rows}) == 2
+
+
+def test_a_folder_belongs_to_one_sweep(run_toml: Path, one_process: Swept) -> None:
+    again = requested(run_toml, "one", resume=True)
+    assert swept(again).rows == one_process.rows  # nothing is trained a second time
+    with pytest.raises(FolderError, match="already holds a sweep"):
+        swept(requested(run_toml, "one"))
+    with pytest.raises(FolderError, match="another sweep"):
+        swept(requested(run_toml, "one", resume=True, deterministic=SEED + 1))
+    with pytest.raises(FolderError, match="nothing to resume"):
+        swept(requested(run_toml, "none", resume=True))
+
+
+def test_nothing_is_written_where_a_later_point_is_no_contract(run_toml: Path) -> None:
+    request = requested(run_toml, "wrong", {"federation": {"quorum": [1, 2, 3]}})
+    with pytest.raises(InputError, match="lists only 2"):
+        swept(request)
+    assert not request.out.exists()
+
+
+def test_a_pruned_trial_ends_after_a_whole_round_that_it_has_paid_for(run_toml: Path) -> None:
+    """Others, told by hand, were right on every record from the first round on."""
+    space = {**GRID, "sampler": "random", "trials": COMPARED + 1, "prune": True}
+    request = requested(run_toml, "pruned", space)
+    request.out.mkdir(parents=True)
+    search = PointSearch(request.file, request.out, higher=True)
+    for _ in range(COMPARED):
+        point = search.ask()
+        assert point is not None
+        judge = RoundJudge(request.out, request.file, point.number, higher=True)
+        assert all(judge.goes_on(number, 1.0) for number in range(1, 5))
+        search.tell(point.number, 1.0, pruned=False)
+    point = search.ask()
+    assert point is not None
+    job = TrialJob(
+        number=0,
+        point=point,
+        seed=None,
+        run=request.run,
+        out=request.out / "trials" / "0003",
+        deterministic=SEED,
+        sweep=request.out,
+        file=request.file,
+        metric="accuracy",
+        higher=True,
+    )
+    assert run_trial(job).state == "pruned"
+    result = read_result(job.out)
+    assert result.status == "running"
+    assert {outlet.steps for outlet in result.outlets} == {2}  # one round of two steps
