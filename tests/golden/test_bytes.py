@@ -83,18 +83,14 @@ SURROUNDINGS = {
 # Types commands into one process, which loads torch once and is the simulation's worker as well:
 # other tests see that the number of processes changes no byte. A zero byte ends each output.
 TYPIST = """
-import concurrent.futures as futures, shlex, sys
+import logging, shlex, sys
+from presspool.simulations.grids import local_grid
 
-class Here(futures.Executor):
-    def __init__(self, *, initializer, initargs, **_):
-        initializer(*initargs)
+def here(_):
+    local_grid.prepare_worker(logging.WARNING)
+    return local_grid._ThisProcess()
 
-    def submit(self, call, /, *arguments, **named):
-        done = futures.Future()
-        done.set_result(call(*arguments, **named))
-        return done
-
-futures.ProcessPoolExecutor = Here
+local_grid._pool = here
 
 from presspool.cli import main
 for line in sys.argv[1:]:

@@ -1,10 +1,12 @@
 """The privacy card: everything that somebody must know before they rely on an adapter's privacy.
 
 `registry` has the fields, by their own names, of the Differential Privacy Deployments Registry's
-top tier (registry.opendp.org, tier 3, schema of July 2026); `training` what decides how private
-the training was; `governance` who answers for it and where it can be checked.
+top tier (registry.opendp.org, tier 3); `training` what decides how private the training was;
+`governance` who answers for it and where it can be checked; `data_protection` what a
+data-protection officer asks for, which a card of format 1 does not have.
 
 Invariants:
+    * Every card that is made is of format 2; those of format 1 stay readable, and stay as they are.
     * No field may be blank: not missing, not null, not white space, not an empty list. What was not
       done says so and why (`NotMeasured`, `Cosignatures.note`).
     * Every fault is named by the path of its field, all of them at once.
@@ -27,20 +29,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
 
-from presspool.common.audit.cards.registry_card import Bound, Part, Registry, Text, Texts
+from presspool.common.audit.cards.data_protection import DataProtection
+from presspool.common.audit.cards.registry_card import (
+    Bound,
+    Part,
+    Registry,
+    RegistryOne,
+    RegistryTwo,
+    Text,
+    Texts,
+)
 from presspool.common.base.errors import CardError
 from presspool.common.base.validation import expected
 
-FORMAT = "presspool-privacy-card/1"
+FIRST_FORMAT: Final = "presspool-privacy-card/1"
+FORMAT: Final = "presspool-privacy-card/2"
 EMPIRICAL_FILE = "empirical.json"
 PACKAGES = (
     "python",
@@ -61,6 +74,9 @@ Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Decimal = Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?$")]
 
 
+C = TypeVar("C", bound="Card")
+
+
 class Training(Part):
     """What decides how private the training was.
 
@@ -69,6 +85,7 @@ class Training(Part):
         joint_sensitivity: √(ΣC²), which the noise is scaled to.
         noise_multiplier: σ.
         sampling_rate: q.
+        rounds: in which an outlet trained, at most.
         steps: T = rounds · local steps.
         records_per_reader: k.
         expected_batch: b by outlet, a public constant q·n.
@@ -226,9 +243,9 @@ class Governance(Part):
 
 
 class Card(Part):
-    """A whole card; see the module for its invariants."""
+    """A whole card of either format; see the module for its invariants."""
 
-    format: Literal["presspool-privacy-card/1"]
+    format: Literal["presspool-privacy-card/1", "presspool-privacy-card/2"]
     statement: Text
     outlets_covered: Texts
     registry: Registry
@@ -251,14 +268,40 @@ class Card(Part):
         return self
 
 
+class CardOne(Card):
+    """As cards were until there was format 2."""
+
+    format: Literal["presspool-privacy-card/1"]
+    registry: RegistryOne
+
+
+class CardTwo(Card):
+    """As cards are made."""
+
+    format: Literal["presspool-privacy-card/2"]
+    registry: RegistryTwo
+    data_protection: DataProtection
+
+
+CARDS: TypeAdapter[CardOne | CardTwo] = TypeAdapter(
+    Annotated[CardOne | CardTwo, Field(discriminator="format")]
+)
+"""Of any format: what `docs/privacy-card.schema.json` is the JSON Schema of."""
+
+
 def parse(body: Mapping[str, Any]) -> Card:
-    """A card from JSON values.
+    """A card from JSON values, of the format that it says.
 
     Raises:
         CardError: names every field that is blank or wrong.
     """
+    return parse_as(CardOne if body.get("format") == FIRST_FORMAT else CardTwo, body)
+
+
+def parse_as(kind: type[C], body: Mapping[str, Any]) -> C:
+    """A card of one format; raises as `parse`."""
     try:
-        return Card.model_validate(dict(body))
+        return kind.model_validate(dict(body))
     except ValidationError as error:
         raise _named(error) from None
 

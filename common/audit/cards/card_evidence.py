@@ -10,7 +10,7 @@ Example: `released(run)` is the adapter's hash, or a `FolderError` that says why
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from presspool.common.audit.cards import card as cards
 from presspool.common.audit.evidence.evidence import RunReading
 from presspool.common.audit.evidence.ledger_view import OutletReading, ReservedRun
-from presspool.common.base.errors import EvidenceError, FolderError, InputError
+from presspool.common.base.errors import EvidenceError, FolderError, GuardError, InputError
 from presspool.common.base.validation import expected
+from presspool.common.contract.cohorts import turn_of
 from presspool.common.contract.contract import Contract
 
 TOLERANCE = 1e-6
@@ -109,7 +110,7 @@ def require_agreement(
     planned = contract.trust.event(contract)
     missed = planned.steps - found.event.steps
     joined, apart = divmod(missed, contract.federation.local_steps)
-    first = min((release.round for release in found.releases), default=joined + 1)
+    first = min(_turns(ledger, found, contract), default=joined + 1)
     tail = missed >= 0 and not apart and found.event == planned.after(missed) and first > joined
     if not tail or ledger.unit != contract.privacy.unit:
         raise EvidenceError(
@@ -123,6 +124,15 @@ def require_agreement(
         if missed:
             epsilon = contract.trust.epsilon(contract, charged=found.event)
         require_same(f"{ledger.source}, entry {found.seq}", epsilon, found.stated.epsilon)
+
+
+def _turns(ledger: OutletReading, found: ReservedRun, contract: Contract) -> Iterator[int]:
+    """The turns in which an outlet released; 0 for a round of another cohort, which none pays."""
+    for release in found.releases:
+        try:
+            yield turn_of(contract, ledger.name, number=release.round)
+        except GuardError:
+            yield 0
 
 
 def outlet(ledger: OutletReading | None, found: ReservedRun | None) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Where each part comes from:
 * the outlets' ledgers: budget used and left, index, checkpoint, cosignatures. An outlet that the
   card covers and whose ledger is not given leaves those fields blank, so that the card is refused;
 * the adapter's file and the installed package: their hashes;
-* `[card]` of the operator's fields: purpose, dates, approver, retention, erasure;
+* the operator's fields: purpose, dates, approver, retention, erasure, and what a data-protection
+  officer asks for (`data_protection_answers`);
 * this module: what the program does in every run, in words that its tests stand for.
 
 Invariants:
@@ -27,8 +28,9 @@ from typing import Any
 from presspool.common.audit.cards import card as cards
 from presspool.common.audit.cards import card_evidence
 from presspool.common.audit.cards.code_digest import code_digest
+from presspool.common.audit.cards.data_protection_answers import answers
 from presspool.common.audit.evidence.evidence import RunReading
-from presspool.common.audit.evidence.governance import CardFields, Fields
+from presspool.common.audit.evidence.governance import CardFields, Fields, curator, needed
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import CardError
 from presspool.common.contract.contract import Contract
@@ -41,7 +43,7 @@ Part = dict[str, Any]
 
 def make(
     run: RunReading, ledgers: Sequence[OutletReading], fields: Fields, *, covers: Sequence[str]
-) -> cards.Card:
+) -> cards.CardTwo:
     """The card of a run's adapter.
 
     Args:
@@ -68,6 +70,7 @@ def make(
     }
     for ledger, found in kept.values():
         card_evidence.require_agreement(ledger, found, run.contract, epsilon)
+    measured = card_evidence.empirical(run)
     body = {
         "format": cards.FORMAT,
         "outlets_covered": covered,
@@ -87,7 +90,7 @@ def make(
                 "epsilon": str(several[0]),
                 "delta": str(several[1]),
             },
-            "empirical_epsilon": card_evidence.empirical(run),
+            "empirical_epsilon": measured,
             "hashes": {
                 "base_model": run.contract.model.weights,
                 "tokenizer": run.contract.model.tokenizer,
@@ -97,11 +100,12 @@ def make(
             },
             "versions": dict(run.result.versions),
         },
+        "data_protection": answers(run, fields, measured),
     }
     try:
-        return cards.parse(body)
+        return cards.parse_as(cards.CardTwo, body)
     except CardError as error:
-        raise _advised(error, said, [name for name in covered if name not in kept]) from None
+        raise _advised(error, fields, [name for name in covered if name not in kept]) from None
 
 
 def _several(contract: Contract, epsilon: float, outlets: int) -> tuple[Decimal, Decimal]:
@@ -109,14 +113,16 @@ def _several(contract: Contract, epsilon: float, outlets: int) -> tuple[Decimal,
     if contract.pooled is None:
         delta = Decimal(repr(contract.plan.delta))
         return outlets * Decimal(repr(epsilon)), outlets * delta
-    found = contract.trust.several(contract, outlets, contract.steps)
+    found = contract.trust.several(contract, outlets, contract.outlet_steps)
     return Decimal(repr(found[0])), Decimal(repr(found[1]))
 
 
-def _advised(error: CardError, said: CardFields, missing: Sequence[str]) -> CardError:
+def _advised(error: CardError, fields: Fields, missing: Sequence[str]) -> CardError:
     """The same error, with what the person at the keyboard can do about it."""
-    blank = [key for key, _, text in said.rows() if not text]
-    steps = [f"fill in [card] of the --fields file: {', '.join(blank)}"] if blank else []
+    blank: dict[str, list[str]] = {}
+    for table, key, _ in needed(fields):
+        blank.setdefault(table, []).append(key)
+    steps = [f"fill in [{t}] of the --fields file: {', '.join(keys)}" for t, keys in blank.items()]
     if missing:
         steps.append(f"give --ledger of {', '.join(missing)}, or leave them out with --outlet")
     advice = "; ".join(steps) or "correct what is named"
@@ -139,7 +145,7 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
     return {
         "basic": {
             "name": said.name,
-            "data_curators": said.data_curators,
+            "data_curators": [curator(text) for text in said.data_curators],
             "intended_use": said.intended_use,
             "data_product_type": "Machine learning model",
             "data_product_region": said.region,
@@ -151,9 +157,9 @@ def _registry(contract: Contract, epsilon: float, said: CardFields, covered: lis
         "deployment_model": _deployment(contract, said, dates),
         "accounting": {
             "post_processing": _afterwards(contract),
-            "composition": f"{contract.steps} steps composed sequentially by {words.composed_by}. "
-            "Runs of one outlet compose in its ledger by a Rényi filter of fixed order, whatever "
-            f"earlier runs showed. {words.several}",
+            "composition": f"{contract.outlet_steps} steps composed sequentially by "
+            f"{words.composed_by}. Runs of one outlet compose in its ledger by a Rényi filter of "
+            f"fixed order, whatever earlier runs showed. {words.several}",
         },
         "implementation": {
             "preprocessing_and_hyperparameter_tuning": _both(
@@ -201,7 +207,7 @@ def _mechanism(contract: Contract) -> str:
 def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str]) -> Part:
     unit, task = contract.privacy.unit, TASKS[contract.task.kind]
     words = contract.trust.words_of(contract.body())
-    alone = contract.trust.alone(contract, contract.steps)
+    alone = contract.trust.alone(contract, contract.outlet_steps)
     return {
         "dp_variant": {
             "variant_name": "Approximate DP",
@@ -216,6 +222,7 @@ def _protected(contract: Contract, epsilon: float, dates: str, covered: list[str
         "privacy_loss": {
             "privacy_unit": f"One {unit} at one outlet"
             + ("" if unit == "reader" else " (weaker than all records of one reader)"),
+            "number_of_privacy_units": sum(contract.outlets[name] for name in covered),
             "privacy_unit_details": "Two data sets of an outlet are adjacent if one has "
             f"{all_of(unit)} more than the other. Shared accounts and rotated reader ids "
             "are outside the unit; somebody with two ids is two readers.",
@@ -269,7 +276,7 @@ def _training(contract: Contract, covered: list[str]) -> Part:
         "joint_sensitivity": plan.sensitivity,
         "noise_multiplier": plan.noise_multiplier,
         "sampling_rate": plan.sampling_rate,
-        "rounds": model.rounds,
+        "rounds": model.turns(len(contract.outlets)),
         "local_steps": model.local_steps,
         "steps": plan.steps,
         "records_per_reader": plan.records_per_reader,

@@ -18,9 +18,9 @@ import re
 from decimal import Decimal
 from pathlib import Path
 
-from presspool.common.audit.cards.card import Card, Measured
-from presspool.common.audit.evidence.governance import CardFields
-from presspool.common.base.errors import CardError, FolderError
+from presspool.common.audit.cards.card import Card, CardTwo, Measured
+from presspool.common.audit.evidence.governance import CardFields, require_filled
+from presspool.common.base.errors import FolderError
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import bound
 from presspool.common.contract.contract import Contract
@@ -47,15 +47,8 @@ def render(card: Card, said: CardFields, contract: Contract) -> str:
     """
     from huggingface_hub import ModelCard, ModelCardData  # a second, which `--help` need not wait
 
-    blank = tuple(f"[card] {key}" for key in ("license", "language") if not getattr(said, key))
-    if blank:
-        raise CardError(
-            "blank fields",
-            where="model card",
-            fields=blank,
-            got="; ".join(blank),
-            expected="something in every field",
-        )
+    blank = [f"[card] {key}" for key in ("license", "language") if not getattr(said, key)]
+    require_filled(blank, where="model card")
     base_model = contract.model.id
     hub = base_model == DEFAULT_ID or bool(
         _HUB_ID.fullmatch(base_model) and not Path(base_model).exists()
@@ -95,10 +88,7 @@ def _body(card: Card, base: str | None, contract: Contract) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        *(
-            f"| {what} | {plain(value)} |"
-            for what, value in _figures(card, contract.federation.rounds)
-        ),
+        *(f"| {what} | {plain(value)} |" for what, value in _figures(card, card.training.rounds)),
         "",
         "| outlet | ledger | entry | budget used | claim (ε, δ) |",
         "| --- | --- | ---: | ---: | --- |",
@@ -110,6 +100,7 @@ def _body(card: Card, base: str | None, contract: Contract) -> str:
         "",
         f"All fields, with what is covered and excluded, are in [{CARD_FILE}]({CARD_FILE}).",
         "",
+        *_protected(card),
         "## Provenance",
         "",
         f"- Base model: {base or 'a local copy'}, weights `{hashes.base_model}`",
@@ -122,6 +113,26 @@ def _body(card: Card, base: str | None, contract: Contract) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _protected(card: Card) -> list[str]:
+    """What a data-protection officer looks for first; a card of format 1 has none of it."""
+    if not isinstance(card, CardTwo):
+        return []
+    said = card.data_protection
+    rows = {
+        "Controller": said.controllers.controller,
+        "Joint controllers": said.controllers.joint_controllers,
+        "Legal basis": said.lawfulness.legal_basis,
+        "Consent": "; ".join(said.lawfulness.tcf_purposes),
+        "Special categories": said.lawfulness.special_categories,
+        "Children": said.lawfulness.children,
+        "Impact assessment": f"{said.impact_assessment.reference}, {said.impact_assessment.date}",
+        "AI Act": said.ai_act.modifier,
+        "Training compute": said.ai_act.training_compute,
+    }
+    told = [f"- {what}: {plain(text)}" for what, text in rows.items()]
+    return ["## Data protection", "", *told, ""]
 
 
 def _figures(card: Card, rounds: int) -> list[tuple[str, str]]:

@@ -1,10 +1,14 @@
 """The part of a privacy card that a public registry asks for, and what all its parts are made of.
 
 The fields, by their own names, are those of the Differential Privacy Deployments Registry's top
-tier (registry.opendp.org, tier 3, schema of July 2026).
+tier (registry.opendp.org, tier 3). A card of format 1 has those of the schema of July 2026; one of
+format 2 also says of which kind each curator is, and how many privacy units there are (the
+registry's pull requests 190 and 205 of July 2026).
 
 Invariants:
     * No field may be blank: not missing, not null, not white space, not an empty list.
+    * `Basic`, `PrivacyLoss` and `Registry` are what both formats share; a card has `…One` or
+      `…Two`.
 
 Example:
     >>> Parameters(epsilon=3.0, delta=1e-5).model_dump()
@@ -40,6 +44,9 @@ Day = Annotated[
 DataSource = Literal["Static", "Dynamic"]
 
 
+CuratorType = Literal["Government", "Industry", "Nonprofit"]
+
+
 Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -49,17 +56,39 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Curator(Part):
+    """Who publishes it, and of which kind they are."""
+
+    data_curator_name: Text
+    data_curator_type: CuratorType
+
+
+Curators = Annotated[tuple[Curator, ...], Field(min_length=1)]
+
+
 class Basic(Part):
     """Tier 1: what it is and whose."""
 
     name: Text
-    data_curators: Texts
+    data_curators: Texts | Curators
     intended_use: Text
     data_product_type: Literal["Machine learning model"]
     data_product_region: Text
     description: Text
     publication_date: Day
     data_product_sector: Text
+
+
+class BasicOne(Basic):
+    """As format 1 has it."""
+
+    data_curators: Texts
+
+
+class BasicTwo(Basic):
+    """As format 2 has it."""
+
+    data_curators: Curators
 
 
 class DpVariant(Part):
@@ -84,6 +113,16 @@ class PrivacyLoss(Part):
     privacy_unit_details: Text
     privacy_parameters: Parameters
     privacy_parameters_details: Text
+
+
+class PrivacyLossTwo(PrivacyLoss):
+    """As format 2 has it.
+
+    Attributes:
+        number_of_privacy_units: as declared in the contract; nobody counted them.
+    """
+
+    number_of_privacy_units: Annotated[int, Field(ge=1)]
 
 
 class DeploymentModel(Part):
@@ -133,3 +172,16 @@ class Registry(Part):
     accounting: Accounting
     implementation: Implementation
     administrative: Administrative
+
+
+class RegistryOne(Registry):
+    """As format 1 has it."""
+
+    basic: BasicOne
+
+
+class RegistryTwo(Registry):
+    """As format 2 has it."""
+
+    basic: BasicTwo
+    privacy_loss: PrivacyLossTwo

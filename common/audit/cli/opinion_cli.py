@@ -78,7 +78,8 @@ def opinion(
             f"{name} {share.text if share else 'too little is known'}"
             for name, share in zip(view.labels, period.shares, strict=True)
         )
-        out.print(f"{period.start}  {'; '.join(said)}", markup=False, soft_wrap=True)
+        moved = f"  moved {period.moved.text}" if period.moved else ""
+        out.print(f"{period.start}  {'; '.join(said)}{moved}", markup=False, soft_wrap=True)
     if output is not None:
         out.print(f"wrote {output}", markup=False, soft_wrap=True)
 
@@ -103,9 +104,12 @@ def _predicted(
 ) -> OpinionView:
     from presspool.common.audit.pages.opinion_page import OpinionView
     from presspool.common.base.errors import DataError
+    from presspool.common.data.table_refusals import require_columns
     from presspool.common.data.tables import read_table
     from presspool.common.released.opinion_series import of_predictions
 
+    require_columns(file, [label], advice="say where the labels stand: --label COLUMN")
+    require_columns(dated, [day], advice="say where the days stand: --days FILE --day COLUMN")
     said = read_table(file, {"label": label} | ({"row": "row"} if joined else {}))
     labels = said["label"].to_pylist()
     texts = read_table(dated, {"day": day})["day"].to_pylist()
@@ -145,6 +149,7 @@ def _day(text: str, file: Path, number: int) -> date:
             where=f"{file}, row {number}",
             expected="a day or time that begins as 2026-01-31",
             got=text[:40],
+            advice="say which column holds the days: --day COLUMN",
         ) from None
 
 

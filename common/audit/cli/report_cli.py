@@ -121,30 +121,47 @@ def card(
             "(fields.toml if not given); stopped, the same command goes on.",
         ),
     ] = False,
+    registry_yaml: Annotated[
+        Path | None,
+        typer.Option(help="New file for the OpenDP registry of deployments, as topics_2026.yaml."),
+    ] = None,
+    aibom: Annotated[
+        Path | None,
+        typer.Option(help="New file for the bill of materials, CycloneDX 1.6 in JSON."),
+    ] = None,
+    ropa: Annotated[
+        Path | None,
+        typer.Option(help="New .csv or .md file for the row of the record of processing."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
 ) -> None:
     """Write the privacy card and the model card of an adapter; a blank field is refused.
 
     Example: presspool audit card runs/first --ledger outlet.export --fields fields.toml
 
+    Example: presspool audit card runs/first --ledger outlet.export --ropa ropa.csv
+
     Example: presspool audit card runs/first --ledger outlet.export --interview
     """
-    from presspool.common.audit.cards import card_making, model_card
+    from presspool.common.audit.cards import card_exports, card_making, model_card
     from presspool.common.audit.evidence import audit_console, governance
     from presspool.common.audit.evidence import sources as reader
 
     start_logging(quiet=as_json)
+    wanted = card_exports.Wanted(registry=registry_yaml, aibom=aibom, ropa=ropa)
     run = reader.read_run(adapter.resolve().parent if _is_adapter(adapter) else adapter)
     if ask:
         fields = fields or Path("fields.toml")
-        _interview(fields)
+        _interview(fields, record=ropa is not None)
     said = governance.read(fields)
     brought = reader.Brought.of(key, head)
     with audit_console.percents("reading") as moved:
         ledgers = reader.read(ledger or [], brought=brought, moved=moved).outlets
     made = card_making.make(run, ledgers, said, covers=outlet or [])
     readme = model_card.render(made, said.card, run.contract)
+    exports = card_exports.prepare(wanted, made, said, run.contract)
     earlier = model_card.write(run.path / "adapter", made, readme)
+    card_exports.write(exports)
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
@@ -152,14 +169,16 @@ def card(
     verb = "replaced the earlier" if earlier else "wrote"
     for name in (model_card.CARD_FILE, model_card.README) if earlier or not as_json else ():
         err.print(f"{verb} {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+    for path in exports:
+        err.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _interview(path: Path) -> None:
+def _interview(path: Path, *, record: bool) -> None:
     from presspool.common.audit.cards.card_interview import interview
     from presspool.common.base.questions import Stopped
 
     try:
-        interview(path)
+        interview(path, record=record)
     except Stopped:
         err.print(
             f"stopped; what you answered is in {path}: the same command goes on",

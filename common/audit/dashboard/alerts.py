@@ -2,7 +2,7 @@
 
 Invariants:
     * An alert is a fact of the snapshot and a word on what to do; no number is made here but days.
-    * Nothing depends on readers' data.
+    * Nothing depends on readers' data but by counts that were noised and paid for.
 
 Example:
     >>> from presspool.common.audit.evidence.evidence import Evidence
@@ -33,6 +33,7 @@ Kind = Literal[
     "certificate",
     "silent",
     "refused",
+    "drift",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 USED = 0.8  # of a cap
@@ -66,7 +67,7 @@ class Alert:
 
 def alerts(look: Snapshot) -> tuple[Alert, ...]:
     """All of them; urgent ones first, then in the order of `KINDS`."""
-    found = [*_split_views(look), *_faults(look), *_silent(look), *_refused(look)]
+    found = [*_split_views(look), *_faults(look), *_silent(look), *_refused(look), *_drifts(look)]
     for outlet in look.evidence.outlets:
         found += [*_non_private(outlet), *_budgets(outlet), *_dangling(outlet)]
     for certificate in (*look.certificates, *(look.pool.certificates if look.pool else ())):
@@ -194,6 +195,24 @@ def _silent(look: Snapshot) -> Iterator[Alert]:
                 what=f"Its clock was {abs(outlet.skew or 0):,} seconds "
                 f"{'ahead of' if (outlet.skew or 0) > 0 else 'behind'} the coordinator’s.",
                 advice="Certificates are judged by it: its operator should set it by the network.",
+            )
+
+
+def _drifts(look: Snapshot) -> Iterator[Alert]:
+    for counts in look.counts:
+        known = [period for period in counts.series if period.moved]
+        if known and (moved := known[-1].moved) and moved.drifted:
+            yield Alert(
+                kind="drift",
+                urgent=False,
+                about=counts.origin,
+                origin=counts.origin,
+                entry=counts.entry,
+                what=f"Readers’ labels in “{counts.name}” are others in the period from "
+                f"{known[-1].start} on than in its first: stability index {moved.text}, by "
+                "noised counts.",
+                advice="An adapter that learnt from the earlier ones may err more often: judge it "
+                "by newer public records, and plan a run over newer data.",
             )
 
 

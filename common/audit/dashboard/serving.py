@@ -3,7 +3,8 @@
 Invariants:
     * Without TLS the port is at 127.0.0.1 and nowhere else.
     * The port is taken before anything is said, so a used one is an error and not a log line.
-    * Few connections, short waits, small headers: nobody's slowness keeps others out for long.
+    * Few connections, short waits, small headers: nobody's slowness keeps others out for long,
+      in mid-body or over an answer that is not read.
     * One address holds `AN_ADDRESS` of the sockets, TLS not yet begun included; what comes above
       that is closed as it is accepted.
 
@@ -18,6 +19,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self
 
 import uvicorn
@@ -32,14 +34,20 @@ if TYPE_CHECKING:
 CONNECTIONS = 64
 SOCKETS = 4 * CONNECTIONS  # with those that say nothing yet
 AN_ADDRESS = 32
-IDLE_SECONDS = 5
+IDLE_SECONDS, PATIENCE = 5, 6  # so many times as long for a body or an answer on its way
 LOOPBACK = "127.0.0.1"
 Admit = Callable[[bytes], bool]
 """Whether a client with this certificate (DER) may look."""
 
 
 class Listener(socket.socket):
-    """A socket that listens and does not let one address take all places."""
+    """A socket that listens and does not let one address take all places.
+
+    Attributes:
+        an_address: sockets that one address may hold.
+    """
+
+    an_address = AN_ADDRESS
 
     def accept(self) -> tuple[socket.socket, Any]:
         """The next connection; raises `ConnectionAbortedError` for one too many."""
@@ -47,7 +55,7 @@ class Listener(socket.socket):
         held = [(other, place) for other, place in held if other.fileno() >= 0]
         found, address = super().accept()
         mine = sum(place == address[0] for _, place in held)
-        if fits := mine < AN_ADDRESS and len(held) < SOCKETS:
+        if fits := mine < self.an_address and len(held) < SOCKETS:
             held.append((found, address[0]))
         self._held = held
         if not fits:
@@ -66,14 +74,23 @@ class _Hurried(asyncio.SelectorEventLoop):
         return await super().create_server(*args, **kinds)
 
 
-def taken(host: str, port: int) -> Listener:
+def taken(host: str, port: int, *, an_address: int = AN_ADDRESS) -> Listener:
     """A socket that listens there; port 0 takes a free one.
+
+    Args:
+        host: an address of this machine.
+        port: of it.
+        an_address: sockets that one address may hold: few of browsers, many of a proxy.
 
     Raises:
         InputError: somebody else does, or it is no address of this machine.
     """
     most_connections()  # raises the limit of descriptors
-    found = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY where a socket says that it is TCP's; without, an answer's body
+    # waits for the acknowledgement of its headers, 40 ms.
+    found = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    found.an_address = an_address
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
@@ -103,6 +120,11 @@ class Serving:
         listener: from `taken`.
         tls: how connections are secured; None for none.
         admit: asked for each connection; with TLS only.
+        connections: calls that are under way at once, at most.
+        beside: what runs in the same loop, from before the first answer to after the last.
+
+    Raises:
+        InputError: at its start, what `beside` cannot begin for.
     """
 
     def __init__(
@@ -112,6 +134,8 @@ class Serving:
         *,
         tls: ssl.SSLContext | None = None,
         admit: Admit | None = None,
+        connections: int = CONNECTIONS,
+        beside: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -121,7 +145,7 @@ class Serving:
             lifespan="off",
             ws="none",
             http=_Admitting if admit else _Prompt,
-            limit_concurrency=CONNECTIONS,
+            limit_concurrency=connections,
             timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=2,
             h11_max_incomplete_event_size=16 << 10,
@@ -131,6 +155,7 @@ class Serving:
             config.ssl = tls
         config.admit = admit  # type: ignore[attr-defined]  # read by `_Admitting`
         self._server, self._listener = uvicorn.Server(config), listener
+        self._beside, self._fault = beside or nullcontext(), list[InputError]()
         self._thread = threading.Thread(target=self._run, name="dashboard", daemon=True)
 
     @property
@@ -151,6 +176,9 @@ class Serving:
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
+        for fault in self._fault:
+            self._listener.close()
+            raise fault
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,31 +187,47 @@ class Serving:
         self._listener.close()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=_Hurried) as runner:
-            runner.run(self._server.serve(sockets=[self._listener]))
+        try:
+            with asyncio.Runner(loop_factory=_Hurried) as runner:
+                runner.run(self._serve())
+        except InputError as error:
+            self._fault.append(error)
+
+    async def _serve(self) -> None:
+        async with self._beside:
+            await self._server.serve(sockets=[self._listener])
 
 
 class _Prompt(H11Protocol):
-    """One connection that is closed where no whole request comes in time.
+    """One connection that is closed where no whole request comes in time, or no answer is read.
 
     The server's own clock runs between requests only, so that headers sent by drops, or none at
-    all, would keep a place for ever.
+    all, would keep a place for ever; so would half a body, and an answer that nobody takes.
     """
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock."""
+        self.access_log = False  # whatever became of its logger: paths may hold what was asked
         super().connection_made(transport)
-        self._tick(None)
+        self._tick(None, 0)
 
-    def _tick(self, answered: object) -> None:
-        """Close the connection where, since the last tick, nothing was asked or answered."""
-        if self.transport.is_closing():
+    def _tick(self, answered: object, waited: int) -> None:
+        """Close the connection where, since the last tick, nothing was asked or answered.
+
+        Args:
+            answered: the call that had its whole answer at the last tick, in a tuple.
+            waited: ticks in a row at which the client was waited for in mid-call.
+        """
+        unread = self.transport.get_write_buffer_size() > 0
+        if self.transport.is_closing() and not unread:
             return
         idle = self.cycle is None or self.cycle.response_complete
-        if idle and answered == (self.cycle,):
+        slow = unread or (not idle and self.cycle.more_body)
+        waited = waited + 1 if slow else 0
+        if waited == PATIENCE or (idle and not slow and answered == (self.cycle,)):
             self.transport.abort()
             return
-        self.loop.call_later(IDLE_SECONDS, self._tick, (self.cycle,) if idle else None)
+        self.loop.call_later(IDLE_SECONDS, self._tick, (self.cycle,) if idle else None, waited)
 
 
 class _Admitting(_Prompt):

@@ -1,7 +1,8 @@
 """What pages, alerts and metrics are made from: one look at all sources, frozen.
 
 `Evidence` is what can be recomputed by anybody; `PoolLook` is what only a coordinator knows
-besides, and its own word for it. No field holds readers' data or anything measured on it.
+besides, and its own word for it. No field holds readers' data or anything measured on it, but for
+counts that were noised and paid for.
 
 Example:
     >>> Snapshot(evidence=Evidence(outlets=(), runs=()), now=0.0).pool is None
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from presspool.common.audit.dashboard.followed_ledgers import Followed
 from presspool.common.audit.evidence.evidence import Evidence
+from presspool.common.released.counts_document import CountsDocument
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,7 @@ class Snapshot:
         forks: files with a proof that a log has two histories, found in outlets' homes.
         faults: sources that could not be read.
         pool: at a coordinator only.
+        counts: of readers, with noise: those in outlets' homes that are bound in the ledger beside.
     """
 
     evidence: Evidence
@@ -176,3 +179,4 @@ class Snapshot:
     forks: tuple[str, ...] = ()
     faults: tuple[SourceFault, ...] = ()
     pool: PoolLook | None = None
+    counts: tuple[CountsDocument, ...] = ()

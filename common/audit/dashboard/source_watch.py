@@ -18,6 +18,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ from presspool.common.base.errors import (
     RollbackError,
 )
 from presspool.common.pki.certificates import OUTLET, read_certificate
+from presspool.common.released.counts_document import CountsDocument
 from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.transparency.checkpoints import Checkpoint
 from presspool.common.wire.approval import Approval
@@ -54,6 +56,7 @@ from presspool.common.wire.approval import Approval
 # In an outlet's home.
 CERTIFICATE, FORKS = "identity/certificate.pem", "witness/heads"
 CONTRADICTION = "witness/contradiction.json"
+COUNTS = "counts"
 _LARGEST_CARD = 1 << 20
 _BROKEN = "It is damaged in a way that this program does not know; its log says more."
 log = logging.getLogger(__name__)
@@ -124,6 +127,7 @@ class SourceWatch:
             forks=tuple(found.forks),
             faults=tuple(found.faults),
             pool=pool,
+            counts=tuple(found.counts),
         )
 
     def _ask_pool(self, found: _Found) -> PoolLook | None:
@@ -179,6 +183,8 @@ class SourceWatch:
             )
         proofs = [*sorted((path / FORKS).glob("*.fork")), path / CONTRADICTION]
         found.forks += [f"{path.resolve().name}: {f.name}" for f in proofs if f.is_file()]
+        for answer in sorted((path / COUNTS).glob("*.json")):
+            found.answer(answer)
 
     def _take_ledger(
         self, path: Path, source: str, approvals: Sequence[Approval], found: _Found
@@ -208,6 +214,7 @@ class _Found:
         self.certificates: list[CertificateLook] = []
         self.forks: list[str] = []
         self.faults: list[SourceFault] = []
+        self.counts: list[CountsDocument] = []
         self.used: set[Path] = set()
 
     def ledger(self, path: Path, ledger: Followed, reading: OutletReading) -> None:
@@ -220,6 +227,21 @@ class _Found:
             )
         self.outlets[reading.origin], self.ledgers[reading.origin] = reading, ledger
         self.used.add(path)
+
+    def answer(self, path: Path) -> None:
+        """Noised counts whose bytes their ledger bound before they were shown; else a fault."""
+        try:
+            counts = CountsDocument.read(path)
+        except PressPoolError as error:
+            self.faults.append(_fault(path, error))
+            return
+        outlet, digest = self.outlets.get(counts.origin), hashlib.sha256(path.read_bytes())
+        bound = [r.digest for run in (outlet.runs if outlet else ()) for r in run.releases]
+        if f"sha256:{digest.hexdigest()}" in bound:
+            self.counts.append(counts)
+        else:
+            words = "These are not counts that the ledger beside them paid for."
+            self.faults.append(SourceFault(source=path.name, words=words, evidence=True))
 
     def run(self, path: Path, run: RunReading) -> None:
         if any(known.contract.digest == run.contract.digest for known in self.runs):

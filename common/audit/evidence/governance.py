@@ -8,6 +8,8 @@
     reference = "DPIA 2026-04"
     [card]                            # for `presspool audit card`; a card refuses blanks
     name = "Topics for newsrooms"
+    [data_protection]                 # for the same; "not applicable, because …" is an answer
+    legal_basis = "Consent, Article 6(1)(a)"
 
 `presspool audit fields` writes a file with every key and what belongs there.
 
@@ -23,15 +25,15 @@ Example:
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from presspool.common.base.errors import InputError
-from presspool.common.base.toml_values import toml_value
+from presspool.common.base.errors import CardError, InputError
+from presspool.common.base.toml_values import read_toml, toml_value
 from presspool.common.base.validation import validate
 from presspool.common.runs.result_fields import shows_safely
 
@@ -81,7 +83,7 @@ class Dpia(_Table):
     """Where the impact assessment lies and what it came to (GDPR Article 35)."""
 
     reference: Words = Field(default="", description="Reference of the assessment")
-    date: Words = Field(default="", description="Date of the assessment")
+    date: Words = Field(default="", description="Date of the assessment, YYYY-MM-DD")
     author: Words = Field(default="", description="Who made it")
     conclusion: Words = Field(default="", description="Its conclusion on the remaining risk")
     consultation: Words = Field(
@@ -93,11 +95,19 @@ class CardFields(_Table):
     """What a privacy card needs and no file can know."""
 
     name: Words = Field(default="", description="Name of the released model")
-    data_curators: Lines = Field(default=(), description="Who publishes it, one text each")
+    data_curators: Lines = Field(
+        default=(),
+        description="Who publishes it, one text each, with its kind: Daily Bugle (Industry); "
+        "kinds: Government, Industry, Nonprofit",
+    )
     description: Words = Field(default="", description="What it is, in a few sentences")
     intended_use: Words = Field(default="", description="What it is meant for")
     region: Words = Field(default="", description="Region of the data, and whose laws apply")
-    sector: Words = Field(default="", description="Industry that the data describes")
+    sector: Words = Field(
+        default="",
+        description="Industry that the data describes; the registry knows Technology, Healthcare, "
+        "Education, Government, Energy, Finance, and takes others",
+    )
     publication_date: Words = Field(default="", description="Date of publication, YYYY-MM-DD")
     records_since: Words = Field(
         default="", description="First day of the records covered, YYYY-MM-DD"
@@ -130,12 +140,125 @@ class CardFields(_Table):
     language: Words = Field(default="", description="Language of the records, as an ISO 639-1 code")
 
 
+_OR_WHY = '; or "not applicable, because …"'
+
+
+class DataProtectionFields(_Table):
+    """What a data-protection officer asks for; `cards/data_protection` says by which rules."""
+
+    legal_basis: Words = Field(
+        default="", description="Legal basis of the training: point of GDPR Article 6(1), and why"
+    )
+    consent_source: Words = Field(
+        default="", description=f"Where and when readers consented, and to which words{_OR_WHY}"
+    )
+    tcf_purposes: Lines = Field(
+        default=(),
+        description="Purposes of IAB TCF 2.2 that readers consented to, by number 1 to 11, one "
+        f"text each{_OR_WHY}",
+    )
+    cmp_id: Words = Field(
+        default="", description=f"Consent management platform: its number at IAB Europe{_OR_WHY}"
+    )
+    tcf_policy_version: Words = Field(
+        default="", description=f"TCF policy version in the consent strings{_OR_WHY}"
+    )
+    special_categories: Words = Field(
+        default="", description="Special categories of data (Article 9) in the records, and why"
+    )
+    children: Words = Field(
+        default="", description="Whether children's records are in, and how they are kept out"
+    )
+    tdm_opt_out: Words = Field(
+        default="",
+        description="Texts reserved against text and data mining (Directive 2019/790 Article 4): "
+        "how that was kept",
+    )
+    dpo_advice: Words = Field(
+        default="", description=f"What the data protection officer advised{_OR_WHY}"
+    )
+    dpo_advice_date: Words = Field(
+        default="", description=f"Date of that advice, YYYY-MM-DD{_OR_WHY}"
+    )
+    attribute_inference: Words = Field(
+        default="", description=f"Test by attribute inference: result and date{_OR_WHY}"
+    )
+    exfiltration: Words = Field(
+        default="", description=f"Test by exfiltration of the model: result and date{_OR_WHY}"
+    )
+    regurgitation: Words = Field(
+        default="", description=f"Test for regurgitated training data: result and date{_OR_WHY}"
+    )
+    model_inversion: Words = Field(
+        default="", description=f"Test by model inversion: result and date{_OR_WHY}"
+    )
+    reconstruction: Words = Field(
+        default="", description=f"Test by reconstruction: result and date{_OR_WHY}"
+    )
+    utility: Words = Field(
+        default="", description="How useful the model is, measured how and on whose data"
+    )
+    bias: Words = Field(
+        default="", description="For whom it is worse: small groups, languages, regions"
+    )
+    access_control: Words = Field(
+        default="", description="Who gets at the records and at the model, and how that is held"
+    )
+    data_collection_exposure: Words = Field(
+        default="", description="Where records lie before training, how long, and who sees them"
+    )
+    ai_act_modifier: Words = Field(
+        default="",
+        description="Whether you are, by this training, a provider under the AI Act, and why",
+    )
+    base_model_flop: Words = Field(
+        default="",
+        description="Operations that training the base model took, as its provider states them, "
+        f"as 2.4e21{_OR_WHY}",
+    )
+    outlets_compute: Words = Field(
+        default="",
+        description="Processor time and energy at the outlets, as their operators state them: the "
+        f"pool measures none there{_OR_WHY}",
+    )
+
+
 class Fields(_Table):
     """All tables of the file."""
 
     article30: Article30 = Article30()
     dpia: Dpia = Dpia()
     card: CardFields = CardFields()
+    data_protection: DataProtectionFields = DataProtectionFields()
+
+
+_OF_A_CARD = ("controller", "joint_controllers")  # of Article 30, what a card says as well
+
+
+def needed(fields: Fields, *, record: bool = False) -> Iterator[tuple[str, str, str]]:
+    """Table, key and what belongs there of each blank that a card refuses.
+
+    Args:
+        fields: as far as they are filled in.
+        record: the row of the record of processing is wanted too, so all of Article 30.
+    """
+    for name in ("card", "data_protection", "dpia", "article30"):
+        table: _Table = getattr(fields, name)
+        for key, what, text in table.rows():
+            if not text and (name != "article30" or record or key in _OF_A_CARD):
+                yield name, key, what
+
+
+def curator(text: str) -> dict[str, str]:
+    """A curator's name and kind, as the registry has them; the kind is blank where none is said.
+
+    Example:
+        >>> curator("Daily Bugle (Industry)")
+        {'data_curator_name': 'Daily Bugle', 'data_curator_type': 'Industry'}
+    """
+    found = re.fullmatch(r"(.*\S)\s*\((\w+)\)", text)
+    name, kind = found.groups() if found else (text, "")
+    return {"data_curator_name": name, "data_curator_type": kind}
 
 
 def parse(body: Mapping[str, Any], *, where: str = "fields.toml") -> Fields:
@@ -155,17 +278,12 @@ def read(path: Path | None) -> Fields:
     """
     if path is None:
         return Fields()
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(LONGEST_FILE)
-        body = tomllib.loads(data.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            "cannot read the fields",
-            where=str(path),
-            got=str(error),
-            advice="`presspool audit fields` writes a file to fill in",
-        ) from None
+    body = read_toml(
+        path,
+        what="cannot read the fields",
+        advice="`presspool audit fields` writes a file to fill in",
+        most=LONGEST_FILE,
+    )
     return parse(body, where=str(path))
 
 
@@ -179,3 +297,22 @@ def template() -> str:
             many = not isinstance(getattr(table, key), str)
             parts.append(f"# {what}\n{key} = {toml_value([] if many else '')}")
     return "\n".join(parts) + "\n"
+
+
+def require_filled(blank: Sequence[str], *, where: str, advice: str = "") -> None:
+    """Raise `CardError` for fields that are blank where a paper must say something.
+
+    Args:
+        blank: table and key of each.
+        where: the paper.
+        advice: what to do.
+    """
+    if blank:
+        raise CardError(
+            "blank fields",
+            where=where,
+            fields=tuple(blank),
+            got="; ".join(blank),
+            expected="something in every field",
+            advice=advice,
+        )

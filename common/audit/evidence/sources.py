@@ -59,11 +59,13 @@ class Brought:
 
     @classmethod
     def of(cls, keys: Sequence[str] | None, heads: Sequence[Path] | None) -> Brought:
-        """The values of `--key` and `--head`; raises `InputError` for what is none."""
-        return cls(
-            keys=tuple(map(audit_console.ledger_key, keys or [])),
-            heads=tuple(map(audit_console.kept_head, heads or [])),
-        )
+        """The values of `--key` and `--head`; raises `InputError` for what is none, or two keys."""
+        first = dict[str, notes.VerifierKey]()
+        for key in map(audit_console.ledger_key, keys or []):
+            if first.setdefault(key.name, key) != key:  # only one of them would be compared
+                raise InputError("two first keys of one ledger", where="--key", got=key.text)
+        kept = tuple(map(audit_console.kept_head, heads or []))
+        return cls(keys=tuple(first.values()), heads=kept)
 
     @property
     def origins(self) -> list[str]:

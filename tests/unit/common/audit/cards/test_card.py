@@ -33,14 +33,18 @@ from tests.fakes.made_runs import toml
 
 from presspool.common.audit.cards import card as cards
 from presspool.common.audit.cards import card_making, model_card
+from presspool.common.audit.cards.card_reading import read_card
 from presspool.common.audit.cards.code_digest import SUFFIXES, code_digest
 from presspool.common.audit.evidence import governance, sources
+from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.base.errors import CardError
 from presspool.common.contract.contract import parse_contract
 from presspool.common.ledger.store import Ledger
 from presspool.common.runs.result_file import read_result
+from presspool.common.runs.run_folder import RunFolder
 
 SCHEMA_FILE = REPOSITORY / "docs" / "privacy-card.schema.json"
+FIRST_CARD = REPOSITORY / "tests" / "golden" / "files" / "card-v1.json"
 Body = dict[str, Any]
 Path_ = tuple[str | int, ...]
 
@@ -162,9 +166,9 @@ def test_what_cannot_be_is_refused(body: Body, path: Path_, value: object) -> No
 
 
 def test_the_published_schema_is_the_classes_own_and_refuses_the_same(body: Body) -> None:
-    schema = cards.Card.model_json_schema()
+    schema = cards.CARDS.json_schema()
     assert json.loads(SCHEMA_FILE.read_text()) == schema, (
-        "write it again: json.dumps(Card.model_json_schema(), indent=2, ensure_ascii=False)"
+        "write it again: json.dumps(CARDS.json_schema(), indent=2, ensure_ascii=False)"
     )
     validator = jsonschema.Draft202012Validator(schema)
     assert [error.message for error in validator.iter_errors(body)] == []
@@ -178,6 +182,58 @@ def test_the_published_schema_is_the_classes_own_and_refuses_the_same(body: Body
         torn = copy.deepcopy(body)
         holder(torn, path)[path[-1]] = "  " if isinstance(holder(body, path)[path[-1]], str) else ""
         assert not validator.is_valid(torn), path
+
+
+def test_a_card_of_format_1_is_read_as_it_was_written() -> None:
+    """Of the golden run, as cards were written before there was format 2."""
+    data, run = FIRST_CARD.read_bytes(), FIRST_CARD.parent / "given" / "run"
+    contract = RunFolder(run).read_contract()
+    weights = json.loads(data)["governance"]["hashes"]["adapter"]
+    read = read_card(data, weights, contract)
+    assert isinstance(read, cards.CardOne)
+    text = json.dumps(read.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
+    assert text.encode() == data
+    assert "## Data protection" not in model_card.render(
+        read, governance.parse(FIELDS).card, contract
+    )
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+    assert validator.is_valid(json.loads(data))
+
+
+def test_a_card_has_what_its_format_has_and_nothing_of_the_others(body: Body) -> None:
+    first = json.loads(FIRST_CARD.read_text())
+    for torn in (
+        {**first, "format": cards.FORMAT},
+        {**body, "format": cards.FIRST_FORMAT},
+        {**first, "data_protection": body["data_protection"]},
+        {**first, "registry": body["registry"]},
+        {**body, "registry": first["registry"]},
+        {**body, "format": "presspool-privacy-card/3"},
+    ):
+        with pytest.raises(CardError):
+            cards.parse(torn)
+
+
+@pytest.mark.parametrize("answer", ["not applicable", "N/A", "None.", "Not applicable, because ."])
+@pytest.mark.parametrize("part", ["lawfulness", "controllers", "impact_assessment", "attack_tests"])
+def test_not_applicable_needs_its_reason(body: Body, part: str, answer: str) -> None:
+    for key in body["data_protection"][part]:
+        torn = copy.deepcopy(body)
+        many = key == "tcf_purposes"
+        torn["data_protection"][part][key] = [answer] if many else answer
+        with pytest.raises(CardError, match=f"data_protection.{part}.{key}"):
+            cards.parse(torn)
+        reason = f"not applicable, because {key} is not"
+        torn["data_protection"][part][key] = [reason] if many else reason
+        cards.parse(torn)
+
+
+@pytest.mark.parametrize("wrong", ["1", "12 Nothing", "10 Store things", "0 x", "1.0 y"])
+def test_a_purpose_is_one_of_tcf_by_its_own_name(body: Body, wrong: str) -> None:
+    torn = copy.deepcopy(body)
+    torn["data_protection"]["lawfulness"]["tcf_purposes"] = [wrong]
+    with pytest.raises(CardError, match="a purpose of IAB TCF"):
+        cards.parse(torn)
 
 
 # --- What stands on it ---------------------------------------------------------------------------
@@ -228,6 +284,10 @@ def test_every_figure_is_the_contracts_or_the_ledgers(desk: Desk, body: Body) ->
     assert body["statement"].startswith(f"Adapter sha256:{ADAPTER} is (ε = ")
     assert "north-post, south-echo from 2026-01-01 to 2026-06-30" in body["statement"]
     assert body["governance"]["empirical_epsilon"]["status"] == "not measured"
+    units = body["registry"]["privacy_loss"]["number_of_privacy_units"]
+    assert units == sum(desk.contract.outlets.values())
+    tests = body["data_protection"]["attack_tests"]
+    assert tests["membership_inference"].startswith("not tested: no attack was run")
 
 
 def test_a_statements_epsilon_is_never_below_the_plans(body: Body) -> None:
@@ -347,17 +407,28 @@ def test_without_a_ledger_its_fields_are_refused_and_the_contracts_are_not(
     assert "give --ledger of south-echo, or leave them out with --outlet" in said
 
 
-@pytest.mark.parametrize("key", list(governance.CardFields.model_fields))
-def test_every_field_of_the_operators_is_needed(
-    audit: Command, desk: Desk, tmp_path: Path, key: str
-) -> None:
-    rest = {name: value for name, value in FIELDS["card"].items() if name != key}
-    path = tmp_path / "fields.toml"
-    path.write_text(toml({**FIELDS, "card": rest}))
-    with kept(desk.folder):
-        found = audit("card", desk.run, *ledgers(desk), "--fields", path)
-    assert found.code == 2
-    assert key in found.err
+NEEDED = [(table, key) for table, key, _ in governance.needed(governance.Fields())]
+
+
+@pytest.fixture(scope="module")
+def evidence(desk: Desk) -> Evidence:
+    return sources.read([*desk.exports, desk.run])
+
+
+@pytest.mark.parametrize(("table", "key"), NEEDED)
+def test_every_field_of_the_operators_is_needed(evidence: Evidence, table: str, key: str) -> None:
+    """Left out, it is refused by the name it has in the file, and nothing else is."""
+    rest = {name: value for name, value in FIELDS[table].items() if name != key}
+    said, run = governance.parse({**FIELDS, table: rest}), evidence.runs[0]
+
+    def made() -> str:
+        card = card_making.make(run, evidence.outlets, said, covers=())
+        return model_card.render(card, said.card, run.contract)
+
+    with pytest.raises(CardError) as refused:
+        made()
+    assert f"[{table}]" in str(refused.value)
+    assert str(refused.value).rstrip().endswith(key)
 
 
 def test_an_unsigned_head_does_not_vouch_for_a_run(audit: Command, tmp_path: Path) -> None:
@@ -430,7 +501,10 @@ def test_an_attacks_result_is_taken_over_and_checked(audit: Command, tmp_path: P
     path = desk.run / "empirical.json"
     typed = ("card", desk.run, *ledgers(desk), "--fields", desk.fields, "--json")
     path.write_text(json.dumps(measured))
-    assert json.loads(audit(*typed).out)["governance"]["empirical_epsilon"] == measured
+    card = json.loads(audit(*typed).out)
+    assert card["governance"]["empirical_epsilon"] == measured
+    tests = card["data_protection"]["attack_tests"]
+    assert tests["membership_inference"] == "one-run canaries: s."
     elsewhere = {**measured, "contract": "sha256:" + "0" * 64}
     strange: list[object] = [
         {**measured, "control": ""},
@@ -482,7 +556,7 @@ def test_hostile_texts_add_no_markup_and_no_key(audit: Command, tmp_path: Path) 
     hostile = {k: HOSTILE for k, v in FIELDS["card"].items() if isinstance(v, str)}
     fixed = ("publication_date", "data_source", "records_since", "records_until")
     words = {**FIELDS["card"], **hostile, **{key: FIELDS["card"][key] for key in fixed}}
-    desk.fields.write_text(toml({"card": words}))
+    desk.fields.write_text(toml({**FIELDS, "card": words}))
     found = audit("card", desk.run, *ledgers(desk), "--fields", desk.fields)
     assert found.code == 0, found.err
     readme = (desk.adapter / "README.md").read_text()

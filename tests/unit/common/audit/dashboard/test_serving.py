@@ -1,13 +1,17 @@
-"""The dashboard's listener: what one address may hold."""
+"""The dashboard's listener: what one address may hold, and for how long."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from contextlib import ExitStack, closing
+from typing import Any
 
 import pytest
 
-from presspool.common.audit.dashboard.serving import AN_ADDRESS, LOOPBACK, taken
+from presspool.common.audit.dashboard import serving
+from presspool.common.audit.dashboard.serving import AN_ADDRESS, LOOPBACK, Serving, taken
 
 
 def test_one_address_does_not_hold_all_places() -> None:
@@ -26,3 +30,77 @@ def test_one_address_does_not_hold_all_places() -> None:
         assert met("127.0.0.2").fileno() >= 0
         held[0].close()
         assert met(LOOPBACK).fileno() >= 0
+
+
+def test_answers_are_sent_as_they_are_written() -> None:
+    """Else each waits for the client to acknowledge its headers, 40 ms."""
+
+    async def delays() -> bool:
+        met = asyncio.Queue[bool]()
+
+        async def look(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            seen = writer.get_extra_info("socket")
+            met.put_nowait(not seen.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with closing(taken(LOOPBACK, 0)) as listener:
+            async with await asyncio.start_server(look, sock=listener):
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                found = await met.get()
+                writer.close()
+        return found
+
+    assert not asyncio.run(delays())
+
+
+async def generous(_: Any, receive: Any, send: Any) -> None:
+    """Reads a body to its end, and answers with more than any socket's buffers hold."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(4):
+        await send({"type": "http.response.body", "body": bytes(16 << 20), "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def hasty(_: Any, __: Any, send: Any) -> None:
+    """Is done with its answer long before the client is."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(64 << 20)})
+
+
+@pytest.mark.parametrize(
+    ("app", "asked"),
+    [
+        (generous, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf"),
+        (generous, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+        (hasty, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
+        (hasty, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"),
+    ],
+)
+def test_who_stops_in_mid_call_gives_the_place_back(
+    monkeypatch: pytest.MonkeyPatch, app: Any, asked: bytes
+) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.1)
+    listener = taken(LOOPBACK, 0)
+    with Serving(app, listener), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(listener.getsockname())
+        client.sendall(asked)
+        end = time.monotonic() + 30
+        while not (held := getattr(listener, "_held", [])) or held[0][0].fileno() >= 0:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+
+def test_who_reads_slowly_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "PATIENCE", 1000)
+    listener = taken(LOOPBACK, 0)
+    with Serving(hasty, listener), socket.create_connection(listener.getsockname()) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        time.sleep(0.5)
+        read = 0
+        while part := client.recv(1 << 20):
+            read += len(part)
+    assert read > 64 << 20
