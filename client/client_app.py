@@ -37,19 +37,21 @@ Invariants:
     * A task is a contract: data that is checked against its digest. No code is received.
     * Data never stops an admitted run: unreadable or empty data trains on nothing, pure noise.
     * Exceptions are logged here and leave as a code from a fixed list.
+    * Outlets of one simulation that a worker serves together meet in step 6 alone; every other step
+      each takes by itself, and one that is refused or fails is nobody else's concern.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -61,18 +63,20 @@ from presspool.client.enforcement import Gate, opened
 from presspool.client.engine.compute import Compute
 from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.selftest import prove
-from presspool.client.engine.training import RoundWork, train_round
+from presspool.client.engine.together.joint_tasks import PassRequest, Task, together
+from presspool.client.engine.training import RoundWork
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.release import kept_reply
 from presspool.client.release.operators_log import OperatorsLog
 from presspool.client.release.release import release, release_failure, release_words
 from presspool.client.round import Round
 from presspool.common.base.errors import GuardError, InputError
+from presspool.common.contract.cohorts import turn_of
 from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.contract.contract_schema import Model, TaskTable
 from presspool.common.contract.doors import TASKS, task_of
 from presspool.common.data.tables import Columns
-from presspool.common.models.models import build
+from presspool.common.models.models import build, headed_of, is_paired
 from presspool.common.wire.flower import from_bytes
 from presspool.common.wire.update import AdapterUpdate
 
@@ -87,10 +91,15 @@ SIMULATED = "simulated"  # likewise: and so are all other outlets, in one simula
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round on this outlet's readers and release the update."""
+    (reply,) = together([_replied(message, context)], _compute)
+    return reply
+
+
+def _replied(message: Message, context: Context) -> Task[Message]:
     try:
         near, simulated = (bool(context.node_config.get(k, False)) for k in (LOOPBACK, SIMULATED))
         asked = Round.of(message.content, simulated=simulated)
-        data = work(asked, settings_of(context), loopback=near)
+        data = yield from _worked(asked, settings_of(context), kept=None, loopback=near)
         return Message(from_bytes(data), reply_to=message)
     except Exception as error:  # noqa: BLE001  its text may hold readers' data
         OperatorsLog(log).untrained(error)
@@ -116,6 +125,13 @@ def work(
     Raises:
         PressPoolError: it may not, or could not, train; `release_failure` says what leaves of that.
     """
+    (data,) = together([_worked(asked, settings, kept=kept, loopback=loopback)], _compute)
+    return data
+
+
+def _worked(
+    asked: Round, settings: OutletSettings, *, kept: Path | None, loopback: bool
+) -> Task[bytes]:
     contract = asked.contract
     with opened(settings, loopback=loopback) as gate:
         try:
@@ -124,8 +140,11 @@ def work(
             return _again(refused, kept_reply.handed_out_before(kept, gate.bound(asked)))
         if not asked.trains:
             return _spoken(asked, gate, settings.name, kept)
-        with gate.placed(asked), gate.round(asked, _model(asked), _compute) as meter:
-            update = answer(asked, settings, before_step=meter.step)
+        with gate.placed(asked):
+            model = _model(asked)
+            _readable(model)
+        with gate.round(asked, model, _compute) as meter:
+            update = yield from answer(asked, settings, before_step=meter.step)
             data = release(update, contract, partial(gate.seal, asked))
             kept_reply.keep_and_bind(data, meter.bind, kept)
             return data
@@ -152,22 +171,30 @@ def _again(refused: GuardError, known: bytes | None) -> bytes:
     return known
 
 
-def serve(message: Message, settings: Path) -> Message:
-    """What the app answers where messages stay on this machine, as in a simulation.
+def serve(messages: Sequence[Message], settings: Sequence[Path]) -> list[Message]:
+    """What the apps of several outlets answer where messages stay on this machine.
+
+    They train side by side where they can, as outlets of a simulation's worker do; each answers
+    what it answers alone.
 
     Args:
-        message: a task.
-        settings: the outlet's `outlet.toml`.
+        messages: a task for each.
+        settings: each one's `outlet.toml`; no outlet comes twice.
     """
-    context = Context(
+    tasks = [(m, _simulated_context(m, file)) for m, file in zip(messages, settings, strict=True)]
+    if len(tasks) > 1 and all(m.metadata.message_type == MessageType.TRAIN for m in messages):
+        return together([_replied(*task) for task in tasks], _compute)
+    return [app(*task) for task in tasks]
+
+
+def _simulated_context(message: Message, settings: Path) -> Context:
+    return Context(
         run_id=message.metadata.run_id,
         node_id=message.metadata.dst_node_id,
         node_config={"outlet-config": str(settings), LOOPBACK: True, SIMULATED: True},
         state=RecordDict(),
         run_config={},
     )
-    reply: Message = app(message, context)
-    return reply
 
 
 def answer(
@@ -175,7 +202,7 @@ def answer(
     settings: OutletSettings,
     *,
     before_step: Callable[[int], None] = lambda _: None,
-) -> AdapterUpdate:
+) -> Task[AdapterUpdate]:
     """The privatised update of this outlet for one round that passed the gate.
 
     Args:
@@ -190,12 +217,18 @@ def answer(
     contract = asked.contract
     this_round = RoundWork(
         round=asked.number,
+        turn=turn_of(contract, settings.name, number=asked.number),
         population=contract.outlets[settings.name],
         random=_random(settings, asked.number),
         before_step=before_step,
     )
-    delta = train_round(
-        _model(asked), asked.state, _readers(settings, contract), contract, this_round, _compute
+    delta = yield PassRequest(
+        model=_model(asked),
+        state=asked.state,
+        base=asked.base,
+        contract=contract,
+        readers=_readers(settings, contract),
+        work=this_round,
     )
     return AdapterUpdate(
         outlet=settings.name,
@@ -239,6 +272,12 @@ def _model(asked: Round) -> nn.Module:
     return _proved(asked.task.contract, asked.task.digest)
 
 
+def _readable(model: nn.Module) -> None:
+    """Have what reads texts in memory while it is known where it lies: caches may have lost it."""
+    task = headed_of(model).task
+    _ = task.tokenizer, is_paired(task.model)
+
+
 # A worker serves many outlets of one run, so the base model is loaded and proved once. It keeps
 # nothing between tasks: every task puts its own adapter state into all trainable parameters.
 @lru_cache(maxsize=1)
@@ -270,7 +309,8 @@ def _forget_others(readers: Readers, contract: Contract) -> None:
     _compute.activations.forget(t for t, kept in zip(cached, there, strict=True) if not kept)
 
 
-@lru_cache(maxsize=32)
+# As many as a worker of a large simulation serves round after round.
+@lru_cache(maxsize=512)
 def _simulated(data: Path, columns: Columns, table: TaskTable, model: Model) -> Readers:
     task = TASKS[table.kind](table, model)
     return read_readers(data, columns=columns, task=task, strict=False)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,6 +36,7 @@ from presspool.client.witnessing.trusted_peers import approved
 from presspool.client.witnessing.witness_folder import WitnessFolder
 from presspool.client.witnessing.witness_rule import WitnessRule
 from presspool.common.base.errors import GuardError, StorageError
+from presspool.common.contract.cohorts import turn_of
 from presspool.common.contract.contract import Contract
 from presspool.common.ledger.entries import GUARD_REASONS
 from presspool.common.models.adapters import State, trainable
@@ -97,6 +99,7 @@ class Unmetered:
         """Return if this phase was agreed."""
         pooled_rules.check_known(asked)
         _check_round(asked, self.name)
+        turn_of(asked.contract, self.name, number=asked.number)
 
     def words(self, asked: Round) -> bytes:
         """The trust model's."""
@@ -122,9 +125,9 @@ class Unmetered:
     ) -> AbstractContextManager[Counted]:
         """Check the adapter; nothing is counted."""
         received_adapter.check_adapter(asked.state, shapes=_shapes(model))
-        received_adapter.check_frozen(model, asked.contract)
         # Once a contract: what a simulation releases is nobody's, and each proof takes batches.
         if compute.proved is None or compute.proved[0] != asked.contract.digest:
+            received_adapter.check_frozen(model, asked.contract)
             prove_alike(model, asked.state, asked.contract, compute)
         return nullcontext(self)
 
@@ -167,6 +170,7 @@ class RealGate:
             _check_round(asked, self.name)
             decision.check_declined(contract, declined=self.approvals.declined(contract.digest))
             decision.check_policy(contract, self.policy, peers=self.sums.peers if self.sums else ())
+            turn_of(contract, self.name, number=asked.number)  # drawn once its rounds are few
         follows = asked.phases.follows(asked.phase)
         with self._recorded(contract):
             (self.budget.check_released if follows else self.budget.check)(
@@ -268,7 +272,11 @@ def opened(settings: OutletSettings, *, loopback: bool = False) -> Iterator[Gate
     settings.require_noise(loopback=loopback)
     policy, kept = read_policy(settings.policy), WitnessFolder.at(settings.home)
     with Budget.open(
-        settings.ledger, policy=policy, dataset=settings.dataset, head=kept.own_head
+        settings.ledger,
+        policy=policy,
+        dataset=settings.dataset,
+        head=kept.own_head,
+        outlet=settings.name,
     ) as budget:
         yield RealGate(
             name=settings.name,
@@ -298,6 +306,7 @@ def _check_round(asked: Round, name: str) -> None:
     decision.check_round(asked.contract, name=name, number=number, phase=phase, phases=phases)
 
 
+@lru_cache(maxsize=1)  # of one model after another, to all outlets that a worker serves
 def _shapes(model: nn.Module) -> received_adapter.Shapes:
     return {name: tuple(parameter.shape) for name, parameter in trainable(model).items()}
 

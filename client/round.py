@@ -9,7 +9,7 @@ Example: `asked = Round.of(message.content)`; `asked.contract.plan`, `asked.numb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from flwr.app import RecordDict
 
@@ -17,6 +17,12 @@ from presspool.common.contract.contract import Contract, read_canonical
 from presspool.common.models.adapters import State, digest
 from presspool.common.trust.trust_model import Phases
 from presspool.common.wire.update import TrainTask, unpack_task
+
+
+# A worker of a simulation reads the same contract for each outlet of each round.
+@lru_cache(maxsize=2)
+def _contract(text: str, digest: str) -> Contract:
+    return read_canonical(text, digest=digest)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Round:
         Raises:
             ContractError: not a contract, not frozen, or not the one with the task's digest.
         """
-        return read_canonical(self.task.contract, digest=self.task.digest)
+        return _contract(self.task.contract, self.task.digest)
 
     @cached_property
     def base(self) -> str:

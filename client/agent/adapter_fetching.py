@@ -36,6 +36,7 @@ from presspool.client.identity.dialling import reach
 from presspool.client.identity.identity import Identity
 from presspool.client.witnessing.witness_client import WitnessClient
 from presspool.client.witnessing.witness_rule import WitnessRule
+from presspool.common.audit.cards.card_reading import LARGEST_CARD, read_card
 from presspool.common.audit.cards.model_card import CARD_FILE
 from presspool.common.base.errors import CardError, EvidenceError, InputError
 from presspool.common.base.files import private_folder, replace_file
@@ -147,7 +148,7 @@ def fetch(
         proof=proof,
         entries=entries,
         result=_result(links.adapters, contract),
-        card=links.adapters.part(digest, AdapterClient.CARD, most=kept.LARGEST_CARD),
+        card=links.adapters.part(digest, AdapterClient.CARD, most=LARGEST_CARD),
     )
     advance()
     found = _write(identity.home, arrived, kept.witnesses_of(rule, proof))
@@ -298,7 +299,7 @@ def _keep_card(draft: FetchedAdapter, data: bytes, weights: str, contract: Contr
     if not data:
         return "the coordinator has none"
     try:
-        kept.read_card(data, weights, contract)
+        read_card(data, weights, contract)
     except CardError as error:
         return f"{error.what}: {error.got}" if error.got else error.what
     replace_file(draft.adapter / CARD_FILE, data)

@@ -19,19 +19,15 @@ Example: `FetchedAdapter(home / "adapters" / "spring-0a1b2c3d4e5f").verify(rule,
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from presspool.client.witnessing.witness_rule import WitnessRule
-from presspool.common.audit.cards import card as cards
-from presspool.common.audit.cards.card_evidence import TOLERANCE
-from presspool.common.audit.cards.model_card import CARD_FILE
-from presspool.common.base.errors import CardError, EvidenceError, InputError
+from presspool.common.audit.cards.card_reading import card_beside
+from presspool.common.base.errors import EvidenceError, InputError
 from presspool.common.contract.contract import Contract
-from presspool.common.contract.statement import statement
 from presspool.common.models import adapters
 from presspool.common.transparency.checkpoints import Proof, parse_proof
 from presspool.common.transparency.consortium_entries import parse_entry
@@ -40,7 +36,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 FOLDER = "adapters"
-LARGEST_CARD = 4 << 20
 
 
 def folder_of(home: Path, contract: Contract) -> Path:
@@ -133,13 +128,14 @@ class FetchedAdapter:
                 "not this run's adapter", where=str(found.path), got=error
             ) from None
         check_model(model, found.contract, proof)
+        card = card_beside(self.adapter, found.adapter, found.contract)
         return {
             "run": self.path.name,
             "folder": str(self.path),
             "adapter": found.adapter,
             "statement": found.statement,
             "witnessed_by": list(witnesses_of(rule, proof)),
-            "card": card_of(self.adapter, found.adapter, found.contract),
+            "card": card.statement if card else None,
         }
 
 
@@ -193,72 +189,3 @@ def witnesses_of(rule: WitnessRule, proof: Proof) -> Sequence[str]:
     keys = [rule.own, *(peer.witness for peer in rule.approved)]
     _, seen = open_checkpoint(proof.checkpoint, log=rule.log, witnesses=keys)
     return sorted(seen)
-
-
-def card_of(adapter: Path, weights: str, contract: Contract) -> str | None:
-    """The statement of the privacy card beside an adapter; None where there is none.
-
-    Raises:
-        CardError: as `read_card`.
-    """
-    path = adapter / CARD_FILE
-    if not path.exists():
-        return None
-    with path.open("rb") as stream:
-        return read_card(stream.read(LARGEST_CARD + 1), weights, contract).statement
-
-
-def read_card(data: bytes, weights: str, contract: Contract) -> cards.Card:
-    """A privacy card of these weights, which claims what their contract costs.
-
-    Args:
-        data: its bytes; whoever wrote them is not believed.
-        weights: `sha256:` of the adapter.
-        contract: the run's.
-
-    Raises:
-        CardError: no card, another adapter's, or one that claims another privacy.
-    """
-    try:
-        body = json.loads(data[:LARGEST_CARD])
-        card = cards.parse(body if isinstance(body, dict) else {})
-    except (ValueError, RecursionError):
-        raise CardError("not a privacy card", fields=(), where=CARD_FILE) from None
-    hashes = card.governance.hashes
-    _require_field("another adapter's", "governance.hashes.adapter", weights, hashes.adapter)
-    _require_field("another run's", "governance.hashes.contract", contract.digest, hashes.contract)
-    for field, ours, theirs in _claims(card, weights, contract):
-        _require_field("a false", field, ours, theirs)
-    return card
-
-
-def _claims(
-    card: cards.Card, weights: str, contract: Contract
-) -> Iterator[tuple[str, object, object]]:
-    """Fields of a card by which people judge privacy: name, by the contract, as it says."""
-    plan, said = contract.plan, card.registry.privacy_loss.privacy_parameters
-    yield "registry.privacy_loss.privacy_parameters.delta", plan.delta, said.delta
-    claimed = "registry.privacy_loss.privacy_parameters.epsilon"
-    epsilon = contract.trust.epsilon(contract)
-    yield (
-        claimed,
-        said.epsilon if abs(said.epsilon - epsilon) <= TOLERANCE else epsilon,
-        said.epsilon,
-    )
-    training = (dict(plan.clip), plan.noise_multiplier, plan.sampling_rate, plan.steps)
-    own = card.training
-    found = (own.clip, own.noise_multiplier, own.sampling_rate, own.steps)
-    yield "training", training, found
-    claim = statement(contract, adapter=weights, reproducible=False).partition(", covering")[0]
-    yield "statement", claim, card.statement[: len(claim)]
-
-
-def _require_field(whose: str, field: str, ours: object, theirs: object) -> None:
-    if ours != theirs:
-        raise CardError(
-            f"{whose} privacy card",
-            fields=(field,),
-            where=f"{CARD_FILE} {field}",
-            expected=ours,
-            got=theirs,
-        )

@@ -29,6 +29,7 @@ from presspool.client.data.query_sources import opened, remove_spilled
 from presspool.client.data.snapshots import SNAPSHOT, Manifest, erased_in, freeze
 from presspool.client.data.suppression_list import FOLDER as PRIVATE
 from presspool.client.data.suppression_list import SuppressionList
+from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.identity import Identity
 from presspool.client.identity.settings import OutletSettings, read_settings
 from presspool.client.witnessing import trusted_peers
@@ -191,7 +192,7 @@ def import_into(
     if path.exists():
         with homes.ledger_at(path) as ledger:
             settings.care.require_unit(ledger.book.opened.unit)
-    if not isinstance(settings.data, Path):
+    if isinstance(settings.data, DataTable):
         settings.care.require_cap(settings.data.most_records)
         require_paid(home)
         with homes.ledger_at(path):  # there is one, before anything is read

@@ -202,7 +202,10 @@ def end(
 
     contract, kept = homes.contract_of(home, run), WitnessFolder.at(home)
     with Budget.open(
-        homes.require_ledger(home), policy=homes.policy_in(home), head=kept.own_head
+        homes.require_ledger(home),
+        policy=homes.policy_in(home),
+        head=kept.own_head,
+        outlet=homes.settings_in(home).name,
     ) as budget:
         with asked_wrongly(GuardError):
             try:

@@ -58,7 +58,7 @@ def check_data(
     names |= {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader, task)
-    data: Path | DataTable = file
+    data: Path | str | DataTable = file
     if file.suffix == ".toml":
         settings = read_settings(file)
         data, columns = settings.data, settings.columns

@@ -72,7 +72,7 @@ def import_data(
         _show(snapshot, settings.data, made)
 
 
-def _show(snapshot: Path, source: Path | DataTable, made: Manifest) -> None:
+def _show(snapshot: Path, source: Path | str | DataTable, made: Manifest) -> None:
     lines = [f"{made.records:,} records of {source} are frozen in {snapshot}"]
     for reason, count in made.dropped.items():
         first = ", ".join(map(str, made.lines.get(reason, ())))

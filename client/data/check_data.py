@@ -88,6 +88,8 @@ class DataReport:
             `duplicates_within` it is the number of records less the number of different texts.
         similar_within: records that repeat a text of the same reader exactly or nearly, as
             `[care] duplicates = "near"` judges; None in a file of more than `MOST_COMPARED`.
+        unknown: column → its values that the run does not know → records, which are dropped.
+        guesses: column → the known value that the most frequent of them may stand for, or "".
         copied: how copies were made to how many, of a snapshot as it was imported; they count as
             records above, and as similar ones.
         texts: their scripts, and what looks broken or unknown in them.
@@ -96,7 +98,9 @@ class DataReport:
         records_cut: records beyond the k-th of a reader, summed. A step uses at most k of a
             reader's records, so this many do not count in any one step.
         max_length: the run's cap in tokens, if any.
-        records_truncated: records longer than `max_length`; `None` without a tokenizer or a cap.
+        cut: what of a longer record counts, in words; "" without a cap.
+        records_truncated: records longer than `max_length`; `None` without a tokenizer or a cap,
+            and where texts of a record are cut and not the record (`labels` counts them then).
         dropped: reason → records left out.
         first: reason → the number in the file, from 1, of the first of them.
         lines: reason → the lines of the first of them, where the file has lines.
@@ -122,6 +126,9 @@ class DataReport:
     first: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
     copied: Mapping[str, int] = field(default_factory=dict)
+    cut: str = ""
+    unknown: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    guesses: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The report as plain dictionaries, numbers and `None`."""
@@ -159,14 +166,16 @@ def check(
         DataError: as `read_readers` with `strict=True`; fewer units than `population`.
     """
     _require_caps(records_per_reader=records_per_reader, max_length=max_length)
-    readers = read_readers(path, columns=columns, task=task, strict=True)
+    readers = read_readers(path, columns=columns, task=task, strict=True, count_unknown=True)
     texts = task.texts(readers.table)
     if population is not None:
         require_population(readers, population, unit=unit, where=str(path))
     a_reader = np.diff(readers.offsets)
     tokens = None if token_lengths is None else _token_counts(texts, token_lengths)
     within, across = _duplicates(readers, texts)
-    truncated = None if tokens is None or max_length is None else int((tokens > max_length).sum())
+    truncated = None
+    if tokens is not None and max_length is not None and not task.parted:
+        truncated = int((tokens > max_length).sum())
     return DataReport(
         readers=readers.readers,
         records=readers.records,
@@ -188,6 +197,12 @@ def check(
         first=dict(readers.first),
         lines=dict(readers.lines),
         copied=_copied(path),
+        cut="" if max_length is None else task.cut.format(max_length),
+        unknown={name: dict(found.most_common()) for name, found in readers.unknown.items()},
+        guesses={
+            name: task.wanted(name, max(found, key=found.__getitem__))[1]
+            for name, found in readers.unknown.items()
+        },
     )
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from presspool.client.data.check_data import DataReport
+from presspool.common.data.table_refusals import LISTED
 
 FOOTER = (
     "For your screen only: these are exact counts of your readers. "
@@ -25,6 +26,7 @@ ACROSS = (
     "Texts that several readers have are counted, and kept: leaving one out would let one reader's "
     "record decide about another's, and nobody's protection would hold."
 )
+SHOWN = 60  # characters of an unknown value
 LABEL_ROWS = 40  # labels shown; the JSON has all
 
 
@@ -52,13 +54,14 @@ def _texts(report: DataReport) -> Sequence[tuple[str, ...]]:
         "with letters of another script only": found.other,
         "that look garbled (their encoding was mistaken)": found.garbled,
         "with a replacement character (something was lost)": found.replaced,
+        "with NUL, the character 0 (a broken export?)": found.nul,
     }
     return [(name, *_share(n, report.records)) for name, n in rows.items() if n]
 
 
 def _warnings(report: DataReport) -> Sequence[str]:
     """What the operator should think about, in sentences."""
-    said, share = [], report.texts.unknown_share
+    said, share = [_unknown(report, name) for name in report.unknown], report.texts.unknown_share
     if report.duplicates_across:
         said.append(ACROSS)
     if share is not None:
@@ -69,6 +72,23 @@ def _warnings(report: DataReport) -> Sequence[str]:
             "these texts. Ask for a run with a base model that knows them."
         )
     return said
+
+
+def _unknown(report: DataReport, name: str) -> str:
+    """Which values of a column the run does not know, the most frequent first."""
+    found = report.unknown[name]
+    shown = ", ".join(f"{_short(value)} ({n:,})" for value, n in list(found.items())[:LISTED])
+    rest = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
+    guess = f" Did you mean {report.guesses[name]!r}?" if report.guesses[name] else ""
+    return (
+        f"Values of column {name!r} that the run does not know, and how many records have them: "
+        f"{shown}{rest}.{guess}"
+    )
+
+
+def _short(value: str) -> str:
+    """A value in quotes, of a long one its beginning: a text's tags, say."""
+    return repr(value if len(value) <= SHOWN else value[:SHOWN] + "…")
 
 
 def _facts(report: DataReport) -> Sequence[tuple[str, ...]]:
@@ -121,7 +141,7 @@ def _losses(report: DataReport) -> Sequence[tuple[str, ...]]:
     cap = f"beyond {report.records_per_reader:,} {_noun(report)} a reader, in one step"
     rows.append((cap, *_share(report.records_cut, report.records)))
     if report.records_truncated is not None:
-        name = f"truncated to {report.max_length} tokens"
+        name = f"longer: {report.cut}"
         rows.append((name, *_share(report.records_truncated, report.records)))
     return rows
 

@@ -146,7 +146,7 @@ class QueryRecords(Records):
 
 
 @contextmanager
-def opened(data: Path | DataTable, home: Path) -> Iterator[Path | QueryRecords]:
+def opened(data: str | Path | DataTable, home: Path) -> Iterator[Path | QueryRecords]:
     """What an outlet's settings name: a file, or records while their source is open.
 
     Args:
@@ -158,6 +158,13 @@ def opened(data: Path | DataTable, home: Path) -> Iterator[Path | QueryRecords]:
             to others.
         DataError: no connection.
     """
+    if isinstance(data, str):
+        raise InputError(
+            "a URL is read by simulations alone",
+            where=f"{home / 'outlet.toml'} data",
+            expected="a file's path, or a table [data] for a database",
+            got=data,
+        )
     if isinstance(data, Path):
         yield data
         return

@@ -10,7 +10,7 @@ Invariants:
     * Readers stand in the order of their first kept record, records in file order within a reader,
       whatever the size of the blocks read.
     * Every kept record has a reader id, no blank column, and values that its task knows, all UTF-8.
-    * Nothing leaves this module but the records and, for the operator, counts of what was dropped.
+    * Nothing leaves this module but the records and, for the operator, what was dropped.
 
 `strict=True` (before joining) refuses bad data in words. `strict=False` (an admitted run) drops bad
 records one by one and never raises: whether a run goes on must not depend on one reader's data.
@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ from numpy.typing import NDArray
 from presspool.common.base.errors import DataError
 from presspool.common.data.column_text import Column, Mask, as_mask, count_values
 from presspool.common.data.csv_lines import RECORD_BYTES
-from presspool.common.data.decoders import Tally
+from presspool.common.data.decoders import UNREADABLE, Tally
 from presspool.common.data.judging import faults, judged
 from presspool.common.data.records import Source
 from presspool.common.data.table_refusals import (
@@ -63,6 +63,7 @@ from presspool.common.tasks.task import Task
 
 NULL_READER = "null reader"
 TOO_LONG = "value too long"
+UNSOUND = (UNREADABLE, NOT_UTF8, TOO_LONG, NULL_READER)  # of any task's records
 BROKEN_FILE = "file missing, empty or broken off"
 
 MAX_LABELS = 1000  # more different values than this are free text
@@ -82,6 +83,7 @@ class Readers:
         dropped: records left out by reason, zeros omitted; for the operator's screen only.
         first: of each reason, the number in the file, from 1, of the first such record; likewise.
         lines: of each reason, the lines of the first of them, where the file has lines.
+        unknown: column to the values there that the task does not know, and how often each is.
 
     Raises:
         DataError: the parts do not fit each other.
@@ -92,6 +94,7 @@ class Readers:
     dropped: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    unknown: Mapping[str, Counter[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ends = self.offsets[[0, -1]].tolist() if len(self.offsets) else None
@@ -130,6 +133,7 @@ def read_readers(
     columns: Columns,
     task: Task[Any],
     strict: bool,
+    count_unknown: bool = False,
     choose: Choose | None = None,
 ) -> Readers:
     """Reads one file of records.
@@ -140,6 +144,7 @@ def read_readers(
         columns: how the file calls its columns; integers are read as their digits.
         task: says which columns a record has, and what may stand there.
         strict: whether bad data is refused (True) or dropped and counted (False).
+        count_unknown: whether unknown values are counted all the same, as long as records are left.
         choose: which readers to keep; all, if not given. What it raises goes on to the caller.
 
     Returns:
@@ -159,14 +164,18 @@ def read_readers(
         for rows in batches(path, list(names.values()), tally, lists=lists_in(names)):
             parts.append(_kept(rows, task, tally, strange))
         if strict:
-            _refuse(path, names, task, tally, strange)
-            _require_some(path, task, sum(len(reader) for reader, _ in parts), tally)
+            left = sum(len(reader) for reader, _ in parts)
+            refuse_unsound(path, names["reader"], tally)
+            if not (count_unknown and left):
+                _refuse_unknown(path, names, task, tally, strange)
+            _require_some(path, task, left, tally)
     except Exception:  # DESIGN §3: data never stops an admitted run, whatever a decoder throws
         if strict:
             raise
         parts.clear()  # a part of a file is nobody's data set
         tally.dropped = Counter({BROKEN_FILE: 1})
-    return _grouped(parts, task, tally, choose)
+    met = {name: values for name, values in strange.items() if values}
+    return replace(_grouped(parts, task, tally, choose), unknown=met)
 
 
 def distinct(path: Source, name: str) -> list[str]:
@@ -288,15 +297,14 @@ def _grouped(
     )
 
 
-def _refuse(
+def _refuse_unknown(
     path: Source,
     names: Mapping[str, str],
     task: Task[Any],
     tally: Tally,
     strange: Mapping[str, Counter[str]],
 ) -> None:
-    """Raises `DataError` for the worst kind of bad record that was met."""
-    refuse_unsound(path, names["reader"], tally)
+    """Raises `DataError` for the first column in which the task did not know a value."""
     for name, values in strange.items():
         if unknown(name) in tally.dropped:
             raise refused(path, task, names, name, values, tally)

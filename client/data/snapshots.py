@@ -43,7 +43,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from presspool.client.data.care.import_care import DAY, ImportCare
 from presspool.client.data.query_sources import QueryRecords
-from presspool.client.data.readers import refuse_unsound, sound
+from presspool.client.data.readers import UNSOUND, refuse_unsound, sound
 from presspool.client.data.statements import consents, statement
 from presspool.client.data.suppression_list import SuppressionList
 from presspool.client.identity.care_table import CareTable
@@ -308,9 +308,12 @@ def _writer(stream: BinaryIO, names: Sequence[str]) -> pq.ParquetWriter:
 
 
 def _refuse_damaged(source: Source, reader: str, damaged: Sequence[str], tally: Tally) -> None:
+    """Raise `DataError` if a damaged record was met: all kinds of damage in one message."""
+    kinds = [kind for kind in (*UNSOUND, *damaged) if kind in tally.dropped]
     try:
-        refuse_unsound(source, reader, tally)
-        refuse_faults(source, damaged, tally)
+        if len(kinds) == 1:
+            refuse_unsound(source, reader, tally)
+        refuse_faults(source, kinds, tally)
     except DataError as error:
         advice = f"{error.advice}; or leave them all out: {TO_DO} --drop-damaged"
         raise DataError(error.what, **error.parts | {"advice": advice}) from None

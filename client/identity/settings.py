@@ -23,7 +23,6 @@ nobody, and everything made with it is labelled so.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -33,8 +32,10 @@ from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.identity import joined_as
 from presspool.common.base.errors import InputError
+from presspool.common.base.toml_values import read_toml
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
+from presspool.common.data.remote_file import File, Place, RemoteFile
 from presspool.common.data.tables import Columns, refuse_flat_columns
 from presspool.common.ledger.entries import RandomId
 
@@ -44,7 +45,8 @@ class OutletSettings(BaseModel):
 
     Attributes:
         name: the outlet, as contracts call it; the membership's where it has joined.
-        data: its readers' records: a real outlet imports them, a simulation reads them.
+        data: its readers' records: a real outlet imports them, a simulation reads them, by a URL
+            where whoever reads them is elsewhere.
         columns: how that file's columns are called.
         care: what an import does to records besides judging them.
         deterministic: seed of reproducible, hence non-private, noise; None for real noise.
@@ -58,7 +60,7 @@ class OutletSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Name
-    data: Path | DataTable
+    data: Place | DataTable
     columns: Columns = Columns()
     care: CareTable = CareTable()
     deterministic: StrictInt | None = None
@@ -75,10 +77,12 @@ class OutletSettings(BaseModel):
         return self._home
 
     @property
-    def file(self) -> Path:
-        """The file of records; raises `InputError` where they lie elsewhere."""
+    def file(self) -> File:
+        """The file of records; raises `InputError` where they lie in a database."""
         if isinstance(self.data, Path):
             return self.data
+        if isinstance(self.data, str):
+            return RemoteFile(self.data)
         raise InputError(
             "a simulation reads a file",
             where=f"{self.home / 'outlet.toml'} [data]",
@@ -106,6 +110,8 @@ class OutletSettings(BaseModel):
     def _both_or_neither(self) -> OutletSettings:
         if (self.policy is None) != (self.ledger is None):
             raise ValueError("policy and ledger: give both, or neither in a simulation")
+        if self.policy is not None and isinstance(self.data, str):
+            raise ValueError("data: a file's path or a table; a URL is a simulation's")
         return self
 
 
@@ -115,15 +121,11 @@ def read_settings(path: Path) -> OutletSettings:
     Raises:
         InputError: missing, not TOML, a wrong or unknown key, or another name than the pool's.
     """
-    try:
-        body = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            "cannot read the outlet's settings",
-            where=str(path),
-            got=str(error),
-            advice="presspool outlet init writes one; docs/guides/outlet.md shows an example",
-        ) from None
+    body = read_toml(
+        path,
+        what="cannot read the outlet's settings",
+        advice="presspool outlet init writes one; docs/guides/outlet.md shows an example",
+    )
     refuse_flat_columns(body, where=str(path), fault=InputError)
     if (name := joined_as(path.parent)) is not None and body.setdefault("name", name) != name:
         raise InputError(

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import tomllib
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from presspool.common.accounting import events
 from presspool.common.base.errors import InputError
+from presspool.common.base.toml_values import read_toml
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.released.opinion_series import By, Periods
@@ -115,14 +115,10 @@ def read_query(path: Path) -> OpinionQuery:
     Raises:
         InputError: missing, not TOML, or a wrong or unknown key.
     """
-    try:
-        with path.open("rb") as stream:
-            body = tomllib.loads(stream.read(LARGEST_QUERY).decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            "cannot read the query",
-            where=str(path),
-            got=str(error),
-            advice="docs/guides/outlet.md shows one",
-        ) from None
+    body = read_toml(
+        path,
+        what="cannot read the query",
+        advice="docs/guides/outlet.md shows one",
+        most=LARGEST_QUERY,
+    )
     return validate(OpinionQuery, body, where=str(path), fault=InputError)

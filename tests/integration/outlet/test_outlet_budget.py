@@ -13,7 +13,6 @@ import math
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from presspool.client.consent.budget import Budget
 from presspool.client.consent.meter import Meter
 from presspool.client.consent.policy import read_policy
 from presspool.client.data.snapshots import SNAPSHOT
+from presspool.client.engine.together import joint_tasks
 from presspool.client.release import kept_reply
 from presspool.common.accounting import events
 from presspool.common.contract.contract import Contract, parse_contract
@@ -134,7 +134,7 @@ def test_a_run_with_policy_and_ledger_is_what_an_auditor_recomputes(
 def during_training(look: Callable[[], None]) -> Iterator[list[int]]:
     """Calls `look` when a round's training begins; yields a list that grows with each round."""
     trained: list[int] = []
-    real_train = detectors.current(client_app, "train_round")
+    real_train = detectors.current(joint_tasks, "train_together")
 
     def watched(*arguments: Any) -> Any:
         trained.append(1)
@@ -142,7 +142,7 @@ def during_training(look: Callable[[], None]) -> Iterator[list[int]]:
         return real_train(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_app, "train_round", watched)
+        patch.setattr(joint_tasks, "train_together", watched)
         yield trained
 
 
@@ -184,9 +184,13 @@ class Killed(BaseException):
 def asked(real: RealOutlet, task: TrainTask) -> Message:
     """The answer of an outlet that keeps its answers."""
     kept = real.ledger.with_name("kept.answer")
-    keeping = partial(client_app.work, kept=kept)
+    worked = detectors.current(client_app, "_worked")
+
+    def keeping(asked: Any, settings: Any, **more: Any) -> Any:
+        return worked(asked, settings, **more | {"kept": kept})
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_app, "work", keeping)
+        patch.setattr(client_app, "_worked", keeping)
         return ask(real.settings, pack_task(task))
 
 
@@ -334,13 +338,13 @@ def test_steps_beyond_the_reservation_end_the_run_before_their_noise(
 def test_an_optimizer_that_takes_a_step_more_is_stopped(bench: Bench, outlet: RealOutlet) -> None:
     """A bug in training, not in the budget: one logical step more than the contract's round."""
     twice = bench.contract.replace(federation={"local_steps": 3, "rounds": 2})
-    real_train = detectors.current(client_app, "train_round")
+    real_train = detectors.current(joint_tasks, "train_together")
 
-    def longer(model: Any, state: Any, readers: Any, contract: Contract, *rest: Any) -> Any:
-        return real_train(model, state, readers, twice, *rest)
+    def longer(model: Any, state: Any, outlets: Any, contract: Contract, *rest: Any) -> Any:
+        return real_train(model, state, outlets, twice, *rest)
 
     with pytest.MonkeyPatch.context() as patch, detectors.watching() as seen:
-        patch.setattr(client_app, "train_round", longer)
+        patch.setattr(joint_tasks, "train_together", longer)
         check_failure(ask(outlet.settings, pack_task(task_of(bench))), "internal-error")
     assert len(seen.noised) == 2
     assert "release-intent" not in outlet.kinds()

@@ -239,7 +239,7 @@ def test_settings_that_are_no_text_are_told_and_left(init: Command, home: Path) 
     before = files(home)
     said = init()
     assert said.code == 2
-    assert "outlet.toml: cannot read" in said.err
+    assert "outlet.toml: not readable as TOML" in said.err
     assert files(home) == before
 
 

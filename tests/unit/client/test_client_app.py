@@ -25,6 +25,7 @@ from tests.fakes.instruments.detectors import (
 )
 
 from presspool.client import client_app
+from presspool.client.engine.together import joint_tasks
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import parse_contract
 from presspool.common.models.adapters import State, digest
@@ -206,9 +207,10 @@ def test_a_bug_that_quotes_readers_stays_at_the_outlet(
     def broken(*_: Any, **__: Any) -> Any:
         raise KeyError(f"reader {CANARY}")
 
-    for place in ("train_round", "release", "from_bytes", "read_settings"):
+    here = [(client_app, name) for name in ("release", "from_bytes", "read_settings")]
+    for module, name in [(joint_tasks, "train_together"), *here]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(client_app, place, broken)
+            patch.setattr(module, name, broken)
             reply = ask(outlet, pack_task(task_of(bench)))
         check_failure(reply, "internal-error")
         assert CANARY in quiet.text  # the operator is told

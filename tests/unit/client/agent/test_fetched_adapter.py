@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tests.fakes.made_evidence import make_desk
 
-from presspool.client.agent.fetched_adapter import card_of, folder_of, read_card
+from presspool.client.agent.fetched_adapter import folder_of
 from presspool.common.audit.cards import card_making
+from presspool.common.audit.cards.card_reading import card_beside, read_card
 from presspool.common.audit.cards.model_card import CARD_FILE
 from presspool.common.audit.evidence import governance, sources
 from presspool.common.base.errors import CardError
@@ -29,9 +30,9 @@ def test_a_card_is_believed_of_its_own_adapter_only(tmp_path: Path) -> None:
     for damaged in (b"", b"[]", b"{", b"\xff", data[:-1], b"[" * 100_000):
         with pytest.raises(CardError):
             read_card(damaged, weights, desk.contract)
-    assert card_of(tmp_path, weights, desk.contract) is None
+    assert card_beside(tmp_path, weights, desk.contract) is None
     (tmp_path / CARD_FILE).write_bytes(data)
-    assert card_of(tmp_path, weights, desk.contract) == made.statement
+    assert card_beside(tmp_path, weights, desk.contract) == made
 
 
 @pytest.mark.parametrize(

@@ -105,10 +105,18 @@ def test_null_reader_ids(check: Command) -> None:
 
 def test_an_unknown_label_of_the_run(check: Command, tiny_base: Path) -> None:
     file = write("readers.csv", [*ROWS, ("r1", "x", "sports")])
-    message = refusal(check(file, "--run", write_run(tiny_base)))
-    assert "readers.csv, column 'label': unknown label" in message
+    run = write_run(tiny_base)
+    answer = check(file, "--run", run)
+    assert (answer.code, answer.err) == (0, "")
+    assert "dropped: unknown label, first in line 8" in answer.out
+    assert "'sports' (1). Did you mean 'sport'?" in " ".join(answer.out.split())
+    report = json.loads(check(file, "--run", run, "--json").out)
+    assert (report["records"], report["unknown"]) == (6, {"label": {"sports": 1}})
+    none = write("none.csv", [("r1", "x", "sports"), ("r2", "y", "")])
+    message = refusal(check(none, "--run", run))
+    assert "none.csv, column 'label': unknown label" in message
     assert "expected one of 'world', 'sport', 'money'" in message
-    assert "got 'sports' (once); 1 of 7 records, the first is record 7" in message
+    assert "got 'sports' (once); 1 of 2 records, the first is record 1" in message
     assert check(file).code == 0  # without a run every label is known
 
 
@@ -160,8 +168,10 @@ def test_a_cap_below_one(cap: str, check: Command) -> None:
 
 def test_a_run_file_that_is_missing_or_not_toml(check: Command) -> None:
     file = write("readers.csv")
-    assert "no.toml: no such file" in refusal(check(file, "--run", "no.toml"))
-    assert "readers.csv: not readable as TOML" in refusal(check(file, "--run", file))
+    missing = refusal(check(file, "--run", "no.toml"))
+    assert "no.toml: cannot read the run's file: got no such file" in missing
+    answer = refusal(check(file, "--run", file))
+    assert "readers.csv, line 1, column 7: not readable as TOML: expected a line of TOML" in answer
 
 
 # --- The report -----------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ def test_the_whole_report(path: Path) -> None:
         dropped={"null or empty text": 1, "null or empty label": 1},
         first={"null or empty text": 6, "null or empty label": 7},
         lines={"null or empty text": [7], "null or empty label": [8]},
+        cut="a text counts with its first 2 tokens",
     )
 
 
@@ -149,9 +150,30 @@ def test_given_labels_keep_their_order_and_zeros(path: Path) -> None:
     assert list(report.labels.items()) == [("sport", 3), ("arts", 0), ("news", 2)]
 
 
-def test_given_labels_are_binding(path: Path) -> None:
-    with pytest.raises(DataError, match="unknown label"):
-        report_on(path, labels=["news", "arts"])
+def test_unknown_labels_are_counted_as_other_faults(path: Path) -> None:
+    report = report_on(path, labels=["news", "arts", "sports"])
+    assert (report.records, report.dropped["unknown label"]) == (2, 3)
+    assert (report.first["unknown label"], report.lines["unknown label"]) == (1, [2, 3, 4])
+    assert report.dropped["null or empty text"] == 1
+    assert (report.unknown, report.guesses) == ({"label": {"sport": 3}}, {"label": "sports"})
+    said = " ".join(screen(report).split())
+    assert "dropped: unknown label, first in line 2, 3, 4" in said
+    assert "have them: 'sport' (3). Did you mean 'sports'?" in said
+
+
+def test_texts_with_nul_are_said(tmp_path: Path) -> None:
+    """Classification takes them, as readers' oracles hold; whoever made the file should know."""
+    path = tmp_path / "nul.csv"
+    path.write_bytes(b"reader,text,label\na,go\0al,sport\nb,vote,news\nc,\0,news\n")
+    report = report_on(path)
+    assert (report.records, report.texts.nul) == (3, 2)
+    assert "with NUL, the character 0 (a broken export?)" in screen(report)
+
+
+def test_labels_of_which_the_run_knows_none_are_refused(path: Path) -> None:
+    with pytest.raises(DataError, match="unknown label") as caught:
+        report_on(path, labels=["arts", "sports"])
+    assert str(caught.value.got).startswith("'sport' (3 times), 'news' (2 times); 5 of 7 records")
 
 
 def test_fewer_readers_than_declared(path: Path) -> None:
@@ -206,7 +228,7 @@ def test_the_screen_shows_every_figure_and_for_whom_it_is(path: Path) -> None:
     assert figures("sport") == ["3", "60.0%"]
     assert figures("a reader has twice") == ["1"]
     assert figures("beyond 2 records a reader") == ["1", "20.0%"]
-    assert figures("truncated to 2 tokens") == ["3", "60.0%"]
+    assert figures("longer: a text counts with its first 2 tokens") == ["3", "60.0%"]
     assert figures("dropped: null or empty label") == ["1", "14.3%"]
     assert FOOTER in " ".join(" ".join(lines).split())
     assert ACROSS in " ".join(" ".join(lines).split())

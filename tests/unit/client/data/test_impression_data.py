@@ -80,7 +80,7 @@ def test_bad_records_are_left_out_one_by_one_and_named(suffix: str, tmp_path: Pa
     assert readers.first == {why: 3 + place for place, (why, _) in enumerate(BAD)}
     found = [tuple(json.loads(row[name]) for name in NAMES) for row in readers.table.to_pylist()]
     assert found == GOOD
-    with pytest.raises(DataError, match="the first is record 3"):
+    with pytest.raises(DataError, match="1 of 11 records, the first is record 3"):
         read_records(path, TASK, Mapped())
 
 
@@ -109,6 +109,11 @@ def test_an_import_leaves_out_what_no_run_could_use(tmp_path: Path) -> None:
     frozen: dict[str, Any] = {"columns": Columns(), "kept": kept, "damage": Recommendation.damage}
     with pytest.raises(DataError, match=r"lines? \d") as caught:
         freeze(source, snapshot, **frozen)
+    for place, (why, _) in enumerate(BAD[:-1]):  # the last is a contract's cap
+        line = len(GOOD) + place + 1
+        said = f"{why}: 1 of {len(GOOD) + len(BAD)} records, the first is record {line} (line"
+        assert said in str(caught.value)
+    assert "wrong in 8 ways" in caught.value.what
     assert "--drop-damaged" in caught.value.advice
     assert freeze(source, snapshot, **frozen, drop_damaged=True).records == len(GOOD) + 1
 
@@ -133,6 +138,7 @@ def test_the_report_counts_readers_without_history(tmp_path: Path, tiny_base: Pa
         f"histories cut to their last {task.table.history} titles": 0,
         f"different titles cut to {task.table.title_length} tokens": 0,
     }
+    assert report.records_truncated is None  # titles are cut, and no record
 
 
 def test_the_report_counts_what_the_caps_cut(tiny_base: Path) -> None:

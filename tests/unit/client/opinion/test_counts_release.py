@@ -24,6 +24,8 @@ from presspool.client.opinion.counts_release import answer, noised
 from presspool.client.opinion.opinion_query import OpinionQuery, read_query
 from presspool.client.opinion.reader_counts import reader_counts
 from presspool.common.accounting import events, filter
+from presspool.common.audit.dashboard.alerts import alerts
+from presspool.common.audit.dashboard.source_watch import SourceWatch
 from presspool.common.base.errors import FolderError, InputError, LedgerError
 from presspool.common.ledger import entries
 from presspool.common.ledger.log import utc_today
@@ -96,6 +98,34 @@ def test_an_answer_is_near_the_truth_paid_for_and_bound(outlet: Command, home: P
     assert np.abs(np.array(found.counts) - truth).max() < 8 * found.sigma
     assert found.sigma == pytest.approx((2 * ORDER / (2 * 0.05 * room)) ** 0.5, rel=1e-9)
     assert json.loads(said.out)["counts"] == [list(row) for row in found.counts]
+
+
+def test_the_dashboard_says_that_readers_labels_drifted_and_shows_no_counts_nobody_paid_for(
+    outlet: Command, home: Path
+) -> None:
+    path = home / "counts" / "mood.json"
+    assert outlet("count", "mood.toml").code == 0
+    watch = SourceWatch(lambda: [home])
+    look = watch.look()
+    assert look.counts == (CountsDocument.read(path),)
+    moved = look.counts[0].series[1].moved
+    assert moved is not None
+    assert moved.drifted
+    (alert,) = [one for one in alerts(look) if one.kind == "drift"]
+    assert "“mood”" in alert.what
+    assert moved.text in alert.what
+    assert alert.entry == 1
+    assert alert.origin == look.counts[0].origin
+    # Both periods alike: nothing that was noised and paid for says so, and so it is not believed.
+    found = CountsDocument.read(path)
+    path.write_bytes(found.model_copy(update={"counts": (found.counts[0],) * 2}).encode())
+    (home / "counts" / "torn.json").write_text("{")
+    look = watch.look()
+    watch.close()
+    assert look.counts == ()
+    assert [fault.source for fault in look.faults] == ["mood.json", "torn.json"]
+    assert [one.kind for one in alerts(look) if one.kind == "drift"] == []
+    assert len(look.evidence.outlets) == 1
 
 
 def _sha256(path: Path) -> str:
@@ -283,7 +313,7 @@ def test_a_snapshot_without_days_is_said_before_anything_is_paid(outlet: Command
         ("share = 0.05", "share = 2.0", "share"),
         ("share = 0.05", "shares = 0.05", "share"),
         ("2026-01-01", '"soon"', "first"),
-        ("share = 0.05", "share = [", "cannot read the query"),
+        ("share = 0.05", "share = [", "mood.toml, line 6, column 10: not readable as TOML"),
     ],
 )
 def test_a_wrong_query_is_named(outlet: Command, was: str, now: str, named: str) -> None:
