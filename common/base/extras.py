@@ -17,7 +17,24 @@ from typing import Literal
 from presspool.common.base.errors import InputError
 
 Extra = Literal[
-    "data", "llm", "serve", "pdf", "plots", "postgres", "ray", "redact", "tagging", "tensorboard"
+    "data",
+    "export",
+    "gate",
+    "llm",
+    "mlflow",
+    "otel",
+    "serve",
+    "pdf",
+    "plots",
+    "postgres",
+    "ray",
+    "redact",
+    "registry",
+    "s3",
+    "sweep",
+    "tagging",
+    "tensorboard",
+    "wandb",
 ]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +89,37 @@ def new_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
         )
     with replacing(path, private=private) as stream:
         yield stream
+
+
+def create_file(path: Path, content: bytes) -> bool:
+    """Write a file where nothing is, durably, whole and at once, whoever else tries the same.
+
+    Two processes that create one path never both succeed, and nobody ever sees a part of it: the
+    content is synced under another name, and the link to it is made only where nothing is.
+
+    Returns:
+        Whether it was made; False where something was there, which is unchanged.
+
+    Raises:
+        StorageError: the disk refuses, or its file system has no hard links.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(draft, path)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise StorageError(
+            "cannot write", where=str(path), got=error.strerror, advice="make room, or fix the path"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 def private_folder(path: Path) -> Path:

@@ -85,9 +85,6 @@ def interrupted() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: a signal came.
     """
-    if not _in_main_thread():
-        yield
-        return
     last = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -103,11 +100,30 @@ def interrupted() -> Iterator[None]:
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Keep SIGTERM, SIGINT and SIGHUP out of a short clean-up: there they do nothing."""
-    if not _in_main_thread():
-        yield
-        return
     with _handled(_nothing, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
         yield
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Let SIGTERM, SIGINT and SIGHUP wait for the end of a short block that is whole or not at all.
+
+    For code of others that an interrupt in its middle breaks.
+
+    Raises:
+        KeyboardInterrupt: a signal came that interrupts.
+    """
+    came: list[int] = []
+
+    def keep(number: int, _: FrameType | None) -> None:
+        came.append(number)
+
+    try:
+        with _handled(keep, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+            yield
+    finally:
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _interrupting() -> Collection[signal.Signals]:
@@ -157,6 +173,9 @@ def _watch(
 
 @contextmanager
 def _handled(handler: Handler, kinds: Collection[signal.Signals]) -> Iterator[None]:
+    if not _in_main_thread():
+        yield
+        return
     before = {kind: signal.signal(kind, handler) for kind in kinds}
     _taken.append(kinds)
     try:

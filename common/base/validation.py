@@ -86,17 +86,22 @@ FORMS = {
     "[0-9a-f]{32}": "32 digits 0-9 or a-f",
     r"[^\s\x00]+": "letters, digits and signs without white space",
     "[0-9]{4}-[0-9]{2}-[0-9]{2}": "a day as 2026-01-31",
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}|not applicable, because .*\S.*)": "a day as 2026-01-31, or not "
+    "applicable, because …",
     "[0-9]{4}(-(Q[1-4]|H[12]|0[1-9]|1[0-2]))?": "a period as 2026, 2026-Q1, 2026-H1 or 2026-01",
     r"[0-9]+(\.[0-9]+)?(E[+-]?[0-9]+)?": "a number in digits",
     "[0-9][0-9A-Za-z.]{0,19}": "a version as 1.2",
     r"[a-z0-9][a-z0-9./-]{0,199}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}": "a key as NAME+HASH+KEY",
     "[A-Za-z0-9+/]{86}==": "a signature in base64",
     "[A-Za-z0-9+/]+={0,2}": "base64",
+    "(equal|lognormal:.+|pareto:.+)": "equal, lognormal:SIGMA or pareto:ALPHA",
     "(files|iid|column:.+|dirichlet:.+)": "files, iid, column:NAME or dirichlet:ALPHA",
     r"[^\x00]*": "text without the character 0",
     r"\S": "something to read",
     "[A-Z][A-Z0-9_]{1,39}": "2 to 40 capitals, digits and underscores",
     "[a-z]{2}": "two small letters",
+    "(adapter/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}": "a plain file name, in adapter/ or beside it",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "a moment as 2026-01-31T12:00:00Z",
     "[a-z][a-z0-9_]{0,79}": "1 to 80 small letters, digits and underscores",
 }
 _QUOTED = ", without quotes"
@@ -200,8 +205,9 @@ def _explain(
     if error["type"] == "extra_forbidden":
         known = [*_known_keys(model, body, path[:-1]), *(beside if len(path) == 1 else ())]
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return fault("unknown key", where=place, got=path[-1], advice=hint)
+        hint = f"did you mean {near[0]!r}?" if near else "take it out, or give it its right name"
+        asked = f"one of {', '.join(known)}" if known else None
+        return fault("unknown key", where=place, expected=asked, got=path[-1], advice=hint)
     if error["type"] == "missing":
         return fault("missing key", where=place, advice="add it")
     got = error["input"]

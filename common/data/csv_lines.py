@@ -12,6 +12,7 @@ Invariant: memory is bounded by `RECORD_BYTES`, however far a quote is left open
 
 Example:
     >>> import io
+    >>> from pathlib import Path
     >>> file = io.BytesIO(b'a,b\n1,"2, ""3"" x"\n')
     >>> [line.values for line in csv_lines(Path("x.csv"), file)]
     [['a', 'b'], ['1', '2, "3" x']]
@@ -23,10 +24,10 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from presspool.common.base.errors import DataError
+from presspool.common.data.remote_file import File
 
 RECORD_BYTES = 1 << 20  # of one record in a file of text, or of one value
 
@@ -54,7 +55,7 @@ class CsvLine(NamedTuple):
     values: list[str]
 
 
-def csv_lines(path: Path, stream: BinaryIO) -> Iterator[CsvLine]:
+def csv_lines(path: File, stream: BinaryIO) -> Iterator[CsvLine]:
     """The records of a CSV file, header and empty lines included.
 
     Args:
@@ -91,7 +92,7 @@ def csv_lines(path: Path, stream: BinaryIO) -> Iterator[CsvLine]:
         raise _refused(path, begins, str(error)) from None
 
 
-def _refused(path: Path, line: int, said: str) -> DataError:
+def _refused(path: File, line: int, said: str) -> DataError:
     return DataError(
         "a CSV file that cannot be parted into its records",
         where=f"{path}, the record that begins in line {line}",

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from presspool.common.base.errors import DataError
 from presspool.common.data.csv_lines import RECORD_BYTES, CsvLine, csv_lines
+from presspool.common.data.remote_file import File, RemoteFile
 
 FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -103,7 +104,7 @@ class Tally:
         return said
 
 
-def file_format(path: Path) -> tuple[str, str | None]:
+def file_format(path: File) -> tuple[str, str | None]:
     """The suffix that names the format, and the compression."""
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
@@ -114,7 +115,7 @@ def file_format(path: Path) -> tuple[str, str | None]:
 
 
 @contextmanager
-def opened(path: Path, watch: Moved = lambda _done, _total: None) -> Iterator[BinaryIO]:
+def opened(path: File, watch: Moved = lambda _done, _total: None) -> Iterator[BinaryIO]:
     """The file's decompressed bytes, refusing what can be told from the first of them.
 
     `watch` is told of the compressed ones.
@@ -124,14 +125,7 @@ def opened(path: Path, watch: Moved = lambda _done, _total: None) -> Iterator[Bi
         expected, advice = "a file of records", "check the path"
         raise DataError("missing file", where=str(path), expected=expected, got=got, advice=advice)
     suffix, compression = file_format(path)
-    total = path.stat().st_size
-
-    class Told(io.FileIO):
-        def readinto(self, buffer: Any) -> int | None:
-            watch(self.tell(), total)
-            return super().readinto(buffer)
-
-    with Told(path) as raw, io.BufferedReader(raw, 1 << 18) as plain:
+    with _raw(path, watch) as raw, io.BufferedReader(raw, 1 << 18) as plain:
         stream = plain if compression is None else gzip.GzipFile(fileobj=plain)
         head = stream.peek(4)[:4]
         if not head:
@@ -147,7 +141,20 @@ def opened(path: Path, watch: Moved = lambda _done, _total: None) -> Iterator[Bi
         yield cast(BinaryIO, stream)
 
 
-def column_names(path: Path) -> list[str]:
+def _raw(path: File, watch: Moved) -> io.RawIOBase:
+    if isinstance(path, RemoteFile):
+        return path.raw()
+    total = path.stat().st_size
+
+    class Told(io.FileIO):
+        def readinto(self, buffer: Any) -> int | None:
+            watch(self.tell(), total)
+            return super().readinto(buffer)
+
+    return Told(path)
+
+
+def column_names(path: File) -> list[str]:
     """The file's columns, in order; for JSON lines the keys of its first records."""
     with opened(path) as stream:
         suffix, _ = file_format(path)
@@ -159,7 +166,7 @@ def column_names(path: Path) -> list[str]:
 
 
 def batches(
-    path: Path, stream: BinaryIO, names: Sequence[str], tally: Tally, lists: Collection[str]
+    path: File, stream: BinaryIO, names: Sequence[str], tally: Tally, lists: Collection[str]
 ) -> Iterator[Sequence[pa.Array]]:
     """The named columns as the file's format gives them, some thousand rows at a time.
 
@@ -208,7 +215,7 @@ def _flushed(
     return made
 
 
-def _header(path: Path, lines: Iterator[CsvLine]) -> list[str]:
+def _header(path: File, lines: Iterator[CsvLine]) -> list[str]:
     for line in lines:
         if line.values:
             return line.values
@@ -216,7 +223,7 @@ def _header(path: Path, lines: Iterator[CsvLine]) -> list[str]:
 
 
 def _csv_records(
-    path: Path, stream: BinaryIO, names: Sequence[str]
+    path: File, stream: BinaryIO, names: Sequence[str]
 ) -> Iterator[tuple[int, Values]]:
     lines = csv_lines(path, stream)
     header = _header(path, lines)
@@ -303,7 +310,7 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _json_keys(path: Path, stream: BinaryIO) -> list[str]:
+def _json_keys(path: File, stream: BinaryIO) -> list[str]:
     """The keys of the first `KEY_RECORDS` records, in order of appearance."""
     keys: dict[str, None] = {}
     for _, line in islice(_json_lines(stream), KEY_RECORDS):
@@ -321,13 +328,13 @@ def _json_keys(path: Path, stream: BinaryIO) -> list[str]:
 
 
 def _parquet_batches(
-    path: Path, stream: BinaryIO, names: Sequence[str]
+    path: File, stream: BinaryIO, names: Sequence[str]
 ) -> Iterator[Sequence[pa.Array]]:
     for batch in _parquet(path, stream).iter_batches(BATCH_ROWS, columns=list(names)):
         yield [batch.column(name) for name in names]
 
 
-def _parquet(path: Path, stream: BinaryIO) -> pq.ParquetFile:
+def _parquet(path: File, stream: BinaryIO) -> pq.ParquetFile:
     """The open file; a gzipped one is decompressed in memory, since its index is at its end."""
     zipped = file_format(path)[1] is not None
     source = io.BytesIO(stream.read()) if zipped else stream

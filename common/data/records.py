@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
+
+from presspool.common.data.remote_file import File
 
 
 class Records(ABC):
@@ -38,5 +39,5 @@ class Records(ABC):
         """The named columns, which are different ones, some thousand rows at a time."""
 
 
-Source = Path | Records
+Source = File | Records
 """What a table is read from."""

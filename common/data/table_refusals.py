@@ -25,7 +25,7 @@ from presspool.common.base.errors import DataError
 from presspool.common.data import decoders
 from presspool.common.data.csv_lines import RECORD_BYTES
 from presspool.common.data.decoders import UNREADABLE, Tally
-from presspool.common.data.records import Source
+from presspool.common.data.records import Records, Source
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Task
@@ -57,7 +57,7 @@ def require_columns(path: Source, names: Sequence[str], *, advice: str = NAME_IT
         if len(there) == 1 and any(mark in there[0] for mark in ";\t|"):
             advice = "separate the columns by commas"
         elif guess and guess != name:
-            advice = f"did you mean {guess!r}?"
+            advice = f"did you mean {guess!r}? {advice}"
         raise DataError(
             f"column {name!r} is there {there.count(name)} times"
             if name in there
@@ -71,7 +71,7 @@ def require_columns(path: Source, names: Sequence[str], *, advice: str = NAME_IT
 
 def column_names(path: Source) -> list[str]:
     """The columns that a source says it has; raises `DataError` where it cannot be read."""
-    if not isinstance(path, Path):
+    if isinstance(path, Records):
         return path.column_names()
     try:
         return decoders.column_names(path)
@@ -135,7 +135,7 @@ def null_in(name: str) -> str:
     return f"null in column {name!r}"
 
 
-def refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
+def refuse_nulls(path: Source, names: Sequence[str], tally: Tally) -> None:
     """Raises `DataError` if one of these columns had a null."""
     for reason in map(null_in, names):
         if reason in tally.dropped:
@@ -149,13 +149,15 @@ def refuse_nulls(path: Path, names: Sequence[str], tally: Tally) -> None:
 
 
 def refuse_faults(path: Source, reasons: Sequence[str], tally: Tally) -> None:
-    """Raises `DataError` if records were met that their task cannot use, for one of `reasons`."""
-    for reason in reasons:
+    """Raises `DataError` if records were met that their task cannot use: all `reasons` in one."""
+    if reasons:
+        each = {reason: tally.extent(reason) for reason in reasons}
+        several = "\n".join(f"{reason}: {extent}" for reason, extent in each.items())
         raise DataError(
-            reason,
+            reasons[0] if len(each) == 1 else f"records that are wrong in {len(each)} ways",
             where=str(path),
             expected="records that the task can use",
-            got=tally.extent(reason),
+            got=each[reasons[0]] if len(each) == 1 else several,
             advice="mend these records, or leave them out",
         )
 

@@ -45,6 +45,7 @@ from presspool.common.data.column_text import Column, as_mask, count_values, str
 from presspool.common.data.decoders import Moved, Tally
 from presspool.common.data.judging import faults
 from presspool.common.data.records import Records, Source
+from presspool.common.data.remote_file import File
 from presspool.common.data.table_refusals import (
     BROKEN,
     NOT_UTF8,
@@ -160,7 +161,7 @@ class Columns(Mapped):
         return self
 
 
-def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
+def read_table(path: File, names: Mapping[str, str]) -> pa.Table:
     """Reads some columns of a file strictly.
 
     Args:
@@ -196,7 +197,7 @@ def read_table(path: Path, names: Mapping[str, str]) -> pa.Table:
     return pa.table({key: table[name] for key, name in names.items()})
 
 
-def read_records(path: Path, task: Task[Any], columns: Mapped) -> pa.Table:
+def read_records(path: File, task: Task[Any], columns: Mapped) -> pa.Table:
     """Reads a public held-out file strictly.
 
     Args:

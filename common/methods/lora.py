@@ -16,7 +16,7 @@ import hashlib
 import math
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from presspool.common.methods.method import Branch, Method
 from presspool.common.methods.parts.places import check_targets, last_layers, spared_in
@@ -91,6 +91,12 @@ class Lora(Method):
                     down=factor(f"{name}.{A}.{adapter}.weight"),
                     scale=scale,
                 )
+
+    def folded(self, model: nn.Module) -> nn.Module:
+        """As `Method.folded`, by PEFT."""
+        peft: Any = model
+        merged: nn.Module = peft.merge_and_unload(progressbar=False, safe_merge=True)
+        return merged
 
     def scale(self, contract: Contract) -> float:
         """As `Method.scale`: α/r."""

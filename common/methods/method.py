@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from presspool.common.base.errors import ContractError
+from presspool.common.base.errors import ContractError, InputError
 from presspool.common.contract.contract_schema import GROUPS
 
 if TYPE_CHECKING:
@@ -97,6 +97,17 @@ class Method(ABC):
             state: an adapter that fits it, which is not loaded.
         """
 
+    def folded(self, model: nn.Module) -> nn.Module:  # noqa: ARG002
+        """The base with its head alone, whose own layers say what the adapted model says.
+
+        Args:
+            model: as `attach` made it, with its adapter in place; used up.
+
+        Raises:
+            InputError: as long as this is not overridden: a base has no place for what it adds.
+        """
+        raise unfoldable(type(self).__name__)
+
     def targets(self, contract: Contract) -> tuple[str, ...]:  # noqa: ARG002
         """The layers that get trained weights of their own, for policies' `lora_targets`."""
         return ()
@@ -133,6 +144,17 @@ class Method(ABC):
         Everything else that is frozen is the base model's, whose hash the contract pins.
         """
         yield from ()
+
+
+def unfoldable(what: str) -> InputError:
+    """What to raise where something that was added cannot be written as a base's own layers."""
+    return InputError(
+        "an adapter that cannot be folded into its base model",
+        where=what,
+        expected="weights, biases or products of matrices that are added to a layer's own",
+        got="layers that bend what they read",
+        advice="--format onnx keeps such layers",
+    )
 
 
 def start_frozen(model: nn.Module) -> None:

@@ -25,7 +25,7 @@ from presspool.common.contract.contract_schema import UNSURE
 from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
 
 if TYPE_CHECKING:
-    from presspool.common.tasks.task import Task
+    from presspool.common.tasks.task import Judged, Task
 
 AT_ONCE = 64
 
@@ -51,6 +51,9 @@ class AdaptedOutputs:
         contract: says model and task.
         activations: kept from earlier records, if any.
         unsure_up_to: answers that are no surer are not given; None gives all.
+
+    Attributes:
+        model: as given, for those who look inside.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class AdaptedOutputs:
         unsure_up_to: float | None = None,
     ) -> None:
         self._unsure_up_to = unsure_up_to
-        model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._trunk = FrozenTrunk(model, contract)
         self._activations = ActivationCache() if activations is None else activations
 
@@ -84,23 +87,45 @@ class AdaptedOutputs:
                 yield some[batch], records.take(some[batch]), outputs
 
     @torch.inference_mode()
+    def judged(self, records: pa.Table) -> dict[str, NDArray[Any]]:
+        """What the task's metrics need of each record, in their order; see `Task.judge`."""
+        order: list[NDArray[np.int64]] = []
+        parts: list[Judged] = []
+        for places, some, outputs in self.batches(records):
+            order.append(places)
+            found = self.task.judge(outputs, some)
+            parts.append({name: values.cpu().numpy() for name, values in found.items()})
+        back = np.argsort(np.concatenate(order))
+        return {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+
+    @torch.inference_mode()
     def predictions(self, records: pa.Table) -> list[Prediction]:
         """The answer to each record, in their order; only the task's `inputs` need be there."""
         if (written := self.task.write(records)) is not None:
             return [Prediction(answer=answer) for answer in written]
         found = dict[int, Prediction]()
         for places, some, outputs in self.batches(records):
-            answers = self._given(self.task.predict(outputs, some), outputs)
-            said = zip(answers, self.task.probabilities(outputs), strict=True)
-            made = (Prediction(answer=answer, probabilities=chances) for answer, chances in said)
-            found |= zip(places.tolist(), made, strict=True)
+            found |= zip(
+                places.tolist(), given(self.task, some, outputs, self._unsure_up_to), strict=True
+            )
         return [found[i] for i in range(len(found))]
 
-    def _given(self, answers: list[str], outputs: Tensor) -> list[str]:
-        """The answers, without those that are not sure enough."""
-        if self._unsure_up_to is None:
-            return answers
-        sure = self.task.sureness(outputs).tolist()
+
+def given(
+    task: Task[Any], records: pa.Table, outputs: Tensor, unsure_up_to: float | None
+) -> list[Prediction]:
+    """The answers that a head's outputs say, without those that are not sure enough.
+
+    Args:
+        task: reads them.
+        records: of a batch.
+        outputs: as many rows.
+        unsure_up_to: answers that are no surer are not given; None gives all.
+    """
+    answers = task.predict(outputs, records)
+    if unsure_up_to is not None:
         # What is not a number is not sure either.
-        pairs = zip(answers, sure, strict=True)
-        return [answer if how > self._unsure_up_to else UNSURE for answer, how in pairs]
+        pairs = zip(answers, task.sureness(outputs).tolist(), strict=True)
+        answers = [answer if how > unsure_up_to else UNSURE for answer, how in pairs]
+    said = zip(answers, task.probabilities(outputs), strict=True)
+    return [Prediction(answer=answer, probabilities=chances) for answer, chances in said]

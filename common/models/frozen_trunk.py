@@ -167,6 +167,11 @@ class FrozenTrunk:
         """Places of the records that `outputs` takes together, as `BatchShapes.batches`."""
         return self.shapes.batches([self.length(activation) for activation in activations])
 
+    def rows(self, activations: Sequence[Tensor]) -> int:
+        """Rows, filling included, of what `outputs` makes of one of the `batches`."""
+        longest = max(self.length(activation) for activation in activations)
+        return self.shapes.rows(self.shapes.width(longest))
+
     def outputs(self, activations: Sequence[Tensor]) -> Tensor:
         """What the head says, float32, differentiable in what trains.
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[..., AbstractContextManager[Callable[[], None]]]
 
-_LAYER = {
+LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
     "attn_k": "self_attn.k_proj",
@@ -50,7 +50,7 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_OUTSIDE = {
+OUTSIDE = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
 }
@@ -211,10 +211,10 @@ def _renamed(name: str) -> str:
     >>> _renamed("blk.3.attn_q.weight")
     'model.layers.3.self_attn.q_proj.weight'
     """
-    if name in _OUTSIDE:
-        return _OUTSIDE[name]
+    if name in OUTSIDE:
+        return OUTSIDE[name]
     _, layer, part, kind = name.split(".")
-    return f"model.layers.{layer}.{_LAYER[part]}.{kind}"
+    return f"model.layers.{layer}.{LAYER[part]}.{kind}"
 
 
 def _dequantized(tensor: Any, said: Said) -> NDArray[np.float32]:

@@ -80,22 +80,35 @@ class HeadedModel(nn.Module):
 
 
 def base(contract: Contract) -> HeadedModel:
-    """The frozen base with an untrained head, for `PeftModel.from_pretrained`.
+    """The frozen base with an untrained head, for `PeftModel.from_pretrained`; raises as both."""
+    return headed(contract, loaded(contract))
+
+
+def loaded(contract: Contract) -> Any:
+    """The base model as transformers loads it for the contract's task.
 
     Raises:
-        ContractError: records longer than the base model can read.
         ModelError: the base model is missing or is not the pinned one.
     """
     import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    task = task_of(contract)
     with _found(contract.model).alone() as folder:
-        loaded = getattr(transformers, task.loads).from_pretrained(
+        found = getattr(transformers, task_of(contract).loads).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
-    encoder = task.take(loaded.eval())
+    return found.eval()
+
+
+def headed(contract: Contract, model: Any) -> HeadedModel:
+    """The contract's untrained head on what `loaded` gave, which is used up.
+
+    Raises:
+        ContractError: records longer than the base model can read.
+    """
+    task = task_of(contract)
+    encoder = task.take(model)
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # no part of our output; LoRA on it would never train
     quicken(encoder)
@@ -111,9 +124,9 @@ def build(contract: Contract) -> nn.Module:
             read.
         ModelError: the base model is missing or is not the pinned one.
     """
-    headed = base(contract)
-    headed.task.start(headed)
-    model = contract.method.attach(headed, contract)
+    fresh = base(contract)
+    fresh.task.start(fresh)
+    model = contract.method.attach(fresh, contract)
     _check_trained(model, contract)
     return model
 
@@ -159,6 +172,8 @@ def restored(fresh: HeadedModel, contract: Contract, folder: Path) -> nn.Module:
         ValueError: another method's adapter.
     """
     model: nn.Module = contract.method.attach(fresh, contract)
+    for parameter in trainable(model).values():
+        parameter.data = parameter.data.clone()  # a served base's tensors are others' as well
     stored = load_file(folder / WEIGHTS)
     if isinstance(model, PeftModel):
         _load_peft(model, stored)

@@ -7,6 +7,7 @@
                                 pooling, the weights' sha256 and the privacy statement
     README.md                   how to use it, to be run as it stands
     privacy_card.json           the card, once `presspool audit card` has written it
+    overrides.json              of a registry's: who let it into use without its release gate
 
 Invariants:
     * The folder appears whole or not at all.
@@ -38,6 +39,7 @@ from presspool.common.contract.doors import task_of
 from presspool.common.models import adapters
 from presspool.common.models.adapters import WEIGHTS, State
 from presspool.common.released.adapter_readme import readme
+from presspool.common.released.gate_overrides import read_overrides
 from presspool.common.runs.run_folder import RunFolder
 from presspool.common.tasks.scores.answer_figures import AnswerFigures, unsure_up_to
 
@@ -85,6 +87,7 @@ class AdapterFolder:
         statement: its privacy, in one line.
         contract: its run's.
         unsure_up_to: answers that are no surer are not given, if any.
+        overrides: who let it into use without its release gate, a sentence each.
     """
 
     path: Path
@@ -92,6 +95,7 @@ class AdapterFolder:
     statement: str
     contract: Contract
     unsure_up_to: float | None = None
+    overrides: tuple[str, ...] = ()
 
 
 def write_adapter(
@@ -190,6 +194,7 @@ def read_adapter(path: Path) -> AdapterFolder:
         statement=said.statement,
         contract=contract,
         unsure_up_to=said.unsure_up_to,
+        overrides=read_overrides(folder),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 from safetensors import SafetensorError
+from torch import nn
 
 from presspool.common.base.errors import DataError, FolderError
 from presspool.common.contract.contract import Contract
@@ -22,7 +23,7 @@ from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import base, restored
 from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
 from presspool.common.tasks.records import turns
-from presspool.common.tasks.task import Task
+from presspool.common.tasks.task import Judged, Task
 
 Asked = str | Sequence[Mapping[str, str]]
 """A text, a prompt or a question; or the turns of a chat, {role, content} each."""
@@ -71,6 +72,11 @@ class AdapterModel:
         return self._folder.statement
 
     @property
+    def overrides(self) -> tuple[str, ...]:
+        """Who let it into use without its release gate; said wherever its privacy is."""
+        return self._folder.overrides
+
+    @property
     def contract(self) -> Contract:
         """Of the run that made it."""
         return self._folder.contract
@@ -79,6 +85,11 @@ class AdapterModel:
     def task(self) -> Task[Any]:
         """What it does."""
         return self._outputs.task
+
+    @property
+    def network(self) -> nn.Module:
+        """Base model and adapter, for those who look inside; not to be changed."""
+        return self._outputs.model
 
     def predict(self, texts: Sequence[Asked]) -> list[Prediction]:
         """The answer to each text, in their order.
@@ -104,6 +115,10 @@ class AdapterModel:
     def answers(self, records: pa.Table) -> list[Prediction]:
         """The answer to each of some records, of which the task's `inputs` are there."""
         return self._outputs.predictions(records)
+
+    def judged(self, records: pa.Table) -> Judged:
+        """What the task's metrics need of each of some public records, with all its columns."""
+        return self._outputs.judged(records)
 
     def _spelt(self, asked: Asked) -> str:
         """As a column holds it."""

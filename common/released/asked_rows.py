@@ -6,13 +6,13 @@ once, and a batch is judged before it is answered.
 
 Invariant: no row is left out; memory is bounded by a batch.
 
-Example: `AskedRows.of("news.csv", task, column="title").batches()`.
+Example: `AskedRows.of("news.csv", task, columns=["title"], stdin_format="jsonl").batches()`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -61,20 +61,26 @@ class AskedRows:
 
     @classmethod
     def of(
-        cls, file: str, task: Task[Any], *, column: str | None, stdin_format: StdinFormat
+        cls, file: str, task: Task[Any], *, columns: Sequence[str], stdin_format: StdinFormat
     ) -> Self:
         """The rows of a file, every one of which was judged; or of standard input, for `-`.
+
+        Args:
+            file: its path.
+            task: the adapter's.
+            columns: what the file calls inputs: "NAME=COLUMN", or the first one's column alone.
+            stdin_format: what standard input holds.
 
         Raises:
             DataError: as `tables.read_table`; a row that cannot be answered, by its number.
         """
-        names = {name: name for name in task.inputs}
-        names |= {task.inputs[0]: column} if column else {}
+        names = _named(task.inputs, columns)
         if file == STDIN:
             path = Path(f"standard input.{stdin_format}")
             return cls(path=path, task=task, names=names, stdin=sys.stdin.buffer)
         path, tally = Path(file), Tally()
-        require_columns(path, list(names.values()), advice="say which it is: --column NAME")
+        for name, column in names.items():
+            require_columns(path, [column], advice=f"say which it is: --column {name}=COLUMN")
         found = cls(path=path, task=task, names=names)
         for batch in found._read(tally):
             found._judge(batch, tally)
@@ -123,3 +129,12 @@ class AskedRows:
         refuse_undecodable(self.path, tally)
         refuse_nulls(self.path, list(self.names.values()), tally)
         refuse_faults(self.path, list(tally.dropped), tally)
+
+
+def _named(inputs: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Each input, and the column that holds it, by what was typed."""
+    names = {name: name for name in inputs}
+    for said in columns:
+        name, _, column = said.partition("=")
+        names |= {name: column} if column and name in names else {inputs[0]: said}
+    return names

@@ -23,13 +23,18 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
 from typing import Literal
 
 from presspool.common.base.numbers import percent
+from presspool.common.released.share_drift import (
+    ShareDrift,
+    drift_of_counts,
+    drift_of_samples,
+)
 
 Z = 1.959964  # 95 %
 CLEAR = 5.0  # standard deviations of noise that a period's total must have
@@ -89,11 +94,14 @@ class OpinionPeriod:
         start: its first day.
         total: texts or readers in it; of noised counts their sum, which may be below 0.
         shares: of each label; None where too little is known.
+        moved: how far they lie from those of the first period of which enough is known; None there
+            and where too little is known.
     """
 
     start: date
     total: int
     shares: tuple[ShareEstimate | None, ...]
+    moved: ShareDrift | None = None
 
 
 def of_predictions(
@@ -101,13 +109,13 @@ def of_predictions(
 ) -> list[OpinionPeriod]:
     """A series from dated labels; what lies in no period is left out."""
     counts = Counter((periods.index(day), label) for day, label in rows)
-    made = []
-    for place, start in enumerate(periods.edges[:-1]):
-        cells = [counts[place, label] for label in labels]
-        total = sum(cells)
-        shares = tuple(wilson(cell, total) if total else None for cell in cells)
-        made.append(OpinionPeriod(start=start, total=total, shares=shares))
-    return made
+    cells = [[counts[place, label] for label in labels] for place in range(periods.count)]
+    return _series(
+        cells,
+        periods,
+        lambda cell, row: wilson(cell, sum(row)) if sum(row) else None,
+        drift_of_samples,
+    )
 
 
 def of_counts(
@@ -120,14 +128,29 @@ def of_counts(
         sigma: of each count's noise.
         periods: as many as rows.
     """
-    return [
-        OpinionPeriod(
-            start=start,
-            total=sum(row),
-            shares=tuple(noised_share(cell, row, sigma) for cell in row),
-        )
-        for start, row in zip(periods.edges[:-1], counts, strict=True)
-    ]
+    return _series(
+        counts,
+        periods,
+        lambda cell, row: noised_share(cell, row, sigma),
+        lambda row, first: drift_of_counts(row, first, sigma=sigma),
+    )
+
+
+def _series(
+    counts: Sequence[Sequence[int]],
+    periods: Periods,
+    share: Callable[[int, Sequence[int]], ShareEstimate | None],
+    drift: Callable[[Sequence[int], Sequence[int]], ShareDrift],
+) -> list[OpinionPeriod]:
+    made = list[OpinionPeriod]()
+    first: Sequence[int] | None = None
+    for start, row in zip(periods.edges[:-1], counts, strict=True):
+        shares = tuple(share(cell, row) for cell in row)
+        known = bool(shares) and None not in shares
+        moved = drift(row, first) if known and first is not None else None
+        first = row if known and first is None else first
+        made.append(OpinionPeriod(start=start, total=sum(row), shares=shares, moved=moved))
+    return made
 
 
 def wilson(hits: int, total: int) -> ShareEstimate:

@@ -39,8 +39,12 @@ def predict(
         str, typer.Argument(help="CSV, JSON lines or Parquet file; - for standard input.")
     ],
     column: Annotated[
-        str | None,
-        typer.Option(help="The file's column; default text, prompt or messages, by the task."),
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN|NAME=COLUMN",
+            help="The file's column of what the task reads first (text, prompt, article, …), or of "
+            "NAME; may be repeated. Else columns are called as the task calls them.",
+        ),
     ] = None,
     stdin_format: Annotated[
         StdinFormat, typer.Option(help="What standard input holds.")
@@ -65,6 +69,8 @@ def predict(
     refused as a whole, before anything is answered.
 
     Example: presspool predict runs/first headlines.csv --column title --out labels.csv
+
+    Example: presspool predict runs/ads adverts.csv --column text=title --column placement=slot
     """
     kind = _kind(out_file, answer_format, as_json=as_json)
 
@@ -76,15 +82,18 @@ def predict(
 
     folder = read_adapter(adapter)
     task = task_of(folder.contract)
-    rows = AskedRows.of(file, task, column=column, stdin_format=stdin_format.value)
+    rows = AskedRows.of(file, task, columns=column or [], stdin_format=stdin_format.value)
     model = AdapterModel(folder)
     with answer_sink(out_file, kind, task) as sink:
         count = _answer(model, rows, sink)
     said = {"adapter": model.adapter, "statement": model.statement, "rows": count}
+    said |= {"overrides": model.overrides} if model.overrides else {}
     if as_json:
         print_json(said | ({"out": str(out_file)} if out_file else {"answers": sink.documents}))
         return
     err.print(f"{count} rows answered. {model.statement}", soft_wrap=True)
+    for line in model.overrides:
+        err.print(line, style="yellow", markup=False, soft_wrap=True)
     if out_file:
         out.print(str(out_file), soft_wrap=True)
 

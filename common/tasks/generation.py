@@ -52,7 +52,7 @@ _WORDS = ("minister", "talks", "goal", "market", "the", "new", "rates")
 
 
 class Generation(Task[GenerationTable]):
-    """Something that is given, maybe, and what the model should say."""
+    """Something that is given, maybe, and what the model should say; `wording` has its tokens."""
 
     Table = GenerationTable
     columns: tuple[str, ...] = ("text", "prompt", "answer", "messages", "article", "summary")
@@ -84,24 +84,19 @@ class Generation(Task[GenerationTable]):
         self.metrics = tuple(m for m in self.metrics if m.name != "exact" or self._answers)
         self._asked = model is not None
         self._loaded: Any = None
-        self._wording = Wording(
-            table.format,
-            table.max_length,
-            lambda: self.tokenizer,
-            prompt=table.prompt,
-            paired=self._paired,
-        )
+        kept, paired = (table.format, table.max_length), self._paired
+        self.wording = Wording(*kept, lambda: self.tokenizer, prompt=table.prompt, paired=paired)
 
     def _paired(self) -> bool:
         """Whether the base model is an encoder and a decoder; without one it is taken for none."""
-        from presspool.common.models.models import is_paired
+        from presspool.common.models import models
 
-        return self._asked and is_paired(self.model)
+        return self._asked and models.is_paired(self.model)
 
     @property
     def loads(self) -> str:
         """A model with an encoder of its own is another class."""
-        return "AutoModelForSeq2SeqLM" if self._wording.paired else self.auto
+        return "AutoModelForSeq2SeqLM" if self.wording.paired else self.auto
 
     @property
     def _answers(self) -> bool:
@@ -130,10 +125,10 @@ class Generation(Task[GenerationTable]):
 
         if not self._asked:
             return self.damage(rows)
-        if not self._wording.has_room:
+        if not self.wording.has_room:
             found = [fault or CUT_AWAY for fault in self.damage(rows).to_pylist()]
         elif "messages" in rows:
-            found = [self._wording.refusal(said) for said in _filled(rows["messages"])]
+            found = [self.wording.refusal(said) for said in _filled(rows["messages"])]
         else:
             return self.damage(rows)
         return pa.array(found, pa.large_string())
@@ -143,7 +138,7 @@ class Generation(Task[GenerationTable]):
         import pyarrow as pa
 
         (name,) = self.inputs
-        found = [self._wording.unasked(said, name) for said in _filled(rows[name])]
+        found = [self.wording.unasked(said, name) for said in _filled(rows[name])]
         return pa.array(found, pa.large_string())
 
     def parse(self, rows: Mapping[str, pa.Array]) -> Mapping[str, pa.Array]:
@@ -180,17 +175,17 @@ class Generation(Task[GenerationTable]):
 
     def texts(self, records: pa.Table) -> pa.Array:
         """What is given and what should be said, a mark between; see `turns`."""
-        return self._wording.texts(records)
+        return self.wording.texts(records)
 
     def encode(self, texts: list[str]) -> dict[str, Tensor]:
         """Ids and mask of a batch of `texts`, padded on the right; what should be said is kept."""
-        return self._wording.padded([each.ids for each in self._wording.tokens(texts)])
+        return self.wording.padded([each.ids for each in self.wording.tokens(texts)])
 
     def lengths(self, texts: list[str]) -> NDArray[np.int64]:
         """Tokens of each text before it is truncated."""
         import numpy as np
 
-        return np.array([len(each.ids) for each in self._wording.whole(texts)], np.int64)
+        return np.array([len(each.ids) for each in self.wording.whole(texts)], np.int64)
 
     def take(self, loaded: Any) -> Any:
         """The layers below the output words; the whole is kept to judge and to write.
@@ -201,13 +196,13 @@ class Generation(Task[GenerationTable]):
         """
         from presspool.common.models.token_losses import check_foretells
 
-        self._wording.check_ends()
-        if self._wording.paired:
+        self.wording.check_ends()
+        if self.wording.paired:
             encoder = self._taken_apart(loaded)
         else:
             check_foretells(loaded)
             encoder = loaded.base_model
-        self._wording.require_room()
+        self.wording.require_room()
         self._loaded = loaded
         return encoder
 
@@ -258,7 +253,7 @@ class Generation(Task[GenerationTable]):
 
         (rows, width), texts = outputs.shape[:2], self.texts(records).to_pylist()
         targets = torch.full((rows, width + 1), UNCOUNTED, dtype=torch.int64)
-        for row, known in enumerate(self._wording.tokens(texts)):
+        for row, known in enumerate(self.wording.tokens(texts)):
             counted = torch.tensor(known.counted)
             wanted = torch.tensor(known.ids).masked_fill(~counted, UNCOUNTED)
             # Where made records fill a batch up, one may be longer than the batch is wide.
@@ -326,7 +321,12 @@ class Generation(Task[GenerationTable]):
         After a text with the public words before it, a prompt, or a chat up to the assistant's
         last turn.
         """
-        return Writer(self._loaded, self._wording, self.table).answers(self._wording.given(records))
+        return self.writer.answers(self.wording.given(records))
+
+    @property
+    def writer(self) -> Writer:
+        """Goes on from tokens, with the model that `take` took."""
+        return Writer(self._loaded, self.wording, self.table)
 
     def compared(
         self, before: Sequence[str], after: Sequence[str], records: pa.Table

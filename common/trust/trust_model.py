@@ -153,7 +153,7 @@ class TrustModel(ABC):
             epsilon=p.epsilon,
             delta=p.delta,
             sampling_rate=p.sampling_rate,
-            steps=contract.steps,
+            steps=contract.outlet_steps,
         )
         return {"privacy": {"noise_multiplier": sigma}}
 

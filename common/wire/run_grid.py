@@ -5,12 +5,13 @@ Example: `class LocalGrid(RunGrid): ...`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from presspool.common.runs.virtual_round import VirtualRound
 from presspool.common.wire.flower import Run, become_server, run_of
 
 RUN_ID = 1
@@ -40,8 +41,21 @@ class RunGrid(Grid):
         return {}
 
     @property
+    def names(self) -> Mapping[int, str]:
+        """Node to outlet, as whoever made the grid has it: whom to ask, and no proof."""
+        return self.outlets
+
+    @property
     def cohort(self) -> Mapping[str, bytes] | None:
         """Outlet to the key by which other outlets know it; None in a simulation."""
+        return None
+
+    def virtual(self, number: int) -> VirtualRound | None:  # noqa: ARG002
+        """A round on a simulation's clock; None where only the clock on the wall counts."""
+        return None
+
+    def due(self, number: int) -> Sequence[tuple[int, int]] | None:  # noqa: ARG002
+        """Node and round of each task whose answer is due, where outlets do not wait; else None."""
         return None
 
     def went_on(self, round: int, phase: int) -> Collection[str]:  # noqa: ARG002

@@ -152,6 +152,11 @@ def unpack_task(content: RecordDict) -> TrainTask:
     return TrainTask(state=_unpack(content), **fields)
 
 
+def task_round(content: RecordDict) -> int:
+    """The round of the task that a message of ours carries; nothing else of it is read."""
+    return int(str(content.config_records["task"]["round"]))
+
+
 def pack_update(update: AdapterUpdate) -> RecordDict:
     """The update as the content of a Flower message."""
     fields: dict[str, Any] = {

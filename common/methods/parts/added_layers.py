@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from presspool.common.methods.method import unfoldable
+
 
 class Around(nn.Module):
     """A frozen layer and something at it.
@@ -34,6 +36,10 @@ class Around(nn.Module):
     def weight(self) -> Any:
         """The frozen one; some models ask a layer for it."""
         return self.frozen.weight
+
+    def folded(self) -> nn.Module:
+        """The frozen layer alone, changed so that it says what the two say; raises if none can."""
+        raise unfoldable(type(self).__name__)
 
 
 class Rescale(nn.Module):
@@ -62,6 +68,15 @@ class Rescaled(Around):
             return self.frozen(self.rescale(x))  # type: ignore[no-any-return]
         return self.rescale(self.frozen(x))  # type: ignore[no-any-return]
 
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """As `Around.folded`: the weight's columns, or its rows and the bias, times the numbers."""
+        weight, by, layer = as_rows(self.frozen), self.rescale.weight, self.frozen
+        weight.mul_(by if self.inputs else by[:, None])
+        if not self.inputs and isinstance(layer.bias, Tensor):
+            layer.bias.mul_(by)
+        return layer
+
 
 class SquareBetween(Around):
     """W x + s · B R A x, of which R, rank × rank, trains and starts at zero."""
@@ -78,6 +93,13 @@ class SquareBetween(Around):
         """(..., inputs) to (..., outputs)."""
         added: Tensor = self.up(self.square(self.down(x)))
         return self.frozen(x) + self.scale * added  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def folded(self) -> nn.Module:
+        """As `Around.folded`: W + s · B R A."""
+        product = self.up.weight @ self.square.weight @ self.down.weight
+        as_rows(self.frozen).add_(self.scale * product)
+        return self.frozen
 
 
 class Bottleneck(Around):
@@ -99,6 +121,12 @@ def shape(layer: Any) -> tuple[int, int]:
     """Outputs and inputs of a linear layer, or of GPT-2's kind, which is stored the other way."""
     rows, columns = layer.weight.shape
     return (rows, columns) if isinstance(layer, nn.Linear) else (columns, rows)
+
+
+def as_rows(layer: Any) -> Tensor:
+    """A view of such a layer's weight, (outputs, inputs)."""
+    weight: Tensor = layer.weight
+    return weight if isinstance(layer, nn.Linear) else weight.T
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

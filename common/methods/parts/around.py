@@ -60,6 +60,15 @@ class AroundTargets(Method):
             replace(model, name, module)
         return model
 
+    def folded(self, model: nn.Module) -> nn.Module:
+        """As `Method.folded`: each module says whether it can be."""
+        from presspool.common.methods.parts.added_layers import Around
+
+        around = [(name, one) for name, one in model.named_modules() if isinstance(one, Around)]
+        for name, module in around:
+            replace(model, name, module.folded())
+        return model
+
     def branches(self, model: nn.Module, state: State) -> Iterator[Branch]:
         """As `Method.branches`: one a target."""
         import torch

@@ -81,6 +81,10 @@ class BaseVectors(Method):
         vars(model)[_KEPT] = kept
         return model
 
+    def folded(self, model: nn.Module) -> nn.Module:
+        """As `Method.folded`: what trained is the base's own."""
+        return model
+
     def branches(self, model: nn.Module, state: State) -> Iterator[Branch]:
         """As `Method.branches`: a bias as the weight of an input 1, scales as a diagonal."""
         import torch

@@ -7,12 +7,17 @@ Example: `Writer(loaded, wording, table).answers([[1, 5, 7]])`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from presspool.common.tasks.records.wording import Wording
 from presspool.common.tasks.records.writing_table import GenerationTable
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Watch = Callable[[list[list[int]]], list[bool]]
+"""From what every row has so far to whether it is done."""
 AT_ONCE = 16
 """Texts that are written together, all beams of them counted."""
 
@@ -40,18 +45,32 @@ class Writer:
         return [known[ids] for ids in asked]
 
     def _written(self, given: list[list[int]]) -> list[str]:
+        said: list[str] = self._wording.tokenizer.batch_decode(
+            self.continued(given, self.rules()), skip_special_tokens=True
+        )
+        return [text.strip() for text in said]
+
+    def continued(self, given: list[list[int]], rules: Any, watch: Watch | None = None) -> Tensor:
+        """What comes after each row, (rows, tokens) int64; behind a row's end is padding.
+
+        Args:
+            given: ids, of `AT_ONCE` rows at most.
+            rules: of `rules`.
+            watch: told after each token; with one beam only.
+        """
         import torch
 
         apart = self._wording.paired  # then what is written begins with the decoder's own token
         batch = self._wording.padded(given, left=not apart)
+        width = 1 if apart else batch["input_ids"].shape[1]
+        more = {} if watch is None else {"stopping_criteria": [_watching(watch, width)]}
         with torch.no_grad():
             on = {name: values.to(self._loaded.device) for name, values in batch.items()}
-            found = self._loaded.generate(**on, generation_config=self._rules())
-        width, tokenizer = 1 if apart else batch["input_ids"].shape[1], self._wording.tokenizer
-        said: list[str] = tokenizer.batch_decode(found[:, width:], skip_special_tokens=True)
-        return [text.strip() for text in said]
+            found: Tensor = self._loaded.generate(**on, generation_config=rules, **more)
+        return found[:, width:]
 
-    def _rules(self) -> Any:
+    def rules(self, **changes: Any) -> Any:
+        """The table's, as transformers has them, but for some changes."""
         from transformers import GenerationConfig
 
         table = self._table
@@ -62,10 +81,23 @@ class Writer:
             more |= {"num_beams": table.beams, "length_penalty": table.length_penalty}
         if self._wording.paired:
             more |= {"decoder_start_token_id": self._loaded.config.decoder_start_token_id}
-        return GenerationConfig(
-            max_new_tokens=table.answer_length,
-            do_sample=False,
-            eos_token_id=self._wording.ends,
-            pad_token_id=self._wording.tokenizer.pad_token_id,
-            **more,
-        )
+        known = {
+            "max_new_tokens": table.answer_length,
+            "do_sample": False,
+            "eos_token_id": self._wording.ends,
+            "pad_token_id": self._wording.tokenizer.pad_token_id,
+        }
+        return GenerationConfig(**known | more | changes)
+
+
+def _watching(watch: Watch, width: int) -> Any:
+    """The watch as transformers asks it."""
+    import torch
+    from transformers import StoppingCriteria
+
+    class Watching(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+            done = watch(input_ids[:, width:].tolist())
+            return torch.tensor(done, device=input_ids.device)
+
+    return Watching()

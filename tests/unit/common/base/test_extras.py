@@ -15,6 +15,7 @@ sys.modules.update(dict.fromkeys({packages!r}))
 from presspool.cli import main
 main()
 """
+SWEPT = ("examples/run.toml", "--grid", "examples/sweep.toml")
 
 
 def presspool(*arguments: str | Path, without: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +30,9 @@ def presspool(*arguments: str | Path, without: str) -> subprocess.CompletedProce
     [
         ("plots", "matplotlib", ["bench", "engine", "--repeats", "1", "--out"]),
         ("plots", "matplotlib", ["experiment", "agnews", "--data", "nowhere", "--out"]),
+        ("sweep", "optuna", ["sweep", *SWEPT, "--out"]),
+        ("mlflow", "mlflow", ["simulate", SWEPT[0], "--track", "mlflow", "--out"]),
+        ("wandb", "wandb", ["sweep", *SWEPT, "--track", "wandb", "--out"]),
     ],
 )
 def test_a_command_that_needs_the_extra_says_so_before_it_works(
@@ -45,7 +49,7 @@ def test_a_command_that_needs_the_extra_says_so_before_it_works(
 def test_help_is_there_without_any_extra() -> None:
     found = presspool(
         "--help",
-        without="fastapi gguf matplotlib prometheus_client psycopg rouge_score sacrebleu starlette "
-        "tensorboard uvicorn weasyprint",
+        without="fastapi gguf matplotlib mlflow optuna prometheus_client psycopg rouge_score "
+        "sacrebleu starlette tensorboard uvicorn wandb weasyprint",
     )
     assert found.returncode == 0, found.stderr

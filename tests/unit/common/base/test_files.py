@@ -6,13 +6,15 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.fakes.instruments.full_disk import full_disk
 
 from presspool.common.base.errors import StorageError
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import create_file, replace_file
 
 
 def names(folder: Path) -> list[str]:
@@ -83,7 +85,7 @@ def test_ctrl_c_while_writing_leaves_the_old_file_and_no_draft(
 CRASH = """
 import os, sys
 from pathlib import Path
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import create_file, replace_file
 os.replace = lambda *_: os._exit(9)  # power fails between write and rename
 replace_file(Path(sys.argv[1]), b"new")
 """
@@ -133,3 +135,53 @@ def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
         replace_file(tmp_path / "state", b"new")
     assert (tmp_path / "state").is_dir()
     assert names(tmp_path) == ["state"]
+
+
+def test_of_many_who_create_one_file_one_does(tmp_path: Path) -> None:
+    path, made = tmp_path / "record", list[int]()
+
+    def create(number: int) -> None:
+        if create_file(path, f"of {number}".encode() * 1000):
+            made.append(number)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (first,) = made
+    assert path.read_bytes() == f"of {first}".encode() * 1000
+    assert names(tmp_path) == ["record"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_file_that_cannot_be_created_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Also where a file system has no hard links."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, call, refuse)
+    with pytest.raises(StorageError, match="Operation not permitted"):
+        create_file(tmp_path / "record", b"new")
+    assert names(tmp_path) == []
+
+
+def test_what_is_created_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, real = list[str](), {call: getattr(os, call) for call in ("fsync", "link", "unlink")}
+
+    def watched(call: str) -> Callable[..., None]:
+        def run(*arguments: object, **more: object) -> None:
+            done.append(call)
+            real[call](*arguments, **more)
+
+        return run
+
+    for call in real:
+        monkeypatch.setattr(os, call, watched(call))
+    assert create_file(tmp_path / "record", b"new")
+    assert done[:3] == ["fsync", "link", "fsync"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.fakes.children.stopped_children import Ends, stopped
 
-from presspool.common.base.stopping import interrupted, undisturbed, until_signalled
+from presspool.common.base.stopping import held_back, interrupted, undisturbed, until_signalled
 
 LONG = 600.0  # no test process is ended by a machine that is slow
 
@@ -100,7 +100,7 @@ def test_in_another_thread_the_blocks_do_nothing() -> None:
 
     def work() -> None:
         before = signal.getsignal(signal.SIGTERM)
-        with until_signalled(), interrupted(), undisturbed():
+        with until_signalled(), interrupted(), undisturbed(), held_back():
             seen.append(signal.getsignal(signal.SIGTERM) is before)
 
     thread = threading.Thread(target=work)
@@ -130,6 +130,23 @@ def test_signals_in_a_row_interrupt_once_and_a_clean_up_never(kind: signal.Signa
     finally:
         signal.signal(signal.SIGINT, ignored)
     assert done == ["cleaned up"]
+
+
+def made_whole(kind: signal.Signals, done: list[str]) -> None:
+    with interrupted():
+        with held_back():
+            signal.raise_signal(kind)
+            signal.raise_signal(kind)
+            done.append("whole")
+        done.append("what comes after")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_waits_for_the_end_of_what_must_be_whole(kind: signal.Signals) -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        made_whole(kind, done)
+    assert done == ["whole"]
 
 
 def test_what_ignores_ctrl_c_goes_on_ignoring_it() -> None:

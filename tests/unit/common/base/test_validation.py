@@ -149,7 +149,8 @@ def test_a_key_that_no_table_resembles_is_told_all_that_may_stand(
     path.write_text(toml(contract_body | {"zzz": 1, "simulation": {"data": "x"}}))
     with pytest.raises(ContractError) as caught:
         read_run_file(path)
-    assert caught.value.advice.endswith("optimizer, server, simulation, evaluation")
+    assert str(caught.value.expected).startswith("one of ")
+    assert str(caught.value.expected).endswith("optimizer, server, simulation, evaluation")
     path.write_text(toml(contract_body | {"evaluations": {"data": "x"}}))
     with pytest.raises(ContractError, match="did you mean 'evaluation'"):
         read_run_file(path)

@@ -64,7 +64,9 @@ def test_a_round_s_batches_have_the_shapes_that_were_proved(
     assert max(proved) == 4
     for number in (1, 2):
         rows.clear()
-        work = RoundWork(round=number, population=40, random=SecureRandom.deterministic(number))
+        work = RoundWork(
+            round=number, turn=number, population=40, random=SecureRandom.deterministic(number)
+        )
         train_round(bench.model, bench.state, bench.readers, bench.contract, work, compute)
         assert rows
         assert {*rows} <= proved

@@ -175,7 +175,7 @@ def test_it_writes_what_one_token_at_a_time_gives(asked: Asked) -> None:
     task: Any = headed_of(model).task
     said = task.write(rows)
     with torch.no_grad():
-        for given, text in zip(task._wording.given(rows), said, strict=True):
+        for given, text in zip(task.wording.given(rows), said, strict=True):
             ids = [START]
             while len(ids) < 7 and (ids[-1] != END or len(ids) == 1):
                 known = {"input_ids": torch.tensor([given])}

@@ -283,7 +283,7 @@ def test_it_writes_what_one_token_at_a_time_gives(asked: Contract, form: str) ->
     assert said is not None
     assert isinstance(task, Generation)
     with torch.no_grad():
-        for given, text in zip(task._wording.given(rows), said, strict=True):
+        for given, text in zip(task.wording.given(rows), said, strict=True):
             ids = list(given)
             while len(ids) < len(given) + 6 and (ids[-1] != 2 or len(ids) == len(given)):
                 states = model(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.int64))
@@ -307,7 +307,7 @@ def test_an_article_keeps_its_beginning_and_the_public_words(
     assert len(ids) == 48
     assert "Ann won. Ann won." in said
     assert said.removesuffix("<|im_end|>").endswith("\nShort:\nAnn")
-    (given,) = task._wording.given(rows.select(["article"]))
+    (given,) = task.wording.given(rows.select(["article"]))
     assert len(given) == 47  # room for one token
     assert task.tokenizer.decode(given).endswith("\nShort:\n")
 
@@ -348,7 +348,7 @@ def test_beams_of_two_tokens_find_the_likeliest_pair(
     rows = records("prompt").slice(0, 1)
     rules = {"answer_length": 2, "answer_at_least": 2, "beams": 16}
     task: Any = headed_of(sure_model(of_format(contract_body, tiny_llama, "prompt", **rules))).task
-    (given,) = task._wording.given(rows)
+    (given,) = task.wording.given(rows)
     with torch.no_grad():
         first = task._loaded(input_ids=torch.tensor([given])).logits[0, -1].log_softmax(-1)
         vocabulary = len(first)
