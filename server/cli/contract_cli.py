@@ -16,11 +16,22 @@ def check(
 ) -> None:
     """Check a run.toml, freeze it, and say what it will cost a reader, and what was filled in.
 
+    What a simulation would miss of the files that [simulation] and [evaluation] name is said at the
+    end. They are no part of the contract, so this is no fault of it: exit code 0 all the same.
+
     Example: presspool contract check run.toml
     """
+    from presspool.common.runs.named_files import missing
     from presspool.common.runs.run_file import freeze, read_run_file
     from presspool.server.cli.contract_summary import render, summarise
 
     file = read_run_file(run)
     summary = summarise(freeze(file.contract, fetch=True), defaults=file.defaults)
-    print_json(summary) if as_json else render(summary, out)
+    faults = missing(file)
+    if as_json:
+        print_json(summary | {"missing": {table: str(fault) for table, fault in faults.items()}})
+        return
+    render(summary, out)
+    for table, fault in faults.items():
+        said = f"\n{table} is no part of the contract, but a simulation would stop here:\n{fault}"
+        out.print(said, style="bold yellow", markup=False, soft_wrap=True)

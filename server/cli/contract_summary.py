@@ -19,6 +19,8 @@ from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import GROUPS
 from presspool.common.runs.recipe import ADAPTER_PAYS, noise_share
 
+MOST_SHOWN = 60  # outlets in the table
+
 
 def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, Any]:
     """The contract's cost and consequences as JSON values.
@@ -54,6 +56,8 @@ def summarise(contract: Contract, *, defaults: Sequence[str] = ()) -> dict[str, 
         "trust": contract.federation.trust,
         "robust": contract.federation.robust,
         "attackers": contract.federation.attackers,
+        "cohort": contract.federation.cohort,
+        "turns": contract.federation.turns(count),
         "trust_claim": trust.words_of(contract.body()).claim,
         "epsilon_alone": trust.alone(contract, plan.steps) if plan.protected else None,
         "outlets": [
@@ -128,6 +132,14 @@ def render(summary: dict[str, Any], console: Console) -> None:
         _render_cautions(summary, console)
     else:
         console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
+    if (cohort := summary["cohort"]) is not None:
+        console.print(
+            f"  a round asks {cohort:,} of {len(summary['outlets']):,} outlets, in turns: none is "
+            f"asked more than {summary['turns']:,} times, which is what ε counts; no amplification "
+            "is claimed",
+            markup=False,
+            soft_wrap=True,
+        )
     if liars := summary["attackers"]:
         console.print(
             f"  robust = {summary['robust']}: stands {liars} of {len(summary['outlets'])} outlets "
@@ -136,7 +148,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
             soft_wrap=True,
         )
     table = Table("outlet", "population", "weight", "readers a step", "noise on the mean")
-    for row in summary["outlets"]:
+    for row in summary["outlets"][:MOST_SHOWN]:
         table.add_row(
             row["name"],
             f"{row['population']:,}",
@@ -145,6 +157,8 @@ def render(summary: dict[str, Any], console: Console) -> None:
             f"{row['noise_to_batch']:.4f}",
         )
     console.print(table)
+    if (more := len(summary["outlets"]) - MOST_SHOWN) > 0:
+        console.print(f"and {more:,} more outlets; --json has all")
     _render_tables(summary, console)
 
 

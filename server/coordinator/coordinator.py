@@ -25,6 +25,7 @@ import grpc
 import numpy as np
 
 from presspool.common.base.errors import InputError, PressPoolError, QuorumError, StorageError
+from presspool.common.contract.cohorts import cohort_of
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.tls import caller, server_credentials
 from presspool.common.runs.run_folder import RunFolder
@@ -198,7 +199,7 @@ class Coordinator:
             serve(grid, folder, committed=committed, bound=True)  # agents have ledgers
         except QuorumError as error:
             self._require_enough_left(run, contract)
-            if self._all_answered(run, contract, folder):
+            if self._all_answered(run, contract):
                 raise
             log.warning("run %s: %s; the round stays open", run.id, error)
             self._runs.mark(run.id, "running", f"waiting for outlets: {error.what}")
@@ -218,8 +219,9 @@ class Coordinator:
         return self._members.names()
 
     def _require_enough_left(self, run: Submitted, contract: Contract) -> None:
-        """Raise `InputError` where the run can never reach its quorum again."""
-        left = set(contract.outlets) - self._runs.dropped(run.id)
+        """Raise `InputError` where the run's open round can never reach its quorum."""
+        asked = cohort_of(contract, self._open_round(run, contract))
+        left = {*asked} - self._runs.dropped(run.id)
         fewest = contract.trust.fewest(contract)
         if len(left) < fewest:
             raise InputError(
@@ -230,11 +232,17 @@ class Coordinator:
                 advice="submit a new contract without those that were dropped",
             )
 
-    def _all_answered(self, run: Submitted, contract: Contract, folder: RunFolder) -> bool:
-        """Whether every outlet that was asked in the open phase has answered."""
+    def _open_round(self, run: Submitted, contract: Contract) -> int:
+        """The round that is not whole; after the last, that one."""
+        folder = RunFolder(self._folder.path / "runs" / run.id)
         point = checkpoints.load(folder.checkpoint, digest=contract.digest)
-        number = len(point.rounds) if point else 1
-        present = self._members.names() & set(contract.outlets) - self._runs.dropped(run.id)
+        return min(len(point.rounds), contract.federation.rounds) if point else 1
+
+    def _all_answered(self, run: Submitted, contract: Contract) -> bool:
+        """Whether every outlet that was asked in the open phase has answered."""
+        number = self._open_round(run, contract)
+        cohort = set(cohort_of(contract, number))
+        present = self._members.names() & cohort - self._runs.dropped(run.id)
         phase = self._mailbox.phase(run.id, number)
         enough = len(present) >= contract.trust.fewest(contract)
         if contract.trust.masked is not None:  # who missed a phase is not asked in the next

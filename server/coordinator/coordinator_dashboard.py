@@ -37,8 +37,10 @@ from presspool.common.audit.dashboard.snapshot import (
 )
 from presspool.common.audit.dashboard.source_watch import SourceWatch
 from presspool.common.base.errors import StorageError
+from presspool.common.contract.cohorts import cohort_of
 from presspool.common.contract.contract import Contract
 from presspool.common.pki.certificates import COORDINATOR, OUTLET, read_certificate
+from presspool.common.pki.https import server_context
 from presspool.common.pki.tls import split_address
 from presspool.common.runs.result_file import RESULT_FILE
 from presspool.common.runs.run_folder import RunFolder
@@ -148,7 +150,8 @@ class PoolWatch:
         if run.id not in self._contracts:
             self._contracts[run.id] = folder.read_contract()
         contract, done = self._contracts[run.id], rounds_done(folder)
-        answers = open_round(self._database, run, sorted(contract.outlets), done + 1)
+        asked = cohort_of(contract, min(done + 1, contract.federation.rounds))
+        answers = open_round(self._database, run, asked, done + 1)
         return PoolRun(
             id=run.id,
             contract=run.contract,
@@ -198,11 +201,8 @@ def _outlet(line: Standing) -> OutletLook:
 
 
 def _tls(folder: CoordinatorFolder) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=folder.root.certificate.decode())
-    context.load_cert_chain(
-        folder.path / "certificates" / "server.pem", folder.path / "keys" / "tls.key"
+    return server_context(
+        folder.path / "certificates" / "server.pem",
+        folder.path / "keys" / "tls.key",
+        root=folder.root.certificate,
     )
-    return context

@@ -18,7 +18,6 @@ Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -28,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from presspool.common.base.archives import new_folder
 from presspool.common.base.errors import FolderError, InputError
 from presspool.common.base.files import replace_file
-from presspool.common.base.toml_values import toml_value
+from presspool.common.base.toml_values import read_toml, toml_value
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.pki.certificates import (
@@ -221,16 +220,12 @@ class CoordinatorFolder:
 
 def settings_in(path: Path) -> CoordinatorSettings:
     """The settings of the home at `path`; raises `InputError` where there are none."""
-    try:
-        body = tomllib.loads((path / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            "not a coordinator's home",
-            where=str(path),
-            got=str(error),
-            expected=f"a folder with {SETTINGS}",
-            advice="presspool coordinator init makes one",
-        ) from None
+    body = read_toml(
+        path / SETTINGS,
+        what="not a coordinator's home",
+        expected=f"a folder with {SETTINGS}",
+        advice="presspool coordinator init makes one",
+    )
     return validate(CoordinatorSettings, body, where=str(path / SETTINGS), fault=InputError)
 
 

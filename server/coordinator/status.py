@@ -9,6 +9,7 @@ Example: `report(folder, database)` is what `presspool coordinator status --json
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rich.table import Table
 from sqlalchemy.exc import NoResultFound
 
 from presspool.common.base.errors import FolderError, InputError
+from presspool.common.contract.cohorts import cohort_of
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.results import RunResult
@@ -72,7 +74,8 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "folder": str(folder.path),
     }
     said["phase"] = phase_of(database, run, contract, done + 1)
-    said["outlets"] = open_round(database, run, sorted(contract.outlets), done + 1)
+    asked = cohort_of(contract, min(done + 1, contract.federation.rounds))
+    said["outlets"] = open_round(database, run, asked, done + 1)
     return said
 
 
@@ -86,7 +89,7 @@ def phase_of(database: Database, run: Submitted, contract: Contract, number: int
 
 
 def open_round(
-    database: Database, run: Submitted, names: list[str], number: int
+    database: Database, run: Submitted, names: Sequence[str], number: int
 ) -> list[dict[str, Any]]:
     """Each outlet in the open round: answered, late, or not there, and what was refused of it."""
     if run.state not in OPEN:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from presspool.common.base.errors import InputError
+from presspool.common.contract.buffers import refuse_waiting
 from presspool.common.contract.contract import Contract
 from presspool.common.models.models import build
 from presspool.common.runs.run_file import freeze, read_run_file
@@ -61,6 +62,7 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     """
     run = read_run_file(file)
     contract, evaluation = freeze(run.contract, fetch=True), run.evaluation
+    refuse_waiting(contract, "no buffer over a network")
     if contract.trust.masked is not None:
         require_sums(contract)
     build(contract)  # what the run would only meet later, and before the data that it judges

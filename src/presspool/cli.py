@@ -35,16 +35,28 @@ from presspool.client.cli import (
 from presspool.common.audit.cli import audit_cli, opinion_cli, report_cli, ui_cli
 from presspool.common.base.console import guarded
 from presspool.common.released import predict_cli
-from presspool.server.cli import contract_cli, coordinator_cli, keeping_cli, migrate_cli, run_cli
-from presspool.simulations import (
+from presspool.server.cli import (
+    contract_cli,
+    coordinator_cli,
+    export_cli,
+    gate_cli,
+    keeping_cli,
+    migrate_cli,
+    registry_cli,
+    run_cli,
+    serve_cli,
+)
+from presspool.simulations.attack import attack_cli
+from presspool.simulations.cli import (
     bench_cli,
     methods_cli,
     models_cli,
     new_run_cli,
     plan_cli,
     researcher_cli,
+    sweep_cli,
+    tune_cli,
 )
-from presspool.simulations.attack import attack_cli
 from presspool.simulations.experiments import experiment_cli
 
 # Without rich markup, but with rich at hand, typer writes "\[default: 2]" into its helps.
@@ -108,6 +120,19 @@ COORDINATOR: Commands = {
     "stop": run_cli.stop,
     "drop": run_cli.drop,
 }
+REGISTRY: Commands = {
+    "init": registry_cli.init,
+    "add": registry_cli.add,
+    "list": registry_cli.list_adapters,
+    "show": registry_cli.show,
+    "gate": gate_cli.gate,
+    "promote": registry_cli.promote,
+    "rollback": registry_cli.rollback,
+    "retire": registry_cli.retire,
+    "diff": registry_cli.diff,
+    "verify": registry_cli.verify,
+    "gc": registry_cli.gc,
+}
 CONTRACT: Commands = {"check": contract_cli.check}
 AUDIT: Commands = {
     "report": report_cli.report,
@@ -126,6 +151,9 @@ BENCH: Commands = {
     "transport": bench_cli.transport,
     "ledger": bench_cli.ledger,
     "secagg": bench_cli.secagg,
+    "export": bench_cli.export,
+    "simulation": bench_cli.simulation,
+    "serving": bench_cli.serving,
 }
 EXPERIMENT: Commands = {
     "agnews": experiment_cli.agnews,
@@ -137,6 +165,7 @@ EXPERIMENT: Commands = {
     "pooled": experiment_cli.pooled,
     "robust": experiment_cli.robust,
     "tasks": experiment_cli.tasks,
+    "paired": experiment_cli.paired,
     "methods": experiment_cli.methods,
     "clicks": experiment_cli.clicks,
 }
@@ -150,11 +179,18 @@ RESEARCHER: Commands = {
     "demo": researcher_cli.demo,
     "simulate": researcher_cli.simulate,
     "compare": researcher_cli.compare,
-    "tune": researcher_cli.tune,
+    "tune": tune_cli.tune,
+    "sweep": sweep_cli.sweep,
     "plan": plan_cli.plan,
     "methods": methods_cli.methods,
 }
-EDITOR: Commands = {"predict": predict_cli.predict, "opinion": opinion_cli.opinion}
+EDITOR: Commands = {
+    "predict": predict_cli.predict,
+    "opinion": opinion_cli.opinion,
+    "export": export_cli.export,
+    "serve": serve_cli.serve,
+    "serve-key": serve_cli.serve_key,
+}
 
 
 def _version(asked: bool) -> None:
@@ -213,6 +249,9 @@ outlet.add_typer(
 )
 app.add_typer(outlet, name="outlet")
 app.add_typer(group(COORDINATOR, "Commands of a coordinator's operator."), name="coordinator")
+app.add_typer(
+    group(REGISTRY, "The registry of adapters: which of them is in use."), name="adapters"
+)
 app.add_typer(group(NEW, "Start something of your own."), name="new")
 app.add_typer(group(CONTRACT, "Run contracts."), name="contract")
 app.add_typer(group(AUDIT, "Check outlets' budget ledgers, and report on them."), name="audit")

@@ -36,11 +36,21 @@ ADAPTER = hashlib.sha256(WEIGHTS).hexdigest()
 OTHER_RUN = "sha256:" + "b" * 64
 
 FIELDS: dict[str, Any] = {
-    "article30": {"controller": "North Post Ltd", "purposes": "Sorting articles"},
-    "dpia": {"reference": "DPIA 2026-04"},
+    "article30": {
+        "controller": "North Post Ltd",
+        "joint_controllers": "South Echo Ltd, by an arrangement of 2026-02-01",
+        "purposes": "Sorting articles",
+    },
+    "dpia": {
+        "reference": "DPIA 2026-04",
+        "date": "2026-04-12",
+        "author": "A. Editor",
+        "conclusion": "The remaining risk is low.",
+        "consultation": "not applicable, because the remaining risk is low",
+    },
     "card": {
         "name": "Topics",
-        "data_curators": ["North Post Ltd", "South Echo Ltd"],
+        "data_curators": ["North Post Ltd (Industry)", "South Echo Ltd (Nonprofit)"],
         "description": "Sorts titles.",
         "intended_use": "Archives",
         "region": "EU",
@@ -61,6 +71,30 @@ FIELDS: dict[str, Any] = {
         "registry_authors": ["D. P. Officer"],
         "license": "apache-2.0",
         "language": "en",
+    },
+    "data_protection": {
+        "legal_basis": "Consent, Article 6(1)(a)",
+        "consent_source": "The banner of 2025-11-01",
+        "tcf_purposes": ["1", "10"],
+        "cmp_id": "300",
+        "tcf_policy_version": "5",
+        "special_categories": "Political opinions may show in comments; consent covers them.",
+        "children": "Accounts are for adults.",
+        "tdm_opt_out": "Own texts only.",
+        "dpo_advice": "Go ahead, and look again in a year.",
+        "dpo_advice_date": "2026-04-20",
+        "attribute_inference": "not applicable, because records hold no attributes",
+        "exfiltration": "not tested yet",
+        "regurgitation": "not applicable, because the model writes nothing",
+        "model_inversion": "not tested yet",
+        "reconstruction": "not tested yet",
+        "utility": "Accuracy 0.8 on public titles.",
+        "bias": "Worse on short titles.",
+        "access_control": "Two editors.",
+        "data_collection_exposure": "In the archive, as ever.",
+        "ai_act_modifier": "Not a provider: too little compute.",
+        "base_model_flop": "3e17",
+        "outlets_compute": "Two hours on one server each",
     },
 }
 

@@ -111,7 +111,7 @@ def make_real(
     said = settings.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in said if trial or not line.startswith("deterministic")]
     settings.write_text(lines + "".join(kept), encoding="utf-8")
-    if read_settings(settings).file.exists():
+    if read_settings(settings).file.is_file():
         take_snapshot(settings)
     return made
 
@@ -120,6 +120,7 @@ def take_snapshot(settings: Path) -> Path:
     """What `presspool outlet import --drop-damaged` makes of a real outlet's data."""
     read = read_settings(settings)
     assert read.ledger is not None
+    assert isinstance(read.file, Path)
     snapshot, suppression = (
         read.ledger.parent / SNAPSHOT,
         SuppressionList(read.ledger.parent / FOLDER),

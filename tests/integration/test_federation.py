@@ -74,6 +74,12 @@ def adapter(folder: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
+def whole(long_toml: Path) -> Path:
+    """The long run, undisturbed."""
+    return in_this_process(long_toml, "whole")
+
+
+@pytest.fixture(scope="module")
 def one_worker(run_toml: Path) -> Path:
     """The run that others are compared with."""
     return with_workers(run_toml, "one-worker", 1)
@@ -119,6 +125,7 @@ def test_the_command_makes_the_same_bytes_and_a_whole_folder(
     assert sorted(path.name for path in out.iterdir()) == [
         "adapter",
         "checkpoint.safetensors",
+        "compute.json",
         "contract.json",
         "events",
         "outlets",
@@ -237,13 +244,19 @@ def all_gone(process: subprocess.Popen[str]) -> bool:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    return [
-        pid for pid, command in in_group(process.pid).items() if "multiprocessing-fork" in command
-    ]
+    """Copies of the server of workers, which is not one itself."""
+    servers = [pid for pid, command in in_group(process.pid).items() if "forkserver" in command]
+    return [pid for pid in servers if parent_of(pid) in servers]
 
 
-def test_ctrl_c_in_mid_round_keeps_what_was_finished(long_toml: Path) -> None:
-    expected = adapter(in_this_process(long_toml, "whole"))
+def parent_of(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def test_ctrl_c_in_mid_round_keeps_what_was_finished(long_toml: Path, whole: Path) -> None:
     out = long_toml.parent / "runs" / "interrupted"
     process = started(long_toml, out)
     wait_for(lambda: rounds_in(out) >= 2, process)  # the start and one that was trained
@@ -259,12 +272,12 @@ def test_ctrl_c_in_mid_round_keeps_what_was_finished(long_toml: Path) -> None:
     rounds = len(read_result(out).rounds)
     assert 2 <= rounds < 13  # it was in mid-run
     assert not (out / "adapter").exists()
-    assert adapter(in_this_process(long_toml, "interrupted", resume=True)) == expected
+    assert adapter(in_this_process(long_toml, "interrupted", resume=True)) == adapter(whole)
 
 
-def test_a_worker_that_dies_is_told_and_the_run_can_go_on(run_toml: Path, one_worker: Path) -> None:
-    out = run_toml.parent / "runs" / "lost-worker"
-    process = started(run_toml, out)
+def test_a_worker_that_dies_is_told_and_the_run_can_go_on(long_toml: Path, whole: Path) -> None:
+    out = long_toml.parent / "runs" / "lost-worker"
+    process = started(long_toml, out)
     wait_for(lambda: bool(workers_of(process)), process)
     for pid in workers_of(process):
         os.kill(pid, signal.SIGKILL)  # as the kernel does when memory runs out
@@ -274,4 +287,4 @@ def test_a_worker_that_dies_is_told_and_the_run_can_go_on(run_toml: Path, one_wo
     assert "--resume" in message
     assert "Traceback" not in message
     assert all_gone(process)
-    assert adapter(in_this_process(run_toml, "lost-worker", resume=True)) == adapter(one_worker)
+    assert adapter(in_this_process(long_toml, "lost-worker", resume=True)) == adapter(whole)

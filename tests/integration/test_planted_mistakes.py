@@ -8,7 +8,7 @@ them passes on the code as it is. The same detectors are the ordinary tests of `
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
+from presspool.client.engine.together import joint_tasks
+from presspool.client.engine.together.seat import Drawn
 from presspool.client.engine.training import RoundWork
 from presspool.client.release import release
 from presspool.common.base.errors import EngineError
 from presspool.common.contract.contract import Contract, parse_contract
-from presspool.common.models.adapters import trainable
 from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.wire.update import AdapterUpdate, pack_update
 
@@ -86,9 +87,11 @@ def records_clipped_in_place_of_readers(patch: pytest.MonkeyPatch) -> None:
     """Reader-level noise for record-level clipping: a reader of k records moves the sum by k·C."""
     add = StepGradients.add
 
-    def by_record(self: StepGradients, sample: Sample) -> None:
-        each = np.arange(len(sample.records))
-        add(self, Sample(records=sample.records, reader_of=each, readers=len(each)))
+    def by_record(self: StepGradients, drawn: Sequence[Drawn], **how: Any) -> None:
+        for seat, sample in drawn:
+            each = np.arange(len(sample.records))
+            one = Sample(records=sample.records, reader_of=each, readers=len(each))
+            add(self, [(seat, one)], **how)
 
     patch.setattr(StepGradients, "add", by_record)
 
@@ -280,14 +283,14 @@ def a_run_refused_because_of_its_data(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_run_refused_for_too_few_readers(patch: pytest.MonkeyPatch) -> None:
-    real = current(client_app, "train_round")
+    real = current(joint_tasks, "train_together")
 
-    def train_round(*args: Any) -> Any:
-        if args[2].readers < args[4].population // 4:
+    def train_together(*args: Any) -> Any:
+        if any(readers.readers < work.population // 4 for readers, work in args[2]):
             raise ValueError("too few readers")
         return real(*args)
 
-    patch.setattr(client_app, "train_round", train_round)
+    patch.setattr(joint_tasks, "train_together", train_together)
 
 
 def adapters_silently_untrained(patch: pytest.MonkeyPatch) -> None:
@@ -304,10 +307,12 @@ def adapters_silently_untrained(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_optimizer_without_the_head(patch: pytest.MonkeyPatch) -> None:
-    def adapters_only(model: nn.Module) -> dict[str, nn.Parameter]:
-        return {name: p for name, p in trainable(model).items() if "head" not in name}
+    real = current(training, "private_optimizer")
 
-    patch.setattr(training, "trainable", adapters_only)
+    def adapters_only(trained: Mapping[str, nn.Parameter], *args: Any, **rest: Any) -> Any:
+        return real({n: p for n, p in trained.items() if "head" not in n}, *args, **rest)
+
+    patch.setattr(training, "private_optimizer", adapters_only)
 
 
 def metrics_released(patch: pytest.MonkeyPatch) -> None:

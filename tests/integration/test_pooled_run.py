@@ -14,13 +14,13 @@ from tests.fakes.instruments.detectors import ask
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_runs import write_run
 
-from presspool.client.agent.fetched_adapter import _claims
 from presspool.client.client_app import work
 from presspool.client.enforcement import Unmetered
 from presspool.client.identity.settings import read_settings
 from presspool.client.round import Round
 from presspool.common.accounting.pooled_plan import of_contract
 from presspool.common.audit.cards import card_making
+from presspool.common.audit.cards.card_reading import _claims
 from presspool.common.audit.evidence.evidence import Evidence
 from presspool.common.audit.evidence.governance import Fields, parse
 from presspool.common.audit.evidence.sources import read_outlet, read_run

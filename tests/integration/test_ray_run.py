@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from tests.conftest import AS_TYPED
 from tests.fakes.grids.grid_parts import task_for, wait_until
 from tests.fakes.made_runs import checkpointed, simulated_here, write_run
 
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import parse_contract
 from presspool.common.models import adapters
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.wire.update import unpack_update
+from presspool.simulations.grids import ray_cluster
 from presspool.simulations.grids.local_grid import LocalGrid
 from presspool.simulations.grids.ray_cluster import imported
 from presspool.simulations.grids.ray_grid import RayGrid
-from presspool.simulations.grids.simulation_grid import Place
+from presspool.simulations.grids.simulation_grid import Check, Place
 from presspool.simulations.simulate import SimulateOptions, prepare, simulate
 
 pytest.importorskip("ray", reason="pip install 'presspool[ray]'")
@@ -102,6 +105,107 @@ def test_the_command_joins_a_cluster_and_leaves_it_running(
     assert "Traceback" not in done.stderr
     assert checkpointed(out) == expected
     assert cluster.remaining_processes_alive()
+
+
+@pytest.mark.soak
+def test_a_run_joins_its_cluster_once(
+    run_toml: Path, expected: str, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[Any] = []
+    connect = ray_cluster._connect
+
+    def counted(ray: Any, place: Place, *more: Any) -> None:
+        joined.append(place)
+        connect(ray, place, *more)
+
+    monkeypatch.setattr(ray_cluster, "_connect", counted)
+    out = run_toml.parent / "once"
+    options = SimulateOptions(
+        out=out, workers=2, deterministic=SEED, ray_address=str(cluster.address)
+    )
+    simulate(read_run_file(run_toml), options)
+    assert checkpointed(out) == expected
+    assert len(joined) == 1
+
+
+@pytest.mark.soak
+def test_what_a_node_cannot_read_is_refused_and_nothing_stays(
+    tmp_path: Path, three: Body, cluster: Any
+) -> None:
+    """All nodes are on one machine, so the file goes just before they look for it."""
+    run, out = read_run_file(write_run(tmp_path, three)), tmp_path / "deep" / "out"
+    gone = tmp_path / "data" / "west-wind.parquet"
+    with RayGrid.at(Place(address=cluster.address), workers=2) as there:
+
+        def look(outlets: Sequence[Path], check: Check) -> None:
+            gone.unlink()
+            RayGrid.look(there, outlets, check)
+
+        with pytest.raises(InputError, match="west-wind has a file") as caught:
+            prepare(run, SimulateOptions(out=out), look=look)
+    assert caught.value.where.startswith("Ray node ")
+    assert caught.value.expected == str(gone)
+    assert not out.parent.exists()
+
+
+@pytest.fixture
+def homes(tmp_path: Path, run_toml: Path, cluster: Any) -> dict[str, Path]:
+    """Two more nodes, each with records under a home folder of its own, which no other has."""
+    own = {"left": ["north-post", "west-wind"], "right": ["south-echo", "west-wind"]}
+    for node, names in own.items():
+        (tmp_path / node).mkdir()
+        for name in names:
+            shutil.copy(run_toml.parent / "data" / f"{name}.parquet", tmp_path / node)
+    for old in list(cluster.worker_nodes):
+        cluster.remove_node(old)
+    for node in own:
+        cluster.add_node(
+            num_cpus=1,
+            node_ip_address=LOOPBACK,
+            include_dashboard=False,
+            env_vars={"HOME": str(tmp_path / node)},
+        )
+    return {node: tmp_path / node for node in own}
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("workers", [1, 2])
+def test_records_are_read_on_the_node_that_has_them(
+    tmp_path: Path, run_toml: Path, expected: str, cluster: Any, homes: Any, workers: int
+) -> None:
+    run = read_run_file(elsewhere(run_toml))
+    options = SimulateOptions(
+        out=tmp_path / "out", workers=workers, deterministic=SEED, ray_address=cluster.address
+    )
+    simulate(run, options)
+    assert checkpointed(options.out) == expected
+    assert not list(options.out.rglob("*.parquet"))
+
+
+@pytest.mark.soak
+def test_records_that_no_node_reaches_or_that_are_too_few_are_refused_by_name(
+    tmp_path: Path, run_toml: Path, cluster: Any, homes: dict[str, Path]
+) -> None:
+    run, out = read_run_file(elsewhere(run_toml)), tmp_path / "deep" / "out"
+    options = SimulateOptions(out=out, workers=2, ray_address=cluster.address)
+    echo, wind = (homes["right"] / f"{name}.parquet" for name in ("south-echo", "west-wind"))
+    shutil.copy(echo, homes["left"] / "north-post.parquet")
+    with pytest.raises(InputError, match="north-post cannot be trained") as caught:
+        simulate(run, options)
+    assert "at least 30 readers" in str(caught.value)
+    echo.unlink()
+    with pytest.raises(InputError, match="no node reaches the records of south-echo"):
+        simulate(run, options)
+    assert wind.exists()
+    assert not out.parent.exists()
+
+
+def elsewhere(run_toml: Path) -> Path:
+    """The run, with records where each node's home is."""
+    found = run_toml.with_name("elsewhere.toml")
+    text = run_toml.read_text().replace('"data" = "data"', '"data" = "file://~/{outlet}.parquet"')
+    found.write_text(text)
+    return found
 
 
 @pytest.mark.soak

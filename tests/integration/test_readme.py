@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import REPOSITORY
+from tests.fakes.instruments.typed import typed
 from tests.journeys.guides import blocks
 
 PAGES = [
@@ -19,12 +20,6 @@ PAGES = [
     REPOSITORY / "docs" / "tour.md",
     *sorted((REPOSITORY / "docs" / "guides").glob("*.md")),
 ]
-
-
-def presspool(*arguments: str, cwd: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    """Run the installed command as a user would."""
-    command = [sys.executable, "-m", "presspool.cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def test_readme_names_the_two_commands_that_ci_runs() -> None:
@@ -70,16 +65,20 @@ def help_of(*names: str) -> str:
 
 # A whole run of the default recipe: some 100 s of a processor, of which six tests share two.
 @pytest.mark.timeout(900)
-def test_the_readme_s_own_run(tmp_path: Path) -> None:
+def test_the_readme_s_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`contract check`, `check-data` and `simulate` exactly as the README gives them."""
+    presspool = typed(monkeypatch, capsys)
+    monkeypatch.chdir(REPOSITORY)
     for command in blocks(REPOSITORY / "README.md"):
         words = shlex.split(command.partition("presspool ")[2])
         if words[:1] == ["simulate"]:
             words[words.index("runs/first")] = str(tmp_path / "first")
         elif words[:2] not in (["contract", "check"], ["outlet", "check-data"]):
             continue
-        result = presspool(*words)
-        assert result.returncode == 0, result.stderr
+        said = presspool(*words)
+        assert said.code == 0, said.err
     assert (tmp_path / "first" / "report.html").exists()
     assert "DP at reader level" in (tmp_path / "first" / "result.json").read_text()
 
@@ -108,8 +107,11 @@ def test_help_says_what_arguments_and_defaults_are() -> None:
     assert "\\[" not in found
 
 
-def test_a_mistyped_command_is_answered_with_the_nearest_one() -> None:
-    assert presspool("outlet", "aprove").stderr.count("Did you mean 'approve'?") == 1
+def test_a_mistyped_command_is_answered_with_the_nearest_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = typed(monkeypatch, capsys, "outlet")("aprove")
+    assert said.err.count("Did you mean 'approve'?") == 1
 
 
 def test_help_and_version_do_not_import_torch() -> None:

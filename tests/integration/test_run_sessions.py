@@ -21,7 +21,7 @@ from presspool.common.runs.result_file import parse_result, read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.common.runs.run_folder import RunFolder
 from presspool.server.rounds import evaluation
-from presspool.simulations import researcher_cli
+from presspool.simulations.cli import researcher_cli
 from presspool.simulations.local_only.local_models import train_beside
 from presspool.simulations.simulate import SimulateOptions, rounds_done, simulate
 

@@ -39,7 +39,7 @@ def failing_from(first: int) -> Iterator[list[int]]:
     def answer(asked: Any, settings: Any, **more: Any) -> Any:
         if settings.name == SILENT and asked.number >= first:
             raise EngineError("no answer")
-        made = real(asked, settings, **more)
+        made = yield from real(asked, settings, **more)
         if settings.name != SILENT:
             trained.append(asked.number)
         return made

@@ -13,14 +13,19 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 PROGRAM = Path("/usr/bin/chromium")
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
+    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
+    "phone": {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}, "has_touch": True},
+}
 
 
 @contextmanager
@@ -51,3 +56,41 @@ def _program() -> Path:
     if not PROGRAM.exists():
         pytest.skip("no Chromium here: install Debian's package chromium")
     return PROGRAM
+
+
+class Watched:
+    """A tab, everything that it asks for, and everything that it complains of."""
+
+    def __init__(self, browser: Browser, address: str, **look: Any) -> None:
+        self._address = address
+        self._context = browser.new_context(**look)
+        self.page: Page = self._context.new_page()
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda said: self.complaints.append(said.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def go(self, path: str) -> None:
+        self.page.goto(f"{self._address}{path}")
+
+    @property
+    def foreign(self) -> list[str]:
+        own = (f"{self._address}/", "data:")
+        return [url for url in self.asked if not url.startswith(own)]
+
+    def close(self) -> None:
+        self._context.close()
+
+    @property
+    def barriers(self) -> list[tuple[str, list[str]]]:
+        """What keeps people from using the page: axe's serious findings."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page).response["violations"]
+        return [
+            (rule["id"], node["target"])
+            for rule in found
+            for node in rule["nodes"]
+            if rule["impact"] in ("serious", "critical")
+        ]

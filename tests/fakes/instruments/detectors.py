@@ -91,6 +91,7 @@ class Bench:
         """A round's work with a stream that can be drawn again, if no other is given."""
         return RoundWork(
             round=round,
+            turn=round,
             population=self.contract.outlets[OUTLET],
             random=random or SecureRandom.deterministic(1, OUTLET, round),
         )
@@ -374,8 +375,8 @@ def steps_divide_by_the_declared_population(bench: Bench) -> None:
         with watching() as seen:
             delta = train(bench, subset(bench.readers, range(count)), contract=contract)
         params = [p.detach().numpy() for p in seen.optimizers[0].params]
-        names = {id(p): name for name, p in bench.model.named_parameters()}
-        order = [names[id(p)] for p in seen.optimizers[0].params]
+        order = sorted(delta)
+        assert [p.shape for p in params] == [delta[name].shape for name in order]
         assert sum(p.size for p in params) == len(seen.sums[0])
         moved = np.concatenate([delta[name].ravel() for name in order])
         np.testing.assert_allclose(moved, -seen.sums[0] / expected, atol=1e-6)

@@ -40,6 +40,7 @@ from presspool.client.engine.randomness import SecureRandom
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.sampling import Sample
 from presspool.client.engine.step_gradients import StepGradients
+from presspool.client.engine.together.seat import Seat
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import METHODS, TASKS, task_of
 from presspool.common.methods.dora import MAGNITUDE
@@ -183,11 +184,13 @@ def summed(
     compute = Compute(device="cpu")
     adapters.load(model, pair.state)
     compute.prepare(model)
-    work = training.RoundWork(round=1, population=100, random=SecureRandom())
-    optimizer = training.private_optimizer(model, contract, work, steps_before=0)
+    work = training.RoundWork(round=1, turn=1, population=100, random=SecureRandom())
+    parameters = adapters.trainable(model)
+    optimizer = training.private_optimizer(parameters, contract, work, steps_before=0)
+    seat = Seat(parameters=parameters, optimizer=optimizer, readers=readers)
     with ReaderGradients(model) as engine:
         trunk = compute.trunk(model, contract)
-        StepGradients(engine, optimizer, trunk, readers, contract, compute).add(sample)
+        StepGradients(engine, trunk, contract, compute, population=100).add([(seat, sample)])
     return _numbers(optimizer), Fraction(optimizer.grid)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+from tests.fakes.children.warm_commands import WarmCommand
 from tests.fakes.instruments.loopback import free_port
 from tests.fakes.made_outlets import policy_body
 from tests.fakes.made_runs import toml
@@ -50,7 +50,7 @@ class Operators:
         self.witnesses, self.rules = False, dict[str, Any]()
         self.contract = freeze(read_run_file(run).contract)
         self.home = folder / "coordinator"
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, WarmCommand] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -63,28 +63,25 @@ class Operators:
 
     def presspool(self, *arguments: object, code: int = 0) -> Any:
         """Type a command with `--json`; returns what it printed."""
-        done = subprocess.run(
-            [*_command(arguments), "--json"],
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=LONGEST_WAIT,
-        )
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout) if done.stdout else done.stderr
+        said, told = self._typed([*arguments, "--json"], code)
+        return json.loads(said) if said else told
 
     def type(self, *arguments: object, code: int = 0) -> str:
         """Type a coordinator's command that has no `--json`; returns all that it said."""
-        done = subprocess.run(
-            [*_command(arguments), "--home", str(self.home)],
-            env=ENVIRONMENT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=LONGEST_WAIT,
-        )
-        assert done.returncode == code, done.stdout
-        return done.stdout
+        return "".join(self._typed([*arguments, "--home", self.home], code))
+
+    def _typed(self, arguments: Sequence[object], code: int) -> tuple[str, str]:
+        """What a command said, and its messages."""
+        with TemporaryDirectory(dir=self.folder) as here:
+            files = Path(here) / "out", Path(here) / "err"
+            command = _command(arguments, *files)
+            try:
+                ended = command.wait(LONGEST_WAIT)
+            finally:
+                command.send_signal(signal.SIGKILL)
+            out, err = (file.read_text() for file in files)
+        assert ended == code, out + err
+        return out, err
 
     def coordinator(self, command: str, *arguments: object, code: int = 0) -> Any:
         """`presspool coordinator …` on this pool's home."""
@@ -172,7 +169,7 @@ class Operators:
                 return dict(found)
             assert found["state"] in ("queued", "running"), (found, self.log("coordinator"))
             assert time.monotonic() < deadline, (found, self.log("coordinator"))
-            time.sleep(0.5)
+            time.sleep(2)  # asking takes a second of a processor
 
     # --- Files -----------------------------------------------------------------------------------
 
@@ -187,10 +184,9 @@ class Operators:
         return (self.folder / f"{name}.log").read_text()
 
     def _spawn(self, name: str, *arguments: object, tap: Path | None = None) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                _command(arguments, tap=tap), env=ENVIRONMENT, stdout=log, stderr=subprocess.STDOUT
-            )
+        log = self.folder / f"{name}.log"
+        log.touch()
+        self._processes[name] = _command(arguments, log, log, tap=tap)
 
     def said(self, name: str, before: str) -> str:
         """The rest of the line in which a process said something."""
@@ -202,6 +198,9 @@ class Operators:
         return self.log(name).partition(before)[2].partition("\n")[0]
 
 
-def _command(arguments: Sequence[object], *, tap: Path | None = None) -> list[str]:
+def _command(
+    arguments: Sequence[object], out: Path, err: Path, *, tap: Path | None = None
+) -> WarmCommand:
     program = ["presspool.cli"] if tap is None else ["tests.fakes.instruments.tap", str(tap)]
-    return [sys.executable, "-m", *program, *map(str, arguments)]
+    words = [*program, *map(str, arguments)]
+    return WarmCommand(words, out=out, err=err, environment=ENVIRONMENT)

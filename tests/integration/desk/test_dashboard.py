@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.fakes.instruments.browser import chromium
+from tests.fakes.instruments.browser import LOOKS, Watched, chromium
 from tests.fakes.made_dashboard import At, serving
 from tests.fakes.made_evidence import ADAPTER, FIELDS, OTHER_RUN, Desk, change_result, make_desk
 from tests.fakes.made_looks import made_pool
@@ -19,13 +19,7 @@ from presspool.common.audit.evidence import governance, sources
 from presspool.common.runs.result_file import read_result
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-LOOKS: dict[str, dict[str, Any]] = {
-    "light": {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    "dark": {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    "phone": {"color_scheme": "dark", "viewport": {"width": 360, "height": 740}, "has_touch": True},
-}
+    from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")
@@ -74,31 +68,6 @@ def pages(desk: Desk) -> list[str]:
         "/ledgers/presspool~north-post/1",
         "/nothing-here",
     ]
-
-
-class Watched:
-    """A tab, everything that it asks for, and everything that it complains of."""
-
-    def __init__(self, browser: Browser, address: str, **look: Any) -> None:
-        self._address = address
-        self._context = browser.new_context(**look)
-        self.page: Page = self._context.new_page()
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda said: self.complaints.append(said.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def go(self, path: str) -> None:
-        self.page.goto(f"{self._address}{path}")
-
-    @property
-    def foreign(self) -> list[str]:
-        own = (f"{self._address}/", "data:")
-        return [url for url in self.asked if not url.startswith(own)]
-
-    def close(self) -> None:
-        self._context.close()
 
 
 @pytest.fixture

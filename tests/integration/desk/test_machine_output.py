@@ -18,6 +18,7 @@ from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_evidence import make_desk
 from tests.fakes.made_outlets import policy_body
 from tests.fakes.made_runs import toml, write_run
+from tests.fakes.registry.made_registry import make_registry
 from typer.main import get_command
 
 from presspool.cli import app
@@ -61,19 +62,29 @@ audit verify {desk}/north-post.export
 audit recompute {desk}/north-post.export
 audit export {desk}/north-post/ledger.db --out {desk}/new.export
 audit card {desk}/run --ledger {one} --ledger {other} --fields {desk}/fields.toml
+adapters init --name newsroom --registry {store} --keys {keys}
+adapters list --registry {store}
+adapters verify --registry {store}
+adapters gc --registry {store} --keys {keys}
+adapters show topics --registry {filled}
+adapters diff topics@1 topics@1 --registry {filled}
+adapters promote topics --by A --reason b --registry {filled} --keys {seals}
+adapters retire topics --by A --reason b --registry {filled} --keys {seals}
 tune {run} --out {desk}/trials
 new run --data {offered} --out {desk}/new.toml
 """.strip().splitlines()
 ELSEWHERE = """
-demo, simulate, predict, outlet erase, outlet init, outlet join, outlet moved,
+demo, simulate, sweep, predict, serve, outlet erase, outlet init, outlet join, outlet moved,
 outlet count, outlet preview-redaction, outlet budget restored, outlet budget rename, outlet doctor,
+adapters add, adapters rollback, adapters gate,
 outlet adapters list, outlet adapters fetch, outlet adapters verify,
 outlet end, outlet peers, outlet peers me, outlet peers approve, outlet peers withdraw,
 coordinator admit, coordinator revoke, coordinator drop, audit ui, audit fork, audit attack,
-models fetch, bench engine, bench gpu, bench transport, bench ledger, bench secagg,
+models fetch, bench engine, bench gpu, bench transport, bench ledger, bench secagg, bench export,
+bench simulation, bench serving, export,
 experiment agnews, experiment outlets, experiment readers, experiment sweep, experiment headlines,
 experiment heads, experiment pooled, experiment robust, experiment methods, experiment tasks,
-experiment clicks
+experiment paired, experiment clicks
 """
 
 
@@ -104,6 +115,11 @@ def places(
     (home / "policy.toml").write_text(toml(policy_body(contract)))
     (desk / "labels.csv").write_text("day,label\n2026-01-01,good\n2026-02-01,bad\n")
     named = {"desk": desk, "home": home, "run": run, "single": single, "data": data}
+    (desk / "newsroom").mkdir()
+    filled = make_registry(desk / "newsroom")
+    filled.add()
+    named |= {"filled": Path(filled.url), "seals": filled.keys.path}
+    named |= {"store": desk / "store", "keys": desk / "keys"}
     exports = {"one": desk / "north-post.export", "other": desk / "south-echo.export"}
     return {**named, **exports, "base": tiny_base, "pool": desk / "pool", "offered": data.parent}
 

@@ -44,8 +44,14 @@ SMALL: Body = {"rank": 2, "alpha": 4}
 
 
 def shipped() -> dict[str, tuple[str, Body]]:
-    """A case for each run file of the examples, as it is."""
-    return {path.stem: (path.stem, {}) for path in sorted(EXAMPLES.glob("*.toml"))}
+    """A case for each run file of the examples that a coordinator can serve, as it is."""
+    files = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in EXAMPLES.glob("*.toml")}
+    return {
+        name: (name, {})
+        for name, body in sorted(files.items())
+        if "task" in body
+        and "clock" not in body.get("simulation", {})  # a sweep; a clock of its own
+    }
 
 
 # Name: the example that a run begins with, and what its [task] says else.
