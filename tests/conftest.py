@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import uuid
@@ -16,11 +17,16 @@ import torch
 from hypothesis import settings
 from tests.fakes.bases.language_bases import SMOLLM2, converted_smollm2, write_tiny_llama
 from tests.fakes.bases.masked_bases import write_masked_base
+from tests.fakes.bases.whole_words import save_words
 from tests.fakes.instruments.postgres import Server, running
 
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.models.base_model import resolve
 from presspool.common.models.catalogue import entry
+
+# What is made until all tests are collected stays; looking for garbage in it takes a quarter of the
+# time, and as often as there are workers.
+gc.disable()
 
 # Before anything imports the hub client, which reads them once: tests never ask a hub.
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
@@ -48,6 +54,20 @@ WORDS = {
 }
 COMMON = ["the", "a", "of", "in", "on", "says", "after", "new", "today", "report"]
 
+# Where the long tests are: begun first, so that at the end no worker waits for one of them.
+LONG = ("tests/integration/", "tests/journeys/", "tests/unit/simulations/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of `LONG` before the others; `make test` hands files out in this order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage to be found, in what the tests make."""
+    gc.freeze()
+    gc.enable()
+
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
@@ -62,33 +82,13 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny, randomly initialised BERT and a word-level tokenizer."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import BertConfig, BertModel
 
     folder = tmp_path_factory.mktemp("tiny-base")
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        *COMMON,
-        *(w for topic in WORDS.values() for w in topic),
-    ]
-    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    core.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    ).save_pretrained(folder)
+    known = save_words(folder, [*COMMON, *(w for topic in WORDS.values() for w in topic)])
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(words),
+        vocab_size=known,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,

@@ -15,6 +15,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -176,8 +177,9 @@ class _Terminal:
         self._log, self._text = log, text
         typed = log.with_suffix(".typed")
         typed.write_text(answers)
+        found = (str(path), str(Path(sys.executable).parent), os.environ["PATH"])
         environment = os.environ | {
-            "PATH": f"{path}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join(found),
             "PYTHONPATH": str(REPOSITORY / "src"),
             "COLUMNS": "200",
         }

@@ -36,7 +36,13 @@ def test_from_an_export_to_a_report_and_a_signed_card(tmp_path: Path) -> None:
         "--key KEY": f"--key {signer_of(OUTLETS[0]).key.text}",
         "KEPT-BY-A-PEER": "kept",
     }
-    told = ["; ".join(v) if isinstance(v, list) else v for v in FIELDS["card"].values()]
+    asked = [
+        text
+        for table in ("card", "data_protection", "dpia", "article30")
+        for key, text in FIELDS[table].items()
+        if key != "purposes"
+    ]
+    told = ["; ".join(text) if isinstance(text, list) else text for text in asked]
     answers = {"--interview": "".join(f"{line}\n" for line in told)}
     with People(tmp_path, {"officer": ["officer"]}, stands_for, answers) as people:
         home = people.home("officer")

@@ -16,24 +16,42 @@ from tests.conftest import REPOSITORY
 PACKAGES = ("client", "common", "server", "simulations", "src/presspool")
 # Who may import what an extra has.
 USERS = {
-    "client/data/care/redaction.py": "redact",
     "client/data/query_sources.py": "data",
     "common/audit/cli/ui_cli.py": "serve",
     "common/audit/dashboard": "serve",
     "common/audit/pages/report_page.py": "pdf",
+    "common/data/checked_patterns.py": "redact",
+    "common/data/personal_data.py": "redact",
+    "common/data/proper_names.py": "redact",
     "common/models/gguf_conversion.py": "llm",
+    "common/released/explained_answers.py": "gate",
+    "common/released/exports/gguf_file.py": "llm",
+    "common/released/exports/onnx_graph.py": "export",
     "common/tasks/scores/entity_metrics.py": "tagging",
     "common/tasks/scores/text_metrics.py": "llm",
-    "server/rounds/rounds.py": "tensorboard",
+    "server/gate/checks/fairness.py": "gate",
+    "server/gate/checks/toxicity.py": "gate",
+    "server/registry/model_signature.py": "registry",
+    "server/rounds/trackers/mlflow_tracker.py": "mlflow",
+    "server/rounds/trackers/tensorboard_tracker.py": "tensorboard",
+    "server/rounds/trackers/wandb_tracker.py": "wandb",
+    "server/serving": "serve",
+    "server/serving/tracing.py": "otel",
+    "simulations/bench/served/plain_port.py": "serve",
     "simulations/grids/ray_cluster.py": "ray",
     "simulations/grids/ray_grid.py": "ray",
     "simulations/pictures.py": "dev",
     "simulations/plots.py": "plots",
+    "simulations/sweeps/point_search.py": "sweep",
 }
+# What `presspool bench simulation` installs into environments of their own, and who may import it.
+ROOMS = {"simulations/bench/simulators/rooms": {"nvflare", "pfl"}}
 # Declared, and loaded by another package that does not require it, or not this one.
 LOADED_BY_OTHERS = {
     "click": "typer, which requires no newest one",
     "psycopg": "SQLAlchemy, from the database's URL",
+    "pyopenssl": "model-signing, which does not say so",
+    "s3fs": "fsspec, from the registry's URL",
 }
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -71,7 +89,9 @@ def declared(file: Path) -> set[str]:
     """The distributions that a file may import."""
     path = file.relative_to(REPOSITORY)
     extras = [e for user, e in USERS.items() if path.is_relative_to(user)]
-    return names(PROJECT["dependencies"]).union(*(names(EXTRAS[extra]) for extra in extras))
+    rooms = (own for room, own in ROOMS.items() if path.is_relative_to(room))
+    own = names(PROJECT["dependencies"]).union(*rooms)
+    return own.union(*(names(EXTRAS[extra]) for extra in extras))
 
 
 @pytest.mark.parametrize("folder", PACKAGES)

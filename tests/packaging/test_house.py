@@ -22,6 +22,8 @@ from presspool.common.methods.method import Method
 from presspool.common.tasks.task import Task
 from presspool.common.trust.trust_model import TrustModel
 from presspool.server.rounds.aggregators.aggregator import Aggregator
+from presspool.server.rounds.trackers import TRACKERS
+from presspool.server.rounds.trackers.tracker import Tracker
 from presspool.simulations.grids import GRIDS
 from presspool.simulations.grids.simulation_grid import SimulationGrid
 
@@ -170,6 +172,13 @@ def test_what_the_tour_names_is_there() -> None:
     assert not [path for path in linked + named if not (REPOSITORY / path).exists()]
 
 
+def test_the_tour_names_every_room() -> None:
+    files = [file for top in SOURCE for file in (REPOSITORY / top).glob("*/__init__.py")]
+    rooms = {f"{file.parent.relative_to(REPOSITORY)}/" for file in files}
+    assert len(rooms) > 40
+    assert not {one for one in rooms if one not in tour()} - {"src/presspool/"}
+
+
 def test_the_tour_s_rooms_lie_in_import_order() -> None:
     """Each is entered from one before it, and none looks back."""
     names = [dotted(room) for room in rooms()]
@@ -201,6 +210,7 @@ def test_the_tour_s_rooms_lie_in_import_order() -> None:
         (doors.AGGREGATORS, Aggregator),
         (doors.TRUST_MODELS, TrustModel),
         (GRIDS, SimulationGrid),
+        (TRACKERS, Tracker),
     ],
 )
 def test_behind_every_door_is_what_it_says(registry: Registry[Any], base: type) -> None:

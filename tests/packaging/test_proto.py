@@ -8,12 +8,13 @@ from pathlib import Path
 
 from tests.conftest import REPOSITORY
 
-PROTO = Path("presspool/common/proto")
+PLACES = (Path("presspool/common/proto"), Path("presspool/server/serving/rpc"))
 
 
 def test_the_generated_code_is_fresh(tmp_path: Path) -> None:
     source = REPOSITORY / "src"
-    files = sorted(str(path.relative_to(source)) for path in (source / PROTO).glob("*.proto"))
+    found = [path for place in PLACES for path in sorted((source / place).glob("*.proto"))]
+    files = [str(path.relative_to(source)) for path in found]
     subprocess.run(
         [
             sys.executable,
@@ -29,7 +30,8 @@ def test_the_generated_code_is_fresh(tmp_path: Path) -> None:
         check=True,
         cwd=source,
     )
-    made = sorted((tmp_path / PROTO).iterdir())
+    made = [path for place in PLACES for path in sorted((tmp_path / place).iterdir())]
     assert len(made) == 3 * len(files) > 0
     for path in made:
-        assert path.read_text() == (source / PROTO / path.name).read_text(), "run `make proto`"
+        kept = source / path.relative_to(tmp_path)
+        assert path.read_text() == kept.read_text(), "run `make proto`"
