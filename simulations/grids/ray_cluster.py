@@ -30,6 +30,7 @@ from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import InputError
 from presspool.common.base.extras import not_here
 from presspool.common.data.remote_file import RemoteFile
+from presspool.simulations.grids.own_ray import start_own
 from presspool.simulations.grids.simulation_grid import Check, Place
 
 ANSWERS = 10.0  # seconds in which a cluster says that it is there
@@ -220,16 +221,7 @@ def _connect(ray: Any, place: Place, workers: int, folder: str | None) -> None:
     if place.address is None:
         gpus = gpus_here() if place.gpus else 0
         require_gpus(gpus, place, workers=workers)
-        ray.init(
-            address="local",
-            num_cpus=workers,
-            num_gpus=gpus,
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            _temp_dir=f"{folder}/ray",  # to which Ray lets everybody in; our folder is private
-            # Else workers step back behind all other work (nice 15).
-            _system_config={"worker_niceness": 0},
-        )
+        start_own(ray, workers=workers, gpus=gpus, folder=folder)
         return
     try:
         # Logs of outlets stay on their nodes: they may quote records.
