@@ -205,11 +205,19 @@ class _Prompt(H11Protocol):
     all, would keep a place for ever; so would half a body, and an answer that nobody takes.
     """
 
+    _clock: asyncio.TimerHandle | None = None
+
     def connection_made(self, transport: Any) -> None:
         """Start the clock."""
         self.access_log = False  # whatever became of its logger: paths may hold what was asked
         super().connection_made(transport)
         self._tick(None, 0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock: a TLS transport that is gone cannot be asked any more, and would raise."""
+        if self._clock is not None:
+            self._clock.cancel()
+        super().connection_lost(exc)
 
     def _tick(self, answered: object, waited: int) -> None:
         """Close the connection where, since the last tick, nothing was asked or answered.
@@ -227,7 +235,9 @@ class _Prompt(H11Protocol):
         if waited == PATIENCE or (idle and not slow and answered == (self.cycle,)):
             self.transport.abort()
             return
-        self.loop.call_later(IDLE_SECONDS, self._tick, (self.cycle,) if idle else None, waited)
+        self._clock = self.loop.call_later(
+            IDLE_SECONDS, self._tick, (self.cycle,) if idle else None, waited
+        )
 
 
 class _Admitting(_Prompt):

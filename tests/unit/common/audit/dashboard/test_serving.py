@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import ssl
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.made_certificates import Certificates
 
 from presspool.common.audit.dashboard import serving
 from presspool.common.audit.dashboard.serving import AN_ADDRESS, LOOPBACK, Serving, taken
+from presspool.common.pki.certificates import issue_server
 
 
 def test_one_address_does_not_hold_all_places() -> None:
@@ -104,3 +109,40 @@ def test_who_reads_slowly_gets_the_whole_answer(monkeypatch: pytest.MonkeyPatch)
         while part := client.recv(1 << 20):
             read += len(part)
     assert read > 64 << 20
+
+
+async def brief(_: Any, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"well"})
+
+
+def test_who_left_over_tls_is_not_asked_after(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """Else each connection leaves a traceback in the log when its clock strikes."""
+    monkeypatch.setattr(serving, "IDLE_SECONDS", 2)
+    root = Certificates.make().root
+    port, pem = issue_server(root, "localhost", now=time.time()), tmp_path / "port.pem"
+    pem.write_bytes(port.certificate + port.key)
+    (tmp_path / "root.pem").write_bytes(root.certificate)
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    own.load_cert_chain(pem)
+    theirs = ssl.create_default_context(cafile=tmp_path / "root.pem")
+    listener = taken(LOOPBACK, 0)
+
+    def met() -> ssl.SSLSocket:
+        there = socket.create_connection(listener.getsockname())
+        return theirs.wrap_socket(there, server_hostname="localhost")
+
+    with caplog.at_level(logging.ERROR), Serving(brief, listener, tls=own):
+        with met() as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            told = b""
+            while not told.endswith(b"0\r\n\r\n"):
+                told += client.recv(1 << 12)
+            client.unwrap()
+        # Its clock was started after the other's, and so strikes after it.
+        with met() as later, suppress(ConnectionError, ssl.SSLError):
+            later.settimeout(60)
+            assert later.recv(1) == b""
+    assert not caplog.records
