@@ -51,10 +51,10 @@ def check_data(
     from presspool.client.data.query_sources import opened
     from presspool.client.identity.data_table import DataTable
     from presspool.client.identity.settings import read_settings
-    from presspool.common.base.validation import validate
+    from presspool.common.base.validation import pairs, validate
     from presspool.common.data.tables import Columns
 
-    names = dict(each.partition("=")[::2] for each in column or [])
+    names = dict(pairs(column, "--column"))
     names |= {"reader": reader, "text": text, "label": label}
     columns = validate(Columns, names, where="--reader, --text, --label")
     expected = _expectations(run, name, records_per_reader, task)

@@ -85,6 +85,7 @@ def init(
     from presspool.common.accounting.filter import USUAL_EPSILON
     from presspool.common.audit.evidence.audit_console import percents
     from presspool.common.base.errors import InputError
+    from presspool.common.base.validation import pairs
 
     start_logging(quiet=as_json)
     identity = Identity.read(home)
@@ -94,7 +95,7 @@ def init(
         if data is None:
             raise InputError("no data", where="--data", expected="a file of your readers' records")
         names = {"reader": reader, "text": text, "label": label}
-        columns = interview.columns(data, task, names, dict(_pairs(column, "--column")))
+        columns = interview.columns(data, task, names, dict(pairs(column, "--column")))
         total = interview.number(
             "ε of everything this outlet ever does", epsilon_max, USUAL_EPSILON
         )
@@ -102,7 +103,7 @@ def init(
         if not (home / POLICY).exists():
             each = interview.number("the most ε that one run may cost", each, usual)
         run = interview.run(run)
-        peers = dict(_pairs(peer, "--peer")) or interview.peers(identity)
+        peers = dict(pairs(peer, "--peer")) or interview.peers(identity)
         wish = HomeWish(
             data=data,
             columns=columns,
@@ -252,18 +253,6 @@ def _report(made: Mapping[str, Any]) -> None:
             soft_wrap=True,
         )
     out.print("go on with: presspool outlet run", soft_wrap=True)
-
-
-def _pairs(given: list[str] | None, option: str) -> list[tuple[str, str]]:
-    from presspool.common.base.errors import InputError
-
-    found = []
-    for text in given or []:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise InputError("a pair", where=option, expected="NAME=VALUE", got=ascii(text))
-        found.append((name, value))
-    return found
 
 
 def _file(text: str) -> Path:

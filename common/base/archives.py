@@ -163,8 +163,12 @@ def _no_backup(file: Path, kind: str, got: object) -> InputError:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, option: str = "--home") -> Iterator[Path]:
     """A draft, its owner's alone, that becomes `path` when the block is left, or goes.
+
+    Args:
+        path: where nothing is yet.
+        option: with which another is chosen.
 
     Raises:
         FolderError: there is something at `path`.
@@ -175,7 +179,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             "there is something already",
             where=str(path),
             expected="a new or empty folder",
-            advice="choose another --home; nothing was changed",
+            advice=f"choose another {option}; nothing was changed",
         )
     made = [above for above in path.parents if not above.exists()]
     try:
@@ -183,7 +187,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # mode 0700
     except OSError as error:
         raise StorageError(
-            "cannot write", where=str(path), got=error.strerror, advice="choose another --home"
+            "cannot write", where=str(path), got=error.strerror, advice=f"choose another {option}"
         ) from None
     try:
         yield draft
@@ -193,7 +197,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             "cannot write",
             where=str(path),
             got=error.strerror,
-            advice="make room or choose another --home",
+            advice=f"make room or choose another {option}",
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)

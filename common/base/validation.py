@@ -172,6 +172,25 @@ def validate(
         raise _explain(model, body, found[0], where, fault, beside) from None
 
 
+def pairs(given: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
+    """What was typed for an option that takes NAME=VALUE, and may be repeated.
+
+    Raises:
+        InputError: one of them lacks its name, its `=` or its value.
+
+    Example:
+        >>> pairs(["text=title", "label=topic"], "--column")
+        [('text', 'title'), ('label', 'topic')]
+    """
+    found = []
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InputError("a pair", where=option, expected="NAME=VALUE", got=ascii(text))
+        found.append((name, value))
+    return found
+
+
 def unknown_keys(model: type[BaseModel], body: Mapping[str, Any]) -> list[str]:
     """Every key of a body, as `table.key`, that the model does not know.
 

@@ -120,6 +120,12 @@ def check(plan: ExportPlan) -> None:
             where="--prune",
             expected="--texts FILE beside it",
         )
+    if plan.columns and plan.texts is None:
+        raise InputError(
+            "no file whose columns could be named",
+            where="--column",
+            expected="--texts FILE beside it",
+        )
     card_bytes(plan.adapter)
     plan.form.check(plan.adapter.contract)
 

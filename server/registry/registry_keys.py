@@ -74,7 +74,7 @@ class RegistryKeys:
         """
         if (path / LOG).exists() and not any((path / SEEN).glob("[0-9]*")):
             return cls.read(path, name=name)
-        with new_folder(path) as draft:
+        with new_folder(path, "--keys") as draft:
             private = generate_private_key(SECP256R1())
             pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             write_secret(draft / SIGNING, pem)

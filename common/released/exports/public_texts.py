@@ -22,7 +22,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.validation import validate
+from presspool.common.base.validation import pairs
 from presspool.common.data.tables import Mapped, read_records
 from presspool.common.released.asked_rows import AskedRows
 from presspool.common.tasks.task import Task
@@ -69,10 +69,9 @@ class PublicTexts:
 
         Raises:
             DataError: as `read_records` and `AskedRows.of`.
-            InputError: fewer than `FEWEST`.
+            InputError: fewer than `FEWEST`; a column that is no pair, or none of the task's.
         """
-        named = dict(said.split("=", 1) for said in columns if "=" in said)
-        mapped = validate(Mapped, named, where="--column", fault=InputError)
+        mapped = _mapped(columns, task)
         answered = set(mapped.found(file, task.columns)) == set(task.columns)
         if answered:
             records = read_records(file, task, mapped)
@@ -87,6 +86,18 @@ class PublicTexts:
                 got=len(records),
             )
         return cls(source=file.name, records=records.combine_chunks(), answered=answered)
+
+
+def _mapped(columns: Sequence[str], task: Task[Any]) -> Mapped:
+    named = dict(pairs(columns, "--column"))
+    if unknown := sorted(named.keys() - set(task.columns)):
+        raise InputError(
+            "the adapter's task has no column of this name",
+            where="--column",
+            expected=f"one of {', '.join(task.columns)} before the =",
+            got=ascii(unknown[0]),
+        )
+    return Mapped.model_validate(named)
 
 
 def _words(task: Task[Any]) -> Any:

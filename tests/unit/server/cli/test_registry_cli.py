@@ -239,6 +239,7 @@ WRONG: list[tuple[tuple[str, ...], str]] = [
     (("list", "--registry", "absent"), "no registry here"),
     (("list", "--registry", "no-such-kind://x/y"), "no place of a known kind"),
     (("init", "--name", "newsroom"), "something already"),
+    (("init", "--name", "newsroom"), "choose another --keys"),
     (("add", "absent", "--by", "", "--reason", "b"), "not a run folder"),
 ]
 
