@@ -137,6 +137,14 @@ class Masking:
         assert self._load is not None
         return self._load()
 
+    @property
+    def promise(self) -> str:
+        """What becomes of a text that is asked, for whoever is about to paste one."""
+        if self._log is None:
+            return "is answered and is not kept"
+        how = "as it came" if self._load is None else "with personal data masked"
+        return f"is answered, and is kept in its file of inputs, {how}"
+
     async def of(self, request: Request, call: C) -> C:
         """A call with its texts masked, where it asks for that.
 

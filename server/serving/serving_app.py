@@ -99,7 +99,7 @@ def create_app(
     add_mask_route(app, masking)
     add_explaining_routes(app, shelf, queue, masking)
     if page:
-        add_page(app)
+        add_page(app, masking.promise)
 
     @app.get("/metrics")
     async def scrape() -> Response:

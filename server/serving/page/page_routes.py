@@ -2,10 +2,10 @@
 
 Invariants:
     * The three files are the same for everybody and say nothing of what is served: who may ask is
-      looked at where they ask.
+      looked at where they ask. Whether texts are kept they say, before one is pasted.
     * The page loads from this port alone, runs no inline script, and is framed by nobody.
 
-Example: `add_page(app)`.
+Example: `add_page(app, masking.promise)`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,16 @@ FILES = {
 }
 
 
-def add_page(app: FastAPI) -> None:
-    """Put the page into an application."""
+def add_page(app: FastAPI, promise: str) -> None:
+    """Put the page into an application.
+
+    Args:
+        app: the application.
+        promise: what becomes of a text that is pasted, after "What you paste goes to this server,".
+    """
     for path, (kind, parts) in FILES.items():
         body = b"".join(part.read_bytes() for part in parts)
+        body = body.replace(b"{promise}", promise.encode())
         app.add_route(path, _file(body, {**HEADERS, "content-type": kind}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from tests.fakes.served.made_servers import MadeServer, made_server
 import presspool
 from presspool.common.contract.contract import parse_contract
 from presspool.common.released.explained_answers import explain
+from presspool.common.released.gate_overrides import Override, write_overrides
 from presspool.server.serving.access_keys import add_key
+from presspool.server.serving.masking import Masking
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
 
 if TYPE_CHECKING:
@@ -85,6 +88,45 @@ def test_a_page_may_load_from_this_port_alone_and_only_where_it_was_asked_for(
     assert "north" not in found.text
     with made_server(AdapterShelf.of([("north", folders / "north")])) as plain:
         assert httpx2.get(f"{plain.address}/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("log", "off", "promise"),
+    [
+        (False, False, "is answered and is not kept."),
+        (True, False, "with personal data masked."),
+        (True, True, "as it came."),
+    ],
+)
+def test_the_page_says_whether_texts_are_kept(
+    folders: Path, tmp_path: Path, log: bool, off: bool, promise: str
+) -> None:
+    if log and not off:
+        pytest.importorskip("presidio_analyzer", reason="no presidio: install presspool[redact]")
+    masking = Masking.asked(model=None, log=tmp_path / "inputs.log" if log else None, off=off)
+    shelf = AdapterShelf.of([("north", folders / "north")])
+    with made_server(shelf, masking=masking, page=True) as made:
+        page = httpx2.get(f"{made.address}/").text
+    assert f"{promise}</span>" in page
+    assert ("not kept" in page) == (not log)
+
+
+def test_the_page_names_who_let_an_adapter_into_use_without_its_gate(
+    browser: Browser, folders: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "north"
+    shutil.copytree(folders / "north", copied)
+    chief = Override(time="2026-11-30T09:00:00Z", by="B. Chief", reason="election night")
+    write_overrides(copied, [chief])
+    with made_server(AdapterShelf.of([("north", copied)]), page=True) as made:
+        tab = Watched(browser, made.address)
+        tab.go("/")
+        tab.page.wait_for_selector("fieldset label")
+        tab.page.fill("#text", TEXT)
+        tab.page.click("#ask")
+        tab.page.click("article summary")
+        tab.page.get_by_text(chief.sentence).wait_for()
+        tab.close()
 
 
 def test_with_keys_the_page_asks_for_one_and_shows_nothing_before(

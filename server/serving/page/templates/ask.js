@@ -145,7 +145,9 @@
       buttons.forEach(function (other) { other.setAttribute("aria-pressed", String(other === button)); });
       reading.textContent = "…";
       call("/explain", { model: model.id, input: text, label: label }).then(function (found) {
-        reading.replaceChildren.apply(reading, weighed(found.said.words));
+        if (button.getAttribute("aria-pressed") === "true") {  /* none other was asked for since */
+          reading.replaceChildren.apply(reading, weighed(found.said.words));
+        }
       }, function (error) { reading.textContent = error.message; });
     }
 
@@ -219,6 +221,7 @@
       part.dataset.asked = "yes";
       call("/provenance/" + digest).then(function (found) {
         part.append(made("p", found.said.statement));
+        (found.said.overrides || []).forEach(function (line) { part.append(made("p", line, "bad")); });
         part.append(made("p", found.said.card ? "Its privacy card lies beside it, and is of these weights." : "No privacy card was made for it."));
       }, function (error) { part.append(made("p", error.message)); });
     });
@@ -259,19 +262,18 @@
   function stability(one) {
     var part = made("section"), scroll = made("div", undefined, "scroll"), table = made("table");
     var head = made("tr"), body = made("tbody"), top = made("thead");
-    ["What", "Half-life, records", "Distance", "By chance up to", "Level"].forEach(function (words, place) {
-      var cell = made("th", words, place && place < 4 ? "number" : "");
+    ["What", "Level", "Half-life, records", "Distance", "By chance up to"].forEach(function (words, place) {
+      var cell = made("th", words, place > 1 ? "number" : "");
       cell.scope = "col";
       head.append(cell);
     });
     one.figures.forEach(function (figure) {
       var row = made("tr"), name = made("th", figure.of), level = made("td", figure.level, figure.level === "drifted" ? "bad" : "");
       name.scope = "row";
-      row.append(name);
+      row.append(name, level);
       [figure.half_life, figure.value, figure.by_chance].forEach(function (number) {
         row.append(made("td", number === null ? "–" : String(number), "number"));
       });
-      row.append(level);
       body.append(row);
     });
     top.append(head);
