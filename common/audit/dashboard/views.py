@@ -235,10 +235,9 @@ def _card(text: bytes | None, sha: str) -> tuple[Document | None, str]:
 
 def _sections(card: Document) -> list[tuple[str, list[tuple[str, str, Any]]]]:
     """Each part of a card with its fields, flat: path, name, value."""
-    return [
-        (name, list(_flat(card[name], f"{name}.")))
-        for name in ("registry", "training", "governance")
-    ]
+    parts = ("registry", "training", "governance", "data_protection")
+    # Cards of format 1 have no part data_protection.
+    return [(name, list(_flat(card[name], f"{name}."))) for name in parts if card.get(name)]
 
 
 def _flat(value: Any, path: str) -> Any:
@@ -246,5 +245,13 @@ def _flat(value: Any, path: str) -> Any:
         if isinstance(inner, dict):
             yield from _flat(inner, f"{path}{name}.")
         else:
-            shown = "; ".join(map(str, inner)) if isinstance(inner, list) else inner
-            yield f"{path}{name}", f"{path}{name}".partition(".")[2], shown
+            shown = "; ".join(map(_item, inner)) if isinstance(inner, list) else inner
+            yield (
+                f"{path}{name}",
+                f"{path}{name}".partition(".")[2],
+                "–" if inner is None else shown,
+            )
+
+
+def _item(value: Any) -> str:
+    return ", ".join(map(str, value.values())) if isinstance(value, dict) else str(value)

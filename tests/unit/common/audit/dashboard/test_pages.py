@@ -291,6 +291,14 @@ def test_a_card_with_a_blank_is_refused_by_name(desk: Desk) -> None:
     assert "governance.approver: blank" in page
 
 
+def test_a_card_is_shown_whole_and_in_words(at: At) -> None:
+    page = get(at, f"/adapters/{ADAPTER}").body
+    assert "North Post Ltd, Industry; South Echo Ltd, Nonprofit" in page
+    for said in ("Consent, Article 6(1)(a)", "DPIA 2026-04", "Accounts are for adults."):
+        assert said in page  # of the part for data-protection officers
+    assert "{" not in page[page.index('id="card"') :]
+
+
 def test_nothing_given_is_said_and_not_an_error() -> None:
     with serving([]) as at:
         page = get(at, "/")
