@@ -20,9 +20,10 @@ Example: `AdapterRegistry.open("s3://newsroom/adapters").shelves.find("topics@2"
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -286,14 +287,16 @@ class AdapterRegistry:
         with keys.held():
             if move.gate is not None:
                 beside = there if there is not one else None
-                said["gate"] = self._gate(one.entry, move, [beside.title] if beside else [])
-            return self._write(self._record(action, one.entry, move, **said), keys)
-
-    def _gate(self, entry: str, move: Move, in_use: Sequence[str]) -> str:
-        report = move.gate or b""
-        digest = read_gate_report(report, entry=entry, inputs=move.inputs, in_use=in_use)
-        self.store.create(blob_file(digest), report)
-        return digest
+                in_use = [beside.title] if beside else []
+                said["gate"] = read_gate_report(
+                    move.gate, entry=one.entry, inputs=move.inputs, in_use=in_use
+                )
+            record = self._record(action, one.entry, move, **said)
+            with asked_wrongly(EvidenceError):  # before anything is stored
+                copy.deepcopy(self.shelves).take(record)
+            if move.gate is not None:
+                self.store.create(blob_file(said["gate"]), move.gate)
+            return self._write(record, keys)
 
     def _record(self, action: Action, entry: str, move: Move, **more: Any) -> StageRecord:
         body = {

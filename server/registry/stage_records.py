@@ -222,7 +222,8 @@ class Shelves:
         one = self._known(record)
         if one.ended or one.stage == "production":
             got = "retired for good" if one.ended else "in production"
-            raise _wrong(record, expected="one that has a stage before it", got=got)
+            before = "a candidate, one in staging, or one that was only replaced"
+            raise _wrong(record, expected=before, got=got)
         if one.stage != "staging":
             _require(record, replaces=None, gated=False)
             one.stage = "staging"
@@ -274,7 +275,9 @@ def _require(
     if said != int(gated):
         raise _wrong(
             record,
-            expected="the gate's report, or without it" if gated else "no word of a gate",
+            expected="the gate's report, or without it: --gate FILE or --without-gate"
+            if gated
+            else "no word of a gate",
             got=("none", "one", "both")[said],
         )
     if not names and (record.name, record.version, record.task, record.language) != (None,) * 4:

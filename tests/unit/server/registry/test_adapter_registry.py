@@ -23,6 +23,7 @@ from presspool.server.registry.object_store import sha256
 from presspool.server.registry.registry_entry import StoredFile, signature_file
 from presspool.server.registry.registry_keys import RegistryKeys
 from presspool.server.registry.registry_verdict import differences, verified
+from presspool.server.registry.unnamed_files import unnamed
 from presspool.server.serving.shelf.provenance import Provenance
 
 SLOT = ("classification", "en")
@@ -73,6 +74,13 @@ def test_production_asks_for_the_gate_or_for_a_name(made: MadeRegistry) -> None:
     assert made.promote(one.title, Move(by="A", reason="b", gate=report)).stage == "production"
     assert made.open().shelves.find(one.title).records[-1].gate == sha256(report)
     assert made.open().store.read_digest(f"blobs/{sha256(report)[7:]}", sha256(report)) == report
+
+
+def test_a_move_that_cannot_be_made_stores_nothing(made: MadeRegistry) -> None:
+    one = made.promoted()
+    with pytest.raises(InputError, match=r"got +in production"):
+        made.promote(one.title, passed(one.entry))
+    assert unnamed(made.open()) == []
 
 
 def test_an_override_is_told_for_ever(made: MadeRegistry) -> None:
