@@ -102,7 +102,9 @@ def _compared(found: Finding) -> Panel | None:
 
 
 def _cell(value: Figure) -> str:
-    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:.4g}"  # shares stand in one line
+    return "–" if value is None else str(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -148,7 +148,8 @@ class RegisteredAdapters:
             shelf.take(name)
         if new is None or new.name != name:
             del self._served[name]
-        log.warning("%s is retired; served in its place: %s", old.title, new and new.title)
+        instead = new.title if new else "nothing"
+        log.warning("%s is retired; served in its place: %s", old.title, instead)
 
     def _laid_out(self, registry: AdapterRegistry, one: Shelved) -> tuple[str, Path]:
         verified(registry, one)

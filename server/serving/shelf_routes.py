@@ -75,7 +75,9 @@ def _add_administration(
             folder = source.folder(call.lora_path)
             made = await asyncio.to_thread(shelf.put, call.lora_name, folder)
         except PressPoolError as error:
-            raise CallError(400, _one_line(error), param=error.where or None) from None
+            # Elsewhere it names files of this machine, which are no field of the call.
+            field = "lora_name" if error.where == "lora_name" else "lora_path"
+            raise CallError(400, _one_line(error), param=field) from None
         if loaded is not None:
             await asyncio.to_thread(loaded, made)
         return PlainTextResponse("Success: LoRA adapter added successfully.")

@@ -214,7 +214,7 @@ class _Prompt(H11Protocol):
         self._tick(None, 0)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock: a TLS transport that is gone cannot be asked any more, and would raise."""
+        """Stop the clock: a TLS transport that is gone raises where it is asked anything."""
         if self._clock is not None:
             self._clock.cancel()
         super().connection_lost(exc)

@@ -88,7 +88,8 @@ def _most_moving(found: Sequence[ExplainedLabel], words: int) -> Iterator[dict[s
         for word, share in each.words:
             added[each.label][word.lower()].append(share)
     for label, shares in sorted(added.items()):
-        order = sorted(shares, key=lambda word: (-sum(shares[word]), word))
+        moving = [word for word in shares if not sum(shares[word]) <= 0]  # the others move it away
+        order = sorted(moving, key=lambda word: (-sum(shares[word]), word))
         for word in order[:words]:
             each_time = shares[word]
             mean = sum(each_time) / len(each_time)

@@ -201,10 +201,13 @@ def test_an_administrator_loads_and_unloads(
     assert again.status_code == 400
     assert http.post("/v1/unload_lora_adapter", json={"lora_name": "third"}).status_code == 200
     assert http.post("/classify", json={"model": "third", "input": "x"}).status_code == 404
-    for path in ("../elsewhere", "/etc", "missing", "north\0"):
+    (folders / "hollow").mkdir()
+    for path in ("../elsewhere", "/etc", "missing", "north\0", "hollow"):
         body = {"lora_name": "third", "lora_path": path}
         answer = http.post("/v1/load_lora_adapter", json=body)
         assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == "lora_path"
+        assert str(folders) not in answer.text
     assert [one.name for one in server.shelf] == ["north", "south"]
 
 

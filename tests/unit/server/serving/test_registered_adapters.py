@@ -227,4 +227,4 @@ def test_a_registry_that_cannot_be_followed_changes_nothing_and_is_said(
             _moved(real, "retire", real.open().shelves.find("topics"))
             while shelf.holds("topics"):
                 time.sleep(0.01)
-    assert "topics@1 is retired" in caplog.text
+    assert "topics@1 is retired; served in its place: nothing" in caplog.text

@@ -57,6 +57,12 @@ def test_a_gap_is_judged_row_by_row(gap: float, verdict: str) -> None:
     assert found.rows == ({"label": "a", "word": "x", "adds": 0.5, "times": 3},)
 
 
+def test_words_that_speak_against_a_label_are_not_its_words() -> None:
+    words = (("x", 0.5), ("y", -0.2), ("z", 0.0))
+    made = [ExplainedLabel(label="a", probability=0.9, without=0.6, words=words, gap=0.0)]
+    assert [row["word"] for row in explanations.judged(made, words=5).rows] == ["x"]
+
+
 def test_without_rows_or_labels_nothing_is_explained(
     clean: Path, writer: Path, tmp_path: Path
 ) -> None:
