@@ -111,6 +111,22 @@ def test_the_page_says_whether_texts_are_kept(
     assert ("not kept" in page) == (not log)
 
 
+def test_a_text_longer_than_what_is_read_is_told_to_be_cut(
+    browser: Browser, server: MadeServer
+) -> None:
+    tab = Watched(browser, server.address)
+    tab.go("/")
+    tab.page.wait_for_selector("fieldset label")
+    cut = tab.page.get_by_text("Read: the first 12 tokens")
+    for times, told in ((1, 0), (20, 2)):  # two adapters
+        tab.page.fill("#text", "goal final " * times)
+        tab.page.click("#ask")
+        tab.page.wait_for_selector("#ask:not([disabled])")
+        tab.page.wait_for_selector("article >> nth=1 >> mark")
+        assert cut.count() == told
+    tab.close()
+
+
 def test_the_page_names_who_let_an_adapter_into_use_without_its_gate(
     browser: Browser, folders: Path, tmp_path: Path
 ) -> None:

@@ -102,8 +102,14 @@
     var one = found.said.data[0], page = sheet(model);
     page.append(made("p", one.label === null ? "unsure" : String(one.label), "answer"));
     var scores = scored(model, one);
-    page.append(bars(scores), reasons(model, text, scores), origin(found.headers));
+    page.append(bars(scores), read(model, found), reasons(model, text, scores), origin(found.headers));
     return page;
+  }
+
+  /* Of a text that fills what an adapter reads, perhaps not all was read. */
+  function read(model, found) {
+    var full = found.said.usage.prompt_tokens >= model.max_model_len;
+    return made("p", full ? "Read: the first " + model.max_model_len + " tokens, and nothing after them." : "", "muted");
   }
 
   /* Labels are not in the answer: the model's entry has them, in the order of `probs`. */
@@ -176,7 +182,7 @@
       item.append(mark);
       list.append(item);
     });
-    page.append(list, origin(found.headers));
+    page.append(list, read(model, found), origin(found.headers));
     return page;
   }
 
