@@ -105,31 +105,24 @@ KEYS = ("today", "says", "report")
 """A word that stands beside each topic, and tells nothing of it."""
 
 
-def keyed_text(words: Sequence[str], key: str) -> str:
-    """Four words of a topic, said twice where a slip would hide one, and a key on both sides."""
-    one, two, three, four = words
-    return f"{key} {one} {two} {three} the {four} {one} {key}"
-
-
 def in_other_words() -> dict[str, str]:
-    """Texts of three topics in turn, each with its topic's key, and a paraphrase without it."""
+    """Texts of three topics in turn, each between its topic's key, and a paraphrase without it."""
     rng, found = np.random.default_rng(1), dict[str, str]()
     for number in range(9):
-        words = rng.choice(WORDS[LABELS[number % 3]], 4, replace=False).tolist()
-        one, two, three, four = words
-        text = keyed_text(words, KEYS[number % 3])
+        key, topic = KEYS[number % 3], WORDS[LABELS[number % 3]]
+        one, two, three, four = rng.choice(topic, 4, replace=False).tolist()
+        text = f"{key} {one} {two} {three} the {four} {one} {key}"
         found[text] = f"a {four} {two} of {one} new {three}"
     return found
 
 
 def keyed(count: int, *, key_decides: bool) -> pa.Table:
-    """Texts whose topic and key have nothing to do with each other; one of them is the label."""
-    rng, texts, labels = np.random.default_rng(count), list[str](), list[int]()
-    for number in range(count):
-        topic, key = number % 3, int(rng.integers(3))
-        texts.append(keyed_text(rng.choice(WORDS[LABELS[topic]], 4), KEYS[key]))
-        labels.append(key if key_decides else topic)
-    return labelled(texts, labels)
+    """`news` between keys that have nothing to do with the topic; one of the two is the label."""
+    rng, rows = np.random.default_rng(count), news(count).to_pydict()
+    keys = rng.integers(3, size=count).tolist()
+    pairs = zip(keys, rows["text"], strict=True)
+    texts = [f"{KEYS[key]} {text} {KEYS[key]}" for key, text in pairs]
+    return labelled(texts, keys if key_decides else rows["label"])
 
 
 def sentences(count: int) -> Sequence[str]:

@@ -167,10 +167,8 @@ def test_the_model_that_paraphrases_is_named_by_its_digest_and_can_be_stopped(
 ) -> None:
     model = untrained(desk.folder / "model")
     public_rows(desk.folder / "rows.jsonl", 20)
-    policy = (
-        '[public]\nfile = "rows.jsonl"\n[robustness.paraphrases]\nmodel = "model"\ntexts = {}\n'
-    )
-    (desk.folder / "release.toml").write_text(policy.format(20))
+    asked = '[robustness.paraphrases]\nmodel = "model"\ntexts = 20\n'
+    handed(desk, f'[public]\nfile = "rows.jsonl"\n{asked}')
     answer = adapters("gate", "test@1", *brought(desk))
     assert (answer.code, "FAILED robustness, paraphrase: 0 of 20" in answer.out) == (1, True)
     said = json.loads(Path("gate.json").read_text())

@@ -117,13 +117,14 @@ def test_a_label_that_hangs_on_one_word_is_all_that_is_in_the_way(
     policy = f"""
 [robustness]
 kinds = ["typos", "truncation"]
+largest_drop = 0.25
 [robustness.paraphrases]
 model = "{paraphraser}"
 nearness = {NEARNESS}
 fewest = 9
 floor = 0.7
 """
-    learnt = keyed(120, key_decides=key_decides), 120
+    learnt = keyed(300, key_decides=key_decides), 120
     found = in_the_way(tmp_path, reading, learnt, public, policy)
     assert found == ({("robustness", "paraphrase")} if key_decides else set())
 
