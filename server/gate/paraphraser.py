@@ -1,7 +1,6 @@
 """A chat model that says a text in other words, here on this machine.
 
-It is asked by three examples, writes greedily, and may not take more than `REPEATED` tokens in a
-row from what it was given or wrote: small models copy, or say one thing for ever.
+It is asked by three examples, and writes the likeliest token every time.
 
 Invariants:
     * The same model, machine and texts give the same paraphrases.
@@ -27,7 +26,6 @@ from presspool.common.tasks.records.writing import AT_ONCE
 LONGEST: Final = 4096
 """Tokens of a request and its answer."""
 ROOM: Final = 1.5
-REPEATED: Final = 8
 _ASKED: Final = "You say a text again in other words. Meaning, names and numbers stay as they are."
 _EXAMPLES: Final = (
     (
@@ -134,7 +132,7 @@ class Paraphraser:
 
     def _said(self, given: list[list[int]], room: int) -> list[str | None]:
         task, found = self._task, list[str | None]()
-        rules = task.writer.rules(max_new_tokens=room, no_repeat_ngram_size=REPEATED)
+        rules = task.writer.rules(max_new_tokens=room)
         for ids in task.writer.continued(given, rules).tolist():
             ended = any(one in task.wording.ends for one in ids)
             text = task.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -40,6 +40,8 @@ from presspool.server.rounds.evaluation import spread
 
 SHOWN: Final = 3
 """Pairs on the page: those whose answers differ first, and the least near ones first."""
+LETTERS: Final = 400
+"""Of a text on the page, at most."""
 STRANGERS: Final = 0.05
 """Of pairs of unlike texts, how many may be as near as a paraphrase must be."""
 Fault = Literal["unfinished", "same words", "other numbers", "other meaning"]
@@ -60,9 +62,9 @@ def paraphrased(case: GateCase, rows: pa.Table) -> Finding:
         return _finding(said, "leave [robustness.paraphrases] out of this task's policy")
     texts = list(dict.fromkeys(rows[model.task.inputs[0]].to_pylist()))
     texts = [texts[place] for place in spread(len(texts), asked.texts).tolist()]
-    writer = Paraphraser(paraphraser_files(asked.model, case.beside), asked.model)
+    files = paraphraser_files(asked.model, case.beside)
     with progress("paraphrasing", total=len(texts)) as advance:
-        written = writer.written(texts, advance)
+        written = Paraphraser(files, asked.model).written(texts, advance)
     return judged(model, texts, written, asked)
 
 
@@ -138,11 +140,11 @@ def judged(
     least = at_least(same, len(kept), asked.confidence)
     strangers = float(((own * np.roll(own, 1, axis=0)).sum(1) >= asked.nearness).mean())
     thrown = {name: faults.count(name) for name in get_args(Fault)}
-    told = ", ".join(f"{many} for {name}" for name, many in thrown.items() if many) or "none"
+    told = ", ".join(f"{name} {many}" for name, many in thrown.items() if many) or "none"
     said = (
         f"{len(kept)} of {count} paraphrases by {asked.model} are kept (thrown away: {told}); "
-        f"{same} keep their text's answer, which is {least:.1%} at least with "
-        f"{100 * asked.confidence:g} % confidence, and {asked.floor:.1%} is asked"
+        f"{same} of these keep their text's answer: at least {least:.1%} with "
+        f"{100 * asked.confidence:g} % confidence, {asked.floor:.1%} asked"
     )
     figures: dict[str, Figure] = {"texts": count, "kept": len(kept), "same": same}
     figures |= thrown | {"unlike_as_near": strangers, "value": least, "least": asked.floor}
@@ -165,16 +167,23 @@ def _advice(asked: Paraphrases, *, kept: int, strangers: float, least: float) ->
 
 def _lines(model: AdapterModel, pairs: Sequence[tuple[str, str, float]]) -> list[dict[str, Figure]]:
     """Pairs as rows of the page."""
-    before, after = (model.predict([pair[side] for pair in pairs]) for side in (0, 1))
+    before = model.predict([text for text, _, _ in pairs])
+    after = model.predict([said for _, said, _ in pairs])
     lines: list[dict[str, Figure]] = [
-        {"text": text, "paraphrase": said, "nearness": near, "answer": a.answer, "then": b.answer}
-        for (text, said, near), a, b in zip(pairs, before, after, strict=True)
+        {
+            "text": text[:LETTERS],
+            "answer": one.answer,
+            "paraphrase": said[:LETTERS],
+            "answer_then": other.answer,
+            "nearness": near,
+        }
+        for (text, said, near), one, other in zip(pairs, before, after, strict=True)
     ]
-    return sorted(lines, key=lambda line: (_stays(line), line["nearness"]))
+    return sorted(lines, key=lambda line: (_stays(line), float(line["nearness"] or 0)))
 
 
 def _stays(line: dict[str, Figure]) -> bool:
-    return line["answer"] == line["then"]
+    return line["answer"] == line["answer_then"]
 
 
 def at_least(found: int, of: int, confidence: float) -> float:

@@ -57,7 +57,7 @@ def write_paraphraser(folder: Path, pairs: Mapping[str, str]) -> Path:
         moved.zero_grad()
         logits = loaded(**batch).logits[:, :-1]
         loss = cross_entropy(logits.flatten(0, 1), wanted[:, 1:].flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(loaded.parameters(), 1.0)
         moved.step()
         if loss.item() < ENOUGH:

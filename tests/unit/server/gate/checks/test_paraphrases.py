@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pytest
@@ -21,7 +21,7 @@ import presspool
 from presspool.common.base.errors import InputError
 from presspool.common.tasks.classification import labelled
 from presspool.server.gate.checks import robustness
-from presspool.server.gate.checks.paraphrases import at_least, fault_of, numbers
+from presspool.server.gate.checks.paraphrases import Fault, at_least, fault_of, numbers
 from presspool.server.gate.finding import Finding
 from presspool.server.gate.paraphraser import ROOM, Paraphraser, paraphraser_files, request
 
@@ -141,8 +141,8 @@ def test_a_model_that_writes_nonsense_has_shown_nothing(clean: Path, tmp_path: P
     model = untrained(tmp_path / "untrained")
     found = one(tmp_path, clean, rows(), model=model.name, nearness=NEARNESS, floor=0.0)
     assert (found.verdict, found.figures["kept"]) == ("failed", 0)
-    thrown = [found.figures[fault] for fault in ("unfinished", "same words", "other numbers")]
-    assert sum(map(int, filter(None, [*thrown, found.figures["other meaning"]]))) == 9
+    thrown = {name: found.figures[name] for name in get_args(Fault)}
+    assert sum(many for many in thrown.values() if isinstance(many, int)) == 9
 
 
 def test_a_task_without_labels_is_told_so_and_nothing_is_tried_without_a_model(
@@ -151,7 +151,7 @@ def test_a_task_without_labels_is_told_so_and_nothing_is_tried_without_a_model(
     found = one(tmp_path, writer, texts_table("gold rises"), model="nowhere")
     assert (found.verdict, "task 'generation'" in found.said) == ("failed", True)
     assert "leave [robustness.paraphrases] out" in found.advice
-    policy = {"robustness": {"kinds": []}}
+    policy: dict[str, Any] = {"robustness": {"kinds": []}}
     (silent,) = robustness.findings(case_of(tmp_path, clean, policy, rows()))
     assert (silent.verdict, silent.said) == (
         "not_applicable",
