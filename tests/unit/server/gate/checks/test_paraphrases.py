@@ -23,7 +23,7 @@ from presspool.common.tasks.classification import labelled
 from presspool.server.gate.checks import robustness
 from presspool.server.gate.checks.paraphrases import Fault, at_least, fault_of, numbers
 from presspool.server.gate.finding import Finding
-from presspool.server.gate.paraphraser import ROOM, Paraphraser, paraphraser_files, request
+from presspool.server.gate.paraphraser import ROOM, Paraphraser, paraphraser_files
 
 
 def one(folder: Path, adapter: Path, rows: pa.Table, **asked: Any) -> Finding:
@@ -204,14 +204,17 @@ def test_only_a_causal_model_with_a_chat_template_is_asked(tmp_path: Path, tiny_
     assert refused(chatty)
 
 
-def test_smollm2_says_some_texts_in_other_words(smollm2: Path) -> None:
+def test_smollm2_says_most_short_news_in_other_words(smollm2: Path) -> None:
     texts = [
-        "Two men were arrested on Tuesday after a bank in Leeds was robbed.",
-        "Nearly 1,000 people are missing after floods in the northern Philippines, officials said.",
-        "The Phillies have named Charlie Manuel as their manager.",
-        "A federal grand jury has indicted 11 people for selling bootlegged software.",
+        "Council votes to close the old harbour bridge. The city council decided on Monday evening "
+        "to close the bridge to cars, after engineers had warned that its pillars may give way.",
+        "Striker leaves after a season without goals. The club said that it will let its most "
+        "expensive striker go, and that the coach wants to build a younger team.",
+        "Bank raises its forecast for the year. Shares of the bank rose after it told investors "
+        "that profits will be higher than expected, thanks to loans to small companies.",
+        "New telescope sends its first pictures. Scientists cheered when the first pictures of a "
+        "distant galaxy arrived, weeks earlier than the space agency had promised.",
     ]
     said = opened(smollm2).written(texts)
     faults = [fault_of(*pair, 1.0, nearness=0.75) for pair in zip(texts, said, strict=True)]
-    assert faults.count(None) >= 2, said
-    assert request(texts[0])[-1] == {"role": "user", "content": texts[0]}
+    assert faults.count(None) >= 3, said
