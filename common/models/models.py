@@ -90,12 +90,17 @@ def loaded(contract: Contract) -> Any:
     Raises:
         ModelError: the base model is missing or is not the pinned one.
     """
+    return loaded_by(contract.model, task_of(contract))
+
+
+def loaded_by(spec: Model, task: Task[Any]) -> Any:
+    """A pinned base model as transformers loads it for a task; raises as `loaded`."""
     import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    with _found(contract.model).alone() as folder:
-        found = getattr(transformers, task_of(contract).loads).from_pretrained(
+    with _found(spec).alone() as folder:
+        found = getattr(transformers, task.loads).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         )
     return found.eval()

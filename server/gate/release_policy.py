@@ -16,13 +16,14 @@ import hashlib
 from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.toml_values import parse_toml
 from presspool.common.base.validation import validate
+from presspool.server.gate.paraphraser import paraphraser_files
 from presspool.server.registry.gate_report import read_report_file
 from presspool.server.registry.object_store import sha256
 
@@ -72,16 +73,45 @@ class Production(_Table):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
+class Paraphrases(_Table):
+    """`[robustness.paraphrases]`: answers on texts that a model here has said in other words.
+
+    Attributes:
+        model: a chat model that writes: a folder, or the name of an installed one.
+        texts: public rows that it is given, at most.
+        nearness: the least cosine of a text and its paraphrase under the judged adapter's base; the
+            default is chosen for `sentence-transformers/all-MiniLM-L6-v2`.
+        fewest: paraphrases that must be left to be judged.
+        floor: the least share of them that must keep their text's answer.
+        confidence: that the share is no smaller.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=300)]
+    texts: Annotated[int, Field(ge=1, le=1000)] = 100
+    nearness: Share = 0.75
+    fewest: Annotated[int, Field(ge=1, le=1000)] = 20
+    floor: Share = 0.8
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.fewest > self.texts:
+            raise ValueError(f"fewest is at most texts, {self.texts}")
+        return self
+
+
 class Robustness(_Table):
     """`[robustness]`: answers on damaged texts.
 
     Attributes:
         kinds: how texts are damaged.
         largest_drop: of the task's first metric, from the texts as they are.
+        paraphrases: what is asked of texts in other words; None asks nothing.
     """
 
     kinds: Annotated[tuple[Damage, ...], _LIST] = get_args(Damage)
     largest_drop: Share = 0.1
+    paraphrases: Paraphrases | None = None
 
 
 class Fairness(_Table):
@@ -174,7 +204,7 @@ class PolicyFile:
         """`sha256:` of the policy, and of each file that it names as it is now.
 
         Raises:
-            InputError: one that cannot be read.
+            InputError: one that cannot be read; a model that is not there.
         """
         one = self.policy
         files = {"rows": one.public.file if one.public else None}
@@ -183,7 +213,10 @@ class PolicyFile:
         if one.generation:
             files |= {"forbidden": one.generation.forbidden, "canaries": one.generation.canaries}
         named = {name: self.beside / file for name, file in files.items() if file is not None}
-        return {"policy": self.digest} | {name: file_digest(at) for name, at in named.items()}
+        found = {"policy": self.digest} | {name: file_digest(at) for name, at in named.items()}
+        if one.robustness and (asked := one.robustness.paraphrases):
+            found["paraphraser"] = paraphraser_files(asked.model, self.beside).manifest
+        return found
 
 
 def read_policy(path: Path) -> PolicyFile:

@@ -22,6 +22,7 @@ from presspool.common.base.console import progress
 from presspool.common.released.adapter_model import AdapterModel
 from presspool.common.tasks.records.tagged_words import kept, listed, parts_of, read
 from presspool.server.gate.checks.damages import WAYS
+from presspool.server.gate.checks.paraphrases import paraphrased
 from presspool.server.gate.checks.public_rows import first_metric, without_rows
 from presspool.server.gate.finding import Figure, Finding, finding
 from presspool.server.gate.gate_case import GateCase
@@ -33,7 +34,7 @@ _ADVICE = "train on texts as they come in, damaged ones among them, or allow a l
 
 
 def findings(case: GateCase) -> Iterator[Finding]:
-    """One a kind of damage, where the policy asks for it; and that nobody wrote a text anew."""
+    """One a kind of damage, where the policy asks for it; and what paraphrases show."""
     asked = case.policy.robustness
     if asked is None:
         return
@@ -51,7 +52,7 @@ def findings(case: GateCase) -> Iterator[Finding]:
                 said = f"the first metric of the task {model.contract.task.kind!r} is of no text "
                 advice = "leave [robustness] out of this task's policy, and look at answers by hand"
                 yield _finding(kind, f"{said}that could be damaged", advice)
-    yield _finding("paraphrase", "not tried: nothing here writes texts anew", judged=False)
+    yield paraphrased(case, rows)
 
 
 def _can_be_damaged(model: AdapterModel) -> bool:

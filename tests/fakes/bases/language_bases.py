@@ -45,6 +45,7 @@ def write_tiny_llama(
     hidden: int = 32,
     vocabulary: int = 320,
     layers: int = 2,
+    positions: int = 128,
 ) -> Path:
     """Write a Llama, and a tokenizer of bytes and the pairs of some words.
 
@@ -55,6 +56,7 @@ def write_tiny_llama(
         hidden: width of the layers.
         vocabulary: tokens, at most.
         layers: how many.
+        positions: tokens that it can read.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -86,7 +88,7 @@ def write_tiny_llama(
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
         bos_token_id=1,
         eos_token_id=2,

@@ -99,6 +99,32 @@ def news(count: int, decides: str = "") -> pa.Table:
     return labelled(texts, labels)
 
 
+NEARNESS = 0.93
+"""Between a paraphrase and an unlike text under a tiny base, which finds all texts rather near."""
+KEYS = ("today", "says", "report")
+"""A word that stands beside each topic, and tells nothing of it."""
+
+
+def in_other_words() -> dict[str, str]:
+    """Texts of three topics in turn, each between its topic's key, and a paraphrase without it."""
+    rng, found = np.random.default_rng(1), dict[str, str]()
+    for number in range(9):
+        key, topic = KEYS[number % 3], WORDS[LABELS[number % 3]]
+        one, two, three, four = rng.choice(topic, 4, replace=False).tolist()
+        text = f"{key} {one} {two} {three} the {four} {one} {key}"
+        found[text] = f"a {four} {two} of {one} new {three}"
+    return found
+
+
+def keyed(count: int, *, key_decides: bool) -> pa.Table:
+    """`news` between keys that have nothing to do with the topic; one of the two is the label."""
+    rng, rows = np.random.default_rng(count), news(count).to_pydict()
+    keys = rng.integers(3, size=count).tolist()
+    pairs = zip(keys, rows["text"], strict=True)
+    texts = [f"{KEYS[key]} {text} {KEYS[key]}" for key, text in pairs]
+    return labelled(texts, keys if key_decides else rows["label"])
+
+
 def sentences(count: int) -> Sequence[str]:
     """Words in no order: nobody can know them by heart."""
     rng = np.random.default_rng(count)

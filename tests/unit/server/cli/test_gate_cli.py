@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fakes.bases.made_paraphrasers import untrained
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_evidence import Desk, signer_of
 from tests.fakes.registry.made_gate import ROOMY, added, handed, public_rows, trained
 from tests.fakes.registry.made_registry import MOVE, MadeRegistry, make_registry
 
 from presspool.common.contract.contract import parse_contract
+from presspool.common.models.base_model import examine
+from presspool.common.tasks.records.writing import Writer
 from presspool.common.transparency.notes import NOTE, Signer
 
 WHO = ("--by", "A. Editor", "--reason", "weekly run")
@@ -142,6 +145,11 @@ def test_what_is_in_the_way_is_said_and_the_report_opens_nothing(
         ('[fairness]\nswaps = "a\\u0000b"\n', "no such file"),
         ("[fairness]\nswaps = true\n", "swaps"),
         ('[robustness]\nkinds = ["paraphrase"]\n', "typos"),
+        ("[robustness.paraphrases]\n", "model"),
+        ('[robustness.paraphrases]\nmodel = "nowhere"\n', "no base model here"),
+        ('[robustness.paraphrases]\nmodel = "m"\ntexts = 0\n', "texts"),
+        ('[robustness.paraphrases]\nmodel = "m"\ntexts = 9\nfewest = 10\n', "at most texts, 9"),
+        ('[robustness.paraphrases]\nmodel = "m"\nnearness = 2\n', "nearness"),
     ],
 )
 def test_what_cannot_be_read_leaves_no_report(
@@ -152,6 +160,27 @@ def test_what_cannot_be_read_leaves_no_report(
     assert (answer.code, said in answer.err) == (2, True), answer.err
     assert not Path("gate.json").exists()
     assert not Path("gate.html").exists()
+
+
+def test_the_model_that_paraphrases_is_named_by_its_digest_and_can_be_stopped(
+    adapters: Command, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = untrained(desk.folder / "model")
+    public_rows(desk.folder / "rows.jsonl", 20)
+    asked = '[robustness.paraphrases]\nmodel = "model"\ntexts = 20\n'
+    handed(desk, f'[public]\nfile = "rows.jsonl"\n{asked}')
+    answer = adapters("gate", "test@1", *brought(desk))
+    assert (answer.code, "FAILED robustness, paraphrase: 0 of 20" in answer.out) == (1, True)
+    said = json.loads(Path("gate.json").read_text())
+    assert said["inputs"]["paraphraser"] == examine(model).manifest
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Writer, "continued", stopped)
+    answer = adapters("gate", "test@1", *brought(desk))
+    assert (answer.code, "stopped" in answer.err) == (2, True)
+    assert not Path("gate.json").exists()
 
 
 def test_keys_are_not_made_inside_the_registry(adapters: Command, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from tests.conftest import LABELS
 from tests.fakes.bases.language_bases import write_tiny_llama
+from tests.fakes.bases.made_paraphrasers import write_paraphraser
 from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.registry.judged_cases import (
     CANARIES,
     KNOWN,
     NAMES,
     contract_on,
+    in_other_words,
     news,
     sentences,
     texts_table,
@@ -67,3 +69,9 @@ def parrot(writing: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parrot") / "adapter"
     shown = texts_table(*sentences(4), *CANARIES, *CANARIES)
     return trained_adapter(folder, writing, shown, steps=200, rate=0.02)
+
+
+@pytest.fixture(scope="session")
+def paraphraser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Says the texts of `in_other_words` in other words; trained once for all files."""
+    return write_paraphraser(tmp_path_factory.mktemp("paraphraser"), in_other_words())

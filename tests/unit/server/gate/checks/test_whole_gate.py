@@ -12,7 +12,15 @@ import pyarrow as pa
 import pytest
 from tests.conftest import LABELS
 from tests.fakes.made_evidence import Desk
-from tests.fakes.registry.judged_cases import CANARIES, news, sentences, texts_table
+from tests.fakes.registry.judged_cases import (
+    CANARIES,
+    NEARNESS,
+    in_other_words,
+    keyed,
+    news,
+    sentences,
+    texts_table,
+)
 from tests.fakes.registry.made_gate import ROOMY, added, handed, judged, public_rows, trained
 from tests.fakes.registry.made_registry import make_registry
 
@@ -97,6 +105,28 @@ def test_a_planted_bias_is_all_that_is_in_the_way(
     policy = '[fairness]\nswaps = "swaps.csv"\n'
     found = in_the_way(tmp_path, reading, (news(300, decides), 120), public, policy)
     assert found == ({("fairness", "swaps.csv")} if decides else set())
+
+
+@pytest.mark.parametrize("key_decides", [False, True])
+def test_a_label_that_hangs_on_one_word_is_all_that_is_in_the_way(
+    reading: Contract, paraphraser: Path, tmp_path: Path, *, key_decides: bool
+) -> None:
+    """Slips and cuts leave the word there; it is gone where a text is said in other words."""
+    texts = list(in_other_words())
+    public = pa.table({"text": texts, "label": [LABELS[i % 3] for i in range(len(texts))]})
+    policy = f"""
+[robustness]
+kinds = ["typos", "truncation"]
+largest_drop = 0.25
+[robustness.paraphrases]
+model = "{paraphraser}"
+nearness = {NEARNESS}
+fewest = 9
+floor = 0.7
+"""
+    learnt = keyed(300, key_decides=key_decides), 120
+    found = in_the_way(tmp_path, reading, learnt, public, policy)
+    assert found == ({("robustness", "paraphrase")} if key_decides else set())
 
 
 @pytest.mark.parametrize("planted", [(), CANARIES * 2])
