@@ -7,6 +7,7 @@ Example: `Explainer().run([ExplainJob(adapter=adapter, text="Cup final", label="
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,13 +35,17 @@ class ExplainJob(QueuedJob):
 
 
 class Explainer:
-    """Explains, one text after another."""
+    """Explains, one text after another: Captum puts hooks into the model that it asks."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
 
     def run(self, jobs: Sequence[ExplainJob]) -> None:
         """Answer every job by its future: an `ExplainedLabel`."""
         for job in jobs:
             try:
-                (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
+                with self._turn:
+                    (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
             except InputError as error:  # Captum is not here
                 job.future.set_exception(CallError(501, f"{error.what}: {error.advice}"))
             else:
