@@ -22,6 +22,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from presspool.common.base.errors import FolderError, InputError, StorageError
+from presspool.common.base.validation import pairs
 from presspool.common.released.adapter_folder import AdapterFolder
 from presspool.common.released.exports.export_format import EXACT, ExportFormat
 from presspool.common.released.exports.likeness import Difference, compare
@@ -120,6 +121,7 @@ def check(plan: ExportPlan) -> None:
             where="--prune",
             expected="--texts FILE beside it",
         )
+    pairs(plan.columns, "--column")
     if plan.columns and plan.texts is None:
         raise InputError(
             "no file whose columns could be named",

@@ -173,5 +173,6 @@ def _fault(errors: Sequence[Any]) -> CallError:
     field = ".".join(str(part) for part in path if isinstance(part, int) or part.isidentifier())
     if first["type"] == "extra_forbidden":
         return CallError(400, "a field that is not known here", param=None)
-    what = "missing" if first["type"] == "missing" else f"expected {expected(first)}"
+    wanted = expected(first).replace("a table", "an object")  # JSON's word, not TOML's
+    what = "missing" if first["type"] == "missing" else f"expected {wanted}"
     return CallError(400, f"{field or 'the body'}: {what}", param=field or None)

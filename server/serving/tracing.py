@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
+from presspool.common.base.errors import InputError
 from presspool.common.base.extras import not_here
 from presspool.server.serving.asked_calls import CallNote
 
@@ -32,8 +34,20 @@ class CallTraces:
         """Spans for a collector's address, as `http://127.0.0.1:4318`, over OTLP/HTTP.
 
         Raises:
-            InputError: the extra is missing.
+            InputError: no address of a collector, or the extra is missing.
         """
+        try:
+            found = urlsplit(collector)
+            good = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+        except ValueError:  # no port, or half of an IPv6 address
+            good = False
+        if not good:
+            raise InputError(
+                "no address of a collector",
+                where="--otlp",
+                expected="http://HOST:PORT, or https://HOST:PORT",
+                got=ascii(collector),
+            )
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource

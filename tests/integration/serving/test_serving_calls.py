@@ -103,6 +103,7 @@ REFUSED: list[tuple[str, dict[str, Any] | bytes, int, str]] = [
     ("/classify", {"model": "north"}, 400, "missing"),
     ("/classify", b'{"model": "north", "input": "zebra-canary-7731', 400, "JSON"),
     ("/classify", b'{"model": "north", "input": "\\ud800"}', 400, ""),
+    ("/classify", b"[]", 400, "the body: expected an object"),
     ("/classify", b'{"input":"' + CANARY.encode() * 600_000 + b'"}', 413, "8 MiB"),
     ("/tag", {"model": "north", "input": "x"}, 400, "/classify"),
     ("/rerank", {"model": "north", "query": "x", "documents": ["y"]}, 400, "/classify"),

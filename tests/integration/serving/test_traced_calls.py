@@ -16,6 +16,7 @@ from tests.fakes.served.made_adapters import made_adapter
 from tests.fakes.served.made_rpc import RpcCaller
 from tests.fakes.served.made_servers import made_server
 
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
 from presspool.server.serving.tracing import CallTraces
@@ -48,6 +49,12 @@ def collector() -> Iterator[tuple[str, list[bytes]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.mark.parametrize("word", ["not-a-url", "127.0.0.1:4318", "http://", "http://x:port", ""])
+def test_what_is_no_address_of_a_collector_is_told(word: str) -> None:
+    with pytest.raises(InputError, match="no address of a collector"):
+        CallTraces.to(word)
 
 
 def test_spans_have_the_callers_trace_and_no_text(
