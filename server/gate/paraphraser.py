@@ -4,8 +4,8 @@ It is asked by three examples, and writes the likeliest token every time.
 
 Invariants:
     * The same model, machine and texts give the same paraphrases.
-    * A text has at most `ROOM` times its tokens for its paraphrase, and the model's positions are
-      enough for both; what does not fit is not asked.
+    * A paraphrase has room for `ROOM` times the text's tokens; a text that does not fit into
+      `LONGEST` and the model's positions with it is not asked.
 
 Example: `Paraphraser(files, "smollm2-135m-instruct").written(["Gold rises"])`.
 """
@@ -19,12 +19,13 @@ from typing import Final
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract_schema import Model
 from presspool.common.models.base_model import BaseModelFolder, resolve
+from presspool.common.models.catalogue import CATALOGUE
 from presspool.common.tasks.generation import Generation, GenerationTable
 from presspool.common.tasks.records import turns
 from presspool.common.tasks.records.writing import AT_ONCE
 
-LONGEST: Final = 4096
-"""Tokens of a request and its answer."""
+LONGEST: Final = 1024
+"""Tokens of a request and its answer: sixteen at once then fit into memory."""
 ROOM: Final = 1.5
 _ASKED: Final = "You say a text again in other words. Meaning, names and numbers stay as they are."
 _EXAMPLES: Final = (
@@ -47,15 +48,15 @@ def paraphraser_files(name: str, beside: Path) -> BaseModelFolder:
     """The files of a model, hashed.
 
     Args:
-        name: a folder, or the name of an installed model.
-        beside: where names of folders count from.
+        name: a folder, or a name of the catalogue.
+        beside: where folders count from; the working directory is never looked at.
 
     Raises:
         InputError: it is not to be had, or is not whole.
     """
-    folder = beside / name
+    known = name in CATALOGUE and not (beside / name).is_dir()
     try:
-        return resolve(str(folder) if folder.is_dir() else name, weights=None, tokenizer=None)
+        return resolve(name if known else str(beside / name), weights=None, tokenizer=None)
     except InputError as error:
         raise _refused(name, error, error.advice) from None
 

@@ -185,6 +185,16 @@ def refused(folder: Path) -> str:
     return str(caught.value.got)
 
 
+def test_a_folder_counts_from_the_policys_and_not_from_where_somebody_stands(
+    tmp_path: Path, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_llama, tmp_path / "here" / "model")
+    monkeypatch.chdir(tmp_path / "here")
+    assert paraphraser_files("model", tmp_path / "here").path == tmp_path / "here" / "model"
+    with pytest.raises(InputError, match="no base model here"):
+        paraphraser_files("model", tmp_path)
+
+
 def test_only_a_causal_model_with_a_chat_template_is_asked(tmp_path: Path, tiny_base: Path) -> None:
     with pytest.raises(InputError, match="no base model here"):
         paraphraser_files("nowhere", tmp_path)
