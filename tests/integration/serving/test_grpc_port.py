@@ -277,7 +277,6 @@ def test_health_says_that_the_server_stops_and_calls_under_way_are_answered(
 def test_health_takes_no_calls_place_and_is_that_of_this_service_alone(
     server: MadeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc_health, "IDLE_SECONDS", 0.3)
     with grpc.insecure_channel(server.grpc) as channel:
         watchers = [watch(channel) for _ in range(rpc_health.MOST["Watch"])]
         assert {next(one).status for one in watchers} == {SERVING}
@@ -287,21 +286,23 @@ def test_health_takes_no_calls_place_and_is_that_of_this_service_alone(
         assert wait_until(lambda: watch_status(channel, "other") == UNKNOWN)
         with pytest.raises(grpc.RpcError, match="no such service"):
             health(channel, "other")
-        assert silent(channel, "/grpc.health.v1.Health/Check") is grpc.StatusCode.INVALID_ARGUMENT
+        with monkeypatch.context() as hurried:  # who is late with a message is not hurried here
+            hurried.setattr(rpc_health, "IDLE_SECONDS", 0.3)
+            code = silent(channel, "/grpc.health.v1.Health/Check")
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert RpcCaller(channel).ask("Classify", ASKED)["data"]
 
 
 def test_a_call_that_ends_without_a_message_is_over(server: MadeServer) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         with pytest.raises(grpc.RpcError, match="the call cannot be read"):
-            channel.stream_unary(CLASSIFY)(iter(()), timeout=20)
+            channel.stream_unary(CLASSIFY)(iter(()), timeout=60)
         assert server.draining.calls == 0
 
 
 def test_an_answer_that_is_not_read_keeps_no_place_and_is_no_good_end(
     server: MadeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rpc_calls, "_SLOW", 1.0)
     monkeypatch.setattr(rpc_calls, "MOST_CALLS", 1)
     path = f"/{SERVICE.full_name}/ListModels"
     with (
@@ -309,9 +310,11 @@ def test_an_answer_that_is_not_read_keeps_no_place_and_is_no_good_end(
         UnreadCaller(server.grpc) as caller,
         grpc.insecure_channel(server.grpc) as channel,
     ):
-        stream, other = caller.call(path, b""), RpcCaller(channel)
-        assert wait_until(lambda: '"status": 499' in caplog.text)
-        assert other.ask("ListModels", {})["data"]
+        with monkeypatch.context() as hurried:  # and not the call after it
+            hurried.setattr(rpc_calls, "_SLOW", 1.0)
+            stream = caller.call(path, b"")
+            assert wait_until(lambda: '"status": 499' in caplog.text)
+        assert RpcCaller(channel).ask("ListModels", {})["data"]
         assert b"grpc-status\x010" not in caller.end(stream)  # OK, as HPACK spells it
     assert "Error" not in caplog.text
 
@@ -319,7 +322,7 @@ def test_an_answer_that_is_not_read_keeps_no_place_and_is_no_good_end(
 def test_a_stop_under_load_loses_no_call_that_was_taken_in(tmp_path: Path, adapter: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    told = Counter[str]()
+    heard = list[str]()  # by eight threads: `append` loses nothing, a counter's `+= 1` may
     with served(home, f"cup={adapter}", "--grpc-port", "0") as (process, begun, errors):
 
         def ask(_: int) -> None:
@@ -331,20 +334,20 @@ def test_a_stop_under_load_loses_no_call_that_was_taken_in(tmp_path: Path, adapt
                     if (error := call.exception()) is not None:
                         assert error.code() is grpc.StatusCode.UNAVAILABLE
                         stopping = error.details() == "this server is stopping"
-                        told["503" if stopping else "not taken in"] += 1
+                        heard.append("503" if stopping else "not taken in")
                         return
                     assert len(call.result().data) == 20
-                    told["answered"] += 1
+                    heard.append("200")
 
         with ThreadPoolExecutor(8) as pool:
             callers = [pool.submit(ask, number) for number in range(8)]
-            assert wait_until(lambda: told["answered"] >= 40)
+            assert wait_until(lambda: len(heard) >= 40)
             process.send_signal(signal.SIGTERM)
             for caller in callers:
                 caller.result()
         assert process.wait(timeout=60) == 0
         lines = [json.loads(x[x.index("{") :]) for x in errors.read_text().splitlines() if "{" in x]
         by_status = Counter(str(line["status"]) for line in lines)
-        assert by_status == Counter({"200": told["answered"], "503": told["503"]})
+        assert by_status == Counter(one for one in heard if one != "not taken in")
         for path in home.rglob("*"):
             assert path.is_dir() or CANARY.encode() not in path.read_bytes()

@@ -137,8 +137,8 @@ def test_masking_ends_by_name_alone(tmp_path: Path, server: MadeServer) -> None:
     masking = Masking.asked(model=None, log=path, off=True)
     with made_server(server.shelf, masking=masking) as made:
         asked = {"model": "desk", "input": TEXT}
-        assert httpx2.post(f"{made.address}/classify", json=asked).status_code == 200
-        refused = httpx2.post(f"{made.address}/classify", json={**asked, "mask": True})
+        assert httpx2.post(f"{made.address}/classify", json=asked, timeout=60).status_code == 200
+        refused = httpx2.post(f"{made.address}/classify", json={**asked, "mask": True}, timeout=60)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "mask")
     masking.close()
     assert json.loads(path.read_text().splitlines()[0])["texts"] == [TEXT]
