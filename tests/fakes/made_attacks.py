@@ -82,7 +82,7 @@ class AttackedPool:
         """A connection of its own."""
         return channel(self.folder.address, credential, root=self.folder.root.certificate)
 
-    def call(self, name: str, method: str, *, timeout: float = 20.0) -> bytes:
+    def call(self, name: str, method: str, *, timeout: float = 60.0) -> bytes:
         """An honest call without fields, on a new connection."""
         with self.dial(self.outlets[name].credential) as link:
             answer: bytes = link.unary_unary(method)(b"", timeout=timeout, wait_for_ready=True)
