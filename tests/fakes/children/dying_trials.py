@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from presspool.simulations.simulate import simulate
 from presspool.simulations.sweeps import sweep_trial
 from presspool.simulations.sweeps.sweep_trial import Ending, TrialJob, run_trial
 
@@ -17,7 +18,7 @@ def killed(job: TrialJob, level: int) -> Ending:
     with pytest.MonkeyPatch.context() as patch:
         if job.number == 1:
             kill = partial(os.kill, os.getpid(), signal.SIGKILL)
-            patch.setattr(sweep_trial, "simulate", partial(sweep_trial.simulate, on_reply=kill))
+            patch.setattr(sweep_trial, "simulate", partial(simulate, on_reply=kill))
         return run_trial(job, level)
 
 

@@ -36,6 +36,7 @@ from presspool.server.serving.rpc import rpc_calls, rpc_health
 from presspool.server.serving.rpc.rpc_calls import SERVICE
 from presspool.server.serving.serving_process import ServingPlan, TlsFiles, serving
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
+from presspool.server.serving.shelf.work_queue import QueuedJob
 
 CANARY = "zebra-canary-2038"
 ASKED: dict[str, Any] = {"model": "cup", "input": [CANARY]}
@@ -186,9 +187,13 @@ def test_a_call_that_says_nothing_or_hangs_up_is_over(
     server: MadeServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     held, at_work, work = threading.Event(), threading.Event(), server.queue._run
-    monkeypatch.setattr(
-        server.queue, "_run", lambda jobs: (at_work.set(), held.wait(60), work(jobs))
-    )
+
+    def hold(jobs: list[QueuedJob]) -> None:
+        at_work.set()
+        held.wait(60)
+        work(jobs)
+
+    monkeypatch.setattr(server.queue, "_run", hold)
     with (
         caplog.at_level(logging.INFO, "presspool"),
         grpc.insecure_channel(server.grpc) as channel,
