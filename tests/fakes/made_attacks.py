@@ -133,7 +133,7 @@ def attacked(
     process.start()
     try:
         pool = AttackedPool(folder.path, outlets)
-        pool.call(names[0], CHECK, timeout=60.0)
+        pool.call(names[0], CHECK, timeout=300.0)  # a new interpreter starts
         yield pool
     finally:
         process.terminate()

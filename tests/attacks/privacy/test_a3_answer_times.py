@@ -92,7 +92,7 @@ def working(pool: Pool, trainer: Trainer, beat: float) -> Iterator[tuple[Agent, 
             yield agent, spool
         finally:
             agent.stop()
-            thread.join(60)
+            thread.join(240)
         assert not thread.is_alive()  # a stop does not sit a beat out
 
 

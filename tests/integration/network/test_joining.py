@@ -313,7 +313,7 @@ def test_a_revoked_outlet_is_cut_off_in_the_middle_of_a_stream(pool: Pool, tmp_p
 
     def chunks() -> Iterator[bytes]:
         yield from (b"one", b"two")
-        go_on.wait(30)
+        go_on.wait(240)
         yield from (b"three" for _ in range(100))
 
     with channel(identity.address, identity.credential, root=identity.root) as link:

@@ -63,7 +63,7 @@ def plan(adapter: Path, **more: Any) -> ServingPlan:
 
 def health(channel: grpc.Channel, service: str = "") -> int:
     stub = health_pb2_grpc.HealthStub(channel)
-    found: int = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status
+    found: int = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=240).status
     return found
 
 
@@ -76,11 +76,11 @@ def silent(channel: grpc.Channel, path: str = CLASSIFY) -> grpc.StatusCode:
     over = threading.Event()
 
     def nothing() -> Iterator[bytes]:
-        over.wait(60)
+        over.wait(240)
         yield from ()
 
     with pytest.raises(grpc.RpcError) as refused:
-        channel.stream_unary(path)(nothing(), timeout=50)
+        channel.stream_unary(path)(nothing(), timeout=200)
     over.set()
     return refused.value.code()
 
@@ -190,7 +190,7 @@ def test_a_call_that_says_nothing_or_hangs_up_is_over(
 
     def hold(jobs: list[QueuedJob]) -> None:
         at_work.set()
-        held.wait(60)
+        held.wait(240)
         work(jobs)
 
     monkeypatch.setattr(server.queue, "_run", hold)
@@ -203,7 +203,7 @@ def test_a_call_that_says_nothing_or_hangs_up_is_over(
             assert silent(channel) is grpc.StatusCode.INVALID_ARGUMENT
         caller = RpcCaller(channel)
         first = caller.begin("Classify", ASKED)
-        assert at_work.wait(60)  # else both may be taken together, and none waits
+        assert at_work.wait(240)  # else both may be taken together, and none waits
         left = caller.begin("Classify", ASKED)
         assert wait_until(lambda: server.queue.waiting == 1)
         left.cancel()
@@ -221,7 +221,7 @@ def test_what_is_above_the_calls_under_way_is_told_so(
     shelf, held = AdapterShelf.of([("cup", adapter)]), threading.Event()
     with made_server(shelf) as server, grpc.insecure_channel(server.grpc) as channel:
         work = server.queue._run
-        monkeypatch.setattr(server.queue, "_run", lambda jobs: (held.wait(60), work(jobs)))
+        monkeypatch.setattr(server.queue, "_run", lambda jobs: (held.wait(240), work(jobs)))
         caller = RpcCaller(channel)
         first = caller.begin("Classify", ASKED)
         assert wait_until(lambda: server.draining.calls == 1)
@@ -252,7 +252,7 @@ def test_health_says_that_the_server_stops_and_calls_under_way_are_answered(
     server: MadeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, work = threading.Event(), server.queue._run
-    monkeypatch.setattr(server.queue, "_run", lambda jobs: (held.wait(60), work(jobs)))
+    monkeypatch.setattr(server.queue, "_run", lambda jobs: (held.wait(240), work(jobs)))
     with grpc.insecure_channel(server.grpc) as channel:
         caller = RpcCaller(channel)
         assert wait_until(lambda: health(channel, SERVICE.full_name) == SERVING)
@@ -301,7 +301,7 @@ def test_health_takes_no_calls_place_and_is_that_of_this_service_alone(
 def test_a_call_that_ends_without_a_message_is_over(server: MadeServer) -> None:
     with grpc.insecure_channel(server.grpc) as channel:
         with pytest.raises(grpc.RpcError, match="the call cannot be read"):
-            channel.stream_unary(CLASSIFY)(iter(()), timeout=60)
+            channel.stream_unary(CLASSIFY)(iter(()), timeout=240)
         assert server.draining.calls == 0
 
 
@@ -350,7 +350,7 @@ def test_a_stop_under_load_loses_no_call_that_was_taken_in(tmp_path: Path, adapt
             process.send_signal(signal.SIGTERM)
             for caller in callers:
                 caller.result()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=240) == 0
         lines = [json.loads(x[x.index("{") :]) for x in errors.read_text().splitlines() if "{" in x]
         by_status = Counter(str(line["status"]) for line in lines)
         assert by_status == Counter(one for one in heard if one != "not taken in")

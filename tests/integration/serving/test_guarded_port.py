@@ -68,7 +68,7 @@ def test_only_the_pools_outlets_are_let_in(tmp_path: Path, adapter: Path) -> Non
                 file = tmp_path / f"{who}.pem"
                 file.write_bytes(shown.certificate + shown.key)
                 context.load_cert_chain(file)
-            with httpx2.Client(verify=context, timeout=60) as client:
+            with httpx2.Client(verify=context, timeout=240) as client:
                 body = {"model": "cup", "input": "goal"}
                 return client.post(f"{there}/classify", json=body).status_code
 
@@ -111,7 +111,7 @@ def test_large_bodies_together_are_bounded_and_small_ones_pass(
 
         def ask(content: bytes) -> httpx2.Response:
             return httpx2.post(
-                f"{server.address}/classify", content=content, headers=headers, timeout=60
+                f"{server.address}/classify", content=content, headers=headers, timeout=240
             )
 
         def halting() -> Iterator[bytes]:
@@ -124,7 +124,7 @@ def test_large_bodies_together_are_bounded_and_small_ones_pass(
             yield b" "
 
         done = httpx2.post(
-            f"{server.address}/classify", content=halting(), headers=headers, timeout=60
+            f"{server.address}/classify", content=halting(), headers=headers, timeout=240
         )
         assert done.status_code == 200
         assert ask(large).status_code == 200  # what was held is free again

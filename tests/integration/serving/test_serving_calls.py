@@ -43,7 +43,7 @@ def server(folders: Path) -> Iterator[MadeServer]:
 
 @pytest.fixture
 def http(server: MadeServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.address, timeout=60) as client:
+    with httpx2.Client(base_url=server.address, timeout=240) as client:
         yield client
 
 
@@ -145,7 +145,9 @@ def test_a_body_without_a_length_is_cut_off(server: MadeServer) -> None:
             yield b"x" * (1 << 20)
 
     headers = {"content-type": "application/json"}
-    answer = httpx2.post(f"{server.address}/classify", content=drops(), headers=headers, timeout=60)
+    answer = httpx2.post(
+        f"{server.address}/classify", content=drops(), headers=headers, timeout=240
+    )
     assert answer.status_code == 413
     assert answer.json()["error"]["type"] == "RequestTooLargeError"
 

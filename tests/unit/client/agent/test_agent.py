@@ -599,7 +599,7 @@ def test_a_task_that_was_put_off_is_trained_as_soon_as_what_it_waits_for_is_ther
         eventually(lambda: len(trainer.asked) == 2)
         eventually(lambda: pool.desk.answered([task]) == {task})
         node.stop()
-        working.join(60)
+        working.join(240)
     assert not working.is_alive()
 
 
