@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.fakes.bases.language_bases import SMOLLM2, converted_smollm2, write_tiny_llama
 from tests.fakes.bases.masked_bases import write_masked_base
 from tests.fakes.bases.whole_words import save_words
@@ -32,8 +32,8 @@ gc.disable()
 for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
     os.environ.setdefault(switch, "1")
 
-# No timed assertions: machines are shared and noisy.
-settings.register_profile("presspool", deadline=None)
+# No timed assertions: machines are shared and noisy. Nor is a slow one a test's fault.
+settings.register_profile("presspool", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("presspool")
 
 REPOSITORY = Path(__file__).parents[1]

@@ -178,7 +178,9 @@ class AccessKeys:
             found = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino  # ctime: permissions count
+        # Two changes may share a time, which some kernels count in ticks of 4 ms; ctime, as
+        # permissions count.
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def digest(secret: str) -> str:

@@ -1,7 +1,8 @@
 """Where a sweep's trials run at the same time: processes of this machine, or tasks of a Ray.
 
 Invariants:
-    * A lane whose process dies (out of memory, say) costs the trial that it had, and no other.
+    * A lane whose process dies (out of memory, say) costs the trial that it had, and no other;
+      between two trials it costs none.
     * Ctrl-C reaches this process alone; leaving the block ends the lanes' processes at once.
 
 Example: `with process_lanes(2) as lanes: lanes.start(job); lanes.ended()`.
@@ -69,7 +70,13 @@ class ProcessLanes(Lanes):
     def start(self, job: TrialJob) -> None:  # noqa: D102
         lane = self._idle.pop()
         level = logging.getLogger("presspool").getEffectiveLevel()
-        self._running[lane.submit(run_trial, job, max(level, logging.WARNING))] = job, lane
+        call = run_trial, job, max(level, logging.WARNING)
+        try:
+            future = lane.submit(*call)
+        except BrokenProcessPool:
+            lane.end()
+            future = (lane := WorkerPool(1)).submit(*call)
+        self._running[future] = job, lane
 
     def ended(self) -> tuple[TrialJob, Ending]:  # noqa: D102
         done, _ = wait(self._running, return_when=FIRST_COMPLETED)

@@ -82,7 +82,7 @@ class AttackedPool:
         """A connection of its own."""
         return channel(self.folder.address, credential, root=self.folder.root.certificate)
 
-    def call(self, name: str, method: str, *, timeout: float = 20.0) -> bytes:
+    def call(self, name: str, method: str, *, timeout: float = 60.0) -> bytes:
         """An honest call without fields, on a new connection."""
         with self.dial(self.outlets[name].credential) as link:
             answer: bytes = link.unary_unary(method)(b"", timeout=timeout, wait_for_ready=True)
@@ -133,7 +133,7 @@ def attacked(
     process.start()
     try:
         pool = AttackedPool(folder.path, outlets)
-        pool.call(names[0], CHECK, timeout=60.0)
+        pool.call(names[0], CHECK, timeout=300.0)  # a new interpreter starts
         yield pool
     finally:
         process.terminate()

@@ -170,5 +170,5 @@ class Pool:
         with channel(
             self.folder.address, credential, root=root or self.folder.root.certificate
         ) as link:
-            answer: bytes = link.unary_unary(PROBE)(b"", timeout=20)
+            answer: bytes = link.unary_unary(PROBE)(b"", timeout=60)
             return answer.decode()

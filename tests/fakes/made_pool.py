@@ -58,7 +58,7 @@ from presspool.server.transport.pool_service import PoolService
 
 RUN = "run-1"
 POSITION = (3, "0" * 64)
-QUICK = Limits(poll=1.0, check=0.1, silence=10.0)
+QUICK = Limits(poll=1.0, check=0.1)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Pool:
         where = address or self.address
         return CoordinatorClient(where, lambda: self.certificates.dial(where, outlet))
 
-    def grid(self, *, phase: float = 20.0, run: str = RUN, **more: Any) -> GrpcGrid:
+    def grid(self, *, phase: float = 240.0, run: str = RUN, **more: Any) -> GrpcGrid:
         return GrpcGrid(
             self.desk,
             run=run,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from tests.fakes.instruments.loopback import free_port
 from tests.fakes.served.made_adapters import made_adapter
 from tests.fakes.served.made_servers import made_server
 from tests.journeys.guides import journey
@@ -16,13 +16,6 @@ from tests.journeys.people import People
 
 from presspool.common.contract.contract import Contract
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        number: int = found.getsockname()[1]
-        return number
 
 
 def test_an_editor_serves_an_adapter_and_asks_it(tmp_path: Path, contract: Contract) -> None:

@@ -156,6 +156,20 @@ def test_nothing_is_written_twice() -> None:
     assert not [held for held in places.values() if len(held) > 1]
 
 
+def test_who_asks_over_http_says_how_long_it_waits() -> None:
+    """httpx2 by itself waits for five seconds, and a busy machine may answer later."""
+    asking = re.compile(r"httpx2\.(Client|request|stream|get|put|post|delete)")
+    calls = [
+        (f"{path}:{node.lineno}", {word.arg for word in node.keywords})
+        for path in tracked()
+        if path.startswith("tests/") and path.endswith(".py")
+        for node in ast.walk(ast.parse(text(path)))
+        if isinstance(node, ast.Call) and asking.fullmatch(ast.unparse(node.func))
+    ]
+    assert len(calls) > 10
+    assert not [place for place, words in calls if "timeout" not in words]
+
+
 def tour() -> str:
     return (REPOSITORY / "docs" / "tour.md").read_text(encoding="utf-8")
 

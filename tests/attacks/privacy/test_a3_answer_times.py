@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from flwr.app import Message
@@ -22,6 +23,7 @@ from tests.fakes.made_pool import POSITION, Pool, adds, made_outlet, open_pool
 from tests.fakes.made_runs import STATE
 from tests.fakes.made_witnesses import eventually
 
+from presspool.client.agent import agent as agent_
 from presspool.client.agent.agent import Agent, Backoff, Trainer
 from presspool.client.agent.spool import Spool
 from presspool.client.consent.policy import Policy
@@ -90,7 +92,7 @@ def working(pool: Pool, trainer: Trainer, beat: float) -> Iterator[tuple[Agent, 
             yield agent, spool
         finally:
             agent.stop()
-            thread.join(60)
+            thread.join(240)
         assert not thread.is_alive()  # a stop does not sit a beat out
 
 
@@ -104,7 +106,9 @@ def handed_out(pool: Pool) -> str:
     return task
 
 
-def test_an_answer_waits_for_its_beat_and_nothing_hurries_it(pool: Pool) -> None:
+def test_an_answer_waits_for_its_beat_and_nothing_hurries_it(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = handed_out(pool)
     with working(pool, adds(NORTH), HOUR) as (agent, spool):
         eventually(lambda: spool.undelivered() is not None)
@@ -113,8 +117,10 @@ def test_an_answer_waits_for_its_beat_and_nothing_hurries_it(pool: Pool) -> None
             time.sleep(0.05)
         assert pool.desk.answered([task]) == set()
         assert agent.busy  # so that its ledger is not published either
-    file = pool.folder / "work" / f"{task}.arrived"
-    os.utime(file, (moment := time.time() - HOUR + 0.5, moment))  # its beat comes
+        sealed = spool.undelivered()
+        assert sealed is not None
+        soon = spool.arrived(sealed) + HOUR - 0.2
+    monkeypatch.setattr(agent_, "time", SimpleNamespace(time=lambda: soon))  # its beat comes
     with working(pool, adds(NORTH), HOUR) as (agent, _):
         eventually(lambda: pool.desk.answered([task]) == {task})
         eventually(lambda: not agent.busy)

@@ -70,7 +70,7 @@ def test_what_is_no_message_writes_no_log(
     for method in ("/presspool.v1.Witnessing/Answer", "/presspool.v1.Pool/SendUpdate"):
         call = link.stream_unary(method)
         for _ in range(many):
-            refused(lambda call=call: call(iter([b"\xff"]), timeout=20))  # type: ignore[misc]
+            refused(lambda call=call: call(iter([b"\xff"]), timeout=60))  # type: ignore[misc]
     assert pool.log_file.stat().st_size - before < 8 * KILOBYTE
 
 

@@ -70,7 +70,7 @@ def test_a_later_run_is_trained_while_earlier_ones_wait(tmp_path: Path, waiting:
             approved |= {digest(number) for number in range(waiting)}
             until(lambda: pool.desk.answered(tasks) == set(tasks), lambda: careful.asked)
             node.stop()
-            working.join(60)
+            working.join(240)
     assert careful.asked.count(digest(waiting)) == 1
 
 

@@ -51,12 +51,9 @@ def test_a_run_outlives_connections_that_are_cut(
         for outlet in (NORTH, SOUTH):
             pool.outlet(outlet, slow(trains(outlet)))
         ended = 0
-        for _ in range(4 * cuts):  # one may find no connection open
+        while ended < cuts:  # one may find no connection open
             time.sleep(0.25)
             ended += postgres.cut(name)
-            if ended >= cuts:
-                break
         pool.wait(queued, "complete")
         result = pool.result(queued)
-    assert ended >= cuts
     assert [done.outlets for done in result.rounds[1:]] == [(NORTH, SOUTH)] * rounds

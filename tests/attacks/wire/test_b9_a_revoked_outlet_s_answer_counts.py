@@ -128,7 +128,7 @@ def rounds_of(pool: Live, run: str) -> int:
 def stopping_after_one_round(outlet: str, go_on: threading.Event) -> Trainer:
     def train(asked: Round, kept: Path) -> bytes:
         if asked.number > 1:
-            go_on.wait(60)
+            go_on.wait(300)
         return trains(outlet)(asked, kept)
 
     return train

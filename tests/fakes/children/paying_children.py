@@ -20,7 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tests.fakes.children.pool_children import PAUSE, _append, _log, run_until_signalled
+from tests.fakes.children.pool_children import (
+    PAUSE,
+    _append,
+    _log,
+    run_until_signalled,
+    wait_for_release,
+)
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.made_outlets import new_ledger, policy_body
 from tests.fakes.made_pool import made_outlet
@@ -125,6 +131,7 @@ def _trainer(folder: Path, settings: OutletSettings, mishaps: Mishaps) -> Traine
     """The steps of `presspool.client.client_app.work`, but for the model's."""
 
     def train(asked: Round, kept: Path) -> bytes:
+        wait_for_release(folder, asked)
         with opened(settings) as gate:
             assert isinstance(gate, RealGate)
             try:

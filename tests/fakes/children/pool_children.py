@@ -11,7 +11,8 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -43,13 +44,16 @@ from presspool.server.transport.listener import open_port
 from presspool.server.transport.pool_service import PoolService
 
 PAUSE = 0.05  # seconds of a training
+FIRST = 600.0  # seconds of a run's first round, for which a slow machine starts all its outlets
 ASLEEP = "asleep"  # file of an outlet that trains
+HELD = "held"  # file beside the outlets: none of them trains the last round while it is there
+REPOSITORY = Path(__file__).parents[3]  # not from conftest, which imports torch
 _SERVER = multiprocessing.get_context("forkserver")
 
 
 def start(what: Callable[..., None], *args: object) -> BaseProcess:
     """A process that does this; forked from one that has imported everything."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(("src", "."))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(REPOSITORY / "src"), str(REPOSITORY)))
     _SERVER.set_forkserver_preload(
         ["tests.fakes.children.pool_children", "tests.fakes.children.paying_children"]
     )
@@ -88,14 +92,19 @@ def coordinator(
     credentials = Certificates.read(folder).server()
     door = Door(members.member, record=desk.refuse)
     server, _ = open_port(f"localhost:{port}", credentials, [service.register], door=door)
-    grid = GrpcGrid(
-        desk, run=RUN, key=CONTRACT_KEY, outlets=outlets, members=members.names, phase=phase
-    )
     file = folder / "checkpoint.safetensors"
     point = checkpoints.load(file, digest=contract.digest) or RoundCheckpoint(
         contract=contract.digest, rounds=(_round(0),), state=STATE
     )
     while len(point.rounds) <= rounds:
+        grid = GrpcGrid(
+            desk,
+            run=RUN,
+            key=CONTRACT_KEY,
+            outlets=outlets,
+            members=members.names,
+            phase=phase if len(point.rounds) > 1 else FIRST,
+        )
         try:
             point = one_round(grid, contract, point)
         except QuorumError as error:
@@ -107,6 +116,23 @@ def coordinator(
     door.close()
     service.close()
     server.stop(0).wait()
+
+
+@contextmanager
+def last_round_held(folder: Path) -> Iterator[None]:
+    """Keep a run from its end for as long as the block lasts, however slowly that goes on."""
+    (folder / HELD).touch()
+    try:
+        yield
+    finally:
+        (folder / HELD).unlink()
+
+
+def wait_for_release(folder: Path, asked: Round) -> None:
+    """What an outlet does before it trains a round."""
+    last = asked.number == asked.contract.federation.rounds
+    while last and (folder / HELD).exists():
+        time.sleep(PAUSE)
 
 
 def keeper(folder: Path, port: int, outlet: str, size: int) -> None:
@@ -195,6 +221,7 @@ def sleeper(folder: Path, port: int, name: str) -> None:
 def _written_down(file: Path, train: Trainer) -> Trainer:
     def trainer(asked: Round, kept: Path) -> bytes:
         task = kept.stem
+        wait_for_release(file.parent, asked)
         _append(file, f"begin {task}")
         time.sleep(PAUSE)
         answer = train(asked, kept)

@@ -45,7 +45,7 @@ class Ends:
     left: int
 
 
-def stopped(kind: str, count: int, folder: Path, *, seconds: float = 20.0) -> Ends:
+def stopped(kind: str, count: int, folder: Path, *, seconds: float = 100.0) -> Ends:
     """Start and stop so many processes of a kind; each has `seconds` to end."""
     words = [sys.executable, "-m", __name__, kind, str(count), str(seconds), str(folder)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True, timeout=250)

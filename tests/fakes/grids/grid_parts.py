@@ -39,7 +39,7 @@ def task_for(grid: SimulationGrid, contract: Contract, node: int) -> Message:
     return grid.create_message(pack_task(task), "train", node, "1")
 
 
-def wait_until(is_so: Callable[[], bool], *, seconds: float = 60) -> bool:
+def wait_until(is_so: Callable[[], bool], *, seconds: float = 200) -> bool:
     """Whether something comes true before a generous deadline."""
     deadline = time.monotonic() + seconds
     while not (now := is_so()) and time.monotonic() < deadline:
@@ -51,5 +51,5 @@ def alive(pid: int) -> bool:
     """Whether a process is there and has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False

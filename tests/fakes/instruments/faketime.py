@@ -8,11 +8,10 @@ Example: `subprocess.run(command, env={**os.environ, **clock("-3600s")})`.
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
+from tests.fakes.debian.debian_packages import install
 
 
 def clock(offset: str) -> dict[str, str]:
@@ -27,14 +26,7 @@ def clock(offset: str) -> dict[str, str]:
 
 
 def _library() -> Path:
-    if not _installed() and os.geteuid() == 0 and Path("/etc/debian_version").exists():
-        subprocess.run(
-            ["apt-get", "install", "--yes", "--no-install-recommends", "libfaketime"],
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            capture_output=True,
-            timeout=600,
-            check=False,
-        )
+    install("libfaketime", unless=_installed)
     if not (found := _installed()):
         pytest.skip("no libfaketime here: install Debian's package libfaketime")
     return found[0]

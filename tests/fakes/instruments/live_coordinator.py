@@ -40,7 +40,7 @@ from presspool.server.database import Database
 from presspool.server.membership.members import Members
 from presspool.server.transport.mailbox import Mailbox
 
-LONGEST_WAIT = 120.0  # seconds; nothing here measures the machine
+LONGEST_WAIT = 240.0  # seconds; nothing here measures the machine
 
 
 def delta_of(state: State, value: float = 0.0) -> dict[str, np.ndarray]:
@@ -80,7 +80,7 @@ class Live:
     folder: CoordinatorFolder
     run: Path
     database: Database
-    phase: float = 60.0
+    phase: float = LONGEST_WAIT
     threads: dict[str, threading.Thread] = field(default_factory=dict)
     agents: dict[str, Agent] = field(default_factory=dict)
     coordinator: Coordinator | None = None
@@ -196,7 +196,7 @@ def until(there: Callable[[], bool], said: Callable[[], object] = lambda: "") ->
 
 @contextmanager
 def live(
-    parent: Path, run: Path, *, database: str | None = None, phase: float = 60.0
+    parent: Path, run: Path, *, database: str | None = None, phase: float = LONGEST_WAIT
 ) -> Iterator[Live]:
     """A started coordinator."""
     home = parent / "coordinator"

@@ -29,7 +29,7 @@ ENVIRONMENT = os.environ | {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
-LONGEST_WAIT = 240.0  # seconds; a machine may be slow, and nothing here measures it
+LONGEST_WAIT = 300.0  # seconds; a machine may be slow, and nothing here measures it
 
 
 class Operators:

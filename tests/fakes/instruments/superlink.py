@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,12 +142,12 @@ class SuperLink:
         return self.flwr("run", APP, "--stream", "--run-config", text, *options)
 
     def _wait(self) -> None:
-        root, deadline = self._security.root, time.monotonic() + 120
+        root, deadline = self._security.root, time.monotonic() + 240
         trust = ssl.create_default_context(cafile=root) if root else None
         url = f"{'https' if root else 'http'}://{self.address}/health"
         while self._processes[0].poll() is None and time.monotonic() < deadline:
             try:
-                with urllib.request.urlopen(url, timeout=5, context=trust):
+                with urllib.request.urlopen(url, timeout=30, context=trust):
                     return
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.1)
@@ -168,11 +169,10 @@ class SuperLink:
         """Local addresses, in the kernel's hexadecimal, on which these processes listen."""
         inodes = set()
         for pid in self.processes():
-            for handle in Path(f"/proc/{pid}/fd").glob("*"):
-                try:
-                    inodes.add(str(handle.readlink()))
-                except OSError:
-                    continue
+            with suppress(OSError):  # the process has just ended
+                for handle in Path(f"/proc/{pid}/fd").iterdir():
+                    with suppress(OSError):  # or this has just been closed
+                        inodes.add(str(handle.readlink()))
         found = set()
         for table in ("tcp", "tcp6"):
             for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
@@ -185,8 +185,8 @@ class SuperLink:
         """End the SuperLink and what was started beside it; returns what had to be ended after."""
         for process in reversed(self._processes):
             process.terminate()
-            process.wait(60)
-        deadline = time.monotonic() + 30
+            process.wait(120)
+        deadline = time.monotonic() + 120
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
         for pid in left:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pytest
+from tests.fakes.instruments.loopback import free_port
 
 WANTED = ("s3fs", "moto", "flask", "flask_cors")
 
@@ -24,9 +25,7 @@ def s3_server() -> Iterator[str]:
     missing = [name for name in WANTED if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f"no S3 server here: {', '.join(missing)} not installed (extras `s3`, `dev`)")
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -34,11 +33,12 @@ def s3_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"moto's server ended with {process.returncode}")
         with closing(socket.socket()) as dialled:

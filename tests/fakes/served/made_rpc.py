@@ -29,7 +29,7 @@ class RpcCaller:
         message = ParseDict(body, GetMessageClass(SERVICE.methods_by_name[method].input_type)())
         ask = getattr(self._stub, method)
         begin = ask if method.endswith("Stream") else ask.future
-        return begin(message, **{"metadata": self._metadata, "timeout": 60, **more})
+        return begin(message, **{"metadata": self._metadata, "timeout": 240, **more})
 
     def ask(self, method: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
         """An answer as JSON has it; raises `grpc.RpcError`."""

@@ -16,7 +16,7 @@ from tests.fakes.instruments.typed import Answer, Command, typed
 from presspool.client.agent.fetched_adapter import FetchedAdapter, kept
 from presspool.common.released.adapter_folder import MANIFEST, read_adapter
 
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 240.0
 
 
 @pytest.fixture

@@ -166,11 +166,12 @@ def run_to_its_end(
         assert pool.coordinator.is_alive(), pool.log()
         assert time.monotonic() < until, pool.log()
         time.sleep(0.05)
-    while sum(pool.faults.values()) < faults:
-        time.sleep(choice.uniform(0.0, 2 * pause))
-        pool.mend()
-        assert pool.coordinator.is_alive(), "the run ended before all faults were done"
-        pool.strike(choice)
+    with pool_children.last_round_held(pool.folder):
+        while sum(pool.faults.values()) < faults:
+            time.sleep(choice.uniform(0.0, 2 * pause))
+            pool.mend()
+            assert pool.coordinator.is_alive(), "the run ended before all faults were done"
+            pool.strike(choice)
     while pool.coordinator.is_alive():
         pool.mend()
         assert time.monotonic() < until, pool.log()

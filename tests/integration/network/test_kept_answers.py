@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from flwr.app import Message
-from tests.conftest import made_rows
+from tests.conftest import REPOSITORY, made_rows
 from tests.fakes.children import answer_children
 from tests.fakes.children.answer_children import STEPS
 from tests.fakes.made_outlets import RealOutlet, make_real
@@ -57,7 +57,7 @@ def new_outlet(home: Path, contract: Contract) -> RealOutlet:
 
 
 def start(pool: Pool, home: Path, step: str = "", occurrence: int = 0) -> Any:
-    os.environ["PYTHONPATH"] = os.pathsep.join(("src", "."))
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(REPOSITORY / "src"), str(REPOSITORY)))
     _SERVER.set_forkserver_preload(["tests.fakes.children.answer_children"])
     arguments = (pool.folder, home, pool.address, step, occurrence)
     process = _SERVER.Process(target=answer_children.work, args=arguments, daemon=True)

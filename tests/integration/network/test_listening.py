@@ -25,9 +25,9 @@ def test_a_pool_at_one_address_is_not_to_be_had_at_another(
         pool.coordinator("init", "--name", "press-pool", "--address", f"127.0.0.1:{port}")
         pool.start()
         assert pool.said("coordinator", "listening at ") == f"127.0.0.1:{port} alone"
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.2", port), timeout=10)
+            socket.create_connection(("127.0.0.2", port), timeout=60)
 
 
 @pytest.mark.parametrize(

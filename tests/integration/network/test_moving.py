@@ -31,7 +31,7 @@ def presspool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 def _asks(home: Path) -> str:
     """What the outlet at a home is called by whom its agent would dial."""
     with _dialler(home)() as link:
-        answer: bytes = link.unary_unary(PROBE)(b"", timeout=20)
+        answer: bytes = link.unary_unary(PROBE)(b"", timeout=60)
         return answer.decode()
 
 

@@ -48,7 +48,7 @@ def test_a_port_of_another_service_is_one_message(other_service: str, tmp_path: 
         [sys.executable, "-m", "presspool.cli", "outlet", "join", token, "--home", tmp_path / "o"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert joined.returncode == 1

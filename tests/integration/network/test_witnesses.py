@@ -403,7 +403,7 @@ def test_a_restored_ledger_reserves_nothing_and_a_restored_home_neither(tmp_path
         shutil.copytree(old, outlet.home)
         outlet.start()
         assert outlet.watch is not None
-        assert outlet.watch.ready.wait(60)
+        assert outlet.watch.ready.wait(240)
         eventually(lambda: outlet.folder.own_head() is not None)
         with outlet.budget() as budget, pytest.raises(RollbackError) as caught:
             begin(budget)
@@ -427,7 +427,7 @@ def test_an_outlet_whose_first_round_comes_first_still_learns_of_its_ledger_and_
         outlet.busy = True
         outlet.start()
         assert outlet.watch is not None
-        assert outlet.watch.ready.wait(60)
+        assert outlet.watch.ready.wait(240)
         assert (outlet.folder.own_head() or no_head(outlet)).size == 1
         assert published(link) == 1  # the entry is told of when the round is over
         outlet.busy = False

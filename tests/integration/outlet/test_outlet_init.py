@@ -257,7 +257,7 @@ def answered(home: Path, keys: Sequence[str]) -> tuple[int, str]:
         start_new_session=True,
     ) as process:
         os.write(ours, "".join(keys).encode())
-        said = process.communicate(timeout=120)[0].decode()
+        said = process.communicate(timeout=240)[0].decode()
     os.close(ours)
     os.close(theirs)
     return process.returncode, said

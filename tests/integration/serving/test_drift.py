@@ -15,6 +15,7 @@ from prometheus_client import Gauge
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 from tests.conftest import COMMON, WORDS
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.instruments.browser import LOOKS, Watched, chromium
 from tests.fakes.served.made_adapters import made_adapter
 from tests.fakes.served.made_servers import MadeServer, made_server
@@ -79,12 +80,14 @@ def server(folders: Path, tmp_path: Path) -> Iterator[MadeServer]:
 def ask(server: MadeServer, some: list[str], path: str = "/classify") -> None:
     for start in range(0, len(some), 64):
         body = {"model": "north", "input": some[start : start + 64]}
-        found = httpx2.post(f"{server.address}{path}", json=body, timeout=60)
+        found = httpx2.post(f"{server.address}{path}", json=body, timeout=240)
         assert found.status_code == 200, found.text
+    # What was answered is watched after its answer, by the thread that is then at work no more.
+    assert wait_until(lambda: not server.queue.running)
 
 
 def levels(server: MadeServer) -> dict[tuple[str, int], str]:
-    (found,) = httpx2.get(f"{server.address}/drift").json()["adapters"]
+    (found,) = httpx2.get(f"{server.address}/drift", timeout=240).json()["adapters"]
     return {(one["of"], one["half_life"]): one["level"] for one in found["figures"]}
 
 
@@ -131,8 +134,8 @@ def test_no_text_is_in_what_is_told(
 ) -> None:
     caplog.set_level(logging.DEBUG, "presspool")
     ask(server, [f"{CANARY} {text} {CANARY}" * 3 for text in usual(640, seed=7)])
-    told = httpx2.get(f"{server.address}/drift").text
-    metrics = httpx2.get(f"{server.address}/metrics").text
+    told = httpx2.get(f"{server.address}/drift", timeout=240).text
+    metrics = httpx2.get(f"{server.address}/metrics", timeout=240).text
     assert alerts(caplog) != []
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith("http")]
     assert CANARY not in "\n".join([told, metrics, *ours, *capfd.readouterr()])
@@ -141,7 +144,7 @@ def test_no_text_is_in_what_is_told(
 
 def unknown_metrics(server: MadeServer) -> set[str]:
     """Metrics that are none of those that a server has without a reference."""
-    text = httpx2.get(f"{server.address}/metrics").text
+    text = httpx2.get(f"{server.address}/metrics", timeout=240).text
     names = {family.name for family in text_string_to_metric_families(text)}
     return {name.removesuffix("_created") for name in names} - KNOWN
 
@@ -187,7 +190,7 @@ def test_only_who_is_at_this_machine_is_here(call: Request, here: bool) -> None:
 
 def test_who_comes_through_a_proxy_is_refused_with_the_reason(server: MadeServer) -> None:
     for headers in ({"x-forwarded-for": "192.0.2.7"}, {"x-forwarded-for": "127.0.0.1"}):
-        found = httpx2.get(f"{server.address}/drift", headers=headers)
+        found = httpx2.get(f"{server.address}/drift", headers=headers, timeout=240)
         assert found.status_code == 403
         assert "stay on this machine" in found.json()["error"]["message"]
 
@@ -198,19 +201,21 @@ def test_figures_ask_for_the_scope_of_metrics(folders: Path, tmp_path: Path) -> 
     with made_server(shelf, keys=keys) as made:
         for scope, status, word in (("ask", 403, "metrics"), ("metrics", 404, "--reference")):
             bearer = {"authorization": f"Bearer {secrets[scope]}"}
-            found = httpx2.get(f"{made.address}/drift", headers=bearer)
+            found = httpx2.get(f"{made.address}/drift", headers=bearer, timeout=240)
             assert (found.status_code, word in found.text) == (status, True), found.text
 
 
 def test_an_adapter_that_is_loaded_later_is_watched_too(server: MadeServer) -> None:
     body = {"lora_name": "south", "lora_path": "south"}
-    httpx2.post(f"{server.address}/v1/load_lora_adapter", json=body, timeout=60).raise_for_status()
-    found = httpx2.get(f"{server.address}/drift").json()["adapters"]
+    httpx2.post(f"{server.address}/v1/load_lora_adapter", json=body, timeout=240).raise_for_status()
+    found = httpx2.get(f"{server.address}/drift", timeout=240).json()["adapters"]
     assert [one["name"] for one in found] == ["north", "south"]
     assert len(found[1]["figures"]) == 6
     body = {"lora_name": "north"}
-    httpx2.post(f"{server.address}/v1/unload_lora_adapter", json=body).raise_for_status()
-    found = httpx2.get(f"{server.address}/drift").json()["adapters"]
+    httpx2.post(
+        f"{server.address}/v1/unload_lora_adapter", json=body, timeout=240
+    ).raise_for_status()
+    found = httpx2.get(f"{server.address}/drift", timeout=240).json()["adapters"]
     assert [one["name"] for one in found] == ["south"]
 
 

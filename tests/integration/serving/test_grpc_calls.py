@@ -96,7 +96,7 @@ def test_what_reads_answers_as_its_route_does(
         pytest.importorskip("captum", reason="the extra `gate` is not here")
         asked["label"] = server.shelf.get("desk").task.options[0]
     route = server.address + PATHS[method]
-    answer = httpx2.post(route, json={**asked, **over_http}, timeout=60)
+    answer = httpx2.post(route, json={**asked, **over_http}, timeout=240)
     assert answer.status_code == 200, answer.text
     call = caller.begin(method, asked)
     assert bare(said(call.result())) == bare(answer.json())
@@ -106,7 +106,7 @@ def test_what_reads_answers_as_its_route_does(
 
 
 def test_models_and_vectors_are_those_of_the_routes(caller: RpcCaller, server: MadeServer) -> None:
-    models = httpx2.get(f"{server.address}/v1/models").json()["data"]
+    models = httpx2.get(f"{server.address}/v1/models", timeout=240).json()["data"]
     wanted = [{**bare(one), "created": one["created"]} for one in models]
     found = caller.ask("ListModels", {})["data"]
     own = {"id", "owned_by"}  # the second is the same of all
@@ -115,7 +115,7 @@ def test_models_and_vectors_are_those_of_the_routes(caller: RpcCaller, server: M
         for one, model in zip(wanted, models, strict=True)
     ]
     body = {"model": "desk", "input": TITLES}
-    rows = httpx2.post(f"{server.address}/v1/embeddings", json=body).json()["data"]
+    rows = httpx2.post(f"{server.address}/v1/embeddings", json=body, timeout=240).json()["data"]
     vectors = caller.begin("Embed", body).result()
     for one, other in zip(vectors.data, rows, strict=True):
         assert list(one.embedding) == pytest.approx(other["embedding"], abs=1e-6)
@@ -188,7 +188,7 @@ def test_what_cannot_be_answered_is_refused_with_the_routes_words(
     assert word in found[1]
     assert CANARY not in found[1]
     if isinstance(asked, dict) and method == "Classify" and code != "RESOURCE_EXHAUSTED" and asked:
-        answer = httpx2.post(f"{server.address}/classify", json=asked)
+        answer = httpx2.post(f"{server.address}/classify", json=asked, timeout=240)
         assert answer.json()["error"]["message"] == found[1]
 
 
@@ -224,10 +224,10 @@ def test_what_nobody_foresaw_is_internal_and_nothing_written_has_a_text(
         monkeypatch.setattr(server.shelf, "get", broken)
         assert caller.refused("Classify", asked) == ("INTERNAL", "something went wrong here")
         assert wait_until(lambda: '"status": 500' in caplog.text)  # a line follows its answer
-    metrics = httpx2.get(f"{server.address}/metrics").text
+    metrics = httpx2.get(f"{server.address}/metrics", timeout=240).text
     ours = [one for one in caplog.records if not one.name.startswith("http")]
     lines = [one.getMessage() for one in ours if one.name.endswith("request_gate")]
-    found = [json.loads(line) for line in lines if line.startswith("{")]
+    found = [json.loads(line) for line in lines if line.startswith("{")][-3:]
     assert [(one["route"], one["status"]) for one in found] == [
         ("/classify", status) for status in (200, 404, 500)
     ]
@@ -255,7 +255,7 @@ def test_texts_are_written_whole_and_piece_by_piece(
         turns = {"model": "chats", "messages": [{"role": "user", "content": "minister talks"}]}
         several = []
         for method, asked in (("Complete", prompt), ("Chat", turns)):
-            over_http = httpx2.post(server.address + PATHS[method], json=asked, timeout=60).json()
+            over_http = httpx2.post(server.address + PATHS[method], json=asked, timeout=240).json()
             whole = caller.ask(method, asked)
             assert bare(whole) == bare(over_http)
             call = caller.begin(f"{method}Stream", asked)

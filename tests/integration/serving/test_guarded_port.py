@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.made_certificates import Certificates
 from tests.fakes.served.made_adapters import made_adapter
 from tests.fakes.served.made_servers import made_server
@@ -67,7 +68,7 @@ def test_only_the_pools_outlets_are_let_in(tmp_path: Path, adapter: Path) -> Non
                 file = tmp_path / f"{who}.pem"
                 file.write_bytes(shown.certificate + shown.key)
                 context.load_cert_chain(file)
-            with httpx2.Client(verify=context) as client:
+            with httpx2.Client(verify=context, timeout=240) as client:
                 body = {"model": "cup", "input": "goal"}
                 return client.post(f"{there}/classify", json=body).status_code
 
@@ -102,22 +103,28 @@ def test_large_bodies_together_are_bounded_and_small_ones_pass(
     adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_gate, "MOST_TOGETHER", 1 << 20)
+    bodies = request_gate.BodiesHeld()
+    monkeypatch.setattr(request_gate, "BodiesHeld", lambda: bodies)
     with made_server(AdapterShelf.of([("cup", adapter)])) as server:
         large = b'{"model": "cup", "input": "goal"}' + b" " * (900 << 10)
         headers = {"content-type": "application/json"}
 
         def ask(content: bytes) -> httpx2.Response:
-            return httpx2.post(f"{server.address}/classify", content=content, headers=headers)
+            return httpx2.post(
+                f"{server.address}/classify", content=content, headers=headers, timeout=240
+            )
 
         def halting() -> Iterator[bytes]:
             yield large[:-1]
-            time.sleep(1)  # until it has arrived
+            assert wait_until(lambda: bodies.held == len(large) - 1 - request_gate.SMALL)
             refused = ask(large)
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert "large bodies" in refused.json()["error"]["message"]
             assert ask(large[:100]).status_code == 200
             yield b" "
 
-        done = httpx2.post(f"{server.address}/classify", content=halting(), headers=headers)
+        done = httpx2.post(
+            f"{server.address}/classify", content=halting(), headers=headers, timeout=240
+        )
         assert done.status_code == 200
         assert ask(large).status_code == 200  # what was held is free again

@@ -51,7 +51,7 @@ def server(
 
 @pytest.fixture
 def http(server: MadeServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.address, timeout=120) as client:
+    with httpx2.Client(base_url=server.address, timeout=240) as client:
         yield client
 
 
@@ -111,8 +111,8 @@ def test_an_adverts_context_is_the_contracts_or_refused_unread(
 def test_what_is_kept_is_masked(server: MadeServer, kept: Path) -> None:
     body = {"model": "desk", "input": TEXT}
     for mask in (False, True):
-        assert httpx2.post(f"{server.address}/classify", json={**body, "mask": mask}, timeout=60)
-    httpx2.post(f"{server.address}/mask", json={"input": "wait"}, timeout=60)  # a queue in order
+        assert httpx2.post(f"{server.address}/classify", json={**body, "mask": mask}, timeout=240)
+    httpx2.post(f"{server.address}/mask", json={"input": "wait"}, timeout=240)  # a queue in order
     written = kept.read_text(encoding="utf-8")
     assert MAIL not in written
     assert PHONE not in written
@@ -125,7 +125,7 @@ def test_what_is_kept_is_masked(server: MadeServer, kept: Path) -> None:
 def test_tokens_are_kept_as_the_text_that_they_are(server: MadeServer, kept: Path) -> None:
     """One by one none of these is a telephone number or a bank account."""
     said = "call +49 30 901820 , IBAN DE89 3704 0044 0532 0130 00"
-    with httpx2.Client(base_url=server.address, timeout=60) as client:
+    with httpx2.Client(base_url=server.address, timeout=240) as client:
         assert client.post("/tag", json={"model": "words", "input": [said.split()]}).is_success
         client.post("/mask", json={"input": "wait"})
     (line,) = [one for one in kept.read_text(encoding="utf-8").splitlines() if '"/tag"' in one][-1:]
@@ -137,8 +137,8 @@ def test_masking_ends_by_name_alone(tmp_path: Path, server: MadeServer) -> None:
     masking = Masking.asked(model=None, log=path, off=True)
     with made_server(server.shelf, masking=masking) as made:
         asked = {"model": "desk", "input": TEXT}
-        assert httpx2.post(f"{made.address}/classify", json=asked).status_code == 200
-        refused = httpx2.post(f"{made.address}/classify", json={**asked, "mask": True})
+        assert httpx2.post(f"{made.address}/classify", json=asked, timeout=240).status_code == 200
+        refused = httpx2.post(f"{made.address}/classify", json={**asked, "mask": True}, timeout=240)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, "mask")
     masking.close()
     assert json.loads(path.read_text().splitlines()[0])["texts"] == [TEXT]

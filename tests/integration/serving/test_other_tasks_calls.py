@@ -45,7 +45,7 @@ def test_tags_and_rankings_are_those_of_predict(
         return [models[name].task.told(one.answer) for one in said]
 
     shelf = AdapterShelf.of(list(paths.items()))
-    with made_server(shelf) as server, httpx2.Client(base_url=server.address) as http:
+    with made_server(shelf) as server, httpx2.Client(base_url=server.address, timeout=240) as http:
         tagged = http.post("/tag", json={"model": "spans", "input": TITLES}).json()["data"]
         assert [one["entities"] for one in tagged] == expected("spans", text=TITLES)
         assert any(one["entities"] for one in tagged)

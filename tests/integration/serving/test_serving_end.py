@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.conftest import REPOSITORY
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.served.made_adapters import made_adapter
 from tests.fakes.served.served_process import served
 
@@ -40,58 +40,60 @@ def test_a_reference_is_read_before_the_port_opens_and_drift_is_in_the_log(
         address = begun["address"]
         for _ in range(4):
             body = {"model": "cup", "input": [f"{CANARY} says the minister of a new bank"] * 64}
-            httpx2.post(f"{address}/classify", json=body, timeout=60).raise_for_status()
-        (found,) = httpx2.get(f"{address}/drift").json()["adapters"]
-        assert {one["level"] for one in found["figures"] if one["of"] == "lengths"} == {"drifted"}
-        deadline = time.monotonic() + 30
-        while "drift: lengths of what cup is asked" not in errors.read_text():
-            assert time.monotonic() < deadline, errors.read_text()
-            time.sleep(0.05)
+            httpx2.post(f"{address}/classify", json=body, timeout=240).raise_for_status()
+
+        def drifted() -> bool:
+            (found,) = httpx2.get(f"{address}/drift", timeout=240).json()["adapters"]
+            levels = {one["level"] for one in found["figures"] if one["of"] == "lengths"}
+            return levels == {"drifted"}
+
+        assert wait_until(drifted)  # what was answered is watched after its answer
+        said = "drift: lengths of what cup is asked"
+        assert wait_until(lambda: said in errors.read_text()), errors.read_text()
         assert CANARY not in errors.read_text()
 
 
 def test_a_stop_under_load_loses_no_call_that_was_taken_in(tmp_path: Path, adapter: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    told = Counter[str]()
+    heard = list[str]()  # by twelve threads: `append` loses nothing, a counter's `+= 1` may
     with served(home, f"cup={adapter}") as (process, begun, errors):
         address = begun["address"]
-        stopped = threading.Event()
+        stopped, late = threading.Event(), list[bool]()
 
         def ask(number: int) -> None:
             """Call on one connection until the server says, or shows, that it stops."""
-            with httpx2.Client(base_url=address, timeout=60) as client:
+            with httpx2.Client(base_url=address, timeout=240) as client:
                 while True:
                     body = {"model": "cup", "input": [f"{CANARY} goal {number}"] * 20}
                     try:
                         answer = client.post("/classify", json=body)
-                    except httpx2.ConnectError:
-                        told["not taken in"] += 1
+                    except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+                        heard.append("not taken in")  # the log has no line of it, else it was
                         return
                     if answer.status_code != 200:
-                        told[str(answer.status_code)] += 1
+                        heard.append(str(answer.status_code))
                         assert answer.headers["retry-after"] == "1"
                         assert answer.headers["connection"] == "close"
                         return
                     assert len(answer.json()["data"]) == 20
-                    told["answered"] += 1
-                    told["answered after the signal"] += stopped.is_set()
+                    heard.append("200")
+                    late.append(stopped.is_set())
 
         with ThreadPoolExecutor(12) as pool:
             callers = [pool.submit(ask, number) for number in range(12)]
-            while told["answered"] < 40:
-                time.sleep(0.01)
+            assert wait_until(lambda: len(heard) >= 40)
+            stopped.set()  # before: afterwards all may be answered until this thread goes on
             process.send_signal(signal.SIGTERM)
-            stopped.set()
             for caller in callers:
                 caller.result()
-        assert process.wait(timeout=60) == 0
-        assert told["503"] + told["not taken in"] == 12
-        assert told["answered after the signal"] > 0
+        assert process.wait(timeout=240) == 0
+        assert heard.count("503") + heard.count("not taken in") == 12
+        assert any(late)
         lines = [json.loads(x[x.index("{") :]) for x in errors.read_text().splitlines() if "{" in x]
-        by_status = Counter(line["status"] for line in lines)
+        by_status = Counter(str(line["status"]) for line in lines)
         # As many answers were sent as arrived: no call was taken in and lost.
-        assert by_status == {200: told["answered"], **({503: told["503"]} if told["503"] else {})}
+        assert by_status == Counter(one for one in heard if one != "not taken in")
         written = [path for path in home.rglob("*") if path.is_file()]
         assert errors in written
         for path in written:
@@ -124,7 +126,7 @@ def test_keys_decide_who_may_call(tmp_path: Path, adapter: Path) -> None:
         def ask(secret: str | None, method: str = "POST", path: str = "/classify") -> int:
             headers = {} if secret is None else {"authorization": f"Bearer {secret}"}
             sent = body if method == "POST" else None
-            answer = httpx2.request(method, address + path, headers=headers, json=sent)
+            answer = httpx2.request(method, address + path, headers=headers, json=sent, timeout=240)
             if answer.status_code >= 400:
                 assert answer.json()["error"]["code"] == answer.status_code
             return answer.status_code

@@ -72,7 +72,7 @@ def test_spans_have_the_callers_trace_and_no_text(
         }
         with (
             made_server(shelf, traces=traces) as server,
-            httpx2.Client(base_url=server.address, headers=headers) as http,
+            httpx2.Client(base_url=server.address, headers=headers, timeout=240) as http,
         ):
             asked = {"model": "cup", "input": [CANARY, "goal"], "user": CANARY}
             assert http.post("/classify", json=asked).status_code == 200

@@ -48,7 +48,7 @@ def test_a_shadow_is_compared_and_never_shown(paths: list[tuple[str, Path]]) -> 
         made_server(
             shelf, trials=[AdapterTrial.shadow("now=next"), AdapterTrial.shadow("next=again")]
         ) as server,
-        httpx2.Client(base_url=server.address, timeout=60) as http,
+        httpx2.Client(base_url=server.address, timeout=240) as http,
     ):
 
         def compared(at: int) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_a_broken_shadow_hurts_nobody_and_is_asked_no_more(
     monkeypatch.setattr(ServedAdapter, "answers", broken)
     with (
         made_server(shelf, trials=[AdapterTrial.shadow("now=next")]) as server,
-        httpx2.Client(base_url=server.address, timeout=60) as http,
+        httpx2.Client(base_url=server.address, timeout=240) as http,
     ):
         for number in range(1, 14):
             assert http.post("/classify", json={"model": "now", "input": TEXTS}).is_success
@@ -103,7 +103,7 @@ def _shaded(http: httpx2.Client) -> tuple[int, int]:
 def test_a_shadow_reads_the_first_records_of_a_large_call(paths: list[tuple[str, Path]]) -> None:
     with (
         made_server(AdapterShelf.of(paths), trials=[AdapterTrial.shadow("now=next")]) as server,
-        httpx2.Client(base_url=server.address, timeout=60) as http,
+        httpx2.Client(base_url=server.address, timeout=240) as http,
     ):
         answer = http.post("/classify", json={"model": "now", "input": TEXTS * 5})
         assert len(answer.json()["data"]) == 20
@@ -115,7 +115,7 @@ def test_a_shadow_reads_the_first_records_of_a_large_call(paths: list[tuple[str,
 def test_a_split_keeps_each_caller_with_one_adapter(paths: list[tuple[str, Path]]) -> None:
     with (
         made_server(AdapterShelf.of(paths), trials=[AdapterTrial.split("now=next:30%")]) as server,
-        httpx2.Client(base_url=server.address, timeout=60) as http,
+        httpx2.Client(base_url=server.address, timeout=240) as http,
     ):
 
         def ask(user: str | None) -> str:

@@ -147,7 +147,7 @@ def test_the_base_model_alone_writes_what_it_wrote_before_any_adapter(
         for without in (True, False)
     ]
     digest = answers[1].headers["x-presspool-adapter"]
-    said = httpx2.get(f"{server.address}/provenance/{digest}").json()["c2pa"]
+    said = httpx2.get(f"{server.address}/provenance/{digest}", timeout=240).json()["c2pa"]
     (made,) = said["data"]["actions"]
     assert (said["label"], made["action"]) == ("c2pa.actions.v2", "c2pa.created")
     assert made["digitalSourceType"].endswith("/trainedAlgorithmicMedia")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import AS_TYPED
+from tests.fakes.children import dying_trials
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.made_runs import toml, write_run
 from tests.fakes.sweeps.wandb_file import records
 
@@ -21,10 +20,12 @@ from presspool.common.base.errors import FolderError, InputError
 from presspool.common.runs.result_file import read_result
 from presspool.common.runs.run_file import read_run_file
 from presspool.simulations.simulate import SimulateOptions, simulate
-from presspool.simulations.sweeps.point_search import COMPARED, PointSearch, RoundJudge
+from presspool.simulations.sweeps import lanes
+from presspool.simulations.sweeps.lanes import ProcessLanes, process_lanes
+from presspool.simulations.sweeps.point_search import COMPARED, AskedPoint, PointSearch, RoundJudge
 from presspool.simulations.sweeps.sweep_file import parse_sweep
 from presspool.simulations.sweeps.sweep_request import SweepRequest, checked
-from presspool.simulations.sweeps.sweep_trial import TrialJob, run_trial
+from presspool.simulations.sweeps.sweep_trial import Ending, TrialJob, run_trial
 from presspool.simulations.sweeps.sweeping import Swept, sweep
 
 Body = dict[str, Any]
@@ -52,6 +53,21 @@ def requested(run_toml: Path, name: str, space: Body = GRID, **changes: Any) -> 
 
 def swept(request: SweepRequest) -> Swept:
     return sweep(request, checked(request))
+
+
+def job_of(request: SweepRequest, point: AskedPoint) -> TrialJob:
+    return TrialJob(
+        number=0,
+        point=point,
+        seed=None,
+        run=request.run,
+        out=request.out / "trials" / "0003",
+        deterministic=SEED,
+        sweep=request.out,
+        file=request.file,
+        metric="accuracy",
+        higher=True,
+    )
 
 
 def rows(folder: Path) -> list[Body]:
@@ -86,23 +102,42 @@ def test_each_trial_is_an_ordinary_run_and_a_row(one_process: Swept) -> None:
     assert table[0]["epsilon"] > table[2]["epsilon"]
 
 
+# `presspool` as typed, and Ctrl-C once there is a first row: a signal from another process might
+# come when all rows are there.
+INTERRUPTED = """
+import os, signal, threading
+from presspool.cli import main
+from presspool.simulations.sweeps import sweeping
+
+written = sweeping.write_table
+
+def write_once(*table):
+    written(*table)
+    sweeping.write_table = written
+    threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+
+sweeping.write_table = write_once
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 def test_two_processes_that_were_interrupted_make_the_same_rows(
     run_toml: Path, one_process: Swept
 ) -> None:
     out, grid = run_toml.parent / "sweeps" / "two", run_toml.parent / "sweep.toml"
     grid.write_text(toml(GRID))
     usual = ["--grid", grid, "--out", out, "--deterministic", SEED, "--workers", 2, "--json"]
-    command = [*AS_TYPED, "sweep", *map(str, [run_toml, *usual])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-        while first.poll() is None and not (out / "trials.parquet").exists():
-            time.sleep(0.05)
-        first.send_signal(signal.SIGINT)
-        _, said = first.communicate()
-    assert first.returncode == 2, said.decode()
-    assert b"continue with --resume" in said
+    words = ["sweep", *map(str, [run_toml, *usual])]
+    first = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *words], check=False, capture_output=True, text=True
+    )
+    assert first.returncode == 2, first.stderr
+    assert "continue with --resume" in first.stderr
     before = rows(out)
     assert 1 <= len(before) < 4
-    done = subprocess.run([*command, "--resume"], check=False, capture_output=True, text=True)
+    command = [*AS_TYPED, *words, "--resume"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert rows(out) == rows(one_process.request.out)
     assert [row for row in rows(out) if row["number"] in {r["number"] for r in before}] == before
@@ -146,20 +181,32 @@ def test_a_simulated_run_is_told_to_the_tracker_that_was_asked_for(run_toml: Pat
         assert private.encode() not in kept
 
 
-def test_a_process_that_dies_costs_its_trial_alone(run_toml: Path) -> None:
-    request, killed = requested(run_toml, "dying"), list[int]()
-
-    def kill_the_second(now: Swept, _row: object) -> None:
-        """The lane's process is this one's child; the first trial has ended, the next begins."""
-        if not killed:
-            (lane,) = multiprocessing.active_children()
-            assert lane.pid is not None
-            killed.append(lane.pid)
-            os.kill(lane.pid, signal.SIGKILL)
-
-    found = sweep(request, checked(request), on_trial=kill_the_second)
+def test_a_process_that_dies_costs_its_trial_alone(
+    run_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "run_trial", dying_trials.killed)
+    found = swept(requested(run_toml, "dying"))
     assert [row.state for row in found.rows] == ["complete", "failed", "complete", "complete"]
     assert "its process died" in found.rows[1].reason
+
+
+def test_a_process_that_dies_between_two_trials_costs_none(
+    run_toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "run_trial", dying_trials.ended)
+    request = requested(run_toml, "idle")
+    point = PointSearch(request.file, run_toml.parent, higher=True).ask()
+    assert point is not None
+    job = job_of(request, point)
+    with process_lanes(1) as made:
+        assert isinstance(made, ProcessLanes)
+        for _ in range(2):
+            made.start(job)
+            assert made.ended() == (job, Ending(state="complete"))
+            (lane,) = made._idle
+            for process in (lane._processes or {}).values():
+                process.kill()
+            assert wait_until(lambda: bool(lane._broken))  # noqa: B023  asked at once
 
 
 def test_seeds_are_trials_of_one_point(run_toml: Path) -> None:
@@ -200,18 +247,7 @@ def test_a_pruned_trial_ends_after_a_whole_round_that_it_has_paid_for(run_toml: 
         search.tell(point.number, 1.0, pruned=False)
     point = search.ask()
     assert point is not None
-    job = TrialJob(
-        number=0,
-        point=point,
-        seed=None,
-        run=request.run,
-        out=request.out / "trials" / "0003",
-        deterministic=SEED,
-        sweep=request.out,
-        file=request.file,
-        metric="accuracy",
-        higher=True,
-    )
+    job = job_of(request, point)
     assert run_trial(job).state == "pruned"
     result = read_result(job.out)
     assert result.status == "running"

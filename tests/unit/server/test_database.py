@@ -78,7 +78,7 @@ def test_writers_in_many_threads_wait_for_each_other(database_url: str) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(240)
     with database.reading() as session:
         assert session.get_one(Invitation, f"{0:032x}").expires == 2 + rounds * threads
 

@@ -30,7 +30,7 @@ def home(
 
 
 def told(lines: list[str], count: int) -> list[str]:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while len(lines) < count and time.monotonic() < until:
         time.sleep(0.01)
     return lines

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import REPOSITORY
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.instruments.made_trackers import (
     CONSENT,
     KEPT,
@@ -402,6 +403,15 @@ def test_postgresql_is_read_in_one_transaction_that_writes_nothing(
         assert connection.execute("SELECT count(*) FROM atomic.events").fetchone() == (1,)
 
 
+def asks_for_a_password(server: str, database: str) -> bool:
+    """Whether the server has read its rules again by now."""
+    try:
+        psycopg.connect(f"{server} dbname={database}").close()
+    except psycopg.OperationalError as refused:
+        return "password" in str(refused)
+    return False
+
+
 def test_a_password_comes_from_a_file_and_goes_nowhere(
     tmp_path: Path, outlet: Command, postgres: Server
 ) -> None:
@@ -418,6 +428,7 @@ def test_a_password_comes_from_a_file_and_goes_nowhere(
         ):
             connection.execute(order.encode())
     name = location.rpartition("=")[2]
+    assert wait_until(lambda: asks_for_a_password(f"host={postgres.folder} user={role}", name))
     passwords = tmp_path / "pass'words"
     passwords.touch(0o600)
     for form in (

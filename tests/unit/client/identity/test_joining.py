@@ -194,7 +194,7 @@ def test_an_outlet_that_was_away_too_long_joins_again_with_its_keys(
 def _hold(token: Token, home: Path, ready: object, done: object) -> None:
     with Joining.begin(token, home):
         ready.set()  # type: ignore[attr-defined]
-        done.wait(60)  # type: ignore[attr-defined]
+        done.wait(240)  # type: ignore[attr-defined]
 
 
 def test_two_processes_do_not_join_at_one_home(pool: Pool, tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_two_processes_do_not_join_at_one_home(pool: Pool, tmp_path: Path) -> No
     other = spawn.Process(target=_hold, args=(token, home, ready, done))
     other.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(240)
         with pytest.raises(FolderError, match="another process"), Joining.begin(token, home):
             pass
     finally:
         done.set()
-        other.join(60)
+        other.join(240)
     with Joining.begin(token, home):
         assert other.exitcode == 0
 

@@ -86,7 +86,7 @@ def _ask(
     body: bytes = b"",
 ) -> str:
     with channel(f"{host}:{port}", client, root=root.certificate) as link:
-        answer: bytes = link.unary_unary("/any/thing")(body, timeout=20)
+        answer: bytes = link.unary_unary("/any/thing")(body, timeout=60)
         return answer.decode()
 
 
@@ -181,7 +181,7 @@ def _context(version: ssl.TLSVersion, client: Credential | None, folder: Path) -
 
 def _first_bytes(port: int, context: ssl.SSLContext) -> bytes:
     with (
-        socket.create_connection(("localhost", port), timeout=20) as raw,
+        socket.create_connection(("localhost", port), timeout=60) as raw,
         context.wrap_socket(raw, server_hostname="localhost") as secure,
     ):
         return secure.recv(9)
@@ -208,8 +208,8 @@ def test_a_stranger_without_a_certificate_gets_no_byte_of_the_protocol(tmp_path:
 def test_plain_tcp_is_refused() -> None:
     with _port() as port:
         with grpc.insecure_channel(f"localhost:{port}") as link, pytest.raises(grpc.RpcError):
-            link.unary_unary("/any/thing")(b"", timeout=20)
-        with socket.create_connection(("localhost", port), timeout=20) as raw:
+            link.unary_unary("/any/thing")(b"", timeout=60)
+        with socket.create_connection(("localhost", port), timeout=60) as raw:
             raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(64))
             try:
                 got = raw.recv(9)
@@ -239,7 +239,7 @@ def test_an_outlet_does_not_talk_to_a_server_of_tls_1_2(tmp_path: Path) -> None:
     thread.start()
     with listener:
         _refused(listener.getsockname()[1], _outlet())
-        thread.join(20)
+        thread.join(120)
     assert spoken == [None]
 
 

@@ -174,7 +174,7 @@ def test_who_uses_a_token_while_another_does_waits_and_is_refused(desk: Desk) ->
         row.requested, row.request = START, first.request
         row.update_key, row.log_key = first.update_key, first.log_key
         row.witness_key = first.witness_key
-    asking.join(60)
+    asking.join(240)
     assert codes == ["token-used"]
 
 

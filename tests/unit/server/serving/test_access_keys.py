@@ -6,7 +6,7 @@ import json
 import os
 import time
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import pytest
@@ -50,6 +50,23 @@ def test_a_file_that_cannot_be_read_is_said_once_and_read_when_it_can(
     assert said[0].startswith("nobody is let in")
     path.write_bytes(whole)
     assert keys.named(header, "ask").name == "desk"
+
+
+class Coarse(PosixPath):
+    """A path on a file system whose clock stands."""
+
+    def stat(self, **how: Any) -> os.stat_result:
+        return os.stat_result([*super().stat(**how)[:7], 0, 0, 0])
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    header = f"Bearer {add_key(path, 'desk', ['ask'], None)}"
+    keys = AccessKeys(Coarse(path))
+    assert keys.named(header, "ask").name == "desk"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "keys": []}))
+    with pytest.raises(CallError, match="no such key"):
+        keys.named(header, "ask")
 
 
 @pytest.mark.parametrize("expires", [0, 1.5, True, "0", "1700000000", "2027-13-01"])

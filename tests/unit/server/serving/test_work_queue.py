@@ -21,7 +21,7 @@ class Model:
 
     def run(self, jobs: list[QueuedJob]) -> None:
         self.at_work.set()
-        assert self.may.wait(30)
+        assert self.may.wait(240)
         self.batches.append([job.rows for job in jobs])
         if any(job.rows == 13 for job in jobs):
             raise PanicException("quotes what was asked")
@@ -38,7 +38,7 @@ def test_a_full_queue_refuses_and_never_grows() -> None:
     queue = WorkQueue(model.run, capacity=10, at_once=4)
     first = QueuedJob(rows=1)
     queue.submit(first)
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     taken = [QueuedJob(rows=5) for _ in range(2)]
     for job in taken:
         queue.submit(job)
@@ -52,9 +52,9 @@ def test_a_full_queue_refuses_and_never_grows() -> None:
         queue.submit(QueuedJob(rows=11))
     assert never.value.status == 413
     model.may.set()
-    assert [job.future.result(30) for job in (first, *taken)] == [1, 5, 5]
+    assert [job.future.result(240) for job in (first, *taken)] == [1, 5, 5]
     queue.submit(more := QueuedJob(rows=10))  # there is room again
-    assert more.future.result(30) == 10
+    assert more.future.result(240) == 10
     queue.close()
 
 
@@ -62,7 +62,7 @@ def test_jobs_are_taken_together_in_their_order() -> None:
     model = Model()
     queue = WorkQueue(model.run, at_once=4)
     queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     for rows in (2, 2, 3, 9, 1):
         queue.submit(QueuedJob(rows=rows))
     model.may.set()
@@ -74,7 +74,7 @@ def test_who_hung_up_is_not_worked_for() -> None:
     model = Model()
     queue = WorkQueue(model.run)
     queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     jobs = [QueuedJob(rows=rows) for rows in (2, 3)]
     for job in jobs:
         queue.submit(job)
@@ -88,7 +88,7 @@ def test_one_jobs_failure_is_its_own(caplog: pytest.LogCaptureFixture) -> None:
     model = Model()
     queue = WorkQueue(model.run)
     queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     jobs = [QueuedJob(rows=rows) for rows in (2, 13, 3)]
     for job in jobs:
         queue.submit(job)
@@ -117,7 +117,7 @@ def test_who_has_heard_a_part_does_not_hear_it_twice() -> None:
 
     queue = WorkQueue(run)
     queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     jobs = [QueuedJob(rows=rows) for rows in (2, 3)]
     for job in jobs:
         queue.submit(job)
@@ -148,7 +148,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
     model = Model()
     queue = WorkQueue(model.run, capacity=12, at_once=1)
     queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
 
     def taken(key: str) -> int:
         for jobs in range(20):
@@ -169,22 +169,22 @@ def test_a_job_that_yields_makes_way_before_its_turn_and_in_it() -> None:
     model = Model()
     queue = WorkQueue(model.run)
     queue.submit(first := QueuedJob(rows=1))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     queue.submit(shadow := QueuedJob(rows=1, yields=True))
     queue.submit(second := QueuedJob(rows=2))
     assert (shadow.left, shadow.future.cancelled()) == (True, True)
     with pytest.raises(CallError, match="others wait"):
         queue.submit(QueuedJob(rows=1, yields=True))
     model.may.set()
-    assert [job.future.result(30) for job in (first, second)] == [1, 2]
+    assert [job.future.result(240) for job in (first, second)] == [1, 2]
     model.may.clear()
     model.at_work.clear()
     queue.submit(shadow := QueuedJob(rows=3, yields=True))
-    assert model.at_work.wait(30)
+    assert model.at_work.wait(240)
     queue.submit(last := QueuedJob(rows=1))
     assert (shadow.left, shadow.future.cancelled()) == (True, False)  # at work: it looks itself
     model.may.set()
-    assert last.future.result(30) == 1
+    assert last.future.result(240) == 1
     queue.close()
     assert [3, 1] not in model.batches
     assert model.batches[-2:] == [[3], [1]]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -23,9 +23,10 @@ from presspool.server.transport.listener import open_port
 NORTH, SOUTH, WEST = "north-post", "south-echo", "west-wind"
 ONE, MANY = "/made.v1.Made/One", "/made.v1.Made/Many"
 QUICK = Shares(
-    calls=6, strangers=2, member=3, first=0.3, often=50, seldom=10, refused=8, check=0.05
+    calls=6, strangers=2, member=3, first=600.0, often=50, seldom=10, refused=8, check=0.05
 )
-WAIT = 20.0
+HURRIED = replace(QUICK, first=0.3)
+WAIT = 120.0
 
 
 class Made(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -112,7 +113,7 @@ def test_calls_pass_as_they_are(port: Port) -> None:
 def test_a_call_without_its_message_is_malformed_and_a_silent_one_is_cut(port: Port) -> None:
     with port.dialled(NORTH) as link:
         assert code_of(lambda: link.stream_unary(ONE)(iter(()))) == "FAILED_PRECONDITION"
-        silence = threading.Event()
+        silence, port.door.shares = threading.Event(), HURRIED
 
         def nothing() -> Iterator[bytes]:
             silence.wait(WAIT)
@@ -134,15 +135,23 @@ def test_a_member_has_so_many_places_and_others_theirs(port: Port) -> None:
     assert port.recorded == [(NORTH, "too-many-streams")]
 
 
-def test_strangers_share_few_places_and_have_little_time(port: Port) -> None:
+def test_strangers_share_few_places(port: Port) -> None:
     port.members.revoked.add(SOUTH)
     with port.dialled(WEST) as link, port.dialled(SOUTH) as other, port.dialled(NORTH) as member:
         waiting = [one.unary_unary(ONE).future(b"wait") for one in (link, other)]
         eventually(lambda: port.door.inside() == ["", ""])
         assert code_of(lambda: link.unary_unary(ONE)(b"more")) == "RESOURCE_EXHAUSTED"
         assert member.unary_unary(ONE)(b"said") == b"said"
-        assert [code_of(call.result) for call in waiting] == ["CANCELLED"] * 2
+        port.made.go_on.set()
+        assert [call.result() for call in waiting] == [b"wait"] * 2
     assert port.recorded == []  # of strangers nothing is stored
+
+
+def test_strangers_have_little_time(port: Port) -> None:
+    port.door.shares = HURRIED
+    with port.dialled(WEST) as link:
+        assert code_of(lambda: link.unary_unary(ONE)(b"wait")) == "CANCELLED"
+    assert port.recorded == []
 
 
 def test_who_calls_too_often_is_refused_and_a_stranger_sooner(port: Port) -> None:

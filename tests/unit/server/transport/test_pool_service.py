@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -33,7 +34,8 @@ from presspool.server.transport.upload import Upload
 
 NORTH, SOUTH = "north-post", "south-echo"
 LARGE = 8 * CHUNK_BYTES
-WAIT = 20.0  # seconds after which a test gives up
+WAIT = 120.0  # seconds after which a test gives up
+PATIENT = replace(QUICK, poll=WAIT)  # a poll that is met while it waits
 
 
 @pytest.fixture
@@ -82,9 +84,9 @@ def test_a_task_arrives_as_a_header_and_its_body_in_chunks(pool: Pool) -> None:
     assert [len(part.chunk) for part in parts[1:]] == [CHUNK_BYTES, CHUNK_BYTES, 5]
 
 
-def test_a_poll_waits_for_a_task_and_gets_it_at_once(pool: Pool) -> None:
+def test_a_poll_waits_for_a_task_and_gets_it_at_once(tmp_path: Path) -> None:
     got: list[Part] = []
-    with stub(pool) as calls:
+    with open_pool(tmp_path, [NORTH], PATIENT) as pool, stub(pool) as calls:
         thread = threading.Thread(target=lambda: got.extend(calls.NextTask(NextTaskRequest())))
         thread.start()
         eventually(lambda: len(pool.service_streams()) == 1)
@@ -110,8 +112,8 @@ def test_who_is_no_member_is_refused_at_each_call(pool: Pool) -> None:
         assert code_of(lambda: calls.SendUpdate(iter(parts))) == refused
 
 
-def test_revocation_ends_a_poll_that_is_waiting(pool: Pool) -> None:
-    with stub(pool) as calls:
+def test_revocation_ends_a_poll_that_is_waiting(tmp_path: Path) -> None:
+    with open_pool(tmp_path, [NORTH], PATIENT) as pool, stub(pool) as calls:
         call = calls.NextTask(NextTaskRequest())
         eventually(lambda: len(pool.service_streams()) == 1)
         pool.members.revoked.add(NORTH)
@@ -198,7 +200,7 @@ def test_a_second_header_in_an_upload_is_malformed(pool: Pool) -> None:
 
 
 def test_an_outlet_has_few_streams_at_a_time_and_others_do_not_suffer(tmp_path: Path) -> None:
-    limits = Limits(streams=3, poll=WAIT, check=0.1)
+    limits = replace(PATIENT, streams=3)
     with open_pool(tmp_path, [NORTH, SOUTH], limits) as pool, stub(pool) as calls:
         waiting = [calls.NextTask(NextTaskRequest()) for _ in range(3)]
         eventually(lambda: len(pool.service_streams()) == 3)

@@ -7,9 +7,11 @@ import os
 import random
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.fakes.grids.grid_parts import wait_until
 from tests.fakes.made_witnesses import CONTRACT, entry
 
 from presspool.common.base.errors import EvidenceError, LedgerError
@@ -80,7 +82,9 @@ def test_a_kill_at_any_moment_leaves_each_round_once_and_heads_that_only_grow(
         process = context.Process(target=commit_until_killed, args=(url, max(before - 1, 0)))
         process.start()
         assert process.pid is not None
-        time.sleep(chosen.uniform(0.3, 1.0))
+        with closing(Database.open(url)) as seen:
+            assert wait_until(lambda: Consortium(seen, LOG).size > before)  # noqa: B023
+        time.sleep(chosen.uniform(0.0, 0.5))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         log = opened(url)

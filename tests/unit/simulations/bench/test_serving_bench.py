@@ -63,7 +63,7 @@ class Port:
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
         asyncio.run_coroutine_threadsafe(serve(), loop)
-        assert ready.wait(30)
+        assert ready.wait(240)
         yield found[0]
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

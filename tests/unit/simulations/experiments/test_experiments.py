@@ -7,7 +7,6 @@ import gzip
 import math
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tests.conftest import LABELS, made_rows
+from tests.fakes.grids.grid_parts import alive, wait_until
 
 from presspool.common.base.errors import DataError
 from presspool.common.contract.doors import METHODS, task_of
@@ -209,11 +209,8 @@ def test_a_killed_experiment_leaves_no_worker_behind(tmp_path: Path) -> None:
     script.write_text(KILLED)
     with (tmp_path / "pid").open("w") as pid:  # a pipe would stay open in the worker
         subprocess.run([sys.executable, str(script)], check=False, stdout=pid)
-    worker = Path("/proc") / (tmp_path / "pid").read_text().strip()
-    deadline = time.monotonic() + 60
-    while worker.exists() and "\nState:\tZ" not in (worker / "status").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    worker = int((tmp_path / "pid").read_text())
+    assert wait_until(lambda: not alive(worker))
 
 
 def test_time_grows_with_the_work(small: Experiment, tmp_path: Path) -> None:

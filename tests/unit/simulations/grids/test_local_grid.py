@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,31 +19,6 @@ from tests.fakes.grids.grid_parts import OUTLETS, alive, task_for, wait_until
 from presspool.common.base.errors import PressPoolError
 from presspool.common.contract.contract import Contract
 from presspool.simulations.grids.local_grid import LocalGrid
-
-
-@pytest.fixture(scope="module")
-def grid(outlets: dict[str, Path]) -> Iterator[LocalGrid]:
-    """Three outlets on two workers."""
-    with LocalGrid(list(outlets.values()), workers=2) as grid:
-        assert len(multiprocessing.active_children()) == 0  # none before there is work
-        yield grid
-
-
-def test_workers_never_see_ctrl_c(grid: LocalGrid, contract_here: Contract) -> None:
-    north, *_ = grid.get_node_ids()
-    push_nothing(grid)
-    workers = multiprocessing.active_children()
-    assert len(workers) == 2
-    for worker in workers:
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGINT)
-    (reply,) = grid.send_and_receive([task_for(grid, contract_here, north)])
-    assert reply.has_content()
-    assert multiprocessing.active_children() == workers
-
-
-# --- Processes that end --------------------------------------------------------------------------
-
 
 Started = Callable[[], list[int]]
 
@@ -57,6 +32,25 @@ def started() -> Started:
         for process in multiprocessing.active_children()
         if process.pid is not None and process.pid not in others
     ]
+
+
+def test_workers_never_see_ctrl_c(
+    outlets: dict[str, Path], contract_here: Contract, started: Started
+) -> None:
+    with LocalGrid(list(outlets.values()), workers=2) as grid:
+        assert started() == []  # none before there is work
+        north, *_ = grid.get_node_ids()
+        push_nothing(grid)
+        workers = started()
+        assert len(workers) == 2
+        for worker in workers:
+            os.kill(worker, signal.SIGINT)
+        (reply,) = grid.send_and_receive([task_for(grid, contract_here, north)])
+        assert reply.has_content()
+        assert started() == workers
+
+
+# --- Processes that end --------------------------------------------------------------------------
 
 
 def push_nothing(grid: LocalGrid) -> list[Message]:

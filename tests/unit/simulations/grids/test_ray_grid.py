@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +125,12 @@ def test_work_that_kills_its_actors_is_given_up_with_one_sentence(
 
 def listening(pids: set[int]) -> set[str]:
     """Addresses, in the kernel's hexadecimal, on which processes listen."""
-    handles = {
-        str(handle.readlink())
-        for pid in pids
-        for handle in Path(f"/proc/{pid}/fd").glob("*")
-        if handle.is_symlink()
-    }
+    handles = set[str]()
+    for pid in pids:
+        with suppress(OSError):  # it has just ended
+            for handle in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):  # or this has just been closed
+                    handles.add(str(handle.readlink()))
     rows = [
         line.split()
         for table in ("tcp", "tcp6")

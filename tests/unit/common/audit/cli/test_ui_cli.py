@@ -48,7 +48,7 @@ def test_it_says_where_it_is_serves_and_ends(desk: Desk, stop: signal.Signals) -
         with urllib.request.urlopen(json.loads(said)["address"]) as answer:
             assert b"presspool/north-post" in answer.read()
         process.send_signal(stop)
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     finally:
         process.kill()
         process.wait()

@@ -187,7 +187,8 @@ def test_visitors_who_never_finish_asking_lose_their_places(
 
 def test_an_endless_header_is_cut_off(at: At) -> None:
     with socket.create_connection((LOOPBACK, at.port), timeout=60) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * (64 << 10))
+        with contextlib.suppress(ConnectionError):  # it may be cut off in its middle
+            connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * (64 << 10))
         assert connection.recv(64).startswith(b"HTTP/1.1 400")
 
 
@@ -210,5 +211,5 @@ def test_it_ends_when_it_is_told_to(desk: Desk) -> None:
     with serving([desk.run]) as at:
         kept = socket.create_connection((LOOPBACK, at.port))
     with pytest.raises(ConnectionError):
-        socket.create_connection((LOOPBACK, at.port), timeout=5)
+        socket.create_connection((LOOPBACK, at.port), timeout=60)
     kept.close()
