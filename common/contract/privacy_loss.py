@@ -3,7 +3,7 @@
 Plans ask it, with plain numbers, so that an answer can be kept.
 
 Invariants:
-    * What is kept changes no bit of an answer.
+    * Each answer is to the last bit `PLDAccountant`'s: it is made in less time of the same parts.
 
 Example:
     >>> round(epsilon_of(1.2, 0.15, 12, 1e-5), 2)
@@ -29,8 +29,6 @@ def epsilon_of(
     noise_multiplier: float, sampling_rate: float, steps: int, delta: float, grid: float = FINE
 ) -> float:
     """PLD ε of T Poisson-sampled Gaussians; beyond `LARGEST_PLD_EPSILON` the Rényi bound."""
-    import dp_accounting as dp
-    from dp_accounting import pld
     from dp_accounting.pld import privacy_loss_distribution as losses
 
     if noise_multiplier == 0:
@@ -38,19 +36,16 @@ def epsilon_of(
     bound = renyi_epsilon(noise_multiplier, sampling_rate, steps, delta)
     if bound > LARGEST_PLD_EPSILON:
         return bound
-    if sampling_rate < 1:  # as the accountant does it, which makes the same step anew each time
-        spent = _one_step(noise_multiplier, sampling_rate, grid).self_compose(steps)
-        nothing = losses.identity(value_discretization_interval=grid)
-        return float(nothing.compose(spent).get_epsilon_for_delta(delta))
-    accountant = pld.PLDAccountant(
-        dp.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=grid
-    )
-    accountant.compose(dp.GaussianDpEvent(noise_multiplier), steps)
-    return float(accountant.get_epsilon(delta))
+    if sampling_rate < 1:
+        spent = _sampled_step(noise_multiplier, sampling_rate, grid).self_compose(steps)
+    else:
+        spent = _gaussian(noise_multiplier / math.sqrt(steps), grid)
+    nothing = losses.identity(value_discretization_interval=grid)  # where accountants begin
+    return float(nothing.compose(spent).get_epsilon_for_delta(delta))
 
 
-@lru_cache(maxsize=16)
-def _one_step(sigma: float, q: float, grid: float) -> Any:
+@lru_cache(maxsize=4)  # some ten megabytes each
+def _sampled_step(sigma: float, q: float, grid: float) -> Any:
     """The privacy loss of one step, whose making takes most of the time that an ε takes.
 
     A run states ε after each of its rounds, and all of them are made of it.
@@ -60,6 +55,29 @@ def _one_step(sigma: float, q: float, grid: float) -> Any:
     return losses.from_gaussian_mechanism(
         sigma, value_discretization_interval=grid, sampling_prob=q
     )
+
+
+def _gaussian(sigma: float, grid: float) -> Any:
+    """The privacy loss of a Gaussian without sampling, with all of the grid asked for at once.
+
+    As `from_gaussian_mechanism`, which inverts the loss point by point.
+    """
+    import numpy as np
+    from dp_accounting.pld import pld_pmf
+    from dp_accounting.pld import privacy_loss_distribution as losses
+    from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, GaussianPrivacyLoss
+
+    loss = GaussianPrivacyLoss(sigma, sensitivity=1, adjacency_type=AdjacencyType.REMOVE)
+    bounds = loss.connect_dots_bounds()
+    low = math.floor(bounds.epsilon_lower / grid)
+    high = math.ceil(bounds.epsilon_upper / grid)
+    epsilons = np.arange(low, high + 1) * grid
+    x = -0.5 - epsilons * sigma**2  # where the loss is ε
+    deltas = loss.mu_upper_cdf(x) - np.exp(epsilons + loss.mu_lower_log_cdf(x))
+    pmf = pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(
+        grid, low, high, np.clip(deltas, 0, 1)
+    )
+    return losses.PrivacyLossDistribution(pmf)
 
 
 def event_epsilon(event: dp_accounting.DpEvent, delta: float) -> float:
