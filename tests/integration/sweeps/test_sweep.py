@@ -6,14 +6,14 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import AS_TYPED
+from tests.fakes.children.warm_commands import WarmCommand
+from tests.fakes.instruments.typed import typed
 from tests.fakes.made_runs import toml, write_run
 from tests.fakes.sweeps.wandb_file import records
 
@@ -29,6 +29,7 @@ from presspool.simulations.sweeps.sweeping import Swept, sweep
 
 Body = dict[str, Any]
 SEED = 7
+LONGEST_WAIT = 240.0  # seconds; a machine may be slow, and nothing here measures it
 GRID = {"privacy": {"noise_multiplier": [0.8, 1.6]}, "optimizer": {"learning_rate": [0.1, 0.5]}}
 
 
@@ -87,26 +88,28 @@ def test_each_trial_is_an_ordinary_run_and_a_row(one_process: Swept) -> None:
 
 
 def test_two_processes_that_were_interrupted_make_the_same_rows(
-    run_toml: Path, one_process: Swept
+    run_toml: Path,
+    one_process: Swept,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, grid = run_toml.parent / "sweeps" / "two", run_toml.parent / "sweep.toml"
     grid.write_text(toml(GRID))
     usual = ["--grid", grid, "--out", out, "--deterministic", SEED, "--workers", 2, "--json"]
-    command = [*AS_TYPED, "sweep", *map(str, [run_toml, *usual])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
-        while first.poll() is None and not (out / "trials.parquet").exists():
-            time.sleep(0.05)
-        first.send_signal(signal.SIGINT)
-        _, said = first.communicate()
-    assert first.returncode == 2, said.decode()
-    assert b"continue with --resume" in said
+    log = run_toml.parent / "two.log"
+    first = WarmCommand(["-m", "presspool.cli", "sweep", run_toml, *usual], out=log, err=log)
+    while first.poll() is None and not (out / "trials.parquet").exists():
+        time.sleep(0.05)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(LONGEST_WAIT) == 2, log.read_text()
+    assert "continue with --resume" in log.read_text()
     before = rows(out)
     assert 1 <= len(before) < 4
-    done = subprocess.run([*command, "--resume"], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = typed(monkeypatch, capsys, "sweep")(run_toml, *usual, "--resume")
+    assert done.code == 0, done.err
     assert rows(out) == rows(one_process.request.out)
     assert [row for row in rows(out) if row["number"] in {r["number"] for r in before}] == before
-    told = json.loads(done.stdout)
+    told = json.loads(done.out)
     assert len(told["trials"]) == told["paid"]["trials"] == 4
     assert told["best"] in told["front"]
     assert "4 of 4" in (out / "sweep.html").read_text()
