@@ -9,6 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 QUIET := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 FLWR_TELEMETRY_ENABLED=0 \
 	FLWR_DISABLE_UPDATE_CHECK=1 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1
 
+# What is imported is compiled once and kept, also where the surroundings forbid it: a suite starts
+# hundreds of processes, and each of its workers would compile all tests anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Most tests wait for a process, a server or a disk, so there are three at work for each core.
 WORKERS := $(shell echo $$((3 * $$(nproc))))
 

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from presspool.common.accounting import events, filter
-from presspool.common.contract.privacy_plan import LARGEST_PLD_EPSILON
+from presspool.common.contract.privacy_loss import LARGEST_PLD_EPSILON
 
 CLOSE = 5e-7
 """How far this may be from `dp_accounting`'s ε."""

@@ -26,11 +26,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from presspool.common.base.errors import ContractError, PlanError
+from presspool.common.contract.privacy_loss import (
+    COARSE,
+    FINE,
+    epsilon_of,
+    group_epsilon_of,
+    renyi_epsilon,
+)
 
 if TYPE_CHECKING:
     import dp_accounting
@@ -51,9 +57,6 @@ NOISE_STEP = 1e-3
 # The grid that clipped gradients and noise are counted in is so many binary places finer than S.
 GRID_BITS = 40
 LARGEST_RELEASE = 1 << 40  # numbers in one run, coordinates times steps
-# Above this ε a privacy loss distribution takes gigabytes, to say that nobody is protected.
-LARGEST_PLD_EPSILON = 1000.0
-FINE, COARSE = 1e-4, 1e-3  # grids of a privacy loss: of what is said, and a search's; nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +157,7 @@ class PrivacyPlan:
             return 0.0
         count = self.steps if steps is None else steps
         self.event(count)  # the range check
-        return _epsilon(self.noise_multiplier, self.sampling_rate, count, self.delta)
+        return epsilon_of(self.noise_multiplier, self.sampling_rate, count, self.delta)
 
     @property
     def grid_delta(self) -> float:
@@ -183,7 +186,7 @@ class PrivacyPlan:
             raise PlanError("units", expected="at least 1", got=units)
         if not self.protected:
             return math.inf
-        return _group_epsilon(
+        return group_epsilon_of(
             self.noise_multiplier, self.sampling_rate, self.steps, self.delta, units
         )
 
@@ -209,7 +212,7 @@ def solve_noise(*, epsilon: float, delta: float, sampling_rate: float, steps: in
     if math.isinf(epsilon):
         return 0.0
     start = smallest_tick(
-        lambda sigma: _renyi_epsilon(sigma, sampling_rate, steps, delta) / epsilon, start=1.0
+        lambda sigma: renyi_epsilon(sigma, sampling_rate, steps, delta) / epsilon, start=1.0
     )
     if start > SMALLEST_NOISE_MULTIPLIER:
         start = _least_noise(epsilon, delta, sampling_rate, steps, start=start)
@@ -220,7 +223,7 @@ def _least_noise(epsilon: float, delta: float, q: float, steps: int, *, start: f
     """The least tick of σ for an ε: near what a grid says that takes a tenth of the time."""
 
     def spent(sigma: float, grid: float = FINE) -> float:
-        return _epsilon(sigma, q, steps, delta, grid) / epsilon
+        return epsilon_of(sigma, q, steps, delta, grid) / epsilon
 
     near = smallest_tick(lambda sigma: spent(sigma, COARSE), start=start)
     for ticks in (0, 1, -1):
@@ -272,77 +275,6 @@ def smallest_tick(spent: Callable[[float], float], *, start: float) -> float:
     while spent((ticks - 1) * NOISE_STEP) <= 1:
         ticks -= 1
     return round(ticks * NOISE_STEP, 6)
-
-
-@lru_cache(maxsize=4096)
-def _epsilon(
-    noise_multiplier: float, sampling_rate: float, steps: int, delta: float, grid: float = FINE
-) -> float:
-    """PLD ε of T Poisson-sampled Gaussians, as a plain function so that it can be cached."""
-    import dp_accounting as dp
-    from dp_accounting import pld
-
-    if noise_multiplier == 0:
-        return math.inf
-    bound = _renyi_epsilon(noise_multiplier, sampling_rate, steps, delta)
-    if bound > LARGEST_PLD_EPSILON:
-        return bound
-    accountant = pld.PLDAccountant(
-        dp.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=grid
-    )
-    gaussian: dp.DpEvent = dp.GaussianDpEvent(noise_multiplier)
-    if sampling_rate < 1:
-        gaussian = dp.PoissonSampledDpEvent(sampling_rate, gaussian)
-    accountant.compose(gaussian, steps)
-    return float(accountant.get_epsilon(delta))
-
-
-def event_epsilon(event: dp_accounting.DpEvent, delta: float) -> float:
-    """ε at `delta` of any event that `dp_accounting`'s PLD can price, add or remove one unit."""
-    import dp_accounting as dp
-    from dp_accounting import pld
-
-    accountant = pld.PLDAccountant(dp.NeighboringRelation.ADD_OR_REMOVE_ONE)
-    accountant.compose(event)
-    return float(accountant.get_epsilon(delta))
-
-
-@lru_cache(maxsize=256)
-def _group_epsilon(sigma: float, q: float, steps: int, delta: float, units: int) -> float:
-    import dp_accounting as dp
-    from dp_accounting import pld
-    from dp_accounting.dp_event import MixtureOfGaussiansDpEvent
-    from scipy.stats import binom
-
-    if q == 1:  # all of them in every step: no mixture
-        return _epsilon(sigma / units, 1.0, steps, delta)
-    sampled = range(units + 1)
-    chances = [float(binom.pmf(i, units, q)) for i in sampled]
-    kept = [i for i in sampled if chances[i] > 0]
-    accountant = pld.PLDAccountant(
-        dp.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=units / 1000
-    )
-    moves, total = [float(i) for i in kept], sum(chances)
-    event = MixtureOfGaussiansDpEvent(sigma, moves, [chances[i] / total for i in kept])
-    accountant.compose(event, steps)
-    return float(accountant.get_epsilon(delta))
-
-
-def _renyi_epsilon(sigma: float, q: float, steps: int, delta: float) -> float:
-    """A quick Rényi upper bound on ε: where the search for σ starts.
-
-    Source: Mironov, Talwar & Zhang 2019 (sampled Gaussian), computed by dp_accounting.
-    """
-    import dp_accounting as dp
-    from dp_accounting import rdp
-
-    accountant = rdp.RdpAccountant(
-        # Whole orders only: their sums are finite, the series for fractions may not converge.
-        orders=[*range(2, 65), 128, 256],
-        neighboring_relation=dp.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    )
-    accountant.compose(dp.PoissonSampledDpEvent(q, dp.GaussianDpEvent(sigma)), steps)
-    return float(accountant.get_epsilon(delta))
 
 
 def _require(holds: bool, key: str, expected: str, got: object) -> None:

@@ -34,11 +34,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from presspool.common.accounting import events
 from presspool.common.base.errors import ContractError
 from presspool.common.base.numbers import bound
+from presspool.common.contract.privacy_loss import event_epsilon
 from presspool.common.contract.privacy_plan import (
     ACCOUNTANT,
     GRID_BITS,
     AccountantName,
-    event_epsilon,
     solve_noise,
 )
 

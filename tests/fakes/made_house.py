@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conftest import REPOSITORY
+from tests.fakes.children.warm_commands import run_warm
 
 SIMULATE = """
 import sys
@@ -68,14 +69,21 @@ class House:
 
     def python(self, *words: object, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """The interpreter, with the copy as `presspool`."""
+        return run_warm(words, timeout=timeout, environment=self._environment)
+
+    def cold_python(self, *words: object) -> subprocess.CompletedProcess[str]:
+        """The same, without what a warm one has imported already."""
         return subprocess.run(
             [sys.executable, *map(str, words)],
-            env=os.environ | {"PYTHONPATH": str(self.root / "src")},
+            env=self._environment,
             capture_output=True,
             text=True,
-            timeout=timeout,
             check=False,
         )
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": str(self.root / "src")}
 
 
 def made_house(folder: Path) -> House:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 from tests.conftest import AS_TYPED
+from tests.fakes.instruments.typed import typed
 from tests.fakes.made_runs import write_run
 
 from presspool.common.contract.contract import parse_contract
@@ -111,16 +112,18 @@ def test_two_workers_make_the_same_bytes_as_one(run_toml: Path, one_worker: Path
 
 
 def test_the_command_makes_the_same_bytes_and_a_whole_folder(
-    run_toml: Path, one_worker: Path
+    run_toml: Path,
+    one_worker: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = run_toml.parent / "runs" / "command"
-    arguments = [run_toml, "--out", out, "--deterministic", str(SEED), "--workers", "1", "--json"]
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)], check=True, capture_output=True, text=True
-    )
+    arguments = ["--out", out, "--deterministic", SEED, "--workers", 1, "--json"]
+    done = typed(monkeypatch, capsys, "simulate")(run_toml, *arguments)
+    assert done.code == 0, done.err
     assert adapter(out) == adapter(one_worker)
     result = read_result(out)
-    assert json.loads(done.stdout) == {"folder": str(out), **json.loads(result.to_json())}
+    assert json.loads(done.out) == {"folder": str(out), **json.loads(result.to_json())}
     assert result.status == "complete"
     assert sorted(path.name for path in out.iterdir()) == [
         "adapter",
@@ -133,7 +136,7 @@ def test_the_command_makes_the_same_bytes_and_a_whole_folder(
         "result.json",
         "setup.json",
     ]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in done.err
 
 
 def test_workers_and_this_process_make_the_same_bytes(run_toml: Path, one_worker: Path) -> None:

@@ -96,7 +96,7 @@ def test_real_labels_are_learned_under_privacy(name: str, data_root: Path, tmp_p
         population=READERS,
     )
     assert (report.readers, set(report.labels)) == (READERS, set(task["labels"]))
-    simulate(read_run_file(run), SimulateOptions(out=out, deterministic=7, workers=1))
+    simulate(read_run_file(run), SimulateOptions(out=out, deterministic=7, workers=0))
     result = read_result(out)
     first, last = (entry.metrics for entry in (result.rounds[0], result.final))
     assert (last["loss"] or 9) < (first["loss"] or 0)  # nats, which priors do not move
@@ -109,7 +109,7 @@ def test_real_labels_are_learned_under_privacy(name: str, data_root: Path, tmp_p
 
 def test_the_example_of_several_topics_is_a_run(tmp_path: Path) -> None:
     example = read_run_file(REPOSITORY / "examples" / "topics.toml")
-    simulate(example, SimulateOptions(out=tmp_path / "out", deterministic=7, workers=2))
+    simulate(example, SimulateOptions(out=tmp_path / "out", deterministic=7, workers=0))
     result = read_result(tmp_path / "out")
     assert result.status == "complete"
     assert result.figures is not None

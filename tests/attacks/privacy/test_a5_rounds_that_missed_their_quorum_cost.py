@@ -62,10 +62,10 @@ def attempt(prepared: Prepared, *, bound: bool = False) -> None:
 
 def spent(contract: Contract, rounds: int) -> float:
     """ε of so many rounds, by nothing of the code that is looked at."""
-    from presspool.common.contract import privacy_plan
+    from presspool.common.contract.privacy_loss import epsilon_of
 
     plan, steps = contract.plan, rounds * contract.federation.local_steps
-    return privacy_plan._epsilon(plan.noise_multiplier, plan.sampling_rate, steps, plan.delta)
+    return epsilon_of(plan.noise_multiplier, plan.sampling_rate, steps, plan.delta)
 
 
 def figures(prepared: Prepared) -> dict[str, float | None]:

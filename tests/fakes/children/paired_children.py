@@ -6,12 +6,12 @@ Example: `house.python("-m", "tests.fakes.children.paired_children", "pool", fol
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.fakes.children import answer_children
+from tests.fakes.children.warm_commands import WarmCommand
 from tests.fakes.made_outlets import RealOutlet, make_real, policy_body
 from tests.fakes.made_pool import Pool, open_pool
 
@@ -41,14 +41,14 @@ def pool(folder: Path, run: Path) -> None:
         def killed_when_all_said_hello() -> None:
             if next(replies) == len(homes):
                 name = sorted(homes)[0]
-                _end(at_work[name])
+                at_work[name].kill()
                 at_work[name] = _start(folder, homes[name], made.address)
 
         try:
             serve(made.grid(phase=WAIT, on_reply=killed_when_all_said_hello), prepared.folder)
         finally:
             for process in at_work.values():
-                _end(process)
+                process.kill()
         print(json.dumps(_found(made, real)))
 
 
@@ -66,14 +66,10 @@ def _outlet(home: Path, simulated: Path, contract: Contract) -> RealOutlet:
     return made
 
 
-def _start(folder: Path, home: Path, address: str) -> subprocess.Popen[bytes]:
+def _start(folder: Path, home: Path, address: str) -> WarmCommand:
     words = ["-m", "tests.fakes.children.paired_children", "outlet", folder, home, address]
-    return subprocess.Popen([sys.executable, *map(str, words)])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
+    log = home.with_suffix(".log")
+    return WarmCommand(words, out=log, err=log)
 
 
 def _found(made: Pool, real: dict[str, RealOutlet]) -> dict[str, object]:

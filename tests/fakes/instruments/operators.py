@@ -201,6 +201,6 @@ class Operators:
 def _command(
     arguments: Sequence[object], out: Path, err: Path, *, tap: Path | None = None
 ) -> WarmCommand:
-    program = ["presspool.cli"] if tap is None else ["tests.fakes.instruments.tap", str(tap)]
-    words = [*program, *map(str, arguments)]
+    program = ["presspool.cli"] if tap is None else ["tests.fakes.instruments.tap", tap]
+    words = ["-m", *program, *arguments]
     return WarmCommand(words, out=out, err=err, environment=ENVIRONMENT)

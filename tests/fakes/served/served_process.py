@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import REPOSITORY
+from tests.fakes.children.warm_commands import WarmCommand
+
+LONGEST_WAIT = 240.0  # seconds; a machine may be slow, and nothing here measures it
 
 
 @contextmanager
-def served(
-    folder: Path, *more: str
-) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any], Path]]:
+def served(folder: Path, *more: str) -> Iterator[tuple[WarmCommand, dict[str, Any], Path]]:
     """The process, what it says at its start, and the file that has its standard error."""
-    errors = folder / "errors.txt"
-    command = [sys.executable, "-m", "presspool.cli", "serve", "--port", "0", "--json", *more]
+    said, errors = folder / "said.txt", folder / "errors.txt"
+    words = ["-m", "presspool.cli", "serve", "--port", "0", "--json", *more]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "TMPDIR": str(folder)}
-    with errors.open("w") as stream:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=folder, env=environment
-        )
+    process = WarmCommand(words, out=said, err=errors, environment=environment, folder=folder)
     try:
-        assert process.stdout is not None
-        lines = []
-        while (line := process.stdout.readline()) and line != "}\n":
-            lines.append(line)
-        assert lines, errors.read_text()
-        yield process, json.loads("".join([*lines, "}"])), errors
+        deadline = time.monotonic() + LONGEST_WAIT
+        while not (said.exists() and said.read_text().endswith("}\n")):
+            assert process.poll() is None, errors.read_text()
+            assert time.monotonic() < deadline, errors.read_text()
+            time.sleep(0.05)
+        yield process, json.loads(said.read_text()), errors
     finally:
         process.kill()
-        process.wait()

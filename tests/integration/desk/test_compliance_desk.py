@@ -61,7 +61,7 @@ def test_a_private_runs_report_and_card(
     presspool: Command, contract_body: dict[str, Any], tmp_path: Path
 ) -> None:
     path, out = write_run(tmp_path, contract_body), tmp_path / "run"
-    result = simulate(read_run_file(path), SimulateOptions(out=out, workers=1, ledgers=True))
+    result = simulate(read_run_file(path), SimulateOptions(out=out, workers=0, ledgers=True))
     assert result.status == "complete"
     assert [done.refused for done in result.rounds] == [{}] * 3
     desk_of(presspool, out, out / "outlets", tmp_path / "fields.toml")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
+from tests.fakes.children.warm_commands import WarmCommand
 from tests.fakes.instruments.loopback import free_port
 from tests.fakes.instruments.typed import Command, typed
 from tests.fakes.made_dashboard import read_page
@@ -302,32 +302,21 @@ def test_the_coordinator_serves_it_and_ends_with_it(tmp_path: Path) -> None:
     viewer = write_pem(
         tmp_path / "viewer.pem", Viewers(folder.path).add("editor", folder.root, now=NOW)
     )
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "presspool.cli",
-            "coordinator",
-            "start",
-            "--home",
-            folder.path,
-            "--listen",
-            f"127.0.0.1:{port}",
-            "--dashboard",
-            f"127.0.0.1:{pages}",
-        ],
-        stderr=subprocess.PIPE,
+    places = ["--home", folder.path, "--listen", f"127.0.0.1:{port}"]
+    places += ["--dashboard", f"127.0.0.1:{pages}"]
+    log = tmp_path / "log"
+    process = WarmCommand(
+        ["-m", "presspool.cli", "coordinator", "start", *places], out=log, err=log
     )
     try:
         made = Made(folder, pages, viewer)
         end = time.monotonic() + 300  # a new interpreter starts
         while refused(made, viewer):
-            assert process.poll() is None
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < end
             time.sleep(0.2)
         assert look(made, "/", viewer)[0] == 200
-        process.terminate()
+        process.send_signal(signal.SIGTERM)
         assert process.wait(240) == 0
     finally:
         process.kill()
-        process.wait()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from tests.conftest import AS_TYPED
 from tests.fakes.children import dying_trials
 from tests.fakes.grids.grid_parts import wait_until
+from tests.fakes.instruments.typed import typed
 from tests.fakes.made_runs import toml, write_run
 from tests.fakes.sweeps.wandb_file import records
 
@@ -30,6 +30,7 @@ from presspool.simulations.sweeps.sweeping import Swept, sweep
 
 Body = dict[str, Any]
 SEED = 7
+LONGEST_WAIT = 240.0  # seconds; a machine may be slow, and nothing here measures it
 GRID = {"privacy": {"noise_multiplier": [0.8, 1.6]}, "optimizer": {"learning_rate": [0.1, 0.5]}}
 
 
@@ -123,7 +124,10 @@ main()
 
 
 def test_two_processes_that_were_interrupted_make_the_same_rows(
-    run_toml: Path, one_process: Swept
+    run_toml: Path,
+    one_process: Swept,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, grid = run_toml.parent / "sweeps" / "two", run_toml.parent / "sweep.toml"
     grid.write_text(toml(GRID))
@@ -136,12 +140,11 @@ def test_two_processes_that_were_interrupted_make_the_same_rows(
     assert "continue with --resume" in first.stderr
     before = rows(out)
     assert 1 <= len(before) < 4
-    command = [*AS_TYPED, *words, "--resume"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = typed(monkeypatch, capsys, "sweep")(run_toml, *usual, "--resume")
+    assert done.code == 0, done.err
     assert rows(out) == rows(one_process.request.out)
     assert [row for row in rows(out) if row["number"] in {r["number"] for r in before}] == before
-    told = json.loads(done.stdout)
+    told = json.loads(done.out)
     assert len(told["trials"]) == told["paid"]["trials"] == 4
     assert told["best"] in told["front"]
     assert "4 of 4" in (out / "sweep.html").read_text()

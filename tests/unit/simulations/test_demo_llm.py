@@ -55,7 +55,7 @@ def test_base_and_adapter_stand_side_by_side(tmp_path: Path) -> None:
         assert before in text
         text = text.replace(before, after)
     file.write_text(text)
-    result = simulate(read_run_file(file), SimulateOptions(out=tmp_path / "run", workers=1))
+    result = simulate(read_run_file(file), SimulateOptions(out=tmp_path / "run", workers=0))
     said = side_by_side(result, tmp_path).splitlines()
     assert [line.split("  ")[-1] for line in said[1:4]] == [
         "plain base",

@@ -127,7 +127,7 @@ def test_the_guides_task_runs_from_the_data_to_the_scores(
 
 def _imported(house: House) -> list[str]:
     """What looking up a task's table imports."""
-    found = house.python(
+    found = house.cold_python(
         "-c",
         "import sys\nfrom presspool.common.contract.doors import TASKS\n"
         "TASKS['parts-of-speech'].Table(tags=('O', 'B'))\nprint(*sys.modules)",
