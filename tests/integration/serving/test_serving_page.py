@@ -106,7 +106,7 @@ def test_the_page_says_whether_texts_are_kept(
     masking = Masking.asked(model=None, log=tmp_path / "inputs.log" if log else None, off=off)
     shelf = AdapterShelf.of([("north", folders / "north")])
     with made_server(shelf, masking=masking, page=True) as made:
-        page = httpx2.get(f"{made.address}/").text
+        page = httpx2.get(f"{made.address}/", timeout=240).text
     assert f"{promise}</span>" in page
     assert ("not kept" in page) == (not log)
 
