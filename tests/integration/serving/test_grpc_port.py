@@ -201,7 +201,7 @@ def test_a_call_that_says_nothing_or_hangs_up_is_over(
             hurried.setattr(rpc_calls, "_SLOW", 0.3)
             assert silent(channel) is grpc.StatusCode.INVALID_ARGUMENT
         caller = RpcCaller(channel)
-        taken = []
+        taken = list[Any]()
         while len(taken) < server.queue.threads:  # one by one, else several may be one's work
             taken.append(caller.begin("Classify", ASKED))
             assert wait_until(lambda: server.queue.running == len(taken))

@@ -194,9 +194,10 @@ def test_threads_work_beside_each_other_and_all_are_done_at_the_end() -> None:
     model = Model()
     queue = WorkQueue(model.run, at_once=4, threads=2)
     jobs = [QueuedJob(rows=4) for _ in range(3)]
-    for number, job in enumerate(jobs[:2], 1):
-        queue.submit(job)
-        assert wait_until(lambda wanted=number: queue.running == wanted)
+    queue.submit(jobs[0])
+    assert wait_until(lambda: queue.running == 1)
+    queue.submit(jobs[1])
+    assert wait_until(lambda: queue.running == 2)
     queue.submit(jobs[2])
     assert (queue.running, queue.waiting) == (2, 1)
     model.may.set()
