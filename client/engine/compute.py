@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from presspool.common.contract.contract import Contract
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapters import trainable
 from presspool.common.models.batch_shapes import ROWS, TOKENS, BatchShapes
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import headed_of
 
 FLOAT = 4

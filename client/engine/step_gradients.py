@@ -112,6 +112,8 @@ class StepGradients:
     def _add_lot(self, lot: Lot) -> None:
         table = lot.table()
         texts = self._texts(table)
+        with self._compute.autocast():  # as below: a batch that trains fills no frozen one
+            self._compute.activations.run_ahead(self._trunk, filter(None, texts))
         lengths = [self._length(text) for text in texts]
         known = [place for place, length in enumerate(lengths) if length]
         for rows in self._rows:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import UNSURE
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.activation_cache import ActivationCache
+from presspool.common.models.frozen_trunk import FrozenTrunk
 
 if TYPE_CHECKING:
     from presspool.common.tasks.task import Judged, Task

@@ -4,7 +4,8 @@ Below the first layer that trains, a record's activations never change. `FrozenT
 there: `run` gives what the frozen part makes of a text, `outputs` goes on from that to what the
 task's head says, differentiably.
 With LoRA on the last two of six layers two thirds of the work are done once; where only the head
-trains, everything but a matrix product is. `ActivationCache` keeps what `run` gave.
+trains, everything but a matrix product is. `presspool.common.models.activation_cache` keeps what
+`run` gave.
 
 Invariants:
     * `outputs(run(texts))` are the whole model's outputs, up to the order of float additions.
@@ -12,14 +13,13 @@ Invariants:
       filled with a made record; each text is tokenised on its own. So what a record becomes does
       not depend on the records that it was run with, to the last bit where the machine's kernels
       treat all rows alike (`presspool.client.engine.alike` proves that before training).
-    * Activations are readers' data: they stay in memory, bounded in bytes, and are never written.
 
-Example: `trunk.outputs(cache.get(trunk, ["Cup final"]))[:1]` are a classifier's (1, labels) logits.
+Example: `trunk.outputs(trunk.run(["Cup final"]))[:1]` are a classifier's (1, labels) logits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -248,58 +248,6 @@ class _Passing(nn.Module):
     def forward(self, states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
         self.states = states if self._own is None else self._own
         return self.states
-
-
-class ActivationCache:
-    """What a trunk made of texts, kept in memory.
-
-    Args:
-        capacity: bytes; when they are used up, further texts are run anew each time. Samples are
-            drawn at random, so there is nothing to gain from throwing out old texts for new ones.
-    """
-
-    def __init__(self, capacity: int = 1 << 30) -> None:
-        self._capacity, self._used = capacity, 0
-        self._key: Hashable = None
-        self._kept: dict[str, Tensor] = {}
-
-    @property
-    def texts(self) -> list[str]:
-        """The texts that are kept."""
-        return list(self._kept)
-
-    def forget(self, texts: Iterable[str]) -> None:
-        """Keep these texts no longer."""
-        for text in texts:
-            self._used -= self._kept.pop(text).nbytes
-
-    def length(self, trunk: FrozenTrunk, text: str) -> int:
-        """The length of a text's activation; arguments as for `get`."""
-        self._serve(trunk)
-        if text in self._kept:
-            return trunk.length(self._kept[text])
-        return 1 if trunk.pools else len(trunk.tokens(text))
-
-    def get(self, trunk: FrozenTrunk, texts: list[str]) -> list[Tensor]:
-        """The activations of the texts, run now where they are not kept.
-
-        Args:
-            trunk: of a model whose frozen part has not changed since the last call; one with
-                another frozen part empties the cache.
-            texts: in any order, also more than once.
-        """
-        self._serve(trunk)
-        missing = [text for text in dict.fromkeys(texts) if text not in self._kept]
-        fresh = dict(zip(missing, trunk.run(missing), strict=True))
-        for text, activation in fresh.items():
-            if self._used + activation.nbytes <= self._capacity:
-                self._kept[text] = activation.cpu()
-                self._used += activation.nbytes
-        return [self._kept[text] if text in self._kept else fresh[text] for text in texts]
-
-    def _serve(self, trunk: FrozenTrunk) -> None:
-        if trunk.key != self._key:
-            self._key, self._kept, self._used = trunk.key, {}, 0
 
 
 def _frozen_layers(encoder: nn.Module, layers: Sequence[nn.Module]) -> int | None:

@@ -18,8 +18,8 @@ from torch import nn
 
 from presspool.common.base.errors import DataError, FolderError
 from presspool.common.contract.contract import Contract
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapted_outputs import AdaptedOutputs, Prediction
-from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import base, restored
 from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
 from presspool.common.tasks.records import turns

@@ -24,9 +24,9 @@ from torch import nn
 
 from presspool.common.base.foreign_text import visible
 from presspool.common.contract.contract import Contract
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapted_outputs import AdaptedOutputs
 from presspool.common.models.adapters import State, digest, load, read
-from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
 from presspool.common.runs.results import WholeFile, WritingSample
 from presspool.common.tasks.metric import Metric

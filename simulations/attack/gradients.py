@@ -20,8 +20,9 @@ from torch import nn
 from presspool.client.engine.reader_gradients import ReaderGradients
 from presspool.client.engine.step_gradients import record_losses
 from presspool.common.contract.contract import Contract
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapters import State, group_of, load, trainable
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import FrozenTrunk
 
 Vectors = NDArray[np.float32]
 

@@ -25,8 +25,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.common.contract.schedule import rate_factor
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapters import State, digest
-from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import build
 from presspool.common.tasks.scores.exposure import Scores
 from presspool.simulations.attack import gradients

@@ -36,8 +36,8 @@ from presspool.simulations.simulate import SimulateOptions, prepare
 if TYPE_CHECKING:
     from torch import nn
 
+    from presspool.common.models.activation_cache import ActivationCache
     from presspool.common.models.adapters import State
-    from presspool.common.models.frozen_trunk import ActivationCache
 
 Floats = NDArray[np.float64]
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)  # scikit-learn's C: the inverse, per record
@@ -233,7 +233,7 @@ def _judge(job: Job, contract: Contract, state: State) -> NDArray[Any]:
 # The jobs of one process share what the frozen layers make of the test records.
 @cache
 def _activations() -> ActivationCache:
-    from presspool.common.models.frozen_trunk import ActivationCache
+    from presspool.common.models.activation_cache import ActivationCache
 
     return ActivationCache()
 

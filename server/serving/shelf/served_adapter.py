@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from presspool.common.contract.contract import Contract
 from presspool.common.models import adapters
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapted_outputs import AdaptedOutputs, Prediction, given
-from presspool.common.models.frozen_trunk import ActivationCache
 from presspool.common.models.models import HeadedModel, headed_of
 from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
 from presspool.common.tasks.task import Task

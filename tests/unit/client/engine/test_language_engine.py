@@ -25,8 +25,9 @@ from presspool.client.engine.selftest import prove
 from presspool.client.engine.step_gradients import record_losses
 from presspool.common.base.errors import EngineError, SelfTestError
 from presspool.common.contract.contract import Contract, parse_contract
+from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapters import read, trainable
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build, headed_of
 from presspool.common.tasks.generation import Generation
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.conftest import WORDS
 from tests.fakes.bases.language_bases import LLAMA
 from transformers import (
     BertConfig,
@@ -30,7 +29,7 @@ from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models.adapters import load, trainable
 from presspool.common.models.base_model import resolve
-from presspool.common.models.frozen_trunk import ActivationCache, FrozenTrunk
+from presspool.common.models.frozen_trunk import FrozenTrunk
 from presspool.common.models.models import build
 
 TEXTS = ["goal", "the minister says a new treaty", "bank", "shares of the bank after talks"]
@@ -150,51 +149,3 @@ def test_activations_do_not_depend_on_the_batch(contract: Contract) -> None:
 def test_more_layers_than_the_base_has_are_refused(contract: Contract) -> None:
     with pytest.raises(ContractError, match="at most 2"):
         build(contract.replace(adapter={"layers": 3}))
-
-
-# --- The cache -----------------------------------------------------------------------------------
-
-WORD_LIST = [word for topic in WORDS.values() for word in topic]
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every text that a trunk runs, in order."""
-    right, texts = FrozenTrunk.run, list[str]()
-
-    def run(self: FrozenTrunk, batch: list[str]) -> list[torch.Tensor]:
-        texts.extend(batch)
-        return right(self, batch)
-
-    monkeypatch.setattr(FrozenTrunk, "run", run)
-    return texts
-
-
-def test_a_text_is_run_once(contract: Contract, ran: list[str]) -> None:
-    _, trunk = trained(contract, layers=1)
-    cache = ActivationCache()
-    first = cache.get(trunk, ["goal", "bank", "goal"])
-    again = cache.get(trunk, ["bank", "vote", "goal"])
-    assert ran == ["goal", "bank", "vote"]
-    assert torch.equal(first[0], first[2])
-    assert torch.equal(first[0], again[2])
-    torch.testing.assert_close(first[1], trunk.run(["bank"])[0])
-
-
-def test_beyond_its_capacity_texts_are_run_anew(contract: Contract, ran: list[str]) -> None:
-    _, trunk = trained(contract, layers=1)
-    size = trunk.run([WORD_LIST[0]])[0].nbytes
-    ran.clear()
-    cache = ActivationCache(capacity=2 * size)
-    for _ in range(2):
-        assert len(cache.get(trunk, WORD_LIST[:5])) == 5
-    assert len(ran) == 5 + 3
-
-
-def test_another_model_does_not_get_what_the_first_one_made(contract: Contract) -> None:
-    _, trunk = trained(contract, layers=1)
-    _, head = trained(contract, method="head")
-    cache = ActivationCache()
-    cache.get(trunk, WORD_LIST[:2])
-    assert [row.dim() for row in cache.get(head, WORD_LIST[:2])] == [1, 1]
-    assert [row.dim() for row in cache.get(trunk, WORD_LIST[:2])] == [2, 2]
