@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Sample:
     reader_of: Integers
     readers: int
 
-    @property
+    @cached_property
     def records_of_readers(self) -> Integers:
         """(records,) how many records each record's reader has in the sample."""
         return np.bincount(self.reader_of, minlength=self.readers)[self.reader_of]

@@ -24,7 +24,9 @@ Example: `StepGradients(engine, trunk, contract, compute, population=30).add([(s
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
@@ -115,12 +117,11 @@ class StepGradients:
         with self._compute.autocast():  # as below: a batch that trains fills no frozen one
             self._compute.activations.run_ahead(self._trunk, filter(None, texts))
         lengths = [self._length(text) for text in texts]
-        known = [place for place, length in enumerate(lengths) if length]
+        known = np.flatnonzero(lengths)
         for rows in self._rows:
             rows[: lot.sample.readers] = 0.0
         for batch in self._trunk.shapes.batches([lengths[place] for place in known]):
-            places = np.array(known)[batch]
-            _each(places, lambda some: self._add_batch(lot, table, texts, some))
+            _each(known[batch], lambda some: self._add_batch(lot, table, texts, some))
         if self._rows:
             self._accumulate(lot, np.arange(lot.sample.readers), self._rows)
 
@@ -211,10 +212,11 @@ def add_rows(rows: Sequence[Tensor], gradients: Sequence[Tensor], reader_of: Pla
     """
     touched = np.unique(reader_of)
     before = [total[touched] for total in rows]
-    turn = [int((reader_of[:place] == reader).sum()) for place, reader in enumerate(reader_of)]
+    turns = defaultdict[int, Iterator[int]](count)
+    turn = np.array([next(turns[reader]) for reader in reader_of.tolist()])
     try:
-        for number in range(max(turn) + 1):
-            chosen = np.flatnonzero(np.array(turn) == number)
+        for number in range(turn.max() + 1):
+            chosen = np.flatnonzero(turn == number)
             readers = torch.from_numpy(reader_of[chosen])
             for total, gradient in zip(rows, gradients, strict=True):
                 total.index_add_(0, readers.to(total.device), gradient[chosen])

@@ -58,7 +58,7 @@ class ActivationCache:
         """
         self._serve(trunk)
         missing = self._missing(texts)
-        fresh = dict(zip(missing, trunk.run(missing), strict=True))
+        fresh = dict(zip(missing, trunk.run(missing), strict=True)) if missing else {}
         for text, activation in fresh.items():
             self._keep(text, activation)
         return [self._kept[text] if text in self._kept else fresh[text] for text in texts]

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 NARROWEST = 16
@@ -45,7 +46,7 @@ class BatchShapes:
     tokens: int = TOKENS["cpu"]
     most_rows: int = ROWS["cpu"]
 
-    @property
+    @cached_property
     def widths(self) -> tuple[int, ...]:
         """16, 24, 32, 48, 64, 96 and so on below `max_length`, and `max_length`."""
         doubled = (NARROWEST * 2**i for i in count())

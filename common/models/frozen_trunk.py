@@ -63,6 +63,7 @@ class FrozenTrunk:
         self, model: nn.Module, contract: Contract, shapes: BatchShapes | None = None
     ) -> None:
         self._model, self._contract, self._headed = model, contract, headed_of(model)
+        self._any = next(self._headed.parameters())  # is where the model is
         self.task = self._headed.task
         encoder = self._headed.encoder
         path = _LAYERS.get(encoder.config.model_type, "")
@@ -78,9 +79,12 @@ class FrozenTrunk:
     @property
     def key(self) -> Hashable:
         """Equal for trunks that give equal activations."""
-        half = torch.is_autocast_enabled(self._device.type)
+        return self._frozen, torch.is_autocast_enabled(self._device.type)
+
+    @cached_property
+    def _frozen(self) -> Hashable:
         rows = tuple((width, self.shapes.rows(width)) for width in self.shapes.widths)
-        return self._contract.model, self._contract.task, rows, self.depth, half
+        return self._contract.model, self._contract.task, rows, self.depth
 
     @property
     def vocabulary(self) -> int:
@@ -226,8 +230,7 @@ class FrozenTrunk:
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = next(self._headed.parameters()).device
-        return device
+        return self._any.device
 
     @contextmanager
     def _layers_replaced(self, layers: list[nn.Module]) -> Iterator[None]:

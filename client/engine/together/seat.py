@@ -133,7 +133,7 @@ class Lot:
             self.seats[0].readers.table.slice(0, 0),
         )
         tables = [seat.readers.take(self.sample.records[mine]) for seat, mine in everybody]
-        return pa.concat_tables(tables) if tables else none
+        return pa.concat_tables(tables).combine_chunks() if tables else none  # rows are soon taken
 
     def by_seat(self, readers: Integers) -> Iterator[tuple[Seat, Integers]]:
         """Each seat that has some of the readers, with the places of its own among them."""
