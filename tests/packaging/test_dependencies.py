@@ -38,6 +38,7 @@ USERS = {
     "server/serving": "serve",
     "server/serving/tracing.py": "otel",
     "simulations/bench/served/plain_port.py": "serve",
+    "simulations/grids/own_ray.py": "ray",
     "simulations/grids/ray_cluster.py": "ray",
     "simulations/grids/ray_grid.py": "ray",
     "simulations/pictures.py": "dev",
