@@ -95,7 +95,8 @@ def run_warm(
             code = command.wait(timeout)
         finally:
             command.kill()
-        return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+        said = out.read_text(), err.read_text()
+        return subprocess.CompletedProcess(list(map(str, words)), code, *said)
 
 
 def _work(
@@ -122,7 +123,10 @@ def _work(
 
 
 def _forget_ours(python_path: str) -> None:
-    """PressPool is what is found at PYTHONPATH first: the server had to import some of its own."""
+    """PressPool is what is found at PYTHONPATH first: another one may be imported by now.
+
+    Modules of the tests go with it, since they hold on to it.
+    """
     sys.path[:0] = filter(None, python_path.split(os.pathsep))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "presspool"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("presspool", "tests")]:
         del sys.modules[name]
