@@ -7,11 +7,9 @@ Example: `create_app(shelf, queue, draining, source=None, keys=None, hosts=hosts
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from presspool.server.serving.shelf.adapter_shelf import AdapterShelf, AdapterSource
     from presspool.server.serving.tracing import CallTraces
 
-READERS = 2  # threads
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -56,21 +53,7 @@ def queue_of(shelf: AdapterShelf, drift: DriftWatch | None = None) -> WorkQueue:
         scribe.run([job for job in jobs if isinstance(job, WriteJob)])
         explainer.run([job for job in jobs if isinstance(job, ExplainJob)])
 
-    # Texts are written token by token, which is faster with all calls in one batch.
-    return WorkQueue(run, threads=1 if shelf.base.writes else _parted_cores())
-
-
-def _parted_cores() -> int:
-    """Threads that read, after giving each its part of the cores.
-
-    Two halves of the cores with a batch each do more than all of them with one: most of what is
-    done for a short text is not a product that cores could share.
-    """
-    cores = os.cpu_count() or 1
-    if torch.cuda.is_available() or cores < READERS:
-        return 1
-    torch.set_num_threads(min(torch.get_num_threads(), cores // READERS))
-    return READERS
+    return WorkQueue(run)
 
 
 def create_app(

@@ -33,8 +33,7 @@ from presspool.server.serving.asked_calls import (
 from presspool.server.serving.masking import Masking
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
 from presspool.server.serving.shelf.call_errors import CallError
-from presspool.server.serving.shelf.served_adapter import TOKENISING, ServedAdapter
-from presspool.server.serving.shelf.shared_base import WRITING
+from presspool.server.serving.shelf.served_adapter import TOKENISING, WRITING, ServedAdapter
 from presspool.server.serving.shelf.work_queue import WorkQueue
 from presspool.server.serving.shelf.writing_jobs import WriteJob, Written
 

@@ -40,8 +40,7 @@ from presspool.server.serving.drift.drift_figures import (
 from presspool.server.serving.drift.drift_sketch import DriftSketch
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
 from presspool.server.serving.shelf.reading import Reader, ReadJob, Seen
-from presspool.server.serving.shelf.served_adapter import ServedAdapter
-from presspool.server.serving.shelf.shared_base import WRITING
+from presspool.server.serving.shelf.served_adapter import WRITING, ServedAdapter
 
 log = logging.getLogger(__name__)
 

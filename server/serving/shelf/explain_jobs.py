@@ -7,7 +7,6 @@ Example: `Explainer().run([ExplainJob(adapter=adapter, text="Cup final", label="
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -35,17 +34,13 @@ class ExplainJob(QueuedJob):
 
 
 class Explainer:
-    """Explains, one text after another: Captum puts hooks into the model that it asks."""
-
-    def __init__(self) -> None:
-        self._turn = threading.Lock()
+    """Explains, one text after another."""
 
     def run(self, jobs: Sequence[ExplainJob]) -> None:
         """Answer every job by its future: an `ExplainedLabel`."""
         for job in jobs:
             try:
-                with self._turn:
-                    (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
+                (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
             except InputError as error:  # Captum is not here
                 job.future.set_exception(CallError(501, f"{error.what}: {error.advice}"))
             else:

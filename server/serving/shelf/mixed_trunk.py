@@ -92,13 +92,6 @@ class Pass:
     mask: Tensor
 
 
-class _Spans(threading.local):
-    """Which rows of the pass that this thread makes have which branches."""
-
-    def __init__(self) -> None:
-        self.spans: list[tuple[slice, Branches]] = []
-
-
 class MixedTrunk:
     """A base model's encoder, with places for branches.
 
@@ -113,7 +106,8 @@ class MixedTrunk:
             for name, layer in model.named_modules()
             if isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
         }
-        self._hooked, self._now = set[str](), _Spans()
+        self._hooked, self._lock = set[str](), threading.Lock()
+        self._spans: list[tuple[slice, Branches]] = []
 
     def admits(self, branches: Branches | None) -> bool:
         """Whether all branches stand beside layers that can have them; readies those."""
@@ -159,21 +153,22 @@ class MixedTrunk:
     @contextmanager
     def _spread(self, rows: Sequence[TrunkRow]) -> Iterator[None]:
         """Which rows have which branches, for one pass; rows of equal ones stand together."""
-        start = 0
-        for at in range(1, len(rows) + 1):
-            own = rows[start].branches
-            if at == len(rows) or rows[at].branches is not own:
-                if own is not None:
-                    self._now.spans.append((slice(start, at), own))
-                start = at
-        try:
-            yield
-        finally:
-            self._now.spans = []
+        with self._lock:
+            start = 0
+            for at in range(1, len(rows) + 1):
+                own = rows[start].branches
+                if at == len(rows) or rows[at].branches is not own:
+                    if own is not None:
+                        self._spans.append((slice(start, at), own))
+                    start = at
+            try:
+                yield
+            finally:
+                self._spans = []
 
     def _adding(self, name: str) -> Any:
         def add(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            for place, branches in self._now.spans:
+            for place, branches in self._spans:
                 if (factors := branches.factors.get(name)) is not None:
                     down, up = factors
                     output[place] += inputs[0][place] @ down @ up

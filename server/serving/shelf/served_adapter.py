@@ -30,8 +30,9 @@ from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
 from presspool.common.tasks.task import Task
 from presspool.server.serving.shelf.mixed_trunk import Branches, MixedTrunk, TrunkRow
 from presspool.server.serving.shelf.provenance import Provenance
-from presspool.server.serving.shelf.shared_base import WRITING, SharedBase
+from presspool.server.serving.shelf.shared_base import SharedBase
 
+WRITING = "generation"
 _MADE = (3, 9)  # words of the records by which an adapter is proved
 _LOOSEST = 1e-3  # of the largest output; float32 gives 1e-6
 

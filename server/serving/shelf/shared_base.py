@@ -24,8 +24,6 @@ from presspool.common.contract.doors import task_of
 from presspool.common.models.models import HeadedModel, headed, loaded, restored
 from presspool.common.released.adapter_folder import AdapterFolder
 
-WRITING = "generation"
-
 
 class SharedBase:
     """A base model, as transformers loads it for one kind of task.
@@ -36,7 +34,6 @@ class SharedBase:
     Attributes:
         model: the contract's pins.
         device: where it is.
-        writes: whether its adapters write texts; else they read them.
 
     Raises:
         ModelError: the base model is missing or is not the pinned one.
@@ -44,7 +41,6 @@ class SharedBase:
 
     def __init__(self, contract: Contract) -> None:
         self.model, self._loads = contract.model, task_of(contract).loads
-        self.writes = contract.task.kind == WRITING
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._loaded = loaded(contract).to(self.device)
 

@@ -1,6 +1,6 @@
-"""The requests that wait for the model, and the threads that work for them.
+"""The requests that wait for the model, and the one thread that works for them.
 
-A thread takes what waits the moment that it is free, so batches are as large as the load makes
+The thread takes what waits the moment that it is free, so batches are as large as the load makes
 them and nobody waits for a batch to fill. What would wait behind `CAPACITY` rows is refused with
 the time after which to ask again: the queue never grows beyond.
 
@@ -69,8 +69,7 @@ class WorkQueue:
         run: answers some jobs by their futures; may raise.
         capacity: rows that wait, at most.
         at_once: rows that are taken together; a larger job is taken alone.
-        threads: that call `run`, each with jobs of its own.
-        name: of the threads.
+        name: of the thread.
     """
 
     def __init__(
@@ -79,25 +78,16 @@ class WorkQueue:
         *,
         capacity: int = CAPACITY,
         at_once: int = AT_ONCE,
-        threads: int = 1,
         name: str = "model",
     ) -> None:
         self._run, self._capacity, self._at_once = run, capacity, at_once
         self._waiting: deque[QueuedJob] = deque()
-        self._now, self._rows = set[QueuedJob](), 0
+        self._now, self._rows = list[QueuedJob](), 0
         self._of_key = Counter[str]()  # rows that wait
         self._rate = 0.0  # rows a second, of late
         self._change, self._closed = threading.Condition(), False
-        self._threads = [
-            threading.Thread(target=self._work, name=name, daemon=True) for _ in range(threads)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    @property
-    def threads(self) -> int:
-        """As given."""
-        return len(self._threads)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
 
     @property
     def waiting(self) -> int:
@@ -154,9 +144,8 @@ class WorkQueue:
         with self._change:
             self._closed = True
             self._make_way()
-            self._change.notify_all()
-        for thread in self._threads:
-            thread.join()
+            self._change.notify()
+        self._thread.join()
 
     def _make_way(self) -> None:
         for job in (*self._waiting, *self._now):
@@ -171,34 +160,24 @@ class WorkQueue:
     def _work(self) -> None:
         while jobs := self._taken():
             began = time.monotonic()
-            if own := [job for job in jobs if job.future.set_running_or_notify_cancel()]:
-                self._do(own)
-            self._ended(jobs, time.monotonic() - began)
+            self._now = [job for job in jobs if job.future.set_running_or_notify_cancel()]
+            if self._now:
+                self._do(self._now)
+            self._now = []
+            rate = sum(job.rows for job in jobs) / max(1e-6, time.monotonic() - began)
+            self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
 
     def _taken(self) -> list[QueuedJob]:
         """The next jobs, waited for; none once closed."""
         with self._change:
-            while not self._next_may and not self._closed:
+            while not self._waiting and not self._closed:
                 self._change.wait()
             taken, rows = list[QueuedJob](), 0
             while self._waiting and (not taken or rows + self._waiting[0].rows <= self._at_once):
                 taken.append(self._waiting.popleft())
                 self._count(taken[-1], -taken[-1].rows)
                 rows += taken[-1].rows
-            self._now.update(taken)
             return taken
-
-    @property
-    def _next_may(self) -> bool:
-        """Whether one waits whose turn it is: one that yields works beside nobody."""
-        return bool(self._waiting) and not (self._waiting[0].yields and self._now)
-
-    def _ended(self, jobs: list[QueuedJob], seconds: float) -> None:
-        rate = self.threads * sum(job.rows for job in jobs) / max(1e-6, seconds)
-        with self._change:
-            self._now.difference_update(jobs)
-            self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
-            self._change.notify()
 
     def _do(self, jobs: list[QueuedJob]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -81,29 +80,3 @@ def test_adapters_of_two_lengths_do_not_cut_each_others_texts(
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(widths, lengths)
         assert list(found) == [{length} for length in lengths.values()]
-
-
-def test_passes_at_once_have_each_their_own_branches(
-    tmp_path: Path, contract_body: dict[str, Any]
-) -> None:
-    contract = contract_of(contract_body, "fedit")
-    names = ["one", "two"]
-    shelf = AdapterShelf.of(
-        [
-            (name, made_adapter(tmp_path / name, contract, seed=seed, scale=0.5))
-            for seed, name in enumerate(names)
-        ]
-    )
-    alone = {name: asked(shelf, [name], TEXTS[:1])[name] for name in names}
-    together = threading.Barrier(2)
-
-    def meet(*_: object) -> None:
-        together.wait(60)  # both have said whose rows theirs are
-
-    with (
-        shelf.trunk._encoder.register_forward_pre_hook(meet),
-        ThreadPoolExecutor(2) as pool,
-    ):
-        found = list(pool.map(lambda name: asked(shelf, [name], TEXTS[:1])[name], names))
-    assert found == [alone[name] for name in names]
-    assert found[0] != found[1]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
-from tests.fakes.grids.grid_parts import wait_until
 
 from presspool.server.serving.shelf.call_errors import CallError
 from presspool.server.serving.shelf.work_queue import QueuedJob, WorkQueue
@@ -188,37 +186,3 @@ def test_a_job_that_yields_makes_way_before_its_turn_and_in_it() -> None:
     queue.close()
     assert [3, 1] not in model.batches
     assert model.batches[-2:] == [[3], [1]]
-
-
-def test_threads_work_beside_each_other_and_all_are_done_at_the_end() -> None:
-    model = Model()
-    queue = WorkQueue(model.run, at_once=4, threads=2)
-    jobs = [QueuedJob(rows=4) for _ in range(3)]
-    queue.submit(jobs[0])
-    assert wait_until(lambda: queue.running == 1)
-    queue.submit(jobs[1])
-    assert wait_until(lambda: queue.running == 2)
-    queue.submit(jobs[2])
-    assert (queue.running, queue.waiting) == (2, 1)
-    model.may.set()
-    queue.close()
-    assert [job.future.result(0) for job in jobs] == [4, 4, 4]
-    assert (queue.running, queue.waiting) == (0, 0)
-
-
-def test_a_job_that_yields_works_beside_nobody() -> None:
-    model, beside = Model(), list[tuple[int, int]]()
-
-    def run(jobs: list[QueuedJob]) -> None:
-        beside.append((jobs[0].rows, queue.running))
-        model.run(jobs)
-
-    queue = WorkQueue(run, threads=2)
-    queue.submit(QueuedJob(rows=1))
-    assert model.at_work.wait(30)
-    queue.submit(shadow := QueuedJob(rows=3, yields=True))
-    time.sleep(0.2)  # in which the other thread could take it
-    model.may.set()
-    assert shadow.future.result(30) == 3
-    queue.close()
-    assert beside == [(1, 1), (3, 1)]
