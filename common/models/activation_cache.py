@@ -27,7 +27,7 @@ class ActivationCache:
     """
 
     def __init__(self, capacity: int = 1 << 30) -> None:
-        self._capacity, self._used = capacity, 0
+        self._capacity, self._used, self._full = capacity, 0, False
         self._key: Hashable = None
         self._kept: dict[str, Tensor] = {}
 
@@ -40,6 +40,7 @@ class ActivationCache:
         """Keep these texts no longer."""
         for text in texts:
             self._used -= self._kept.pop(text).nbytes
+            self._full = False
 
     def length(self, trunk: FrozenTrunk, text: str) -> int:
         """The length of a text's activation; arguments as for `get`."""
@@ -74,6 +75,8 @@ class ActivationCache:
             texts: likewise.
         """
         self._serve(trunk)
+        if self._full:
+            return
         rows = {text: ids for text in self._missing(texts) for ids in _tokens(trunk, text)}
         missing = list(rows)
         for batch in trunk.shapes.batches([len(ids) for ids in rows.values()]):
@@ -89,6 +92,7 @@ class ActivationCache:
     def _keep(self, text: str, activation: Tensor) -> bool:
         """Whether there is room for it."""
         if self._used + activation.nbytes > self._capacity:
+            self._full = True
             return False
         self._kept[text] = activation.cpu()
         self._used += activation.nbytes
@@ -96,7 +100,7 @@ class ActivationCache:
 
     def _serve(self, trunk: FrozenTrunk) -> None:
         if trunk.key != self._key:
-            self._key, self._kept, self._used = trunk.key, {}, 0
+            self._key, self._kept, self._used, self._full = trunk.key, {}, 0, False
 
 
 def _tokens(trunk: FrozenTrunk, text: str) -> list[Tensor]:

@@ -13,6 +13,7 @@ Example: `Paraphraser(files, "smollm2-135m-instruct").written(["Gold rises"])`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,21 +45,29 @@ _EXAMPLES: Final = (
 )
 
 
-def paraphraser_files(name: str, beside: Path) -> BaseModelFolder:
+def files_named(name: str, beside: Path, where: str) -> BaseModelFolder:
     """The files of a model, hashed.
 
     Args:
         name: a folder, or a name of the catalogue.
         beside: where folders count from; the working directory is never looked at.
+        where: the policy's key.
 
     Raises:
         InputError: it is not to be had, or is not whole.
     """
-    known = name in CATALOGUE and not (beside / name).is_dir()
     try:
+        known = name in CATALOGUE and not (beside / name).is_dir()
         return resolve(name if known else str(beside / name), weights=None, tokenizer=None)
-    except InputError as error:
-        raise _refused(name, error, error.advice) from None
+    except (InputError, OSError) as error:  # the latter of a name that is too long
+        advice = error.advice if isinstance(error, InputError) else ""
+        raise InputError(
+            "not a model that can be had",
+            where=f"{where} = {name!a}",
+            expected="a folder of a base model, or a name that presspool models knows",
+            got=_words(error),
+            advice=advice,
+        ) from None
 
 
 def request(text: str) -> list[turns.Turn]:
@@ -84,14 +93,20 @@ class Paraphraser:
         from presspool.common.models.models import loaded_by
 
         spec = Model(id=str(files.path), **files.pins)
-        self._task = Generation(GenerationTable(format="chat", max_length=LONGEST), spec)
         try:
+            self._task = Generation(GenerationTable(format="chat", max_length=LONGEST), spec)
             self._task.wording.require_room()  # has it a chat template? before it is loaded
+            self._given("news")  # and takes it such a chat?
             loaded = loaded_by(spec, self._task)
             self._task.take(loaded)
-        except (InputError, OSError, ValueError) as error:
-            raise _refused(
-                name, error, "name one that answers chats: `make llm` gets one"
+        # Template, tokenizer and weights are somebody else's, and fail in as many ways.
+        except Exception as error:  # noqa: BLE001
+            raise InputError(
+                "not a model that can paraphrase",
+                where=f"[robustness.paraphrases] model = {name!a}",
+                expected="a causal language model with a chat template",
+                got=_words(error),
+                advice="name one that answers chats: `make llm` gets one",
             ) from None
         loaded.to("cuda" if torch.cuda.is_available() else "cpu")
         self._most = min(getattr(loaded.config, "max_position_embeddings", LONGEST), LONGEST)
@@ -105,12 +120,12 @@ class Paraphraser:
             texts: any.
             advance: called after each.
         """
-        given, rooms = self._asked(texts), self._rooms(texts)
+        given, rooms = list(map(self._asked, texts)), self._rooms(texts)
         found: list[str | None] = [None] * len(texts)
         order = sorted(range(len(texts)), key=lambda i: (len(given[i]), i))
         for start in range(0, len(order), AT_ONCE):
             some = order[start : start + AT_ONCE]
-            fit = [i for i in some if len(given[i]) + rooms[i] <= self._most]
+            fit = [i for i in some if given[i] and len(given[i]) + rooms[i] <= self._most]
             if fit:
                 room = min(max(rooms[i] for i in fit), self._most - len(given[fit[-1]]))
                 said = self._said([given[i] for i in fit], room)
@@ -120,12 +135,18 @@ class Paraphraser:
                 advance()
         return found
 
-    def _asked(self, texts: Sequence[str]) -> list[list[int]]:
+    def _asked(self, text: str) -> list[int]:
+        """The request's ids; none of a text that the model's template does not take."""
+        with suppress(Exception):
+            return self._given(text)
+        return []
+
+    def _given(self, text: str) -> list[int]:
         import pyarrow as pa
 
-        chats = [turns.chat(request(text)) for text in texts]
-        messages = pa.array(chats, pa.large_string())
-        return self._task.wording.given(pa.table({"messages": messages}))
+        messages = pa.array([turns.chat(request(text))], pa.large_string())
+        (ids,) = self._task.wording.given(pa.table({"messages": messages}))
+        return ids
 
     def _rooms(self, texts: Sequence[str]) -> list[int]:
         ids = self._task.tokenizer(list(texts), add_special_tokens=False, verbose=False)
@@ -141,12 +162,5 @@ class Paraphraser:
         return found
 
 
-def _refused(name: str, error: Exception, advice: str) -> InputError:
-    what = error.what if isinstance(error, InputError) else str(error)
-    return InputError(
-        "not a model that can paraphrase",
-        where=f"[robustness.paraphrases] model = {name!a}",
-        expected="a causal language model with a chat template",
-        got=what[:300],
-        advice=advice,
-    )
+def _words(error: Exception) -> str:
+    return (error.what if isinstance(error, InputError) else str(error))[:300]

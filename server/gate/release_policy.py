@@ -23,7 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from presspool.common.base.errors import InputError
 from presspool.common.base.toml_values import parse_toml
 from presspool.common.base.validation import validate
-from presspool.server.gate.paraphraser import paraphraser_files
+from presspool.common.models.base_model import BaseModelFolder
+from presspool.common.models.catalogue import DEFAULT_ID
+from presspool.server.gate.paraphraser import files_named
 from presspool.server.registry.gate_report import read_report_file
 from presspool.server.registry.object_store import sha256
 
@@ -79,8 +81,9 @@ class Paraphrases(_Table):
     Attributes:
         model: a chat model that writes: a folder, or the name of an installed one.
         texts: public rows that it is given, at most.
-        nearness: the least cosine of a text and its paraphrase under the judged adapter's base; the
-            default is chosen for `sentence-transformers/all-MiniLM-L6-v2`.
+        encoder: by which a paraphrase is near its text: a folder, or an installed model's name. Not
+            the adapter's own base: whoever chose that would say what is near.
+        nearness: the least cosine of a text and its paraphrase; chosen for the default encoder.
         fewest: paraphrases that must be left to be judged.
         floor: the least share of them that must keep their text's answer.
         confidence: that the share is no smaller.
@@ -88,10 +91,19 @@ class Paraphrases(_Table):
 
     model: Annotated[str, Field(min_length=1, max_length=300)]
     texts: Annotated[int, Field(ge=1, le=1000)] = 100
+    encoder: Annotated[str, Field(min_length=1, max_length=300)] = DEFAULT_ID
     nearness: Share = 0.75
     fewest: Annotated[int, Field(ge=1, le=1000)] = 20
     floor: Share = 0.8
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+
+    def files(self, beside: Path) -> dict[str, BaseModelFolder]:
+        """Its two models' files, hashed, by what they are in a report; raises as `files_named`."""
+        where = "[robustness.paraphrases]"
+        return {
+            "paraphraser": files_named(self.model, beside, f"{where} model"),
+            "encoder": files_named(self.encoder, beside, f"{where} encoder"),
+        }
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -215,7 +227,7 @@ class PolicyFile:
         named = {name: self.beside / file for name, file in files.items() if file is not None}
         found = {"policy": self.digest} | {name: file_digest(at) for name, at in named.items()}
         if one.robustness and (asked := one.robustness.paraphrases):
-            found["paraphraser"] = paraphraser_files(asked.model, self.beside).manifest
+            found |= {name: own.manifest for name, own in asked.files(self.beside).items()}
         return found
 
 

@@ -100,10 +100,17 @@ class Masking:
     Args:
         load: what makes the finder, at its first use; None for a server that masks nothing.
         log: where what is asked is kept, if anywhere; as it came, where nothing is masked.
+        names: whether the finder knows names and places.
     """
 
-    def __init__(self, load: Callable[[], Redactor] | None, log: InputLog | None = None) -> None:
-        self._load, self._log = load, log
+    def __init__(
+        self,
+        load: Callable[[], Redactor] | None,
+        log: InputLog | None = None,
+        *,
+        names: bool = False,
+    ) -> None:
+        self._load, self._log, self._names = load, log, names
         self._queue = WorkQueue(self._run, capacity=MOST, at_once=1, name="masking")
 
     @classmethod
@@ -130,7 +137,8 @@ class Masking:
         chosen = model or (MODEL if importlib.util.find_spec(MODEL) else None)
         kinds = (*PATTERNS, *CHINESE, *(NAMES if chosen else ()))
         sought = Sought(kinds=kinds, model=chosen, where="--mask-model")
-        return cls((lambda: Redactor.of(sought)) if here else None, InputLog(log) if log else None)
+        load = (lambda: Redactor.of(sought)) if here else None
+        return cls(load, InputLog(log) if log else None, names=chosen is not None)
 
     @cached_property
     def _redactor(self) -> Redactor:
@@ -142,7 +150,8 @@ class Masking:
         """What becomes of a text that is asked, for whoever is about to paste one."""
         if self._log is None:
             return "is answered and is not kept"
-        how = "as it came" if self._load is None else "with personal data masked"
+        masked = "personal data" if self._names else "numbers and addresses, but no names,"
+        how = "as it came" if self._load is None else f"with {masked} masked"
         return f"is answered, and is kept in its file of inputs, {how}"
 
     async def of(self, request: Request, call: C) -> C:

@@ -17,7 +17,7 @@ from typing import Any
 
 from presspool.common.base.errors import PressPoolError
 
-STARTS = 300  # seconds in which a Ray of our own is there
+STARTS = 180  # seconds in which a Ray of our own is there
 
 
 def start_own(ray: Any, *, workers: int, gpus: int, folder: str | None) -> None:

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from presspool.common.base.errors import InputError
 from presspool.common.base.validation import pairs
+from presspool.common.data.table_refusals import require_columns
 from presspool.common.data.tables import Mapped, read_records
 from presspool.common.released.asked_rows import AskedRows
 from presspool.common.tasks.task import Task
@@ -71,12 +72,15 @@ class PublicTexts:
             DataError: as `read_records` and `AskedRows.of`.
             InputError: fewer than `FEWEST`; a column that is no pair, or none of the task's.
         """
-        mapped = _mapped(columns, task)
+        mapped, named = _mapped(columns, task), dict(pairs(columns, "--column"))
+        advice = "say which column of the file it is: --column NAME=COLUMN"
+        require_columns(file, list(named.values()), advice=advice)
         answered = set(mapped.found(file, task.columns)) == set(task.columns)
         if answered:
             records = read_records(file, task, mapped)
         else:
-            asked = AskedRows.of(str(file), task, columns=columns, stdin_format="jsonl")
+            inputs = [f"{name}={column}" for name, column in named.items() if name in task.inputs]
+            asked = AskedRows.of(str(file), task, columns=inputs, stdin_format="jsonl")
             records = pa.concat_tables(asked.batches())
         if len(records) < FEWEST:
             raise InputError(

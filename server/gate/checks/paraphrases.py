@@ -2,12 +2,13 @@
 
 The policy's model writes one paraphrase of each of some public texts. What it writes counts only
 where it is one: other words and no piece of the text, the text's own numbers, and a meaning that is
-near. Near is the cosine of both texts' mean states under the judged adapter's base model, without
-the adapter. How many texts that have nothing to do with each other are as near is measured beside
-it: a limit that does not tell them apart judges nothing.
+near. Near is the cosine of both texts' mean states under an encoder that the policy names: the
+adapter's own base is its author's choice. How many texts are as near to the next one is
+measured beside it: a limit that does not tell them apart judges nothing.
 
 Invariants:
-    * What is a paraphrase hangs on the texts and the frozen base alone, never on the adapter.
+    * What is a paraphrase hangs on the texts and the policy's models alone, never on the adapter; a
+      text to which it has no answer is none of those that are counted.
     * A share is held against its floor by its lower bound.
 
 Example:
@@ -30,11 +31,15 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from presspool.common.base.console import progress
-from presspool.common.models.models import base
+from presspool.common.base.errors import InputError
+from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract_schema import UNSURE, Model
+from presspool.common.models.base_model import BaseModelFolder
+from presspool.common.models.models import HeadedModel, base
 from presspool.common.released.adapter_model import AdapterModel
 from presspool.server.gate.finding import Figure, Finding, finding
 from presspool.server.gate.gate_case import GateCase
-from presspool.server.gate.paraphraser import Paraphraser, paraphraser_files
+from presspool.server.gate.paraphraser import Paraphraser
 from presspool.server.gate.release_policy import Paraphrases
 from presspool.server.rounds.evaluation import spread
 
@@ -43,8 +48,8 @@ SHOWN: Final = 3
 LETTERS: Final = 400
 """Of a text on the page, at most."""
 STRANGERS: Final = 0.05
-"""Of pairs of unlike texts, how many may be as near as a paraphrase must be."""
-Fault = Literal["unfinished", "same words", "other numbers", "other meaning"]
+"""How many texts may be as near to the next one as a paraphrase must be."""
+Fault = Literal["unfinished", "same words", "other numbers", "other meaning", "no answer"]
 _finding = partial(finding, "robustness", "paraphrase")
 _AT_ONCE = 64
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -62,10 +67,13 @@ def paraphrased(case: GateCase, rows: pa.Table) -> Finding:
         return _finding(said, "leave [robustness.paraphrases] out of this task's policy")
     texts = list(dict.fromkeys(rows[model.task.inputs[0]].to_pylist()))
     texts = [texts[place] for place in spread(len(texts), asked.texts).tolist()]
-    files = paraphraser_files(asked.model, case.beside)
+    files = asked.files(case.beside)
+    for name, found in files.items():
+        if found.manifest != case.inputs.get(name, found.manifest):
+            raise InputError("changed while the gate was at work", where=str(found.path))
     with progress("paraphrasing", total=len(texts)) as advance:
-        written = Paraphraser(files, asked.model).written(texts, advance)
-    return judged(model, texts, written, asked)
+        written = Paraphraser(files["paraphraser"], asked.model).written(texts, advance)
+    return judged(model, texts, written, asked, files["encoder"])
 
 
 # --- What is one ----------------------------------------------------------------------------------
@@ -100,12 +108,21 @@ def _plain(text: str) -> str:
     return "".join(filter(str.isalnum, normalize("NFKC", text).casefold()))
 
 
-def meanings(model: AdapterModel, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Mean states of length one under the base without the adapter, (texts, hidden)."""
+def meanings(encoder: BaseModelFolder, like: Contract, texts: Sequence[str]) -> NDArray[np.float64]:
+    """Mean states of length one, (texts, hidden).
+
+    Args:
+        encoder: whose.
+        like: says how texts are read.
+        texts: any.
+
+    Raises:
+        InputError: no encoder.
+    """
     import torch
 
-    device = next(model.network.parameters()).device
-    bare, found = base(model.contract).to(device).eval(), list[NDArray[np.float64]]()
+    bare, found = _bare(encoder, like), list[NDArray[np.float64]]()
+    device = next(bare.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(texts), _AT_ONCE):
             batch = bare.task.encode(list(texts[start : start + _AT_ONCE]))
@@ -114,31 +131,58 @@ def meanings(model: AdapterModel, texts: Sequence[str]) -> NDArray[np.float64]:
     return np.concatenate(found)
 
 
+def _bare(encoder: BaseModelFolder, like: Contract) -> HeadedModel:
+    import torch
+
+    spec = Model(id=str(encoder.path), **encoder.pins)
+    try:
+        bare = base(like.model_copy(update={"model": spec}))
+        assert bare.task.tokenizer is not None  # it is read when it is asked for
+    except Exception as error:  # noqa: BLE001  files of others fail in as many ways
+        raise InputError(
+            "not a model by which texts are near",
+            where=f"[robustness.paraphrases] encoder = {str(encoder.path)!a}",
+            expected="a text encoder",
+            got=str(error)[:300],
+        ) from None
+    return bare.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
 # --- What they show -------------------------------------------------------------------------------
 
 
 def judged(
-    model: AdapterModel, texts: Sequence[str], written: Sequence[str | None], asked: Paraphrases
+    model: AdapterModel,
+    texts: Sequence[str],
+    written: Sequence[str | None],
+    asked: Paraphrases,
+    encoder: BaseModelFolder,
 ) -> Finding:
-    """What paraphrases show of an adapter.
+    """What paraphrases show of an adapter; raises as `meanings`.
 
     Args:
         model: the adapter, of a task whose answers are labels.
         texts: different ones.
         written: what was written of each; None for nothing.
         asked: the policy's.
+        encoder: its files.
     """
     count = len(texts)
     filled = [said or text for text, said in zip(texts, written, strict=True)]
-    own, other = np.split(meanings(model, [*texts, *filled]), 2)
+    own, other = np.split(meanings(encoder, model.contract, [*texts, *filled]), 2)
     near: list[float] = (own * other).sum(1).tolist()
+    before = [one.answer for one in model.predict(list(texts))]
     fault = partial(fault_of, nearness=asked.nearness)
-    faults = list(map(fault, texts, written, near))
+    faults = [
+        "no answer" if answer == UNSURE else found  # what says nothing cannot say the same again
+        for answer, found in zip(before, map(fault, texts, written, near), strict=True)
+    ]
     kept = [place for place in range(count) if faults[place] is None]
-    lines = _lines(model, [(texts[i], filled[i], near[i]) for i in kept])
+    lines = _lines(model, [(texts[i], before[i], filled[i], near[i]) for i in kept])
     same = sum(_stays(line) for line in lines)
     least = at_least(same, len(kept), asked.confidence)
-    strangers = float(((own * np.roll(own, 1, axis=0)).sum(1) >= asked.nearness).mean())
+    pairs = (own[1:] * own[:-1]).sum(1)
+    strangers = float((pairs >= asked.nearness).mean()) if len(pairs) else 0.0
     thrown = {name: faults.count(name) for name in get_args(Fault)}
     told = ", ".join(f"{name} {many}" for name, many in thrown.items() if many) or "none"
     said = (
@@ -155,8 +199,8 @@ def judged(
 def _advice(asked: Paraphrases, *, kept: int, strangers: float, least: float) -> str:
     if strangers > STRANGERS:
         return (
-            f"set nearness higher: {strangers:.1%} of unlike texts are as near under this base "
-            f"model, {STRANGERS:.1%} at most can be allowed"
+            f"set nearness higher: {strangers:.1%} of texts are as near to the next one, to the "
+            f"encoder, and {STRANGERS:.1%} at most can be"
         )
     if kept < asked.fewest:
         return (
@@ -165,19 +209,20 @@ def _advice(asked: Paraphrases, *, kept: int, strangers: float, least: float) ->
     return "" if least >= asked.floor else "train on texts in more than one wording"
 
 
-def _lines(model: AdapterModel, pairs: Sequence[tuple[str, str, float]]) -> list[dict[str, Figure]]:
-    """Pairs as rows of the page."""
-    before = model.predict([text for text, _, _ in pairs])
-    after = model.predict([said for _, said, _ in pairs])
+def _lines(
+    model: AdapterModel, pairs: Sequence[tuple[str, str, str, float]]
+) -> list[dict[str, Figure]]:
+    """Pairs as rows of the page: text, answer, paraphrase, nearness."""
+    after = model.predict([said for *_, said, _ in pairs])
     lines: list[dict[str, Figure]] = [
         {
             "text": text[:LETTERS],
-            "answer": one.answer,
+            "answer": answer,
             "paraphrase": said[:LETTERS],
             "answer_then": other.answer,
             "nearness": near,
         }
-        for (text, said, near), one, other in zip(pairs, before, after, strict=True)
+        for (text, answer, said, near), other in zip(pairs, after, strict=True)
     ]
     return sorted(lines, key=lambda line: (_stays(line), float(line["nearness"] or 0)))
 

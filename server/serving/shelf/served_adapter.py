@@ -134,7 +134,8 @@ class ServedAdapter:
         """
         assert self.head is not None
         outputs = self.head(self.task.pool(states, mask)).float()
-        return given(self.task, records, outputs, self.unsure_up_to)
+        with TOKENISING:  # tags find their words' tokens again
+            return given(self.task, records, outputs, self.unsure_up_to)
 
 
 def spelt(task: Task[Any], texts: Sequence[str]) -> list[TrunkRow]:

@@ -112,6 +112,12 @@ def test_no_more_is_run_ahead_than_there_is_room_for(
     assert len(cache.texts) == 10
     assert len(batches) == 2  # the second is that which does not fit
     assert torch.equal(cache.get(trunk, RAGGED)[-1], trunk.run(RAGGED[-1:])[0])
+    batches.clear()
+    cache.run_ahead(trunk, RAGGED)
+    assert batches == []  # it is known to be full
+    cache.forget(cache.texts[:1])
+    cache.run_ahead(trunk, RAGGED)
+    assert len(batches) == 1
 
 
 def test_a_text_that_cannot_be_read_is_left_alone(

@@ -163,16 +163,18 @@ def test_what_cannot_be_read_leaves_no_report(
 
 
 def test_the_model_that_paraphrases_is_named_by_its_digest_and_can_be_stopped(
-    adapters: Command, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    adapters: Command, desk: Desk, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = untrained(desk.folder / "model")
     public_rows(desk.folder / "rows.jsonl", 20)
-    asked = '[robustness.paraphrases]\nmodel = "model"\ntexts = 20\n'
+    models = f'model = "model"\nencoder = "{tiny_base}"'
+    asked = f"[robustness.paraphrases]\n{models}\ntexts = 20\n"
     handed(desk, f'[public]\nfile = "rows.jsonl"\n{asked}')
     answer = adapters("gate", "test@1", *brought(desk))
     assert (answer.code, "FAILED robustness, paraphrase: 0 of 20" in answer.out) == (1, True)
     said = json.loads(Path("gate.json").read_text())
     assert said["inputs"]["paraphraser"] == examine(model).manifest
+    assert said["inputs"]["encoder"] == examine(tiny_base).manifest
 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

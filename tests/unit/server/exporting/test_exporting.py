@@ -259,6 +259,7 @@ def test_what_is_typed_wrongly_is_one_message_and_leaves_nothing(
     damaged = tmp_path / "damaged"
     shutil.copytree(path, damaged)
     (damaged / "adapter_model.safetensors").write_bytes(b"no weights")
+    mapped = [path, "--format", "merged", "--texts", labelled, "--column", "text=title"]
     for typed_, words in (
         ([path, "--format", "tar"], "is not one of"),
         ([path, "--format", "merged", "--to", tmp_path / "there"], "something already"),
@@ -271,6 +272,7 @@ def test_what_is_typed_wrongly_is_one_message_and_leaves_nothing(
         ([path, "--format", "merged", "--texts", labelled, "--column", "body=title"], "text"),
         ([path, "--format", "merged", "--texts", labelled, "--column", "title=x"], "one of text"),
         ([path, "--format", "merged", "--column", "text=title"], "--texts FILE"),
+        ([*mapped, "--column", "label=tpoic"], "missing column 'tpoic'"),
         ([damaged, "--format", "merged"], "not the weights"),
         ([tmp_path / "nowhere", "--format", "merged"], "not an adapter's folder"),
         ([path, "--format", "gguf"], "cannot hold"),

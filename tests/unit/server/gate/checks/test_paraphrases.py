@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,22 +20,24 @@ from tests.fakes.registry.judged_cases import NEARNESS, case_of, in_other_words,
 
 import presspool
 from presspool.common.base.errors import InputError
+from presspool.common.released.adapter_folder import read_adapter
 from presspool.common.tasks.classification import labelled
 from presspool.server.gate.checks import robustness
 from presspool.server.gate.checks.paraphrases import Fault, at_least, fault_of, numbers
 from presspool.server.gate.finding import Finding
-from presspool.server.gate.paraphraser import ROOM, Paraphraser, paraphraser_files
+from presspool.server.gate.paraphraser import ROOM, Paraphraser, files_named
 
 
 def one(folder: Path, adapter: Path, rows: pa.Table, **asked: Any) -> Finding:
-    policy = {"robustness": {"kinds": [], "paraphrases": {"fewest": 9} | asked}}
+    usual = {"fewest": 9, "encoder": read_adapter(adapter).contract.model.id}
+    policy = {"robustness": {"kinds": [], "paraphrases": usual | asked}}
     (found,) = robustness.findings(case_of(folder, adapter, policy, rows))
     assert found.what == "paraphrase"
     return found
 
 
 def opened(folder: Path) -> Paraphraser:
-    return Paraphraser(paraphraser_files(str(folder), Path()), "x")
+    return Paraphraser(files_named(str(folder), Path(), "model"), "x")
 
 
 def rows() -> pa.Table:
@@ -118,8 +121,9 @@ def test_answers_on_paraphrases_are_those_of_predict_and_are_shown(
         ({"floor": 0.72, "confidence": 0.9}, "passed", ""),
         ({"fewest": 10}, "failed", "10 are asked for"),
         ({"nearness": 0.999}, "failed", "9 are asked for"),
-        ({"nearness": 0.5}, "failed", "set nearness higher: 100.0% of unlike texts"),
+        ({"nearness": 0.5}, "failed", "set nearness higher: 100.0% of texts"),
         ({"texts": 2, "fewest": 2, "floor": 0.2}, "passed", ""),
+        ({"texts": 1, "fewest": 1, "floor": 0.05}, "passed", ""),
     ],
 )
 def test_too_few_or_a_limit_that_tells_nothing_apart_judge_nothing(
@@ -143,6 +147,51 @@ def test_a_model_that_writes_nonsense_has_shown_nothing(clean: Path, tmp_path: P
     assert (found.verdict, found.figures["kept"]) == ("failed", 0)
     thrown = {name: found.figures[name] for name in get_args(Fault)}
     assert sum(many for many in thrown.values() if isinstance(many, int)) == 9
+
+
+def test_what_has_no_answer_keeps_none(clean: Path, paraphraser: Path, tmp_path: Path) -> None:
+    """Else an adapter that is never sure would be sure to stay so."""
+    unsure = shutil.copytree(clean, tmp_path / "unsure")
+    said = json.loads((unsure / "presspool.json").read_text())
+    (unsure / "presspool.json").write_text(json.dumps(said | {"unsure_up_to": 1.0}))
+    found = one(tmp_path, unsure, rows(), model=str(paraphraser), nearness=NEARNESS, floor=0.0)
+    assert (found.verdict, found.figures["no answer"], found.figures["kept"]) == ("failed", 9, 0)
+
+
+def test_what_is_near_is_for_the_policys_encoder_to_say(
+    clean: Path, paraphraser: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """The adapter's own base is chosen by who made the adapter."""
+    asked = {"model": str(paraphraser), "nearness": 0.0, "floor": 0.0}
+    here, there = (
+        {str(line["text"]): line["nearness"] for line in found.rows}
+        for found in (
+            one(tmp_path, clean, rows(), **asked),
+            one(tmp_path, clean, rows(), encoder=str(tiny_base), **asked),
+        )
+    )
+    assert here != there
+
+
+def test_an_encoder_that_cannot_be_loaded_is_named(
+    clean: Path, paraphraser: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    torn = shutil.copytree(tiny_base, tmp_path / "torn")
+    (torn / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="not a model by which texts are near"):
+        one(tmp_path, clean, rows(), model=str(paraphraser), encoder=str(torn))
+
+
+@pytest.mark.parametrize("name", ["paraphraser", "encoder"])
+def test_a_model_is_the_one_whose_digest_is_in_the_report(
+    clean: Path, paraphraser: Path, tmp_path: Path, name: str
+) -> None:
+    asked = {"encoder": read_adapter(clean).contract.model.id, "model": str(paraphraser)}
+    policy: dict[str, Any] = {"robustness": {"kinds": [], "paraphrases": asked}}
+    case = case_of(tmp_path, clean, policy, rows())
+    other = replace(case, inputs={name: "sha256:" + "0" * 64})
+    with pytest.raises(InputError, match="changed while the gate was at work"):
+        list(robustness.findings(other))
 
 
 def test_a_task_without_labels_is_told_so_and_nothing_is_tried_without_a_model(
@@ -169,7 +218,7 @@ def test_a_text_has_bounded_room_and_a_long_one_is_not_asked(paraphraser: Path) 
     found = asked.written([long, *known, "words that it never saw"], lambda: ticks.append(1))
     assert found[:10] == [None, *known.values()]
     assert len(ticks) == 11
-    given, rooms = asked._asked([*known]), asked._rooms([*known])
+    given, rooms = list(map(asked._asked, known)), asked._rooms([*known])
     said = asked._said(given, max(rooms))
     assert said == list(known.values())
     assert asked._said(given, 2) == [None] * 9  # none came to its end
@@ -190,22 +239,32 @@ def test_a_folder_counts_from_the_policys_and_not_from_where_somebody_stands(
 ) -> None:
     shutil.copytree(tiny_llama, tmp_path / "here" / "model")
     monkeypatch.chdir(tmp_path / "here")
-    assert paraphraser_files("model", tmp_path / "here").path == tmp_path / "here" / "model"
+    assert files_named("model", tmp_path / "here", "model").path == tmp_path / "here" / "model"
     with pytest.raises(InputError, match="no base model here"):
-        paraphraser_files("model", tmp_path)
+        files_named("model", tmp_path, "model")
 
 
 def test_only_a_causal_model_with_a_chat_template_is_asked(tmp_path: Path, tiny_base: Path) -> None:
     with pytest.raises(InputError, match="no base model here"):
-        paraphraser_files("nowhere", tmp_path)
+        files_named("nowhere", tmp_path, "model")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="has no weights"):
-        paraphraser_files("empty", tmp_path)
+        files_named("empty", tmp_path, "model")
     assert "chat template" in refused(tiny_base)
     plain = write_tiny_llama(tmp_path / "plain")
     (plain / "chat_template.jinja").unlink()
     assert "chat template" in refused(plain)
     assert "encoder" in refused(write_paired_base(tmp_path / "t5", "t5"))
+    stern = write_tiny_llama(tmp_path / "stern")
+    template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    usual = (stern / "chat_template.jinja").read_text()
+    (stern / "chat_template.jinja").write_text(template + usual)
+    assert "no system" in refused(stern)
+    (stern / "chat_template.jinja").write_text(usual)
+    (stern / "tokenizer.json").write_text("{}")
+    assert refused(stern)
+    with pytest.raises(InputError, match="can be had"):
+        files_named("x" * 280, tmp_path, "model")
     chatty = shutil.copytree(tiny_base, tmp_path / "chatty")
     settings = json.loads((chatty / "tokenizer_config.json").read_text())
     template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"

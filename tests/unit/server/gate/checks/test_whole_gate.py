@@ -120,6 +120,7 @@ kinds = ["typos", "truncation"]
 largest_drop = 0.25
 [robustness.paraphrases]
 model = "{paraphraser}"
+encoder = "{reading.model.id}"
 nearness = {NEARNESS}
 fewest = 9
 floor = 0.7
