@@ -20,8 +20,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -31,6 +32,16 @@ if sys.platform == "linux":
     CONTEXT.set_forkserver_preload(["presspool.simulations.grids.worker_imports"])
 else:
     CONTEXT = multiprocessing.get_context("spawn")
+
+
+@contextmanager
+def ctrl_c_held_back() -> Iterator[None]:
+    """Processes that start in the block, the server of the others among them, begin without it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class WorkerPool(ProcessPoolExecutor):
@@ -54,11 +65,8 @@ class WorkerPool(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., T], /, *args: object, **kwargs: object) -> Future[T]:
         """The call's future; a process that this starts inherits that Ctrl-C is held back."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with ctrl_c_held_back():
             return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def end(self) -> None:
         """End the workers at once; what they had to do is dropped."""

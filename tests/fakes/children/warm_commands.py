@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from presspool.simulations.grids.worker_pools import CONTEXT
+from presspool.simulations.grids.worker_pools import CONTEXT, ctrl_c_held_back
 
 
 class WarmCommand:
@@ -46,7 +46,8 @@ class WarmCommand:
         own = dict(os.environ if environment is None else environment)
         asked = (list(map(str, words)), out, err, own, folder)
         self._process = CONTEXT.Process(target=_work, args=asked)
-        self._process.start()
+        with ctrl_c_held_back():  # it may be the first, with which the server of all begins
+            self._process.start()
 
     def send_signal(self, kind: signal.Signals) -> None:
         """Nothing happens where it has ended."""
