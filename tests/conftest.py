@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import uuid
@@ -67,6 +68,18 @@ def pytest_collection_finish() -> None:
     """From here on there is garbage to be found, in what the tests make."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """Take back what commands and libraries made of logging: each thinks the process its own.
+
+    Their handlers write into what an earlier test has captured and closed.
+    """
+    logging.raiseExceptions = True
+    ours, root = logging.getLogger("presspool"), logging.getLogger()
+    ours.handlers, ours.propagate = [], True
+    ours.setLevel(logging.NOTSET)
+    root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
 
 
 @pytest.fixture(scope="session")

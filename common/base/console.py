@@ -96,6 +96,9 @@ def as_json_text(document: Any) -> str:
 
 def start_logging(*, quiet: bool) -> None:
     """Send PressPool's own log lines to standard error; Flower's and others' only warnings."""
+    # A line that cannot be written would else be told with the error that it is about, whose words
+    # may quote records.
+    logging.raiseExceptions = False
     handler: logging.Handler = logging.StreamHandler()
     if err.is_terminal:
         handler = RichHandler(console=err, show_path=False, show_level=False, markup=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from presspool.common.base.console import guarded, progress
+from presspool.common.base.console import guarded, progress, start_logging
 
 
 @pytest.fixture
@@ -70,3 +72,24 @@ def test_a_fault_of_ours_is_not_taken_for_a_path() -> None:
 
     with pytest.raises(OSError, match="no path"):
         guarded(fault)
+
+
+class Full:
+    """What takes no line."""
+
+    def write(self, _: str) -> None:
+        raise OSError(28, "no space left")
+
+
+def test_a_line_that_cannot_be_written_does_not_tell_what_it_was_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("presspool.somewhere")
+    with monkeypatch.context() as hurt:
+        hurt.setattr(sys, "stderr", Full())
+        start_logging(quiet=False)
+    try:
+        raise RuntimeError("a reader's words")
+    except RuntimeError as error:
+        log.error("a call failed: %s", type(error).__name__)
+    assert "reader" not in "".join(capsys.readouterr())
