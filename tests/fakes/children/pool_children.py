@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ from presspool.server.transport.door import Door
 from presspool.server.transport.grpc_grid import GrpcGrid
 from presspool.server.transport.listener import open_port
 from presspool.server.transport.pool_service import PoolService
+from presspool.simulations.grids.worker_pools import ctrl_c_held_back
 
 PAUSE = 0.05  # seconds of a training
 FIRST = 600.0  # seconds of a run's first round, for which a slow machine starts all its outlets
@@ -57,9 +59,15 @@ def start(what: Callable[..., None], *args: object) -> BaseProcess:
     _SERVER.set_forkserver_preload(
         ["tests.fakes.children.pool_children", "tests.fakes.children.paying_children"]
     )
-    process = _SERVER.Process(target=what, args=args, daemon=True)
-    process.start()
+    process = _SERVER.Process(target=_begun, args=(what, *args), daemon=True)
+    with ctrl_c_held_back():  # the server that this may start is that of simulations' workers too
+        process.start()
     return process
+
+
+def _begun(what: Callable[..., None], *args: object) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    what(*args)
 
 
 def contract_of(outlets: list[str], rounds: int, *, quorum: int = 1) -> Contract:

@@ -26,6 +26,7 @@ from presspool.common.models.models import build
 from presspool.common.wire.envelope import body_digest, task_id
 from presspool.common.wire.flower import become_server, node_of
 from presspool.common.wire.update import TrainTask, pack_task
+from presspool.simulations.grids.worker_pools import ctrl_c_held_back
 
 OUTLET = "north-post"
 WAIT = 120.0
@@ -61,7 +62,8 @@ def start(pool: Pool, home: Path, step: str = "", occurrence: int = 0) -> Any:
     _SERVER.set_forkserver_preload(["tests.fakes.children.answer_children"])
     arguments = (pool.folder, home, pool.address, step, occurrence)
     process = _SERVER.Process(target=answer_children.work, args=arguments, daemon=True)
-    process.start()
+    with ctrl_c_held_back():
+        process.start()
     return process
 
 
