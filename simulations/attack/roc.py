@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm, rankdata
 
+from presspool.common.tasks.scores.share_bounds import share_at_least
+
 FALSE_POSITIVES = 0.01
 CONFIDENCE = 0.95
 CURVE = 101  # thresholds
@@ -78,7 +80,7 @@ def _curve(
 def share_interval(found: int, of: int) -> Interval:
     """Clopper and Pearson's exact 95 % interval of a share."""
     tail = (1 - CONFIDENCE) / 2
-    low = 0.0 if found == 0 else float(beta.ppf(tail, found, of - found + 1))
+    low = share_at_least(found, of, tail)
     high = 1.0 if found == of else float(beta.ppf(1 - tail, found + 1, of - found))
     return low, high
 

@@ -72,7 +72,8 @@ class PublicTexts:
             DataError: as `read_records` and `AskedRows.of`.
             InputError: fewer than `FEWEST`; a column that is no pair, or none of the task's.
         """
-        mapped, named = _mapped(columns, task), dict(pairs(columns, "--column"))
+        named = _named(columns, task)
+        mapped = Mapped.model_validate(named)
         advice = "say which column of the file it is: --column NAME=COLUMN"
         require_columns(file, list(named.values()), advice=advice)
         answered = set(mapped.found(file, task.columns)) == set(task.columns)
@@ -92,7 +93,7 @@ class PublicTexts:
         return cls(source=file.name, records=records.combine_chunks(), answered=answered)
 
 
-def _mapped(columns: Sequence[str], task: Task[Any]) -> Mapped:
+def _named(columns: Sequence[str], task: Task[Any]) -> dict[str, str]:
     named = dict(pairs(columns, "--column"))
     if unknown := sorted(named.keys() - set(task.columns)):
         raise InputError(
@@ -101,7 +102,7 @@ def _mapped(columns: Sequence[str], task: Task[Any]) -> Mapped:
             expected=f"one of {', '.join(task.columns)} before the =",
             got=ascii(unknown[0]),
         )
-    return Mapped.model_validate(named)
+    return named
 
 
 def _words(task: Task[Any]) -> Any:

@@ -28,7 +28,6 @@ from unicodedata import normalize
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from presspool.common.base.console import progress
 from presspool.common.base.errors import InputError
@@ -37,6 +36,7 @@ from presspool.common.contract.contract_schema import UNSURE, Model
 from presspool.common.models.base_model import BaseModelFolder
 from presspool.common.models.models import HeadedModel, base
 from presspool.common.released.adapter_model import AdapterModel
+from presspool.common.tasks.scores.share_bounds import share_at_least
 from presspool.server.gate.finding import Figure, Finding, finding
 from presspool.server.gate.gate_case import GateCase
 from presspool.server.gate.paraphraser import Paraphraser
@@ -180,7 +180,7 @@ def judged(
     kept = [place for place in range(count) if faults[place] is None]
     lines = _lines(model, [(texts[i], before[i], filled[i], near[i]) for i in kept])
     same = sum(_stays(line) for line in lines)
-    least = at_least(same, len(kept), asked.confidence)
+    least = share_at_least(same, len(kept), 1 - asked.confidence)
     pairs = (own[1:] * own[:-1]).sum(1)
     strangers = float((pairs >= asked.nearness).mean()) if len(pairs) else 0.0
     thrown = {name: faults.count(name) for name in get_args(Fault)}
@@ -229,8 +229,3 @@ def _lines(
 
 def _stays(line: dict[str, Figure]) -> bool:
     return line["answer"] == line["answer_then"]
-
-
-def at_least(found: int, of: int, confidence: float) -> float:
-    """A share's lower bound, one-sided (Clopper & Pearson 1934)."""
-    return float(beta.ppf(1 - confidence, found, of - found + 1)) if found else 0.0

@@ -178,18 +178,13 @@ def test_text_on_a_terminal_and_in_tables_is_spelt_out() -> None:
 def test_log_lines_and_errors_cannot_be_forged(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = logging.getLogger("presspool")
-    before = (root.handlers, root.propagate, root.level)
     monkeypatch.setattr(sys, "argv", ["presspool"])
+    console.start_logging(quiet=False)
     try:
-        console.start_logging(quiet=False)
-        try:
-            raise ContractError(HOSTILE, where=HOSTILE, got=HOSTILE, expected=HOSTILE)
-        except ContractError as error:
-            root.warning("a peer said %s: %s", HOSTILE, error, exc_info=True)
-    finally:
-        root.handlers, root.propagate = before[:2]
-        root.setLevel(before[2])
+        raise ContractError(HOSTILE, where=HOSTILE, got=HOSTILE, expected=HOSTILE)
+    except ContractError as error:
+        log = logging.getLogger("presspool")
+        log.warning("a peer said %s: %s", HOSTILE, error, exc_info=True)
     said = capsys.readouterr().err
     assert "a peer said" in said
     assert is_harmless(said), ascii(said)

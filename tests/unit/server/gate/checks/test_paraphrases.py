@@ -22,8 +22,9 @@ import presspool
 from presspool.common.base.errors import InputError
 from presspool.common.released.adapter_folder import read_adapter
 from presspool.common.tasks.classification import labelled
+from presspool.common.tasks.scores.share_bounds import share_at_least
 from presspool.server.gate.checks import robustness
-from presspool.server.gate.checks.paraphrases import Fault, at_least, fault_of, numbers
+from presspool.server.gate.checks.paraphrases import Fault, fault_of, numbers
 from presspool.server.gate.finding import Finding
 from presspool.server.gate.paraphraser import ROOM, Paraphraser, files_named
 
@@ -88,9 +89,9 @@ def test_no_text_is_a_paraphrase_of_what_has_its_letters_or_not_its_numbers(
 def test_a_share_is_no_larger_than_could_be_by_chance() -> None:
     """A share at the bound would show as many or more in one of twenty cases (binomial)."""
     for found, of in ((1, 9), (9, 9), (37, 40)):
-        bound = at_least(found, of, 0.95)
+        bound = share_at_least(found, of, 0.05)
         assert binom.sf(found - 1, of, bound) == pytest.approx(0.05)
-    assert at_least(0, 9, 0.95) == at_least(0, 0, 0.95) == 0.0
+    assert share_at_least(0, 9, 0.05) == share_at_least(0, 0, 0.05) == 0.0
 
 
 # --- What they show -------------------------------------------------------------------------------
