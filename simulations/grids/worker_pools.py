@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ else:
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
     """Processes that start in the block, the server of the others among them, begin without it."""
+    resource_tracker.ensure_running()  # where it starts in the block, it lets Ctrl-C in again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

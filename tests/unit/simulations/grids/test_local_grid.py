@@ -74,6 +74,29 @@ def test_a_worker_never_sees_ctrl_c_even_while_it_starts(
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
+FIRST = """
+import signal, sys
+from presspool.simulations.grids.worker_pools import CONTEXT, ctrl_c_held_back
+
+def held():
+    sys.exit(0 if signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()) else 3)
+
+if __name__ == "__main__":
+    process = CONTEXT.Process(target=held)
+    with ctrl_c_held_back():
+        process.start()
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+def test_the_first_process_of_all_begins_without_ctrl_c_too(tmp_path: Path) -> None:
+    """Python's tracker of shared resources, which starts before the first, lets it in again."""
+    script = tmp_path / "first.py"
+    script.write_text(FIRST)
+    assert subprocess.run([sys.executable, str(script)], check=False).returncode == 0
+
+
 def test_a_worker_that_dies_is_an_error_and_not_a_missing_outlet(
     outlets: dict[str, Path], started: Started
 ) -> None:
