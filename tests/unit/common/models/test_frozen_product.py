@@ -27,6 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(x, weight, bias)
 
     monkeypatch.setattr(frozen_product, "_onednn", counted)
+    monkeypatch.setattr(frozen_product, "ONEDNN", True)  # also on a processor without AVX-512
     return asked
 
 
@@ -69,6 +70,15 @@ def test_a_weight_or_bias_that_is_trained_has_its_gradient(quick: list[int]) -> 
 )
 def test_elsewhere_torchs_own_product_runs(x: Tensor, weight: Tensor, quick: list[int]) -> None:
     assert product(x, weight).shape == (len(x), 4)
+    assert not quick
+
+
+def test_a_processor_that_is_slower_by_it_has_torchs_own_product(
+    monkeypatch: pytest.MonkeyPatch, quick: list[int]
+) -> None:
+    monkeypatch.setattr(frozen_product, "ONEDNN", False)
+    x, weight = made(ROWS, 8), made(4, 8)
+    assert torch.equal(product(x, weight), F.linear(x, weight))
     assert not quick
 
 
