@@ -10,6 +10,7 @@ Example: `trunk.outputs(ActivationCache().get(trunk, ["Cup final"]))` is `output
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
 
@@ -84,7 +85,9 @@ class ActivationCache:
             with suppress(Exception):
                 made = trunk.run_tokens([rows[text] for text in some])
                 if not all(self._keep(*one) for one in zip(some, made, strict=True)):
-                    return
+                    break
+        if rows:
+            _give_back()
 
     def _missing(self, texts: Iterable[str]) -> list[str]:
         return [text for text in dict.fromkeys(texts) if text not in self._kept]
@@ -101,6 +104,16 @@ class ActivationCache:
     def _serve(self, trunk: FrozenTrunk) -> None:
         if trunk.key != self._key:
             self._key, self._kept, self._used, self._full = trunk.key, {}, 0, False
+
+
+def _give_back() -> None:
+    """Let the system have memory that is free again, where C's library is GNU's.
+
+    What is kept is small and lies between what a pass needs for a moment, so that the heap of a
+    worker with many outlets would be free for the most part and yet only grow.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tokens(trunk: FrozenTrunk, text: str) -> list[Tensor]:

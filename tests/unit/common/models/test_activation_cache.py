@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import platform
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from tests.conftest import WORDS
@@ -135,3 +138,27 @@ def test_a_text_that_cannot_be_read_is_left_alone(
     assert cache.texts == ["goal", "bank"]
     with pytest.raises(ValueError, match="no tokens"):
         cache.get(trunk, ["broken"])
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another heap than GNU's")
+def test_memory_that_passes_needed_for_a_moment_is_given_back(
+    contract: Contract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small rows that are kept lie between; without help the heap stays as large as it was."""
+    right = FrozenTrunk._run_batch
+
+    def run(self: FrozenTrunk, ids: list[torch.Tensor]) -> list[torch.Tensor]:
+        rows, needed = list[torch.Tensor](), list[torch.Tensor]()
+        for row in right(self, ids):
+            needed += [torch.ones(25_000) for _ in range(60)]  # 6 MB
+            rows.append(row.new_ones(5_000))  # 20 kB
+        return rows
+
+    trunk, cache, process = trunk_of(contract, method="head"), ActivationCache(), psutil.Process()
+    trunk.run(RAGGED)  # whatever is loaded at first
+    monkeypatch.setattr(FrozenTrunk, "_run_batch", run)
+    ctypes.CDLL(None).malloc_trim(0)  # what is free already would hide it
+    before = process.memory_info().rss
+    cache.run_ahead(trunk, RAGGED)
+    assert len(cache.texts) == len(RAGGED)
+    assert process.memory_info().rss - before < 8 << 20
