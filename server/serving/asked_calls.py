@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse
 
 from presspool.server.serving.dialect import AdapterCall
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
+from presspool.server.serving.shelf.arrivals import awaited
 from presspool.server.serving.shelf.call_errors import CallError
 from presspool.server.serving.shelf.served_adapter import ServedAdapter
 from presspool.server.serving.shelf.work_queue import QueuedJob, WorkQueue
@@ -115,7 +116,7 @@ async def answered(request: Request, queue: WorkQueue, job: QueuedJob) -> Any:
         CallError: it was refused or failed, or the caller hung up.
     """
     submit(request, queue, job)
-    answer = asyncio.wrap_future(job.future)
+    answer = awaited(job.future)
     gone = asyncio.ensure_future(_hung_up(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +128,7 @@ async def answered(request: Request, queue: WorkQueue, job: QueuedJob) -> Any:
         if not answer.done():
             job.left = True
             answer.cancel()
+            job.future.cancel()
 
 
 async def _hung_up(request: Request) -> None:

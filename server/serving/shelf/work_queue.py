@@ -15,7 +15,7 @@ Invariants:
     * One job's failure is its own: a batch that fails is done again job by job, but for a job that
       has told its caller something, which would hear it twice.
 
-Example: `WorkQueue(reader.run).submit(job)`; `await asyncio.wrap_future(job.future)`.
+Example: `WorkQueue(reader.run).submit(job)`; `await awaited(job.future)`.
 """
 
 from __future__ import annotations
