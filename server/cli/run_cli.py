@@ -50,7 +50,6 @@ def start(
     Example: presspool coordinator start --home /var/lib/presspool
     """
     from presspool.common.base.stopping import until_signalled
-    from presspool.server.coordinator.coordinator import Coordinator
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.coordinator.process import alone
 
@@ -59,6 +58,8 @@ def start(
     _warn_of_end(folder)
     at = listen or folder.address
     where = _said(at)
+    from presspool.server.coordinator.coordinator import Coordinator  # torch, some seconds
+
     with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=at)
         signalled.then(coordinator.stop)
