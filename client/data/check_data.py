@@ -174,7 +174,7 @@ def check(
     tokens = None if token_lengths is None else _token_counts(texts, token_lengths)
     within, across = _duplicates(readers, texts)
     truncated = None
-    if tokens is not None and max_length is not None and not task.parted:
+    if tokens is not None and max_length is not None and not task.listed:
         truncated = int((tokens > max_length).sum())
     return DataReport(
         readers=readers.readers,

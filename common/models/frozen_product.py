@@ -102,8 +102,6 @@ def _quick(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-
-
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return found

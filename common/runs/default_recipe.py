@@ -116,6 +116,8 @@ def _tables(body: Mapping[str, Any], where: str) -> Tables:
     tables = _of_task(asked, epsilon, body.get("adapter"))
     if getattr(asked.task, "mode", "single") != "single":
         del tables["task"]  # names start a head of which one label is to win, and nothing else
+    elif not said:
+        tables["task"] = {}  # what stands in is of another kind, whose keys would be blamed
     crowd = asked.federation.cohort or len(asked.outlets)
     tables["federation"] = {**tables["federation"], "quorum": crowd // 2 + 1}
     return tables

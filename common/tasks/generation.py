@@ -72,7 +72,7 @@ class Generation(Task[GenerationTable]):
     groups: ClassVar[tuple[str, ...]] = ("adapter",)
     pipeline: ClassVar[str] = "text-generation"
     data: ClassVar[str] = "texts, prompts with answers, chats, or articles with summaries"
-    cut: ClassVar[str] = "a record counts with at most {} tokens, its last answer first"
+    cut: str = "a record counts with at most {} tokens, its last answer first"
     public: str = "public words beside each text"
     says: ClassVar[str] = "text"
 

@@ -35,7 +35,7 @@ from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records import impressions
 from presspool.common.tasks.records.impressions import Impression
-from presspool.common.tasks.records.packed_titles import PackedTitles
+from presspool.common.tasks.records.packed.packed_titles import PackedTitles, require_first_token
 from presspool.common.tasks.records.recommendation_table import RecommendationTable
 from presspool.common.tasks.scores import ranking_scores
 from presspool.common.tasks.task import Judged, Metric, Task
@@ -72,11 +72,11 @@ class Recommendation(Task[RecommendationTable]):
     )
     pipeline: ClassVar[str] = "text-ranking"
     data: ClassVar[str] = "impressions: titles clicked before, titles shown, and clicks"
-    cut: ClassVar[str] = "an impression counts with its last titles, of {} tokens together"
+    cut: str = "an impression counts with its last titles, of {} tokens together"
     public: str = "the most titles of an impression and tokens of a title"
     pooling: ClassVar[str] = "the mean of each title's own tokens, scaled to length one"
     says: ClassVar[str] = "ranking"
-    parted: ClassVar[bool] = True
+    parted = listed = True
 
     def __init__(self, table: RecommendationTable, model: Model | None = None) -> None:
         super().__init__(table, model)
@@ -206,7 +206,7 @@ class Recommendation(Task[RecommendationTable]):
                 without a first special token.
         """
         require_encoder(loaded)
-        self._packed.check()
+        require_first_token(self.tokenizer)
         return loaded
 
     def head(self, encoder: Any) -> nn.Module:

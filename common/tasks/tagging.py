@@ -9,8 +9,10 @@ Two forms of records: "tokens" (tokens and their tags) and "spans" (a text and i
 
 Invariants:
     * A record's loss is the mean over its own words that the model reads; one without any has 0.
-    * What `max_length` cuts off is neither learnt nor found: a record is one row of a batch, whose
-      shape is public. Judgement counts the entities there as missed.
+    * A record is one row of a batch, whose shape is public, one loss and one clipped unit, also
+      where a long text is read in windows (`records.packed.text_windows`).
+    * What `max_length` cuts off is neither learnt nor found. Judgement counts the entities there as
+      missed.
 
 Example:
     >>> task = Tagging(TaggingTable(labels=("PER", "LOC")))
@@ -32,8 +34,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from presspool.common.contract.contract_schema import Model
+from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records import tagged_words
 from presspool.common.tasks.records.formats import one_format
+from presspool.common.tasks.records.packed.text_windows import NARROWEST, TextWindows
 from presspool.common.tasks.records.tagged_words import OUTSIDE
 from presspool.common.tasks.records.word_places import WordPlaces
 from presspool.common.tasks.scores import entity_metrics
@@ -47,7 +51,9 @@ from presspool.common.tasks.task import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 FORMATS = {"tokens": ("tokens", "tags"), "spans": ("text", "spans")}
@@ -65,18 +71,29 @@ class TaggingTable(TaskTable):
         format: what a record is: "tokens" or "spans".
         labels: public types of entities, in order.
         max_length: tokens of the model that a record is truncated to.
+        window: tokens of each window in which a longer text is read; None for one pass.
     """
 
     kind: Literal["tagging"] = "tagging"
     format: Literal["tokens", "spans"] = "tokens"
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=100)]
     max_length: MaxLength = 64
+    window: Annotated[
+        int | None, Field(strict=True, ge=NARROWEST, exclude_if=lambda tokens: tokens is None)
+    ] = None
 
     @model_validator(mode="after")
     def _distinct(self) -> TaggingTable:
         if len({*map(entity_metrics.of_type, self.labels)}) != len(self.labels):
             raise ValueError("labels must be distinct, in their letters and digits")
+        if self.window is not None and self.window >= self.max_length:
+            raise ValueError("a window has fewer tokens than max_length; leave it out for one pass")
         return self
+
+    @property
+    def longest(self) -> tuple[str, int]:
+        """A window, if there are any."""
+        return super().longest if self.window is None else ("window", self.window)
 
 
 class Tagging(Task[TaggingTable]):
@@ -97,13 +114,23 @@ class Tagging(Task[TaggingTable]):
     public: str = "types of entities"
     pooling: ClassVar[str] = "the state of each word's first token, scaled to length one"
     says: ClassVar[str] = "entities"
+    _windows: TextWindows | None = None
 
     def __init__(self, table: TaggingTable, model: Model | None = None) -> None:
         super().__init__(table, model)
         self.columns = FORMATS[table.format]
         self.inputs = self.columns[:1]
+        if table.window is not None:
+            self.parted = True
+            self.cut = "a text counts with its first windows, of {} tokens together"
+            self._windows = TextWindows(
+                window=table.window, most=table.max_length, tokenizer=lambda: self.tokenizer
+            )
         self._words = WordPlaces(
-            column=self.columns[0], max_length=table.max_length, tokenizer=lambda: self.tokenizer
+            column=self.columns[0],
+            max_length=table.max_length,
+            tokenizer=lambda: self.tokenizer,
+            windows=self._windows,
         )
         self.tags = (OUTSIDE, *(f"{mark}-{label}" for label in table.labels for mark in "BI"))
         self.metrics += tuple(
@@ -205,9 +232,29 @@ class Tagging(Task[TaggingTable]):
 
         return pa.array([text for text, _ in self._words.read(records)], pa.large_string())
 
+    def encode(self, texts: list[str]) -> dict[str, Tensor]:
+        """Ids, and numbers of windows for a mask where texts are read in some."""
+        return super().encode(texts) if self._windows is None else self._windows.batch(texts)
+
+    def lengths(self, texts: list[str]) -> NDArray[np.int64]:
+        """Untruncated length of each text in tokens; of all its windows together."""
+        return super().lengths(texts) if self._windows is None else self._windows.lengths(texts)
+
+    def parts(self, ids: Tensor) -> Tensor:
+        """The number of each token's window."""
+        return super().parts(ids) if self._windows is None else self._windows.parts(ids)
+
     def take(self, loaded: Any) -> Any:
-        """The encoder; raises `ModelError` for a tokenizer that cannot tell words apart."""
+        """The encoder.
+
+        Raises:
+            ModelError: a tokenizer that cannot tell words apart; where texts are read in windows,
+                none that reads both ways, or whose tokenizer does not begin a text.
+        """
         self._words.check()
+        if self._windows is not None:
+            require_encoder(loaded, "or leave [task] window out")
+            self._windows.check()
         return super().take(loaded)
 
     def head(self, encoder: Any) -> nn.Module:

@@ -90,6 +90,7 @@ class Task(ABC, Generic[T]):
         cut: what of a record counts, for privacy cards; `{}` stands for `max_length`.
         public: what its table makes public, for privacy cards.
         parted: whether a record is several texts that do not see each other (`parts`).
+        listed: whether those are a list's, each of which is cut for itself.
         pooling: what of the last hidden states its head reads, in words.
         says: what an answer is, as a key of JSON and a column of CSV.
     """
@@ -103,9 +104,10 @@ class Task(ABC, Generic[T]):
     groups: ClassVar[tuple[str, ...]] = GROUPS
     pipeline: ClassVar[str] = "text-classification"
     data: ClassVar[str] = "labelled texts"
-    cut: ClassVar[str] = "a text counts with its first {} tokens"
+    cut: str = "a text counts with its first {} tokens"
     public: str = "labels"
-    parted: ClassVar[bool] = False
+    parted: bool = False
+    listed: ClassVar[bool] = False
     pooling: ClassVar[str] = "the state of every token"
     says: ClassVar[str] = "label"
 

@@ -125,7 +125,7 @@ def compare(
         first, second = original.outputs(batch), other.outputs(batch)
         mask = batch["attention_mask"]
         mine, theirs = original.spelt(first), other.spelt(second)
-        if per_token := mine.dim() > 2 and mine.shape[:2] == mask.shape and not task.parted:
+        if per_token := mine.dim() > 2 and mine.shape[:2] == mask.shape and not task.listed:
             mine, theirs = mine[mask > 0], theirs[mask > 0]
         outputs = max(outputs, float((mine - theirs).abs().max()))
         largest = max(largest, float(mine.abs().max()))

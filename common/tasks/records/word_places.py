@@ -23,11 +23,15 @@ from presspool.common.tasks.records.tagged_words import Words, read
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from presspool.common.tasks.records.packed.text_windows import TextWindows
+
 Places = list[tuple[int, int]]
 """Of each word that has one, in order: its number, and its first token's, both from 0."""
+Offsets = Sequence[tuple[int, int]]
+"""Of each token the characters that it is of; a special one has none."""
 
 
-def first_tokens(words: Words, tokens: Sequence[tuple[int, int]]) -> Places:
+def first_tokens(words: Words, tokens: Offsets) -> Places:
     """Where words stand.
 
     Args:
@@ -52,11 +56,13 @@ class WordPlaces:
         column: the records' column that the model reads, "tokens" or "text".
         max_length: tokens that are read.
         tokenizer: gives the base model's.
+        windows: in which long texts are read, if they are.
     """
 
     column: str
     max_length: int
     tokenizer: Callable[[], Any]
+    windows: TextWindows | None = None
 
     def check(self) -> None:
         """Raises `ModelError` for a tokenizer that does not say of which characters tokens are."""
@@ -77,6 +83,8 @@ class WordPlaces:
         found = self.read(records)
         if not found:
             return []
+        if self.windows is not None:
+            return self.windows.places(*zip(*found, strict=True))
         tokens = self.tokenizer()(
             [text for text, _ in found],
             truncation=True,

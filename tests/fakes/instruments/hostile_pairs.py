@@ -364,7 +364,8 @@ def _task(family: str, dice: random.Random, number: int) -> dict[str, Any]:
     if family != WRITES and number % 6 == 3:
         return {"kind": "ad-response", "context": {"device": list(LABELS)}, **length}
     if family != WRITES and number % 3 == 1:
-        return {"labels": list(LABELS), "kind": "tagging", **length}
+        windows = {"window": 16} if family == "bert" and length["max_length"] > 16 else {}
+        return {"labels": list(LABELS), "kind": "tagging", **length, **windows}
     if family != WRITES:
         said = LABELLED[(number + number // 6) % len(LABELLED)]  # each of them, in turn
         return {"labels": list(LABELS), **said, **length}

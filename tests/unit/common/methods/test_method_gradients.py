@@ -40,8 +40,14 @@ LABELLED: tuple[dict[str, Any], ...] = (
     *({"kind": kind, "labels": list(LABELS)} for kind in ("classification", "tagging")),
     {"kind": "ad-response", "context": {"device": list(LABELS)}, "kept_unclicked": 0.5},
 )
+WINDOWED: dict[str, Any] = {
+    "kind": "tagging",
+    "labels": list(LABELS),
+    "max_length": 48,
+    "window": 16,
+}
 WORK: dict[str, tuple[dict[str, Any], ...]] = {
-    "bert": LABELLED,
+    "bert": (*LABELLED, WINDOWED),
     "gpt2": LABELLED,
     "llama": LABELLED,
     WRITES: ({"kind": "generation"}, {"kind": "generation", "format": "prompt"}),
@@ -68,7 +74,7 @@ def contract_of(bases: Bases, name: str, family: str, at: int = 0) -> Contract:
         {
             "name": "exact",
             "model": {"id": dict(bases)[family]},
-            "task": WORK[family][at] | {"max_length": 16},
+            "task": {"max_length": 16} | WORK[family][at],
             "adapter": {"method": name, "rank": 2, "alpha": 4, "targets": targets},
             "federation": {"rounds": 2, "local_steps": 1},
             "outlets": {"north-post": 30, "south-echo": 20},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -257,3 +258,22 @@ def test_where_no_single_label_wins_the_head_starts_at_zero(tmp_path: Path, mode
     said = {key: value for key, value in contract.body()["task"].items() if key != "max_length"}
     assert said == {"kind": "classification", "labels": LABELS, "head": "zero", "mode": mode}
     assert contract.server == single.server
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ({"labels": ["PER", "PER"]}, "distinct"),
+        ({"labels": ["PER"], "max_length": 32, "window": 64}, "a window has fewer tokens"),
+        ({"labels": ["PER"], "max_length": "long"}, r"max_length"),
+    ],
+)
+def test_a_fault_of_another_kind_of_task_is_told_by_its_own_words(
+    tmp_path: Path, task: Body, told: str
+) -> None:
+    """Not by the keys of the task that stands in where the file itself is at fault."""
+    body = changed() | {"task": {"kind": "tagging", **task}}
+    with pytest.raises(ContractError) as caught:
+        read(tmp_path, body)
+    assert re.search(told, str(caught.value))
+    assert "head" not in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from tests.fakes.bases.unigrams import unigrams
 
-from presspool.common.tasks.records.packed_titles import PackedTitles
+from presspool.common.tasks.records.packed.packed_titles import PackedTitles
 from presspool.common.tasks.records.wording import Wording
 
 FIRST, END, UNKNOWN = 0, 2, 3

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def numbered(ids: Sequence[int], *, first: int, most: int) -> list[int]:
-    """Of each token the number of its title, from 1.
+    """Of each token the number of its title, or of its window, from 1.
 
     Args:
         ids: of a record.
-        first: the id that a title begins with.
-        most: tokens of a title.
+        first: the id that a title, or a window, begins with.
+        most: tokens of one.
     """
     numbers, length = list[int](), most
     for token in ids:
@@ -44,6 +44,18 @@ def numbered(ids: Sequence[int], *, first: int, most: int) -> list[int]:
         length = 1 if begins else length + 1
         numbers.append(begins + (numbers[-1] if numbers else 0))
     return numbers
+
+
+def require_first_token(tokenizer: Any) -> None:
+    """Raises `ModelError` for a tokenizer that puts nothing of its own before a text."""
+    if tokenizer.cls_token_id is None:
+        raise ModelError(
+            "a tokenizer without a first special token",
+            where="[model] tokenizer_config.json",
+            expected="cls_token",
+            got="none",
+            advice="use another base model: a BERT or RoBERTa, say",
+        )
 
 
 class PackedTitles:
@@ -56,17 +68,6 @@ class PackedTitles:
 
     def __init__(self, *, title_length: int, tokenizer: Callable[[], Any]) -> None:
         self._length, self._tokenizer = title_length, tokenizer
-
-    def check(self) -> None:
-        """Raises `ModelError` for a tokenizer that puts nothing of its own before a title."""
-        if self._tokenizer().cls_token_id is None:
-            raise ModelError(
-                "a tokenizer without a first special token",
-                where="[model] tokenizer_config.json",
-                expected="cls_token",
-                got="none",
-                advice="use another base model: a BERT or RoBERTa, say",
-            )
 
     def text(self, titles: Sequence[str]) -> str:
         """Of each title as much as could be read at most, as a JSON list."""
