@@ -89,8 +89,8 @@ class Task(ABC, Generic[T]):
         data: what its records are, for privacy cards.
         cut: what of a record counts, for privacy cards; `{}` stands for `max_length`.
         public: what its table makes public, for privacy cards.
-        parted: whether a record is several texts that do not see each other (`parts`).
-        listed: whether those are a list's, each of which is cut for itself.
+        parted: whether a record is several texts that do not see each other (`parts`);
+            `listed` whether each of them is cut for itself.
         pooling: what of the last hidden states its head reads, in words.
         says: what an answer is, as a key of JSON and a column of CSV.
     """
@@ -247,10 +247,8 @@ class Task(ABC, Generic[T]):
         """Of each token of a record the part that it stands in, (tokens,) int64, from 1.
 
         If not overridden, a record is one part. Where it is several (`parted`), `encode` gives
-        these numbers as its mask, and `pool` gets them as its own, with 0 for padding.
-
-        Args:
-            ids: (tokens,) int64; any, since made records are no more than random ids.
+        these numbers as its mask, and `pool` gets them as its own, with 0 for padding. The ids,
+        (tokens,) int64, may be any: made records are no more than random ones.
         """
         return ids.new_ones(len(ids))
 
