@@ -59,10 +59,11 @@ class OnnxGraph(ExportFormat):
             raise not_here("export", error, "no ONNX here", where="--format") from None
         task = task_of(contract)
         if "head" not in task.groups or task.parted:
+            windows = " in windows" if task.parted and not task.listed else ""
             raise refused(
                 self.name,
                 "a task that this form cannot hold",
-                got=contract.task.kind,
+                got=contract.task.kind + windows,
                 advice="--format merged, or gguf where the model writes",
             )
 
