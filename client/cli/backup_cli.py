@@ -128,13 +128,11 @@ def moved(
     """
     from presspool.client.identity.identity import Identity
     from presspool.common.base.errors import EvidenceError, InputError
+    from presspool.common.base.files import read_file
     from presspool.common.wire.addresses import LARGEST
 
     try:
-        with file.open("rb") as stream:
-            identity = Identity.read(home).told(stream.read(LARGEST))
-    except OSError as error:
-        raise InputError("cannot read", where=str(file), got=error.strerror) from None
+        identity = Identity.read(home).told(read_file(file, most=LARGEST))
     except EvidenceError as error:
         raise InputError(
             error.what,

@@ -12,7 +12,6 @@ Example: `read_policy(Path("release.toml")).policy.floors["accuracy"]`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
@@ -21,14 +20,15 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from presspool.common.base.errors import InputError
+from presspool.common.base.files import file_sha256, read_file
 from presspool.common.base.toml_values import parse_toml
 from presspool.common.base.validation import validate
 from presspool.common.models.base_model import BaseModelFolder
 from presspool.common.models.catalogue import DEFAULT_ID
 from presspool.server.gate.paraphraser import files_named
-from presspool.server.registry.gate_report import read_report_file
 from presspool.server.registry.object_store import sha256
 
+LARGEST_POLICY = 16 << 20
 _LIST = Field(strict=False)  # TOML has no tuples
 Share = Annotated[float, Field(ge=0, le=1)]
 Damage = Literal["typos", "case", "truncation"]
@@ -237,7 +237,7 @@ def read_policy(path: Path) -> PolicyFile:
     Raises:
         InputError: no such file, not TOML, or a demand that is none.
     """
-    data = read_report_file(path)
+    data = read_file(path, most=LARGEST_POLICY)
     body = parse_toml(data, path=path)
     policy = validate(ReleasePolicy, body, where=str(path), fault=InputError)
     return PolicyFile(policy=policy, path=path, digest=sha256(data))
@@ -248,7 +248,6 @@ def file_digest(path: Path) -> str:
     try:
         if not path.is_file():  # a pipe would be waited for, a device never ends
             raise FileNotFoundError(ENOENT, "no such file")
-        with path.open("rb") as stream:
-            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        return f"sha256:{file_sha256(path)}"
     except OSError as error:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None

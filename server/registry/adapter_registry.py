@@ -13,7 +13,7 @@ Invariants:
     * The record in the log is written last: whatever is killed before it leaves files that nothing
       names, and the registry as it was.
     * A folder that `checkout` gave holds exactly the entry's files, each with its digest; what
-      leaves the registry (`hand_out`) has its overrides beside the card as well.
+      leaves the registry (`registry_verdict.hand_out`) has its overrides beside the card as well.
 
 Example: `AdapterRegistry.open("s3://newsroom/adapters").shelves.find("topics@2").stage`.
 """
@@ -42,14 +42,12 @@ from presspool.common.base.errors import (
 from presspool.common.base.files import replace_file
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
-from presspool.common.released.gate_overrides import write_overrides
 from presspool.common.transparency import notes
 from presspool.server.registry import model_signature
 from presspool.server.registry.gate_report import read_gate_report
 from presspool.server.registry.intake import FinishedAdapter, read_papers
 from presspool.server.registry.object_store import ObjectStore, go_on
 from presspool.server.registry.registry_entry import (
-    ADAPTER,
     ENTRY,
     LARGEST_ENTRY,
     RegistryEntry,
@@ -194,15 +192,6 @@ class AdapterRegistry:
             draft.rename(path)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return path
-
-    def hand_out(self, one: Shelved, parent: Path) -> Path:
-        """The entry as a folder that leaves the registry: its overrides lie beside its card.
-
-        They are no part of what is signed, for they come later; raises as `checkout`.
-        """
-        path = self.checkout(one.entry, parent)
-        write_overrides(path / ADAPTER, one.overrides)
         return path
 
     def add(

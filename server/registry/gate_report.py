@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -124,16 +123,3 @@ def read_gate_report(
             advice="make it with presspool adapters gate",
         )
     return sha256(data)
-
-
-def read_report_file(path: Path) -> bytes:
-    """What a report's file holds, up to one byte more than a report may have.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(LARGEST_REPORT + 1)
-    except OSError as error:
-        raise InputError("cannot read", where=str(path), got=error.strerror) from None

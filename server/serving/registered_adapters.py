@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from presspool.common.base.errors import EvidenceError, InputError, PressPoolError
 from presspool.common.transparency.checkpoints import open_checkpoint
 from presspool.server.registry.adapter_registry import AdapterRegistry, open_registry
-from presspool.server.registry.registry_verdict import require_known, verified
+from presspool.server.registry.registry_verdict import hand_out, require_known
 from presspool.server.registry.stage_log import FOLDER
 from presspool.server.registry.stage_records import Shelved
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
@@ -152,8 +152,7 @@ class RegisteredAdapters:
         log.warning("%s is retired; served in its place: %s", old.title, instead)
 
     def _laid_out(self, registry: AdapterRegistry, one: Shelved) -> tuple[str, Path]:
-        verified(registry, one)
-        return one.name, registry.hand_out(one, self._place)
+        return one.name, hand_out(registry, one, self._place)
 
 
 @contextmanager
