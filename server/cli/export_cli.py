@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -17,15 +16,7 @@ if TYPE_CHECKING:
     from presspool.server.exporting.exporting import Export
 
 
-class AskedForm(StrEnum):
-    """What is written."""
-
-    PEFT = "peft"
-    MERGED = "merged"
-    ONNX = "onnx"
-    INT8 = "int8"
-    GGUF = "gguf"
-    GGUF_F32 = "gguf-f32"
+AskedForm = Literal["peft", "merged", "onnx", "int8", "gguf", "gguf-f32"]
 
 
 def export(
@@ -89,10 +80,10 @@ def export(
     from presspool.server.exporting.exporting import export as make
 
     with _adapter(adapter, registry, known) as folder:
-        place = to or Path("exports") / f"{folder.contract.name}-{form.value}"
+        place = to or Path("exports") / f"{folder.contract.name}-{form}"
         plan = ExportPlan(
             adapter=folder,
-            form=FORMATS[form.value],
+            form=FORMATS[form],
             to=place,
             texts=texts,
             columns=column or (),

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +16,7 @@ if TYPE_CHECKING:
     from presspool.server.serving.serving_process import Served
 
 
-class Engine(StrEnum):
-    """Who answers."""
-
-    PRESSPOOL = "presspool"
-    VLLM = "vllm"
+Engine = Literal["presspool", "vllm"]
 
 
 class KeyScope(StrEnum):
@@ -123,7 +119,7 @@ def serve(
             help="vllm: check folders of `presspool export --format peft` and print the command "
             "with which vLLM's own server finds them; nothing is served here."
         ),
-    ] = Engine.PRESSPOOL,
+    ] = "presspool",
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -147,7 +143,7 @@ def serve(
 
     By vLLM: presspool serve --engine vllm loras/headlines loras/briefs
     """
-    if engine is Engine.VLLM:
+    if engine == "vllm":
         _for_vllm(adapters or [], host=host, port=port, as_json=as_json)
         return
     from presspool.common.audit.cli.ui_cli import require_extra
