@@ -77,11 +77,11 @@ def predict(
     if as_json:
         print_json(said | ({"out": str(out_file)} if out_file else {"answers": sink.documents}))
         return
-    err.print(f"{count} rows answered. {model.statement}", soft_wrap=True)
+    err.print(f"{count} rows answered. {model.statement}")
     for line in model.overrides:
-        err.print(line, style="yellow", markup=False, soft_wrap=True)
+        err.print(line, style="yellow")
     if out_file:
-        out.print(str(out_file), soft_wrap=True)
+        out.print(str(out_file))
 
 
 def _answer(model: AdapterModel, rows: AskedRows, sink: AnswerSink) -> int:

@@ -59,9 +59,9 @@ def init(
             }
         )
         return
-    out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
-    out.print(f"root certificate sha256 {root}", soft_wrap=True)
-    err.print("keep a copy of the folder offline: who has its keys is the pool", soft_wrap=True)
+    out.print(f"{folder.name} at {folder.address}, in {home}")
+    out.print(f"root certificate sha256 {root}")
+    err.print("keep a copy of the folder offline: who has its keys is the pool")
 
 
 def invite(
@@ -115,8 +115,7 @@ def invite(
         typer.echo(made[0]["token"])
     err.print(
         f"for {', '.join(names)} only, once, until {made[0]['expires']}; hand it over so that "
-        "nobody can change it on its way, then compare fingerprints",
-        soft_wrap=True,
+        "nobody can change it on its way, then compare fingerprints"
     )
 
 
@@ -137,7 +136,7 @@ def admit(
     if as_json:
         print_json({"outlet": name, "serial": facts.serial, "until": _date(facts.ends)})
     else:
-        out.print(f"{name} is a member; certificate until {_date(facts.ends)}", soft_wrap=True)
+        out.print(f"{name} is a member; certificate until {_date(facts.ends)}")
 
 
 def revoke(
@@ -159,7 +158,7 @@ def revoke(
     if as_json:
         print_json({"outlet": name, "state": "revoked", "reason": reason})
     else:
-        out.print(f"{name} is revoked", soft_wrap=True)
+        out.print(f"{name} is revoked")
 
 
 def members(home: Home = _HOME, as_json: Json = False) -> None:
@@ -239,7 +238,7 @@ def viewer(
     if as_json:
         print_json({"viewer": name, "file": str(file), "password": password})
         return
-    out.print(f"{name} may look at the dashboard with {file}", soft_wrap=True)
+    out.print(f"{name} may look at the dashboard with {file}")
     if password is not None:
         out.print(f"its password: {password}")
 

@@ -110,11 +110,11 @@ def _show(made: Export) -> None:
     for row in made.said["pruning"]:
         score = "" if row["score"] is None else f"  {made.found.measure} {row['score']:.4f}"
         err.print(f"pruned {percent(row['share'])}:{score}  same answers {percent(row['same'])}")
-    err.print(made.found.words, soft_wrap=True)
-    err.print(made.said["statement"], soft_wrap=True)
+    err.print(made.found.words)
+    err.print(made.said["statement"])
     for line in made.said["overrides"]:
-        err.print(line, style="yellow", markup=False, soft_wrap=True)
-    out.print(str(made.path), soft_wrap=True)
+        err.print(line, style="yellow")
+    out.print(str(made.path))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def backup(
     if as_json:
         print_json({"file": str(file), "bytes": file.stat().st_size, "database": whole})
         return
-    out.print(f"wrote {file}: it holds the pool's private keys", soft_wrap=True)
+    out.print(f"wrote {file}: it holds the pool's private keys")
     if not whole:
         err.print("the database is not in it: save it with pg_dump", style="yellow")
 
@@ -62,11 +62,10 @@ def restore(
     if as_json:
         print_json({"pool": folder.name, "address": folder.address, "home": str(home)})
         return
-    out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
+    out.print(f"{folder.name} at {folder.address}, in {home}")
     err.print(
         "never serve the folder that it came from again; outlets that joined since the backup ask "
-        "for a new token",
-        soft_wrap=True,
+        "for a new token"
     )
 
 
@@ -108,10 +107,10 @@ def move(
     if as_json:
         print_json({"address": folder.address, "also": list(folder.also), "moves": folder.moves})
         return
-    out.print(f"{folder.name} is dialled at {folder.address}", soft_wrap=True)
+    out.print(f"{folder.name} is dialled at {folder.address}")
     for other in folder.also:
-        out.print(f"  and, as long as it answers there, at {other}", soft_wrap=True)
-    err.print("a coordinator that is running takes it up at its next start", soft_wrap=True)
+        out.print(f"  and, as long as it answers there, at {other}")
+    err.print("a coordinator that is running takes it up at its next start")
 
 
 def reissue(home: Home = _HOME, as_json: Json = False) -> None:

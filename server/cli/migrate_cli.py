@@ -30,4 +30,4 @@ def migrate(
     if as_json:
         print_json({"pool": folder.name, "database": "current"})
         return
-    out.print(f"{folder.name}: its database is up to date", soft_wrap=True)
+    out.print(f"{folder.name}: its database is up to date")

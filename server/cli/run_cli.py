@@ -62,8 +62,8 @@ def start(
     with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=at)
         signalled.then(coordinator.stop)
-        err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
-        err.print(where, soft_wrap=True)
+        err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops")
+        err.print(where)
         coordinator.serve()
 
 
@@ -92,7 +92,6 @@ def _warn_of_end(folder: CoordinatorFolder) -> None:
                 f"the certificate of the {what} ends in {days:.0f} days; for the port's: presspool "
                 "coordinator reissue; when the root ends, the pool has to be made anew",
                 style="yellow",
-                soft_wrap=True,
             )
 
 
@@ -142,9 +141,9 @@ def submit(
             }
         )
         return
-    out.print(f"{queued.id}: queued; contract {queued.contract}", soft_wrap=True)
+    out.print(f"{queued.id}: queued; contract {queued.contract}")
     if queued.missing:
-        err.print("not members yet: " + ", ".join(queued.missing), soft_wrap=True)
+        err.print("not members yet: " + ", ".join(queued.missing))
 
 
 def status(
@@ -190,8 +189,7 @@ def stop(
         given_up = _give_up(folder.database, run)
         out.print(
             f"{given_up}: stopped; what outlets have reserved for it stays spent until each types "
-            "presspool outlet end",
-            soft_wrap=True,
+            "presspool outlet end"
         )
 
 
@@ -215,13 +213,12 @@ def drop(
     if as_json:
         print_json({"run": left, "dropped": outlet, "rounds_with_it": within})
         return
-    out.print(f"{left}: {outlet} is out of the open round and all later ones", soft_wrap=True)
+    out.print(f"{left}: {outlet} is out of the open round and all later ones")
     if within:
         rounds = ", ".join(map(str, within))
         err.print(
             f"its updates are in the adapter of round {rounds} and stay there: to be rid of them, "
-            "stop the run and submit a new contract without the outlet",
-            soft_wrap=True,
+            "stop the run and submit a new contract without the outlet"
         )
 
 

@@ -191,7 +191,7 @@ def _for_vllm(typed: list[str], *, host: str, port: int, as_json: bool) -> None:
         print_json(layout.said(host, port))
         return
     for line in layout.lines(host, port):
-        out.print(line, soft_wrap=True)
+        out.print(line)
 
 
 def check_known(registry: str | None, known: Path | None, head: Path | None) -> None:
@@ -206,7 +206,7 @@ def check_known(registry: str | None, known: Path | None, head: Path | None) -> 
         )
     if registry is not None and known is None:
         words = "the registry's own keys are believed: --known registry.json, from its operator"
-        err.print(words, style="yellow", soft_wrap=True)
+        err.print(words, style="yellow")
 
 
 def _serve(server: AbstractContextManager[Served], *, as_json: bool) -> None:
@@ -216,7 +216,7 @@ def _serve(server: AbstractContextManager[Served], *, as_json: bool) -> None:
             print_json({"address": found.address, **over, "models": found.models})
         else:
             where = f"{found.address}, gRPC at {found.grpc}" if found.grpc else found.address
-            out.print(f"{where}  ({', '.join(found.models)}; Ctrl-C stops)", soft_wrap=True)
+            out.print(f"{where}  ({', '.join(found.models)}; Ctrl-C stops)")
         found.wait()
 
 
@@ -245,4 +245,4 @@ def serve_key(
     scopes = tuple(dict.fromkeys(one.value for one in scope or [KeyScope.ASK]))
     secret = add_key(keys, name, scopes, expires.date() if expires else None, per_minute)
     err.print("Keep it now: it is shown once.")
-    out.print(secret, soft_wrap=True)
+    out.print(secret)

@@ -143,15 +143,14 @@ def _result(folder: RunFolder) -> RunResult | None:
 def render(found: dict[str, Any], out: Console) -> None:
     """The report for people."""
     state = "running" if found["running"] else "not running: presspool coordinator start"
-    out.print(f"{found['pool']} at {found['address']}: {state}", soft_wrap=True)
+    out.print(f"{found['pool']} at {found['address']}: {state}")
     if not found["runs"]:
         out.print("no runs yet: presspool coordinator submit run.toml")
     for run in found["runs"]:
         out.print(
             f"\n{run['run']}: {run['state']}, {run['rounds_done']} of {run['rounds']} rounds"
             + _figures(run)
-            + (f"; {run['note']}" if run["note"] else ""),
-            soft_wrap=True,
+            + (f"; {run['note']}" if run["note"] else "")
         )
         if run["outlets"]:
             where = f"round {run['rounds_done'] + 1}"

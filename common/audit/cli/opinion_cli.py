@@ -65,16 +65,16 @@ def opinion(
         document["series"] = [asdict(p) | {"start": p.start.isoformat()} for p in view.series]
         print_json(document)
         return
-    out.print(view.statement, markup=False, soft_wrap=True)
+    out.print(view.statement)
     for period in view.series:
         said = (
             f"{name} {share.text if share else 'too little is known'}"
             for name, share in zip(view.labels, period.shares, strict=True)
         )
         moved = f"  moved {period.moved.text}" if period.moved else ""
-        out.print(f"{period.start}  {'; '.join(said)}{moved}", markup=False, soft_wrap=True)
+        out.print(f"{period.start}  {'; '.join(said)}{moved}")
     if output is not None:
-        out.print(f"wrote {output}", markup=False, soft_wrap=True)
+        out.print(f"wrote {output}")
 
 
 def _counted(file: Path) -> OpinionView:

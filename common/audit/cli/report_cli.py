@@ -88,7 +88,7 @@ def _write(body: Document, form: Format, output: Path | None) -> None:
         typer.echo(visible(text), nl=False)
         return
     replace_file(output, data)
-    err.print(f"wrote {output}", markup=False, soft_wrap=True)
+    err.print(f"wrote {output}")
 
 
 def card(
@@ -158,12 +158,12 @@ def card(
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        out.print(made.statement, markup=False, soft_wrap=True)
+        out.print(made.statement)
     verb = "replaced the earlier" if earlier else "wrote"
     for name in (model_card.CARD_FILE, model_card.README) if earlier or not as_json else ():
-        err.print(f"{verb} {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+        err.print(f"{verb} {run.path / 'adapter' / name}")
     for path in exports:
-        err.print(f"wrote {path}", markup=False, soft_wrap=True)
+        err.print(f"wrote {path}")
 
 
 def _interview(path: Path, *, record: bool) -> None:
@@ -174,9 +174,7 @@ def _interview(path: Path, *, record: bool) -> None:
         interview(path, record=record)
     except Stopped:
         err.print(
-            f"stopped; what you answered is in {path}: the same command goes on",
-            style="yellow",
-            soft_wrap=True,
+            f"stopped; what you answered is in {path}: the same command goes on", style="yellow"
         )
         raise typer.Exit(2) from None
 
@@ -201,4 +199,4 @@ def fields(
 
     audit_console.require_new(output, "--output")
     replace_file(output, governance.template().encode())
-    out.print(f"wrote {output}", markup=False, soft_wrap=True)
+    out.print(f"wrote {output}")

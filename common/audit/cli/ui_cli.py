@@ -79,6 +79,6 @@ def _announce(address: str, as_json: bool, browser: bool) -> None:
     if as_json:
         print_json({"address": address})
     else:
-        out.print(f"{address}  (Ctrl-C stops)", soft_wrap=True)
+        out.print(f"{address}  (Ctrl-C stops)")
     if browser:
         webbrowser.open(address)
