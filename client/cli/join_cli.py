@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from presspool.common.base.console import err, out, print_json
+from presspool.common.base.numbers import moment
 
 if TYPE_CHECKING:
     from presspool.client.identity.identity import Identity
@@ -95,7 +96,7 @@ def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
 
 
 def _report(identity: Identity, *, as_json: bool) -> None:
-    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(identity.facts.ends))
+    until = moment(identity.facts.ends)
     if as_json:
         print_json(
             {

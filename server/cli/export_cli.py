@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from presspool.common.base.console import err, out, print_json, progress
+from presspool.server.cli.serve_cli import Known, check_known
 
 if TYPE_CHECKING:
     from presspool.common.released.adapter_folder import AdapterFolder
@@ -59,10 +60,7 @@ def export(
         str | None,
         typer.Option(metavar="URL", help="Registry of `presspool adapters` to take it from."),
     ] = None,
-    known: Annotated[
-        Path | None,
-        typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
-    ] = None,
+    known: Known = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print export.json's words.")] = False,
 ) -> None:
     """Write an adapter in a form that other programs read, with its privacy card.
@@ -121,7 +119,6 @@ def _show(made: Export) -> None:
 def _adapter(typed: str, registry: str | None, known: Path | None) -> Iterator[AdapterFolder]:
     """The adapter that was typed, checked, for as long as the block runs."""
     from presspool.common.released.adapter_folder import read_adapter
-    from presspool.server.cli.serve_cli import check_known
     from presspool.server.serving.registered_adapters import registered
 
     check_known(registry, known, None)

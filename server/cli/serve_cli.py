@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from presspool.server.serving.serving_process import Served
 
 
+Registry = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Registry of `presspool adapters` to take them from."),
+]
+Known = Annotated[
+    Path | None,
+    typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
+]
 Engine = Literal["presspool", "vllm"]
 
 
@@ -36,14 +44,8 @@ def serve(
             "adapters; default what is in production."
         ),
     ] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Registry of `presspool adapters` to take them from."),
-    ] = None,
-    known: Annotated[
-        Path | None,
-        typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
-    ] = None,
+    registry: Registry = None,
+    known: Known = None,
     head: Annotated[
         Path | None, typer.Option(help="A head of the registry's log that somebody kept.")
     ] = None,

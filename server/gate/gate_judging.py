@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from presspool.common.audit.evidence import audit_console, sources
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import InputError
 from presspool.common.base.files import read_file
+from presspool.common.base.numbers import moment
 from presspool.common.contract.doors import task_of
 from presspool.common.ledger.recompute import Recomputed, recompute
 from presspool.common.runs.result_file import read_result
@@ -215,7 +215,7 @@ def report(case: GateCase, found: Sequence[Finding]) -> FullReport:
         title=case.candidate.title,
         inputs=dict(case.inputs),
         production=case.production.title if case.production else None,
-        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        time=moment(),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
         findings=tuple(found),

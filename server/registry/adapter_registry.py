@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +39,7 @@ from presspool.common.base.errors import (
     asked_wrongly,
 )
 from presspool.common.base.files import replace_file
+from presspool.common.base.numbers import moment
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.transparency import notes
@@ -290,7 +290,7 @@ class AdapterRegistry:
     def _record(self, action: Action, entry: str, move: Move, **more: Any) -> StageRecord:
         body = {
             "number": self.shelves.size,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": moment(),
             "action": action,
             "entry": entry,
             "by": move.by,
