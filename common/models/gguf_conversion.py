@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.console import progress
 from presspool.common.base.errors import FolderError, ModelError, StorageError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.base.files import file_sha256
 from presspool.common.base.locks import locked
 from presspool.common.models.base_model import BaseModelFolder, examine
@@ -186,10 +186,8 @@ def write_folder(file: Path, folder: Path, progress: Progress) -> None:
 
 
 def _reader(file: Path) -> Any:
-    try:
+    with from_extra("llm", "GGUF files cannot be read here"):
         from gguf import GGUFReader
-    except ImportError as error:
-        raise not_here("llm", error, "GGUF files cannot be read here") from None
     return GGUFReader(file)
 
 

@@ -247,7 +247,6 @@ def viewer(
 @contextmanager
 def opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
     """A coordinator's folder and its database, closed at the end."""
-
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.database import Database
 

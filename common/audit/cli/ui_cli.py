@@ -64,15 +64,13 @@ def ui(
 
 def require_extra() -> None:
     """Raise `InputError` where the extra `serve` is not installed."""
-    from presspool.common.base.extras import not_here
+    from presspool.common.base.extras import from_extra
 
-    try:
+    with from_extra("serve", "the dashboard's packages are not here"):
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise not_here("serve", error, "the dashboard's packages are not here") from None
 
 
 def _announce(address: str, as_json: bool, browser: bool) -> None:
