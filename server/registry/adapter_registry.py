@@ -29,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Self
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from presspool.common.base.errors import (
     EvidenceError,
@@ -40,7 +40,7 @@ from presspool.common.base.errors import (
 )
 from presspool.common.base.files import replace_file
 from presspool.common.base.numbers import moment
-from presspool.common.base.validation import validate
+from presspool.common.base.validation import StrictDocument, validate
 from presspool.common.contract.contract_schema import Name
 from presspool.common.transparency import notes
 from presspool.server.registry import model_signature
@@ -64,15 +64,13 @@ from presspool.server.registry.stage_records import Action, Shelved, Shelves, St
 ABOUT, LARGEST_ABOUT = "registry.json", 1 << 14
 
 
-class AboutRegistry(BaseModel):
+class AboutRegistry(StrictDocument):
     """What `registry.json` says.
 
     Attributes:
         signing: public half of the key that signs entries, PEM.
         log: verifier key of the log.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["presspool-registry-about/1"] = "presspool-registry-about/1"
     name: Name
