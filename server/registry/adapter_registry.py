@@ -46,7 +46,7 @@ from presspool.common.transparency import notes
 from presspool.server.registry import model_signature
 from presspool.server.registry.gate_report import read_gate_report
 from presspool.server.registry.intake import FinishedAdapter, read_papers
-from presspool.server.registry.object_store import ObjectStore, go_on
+from presspool.server.registry.object_store import ObjectStore
 from presspool.server.registry.registry_entry import (
     ENTRY,
     LARGEST_ENTRY,
@@ -326,6 +326,6 @@ class AdapterRegistry:
         return self.shelves.entries[record.entry]
 
 
-def open_registry(url: str, *, step: Callable[[str], None] = go_on) -> AdapterRegistry:
+def open_registry(url: str) -> AdapterRegistry:
     """The registry at a path or URL; raises as `AdapterRegistry.open`."""
-    return AdapterRegistry.open(ObjectStore(url, step=step))
+    return AdapterRegistry.open(ObjectStore(url))
