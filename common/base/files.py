@@ -27,6 +27,12 @@ def replace_file(path: Path, content: bytes) -> Path:
     return path
 
 
+def read_most(path: Path, most: int) -> bytes:
+    """What a file holds, up to so many bytes; raises `OSError`."""
+    with path.open("rb") as stream:
+        return stream.read(most)
+
+
 def read_file(path: Path, *, most: int) -> bytes:
     """What a file that somebody named holds, up to so many bytes.
 
@@ -34,8 +40,7 @@ def read_file(path: Path, *, most: int) -> bytes:
         InputError: it cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return stream.read(most)
+        return read_most(path, most)
     except OSError as error:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None
 

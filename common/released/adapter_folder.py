@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import FolderError, InputError, StorageError
-from presspool.common.base.files import file_sha256, replace_file
+from presspool.common.base.files import file_sha256, read_most, replace_file
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
@@ -202,8 +202,7 @@ def _manifest(folder: Path) -> AdapterManifest:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")
-        with path.open("rb") as stream:
-            body = json.loads(stream.read(_MOST_BYTES + 1)[:_MOST_BYTES])
+        body = json.loads(read_most(path, _MOST_BYTES))
         if not isinstance(body, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:

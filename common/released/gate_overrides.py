@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError
 
 from presspool.common.base.errors import FolderError
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import read_most, replace_file
 from presspool.common.base.foreign_text import one_line
 from presspool.common.base.validation import StrictDocument
 
@@ -68,8 +68,7 @@ def read_overrides(adapter: Path) -> tuple[str, ...]:
     """
     path = adapter / OVERRIDES
     try:
-        with path.open("rb") as stream:
-            said = _Overrides.model_validate_json(stream.read(_MOST))
+        said = _Overrides.model_validate_json(read_most(path, _MOST))
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError, RecursionError):

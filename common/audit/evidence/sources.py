@@ -30,7 +30,7 @@ from presspool.common.audit.evidence import audit_console, projection
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
 from presspool.common.audit.evidence.ledger_view import HeadReading, OutletReading
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
-from presspool.common.base.files import file_sha256
+from presspool.common.base.files import file_sha256, read_file
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
 from presspool.common.runs.result_file import RESULT_FILE, read_result
@@ -276,8 +276,7 @@ def _approvals(folder: Path) -> list[Approval]:
 
 
 def _approval(file: Path) -> Approval:
-    with audit_console.reading(file) as stream:
-        return Approval.decode(f"sha256:{file.stem}", stream.read(LONGEST + 1))
+    return Approval.decode(f"sha256:{file.stem}", read_file(file, most=LONGEST + 1))
 
 
 def _require_once(what: str, path: Path, name: str, known: Mapping[str, object]) -> None:
