@@ -23,7 +23,6 @@ from presspool.common.base.numbers import bound
 from presspool.common.released.gate_overrides import write_overrides
 from presspool.common.runs.result_file import read_result
 from presspool.common.transparency import notes
-from presspool.common.transparency.checkpoints import open_checkpoint
 from presspool.server.registry import intake, model_signature, registry_lineage
 from presspool.server.registry.adapter_registry import ABOUT, LARGEST_ABOUT, AdapterRegistry
 from presspool.server.registry.gate_report import GateReport, read_gate_report
@@ -151,8 +150,7 @@ def require_known(registry: AdapterRegistry, *, about: Path | None, head: Path |
         )
     if head is not None:
         kept = notes.parse_note(read_file(head, most=notes.LARGEST_NOTE))
-        checkpoint, _ = open_checkpoint(kept, log=registry.log.key)
-        registry.log.require_continues(checkpoint, whose="the kept")
+        registry.log.require_continues(kept, whose="the kept")
 
 
 def differences(registry: AdapterRegistry, one: Shelved, other: Shelved) -> list[dict[str, Any]]:
