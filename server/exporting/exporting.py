@@ -106,9 +106,9 @@ def export(plan: ExportPlan, advance: Callable[[], None] = lambda: None) -> Expo
     return Export(path=plan.to, found=found, said=said)
 
 
-def turns(plan: ExportPlan, rows: int = FEWEST) -> int:
-    """How often `export` tells of a text."""
-    return rows * (1 if plan.prune is None else 2 + len(SHARES))
+def turns(plan: ExportPlan) -> int:
+    """How often `export` tells of a text, of as few as there may be."""
+    return FEWEST * (1 if plan.prune is None else 2 + len(SHARES))
 
 
 def check(plan: ExportPlan) -> None:
