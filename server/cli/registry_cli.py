@@ -173,14 +173,13 @@ def promote(
 
     Example: presspool adapters promote topics@1 --by "A. Editor" --reason "tried on the archive"
     """
-    from presspool.common.base.files import read_file
     from presspool.server.gate.release_policy import read_policy
     from presspool.server.registry.adapter_registry import Move
-    from presspool.server.registry.gate_report import LARGEST_REPORT
+    from presspool.server.registry.gate_report import read_report_file
 
     if policy and not gate:
         raise typer.BadParameter("--policy says by what --gate FILE has judged: give both")
-    report = read_file(gate, most=LARGEST_REPORT + 1) if gate else None
+    report = read_report_file(gate) if gate else None
     inputs = read_policy(policy).digests() if policy else None
     move = Move(by=by, reason=reason, gate=report, without_gate=without_gate, inputs=inputs)
     _moved("promote", which, move, registry, keys, as_json=as_json)

@@ -28,7 +28,6 @@ from presspool.common.audit.cards.card import Card
 from presspool.common.audit.evidence import audit_console, sources
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import InputError
-from presspool.common.base.files import read_file
 from presspool.common.base.numbers import moment
 from presspool.common.contract.doors import task_of
 from presspool.common.ledger.recompute import Recomputed, recompute
@@ -50,7 +49,7 @@ from presspool.server.gate.finding import Finding
 from presspool.server.gate.gate_case import Check, GateCase, JudgedAdapter
 from presspool.server.gate.release_policy import file_digest, read_policy
 from presspool.server.registry.adapter_registry import AdapterRegistry
-from presspool.server.registry.gate_report import LARGEST_REPORT, GateReport
+from presspool.server.registry.gate_report import GateReport, read_report_file
 from presspool.server.registry.object_store import sha256
 from presspool.server.registry.registry_verdict import laid_out
 from presspool.server.registry.stage_records import Shelved
@@ -124,7 +123,7 @@ def opened(registry: AdapterRegistry, one: Shelved, handed: Handed) -> Iterator[
     asked = read_policy(handed.policy)
     policy, by = asked.policy, asked.digests()
     exports = {path: file_digest(path) for path in handed.ledgers}
-    attack = read_file(handed.attack, most=LARGEST_REPORT + 1) if handed.attack else None
+    attack = read_report_file(handed.attack) if handed.attack else None
     there = registry.shelves.in_production(one.slot)
     with TemporaryDirectory(prefix="presspool-gate-") as place:
         candidate = _laid_out(registry, one, Path(place))

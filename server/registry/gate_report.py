@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from presspool.common.base.errors import InputError
+from presspool.common.base.files import read_file
 from presspool.common.contract.contract_schema import Sha256
 from presspool.server.registry.object_store import sha256
 
@@ -120,3 +122,8 @@ def read_gate_report(
             advice="make it with presspool adapters gate",
         )
     return sha256(data)
+
+
+def read_report_file(path: Path) -> bytes:
+    """What a report's file holds, and one byte more than it may; raises `InputError`."""
+    return read_file(path, most=LARGEST_REPORT + 1)
