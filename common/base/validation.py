@@ -23,6 +23,7 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self, TypeVar, get_args
 
 import rfc8785
@@ -138,12 +139,9 @@ class CanonicalDocument(StrictDocument):
         Raises:
             EvidenceError: not such a document in its one spelling.
         """
-        try:
-            found = cls.model_validate_json(data[: most + 1])
-            if found.canonical() == data:
+        with suppress(ValueError, RecursionError):
+            if len(data) <= most and (found := cls.model_validate_json(data)).canonical() == data:
                 return found
-        except (ValueError, RecursionError):
-            pass
         raise EvidenceError(what, where=where, expected=cls.model_fields["format"].default)
 
 
