@@ -42,11 +42,11 @@ def add_reading_routes(
         found = await read(request, queue, adapter, {"text": call.texts})
         labels = list(adapter.task.options)
 
-        def told(one: Prediction) -> dict[str, Any]:
+        def tell(one: Prediction) -> dict[str, Any]:
             probs = [one.probabilities[label] for label in labels]
             return {"label": one.answer, "probs": probs, "num_classes": len(labels)}
 
-        return listed("classify", call, adapter, found, told)
+        return listed("classify", call, adapter, found, tell)
 
     @app.post("/explain")
     async def explain(call: dialect.Explain, request: Request) -> Response:
@@ -86,10 +86,10 @@ def add_reading_routes(
         columns = {name: [getattr(one, name) for one in call.input] for name in adapter.task.inputs}
         found = await read(request, queue, adapter, columns)
 
-        def told(one: Prediction) -> dict[str, Any]:
+        def tell(one: Prediction) -> dict[str, Any]:
             return {"click_probability": adapter.task.told(one.answer)}
 
-        return listed("ads", call, adapter, found, told)
+        return listed("ads", call, adapter, found, tell)
 
     @app.post("/recommend")
     @app.post("/rerank")
@@ -146,15 +146,15 @@ def listed(
     call: dialect.AdapterCall,
     adapter: ServedAdapter,
     found: Reading,
-    told: Callable[[Prediction], dict[str, Any]],
+    tell: Callable[[Prediction], dict[str, Any]],
 ) -> Response:
-    """A list of answers, as vLLM has it, each as `told` says it."""
+    """A list of answers, as vLLM has it, each as `tell` says it."""
     body = {
         "id": called(kind),
         "object": "list",
         "created": int(time.time()),
         "model": call.model,
-        "data": [{"index": index, **told(one)} for index, one in enumerate(found.said)],
+        "data": [{"index": index, **tell(one)} for index, one in enumerate(found.said)],
         "usage": dialect.usage(found.tokens),
     }
     return said(adapter, body)
