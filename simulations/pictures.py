@@ -242,7 +242,7 @@ def main(folder: Path, out: Path) -> None:
     if not (folder / "run" / RESULT_FILE).exists():
         make_demo(folder)
     for path in take(folder, out):
-        err.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)
+        err.print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from presspool.common.audit.pages import missing_fonts
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,10 +28,8 @@ _NO_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 
 def require_plots() -> None:
     """Raise `InputError` where Matplotlib is not installed; ask before the work, not after it."""
-    try:
+    with from_extra("plots", "no Matplotlib here, which draws this plot"):
         import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise not_here("plots", error, "no Matplotlib here, which draws this plot") from None
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -38,7 +38,7 @@ def list_adapters(home: Home = HERE, as_json: Json = False) -> None:
         with Links.to(identity) as links:
             offered = links.adapters.runs()
     except LinkError as error:
-        err.print(f"{error}\nthe coordinator is not there; what is here:", soft_wrap=True)
+        err.print(f"{error}\nthe coordinator is not there; what is here:")
         offered = []
     here = {str(one.path.name): str(one.path) for one in kept(home)}
     rows: list[dict[str, Any]] = [_row(one, here) for one in offered]
@@ -48,7 +48,7 @@ def list_adapters(home: Home = HERE, as_json: Json = False) -> None:
         return
     for row in rows:
         place = row["folder"] or "not here: presspool outlet adapters fetch " + row["run"]
-        out.print(f"{row['run']}: {place}", soft_wrap=True)
+        out.print(f"{row['run']}: {place}")
     if not rows:
         out.print("no run of this outlet is complete")
 
@@ -81,7 +81,7 @@ def fetch(run: Run = None, home: Home = HERE, as_json: Json = False) -> None:
     else:
         _say_fetched(done, nothing=not refused)
     for other in refused[1:]:
-        err.print(str(other), soft_wrap=True)
+        err.print(str(other))
     if refused:
         raise refused[0]
 
@@ -107,8 +107,7 @@ def verify(run: Run = None, home: Home = HERE, as_json: Json = False) -> None:
         card = "with its privacy card" if one["card"] else "without a privacy card"
         out.print(
             f"{one['run']}: the adapter is the one that the log names, {card}; cosigned by {seen}. "
-            f"{one['statement']}",
-            soft_wrap=True,
+            f"{one['statement']}"
         )
     if not found:
         out.print("no adapter is here: presspool outlet adapters fetch")
@@ -116,9 +115,9 @@ def verify(run: Run = None, home: Home = HERE, as_json: Json = False) -> None:
 
 def _say_fetched(done: list[dict[str, Any]], *, nothing: bool) -> None:
     for one in done:
-        out.print(f"{one['run']}: {one['folder']}", soft_wrap=True)
+        out.print(f"{one['run']}: {one['folder']}")
         if one["no_card"]:
-            err.print(f"without a privacy card: {one['no_card']}", soft_wrap=True)
+            err.print(f"without a privacy card: {one['no_card']}")
     if nothing and not done:
         out.print("nothing to fetch: every finished run's adapter is here")
 

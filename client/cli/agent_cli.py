@@ -24,9 +24,9 @@ def run(home: Home = Path()) -> None:
 
     start_logging(quiet=False)
     with agent(home) as working, FaultWatch(home, _loudly):
-        err.print("working; Ctrl-C stops", soft_wrap=True)
+        err.print("working; Ctrl-C stops")
         working.run()
 
 
 def _loudly(line: str) -> None:
-    err.print(line, style="bold red", soft_wrap=True)
+    err.print(line, style="bold red")

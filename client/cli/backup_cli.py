@@ -35,7 +35,7 @@ def backup(
     if as_json:
         print_json({"file": str(file), "bytes": file.stat().st_size})
     else:
-        out.print(f"wrote {file}: it holds the outlet's private keys", soft_wrap=True)
+        out.print(f"wrote {file}: it holds the outlet's private keys")
 
 
 def restore(
@@ -53,13 +53,12 @@ def restore(
     if as_json:
         print_json({"home": str(home)})
         return
-    out.print(f"made {home}", soft_wrap=True)
+    out.print(f"made {home}")
     err.print(
         "nothing is trained here before: presspool outlet budget restored --charge moved "
         "(nothing ran since the backup), period or lifetime\n"
         "readers who were erased since the backup have to be erased again: presspool outlet erase\n"
-        "see that the folder that it came from is never run again",
-        soft_wrap=True,
+        "see that the folder that it came from is never run again"
     )
 
 
@@ -107,8 +106,7 @@ def restored(
         print_json({"lost": entry.lost, "basis": basis, "charge_nats": nats, "entry": entry.seq})
         return
     out.print(
-        f"the ledger goes on: {entry.lost} entries are lost, {nats:.4f} nats are charged for them",
-        soft_wrap=True,
+        f"the ledger goes on: {entry.lost} entries are lost, {nats:.4f} nats are charged for them"
     )
 
 
@@ -128,13 +126,11 @@ def moved(
     """
     from presspool.client.identity.identity import Identity
     from presspool.common.base.errors import EvidenceError, InputError
+    from presspool.common.base.files import read_file
     from presspool.common.wire.addresses import LARGEST
 
     try:
-        with file.open("rb") as stream:
-            identity = Identity.read(home).told(stream.read(LARGEST))
-    except OSError as error:
-        raise InputError("cannot read", where=str(file), got=error.strerror) from None
+        identity = Identity.read(home).told(read_file(file, most=LARGEST))
     except EvidenceError as error:
         raise InputError(
             error.what,
@@ -146,4 +142,4 @@ def moved(
     if as_json:
         print_json({"addresses": list(identity.addresses), "moves": identity.moves})
     else:
-        out.print(f"the coordinator is dialled at {', '.join(identity.addresses)}", soft_wrap=True)
+        out.print(f"the coordinator is dialled at {', '.join(identity.addresses)}")

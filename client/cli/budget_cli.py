@@ -41,7 +41,7 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         f"{found['unit']} level)"
     )
     if found["no_claim"]:
-        out.print(found["no_claim"], soft_wrap=True)
+        out.print(found["no_claim"])
     period = found["period"]
     share = "no cap" if period["share"] is None else f"{period['share']:.1%} of its cap"
     out.print(f"period {period['name']}: {share}")
@@ -53,7 +53,7 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         noun = "count" if counts["queries"] == 1 else "counts"
         out.print(f"{said} {counts['queries']} {noun} of readers, by the same filter as training")
     if found["restored"]:
-        out.print(found["restored"], soft_wrap=True)
+        out.print(found["restored"])
     if not found["witnessed"]:
         out.print("runs are not witnessed: policy.toml [witnesses] required = false")
     if found["more_like_the_last"] is not None:
@@ -109,9 +109,9 @@ def init(
     out.print(
         f"made {made['ledger']}: ε = {epsilon_max:g}, δ = {bound(delta)}, order {order}, {unit}s"
     )
-    out.print(f"its key, for auditors and peers: {made['key']}", soft_wrap=True)
+    out.print(f"its key, for auditors and peers: {made['key']}")
     for line in made["add_to_outlet_toml"]:
-        out.print(f"add to outlet.toml, above any table: {line}", markup=False)
+        out.print(f"add to outlet.toml, above any table: {line}")
 
 
 def rename(home: Home = HERE, as_json: Json = False) -> None:
@@ -127,9 +127,9 @@ def rename(home: Home = HERE, as_json: Json = False) -> None:
     if as_json:
         print_json(made)
         return
-    out.print(f"{made['ledger']}: {made['from']} is {made['to']} now", soft_wrap=True)
-    out.print(f"its key, for auditors and peers: {made['key']}", soft_wrap=True)
-    out.print(f"the old one, which paid for nothing: {made['kept']}", soft_wrap=True)
+    out.print(f"{made['ledger']}: {made['from']} is {made['to']} now")
+    out.print(f"its key, for auditors and peers: {made['key']}")
+    out.print(f"the old one, which paid for nothing: {made['kept']}")
 
 
 def plan(
@@ -219,10 +219,7 @@ def end(
     if as_json:
         print_json({"ended": contract.digest, "freed_nats": freed * UNIT, "freed_share": share})
     else:
-        out.print(
-            f"ended {contract.digest}; {share:.1%} of the lifetime budget is free again",
-            soft_wrap=True,
-        )
+        out.print(f"ended {contract.digest}; {share:.1%} of the lifetime budget is free again")
 
 
 def runs(home: Home = HERE, as_json: Json = False) -> None:
@@ -241,23 +238,20 @@ def runs(home: Home = HERE, as_json: Json = False) -> None:
         print_json({"runs": rows, "waiting_for_approval": waiting, "declined": declined})
         return
     if rows and (beat := homes.policy_in(home).answer_seconds):
-        out.print(
-            f"answers wait for a multiple of {beat:g} s after their task arrived", soft_wrap=True
-        )
+        out.print(f"answers wait for a multiple of {beat:g} s after their task arrived")
     for row in rows:
         said = f", refused: {', '.join(row['refusals'])}" if row["refusals"] else ""
         rounds = ", ".join(map(str, row["rounds_released"])) or "none"
         what = "" if row["purpose"] == "training" else f" ({row['purpose']})"
-        out.print(f"{row['day']} {row['state']:<7} {row['run']}{what}", soft_wrap=True)
+        out.print(f"{row['day']} {row['state']:<7} {row['run']}{what}")
         out.print(
             f"  {row['steps']} steps, {row['charge_nats']:.4f} nats, rounds released: "
-            f"{rounds}{said}{_alone(row)}",
-            soft_wrap=True,
+            f"{rounds}{said}{_alone(row)}"
         )
     for run in waiting:
-        out.print(f"waits for: presspool outlet approve {run}", soft_wrap=True)
+        out.print(f"waits for: presspool outlet approve {run}")
     for run in declined:
-        out.print(f"declined: {run}", soft_wrap=True)
+        out.print(f"declined: {run}")
     if not rows and not waiting and not declined:
         out.print("no run yet")
 

@@ -49,11 +49,11 @@ def preview_redaction(
         print_json(asdict(found))
         return
     for before, after in found.shown:
-        out.print(f"- {visible(before)}", markup=False, soft_wrap=True)
-        out.print(f"+ {visible(after)}", markup=False, soft_wrap=True)
+        out.print(f"- {visible(before)}")
+        out.print(f"+ {visible(after)}")
     out.print(f"{found.changed:,} of the first {found.looked_at:,} texts would change")
     for name, count in found.kinds.items():
-        out.print(f"  {name}: {count:,}", markup=False)
+        out.print(f"  {name}: {count:,}")
     if found.failed:
         out.print(f"{found.failed:,} texts could not be read by it; an import leaves them out")
 
@@ -106,7 +106,7 @@ def split(
     if as_json:
         print_json(asdict(made))
         return
-    out.print(f"{made.kept:,} records in {kept}", markup=False, soft_wrap=True)
-    out.print(f"{made.held_out:,} in {held_out}, without readers", markup=False, soft_wrap=True)
+    out.print(f"{made.kept:,} records in {kept}")
+    out.print(f"{made.held_out:,} in {held_out}, without readers")
     if made.dropped:
         out.print(f"left out: {made.dropped:,} that cannot be read or are nobody's")

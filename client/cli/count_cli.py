@@ -35,5 +35,5 @@ def count(
     if as_json:
         print_json({"answer": str(path), **found.model_dump(mode="json")})
         return
-    out.print(found.statement, markup=False, soft_wrap=True)
-    out.print(f"wrote {path}; presspool opinion {path} shows it", markup=False, soft_wrap=True)
+    out.print(found.statement)
+    out.print(f"wrote {path}; presspool opinion {path} shows it")

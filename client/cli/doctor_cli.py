@@ -29,13 +29,9 @@ def doctor(
     for finding in examine(home, run=run):
         findings.append(finding)
         if not as_json:
-            out.print(
-                f"{finding.state:<8} {finding.check:<9} {finding.found}",
-                soft_wrap=True,
-                markup=False,
-            )
+            out.print(f"{finding.state:<8} {finding.check:<9} {finding.found}")
             if finding.advice:
-                out.print(f"{'':<18} to do: {finding.advice}", soft_wrap=True, markup=False)
+                out.print(f"{'':<18} to do: {finding.advice}")
     if as_json:
         print_json([finding.__dict__ for finding in findings])
     if any(finding.state == FAULT for finding in findings):

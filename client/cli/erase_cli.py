@@ -51,7 +51,7 @@ def erase(
 def _show(found: dict[str, Any]) -> None:
     """The document in words."""
     for line in _lines(found):
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(line)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

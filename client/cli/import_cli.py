@@ -83,4 +83,4 @@ def _show(snapshot: Path, source: Path | str | DataTable, made: Manifest) -> Non
     lines += [f"copies among them: {count:,} by {how}" for how, count in made.copied.items()]
     lines.append(f"presspool outlet check-data {snapshot} shows what a run would make of them")
     for line in lines:
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(line)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from presspool.common.base.console import err, out, print_json
+from presspool.common.base.numbers import moment
 
 if TYPE_CHECKING:
     from presspool.client.identity.identity import Identity
@@ -64,13 +65,12 @@ def _join(token: Token, home: Path) -> Identity:
 
 
 def _show_fingerprint(token: Token, begun: Joining) -> None:
-    err.print(f"{token.outlet} asks to join {token.pool} at {token.address}", soft_wrap=True)
-    err.print(f"fingerprint of its keys: {begun.fingerprint}", soft_wrap=True)
+    err.print(f"{token.outlet} asks to join {token.pool} at {token.address}")
+    err.print(f"fingerprint of its keys: {begun.fingerprint}")
     err.print(
         "read it to the coordinator's operator, who types\n"
         f"  presspool coordinator admit {token.outlet} {begun.fingerprint}\n"
-        "waiting; Ctrl-C stops, the same command goes on",
-        soft_wrap=True,
+        "waiting; Ctrl-C stops, the same command goes on"
     )
 
 
@@ -90,17 +90,13 @@ def _over_the_link(call: Callable[[], T], *, patience: float) -> T:
         except LinkError as error:
             if time.monotonic() + pause > until:
                 raise
-            err.print(
-                f"{error.what}: {error.got}; trying again in {pause:.0f} s",
-                markup=False,
-                soft_wrap=True,
-            )
+            err.print(f"{error.what}: {error.got}; trying again in {pause:.0f} s")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _report(identity: Identity, *, as_json: bool) -> None:
-    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(identity.facts.ends))
+    until = moment(identity.facts.ends)
     if as_json:
         print_json(
             {
@@ -114,13 +110,12 @@ def _report(identity: Identity, *, as_json: bool) -> None:
             }
         )
         return
-    out.print(f"{identity.name} has joined {identity.pool}", soft_wrap=True)
-    out.print(f"certificate until {until}; it renews by itself", soft_wrap=True)
+    out.print(f"{identity.name} has joined {identity.pool}")
+    out.print(f"certificate until {until}; it renews by itself")
     name, own = identity.name, identity.peer.fingerprint
     out.print(
         "read it to the other outlets' operators by telephone; each types it with\n"
         f"  presspool outlet init --peer {name}={own}\n"
         f"or later  presspool outlet peers approve {name} {own}\n"
-        "go on with: presspool outlet init --data FILE",
-        soft_wrap=True,
+        "go on with: presspool outlet init --data FILE"
     )

@@ -212,7 +212,7 @@ class _Interview:
         if not self.asks:
             return
         for line in _plan_lines(planned):
-            err.print(line, soft_wrap=True)
+            err.print(line)
         if not agreed("make it? ε, δ and order of the ledger are for good", default=True):
             raise Stopped
 
@@ -234,25 +234,23 @@ def _plan_lines(planned: PlannedHome) -> list[str]:
 def _report(made: Mapping[str, Any]) -> None:
     out.print(
         f"{made['outlet']} is ready: {made['records']:,} records, a ledger of ε = "
-        f"{made['epsilon_max']:g}, at most {made['epsilon_per_run']:g} a run",
-        soft_wrap=True,
+        f"{made['epsilon_max']:g}, at most {made['epsilon_per_run']:g} a run"
     )
     for reason, count in made["dropped"].items():
-        out.print(f"left out: {count:,} {reason}", soft_wrap=True)
+        out.print(f"left out: {count:,} {reason}")
     if made["kept"]:
-        out.print(f"kept as it was: {', '.join(made['kept'])}", soft_wrap=True)
-    out.print(f"its ledger's key, for auditors and peers: {made['key']}", soft_wrap=True)
+        out.print(f"kept as it was: {', '.join(made['kept'])}")
+    out.print(f"its ledger's key, for auditors and peers: {made['key']}")
     if made["approved"]:
-        out.print(f"approved {made['approved']}: {made['share']:.1%} of the ledger", soft_wrap=True)
+        out.print(f"approved {made['approved']}: {made['share']:.1%} of the ledger")
     if made["peers"]:
-        out.print(f"approved peers: {', '.join(made['peers'])}", soft_wrap=True)
+        out.print(f"approved peers: {', '.join(made['peers'])}")
     else:
         err.print(
             "no round is trained before you approve peers: presspool outlet peers approve NAME "
-            "FINGERPRINT",
-            soft_wrap=True,
+            "FINGERPRINT"
         )
-    out.print("go on with: presspool outlet run", soft_wrap=True)
+    out.print("go on with: presspool outlet run")
 
 
 def _file(text: str) -> Path:

@@ -37,9 +37,9 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         return
     for row in rows:
         shown = f", fingerprint {row['fingerprint']}" if row["fingerprint"] else ""
-        out.print(f"{row['outlet']}: {row['state']}{shown}", soft_wrap=True)
-        out.print(f"  witness {row['witness_key']}", soft_wrap=True, markup=False)
-        out.print(f"  ledger  {row['log_key']}", soft_wrap=True, markup=False)
+        out.print(f"{row['outlet']}: {row['state']}{shown}")
+        out.print(f"  witness {row['witness_key']}")
+        out.print(f"  ledger  {row['log_key']}")
     if not rows:
         out.print("nobody but you is in the pool yet")
 
@@ -56,8 +56,8 @@ def me(home: Home = HERE, as_json: Json = False) -> None:
         print_json(_row(own, "this outlet", fingerprint=own.fingerprint))
         return
     out.print(f"{own.outlet}: {own.fingerprint}")
-    out.print("read it to your peers' operators by telephone; each types", soft_wrap=True)
-    out.print(f"  presspool outlet peers approve {own.outlet} {own.fingerprint}", soft_wrap=True)
+    out.print("read it to your peers' operators by telephone; each types")
+    out.print(f"  presspool outlet peers approve {own.outlet} {own.fingerprint}")
 
 
 def approve(
@@ -82,9 +82,7 @@ def approve(
     if as_json:
         print_json(_row(found, "approved", fingerprint=found.fingerprint))
     else:
-        out.print(
-            f"{name} is approved: its cosignatures count from the next round on", soft_wrap=True
-        )
+        out.print(f"{name} is approved: its cosignatures count from the next round on")
 
 
 def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
@@ -98,7 +96,7 @@ def withdraw(name: Name, home: Home = HERE, as_json: Json = False) -> None:
     if as_json:
         print_json({"outlet": name, "state": "withdrawn"})
     else:
-        out.print(f"{name} is withdrawn", soft_wrap=True)
+        out.print(f"{name} is withdrawn")
 
 
 def _rows(identity: Identity) -> list[dict[str, Any]]:

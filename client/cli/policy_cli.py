@@ -42,7 +42,7 @@ def show(context: typer.Context, home: Home = HERE, as_json: Json = False) -> No
         print_json(rules)
         return
     for key, value in rules.items():
-        out.print(f"{key}: {value}", markup=False, soft_wrap=True)
+        out.print(f"{key}: {value}")
 
 
 def example(
@@ -158,7 +158,7 @@ def _say(word: str, run: str, by: str | None, home: Path, *, as_json: bool) -> N
     if as_json:
         print_json({word: digest, "by": said.by, "day": said.day})
     else:
-        out.print(f"{word} {digest} by {said.by or 'nobody named'}", markup=False, soft_wrap=True)
+        out.print(f"{word} {digest} by {said.by or 'nobody named'}")
 
 
 def account() -> str:
@@ -186,11 +186,7 @@ def _price(home: Path, contract: Contract) -> dict[str, Any] | None:
 def _print(document: dict[str, Any]) -> None:
     for rule in document["rules"]:
         verdict = "allowed" if rule["holds"] else "REFUSED"
-        out.print(
-            f"{verdict}  {rule['field']}: {one_line(rule['asked'])} ({rule['allowed']})",
-            markup=False,
-            soft_wrap=True,
-        )
+        out.print(f"{verdict}  {rule['field']}: {one_line(rule['asked'])} ({rule['allowed']})")
     if all(rule["rule"] != "max_epsilon_per_run" for rule in document["rules"]):
         out.print("ε of the whole run is judged once all of these allow it")
     if document["budget"] is not None:
@@ -201,4 +197,4 @@ def _print(document: dict[str, Any]) -> None:
     if document["declined"]:
         out.print("it was declined; presspool outlet approve takes that back")
     if document["needs_approval"]:
-        out.print(f"it needs: presspool outlet approve {document['run']}", soft_wrap=True)
+        out.print(f"it needs: presspool outlet approve {document['run']}")

@@ -35,7 +35,7 @@ from presspool.client.data import statements
 from presspool.client.data.presets import PRESETS
 from presspool.client.identity.data_table import DataTable
 from presspool.common.base.errors import DataError, InputError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.data.decoders import BATCH_ROWS
 from presspool.common.data.records import Records
 
@@ -192,10 +192,8 @@ class _DuckDB:
 
 @contextmanager
 def _duckdb(table: DataTable, home: Path) -> Iterator[_Engine]:
-    try:
+    with from_extra("data", "no DuckDB here", where="[data] source"):
         import duckdb
-    except ImportError as error:
-        raise not_here("data", error, "no DuckDB here", where="[data] source") from None
     place = str(home / table.location)
     files = sorted(glob.glob(place)) if table.source == "parquet" else [place]  # noqa: PTH207
     if not files or not all(Path(file).is_file() for file in files):
@@ -246,11 +244,9 @@ class _PostgreSQL:
 
 @contextmanager
 def _postgres(table: DataTable, home: Path) -> Iterator[_Engine]:
-    try:
+    with from_extra("data", "no PostgreSQL driver", where="[data] source"):
         from adbc_driver_manager import Error
         from adbc_driver_postgresql import dbapi
-    except ImportError as error:
-        raise not_here("data", error, "no PostgreSQL driver", where="[data] source") from None
     named = {"connect_timeout": str(CONNECT_SECONDS), "application_name": "presspool"}
     if table.password_file is not None:
         named["passfile"] = str(_private(home / table.password_file))

@@ -30,7 +30,6 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
@@ -50,7 +49,7 @@ from presspool.client.identity.care_table import CareTable
 from presspool.client.identity.data_table import DataTable
 from presspool.client.identity.settings import OutletSettings
 from presspool.common.base.errors import DataError
-from presspool.common.base.files import replacing
+from presspool.common.base.files import file_sha256, replacing
 from presspool.common.base.validation import unread
 from presspool.common.data.column_text import Mask, as_mask
 from presspool.common.data.decoders import Moved, Tally
@@ -336,7 +335,4 @@ def _state(source: Source) -> tuple[int, int, int] | None:
 
 def _sha256(source: Source) -> str:
     """Of a file's bytes; "" of a query, which has none."""
-    if not isinstance(source, Path):
-        return ""
-    with source.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(source) if isinstance(source, Path) else ""

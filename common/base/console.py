@@ -1,7 +1,7 @@
 """How every command talks: figures to standard output, everything for people to standard error.
 
 * `--json` prints one JSON document on standard output and nothing else there.
-* No line is ever broken for a file or a program: only a terminal has a width.
+* No line is ever broken for a file or a program: only a terminal has a width, and wraps lines.
 * Text of others cannot command the terminal: whatever is printed or logged goes through `visible`,
   and no string is read as markup.
 * Long work shows a progress bar on a terminal and plain log lines elsewhere.
@@ -42,7 +42,7 @@ class Screen(Console):
     """A console that shows what others wrote and obeys none of it."""
 
     def __init__(self, *, width: int | None = None, **options: Any) -> None:
-        super().__init__(width=width, **options)
+        super().__init__(width=width, highlight=False, markup=False, emoji=False, **options)
         self._width = width  # not the environment's COLUMNS: only a terminal has them, see `size`
 
     @property
@@ -55,6 +55,11 @@ class Screen(Console):
     @size.setter
     def size(self, new_size: tuple[int, int]) -> None:
         self._width, self._height = new_size
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        """As the base class; a line is the terminal's to wrap, and a table is laid out."""
+        lines = all(isinstance(each, str) for each in objects)
+        super().print(*objects, soft_wrap=lines if soft_wrap is None else soft_wrap, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Spelt out before it is laid out, so that columns stay columns."""
@@ -80,8 +85,8 @@ class LogLines(logging.Formatter):
         return indented(visible(super().formatException(ei)), 4)
 
 
-out = Screen(soft_wrap=False, highlight=False, markup=False, emoji=False)
-err = Screen(stderr=True, highlight=False, markup=False, emoji=False)
+out = Screen()
+err = Screen(stderr=True)
 
 
 def print_json(document: Any) -> None:
@@ -147,7 +152,7 @@ def _lines(what: str, *, total: int, done: int) -> Callable[[], None]:
         last = done == total and now - began > SECONDS_WORTH_A_LINE
         if last or now - said >= SECONDS_BETWEEN_LINES:
             said = now
-            err.print(f"{datetime.now():%H:%M:%S} {what}: {done} of {total}", markup=False)
+            err.print(f"{datetime.now():%H:%M:%S} {what}: {done} of {total}")
 
     return advance
 
@@ -174,7 +179,7 @@ def guarded(command: Callable[[], object]) -> int:
         with _naming_the_place():
             command()
     except PressPoolError as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red")
         return error.exit_code
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:

@@ -1,6 +1,7 @@
 """What is installed only where it is wanted: the extras of `pyproject.toml`.
 
-A module imports an extra's packages where it needs them, and says by `not_here` what is missing.
+A module imports an extra's packages where it needs them, inside `from_extra`, which says what is
+missing.
 
 Example:
     >>> print(not_here("pdf", ImportError("No module named 'weasyprint'"), "no WeasyPrint here"))
@@ -12,6 +13,8 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from presspool.common.base.errors import InputError
@@ -62,3 +65,12 @@ def not_here(
         got=str(error),
         advice=install(extra) + (f", or {otherwise}" if otherwise else ""),
     )
+
+
+@contextmanager
+def from_extra(extra: Extra, what: str, *, where: str = "", otherwise: str = "") -> Iterator[None]:
+    """What is imported inside is an extra's; raises `InputError`, as of `not_here`."""
+    try:
+        yield
+    except ImportError as error:
+        raise not_here(extra, error, what, where=where, otherwise=otherwise) from None

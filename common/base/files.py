@@ -10,13 +10,14 @@ Example:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from presspool.common.base.errors import FolderError, StorageError
+from presspool.common.base.errors import FolderError, InputError, StorageError
 
 
 def replace_file(path: Path, content: bytes) -> Path:
@@ -24,6 +25,30 @@ def replace_file(path: Path, content: bytes) -> Path:
     with replacing(path) as stream:
         stream.write(content)
     return path
+
+
+def read_most(path: Path, most: int) -> bytes:
+    """What a file holds, up to so many bytes; raises `OSError`."""
+    with path.open("rb") as stream:
+        return stream.read(most)
+
+
+def read_file(path: Path, *, most: int) -> bytes:
+    """What a file that somebody named holds, up to so many bytes.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return read_most(path, most)
+    except OSError as error:
+        raise InputError("cannot read", where=str(path), got=error.strerror) from None
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal; raises `OSError`."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def draft_of(path: Path) -> Path:

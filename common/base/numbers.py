@@ -1,4 +1,4 @@
-"""How figures are written, wherever a person reads them: shares, ε and δ, bytes, seconds.
+"""How figures are written, wherever a person reads them: shares, ε and δ, bytes, moments.
 
 Invariant: a printed bound (ε, δ) is rounded up, never down.
 
@@ -7,9 +7,20 @@ Example:
     ('3.00', '1e-5', '64.5%', '1.5 MB')
 """
 
+import time
 from decimal import ROUND_CEILING, Context, Decimal
 
 _UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0))
+
+
+def moment(seconds: float | None = None) -> str:
+    """Seconds since 1970 as a moment in UTC; now, if not given.
+
+    Example:
+        >>> moment(1_900_000_000)
+        '2030-03-17T17:46:40Z'
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def percent(value: float | None) -> str:

@@ -43,11 +43,11 @@ def ask(question: str, read: Callable[[str], T], *, default: str | None = None) 
     """
     while True:
         shown = f" [{default}]" if default else ""
-        err.print(f"{question}{shown}: ", end="", soft_wrap=True)
+        err.print(f"{question}{shown}: ", end="")
         try:
             return read(_line() or default or "")
         except InputError as error:
-            err.print(f"{error}", style="yellow", soft_wrap=True)
+            err.print(f"{error}", style="yellow")
 
 
 def agreed(question: str, *, default: bool) -> bool:

@@ -1,6 +1,10 @@
 """What is wrong with a file that a person wrote, in one message: the first fault, and its place.
 
+And the two kinds of documents that programs write: strict ones, and such as have one spelling.
+
 Invariants:
+    * A document's unknown field is a fault, a number is no text, and nothing changes afterwards.
+    * Equal canonical documents have equal bytes (RFC 8785), and `parse` takes no others.
     * An unknown key is told before a missing one, because a misspelt key is often both.
     * What a schema asks is told in our words (`expected`), never in pydantic's.
 
@@ -19,11 +23,13 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from contextlib import suppress
+from typing import Any, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+import rfc8785
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from presspool.common.base.errors import ContractError, InputError
+from presspool.common.base.errors import ContractError, EvidenceError, InputError
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -105,6 +111,38 @@ FORMS = {
     "[a-z][a-z0-9_]{0,79}": "1 to 80 small letters, digits and underscores",
 }
 _QUOTED = ", without quotes"
+
+
+class StrictDocument(BaseModel):
+    """A document of which every field is known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CanonicalDocument(StrictDocument):
+    """A document that has one spelling; its `format` says which kind it is."""
+
+    def canonical(self) -> bytes:
+        """Its bytes."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    @classmethod
+    def parse(cls, data: bytes, *, what: str, most: int, where: str = "") -> Self:
+        """Read one.
+
+        Args:
+            data: its bytes.
+            what: the fault, where they are none of it.
+            most: how many they may be.
+            where: what they came from.
+
+        Raises:
+            EvidenceError: not such a document in its one spelling.
+        """
+        with suppress(ValueError, RecursionError):
+            if len(data) <= most and (found := cls.model_validate_json(data)).canonical() == data:
+                return found
+        raise EvidenceError(what, where=where, expected=cls.model_fields["format"].default)
 
 
 def expected(error: Any) -> str:

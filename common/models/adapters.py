@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from presspool.common.base.files import file_sha256
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -159,5 +161,4 @@ def save(model: nn.Module, folder: Path) -> str:
     else:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(read(model), folder / WEIGHTS, metadata={"format": "pt"})
-    with (folder / WEIGHTS).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_sha256(folder / WEIGHTS)

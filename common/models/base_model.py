@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.common.base.errors import ModelError
+from presspool.common.base.files import file_sha256
 from presspool.common.models.base_model_sources import located
 from presspool.common.models.catalogue import CATALOGUE, ModelDigests
 
@@ -154,7 +155,7 @@ def examine(path: Path) -> BaseModelFolder:
     Raises:
         ModelError: it lacks weights, tokenizer or configuration, or names code.
     """
-    files = {file.name: _sha256(file) for file in _matching(path, LOADED)}
+    files = {file.name: file_sha256(file) for file in _matching(path, LOADED)}
     found = BaseModelFolder(
         path=path,
         files=files,
@@ -226,8 +227,3 @@ def _manifest(files: Mapping[str, str]) -> str:
 
 def _matching(folder: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted({file for pattern in patterns for file in folder.glob(pattern) if file.is_file()})
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -17,7 +17,6 @@ Example: `converted(entry("smollm2-135m-instruct")).path` is the folder.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from presspool.common.base.console import progress
 from presspool.common.base.errors import FolderError, ModelError, StorageError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
+from presspool.common.base.files import file_sha256
 from presspool.common.base.locks import locked
 from presspool.common.models.base_model import BaseModelFolder, examine
 from presspool.common.models.catalogue import OfflineModel
@@ -102,8 +102,7 @@ def _source(model: OfflineModel) -> Path:
             expected=model.package,
             advice=model.install,
         )
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(file)
     if digest != model.gguf:
         raise ModelError(
             "not the GGUF file that the catalogue names",
@@ -187,10 +186,8 @@ def write_folder(file: Path, folder: Path, progress: Progress) -> None:
 
 
 def _reader(file: Path) -> Any:
-    try:
+    with from_extra("llm", "GGUF files cannot be read here"):
         from gguf import GGUFReader
-    except ImportError as error:
-        raise not_here("llm", error, "GGUF files cannot be read here") from None
     return GGUFReader(file)
 
 

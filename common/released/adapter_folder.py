@@ -19,7 +19,6 @@ Example: `read_adapter(Path("runs/demo/run")).contract.task`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from presspool.common.base.errors import FolderError, InputError, StorageError
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import file_sha256, read_most, replace_file
 from presspool.common.base.validation import validate
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
@@ -203,8 +202,7 @@ def _manifest(folder: Path) -> AdapterManifest:
     try:
         if path.exists() and not path.is_file():
             raise ValueError("not a file")
-        with path.open("rb") as stream:
-            body = json.loads(stream.read(_MOST_BYTES + 1)[:_MOST_BYTES])
+        body = json.loads(read_most(path, _MOST_BYTES))
         if not isinstance(body, dict):
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
@@ -223,8 +221,7 @@ def _sha256(path: Path) -> str:
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
             raise OSError(EINVAL, "something else")
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise FolderError(
             "an adapter's folder without its weights",

@@ -20,13 +20,27 @@ from presspool.common.base.errors import DataError, FolderError
 from presspool.common.contract.contract import Contract
 from presspool.common.models.activation_cache import ActivationCache
 from presspool.common.models.adapted_outputs import AdaptedOutputs, Prediction
-from presspool.common.models.models import base, restored
+from presspool.common.models.models import HeadedModel, base, restored
 from presspool.common.released.adapter_folder import AdapterFolder, read_adapter
 from presspool.common.tasks.records import turns
 from presspool.common.tasks.task import Judged, Task
 
 Asked = str | Sequence[Mapping[str, str]]
 """A text, a prompt or a question; or the turns of a chat, {role, content} each."""
+
+
+def put_on(fresh: HeadedModel, folder: AdapterFolder) -> nn.Module:
+    """The adapter of a checked folder on a base of its contract's, which is used up.
+
+    Raises:
+        FolderError: the weights are of another method than the contract's.
+    """
+    try:
+        return restored(fresh, folder.contract, folder.path)
+    except (ValueError, SafetensorError) as error:
+        raise FolderError(
+            "weights that do not fit their contract", where=str(folder.path), got=error
+        ) from None
 
 
 class AdapterModel:
@@ -42,12 +56,7 @@ class AdapterModel:
 
     def __init__(self, folder: AdapterFolder) -> None:
         self._folder = folder
-        try:
-            model = restored(base(folder.contract), folder.contract, folder.path)
-        except (ValueError, SafetensorError) as error:
-            raise FolderError(
-                "weights that do not fit their contract", where=str(folder.path), got=error
-            ) from None
+        model = put_on(base(folder.contract), folder)
         # Texts that come once need not be kept; equal ones of a batch are run once all the same.
         self._outputs = AdaptedOutputs(
             model,

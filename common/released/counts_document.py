@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from presspool.common.accounting import pooled_cost
 from presspool.common.base.errors import DataError
+from presspool.common.base.files import read_most
 from presspool.common.base.validation import unread
 from presspool.common.released.opinion_series import By, OpinionPeriod, Periods, of_counts
 
@@ -105,8 +106,7 @@ class CountsDocument(BaseModel):
             DataError: something else.
         """
         try:
-            with path.open("rb") as stream:
-                return cls.model_validate_json(stream.read(LARGEST))
+            return cls.model_validate_json(read_most(path, LARGEST))
         except (OSError, ValueError) as error:
             raise DataError(
                 "not counts of readers",

@@ -18,21 +18,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.contract.contract import Contract
 from presspool.common.models.models import headed_of
 from presspool.common.tasks.classification import Classification
 from presspool.common.tasks.records.label_modes import mode_of
 from presspool.common.tasks.task import Task
-
-if TYPE_CHECKING:
-    from captum.attr import LayerIntegratedGradients
 
 STEPS = 64
 """Points of the line, by the rule of Gauss and Legendre."""
@@ -163,10 +160,7 @@ class _Line:
         return tuple((self._text[slice(*spans[word])], share) for word, share in added.items())
 
 
-def _gradients() -> type[LayerIntegratedGradients]:
-    try:
+def _gradients() -> Any:
+    with from_extra("gate", "words cannot be weighed without Captum"):
         from captum.attr import LayerIntegratedGradients
-    except ImportError as error:
-        raise not_here("gate", error, "words cannot be weighed without Captum") from None
-    kind: Any = LayerIntegratedGradients
-    return kind  # type: ignore[no-any-return]
+    return LayerIntegratedGradients

@@ -16,18 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from presspool.common.base.errors import FolderError
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import read_most, replace_file
 from presspool.common.base.foreign_text import one_line
+from presspool.common.base.validation import StrictDocument
 
 OVERRIDES: Final = "overrides.json"
 _MOST = 1 << 20
 _Said = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
-class Override(BaseModel):
+class Override(StrictDocument):
     """One of them.
 
     Attributes:
@@ -35,8 +36,6 @@ class Override(BaseModel):
         by: who answers for it.
         reason: why.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     time: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\z")]
     by: _Said
@@ -49,9 +48,7 @@ class Override(BaseModel):
         return f"Put into production without its release gate by {who} on {self.time[:10]}: {why}"
 
 
-class _Overrides(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+class _Overrides(StrictDocument):
     format: Literal["presspool-overrides/1"] = "presspool-overrides/1"
     overrides: Annotated[tuple[Override, ...], Field(min_length=1, max_length=1000)]
 
@@ -71,8 +68,7 @@ def read_overrides(adapter: Path) -> tuple[str, ...]:
     """
     path = adapter / OVERRIDES
     try:
-        with path.open("rb") as stream:
-            said = _Overrides.model_validate_json(stream.read(_MOST))
+        said = _Overrides.model_validate_json(read_most(path, _MOST))
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError, RecursionError):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -18,19 +17,8 @@ if TYPE_CHECKING:
     from presspool.common.released.asked_rows import AskedRows
 
 
-class StdinFormat(StrEnum):
-    """What comes by standard input."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    LINES = "lines"
-
-
-class AnswerFormat(StrEnum):
-    """What answers are written as."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
+StdinFormat = Literal["jsonl", "csv", "lines"]
+AnswerFormat = Literal["jsonl", "csv"]
 
 
 def predict(
@@ -46,9 +34,7 @@ def predict(
             "NAME; may be repeated. Else columns are called as the task calls them.",
         ),
     ] = None,
-    stdin_format: Annotated[
-        StdinFormat, typer.Option(help="What standard input holds.")
-    ] = StdinFormat.JSONL,
+    stdin_format: Annotated[StdinFormat, typer.Option(help="What standard input holds.")] = "jsonl",
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File for the answers, .csv or .jsonl.")
     ] = None,
@@ -82,7 +68,7 @@ def predict(
 
     folder = read_adapter(adapter)
     task = task_of(folder.contract)
-    rows = AskedRows.of(file, task, columns=column or [], stdin_format=stdin_format.value)
+    rows = AskedRows.of(file, task, columns=column or [], stdin_format=stdin_format)
     model = AdapterModel(folder)
     with answer_sink(out_file, kind, task) as sink:
         count = _answer(model, rows, sink)
@@ -91,11 +77,11 @@ def predict(
     if as_json:
         print_json(said | ({"out": str(out_file)} if out_file else {"answers": sink.documents}))
         return
-    err.print(f"{count} rows answered. {model.statement}", soft_wrap=True)
+    err.print(f"{count} rows answered. {model.statement}")
     for line in model.overrides:
-        err.print(line, style="yellow", markup=False, soft_wrap=True)
+        err.print(line, style="yellow")
     if out_file:
-        out.print(str(out_file), soft_wrap=True)
+        out.print(str(out_file))
 
 
 def _answer(model: AdapterModel, rows: AskedRows, sink: AnswerSink) -> int:
@@ -113,11 +99,11 @@ def _answer(model: AdapterModel, rows: AskedRows, sink: AnswerSink) -> int:
 def _kind(file: Path | None, asked: AnswerFormat | None, *, as_json: bool) -> str:
     """The answers' format."""
     if file is None:
-        return "json" if as_json else (asked or AnswerFormat.JSONL).value
+        return "json" if as_json else asked or "jsonl"
     suffix = file.suffix.lower().removeprefix(".")
     if asked is not None:
-        return asked.value
-    if suffix not in list(AnswerFormat):
+        return asked
+    if suffix not in get_args(AnswerFormat):
         raise InputError(
             "a file name that does not say the answers' format",
             where="--out",

@@ -31,10 +31,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field
 
 from presspool.common.base.errors import EvidenceError
+from presspool.common.base.validation import CanonicalDocument
 from presspool.common.contract.contract_schema import Name, Sha256
 
 FORMAT: Final = "presspool-consortium/1"
@@ -48,8 +48,8 @@ def _sorted_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Entry(BaseModel):
-    """One entry.
+class Entry(CanonicalDocument):
+    """One entry; its bytes are a leaf of the tree.
 
     Attributes:
         run: its id at the coordinator.
@@ -61,8 +61,6 @@ class Entry(BaseModel):
             they know each other (`presspool.common.secagg`); other entries have no such key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     format: Literal["presspool-consortium/1"] = FORMAT
     run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z")]
     contract: Sha256
@@ -73,29 +71,10 @@ class Entry(BaseModel):
     ]
     keys: Annotated[Sha256 | None, Field(exclude_if=lambda keys: keys is None)] = None
 
-    def canonical(self) -> bytes:
-        """The entry's bytes, a leaf of the tree."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
-
-
-_ENTRY = TypeAdapter(Entry)
-
 
 def parse_entry(data: bytes) -> Entry:
-    """Read an entry.
-
-    Raises:
-        EvidenceError: not an entry in its one spelling.
-    """
-    try:
-        if len(data) > LONGEST_ENTRY:
-            raise ValueError("too long")
-        entry = _ENTRY.validate_json(data)
-        if entry.canonical() != data:
-            raise ValueError("not canonical")
-    except (ValidationError, ValueError, RecursionError):
-        raise EvidenceError("not an entry of a consortium log", expected=FORMAT) from None
-    return entry
+    """Read an entry; raises `EvidenceError` for none in its one spelling."""
+    return Entry.parse(data, what="not an entry of a consortium log", most=LONGEST_ENTRY)
 
 
 class Rounds:

@@ -34,4 +34,4 @@ def check(
     render(summary, out)
     for table, fault in faults.items():
         said = f"\n{table} is no part of the contract, but a simulation would stop here:\n{fault}"
-        out.print(said, style="bold yellow", markup=False, soft_wrap=True)
+        out.print(said, style="bold yellow")

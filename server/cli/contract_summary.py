@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from presspool.common.accounting import events, filter
+from presspool.common.base.console import Screen
 from presspool.common.base.errors import LedgerError
 from presspool.common.base.foreign_text import one_line
 from presspool.common.base.numbers import bound, percent
@@ -113,9 +113,9 @@ def _adapter_noise(contract: Contract) -> float | None:
     return whole * contract.trust.noise_share(contract)
 
 
-def render(summary: dict[str, Any], console: Console) -> None:
+def render(summary: dict[str, Any], console: Screen) -> None:
     """Print a summary for people."""
-    console.print(f"{summary['name']}  {summary['digest']}", style="bold", soft_wrap=True)
+    console.print(f"{summary['name']}  {summary['digest']}", style="bold")
     if summary["protected"]:
         console.print(
             f"costs each {summary['unit']} ε = {summary['epsilon']:.3f} at δ = {summary['delta']:g}"
@@ -124,11 +124,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
             f"sensitivity {summary['sensitivity']:g}\n  by {summary['accountant']}"
         )
         if (alone := summary["epsilon_alone"]) is not None:
-            console.print(
-                f"  {summary['trust_claim']} If everybody else does: ε = {bound(alone)}.",
-                markup=False,
-                soft_wrap=True,
-            )
+            console.print(f"  {summary['trust_claim']} If everybody else does: ε = {bound(alone)}.")
         _render_cautions(summary, console)
     else:
         console.print('UNPROTECTED: epsilon = "inf"; readers\' records can leak', style="bold red")
@@ -136,16 +132,12 @@ def render(summary: dict[str, Any], console: Console) -> None:
         console.print(
             f"  a round asks {cohort:,} of {len(summary['outlets']):,} outlets, in turns: none is "
             f"asked more than {summary['turns']:,} times, which is what ε counts; no amplification "
-            "is claimed",
-            markup=False,
-            soft_wrap=True,
+            "is claimed"
         )
     if liars := summary["attackers"]:
         console.print(
             f"  robust = {summary['robust']}: stands {liars} of {len(summary['outlets'])} outlets "
-            "that lie; every outlet counts alike, and the result is noisier than a mean",
-            markup=False,
-            soft_wrap=True,
+            "that lie; every outlet counts alike, and the result is noisier than a mean"
         )
     table = Table("outlet", "population", "weight", "readers a step", "noise on the mean")
     for row in summary["outlets"][:MOST_SHOWN]:
@@ -162,7 +154,7 @@ def render(summary: dict[str, Any], console: Console) -> None:
     _render_tables(summary, console)
 
 
-def _render_tables(summary: dict[str, Any], console: Console) -> None:
+def _render_tables(summary: dict[str, Any], console: Screen) -> None:
     """Every value of the contract, those that the run file does not give marked as defaults."""
     body, defaults = summary["contract"], set(summary["defaults"])
     for part in ("model", "task", "adapter", "federation", "privacy", "optimizer", "server"):
@@ -170,10 +162,10 @@ def _render_tables(summary: dict[str, Any], console: Console) -> None:
             f"{key} {one_line(value)}{' (default)' * (f'{part}.{key}' in defaults)}"
             for key, value in body[part].items()
         )
-        console.print(f"{part}: " + ", ".join(values), style="dim", markup=False, soft_wrap=True)
+        console.print(f"{part}: " + ", ".join(values), style="dim")
 
 
-def _render_cautions(summary: dict[str, Any], console: Console) -> None:
+def _render_cautions(summary: dict[str, Any], console: Screen) -> None:
     if summary["unit"] == "record":
         console.print("weaker: the unit is a record, not a reader", style="bold yellow")
     if not summary["adapter_pays"]:
@@ -190,8 +182,6 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
             f"or bring about {share / ADAPTER_PAYS:.1f} times as many readers (a share of "
             f"{percent(ADAPTER_PAYS)}, which nobody tried), or allow a larger ε",
             style="bold yellow",
-            markup=False,
-            soft_wrap=True,
         )
     _render_ledger(summary["ledger"], console)
     worst = summary["worst_case"]
@@ -207,7 +197,7 @@ def _render_cautions(summary: dict[str, Any], console: Console) -> None:
         )
 
 
-def _render_ledger(found: dict[str, Any] | None, console: Console) -> None:
+def _render_ledger(found: dict[str, Any] | None, console: Screen) -> None:
     if found is None:
         console.print("no outlet's ledger can price this run: all refuse it", style="bold yellow")
         return
@@ -215,13 +205,11 @@ def _render_ledger(found: dict[str, Any] | None, console: Console) -> None:
     shown = ", ".join(f"{order}: {held[order]}" for order in held)
     console.print(
         f"  so many times a ledger of ε = {found['epsilon_max']:g}, δ = {found['delta']:g} holds "
-        f"it, by the ledger's order: {shown}",
-        soft_wrap=True,
+        f"it, by the ledger's order: {shown}"
     )
     if not held[str(found["usual_order"])]:
         console.print(
             f"an outlet with the usual ledger (order {found['usual_order']}) refuses it as "
             "over-budget\n  to do: more noise, fewer steps, or a smaller ε",
             style="bold yellow",
-            soft_wrap=True,
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from presspool.common.base.console import err, out, print_json
+from presspool.common.base.numbers import moment
 
 if TYPE_CHECKING:
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
@@ -21,7 +22,7 @@ Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Outlet = Annotated[str, typer.Argument(metavar="NAME", help="The outlet, as contracts call it.")]
 
-_HOME = Path("coordinator")
+HOME = Path("coordinator")
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
 _SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
 
@@ -29,7 +30,7 @@ _SHORTEST, _LONGEST = 60, 30 * 86_400  # seconds that a token may be open
 def init(
     name: Annotated[str, typer.Option(help="The pool's name: small letters, digits, dashes.")],
     address: Annotated[str, typer.Option(help="HOST:PORT, where outlets will dial in.")],
-    home: Home = _HOME,
+    home: Home = HOME,
     database: Annotated[
         str | None, typer.Option(help="URL of the database; SQLite in the folder if not given.")
     ] = None,
@@ -59,9 +60,9 @@ def init(
             }
         )
         return
-    out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
-    out.print(f"root certificate sha256 {root}", soft_wrap=True)
-    err.print("keep a copy of the folder offline: who has its keys is the pool", soft_wrap=True)
+    out.print(f"{folder.name} at {folder.address}, in {home}")
+    out.print(f"root certificate sha256 {root}")
+    err.print("keep a copy of the folder offline: who has its keys is the pool")
 
 
 def invite(
@@ -76,7 +77,7 @@ def invite(
             help="Write the token to this new file (mode 0600), or to NAME.token in this folder.",
         ),
     ] = None,
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Make a token with which one outlet may ask to join, once; for several, one token each.
@@ -98,7 +99,7 @@ def invite(
         raise InputError("where to", where="--out", got=place, expected="a folder that is there")
     made = []
     # The files first: an invitation makes the one before it void.
-    with _opened(home) as (folder, database), ExitStack() as files:
+    with opened(home) as (folder, database), ExitStack() as files:
         streams = {
             name: files.enter_context(new_file(place / f"{name}.token" if folder_given else place))
             for name in names
@@ -106,7 +107,7 @@ def invite(
         }
         for name in names:
             token = folder.token(Members(database).invite(name, ttl=seconds), now=time.time())
-            made.append({"outlet": name, "token": token.encode(), "expires": _date(token.expires)})
+            made.append({"outlet": name, "token": token.encode(), "expires": moment(token.expires)})
             if name in streams:
                 streams[name].write(token.encode().encode() + b"\n")
     if as_json:
@@ -115,15 +116,14 @@ def invite(
         typer.echo(made[0]["token"])
     err.print(
         f"for {', '.join(names)} only, once, until {made[0]['expires']}; hand it over so that "
-        "nobody can change it on its way, then compare fingerprints",
-        soft_wrap=True,
+        "nobody can change it on its way, then compare fingerprints"
     )
 
 
 def admit(
     name: Outlet,
     fingerprint: Annotated[str, typer.Argument(help="What the outlet's operator reads to you.")],
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Make an outlet a member, once its operator has read you its keys' fingerprint.
@@ -132,18 +132,18 @@ def admit(
     """
     from presspool.server.membership.members import Members
 
-    with _opened(home) as (folder, database):
+    with opened(home) as (folder, database):
         facts = Members(database).admit(name, fingerprint, folder.root)
     if as_json:
-        print_json({"outlet": name, "serial": facts.serial, "until": _date(facts.ends)})
+        print_json({"outlet": name, "serial": facts.serial, "until": moment(facts.ends)})
     else:
-        out.print(f"{name} is a member; certificate until {_date(facts.ends)}", soft_wrap=True)
+        out.print(f"{name} is a member; certificate until {moment(facts.ends)}")
 
 
 def revoke(
     name: Outlet,
     reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Cut an outlet off at once, in the middle of what it does, and withdraw its tokens.
@@ -154,15 +154,15 @@ def revoke(
     from presspool.server.membership.members import Members
 
     require_reason(reason)
-    with _opened(home) as (_, database):
+    with opened(home) as (_, database):
         Members(database).revoke(name, reason)
     if as_json:
         print_json({"outlet": name, "state": "revoked", "reason": reason})
     else:
-        out.print(f"{name} is revoked", soft_wrap=True)
+        out.print(f"{name} is revoked")
 
 
-def members(home: Home = _HOME, as_json: Json = False) -> None:
+def members(home: Home = HOME, as_json: Json = False) -> None:
     """List who is in, who waits to be admitted, who was cut off, and who was last seen when.
 
     Example: presspool coordinator members --json
@@ -172,16 +172,16 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
 
     from presspool.server.membership.member_list import standings
 
-    with _opened(home) as (_, database):
+    with opened(home) as (_, database):
         found = standings(database, now=time.time())
     rows = [
         {
             "outlet": line.name,
             "state": line.state,
-            "since": _date(line.since),
-            "until": _date(line.until),
+            "since": moment(line.since),
+            "until": moment(line.until),
             "note": line.note,
-            "seen": _date(line.heard.at) if line.heard else None,
+            "seen": moment(line.heard.at) if line.heard else None,
             "version": (line.heard.version if line.heard else "") or None,
             "clock_ahead_seconds": line.heard.skew if line.heard else None,
         }
@@ -193,8 +193,8 @@ def members(home: Home = _HOME, as_json: Json = False) -> None:
     table = Table(box=box.SIMPLE)
     for name in ("outlet", "state"):
         table.add_column(name, overflow="fold")
-    for moment in ("since", "until"):
-        table.add_column(moment, no_wrap=True)
+    for name in ("since", "until"):
+        table.add_column(name, no_wrap=True)
     for name in ("note", "last seen", "version", "clock ahead, s"):
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -209,7 +209,7 @@ def viewer(
         typer.Option("--out", help="New file: .p12 for a browser, .pem for Prometheus and curl."),
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Let them look no more.")] = False,
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Let somebody look at the dashboard, and do nothing else; or take that back.
@@ -239,22 +239,20 @@ def viewer(
     if as_json:
         print_json({"viewer": name, "file": str(file), "password": password})
         return
-    out.print(f"{name} may look at the dashboard with {file}", soft_wrap=True)
+    out.print(f"{name} may look at the dashboard with {file}")
     if password is not None:
         out.print(f"its password: {password}")
 
 
 @contextmanager
-def _opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
+def opened(home: Path) -> Iterator[tuple[CoordinatorFolder, Database]]:
+    """A coordinator's folder and its database, closed at the end."""
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.database import Database
 
     folder = CoordinatorFolder.read(home)
-    database = Database.open(folder.database)
-    try:
+    with closing(Database.open(folder.database)) as database:
         yield folder, database
-    finally:
-        database.close()
 
 
 def _require_name(name: str, where: str = "NAME") -> None:
@@ -284,7 +282,3 @@ def _seconds(ttl: str) -> int:
             "time to live", where="--ttl", got=ascii(ttl), expected="1m to 30d, as 90m, 24h or 7d"
         )
     return seconds
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

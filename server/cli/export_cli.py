@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from presspool.common.base.console import err, out, print_json, progress
+from presspool.server.cli.serve_cli import Known, check_known
 
 if TYPE_CHECKING:
     from presspool.common.released.adapter_folder import AdapterFolder
     from presspool.server.exporting.exporting import Export
 
 
-class AskedForm(StrEnum):
-    """What is written."""
-
-    PEFT = "peft"
-    MERGED = "merged"
-    ONNX = "onnx"
-    INT8 = "int8"
-    GGUF = "gguf"
-    GGUF_F32 = "gguf-f32"
+AskedForm = Literal["peft", "merged", "onnx", "int8", "gguf", "gguf-f32"]
 
 
 def export(
@@ -68,10 +60,7 @@ def export(
         str | None,
         typer.Option(metavar="URL", help="Registry of `presspool adapters` to take it from."),
     ] = None,
-    known: Annotated[
-        Path | None,
-        typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
-    ] = None,
+    known: Known = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print export.json's words.")] = False,
 ) -> None:
     """Write an adapter in a form that other programs read, with its privacy card.
@@ -89,10 +78,10 @@ def export(
     from presspool.server.exporting.exporting import export as make
 
     with _adapter(adapter, registry, known) as folder:
-        place = to or Path("exports") / f"{folder.contract.name}-{form.value}"
+        place = to or Path("exports") / f"{folder.contract.name}-{form}"
         plan = ExportPlan(
             adapter=folder,
-            form=FORMATS[form.value],
+            form=FORMATS[form],
             to=place,
             texts=texts,
             columns=column or (),
@@ -119,18 +108,17 @@ def _show(made: Export) -> None:
     for row in made.said["pruning"]:
         score = "" if row["score"] is None else f"  {made.found.measure} {row['score']:.4f}"
         err.print(f"pruned {percent(row['share'])}:{score}  same answers {percent(row['same'])}")
-    err.print(made.found.words, soft_wrap=True)
-    err.print(made.said["statement"], soft_wrap=True)
+    err.print(made.found.words)
+    err.print(made.said["statement"])
     for line in made.said["overrides"]:
-        err.print(line, style="yellow", markup=False, soft_wrap=True)
-    out.print(str(made.path), soft_wrap=True)
+        err.print(line, style="yellow")
+    out.print(str(made.path))
 
 
 @contextmanager
 def _adapter(typed: str, registry: str | None, known: Path | None) -> Iterator[AdapterFolder]:
     """The adapter that was typed, checked, for as long as the block runs."""
     from presspool.common.released.adapter_folder import read_adapter
-    from presspool.server.cli.serve_cli import check_known
     from presspool.server.serving.registered_adapters import registered
 
     check_known(registry, known, None)

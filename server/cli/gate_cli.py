@@ -92,10 +92,10 @@ def _make_room(file: Path) -> None:
 
 def _show(report: FullReport, file: Path) -> None:
     for found in report.findings:
-        out.print(_line(found), style=_COLOURS[found.verdict], markup=False, soft_wrap=True)
+        out.print(_line(found), style=_COLOURS[found.verdict])
     verdict = "may go into production" if report.passed else "may not go into production"
-    out.print(f"{report.title} {verdict}", style="bold", markup=False, soft_wrap=True)
-    err.print(f"report: {file}, page: {file.with_suffix('.html')}", markup=False, soft_wrap=True)
+    out.print(f"{report.title} {verdict}", style="bold")
+    err.print(f"report: {file}, page: {file.with_suffix('.html')}")
 
 
 def _line(found: Finding) -> str:

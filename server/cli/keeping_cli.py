@@ -1,4 +1,4 @@
-"""`presspool coordinator backup | restore | move | reissue`: a pool's home over the years.
+"""`presspool coordinator backup | restore | move | reissue | migrate`: a home over the years.
 
 Example: `presspool coordinator backup pool.backup`, then `presspool coordinator restore pool.backup
 --home coordinator`, on another machine.
@@ -14,16 +14,13 @@ from typing import Annotated
 import typer
 
 from presspool.common.base.console import err, out, print_json
-
-Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_HOME = Path("coordinator")
+from presspool.common.base.numbers import moment
+from presspool.server.cli.coordinator_cli import HOME, Home, Json
 
 
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file (mode 0600).")],
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Write the pool's keys, members, runs and database to one file, also while it is serving.
@@ -39,7 +36,7 @@ def backup(
     if as_json:
         print_json({"file": str(file), "bytes": file.stat().st_size, "database": whole})
         return
-    out.print(f"wrote {file}: it holds the pool's private keys", soft_wrap=True)
+    out.print(f"wrote {file}: it holds the pool's private keys")
     if not whole:
         err.print("the database is not in it: save it with pg_dump", style="yellow")
 
@@ -62,11 +59,10 @@ def restore(
     if as_json:
         print_json({"pool": folder.name, "address": folder.address, "home": str(home)})
         return
-    out.print(f"{folder.name} at {folder.address}, in {home}", soft_wrap=True)
+    out.print(f"{folder.name} at {folder.address}, in {home}")
     err.print(
         "never serve the folder that it came from again; outlets that joined since the backup ask "
-        "for a new token",
-        soft_wrap=True,
+        "for a new token"
     )
 
 
@@ -78,7 +74,7 @@ def move(
         Path | None,
         typer.Option("--out", help="Write the signed statement to this new file, for outlets."),
     ] = None,
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Let outlets dial this pool elsewhere; the former addresses stay good while they answer.
@@ -108,13 +104,13 @@ def move(
     if as_json:
         print_json({"address": folder.address, "also": list(folder.also), "moves": folder.moves})
         return
-    out.print(f"{folder.name} is dialled at {folder.address}", soft_wrap=True)
+    out.print(f"{folder.name} is dialled at {folder.address}")
     for other in folder.also:
-        out.print(f"  and, as long as it answers there, at {other}", soft_wrap=True)
-    err.print("a coordinator that is running takes it up at its next start", soft_wrap=True)
+        out.print(f"  and, as long as it answers there, at {other}")
+    err.print("a coordinator that is running takes it up at its next start")
 
 
-def reissue(home: Home = _HOME, as_json: Json = False) -> None:
+def reissue(home: Home = HOME, as_json: Json = False) -> None:
     """Issue the certificate of the pool's port anew, for the same key and the same addresses.
 
     Example: presspool coordinator reissue
@@ -124,9 +120,28 @@ def reissue(home: Home = _HOME, as_json: Json = False) -> None:
 
     before = CoordinatorFolder.read(home)
     folder = before.moved(before.address, now=time.time())
-    ends = read_certificate(folder.server.certificate).ends
-    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ends))
+    until = moment(read_certificate(folder.server.certificate).ends)
     if as_json:
         print_json({"address": folder.address, "certificate_until": until})
     else:
         out.print(f"certificate of the port until {until}; start the coordinator anew")
+
+
+def migrate(home: Home = HOME, as_json: Json = False) -> None:
+    """Bring the database of an older PressPool up to date; copy it first, there is no way back.
+
+    The coordinator must not run. What is up to date already stays as it is.
+
+    Example: presspool coordinator migrate --home /var/lib/presspool
+    """
+    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
+    from presspool.server.coordinator.process import alone
+    from presspool.server.database import Database
+
+    folder = CoordinatorFolder.read(home)
+    with alone(home):
+        Database.open(folder.database, migrate=True).close()
+    if as_json:
+        print_json({"pool": folder.name, "database": "current"})
+        return
+    out.print(f"{folder.name}: its database is up to date")

@@ -62,8 +62,8 @@ def init(
     if as_json:
         print_json(made.about.model_dump())
         return
-    out.print(f"made {made.about.name} at {registry}; its keys are in {keys}", soft_wrap=True)
-    err.print("give registry.json to whoever shall check adapters: --known", soft_wrap=True)
+    out.print(f"made {made.about.name} at {registry}; its keys are in {keys}")
+    err.print("give registry.json to whoever shall check adapters: --known")
 
 
 def add(
@@ -110,7 +110,7 @@ def list_adapters(registry: Place = PLACE, as_json: Json = False) -> None:
         return
     for row in rows:
         said = [row["stage"], f"{row['task']} {row['language']}", row["id"][:19]]
-        out.print(f"{row['title']}: {', '.join(said)}", soft_wrap=True)
+        out.print(f"{row['title']}: {', '.join(said)}")
     if not rows:
         out.print("no adapter yet: presspool adapters add RUN")
 
@@ -134,15 +134,15 @@ def show(which: Which, registry: Place = PLACE, as_json: Json = False) -> None:
     if as_json:
         print_json(body)
         return
-    out.print(f"{one.title}: {one.stage}, {' '.join(one.slot)}", soft_wrap=True)
-    out.print(f"{one.entry}\n{one_line(card.statement)}", soft_wrap=True)
+    out.print(f"{one.title}: {one.stage}, {' '.join(one.slot)}")
+    out.print(f"{one.entry}\n{one_line(card.statement)}")
     for line in body["overrides"]:
-        out.print(line, style="yellow", soft_wrap=True)
+        out.print(line, style="yellow")
     for record in one.records:
         what = record.action if record.entry == one.entry else f"replaced ({record.action})"
-        out.print(one_line(f"{record.time} {what} by {record.by}: {record.reason}"), soft_wrap=True)
+        out.print(one_line(f"{record.time} {what} by {record.by}: {record.reason}"))
     for name, digest in body["judged_by"].items():
-        out.print(one_line(f"judged by {name} {digest}"), markup=False, soft_wrap=True)
+        out.print(one_line(f"judged by {name} {digest}"))
 
 
 def promote(
@@ -245,7 +245,7 @@ def diff(which: Which, other: Which, registry: Place = PLACE, as_json: Json = Fa
         print_json(rows)
         return
     for row in rows:
-        out.print(one_line(f"{row['field']}: {row[one.title]} → {row[two.title]}"), soft_wrap=True)
+        out.print(one_line(f"{row['field']}: {row[one.title]} → {row[two.title]}"))
     if not rows:
         out.print("no difference")
 
@@ -287,11 +287,11 @@ def verify(
         print_json(said)
         return
     for verdict in found:
-        out.print(one_line(verdict.sentence), soft_wrap=True)
+        out.print(one_line(verdict.sentence))
     for name in left:
-        err.print(f"{name}: named by nothing; presspool adapters gc removes it", soft_wrap=True)
+        err.print(f"{name}: named by nothing; presspool adapters gc removes it")
     whose = "the key you brought" if known else "its own key, which nobody here vouches for"
-    err.print(f"checked with {whose}", soft_wrap=True)
+    err.print(f"checked with {whose}")
 
 
 def gc(registry: Place = PLACE, keys: Keys = _KEYS, as_json: Json = False) -> None:
@@ -306,7 +306,7 @@ def gc(registry: Place = PLACE, keys: Keys = _KEYS, as_json: Json = False) -> No
     if as_json:
         print_json({"removed": removed})
     else:
-        out.print("\n".join([*removed, f"{len(removed)} files removed"]), soft_wrap=True)
+        out.print("\n".join([*removed, f"{len(removed)} files removed"]))
 
 
 def _opened(registry: str) -> AdapterRegistry:

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from presspool.common.base.console import err, out, print_json, start_logging
+from presspool.server.cli.coordinator_cli import HOME, Home, Json, opened
 
 if TYPE_CHECKING:
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
-Home = Annotated[Path, typer.Option(help="The coordinator's folder.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-_HOME = Path("coordinator")
 _RUN = "its name, or the first letters of its id."
 _SHORTEST_PHASE, _LONGEST_PHASE = 1.0, 30 * 86_400.0
 _STOP_SECONDS = 60.0
@@ -27,7 +24,7 @@ _WARNING_DAYS = 180
 
 
 def start(
-    home: Home = _HOME,
+    home: Home = HOME,
     listen: Annotated[
         str | None,
         typer.Option(
@@ -63,8 +60,8 @@ def start(
     with until_signalled() as signalled, alone(home), _pages(folder, dashboard):
         coordinator = Coordinator(folder, listen=at)
         signalled.then(coordinator.stop)
-        err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops", soft_wrap=True)
-        err.print(where, soft_wrap=True)
+        err.print(f"{folder.name} at {folder.address}: serving; Ctrl-C stops")
+        err.print(where)
         coordinator.serve()
 
 
@@ -93,7 +90,6 @@ def _warn_of_end(folder: CoordinatorFolder) -> None:
                 f"the certificate of the {what} ends in {days:.0f} days; for the port's: presspool "
                 "coordinator reissue; when the root ends, the pool has to be made anew",
                 style="yellow",
-                soft_wrap=True,
             )
 
 
@@ -114,7 +110,7 @@ def submit(
     phase: Annotated[
         float, typer.Option(help="Seconds that outlets have for a round before it is judged.")
     ] = 3600.0,
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Freeze a run.toml's contract and queue the run; outlets that miss a round join the next.
@@ -143,30 +139,24 @@ def submit(
             }
         )
         return
-    out.print(f"{queued.id}: queued; contract {queued.contract}", soft_wrap=True)
+    out.print(f"{queued.id}: queued; contract {queued.contract}")
     if queued.missing:
-        err.print("not members yet: " + ", ".join(queued.missing), soft_wrap=True)
+        err.print("not members yet: " + ", ".join(queued.missing))
 
 
 def status(
     run: Annotated[str | None, typer.Argument(help=f"Only this run: {_RUN}")] = None,
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Show the runs: rounds, who has answered, who is late and why.
 
     Example: presspool coordinator status --json
     """
-    from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
     from presspool.server.coordinator.status import render, report
-    from presspool.server.database import Database
 
-    folder = CoordinatorFolder.read(home)
-    database = Database.open(folder.database)
-    try:
+    with opened(home) as (folder, database):
         found = report(folder, database, run=run)
-    finally:
-        database.close()
     print_json(found) if as_json else render(found, out)
 
 
@@ -175,7 +165,7 @@ def stop(
         str | None,
         typer.Argument(help=f"A run to give up: {_RUN} The coordinator itself if not given."),
     ] = None,
-    home: Home = _HOME,
+    home: Home = HOME,
 ) -> None:
     """Give up a run, or end the coordinator (its runs go on at the next start).
 
@@ -183,16 +173,15 @@ def stop(
     """
     from presspool.server.coordinator.coordinator_folder import CoordinatorFolder
 
-    folder = CoordinatorFolder.read(home)
     if run is None:
+        folder = CoordinatorFolder.read(home)
         _end(home)
         out.print(f"{folder.name}: the coordinator has ended")
     else:
-        given_up = _give_up(folder.database, run)
+        given_up = _give_up(home, run)
         out.print(
             f"{given_up}: stopped; what outlets have reserved for it stays spent until each types "
-            "presspool outlet end",
-            soft_wrap=True,
+            "presspool outlet end"
         )
 
 
@@ -200,7 +189,7 @@ def drop(
     run: Annotated[str, typer.Argument(help=_RUN)],
     outlet: Annotated[str, typer.Argument(help="The outlet, as the contract calls it.")],
     reason: Annotated[str, typer.Option(help="Why, for the pool's records.")],
-    home: Home = _HOME,
+    home: Home = HOME,
     as_json: Json = False,
 ) -> None:
     """Leave an outlet out of a run's open round and all later ones, answers that are in included.
@@ -216,13 +205,12 @@ def drop(
     if as_json:
         print_json({"run": left, "dropped": outlet, "rounds_with_it": within})
         return
-    out.print(f"{left}: {outlet} is out of the open round and all later ones", soft_wrap=True)
+    out.print(f"{left}: {outlet} is out of the open round and all later ones")
     if within:
         rounds = ", ".join(map(str, within))
         err.print(
             f"its updates are in the adapter of round {rounds} and stay there: to be rid of them, "
-            "stop the run and submit a new contract without the outlet",
-            soft_wrap=True,
+            "stop the run and submit a new contract without the outlet"
         )
 
 
@@ -245,19 +233,15 @@ def _end(home: Path) -> None:
         time.sleep(0.1)
 
 
-def _give_up(url: str, name: str) -> str:
+def _give_up(home: Path, name: str) -> str:
     from presspool.common.base.errors import InputError
     from presspool.server.coordinator.run_queue import Runs
-    from presspool.server.database import Database
     from presspool.server.transport.mailbox import Mailbox
 
-    database = Database.open(url)
-    try:
+    with opened(home) as (_, database):
         runs = Runs(database)
         run = runs.get(name).id
         if not runs.mark(run, "stopped", "by the operator"):
             raise InputError("the run has ended already", where=run, got=runs.get(run).state)
         Mailbox(database).suspend(run)  # also where no coordinator runs that would do it
         return run
-    finally:
-        database.close()

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from presspool.server.serving.serving_process import Served
 
 
-class Engine(StrEnum):
-    """Who answers."""
-
-    PRESSPOOL = "presspool"
-    VLLM = "vllm"
+Registry = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Registry of `presspool adapters` to take them from."),
+]
+Known = Annotated[
+    Path | None,
+    typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
+]
+Engine = Literal["presspool", "vllm"]
 
 
 class KeyScope(StrEnum):
@@ -40,14 +44,8 @@ def serve(
             "adapters; default what is in production."
         ),
     ] = None,
-    registry: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Registry of `presspool adapters` to take them from."),
-    ] = None,
-    known: Annotated[
-        Path | None,
-        typer.Option(help="A copy of the registry's registry.json that you got from its operator."),
-    ] = None,
+    registry: Registry = None,
+    known: Known = None,
     head: Annotated[
         Path | None, typer.Option(help="A head of the registry's log that somebody kept.")
     ] = None,
@@ -123,7 +121,7 @@ def serve(
             help="vllm: check folders of `presspool export --format peft` and print the command "
             "with which vLLM's own server finds them; nothing is served here."
         ),
-    ] = Engine.PRESSPOOL,
+    ] = "presspool",
     reference: Annotated[
         Path | None,
         typer.Option(
@@ -147,7 +145,7 @@ def serve(
 
     By vLLM: presspool serve --engine vllm loras/headlines loras/briefs
     """
-    if engine is Engine.VLLM:
+    if engine == "vllm":
         _for_vllm(adapters or [], host=host, port=port, as_json=as_json)
         return
     from presspool.common.audit.cli.ui_cli import require_extra
@@ -195,7 +193,7 @@ def _for_vllm(typed: list[str], *, host: str, port: int, as_json: bool) -> None:
         print_json(layout.said(host, port))
         return
     for line in layout.lines(host, port):
-        out.print(line, soft_wrap=True)
+        out.print(line)
 
 
 def check_known(registry: str | None, known: Path | None, head: Path | None) -> None:
@@ -210,7 +208,7 @@ def check_known(registry: str | None, known: Path | None, head: Path | None) -> 
         )
     if registry is not None and known is None:
         words = "the registry's own keys are believed: --known registry.json, from its operator"
-        err.print(words, style="yellow", soft_wrap=True)
+        err.print(words, style="yellow")
 
 
 def _serve(server: AbstractContextManager[Served], *, as_json: bool) -> None:
@@ -220,7 +218,7 @@ def _serve(server: AbstractContextManager[Served], *, as_json: bool) -> None:
             print_json({"address": found.address, **over, "models": found.models})
         else:
             where = f"{found.address}, gRPC at {found.grpc}" if found.grpc else found.address
-            out.print(f"{where}  ({', '.join(found.models)}; Ctrl-C stops)", soft_wrap=True)
+            out.print(f"{where}  ({', '.join(found.models)}; Ctrl-C stops)")
         found.wait()
 
 
@@ -249,4 +247,4 @@ def serve_key(
     scopes = tuple(dict.fromkeys(one.value for one in scope or [KeyScope.ASK]))
     secret = add_key(keys, name, scopes, expires.date() if expires else None, per_minute)
     err.print("Keep it now: it is shown once.")
-    out.print(secret, soft_wrap=True)
+    out.print(secret)

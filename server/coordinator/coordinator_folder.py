@@ -18,6 +18,7 @@ Example: `folder = CoordinatorFolder.read(Path("pool"))`; `folder.root`, `folder
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -245,8 +246,7 @@ def _write_keys(folder: Path, name: str, host: str, now: float) -> Credential:
 
 def _require_unused(url: str, now: float) -> None:
     """Make the tables, unless the database is another pool's, whose members we cannot know."""
-    database = Database.open(url)
-    try:
+    with closing(Database.open(url)) as database:
         if standings(database, now=now):
             raise FolderError(
                 "the database belongs to another pool",
@@ -254,8 +254,6 @@ def _require_unused(url: str, now: float) -> None:
                 expected="a new one",
                 advice="create another",
             )
-    finally:
-        database.close()
 
 
 def _credential(path: Path, certificate: str, key: str) -> Credential:

@@ -8,7 +8,6 @@ Example: `report(folder, database)` is what `presspool coordinator status --json
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from rich.table import Table
 from sqlalchemy.exc import NoResultFound
 
 from presspool.common.base.errors import FolderError, InputError
+from presspool.common.base.numbers import moment
 from presspool.common.contract.cohorts import cohort_of
 from presspool.common.contract.contract import Contract
 from presspool.common.runs.result_file import read_result
@@ -64,8 +64,8 @@ def _run(home: Path, database: Database, run: Submitted) -> dict[str, Any]:
         "contract": run.contract,
         "state": run.state,
         "note": run.note,
-        "submitted": _date(run.submitted),
-        "ended": run.ended and _date(run.ended),
+        "submitted": moment(run.submitted),
+        "ended": run.ended and moment(run.ended),
         "rounds_done": done,
         "rounds": contract.federation.rounds,
         "measures": [asdict(metric) for metric in result.measures] if result and last else [],
@@ -143,15 +143,14 @@ def _result(folder: RunFolder) -> RunResult | None:
 def render(found: dict[str, Any], out: Console) -> None:
     """The report for people."""
     state = "running" if found["running"] else "not running: presspool coordinator start"
-    out.print(f"{found['pool']} at {found['address']}: {state}", soft_wrap=True)
+    out.print(f"{found['pool']} at {found['address']}: {state}")
     if not found["runs"]:
         out.print("no runs yet: presspool coordinator submit run.toml")
     for run in found["runs"]:
         out.print(
             f"\n{run['run']}: {run['state']}, {run['rounds_done']} of {run['rounds']} rounds"
             + _figures(run)
-            + (f"; {run['note']}" if run["note"] else ""),
-            soft_wrap=True,
+            + (f"; {run['note']}" if run["note"] else "")
         )
         if run["outlets"]:
             where = f"round {run['rounds_done'] + 1}"
@@ -169,7 +168,3 @@ def _figures(run: dict[str, Any]) -> str:
     return (f", {metrics[0].said(values[metrics[0].name])}" if measured else "") + (
         f", ε {epsilon:.2f}" if epsilon is not None else ""
     )
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -10,6 +10,7 @@ Example: `submit(folder, Path("run.toml"), phase=3600.0).id`.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,7 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
     if evaluation:
         evaluation.records(contract)
     setup = evaluation.setup() if evaluation else Setup()
-    database = Database.open(home.database)
-    try:
+    with closing(Database.open(home.database)) as database:
         runs, name = Runs(database), _run_id(contract)
         _require_new(runs, name)
         folder = RunFolder(home.path / "runs" / name)
@@ -78,8 +78,6 @@ def submit(home: CoordinatorFolder, file: Path, *, phase: float) -> Queued:
             pass
         runs.submit(name, contract=contract.digest, phase=phase)
         missing = sorted(set(contract.outlets) - Members(database).names())
-    finally:
-        database.close()
     return Queued(id=name, contract=contract.digest, folder=folder.path, missing=missing)
 
 
@@ -94,8 +92,7 @@ def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> tuple[s
         InputError: no such run, it is complete, or the outlet is not in it (any more).
     """
     require_reason(reason)
-    database = Database.open(home.database)
-    try:
+    with closing(Database.open(home.database)) as database:
         runs = Runs(database)
         run = runs.get(run).id
         folder = RunFolder(home.path / "runs" / run)
@@ -109,8 +106,6 @@ def drop(home: CoordinatorFolder, run: str, outlet: str, reason: str) -> tuple[s
             )
         runs.drop(run, outlet, reason)
         Mailbox(database).leave_out(run, outlet)
-    finally:
-        database.close()
     point = checkpoints.load(folder.checkpoint, digest=contract.digest)
     return run, [done.round for done in point.rounds if outlet in done.outlets] if point else []
 

@@ -13,7 +13,6 @@ Example: `write_papers(folder, adapter, form, report)`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from presspool.common.audit.cards.card_reading import card_beside
 from presspool.common.audit.cards.model_card import CARD_FILE, README
-from presspool.common.base.files import replace_file
+from presspool.common.base.files import file_sha256, replace_file
 from presspool.common.base.numbers import percent
 from presspool.common.contract.doors import task_of
 from presspool.common.models.catalogue import CATALOGUE
@@ -110,7 +109,7 @@ def write_papers(folder: Path, adapter: AdapterFolder, said: dict[str, Any], wor
         replace_file(folder / OVERRIDES, (adapter.path / OVERRIDES).read_bytes())
     replace_file(folder / README, _readme(adapter, said, words, card=card is not None).encode())
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    kept = {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
+    kept = {f.relative_to(folder).as_posix(): f"sha256:{file_sha256(f)}" for f in files}
     body = json.dumps(said | {"files": kept}, indent=1, ensure_ascii=False) + "\n"
     replace_file(folder / REPORT, body.encode())
 
@@ -171,8 +170,3 @@ def _stated(readme: Path) -> dict[str, Any]:
     except Exception:  # noqa: BLE001  yaml's errors have no base of ours
         return {}
     return {key: data[key] for key in ("license", "language") if data.get(key)}
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"

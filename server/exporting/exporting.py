@@ -86,9 +86,14 @@ def export(plan: ExportPlan, advance: Callable[[], None] = lambda: None) -> Expo
     check(plan)
     original = placed(plan.adapter)
     texts = _texts(plan, original)
-    written, rows = _prepared(plan, original, texts, advance)
+    written, rows = plan.form.prepared(placed(plan.adapter)), tuple[PrunedRow, ...]()
     if plan.prune is not None:
-        original, _ = _prepared(plan, original, texts, None)
+        whole, rows = table(original, written, texts, advance)
+        whole.refuse(EXACT, where="folding the adapter into its base")
+        prune(matrices(written), plan.prune)
+        # What is read back is held against what was written: another one, pruned alike.
+        original = plan.form.prepared(placed(plan.adapter))
+        prune(matrices(original), plan.prune)
     with _draft(plan.to) as folder:
         _require_room(plan.to.parent, written)
         plan.form.write(written, folder)
@@ -101,9 +106,9 @@ def export(plan: ExportPlan, advance: Callable[[], None] = lambda: None) -> Expo
     return Export(path=plan.to, found=found, said=said)
 
 
-def turns(plan: ExportPlan, rows: int = FEWEST) -> int:
-    """How often `export` tells of a text."""
-    return rows * (1 if plan.prune is None else 2 + len(SHARES))
+def turns(plan: ExportPlan) -> int:
+    """How often `export` tells of a text, of as few as there may be."""
+    return FEWEST * (1 if plan.prune is None else 2 + len(SHARES))
 
 
 def check(plan: ExportPlan) -> None:
@@ -144,25 +149,6 @@ def _texts(plan: ExportPlan, original: Placed) -> PublicTexts:
             advice="name other columns with --column NAME=COLUMN",
         )
     return found
-
-
-def _prepared(
-    plan: ExportPlan,
-    original: Placed,
-    texts: PublicTexts,
-    advance: Callable[[], None] | None,
-) -> tuple[Placed, tuple[PrunedRow, ...]]:
-    """The model as it is written, pruned where that is asked for; with the table if told to.
-
-    Where it is pruned, what it was before is held against the original here.
-    """
-    made, rows = plan.form.prepared(placed(plan.adapter)), tuple[PrunedRow, ...]()
-    if plan.prune is not None:
-        if advance is not None:
-            whole, rows = table(original, made, texts, advance)
-            whole.refuse(EXACT, where="folding the adapter into its base")
-        prune(matrices(made), plan.prune)
-    return made, rows
 
 
 def _require_room(parent: Path, made: Placed) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from presspool.common.base.errors import FolderError, InputError
+from presspool.common.base.files import read_most
 from presspool.common.models.adapters import WEIGHTS
 from presspool.common.models.catalogue import CATALOGUE
 
@@ -125,8 +126,7 @@ def vllm_layout(adapters: Sequence[Path]) -> VllmLayout:
 def _config(folder: Path) -> dict[str, Any]:
     """An adapter's configuration, once all of its folder was looked at."""
     try:
-        with (folder / CONFIG).open("rb") as stream:
-            config = json.loads(stream.read(_LARGEST))
+        config = json.loads(read_most(folder / CONFIG, _LARGEST))
         kind, rank, base = config["peft_type"], int(config["r"]), config["base_model_name_or_path"]
         names = _names(folder / WEIGHTS)
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:

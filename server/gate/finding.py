@@ -14,13 +14,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from presspool.common.base.validation import StrictDocument
 
 Verdict = Literal["passed", "failed", "not_applicable"]
 Figure = float | int | str | None
 
 
-class Finding(BaseModel):
+class Finding(StrictDocument):
     """What one check says of one thing.
 
     Attributes:
@@ -33,14 +35,12 @@ class Finding(BaseModel):
         rows: lines of a table that the page shows below it, all with the same keys; no reader's.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     check: Annotated[str, Field(pattern=r"^[a-z_]{1,40}\z")]
     what: Annotated[str, AfterValidator(lambda text: text[:200])]
     verdict: Verdict
     said: Annotated[str, AfterValidator(lambda text: text[:2000])]
     advice: Annotated[str, Field(max_length=1000)] = ""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Figure] = Field(default_factory=dict)
     rows: tuple[dict[str, Figure], ...] = ()
 
     @model_validator(mode="after")

@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from presspool.common.audit.cards.card import Card
 from presspool.common.audit.evidence import audit_console, sources
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import InputError
+from presspool.common.base.numbers import moment
 from presspool.common.contract.doors import task_of
 from presspool.common.ledger.recompute import Recomputed, recompute
 from presspool.common.runs.result_file import read_result
@@ -50,9 +50,8 @@ from presspool.server.gate.gate_case import Check, GateCase, JudgedAdapter
 from presspool.server.gate.release_policy import file_digest, read_policy
 from presspool.server.registry.adapter_registry import AdapterRegistry
 from presspool.server.registry.gate_report import GateReport, read_report_file
-from presspool.server.registry.intake import read_papers
 from presspool.server.registry.object_store import sha256
-from presspool.server.registry.registry_verdict import verified
+from presspool.server.registry.registry_verdict import laid_out
 from presspool.server.registry.stage_records import Shelved
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -154,14 +153,13 @@ def opened(registry: AdapterRegistry, one: Shelved, handed: Handed) -> Iterator[
 
 
 def _laid_out(registry: AdapterRegistry, one: Shelved, place: Path) -> JudgedAdapter:
-    verified(registry, one)
-    folder = registry.checkout(one.entry, place)
+    found = laid_out(registry, one, place)
     return JudgedAdapter(
         title=one.title,
         entry=one.entry,
-        folder=folder,
-        papers=read_papers(folder),
-        result=read_result(folder),
+        folder=found.folder,
+        papers=found.papers,
+        result=read_result(found.folder),
     )
 
 
@@ -216,7 +214,7 @@ def report(case: GateCase, found: Sequence[Finding]) -> FullReport:
         title=case.candidate.title,
         inputs=dict(case.inputs),
         production=case.production.title if case.production else None,
-        time=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        time=moment(),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _PACKAGES},
         findings=tuple(found),

@@ -12,34 +12,30 @@ Example: `read_policy(Path("release.toml")).policy.floors["accuracy"]`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from errno import ENOENT
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from presspool.common.base.errors import InputError
+from presspool.common.base.files import file_sha256, read_file
 from presspool.common.base.toml_values import parse_toml
-from presspool.common.base.validation import validate
+from presspool.common.base.validation import StrictDocument, validate
 from presspool.common.models.base_model import BaseModelFolder
 from presspool.common.models.catalogue import DEFAULT_ID
 from presspool.server.gate.paraphraser import files_named
-from presspool.server.registry.gate_report import read_report_file
 from presspool.server.registry.object_store import sha256
 
+LARGEST_POLICY = 16 << 20
 _LIST = Field(strict=False)  # TOML has no tuples
 Share = Annotated[float, Field(ge=0, le=1)]
 Damage = Literal["typos", "case", "truncation"]
 Metric = Annotated[str, Field(min_length=1, max_length=60)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class EvidenceDemand(_Table):
+class EvidenceDemand(StrictDocument):
     """`[evidence]`: the least that the papers must show.
 
     Attributes:
@@ -51,7 +47,7 @@ class EvidenceDemand(_Table):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
-class Public(_Table):
+class Public(StrictDocument):
     """`[public]`: rows that belong to no reader, on which behaviour is looked at.
 
     Attributes:
@@ -65,7 +61,7 @@ class Public(_Table):
     groups: Annotated[tuple[str, ...], _LIST, Field(max_length=20)] = ()
 
 
-class Production(_Table):
+class Production(StrictDocument):
     """`[production]`: against what is in use now, on the public rows.
 
     Attributes:
@@ -75,7 +71,7 @@ class Production(_Table):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
 
 
-class Paraphrases(_Table):
+class Paraphrases(StrictDocument):
     """`[robustness.paraphrases]`: answers on texts that a model here has said in other words.
 
     Attributes:
@@ -112,7 +108,7 @@ class Paraphrases(_Table):
         return self
 
 
-class Robustness(_Table):
+class Robustness(StrictDocument):
     """`[robustness]`: answers on damaged texts.
 
     Attributes:
@@ -126,7 +122,7 @@ class Robustness(_Table):
     paraphrases: Paraphrases | None = None
 
 
-class Fairness(_Table):
+class Fairness(StrictDocument):
     """`[fairness]`: names and places that must not decide.
 
     Attributes:
@@ -143,7 +139,7 @@ class Fairness(_Table):
     smallest_group: Annotated[int, Field(ge=2)] = 30
 
 
-class GenerationDemand(_Table):
+class GenerationDemand(StrictDocument):
     """`[generation]`: what a model that writes must not write.
 
     Attributes:
@@ -163,7 +159,7 @@ class GenerationDemand(_Table):
     largest_copied: Share = 0.01
 
 
-class Explanations(_Table):
+class Explanations(StrictDocument):
     """`[explanations]`: which words move which label, shown and not judged.
 
     Attributes:
@@ -175,7 +171,7 @@ class Explanations(_Table):
     words: Annotated[int, Field(ge=1, le=100)] = 20
 
 
-class ReleasePolicy(_Table):
+class ReleasePolicy(StrictDocument):
     """All of the file.
 
     Attributes:
@@ -184,7 +180,7 @@ class ReleasePolicy(_Table):
     """
 
     evidence: EvidenceDemand = EvidenceDemand()
-    floors: dict[Metric, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    floors: dict[Metric, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
     public: Public | None = None
     production: Production | None = None
     robustness: Robustness | None = None
@@ -237,7 +233,7 @@ def read_policy(path: Path) -> PolicyFile:
     Raises:
         InputError: no such file, not TOML, or a demand that is none.
     """
-    data = read_report_file(path)
+    data = read_file(path, most=LARGEST_POLICY)
     body = parse_toml(data, path=path)
     policy = validate(ReleasePolicy, body, where=str(path), fault=InputError)
     return PolicyFile(policy=policy, path=path, digest=sha256(data))
@@ -248,7 +244,6 @@ def file_digest(path: Path) -> str:
     try:
         if not path.is_file():  # a pipe would be waited for, a device never ends
             raise FileNotFoundError(ENOENT, "no such file")
-        with path.open("rb") as stream:
-            return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        return f"sha256:{file_sha256(path)}"
     except OSError as error:
         raise InputError("cannot read", where=str(path), got=error.strerror) from None

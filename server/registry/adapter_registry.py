@@ -13,7 +13,7 @@ Invariants:
     * The record in the log is written last: whatever is killed before it leaves files that nothing
       names, and the registry as it was.
     * A folder that `checkout` gave holds exactly the entry's files, each with its digest; what
-      leaves the registry (`hand_out`) has its overrides beside the card as well.
+      leaves the registry (`registry_verdict.hand_out`) has its overrides beside the card as well.
 
 Example: `AdapterRegistry.open("s3://newsroom/adapters").shelves.find("topics@2").stage`.
 """
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, Self
 
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from presspool.common.base.errors import (
     EvidenceError,
@@ -40,16 +39,15 @@ from presspool.common.base.errors import (
     asked_wrongly,
 )
 from presspool.common.base.files import replace_file
-from presspool.common.base.validation import validate
+from presspool.common.base.numbers import moment
+from presspool.common.base.validation import StrictDocument, validate
 from presspool.common.contract.contract_schema import Name
-from presspool.common.released.gate_overrides import write_overrides
 from presspool.common.transparency import notes
 from presspool.server.registry import model_signature
 from presspool.server.registry.gate_report import read_gate_report
 from presspool.server.registry.intake import FinishedAdapter, read_papers
-from presspool.server.registry.object_store import ObjectStore, go_on
+from presspool.server.registry.object_store import ObjectStore
 from presspool.server.registry.registry_entry import (
-    ADAPTER,
     ENTRY,
     LARGEST_ENTRY,
     RegistryEntry,
@@ -66,15 +64,13 @@ from presspool.server.registry.stage_records import Action, Shelved, Shelves, St
 ABOUT, LARGEST_ABOUT = "registry.json", 1 << 14
 
 
-class AboutRegistry(BaseModel):
+class AboutRegistry(StrictDocument):
     """What `registry.json` says.
 
     Attributes:
         signing: public half of the key that signs entries, PEM.
         log: verifier key of the log.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["presspool-registry-about/1"] = "presspool-registry-about/1"
     name: Name
@@ -196,15 +192,6 @@ class AdapterRegistry:
             shutil.rmtree(draft, ignore_errors=True)
         return path
 
-    def hand_out(self, one: Shelved, parent: Path) -> Path:
-        """The entry as a folder that leaves the registry: its overrides lie beside its card.
-
-        They are no part of what is signed, for they come later; raises as `checkout`.
-        """
-        path = self.checkout(one.entry, parent)
-        write_overrides(path / ADAPTER, one.overrides)
-        return path
-
     def add(
         self,
         brought: FinishedAdapter,
@@ -301,7 +288,7 @@ class AdapterRegistry:
     def _record(self, action: Action, entry: str, move: Move, **more: Any) -> StageRecord:
         body = {
             "number": self.shelves.size,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "time": moment(),
             "action": action,
             "entry": entry,
             "by": move.by,
@@ -339,6 +326,6 @@ class AdapterRegistry:
         return self.shelves.entries[record.entry]
 
 
-def open_registry(url: str, *, step: Callable[[str], None] = go_on) -> AdapterRegistry:
+def open_registry(url: str) -> AdapterRegistry:
     """The registry at a path or URL; raises as `AdapterRegistry.open`."""
-    return AdapterRegistry.open(ObjectStore(url, step=step))
+    return AdapterRegistry.open(ObjectStore(url))

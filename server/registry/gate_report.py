@@ -12,16 +12,19 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from presspool.common.base.errors import InputError
+from presspool.common.base.files import read_file
 from presspool.common.contract.contract_schema import Sha256
 from presspool.server.registry.object_store import sha256
 
 LARGEST_REPORT = 16 << 20
+_refused = partial(InputError, where="--gate")
 _PASSES = ("passed", "not_applicable", None)
 ALWAYS = frozenset({"papers", "ledgers", "attack_bound"})
 """Checks that no policy can leave out."""
@@ -82,44 +85,39 @@ def read_gate_report(
     try:
         report = GateReport.model_validate_json(data[: LARGEST_REPORT + 1])
     except (ValidationError, RecursionError):
-        raise InputError("no gate report", where="--gate", expected="presspool-gate/1") from None
+        raise _refused("no gate report", expected="presspool-gate/1") from None
     if report.entry != entry:
-        raise InputError(
+        raise _refused(
             "a report of another adapter",
-            where="--gate",
             expected=entry,
             got=report.entry,
             advice="presspool adapters gate judges this one",
         )
     if not report.passed:
-        raise InputError(
+        raise _refused(
             "the gate does not let this adapter pass",
-            where="--gate",
             advice="who overrides it types --without-gate, with a name and a reason",
         )
     for what, digest in (inputs or {}).items():
         if report.inputs.get(what) != digest:
-            raise InputError(
+            raise _refused(
                 f"not judged by this file: {what}",
-                where="--gate",
                 expected=digest,
                 got=report.inputs.get(what, "none"),
                 advice="presspool adapters gate judges it by this one",
             )
     said = [report.production] if report.production else []
     if in_use is not None and "production" in report.model_fields_set and said != list(in_use):
-        raise InputError(
+        raise _refused(
             "judged beside another adapter than is in use now",
-            where="--gate",
             expected=", ".join(in_use) or "nothing in use",
             got=report.production or "nothing in use",
             advice="presspool adapters gate judges it again",
         )
     made = {found.get("check") for found in report.findings if isinstance(found, dict)}
     if inputs is not None and not made >= ALWAYS:
-        raise InputError(
+        raise _refused(
             "a report that leaves out what is always looked at",
-            where="--gate",
             expected=f"findings of {', '.join(sorted(ALWAYS))}",
             advice="make it with presspool adapters gate",
         )
@@ -127,13 +125,5 @@ def read_gate_report(
 
 
 def read_report_file(path: Path) -> bytes:
-    """What a report's file holds, up to one byte more than a report may have.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return stream.read(LARGEST_REPORT + 1)
-    except OSError as error:
-        raise InputError("cannot read", where=str(path), got=error.strerror) from None
+    """What a report's file holds, and one byte more than it may; raises `InputError`."""
+    return read_file(path, most=LARGEST_REPORT + 1)

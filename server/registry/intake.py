@@ -19,8 +19,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import rfc8785
-
 from presspool.common.audit.cards.card import Card
 from presspool.common.audit.cards.card_reading import card_beside
 from presspool.common.audit.cards.model_card import CARD_FILE, README
@@ -94,7 +92,7 @@ def read_run(
     lineage = registry_lineage.made(path.resolve().name, contract, papers.card, ledgers)
     files = dict(_files(path))
     files[CONTRACT] = contract.canonical()
-    files[LINEAGE] = rfc8785.dumps(lineage.model_dump(mode="json"))
+    files[LINEAGE] = lineage.canonical()
     body = {
         "task": task or contract.task.kind,
         "language": language or _language(path / ADAPTER / README),

@@ -13,15 +13,14 @@ Example: `sign(folder, key=keys.signing)`, later `verify(folder, bundle, public=
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 
 from presspool.common.base.errors import EvidenceError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 
+_MISSING = "no way to sign, or to check a signature"
 LARGEST = 1 << 20  # bytes of a signature; one of 64 files has 20 thousand
 _FALSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, InvalidSignature)
 
@@ -36,7 +35,7 @@ def sign(folder: Path, *, key: Path) -> bytes:
     Raises:
         InputError: the package is not installed.
     """
-    with _installed(), tempfile.TemporaryDirectory() as place:
+    with from_extra("registry", _MISSING), tempfile.TemporaryDirectory() as place:
         from model_signing import signing
 
         there = Path(place) / "signature"
@@ -56,7 +55,7 @@ def verify(folder: Path, signature: bytes, *, public: str) -> None:
         EvidenceError: it did not.
         InputError: the package is not installed.
     """
-    with _installed(), tempfile.TemporaryDirectory() as place:
+    with from_extra("registry", _MISSING), tempfile.TemporaryDirectory() as place:
         from model_signing import verifying
 
         there, key = Path(place) / "signature", Path(place) / "public.pem"
@@ -72,11 +71,3 @@ def verify(folder: Path, signature: bytes, *, public: str) -> None:
                 got=str(error)[:300] or "another key's, or other content",
                 advice="do not use this adapter",
             ) from None
-
-
-@contextmanager
-def _installed() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise not_here("registry", error, "no way to sign, or to check a signature") from None

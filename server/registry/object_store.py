@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,23 +35,18 @@ from presspool.common.base.files import create_file
 LARGEST = 4 << 30  # bytes of one file: far more than an adapter of a large model
 
 
-def go_on(_: str) -> None:
-    """No test watches."""
-
-
 class ObjectStore:
     """A folder or a bucket.
 
     Args:
         url: a path, or what fsspec calls a place, as `s3://BUCKET/FOLDER`.
-        step: told the name before each write and after it, by tests that pull the plug.
 
     Raises:
         InputError: a URL whose kind needs a package that is not installed, or of no known kind.
     """
 
-    def __init__(self, url: str, *, step: Callable[[str], None] = go_on) -> None:
-        self.url, self._step = url, step
+    def __init__(self, url: str) -> None:
+        self.url = url
         try:
             self._files, self._root = url_to_fs(url)
         except ImportError as error:
@@ -68,17 +63,13 @@ class ObjectStore:
         Raises:
             StorageError: the place refuses.
         """
-        self._step(f"before {name}")
         self._require_own(name.rpartition("/")[0])
-        if self._local:
-            path = Path(self._at(name))
-            with self._reaching(name):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            made = create_file(path, content)
-        else:
-            made = self._put(name, content)
-        self._step(f"after {name}")
-        return made
+        if not self._local:
+            return self._put(name, content)
+        path = Path(self._at(name))
+        with self._reaching(name):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return create_file(path, content)
 
     def read(self, name: str, *, most: int = LARGEST) -> bytes:
         """What a name holds.
@@ -109,11 +100,9 @@ class ObjectStore:
 
     def remove(self, name: str) -> None:
         """Have nothing there, whether or not something was; raises `StorageError`."""
-        self._step(f"before {name}")
         self._require_own(name.rpartition("/")[0])
         with suppress(FileNotFoundError), self._reaching(name):
             self._files.rm_file(self._at(name))
-        self._step(f"after {name}")
 
     def names(self, folder: str) -> list[str]:
         """What lies in a folder, sorted; drafts that a crash left are not told of."""

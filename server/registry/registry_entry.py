@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from presspool.common.base.errors import EvidenceError
+from presspool.common.base.validation import CanonicalDocument, StrictDocument
 from presspool.common.contract.contract_schema import Name, Sha256
 from presspool.server.registry.object_store import sha256
 
@@ -30,10 +29,8 @@ _Path = Annotated[
 ]
 
 
-class StoredFile(BaseModel):
+class StoredFile(StrictDocument):
     """One file of an entry, and where its content lies: by its digest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     sha256: Sha256
     bytes: Annotated[int, Field(ge=0)]
@@ -46,7 +43,7 @@ def _complete(files: dict[str, StoredFile]) -> dict[str, StoredFile]:
     return files
 
 
-class RegistryEntry(BaseModel):
+class RegistryEntry(CanonicalDocument):
     """An adapter with its papers.
 
     Attributes:
@@ -58,8 +55,6 @@ class RegistryEntry(BaseModel):
         files: path in the entry's folder to content.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     format: Literal["presspool-registry-entry/1"] = "presspool-registry-entry/1"
     task: Name
     language: Language
@@ -70,10 +65,6 @@ class RegistryEntry(BaseModel):
         dict[_Path, StoredFile], Field(max_length=MOST_FILES), AfterValidator(_complete)
     ]
 
-    def canonical(self) -> bytes:
-        """The entry's bytes."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
-
     @property
     def id(self) -> str:
         """`sha256:` of the bytes."""
@@ -81,20 +72,9 @@ class RegistryEntry(BaseModel):
 
 
 def parse_entry(data: bytes, *, where: str) -> RegistryEntry:
-    """Read an entry.
-
-    Raises:
-        EvidenceError: not an entry in its one spelling.
-    """
-    try:
-        entry = RegistryEntry.model_validate_json(data)
-        if entry.canonical() != data:
-            raise ValueError("another spelling")
-    except (ValidationError, ValueError, RecursionError):
-        raise EvidenceError(
-            "not an entry of a registry", where=where, expected="presspool-registry-entry/1"
-        ) from None
-    return entry
+    """Read an entry; raises `EvidenceError` for none in its one spelling."""
+    what = "not an entry of a registry"
+    return RegistryEntry.parse(data, what=what, most=LARGEST_ENTRY, where=where)
 
 
 def hexadecimal(digest: str) -> str:

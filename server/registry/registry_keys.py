@@ -42,7 +42,6 @@ from presspool.common.base.files import create_file, private_folder
 from presspool.common.base.locks import locked
 from presspool.common.pki.keys import SigningKey, key_id, read_secret, write_secret
 from presspool.common.transparency import notes
-from presspool.common.transparency.checkpoints import open_checkpoint
 from presspool.server.registry.stage_log import StageLog
 
 SIGNING, LOG, SEEN, LOCK = "signing.pem", "log.key", "seen", "lock"
@@ -128,8 +127,7 @@ class RegistryKeys:
         """
         seen = sorted((self.path / SEEN).glob("[0-9]*"))
         if seen:
-            kept = notes.parse_note(seen[-1].read_bytes())
-            log.require_continues(open_checkpoint(kept, log=self.log.key)[0], whose="a remembered")
+            log.require_continues(notes.parse_note(seen[-1].read_bytes()), whose="a remembered")
 
     def remember(self, log: StageLog) -> None:
         """Never again take one that does not continue this log, which has been checked.

@@ -14,19 +14,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from presspool.common.audit.cards import card_evidence
 from presspool.common.audit.cards.card import Card
 from presspool.common.audit.cards.model_card import CARD_FILE
 from presspool.common.audit.evidence.ledger_view import OutletReading
 from presspool.common.base.errors import EvidenceError, InputError
-from presspool.common.base.validation import validate
+from presspool.common.base.validation import CanonicalDocument, StrictDocument, validate
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.contract_schema import Name, Sha256
 
 
-class LedgerPlace(BaseModel):
+class LedgerPlace(StrictDocument):
     """Where an outlet's ledger speaks of the run.
 
     Attributes:
@@ -36,8 +36,6 @@ class LedgerPlace(BaseModel):
         period: under which the run was charged; None where no export was given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     ledger: Annotated[str, Field(max_length=300)]
     entry: Annotated[int, Field(ge=0)]
     entries: Annotated[int, Field(ge=1)]
@@ -46,7 +44,7 @@ class LedgerPlace(BaseModel):
     period: Annotated[str | None, Field(max_length=40)] = None
 
 
-class AdapterLineage(BaseModel):
+class AdapterLineage(CanonicalDocument):
     """The whole of it.
 
     Attributes:
@@ -55,8 +53,6 @@ class AdapterLineage(BaseModel):
         outlets: of the contract, and what is known of their ledgers.
         covered: what the privacy statement says of records and time.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["presspool-registry-lineage/1"] = "presspool-registry-lineage/1"
     run: Annotated[str, Field(max_length=200)]

@@ -17,20 +17,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from presspool.common.audit.cards.card import Card
-from presspool.common.base.errors import EvidenceError, InputError
+from presspool.common.base.errors import EvidenceError
+from presspool.common.base.files import read_file
 from presspool.common.base.numbers import bound
+from presspool.common.released.gate_overrides import write_overrides
 from presspool.common.runs.result_file import read_result
 from presspool.common.transparency import notes
-from presspool.common.transparency.checkpoints import open_checkpoint
 from presspool.server.registry import intake, model_signature, registry_lineage
 from presspool.server.registry.adapter_registry import ABOUT, LARGEST_ABOUT, AdapterRegistry
 from presspool.server.registry.gate_report import GateReport, read_gate_report
-from presspool.server.registry.registry_entry import (
-    LINEAGE,
-    RegistryEntry,
-    blob_file,
-    signature_file,
-)
+from presspool.server.registry.registry_entry import ADAPTER, LINEAGE, blob_file, signature_file
 from presspool.server.registry.stage_records import Shelved
 
 
@@ -39,32 +35,48 @@ class AdapterVerdict:
     """An adapter of which everything holds.
 
     Attributes:
-        card: its privacy card.
+        folder: where it is laid out.
+        papers: what is in there.
         sentence: what holds.
     """
 
     one: Shelved
-    entry: RegistryEntry
-    card: Card
+    folder: Path
+    papers: intake.Papers
     sentence: str
 
 
 def verified(registry: AdapterRegistry, one: Shelved) -> AdapterVerdict:
-    """Check one adapter.
+    """Check one adapter, which is laid out for no longer than that; raises as `laid_out`."""
+    with TemporaryDirectory() as place:
+        return laid_out(registry, one, Path(place))
+
+
+def hand_out(registry: AdapterRegistry, one: Shelved, parent: Path) -> Path:
+    """A checked adapter's folder that leaves the registry: its overrides lie beside its card.
+
+    They are no part of what is signed, for they come later; raises as `laid_out`.
+    """
+    folder = laid_out(registry, one, parent).folder
+    write_overrides(folder / ADAPTER, one.overrides)
+    return folder
+
+
+def laid_out(registry: AdapterRegistry, one: Shelved, parent: Path) -> AdapterVerdict:
+    """Lay an adapter out in a folder below `parent`, and check it there.
 
     Raises:
         EvidenceError: files, signature, lineage or log do not hold.
         FolderError, CardError: papers of two runs.
         StorageError: the store cannot be reached.
     """
-    with TemporaryDirectory() as place:
-        folder = registry.checkout(one.entry, Path(place))
-        signature = registry.store.read(signature_file(one.entry), most=model_signature.LARGEST)
-        model_signature.verify(folder, signature, public=registry.about.signing)
-        entry = registry.entry(one.entry)
-        papers = intake.read_papers(folder)
-        contract, where = papers.adapter.contract, f"{one.title} {LINEAGE}"
-        lineage = registry_lineage.parse_lineage((folder / LINEAGE).read_bytes(), where=where)
+    folder = registry.checkout(one.entry, parent)
+    signature = registry.store.read(signature_file(one.entry), most=model_signature.LARGEST)
+    model_signature.verify(folder, signature, public=registry.about.signing)
+    entry = registry.entry(one.entry)
+    papers = intake.read_papers(folder)
+    contract, where = papers.adapter.contract, f"{one.title} {LINEAGE}"
+    lineage = registry_lineage.parse_lineage((folder / LINEAGE).read_bytes(), where=where)
     registry_lineage.check(lineage, contract, papers.card, where=where)
     said = (entry.adapter, entry.contract, entry.base_model, (entry.task, entry.language))
     found = (papers.adapter.adapter, contract.digest, contract.model.weights, one.slot)
@@ -85,7 +97,7 @@ def verified(registry: AdapterRegistry, one: Shelved) -> AdapterVerdict:
         f"names the ledgers of {known} of {len(lineage.outlets)} outlets, and the log of "
         f"{registry.shelves.size} records is whole{_ungated(one)}."
     )
-    return AdapterVerdict(one=one, entry=entry, card=papers.card, sentence=sentence)
+    return AdapterVerdict(one=one, folder=folder, papers=papers, sentence=sentence)
 
 
 def _ungated(one: Shelved) -> str:
@@ -127,7 +139,8 @@ def require_known(registry: AdapterRegistry, *, about: Path | None, head: Path |
         RollbackError: its log does not continue the head.
         InputError: a file that cannot be read.
     """
-    if about is not None and _brought(about) != registry.store.read(ABOUT, most=LARGEST_ABOUT):
+    known = read_file(about, most=LARGEST_ABOUT + 1) if about else None
+    if known is not None and known != registry.store.read(ABOUT, most=LARGEST_ABOUT):
         raise EvidenceError(
             "another registry than the one that is known",
             where=registry.store.url,
@@ -136,17 +149,8 @@ def require_known(registry: AdapterRegistry, *, about: Path | None, head: Path |
             advice="ask its operator, by another way than this registry",
         )
     if head is not None:
-        kept = notes.parse_note(_brought(head))
-        checkpoint, _ = open_checkpoint(kept, log=registry.log.key)
-        registry.log.require_continues(checkpoint, whose="the kept")
-
-
-def _brought(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(notes.LARGEST_NOTE)
-    except OSError as error:
-        raise InputError("cannot read", where=str(path), got=error.strerror) from None
+        kept = notes.parse_note(read_file(head, most=notes.LARGEST_NOTE))
+        registry.log.require_continues(kept, whose="the kept")
 
 
 def differences(registry: AdapterRegistry, one: Shelved, other: Shelved) -> list[dict[str, Any]]:

@@ -22,7 +22,12 @@ from typing import Self
 
 from presspool.common.base.errors import BusyError, EvidenceError, RollbackError
 from presspool.common.transparency import merkle, notes
-from presspool.common.transparency.checkpoints import Checkpoint, Proof, parse_proof
+from presspool.common.transparency.checkpoints import (
+    Checkpoint,
+    Proof,
+    open_checkpoint,
+    parse_proof,
+)
 from presspool.common.transparency.tree import Tree
 from presspool.server.registry.object_store import ObjectStore
 from presspool.server.registry.stage_records import Shelves, StageRecord, parse_record
@@ -96,12 +101,14 @@ class StageLog:
             raise moved_meanwhile(self.store.url)  # else: put twice, as a lost answer was retried
         return longer
 
-    def require_continues(self, head: Checkpoint, *, whose: str) -> None:
-        """See that this log begins with what somebody has seen of it.
+    def require_continues(self, seen: notes.Note, *, whose: str) -> None:
+        """See that this log begins with what somebody has seen of it: a signed head.
 
         Raises:
+            EvidenceError: no head of this log's key.
             RollbackError: it is shorter, or another.
         """
+        head, _ = open_checkpoint(seen, log=self.key)
         if head.size > len(self.tree) or self.tree.root(head.size) != head.root:
             raise RollbackError(
                 "the registry's log is not the one that was seen before, or has lost its end",

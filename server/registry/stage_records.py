@@ -30,11 +30,11 @@ from difflib import get_close_matches
 from itertools import groupby
 from typing import Annotated, Final, Literal
 
-import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from presspool.common.audit.evidence.governance import Words
 from presspool.common.base.errors import EvidenceError, InputError
+from presspool.common.base.validation import CanonicalDocument
 from presspool.common.contract.contract_schema import Name, Sha256
 from presspool.common.released.gate_overrides import Override
 from presspool.server.registry.registry_entry import Language
@@ -49,8 +49,8 @@ _Said = Annotated[Words, Field(min_length=1, max_length=2000)]
 _Once = {"exclude_if": lambda value: value is None}
 
 
-class StageRecord(BaseModel):
-    """One move.
+class StageRecord(CanonicalDocument):
+    """One move; its bytes are a leaf of the log's tree.
 
     Attributes:
         number: its place in the log, from 0.
@@ -62,8 +62,6 @@ class StageRecord(BaseModel):
         without_gate: nobody asked the gate; `by` answers for it with `reason`.
         name: (with `version`, `task`, `language`) of an `add` alone.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     format: Literal["presspool-registry/1"] = "presspool-registry/1"
     number: Annotated[int, Field(ge=0)]
@@ -80,24 +78,10 @@ class StageRecord(BaseModel):
     task: Annotated[Name | None, Field(**_Once)] = None
     language: Annotated[Language | None, Field(**_Once)] = None
 
-    def canonical(self) -> bytes:
-        """The record's bytes, a leaf of the log's tree."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
-
 
 def parse_record(data: bytes) -> StageRecord:
-    """Read a record.
-
-    Raises:
-        EvidenceError: not a record in its one spelling.
-    """
-    try:
-        record = StageRecord.model_validate_json(data[: LONGEST_RECORD + 1])
-        if record.canonical() != data:
-            raise ValueError("another spelling")
-    except (ValidationError, ValueError, RecursionError):
-        raise EvidenceError("not a record of a registry", expected="presspool-registry/1") from None
-    return record
+    """Read a record; raises `EvidenceError` for none in its one spelling."""
+    return StageRecord.parse(data, what="not a record of a registry", most=LONGEST_RECORD)
 
 
 @dataclass

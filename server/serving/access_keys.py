@@ -29,12 +29,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal
+from typing import Annotated, BinaryIO, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.files import replacing
+from presspool.common.base.files import read_most, replacing
 from presspool.common.base.validation import unread, validate
 from presspool.server.serving.shelf.call_errors import CallError
 
@@ -93,8 +93,7 @@ class KeyFile(BaseModel):
             InputError: it cannot be read.
         """
         try:
-            with path.open("rb") as stream:
-                body: Any = json.loads(stream.read(_LARGEST))
+            body = json.loads(read_most(path, _LARGEST))
             if not isinstance(body, dict):
                 raise ValueError("not an object")
         except (OSError, ValueError, RecursionError) as error:

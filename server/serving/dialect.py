@@ -67,7 +67,7 @@ class AdapterCall(Closed):
 C = TypeVar("C", bound=AdapterCall)
 
 
-class _OfTexts(AdapterCall):
+class _OfTexts(Closed):
     input: Text | Texts
 
     @property
@@ -76,7 +76,7 @@ class _OfTexts(AdapterCall):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-class Classify(_OfTexts):
+class Classify(_OfTexts, AdapterCall):
     """`POST /classify`, as vLLM's."""
 
 
@@ -102,18 +102,11 @@ class Tag(AdapterCall):
         return [self.input] if isinstance(self.input, str) else self.input
 
 
-class Mask(Closed):
+class Mask(_OfTexts):
     """`POST /mask`: texts alone."""
 
-    input: Text | Texts
 
-    @property
-    def texts(self) -> list[str]:
-        """One or several, as a list."""
-        return [self.input] if isinstance(self.input, str) else self.input
-
-
-class Embed(_OfTexts):
+class Embed(_OfTexts, AdapterCall):
     """`POST /v1/embeddings`, as OpenAI's."""
 
     encoding_format: Literal["float", "base64"] = "float"

@@ -1,4 +1,4 @@
-"""Routes that read: `/classify`, `/tag`, `/rerank`, `/ads` and `/v1/embeddings`.
+"""Routes that read: `/classify`, `/explain`, `/tag`, `/rerank`, `/ads` and `/v1/embeddings`.
 
 Invariant: a call with a record that cannot be answered is refused as a whole, by its place.
 
@@ -11,17 +11,20 @@ import base64
 import json
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 
+from presspool.common.models.adapted_outputs import Prediction
+from presspool.common.released.explained_answers import ExplainedLabel
 from presspool.server.serving import dialect
 from presspool.server.serving.asked_calls import answered, asked_for, called, checked, said, told
 from presspool.server.serving.masking import Masking
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
 from presspool.server.serving.shelf.call_errors import CallError
+from presspool.server.serving.shelf.explain_jobs import ExplainJob
 from presspool.server.serving.shelf.reading import Reading, ReadJob
 from presspool.server.serving.shelf.served_adapter import ServedAdapter
 from presspool.server.serving.shelf.work_queue import WorkQueue
@@ -38,16 +41,33 @@ def add_reading_routes(
         call = await masking.of(request, call)
         found = await read(request, queue, adapter, {"text": call.texts})
         labels = list(adapter.task.options)
-        data = [
-            {
-                "index": index,
-                "label": one.answer,
-                "probs": [one.probabilities[label] for label in labels],
-                "num_classes": len(labels),
-            }
-            for index, one in enumerate(found.said)
-        ]
-        return said(adapter, listed("classify", call.model, data, found))
+
+        def tell(one: Prediction) -> dict[str, Any]:
+            probs = [one.probabilities[label] for label in labels]
+            return {"label": one.answer, "probs": probs, "num_classes": len(labels)}
+
+        return listed("classify", call, adapter, found, tell)
+
+    @app.post("/explain")
+    async def explain(call: dialect.Explain, request: Request) -> Response:
+        adapter = asked_for(shelf, request, call, "classification")
+        call = await masking.of(request, call)
+        checked(adapter, {"text": [call.input]})
+        if call.label not in adapter.task.options:
+            raise CallError(
+                400, f"no such label; there are: {', '.join(adapter.task.options)}", param="label"
+            )
+        job = ExplainJob(adapter=adapter, text=call.input, label=call.label)
+        found: ExplainedLabel = await answered(request, queue, job)
+        body = {
+            "model": call.model,
+            "label": found.label,
+            "probability": found.probability,
+            "without_words": found.without,
+            "words": [{"word": word, "adds": adds} for word, adds in found.words],
+            "gap": found.gap,
+        }
+        return said(adapter, body)
 
     @app.post("/tag")
     async def tag(call: dialect.Tag, request: Request) -> Response:
@@ -56,11 +76,8 @@ def add_reading_routes(
         (column,) = adapter.task.inputs
         kept = [_words(one, column) for one in call.texts]
         found = await read(request, queue, adapter, {column: kept})
-        data = [
-            {"index": index, "entities": adapter.task.told(one.answer)}
-            for index, one in enumerate(found.said)
-        ]
-        return said(adapter, listed("tag", call.model, data, found))
+        task = adapter.task
+        return listed("tag", call, adapter, found, lambda one: {"entities": task.told(one.answer)})
 
     @app.post("/ads")
     async def ads(call: dialect.AdCall, request: Request) -> Response:
@@ -68,11 +85,11 @@ def add_reading_routes(
         call = await masking.of(request, call)
         columns = {name: [getattr(one, name) for one in call.input] for name in adapter.task.inputs}
         found = await read(request, queue, adapter, columns)
-        data = [
-            {"index": index, "click_probability": adapter.task.told(one.answer)}
-            for index, one in enumerate(found.said)
-        ]
-        return said(adapter, listed("ads", call.model, data, found))
+
+        def tell(one: Prediction) -> dict[str, Any]:
+            return {"click_probability": adapter.task.told(one.answer)}
+
+        return listed("ads", call, adapter, found, tell)
 
     @app.post("/recommend")
     @app.post("/rerank")
@@ -124,16 +141,23 @@ async def read(
     return found
 
 
-def listed(kind: str, model: str, data: list[dict[str, Any]], found: Reading) -> dict[str, Any]:
-    """A list of answers, as vLLM has it."""
-    return {
+def listed(
+    kind: str,
+    call: dialect.AdapterCall,
+    adapter: ServedAdapter,
+    found: Reading,
+    tell: Callable[[Prediction], dict[str, Any]],
+) -> Response:
+    """A list of answers, as vLLM has it, each as `tell` says it."""
+    body = {
         "id": called(kind),
         "object": "list",
         "created": int(time.time()),
-        "model": model,
-        "data": data,
+        "model": call.model,
+        "data": [{"index": index, **tell(one)} for index, one in enumerate(found.said)],
         "usage": dialect.usage(found.tokens),
     }
+    return said(adapter, body)
 
 
 def _words(one: str | list[str], column: str) -> str:

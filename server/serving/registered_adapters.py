@@ -22,9 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from presspool.common.base.errors import EvidenceError, InputError, PressPoolError
-from presspool.common.transparency.checkpoints import open_checkpoint
 from presspool.server.registry.adapter_registry import AdapterRegistry, open_registry
-from presspool.server.registry.registry_verdict import require_known, verified
+from presspool.server.registry.registry_verdict import hand_out, require_known
 from presspool.server.registry.stage_log import FOLDER
 from presspool.server.registry.stage_records import Shelved
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
@@ -94,8 +93,7 @@ class RegisteredAdapters:
                 advice="ask its operator, by another way than this registry",
             )
         if before.log.head:
-            head, _ = open_checkpoint(before.log.head, log=before.log.key)
-            now.log.require_continues(head, whose="the served")
+            now.log.require_continues(before.log.head, whose="the served")
         for name, one in self._served.items():
             if now.shelves.entries[one.entry].ended and shelf.holds(name):
                 shelf.take(name)  # before anything that may fail
@@ -152,8 +150,7 @@ class RegisteredAdapters:
         log.warning("%s is retired; served in its place: %s", old.title, instead)
 
     def _laid_out(self, registry: AdapterRegistry, one: Shelved) -> tuple[str, Path]:
-        verified(registry, one)
-        return one.name, registry.hand_out(one, self._place)
+        return one.name, hand_out(registry, one, self._place)
 
 
 @contextmanager

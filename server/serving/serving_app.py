@@ -19,16 +19,15 @@ from presspool import __version__
 from presspool.common.base.validation import expected
 from presspool.server.serving.drift.drift_routes import add_drift_routes
 from presspool.server.serving.masking import Masking, add_mask_route
-from presspool.server.serving.page.explaining_routes import add_explaining_routes
 from presspool.server.serving.page.page_routes import add_page
 from presspool.server.serving.reading_routes import add_reading_routes
 from presspool.server.serving.request_gate import TOO_LARGE, Draining, RequestGate, refusal
 from presspool.server.serving.serving_metrics import ServingMetrics
 from presspool.server.serving.shelf.call_errors import TYPES, CallError
-from presspool.server.serving.shelf.explain_jobs import Explainer, ExplainJob
+from presspool.server.serving.shelf.explain_jobs import ExplainJob, explained
 from presspool.server.serving.shelf.reading import Reader, ReadJob
 from presspool.server.serving.shelf.work_queue import QueuedJob, WorkQueue
-from presspool.server.serving.shelf.writing_jobs import Scribe, WriteJob
+from presspool.server.serving.shelf.writing_jobs import WriteJob, written
 from presspool.server.serving.shelf_routes import add_shelf_routes
 from presspool.server.serving.trials import AdapterTrial, Trials
 from presspool.server.serving.trials_page import PAGE_HEADERS, comparison_page
@@ -37,7 +36,7 @@ from presspool.server.serving.writing_routes import add_writing_routes
 if TYPE_CHECKING:
     from presspool.server.serving.access_keys import AccessKeys
     from presspool.server.serving.drift.drift_watch import DriftWatch
-    from presspool.server.serving.shelf.adapter_shelf import AdapterShelf, AdapterSource
+    from presspool.server.serving.shelf.adapter_shelf import AdapterShelf, FolderSource
     from presspool.server.serving.tracing import CallTraces
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,12 +45,11 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def queue_of(shelf: AdapterShelf, drift: DriftWatch | None = None) -> WorkQueue:
     """The queue before a shelf's model, and who watches what is asked, if anybody."""
     reader = Reader(shelf.trunk, drift.see if drift else None)
-    scribe, explainer = Scribe(), Explainer()
 
     def run(jobs: list[QueuedJob]) -> None:
         reader.run([job for job in jobs if isinstance(job, ReadJob)])
-        scribe.run([job for job in jobs if isinstance(job, WriteJob)])
-        explainer.run([job for job in jobs if isinstance(job, ExplainJob)])
+        written([job for job in jobs if isinstance(job, WriteJob)])
+        explained([job for job in jobs if isinstance(job, ExplainJob)])
 
     return WorkQueue(run)
 
@@ -61,7 +59,7 @@ def create_app(
     queue: WorkQueue,
     draining: Draining,
     *,
-    source: AdapterSource | None,
+    source: FolderSource | None,
     keys: AccessKeys | None,
     hosts: frozenset[str] | None,
     masking: Masking,
@@ -97,7 +95,6 @@ def create_app(
     add_reading_routes(app, shelf, queue, masking)
     add_writing_routes(app, shelf, queue, masking)
     add_mask_route(app, masking)
-    add_explaining_routes(app, shelf, queue, masking)
     if page:
         add_page(app, masking.promise)
 
@@ -117,29 +114,25 @@ def create_app(
 
 
 def _add_errors(app: FastAPI) -> None:
-    async def refused(_: Request, error: Exception) -> Response:
-        assert isinstance(error, CallError)
+    @app.exception_handler(CallError)
+    async def refused(_: Request, error: CallError) -> Response:
         return refusal(error)
 
-    async def malformed(_: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
         return refusal(_fault(error.errors()))
 
-    async def elsewhere(_: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
+    @app.exception_handler(HTTPException)
+    async def elsewhere(_: Request, error: HTTPException) -> Response:
         known = error.status_code if error.status_code in TYPES else 400
         words = {404: "no such route", 405: "no such method here", 413: TOO_LARGE}
         words[503] = "too many large bodies at once"
         retry = 1 if known == 503 else None
         return refusal(CallError(known, words.get(known, "the call cannot be read"), retry=retry))
 
+    @app.exception_handler(Exception)
     async def unexpected(_: Request, __: Exception) -> Response:
         return refusal(CallError(500, "something went wrong here"))  # the gate logs its kind
-
-    app.add_exception_handler(Exception, unexpected)
-    app.add_exception_handler(CallError, refused)
-    app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(HTTPException, elsewhere)
 
 
 def _fault(errors: Sequence[Any]) -> CallError:

@@ -8,7 +8,7 @@ Example: `ServingMetrics(shelf, queue).exposition()`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from presspool.server.serving.shelf.work_queue import WorkQueue
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_OF_MODEL = ("model_name",)
 
 
 class ServingMetrics:
@@ -34,40 +35,22 @@ class ServingMetrics:
     def __init__(self, shelf: AdapterShelf, queue: WorkQueue) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Now(shelf, queue))
-        self._prompt = Counter(
-            "vllm:prompt_tokens", "Tokens that were read.", ["model_name"], registry=self._registry
-        )
-        self._written = Counter(
-            "vllm:generation_tokens",
-            "Tokens that were written.",
-            ["model_name"],
-            registry=self._registry,
-        )
-        self._done = Counter(
-            "vllm:request_success",
-            "Calls that were answered.",
-            ["model_name"],
-            registry=self._registry,
-        )
+        self._prompt = self._counter("vllm:prompt_tokens", "Tokens that were read.")
+        self._written = self._counter("vllm:generation_tokens", "Tokens that were written.")
+        self._done = self._counter("vllm:request_success", "Calls that were answered.")
         self._latency = Histogram(
             "vllm:e2e_request_latency_seconds",
             "From a call's header to the end of its answer.",
-            ["model_name"],
+            _OF_MODEL,
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._rows = Counter(
-            "presspool_records",
-            "Records that were asked for.",
-            ["model_name"],
-            registry=self._registry,
-        )
-        self._calls = Counter(
-            "presspool_calls",
-            "Calls by route and by how they ended.",
-            labelnames=["route", "status"],
-            registry=self._registry,
-        )
+        self._rows = self._counter("presspool_records", "Records that were asked for.")
+        ended = "Calls by route and by how they ended."
+        self._calls = self._counter("presspool_calls", ended, ("route", "status"))
+
+    def _counter(self, name: str, what: str, labels: Sequence[str] = _OF_MODEL) -> Counter:
+        return Counter(name, what, labels, registry=self._registry)
 
     def count(self, told: CallNote, status: int, seconds: float) -> None:
         """A call ended."""

@@ -18,7 +18,7 @@ from presspool.common.base.errors import PressPoolError
 from presspool.server.serving import dialect
 from presspool.server.serving.asked_calls import said
 from presspool.server.serving.request_gate import Draining
-from presspool.server.serving.shelf.adapter_shelf import AdapterShelf, AdapterSource
+from presspool.server.serving.shelf.adapter_shelf import AdapterShelf, FolderSource
 from presspool.server.serving.shelf.call_errors import CallError
 from presspool.server.serving.shelf.served_adapter import ServedAdapter
 
@@ -26,7 +26,7 @@ from presspool.server.serving.shelf.served_adapter import ServedAdapter
 def add_shelf_routes(
     app: FastAPI,
     shelf: AdapterShelf,
-    source: AdapterSource | None,
+    source: FolderSource | None,
     draining: Draining,
     loaded: Callable[[ServedAdapter], None] | None = None,
 ) -> None:
@@ -61,7 +61,7 @@ def add_shelf_routes(
 def _add_administration(
     app: FastAPI,
     shelf: AdapterShelf,
-    source: AdapterSource | None,
+    source: FolderSource | None,
     draining: Draining,
     loaded: Callable[[ServedAdapter], None] | None,
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.server.serving.asked_calls import CallNote
 
 
@@ -48,13 +48,11 @@ class CallTraces:
                 expected="http://HOST:PORT, or https://HOST:PORT",
                 got=ascii(collector),
             )
-        try:
+        with from_extra("otel", "no OpenTelemetry here", where="--otlp"):
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
             from opentelemetry.sdk.trace import TracerProvider
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        except ImportError as error:
-            raise not_here("otel", error, "no OpenTelemetry here", where="--otlp") from None
         provider = TracerProvider(resource=Resource.create({"service.name": "presspool"}))
         exporter = OTLPSpanExporter(endpoint=f"{collector.rstrip('/')}/v1/traces", timeout=5)
         provider.add_span_processor(BatchSpanProcessor(exporter))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 
 PAGE_HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
@@ -26,24 +26,8 @@ _WORDS = {
     "left out": "calls that the other one was not asked, for others waited",
     "broken off": "calls at which the other one made way",
 }
-_PAGE = Environment(autoescape=True).from_string(
-    """<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Adapters compared · PressPool</title><style>{{ style|safe }}</style></head>
-<body><header class="top"><p class="masthead"><b>PressPool</b><span>adapters on trial</span></p>
-</header><main><h1>Adapters compared</h1>
-{% for one in trials %}<section><h2>{{ one.name }} and {{ one.other }}: {{ one.kind }}</h2>
-<table class="fit">{% for key, value in one.items() if key not in apart %}
-<tr><th scope="row">{{ words.get(key, key) }}</th><td>{{ value }}</td></tr>{% endfor %}
-{% for name, ms in one.milliseconds.items() %}<tr><th scope="row">{{ name }}, milliseconds</th>
-<td>half within {{ ms.p50 }}, 95 % within {{ ms.p95 }}</td></tr>{% endfor %}</table></section>
-{% else %}<p>None: see <code>--shadow</code> and <code>--split</code>.</p>{% endfor %}
-</main><footer><p>Numbers since this server was started; no text is among them.</p>
-</footer></body></html>
-"""
-)
+_PAGES = Environment(loader=PackageLoader("presspool.server.serving.page"), autoescape=True)
+_PAGE = _PAGES.get_template("compare.html")
 
 
 def comparison_page(document: dict[str, Any]) -> str:

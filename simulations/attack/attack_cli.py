@@ -84,7 +84,7 @@ def attack(
     keep(found, folder, run)
     print_json(found.to_json()) if as_json else _show(found)
     if found.readers == "made" and not as_json:
-        out.print(f"page: {folder / PAGE_FILE}", markup=False, soft_wrap=True)
+        out.print(f"page: {folder / PAGE_FILE}")
     require_verdict(found)
 
 
@@ -114,7 +114,7 @@ def _contract(run: Path) -> Contract:
 
 def _show(found: Attack) -> None:
     for name, one in (("released updates", found.updates), ("final adapter", found.adapter)):
-        out.print(_line(name, one), markup=False, soft_wrap=True)
+        out.print(_line(name, one))
     for name, members in (
         ("readers' losses", found.members),
         ("without noise", found.members_control),
@@ -122,16 +122,12 @@ def _show(found: Attack) -> None:
         low, high = members.auc_interval
         out.print(
             f"membership of {found.readers} readers by loss, {name}: AUC {members.auc:.3f} "
-            f"[{low:.3f}, {high:.3f}], {_found_among(members)}",
-            markup=False,
-            soft_wrap=True,
+            f"[{low:.3f}, {high:.3f}], {_found_among(members)}"
         )
     for line in (_exposure(found), _tokens(found)):
         if line:
-            out.print(line, markup=False, soft_wrap=True)
-    out.print(
-        found.sentence, style="bold red" if found.defect else "", markup=False, soft_wrap=True
-    )
+            out.print(line)
+    out.print(found.sentence, style="bold red" if found.defect else "")
 
 
 def _exposure(found: Attack) -> str | None:

@@ -55,9 +55,7 @@ def engine(
             docs=page,
             advance=advance,
         )
-    print_json(result.to_json()) if as_json else out.print(
-        engine_report.section(result), markup=False
-    )
+    print_json(result.to_json()) if as_json else out.print(engine_report.section(result))
 
 
 def gpu(
@@ -117,9 +115,7 @@ def transport(
         result = transport_bench.bench_transport(
             outlets=outlets, megabytes=megabytes, turns=turns, docs=page, advance=advance
         )
-    print_json(result.to_json()) if as_json else out.print(
-        transport_report.section(result), markup=False
-    )
+    print_json(result.to_json()) if as_json else out.print(transport_report.section(result))
 
 
 def ledger(
@@ -287,4 +283,4 @@ def _told(
 
     if page is not None:
         write_section(page, name, text)
-    print_json(found.to_json()) if as_json else out.print(text, markup=False, soft_wrap=True)
+    print_json(found.to_json()) if as_json else out.print(text)

@@ -56,7 +56,7 @@ def show(name: Name, as_json: Json = False) -> None:
         said["GGUF file"] = f"sha256:{model.gguf}"
     said["here"] = str(model.folder) if model.folder else f"no: {model.advice}"
     for key, value in said.items():
-        err.print(f"{key}: {value}", markup=False, soft_wrap=True)
+        err.print(f"{key}: {value}")
 
 
 def fetch(name: Name, as_json: Json = False) -> None:
@@ -77,7 +77,7 @@ def fetch(name: Name, as_json: Json = False) -> None:
     if as_json:
         print_json({"name": model.name, "folder": str(found.path), **found.pins})
     else:
-        out.print(f"{model.name} is at {found.path}", markup=False, soft_wrap=True)
+        out.print(f"{model.name} is at {found.path}")
 
 
 def _document(model: OfflineModel) -> dict[str, Any]:

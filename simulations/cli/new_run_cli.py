@@ -91,14 +91,11 @@ def new_run(
         )
         return
     for what, value, why in said(found):
-        out.print(f"{what}: {value} ({why})", markup=False, soft_wrap=True)
+        out.print(f"{what}: {value} ({why})")
     if found.labels:
-        out.print(f"labels: {', '.join(found.labels)}", soft_wrap=True)
-    out.print(f"outlets, with their readers: {_listed(found.outlets)}", soft_wrap=True)
-    out.print(
-        f"wrote {out_file}: look it through, then `presspool contract check {out_file}`",
-        soft_wrap=True,
-    )
+        out.print(f"labels: {', '.join(found.labels)}")
+    out.print(f"outlets, with their readers: {_listed(found.outlets)}")
+    out.print(f"wrote {out_file}: look it through, then `presspool contract check {out_file}`")
 
 
 def _require_room(cohort: int | None, outlets: int) -> None:

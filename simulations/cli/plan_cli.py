@@ -58,4 +58,4 @@ def plan(
         return
     render(found, out)
     if paths:
-        out.print(f"plot: {' and '.join(map(str, paths))}", markup=False, soft_wrap=True)
+        out.print(f"plot: {' and '.join(map(str, paths))}")

@@ -89,7 +89,7 @@ def demo(
     )
     result = _run(run, options, as_json=as_json)
     if llm and not as_json:
-        out.print(visible(side_by_side(result, folder)), markup=False, highlight=False)
+        out.print(visible(side_by_side(result, folder)), highlight=False)
 
 
 def simulate(
@@ -208,9 +208,7 @@ def _run(run: RunFile, options: SimulateOptions, *, as_json: bool) -> RunResult:
         _show(result, options.out)
         for value in beside.values():
             out.print(
-                f"popularity, counted openly and not private: AUC {value:.1%}",
-                markup=False,
-                highlight=False,
+                f"popularity, counted openly and not private: AUC {value:.1%}", highlight=False
             )
     return result
 
@@ -268,10 +266,10 @@ def _show(result: RunResult, folder: Path) -> None:
     metrics, found = shown_of(result), result.final.figures
     if found[metrics[0].name] is not None:
         said = ", ".join(metric.said(found[metric.name]) for metric in metrics)
-        out.print(f"{said} on held-out data", markup=False)
-    out.print(f"report: {folder / 'report.html'}", markup=False, soft_wrap=True)
+        out.print(f"{said} on held-out data")
+    out.print(f"report: {folder / 'report.html'}")
     style = "" if result.private else "bold red"
-    out.print(result.statement, style=style, markup=False, soft_wrap=True)
+    out.print(result.statement, style=style)
 
 
 def _as_json(result: RunResult) -> dict[str, object]:

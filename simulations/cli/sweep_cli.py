@@ -103,9 +103,9 @@ def _show(swept: Swept, page: Path) -> None:
     out.print(table)
     for row in swept.rows:
         if row.state == "failed":
-            out.print(f"trial {row.number} failed: {row.reason}", soft_wrap=True)
-    out.print(cost_sentence(bill(swept.rows)), soft_wrap=True)
-    out.print(f"page: {page}", soft_wrap=True)
+            out.print(f"trial {row.number} failed: {row.reason}")
+    out.print(cost_sentence(bill(swept.rows)))
+    out.print(f"page: {page}")
 
 
 def _as_json(swept: Swept) -> dict[str, Any]:

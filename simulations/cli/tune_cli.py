@@ -48,7 +48,7 @@ def tune(
     if as_json:
         print_json(to_json(trials, used.data))
     else:
-        out.print(proposal(contract, trials, used.data, len(rows)), markup=False, soft_wrap=True)
+        out.print(proposal(contract, trials, used.data, len(rows)))
 
 
 def _no_public(run: Path) -> Exception:

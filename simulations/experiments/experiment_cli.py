@@ -174,7 +174,7 @@ def _run(
     with progress("runs", total=len(jobs), done=len(jobs) - len(todo)) as advance:
         judged = run_experiment(trials, folder, workers=workers, on_done=advance)
     tables = write_page(experiment, judged, page)
-    print_json(_as_json(judged)) if as_json else out.print(tables, markup=False)
+    print_json(_as_json(judged)) if as_json else out.print(tables)
 
 
 def _as_json(judged: list[Judged]) -> list[dict[str, object]]:

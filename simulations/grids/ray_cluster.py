@@ -28,7 +28,7 @@ from typing import Any
 import presspool
 from presspool.client.identity.settings import read_settings
 from presspool.common.base.errors import InputError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.data.remote_file import RemoteFile
 from presspool.simulations.grids.own_ray import start_own
 from presspool.simulations.grids.simulation_grid import Check, Place
@@ -208,11 +208,9 @@ def imported(place: Place) -> Any:
     # the loopback address, for which it would else take the machine's.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if loopback else "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
+    with from_extra("ray", "no Ray here", where="[simulation] grid"):
         import ray
         from ray._private import ray_constants
-    except ImportError as error:
-        raise not_here("ray", error, "no Ray here", where="[simulation] grid") from None
     ray_constants.ENABLE_RAY_CLUSTER = not loopback  # where it was imported before
     return ray
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.base.stopping import held_back
 from presspool.simulations.sweeps.points import Point, grid_points
 from presspool.simulations.sweeps.sweep_file import Choices, Interval, SweepFile
@@ -38,10 +38,8 @@ _SEED = 0  # of the samplers: a sweep typed again elsewhere tries the same point
 
 def imported() -> Any:
     """The module `optuna`, silent; raises `InputError` where it is not installed."""
-    try:
+    with from_extra("sweep", "no Optuna here, which chooses points"):
         import optuna
-    except ImportError as error:
-        raise not_here("sweep", error, "no Optuna here, which chooses points") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

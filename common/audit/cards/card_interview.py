@@ -98,7 +98,7 @@ def interview(path: Path, *, record: bool = False) -> None:
         replace_file(path, governance.template().encode())
     blank = list(governance.needed(governance.read(path), record=record))
     for number, (table, key, what) in enumerate(blank, 1):
-        err.print(f"{number} of {len(blank)}: {what}", soft_wrap=True)
+        err.print(f"{number} of {len(blank)}: {what}")
         read = partial(_answer, path, table, key)
         _fill_in(path, table, key, ask(key, read))
 

@@ -16,6 +16,7 @@ from presspool.common.audit.cards import card as cards
 from presspool.common.audit.cards.card_evidence import TOLERANCE
 from presspool.common.audit.cards.model_card import CARD_FILE
 from presspool.common.base.errors import CardError
+from presspool.common.base.files import read_most
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.statement import statement
 
@@ -32,8 +33,7 @@ def card_beside(adapter: Path, weights: str, contract: Contract) -> cards.Card |
     if not path.exists():
         return None
     try:
-        with path.open("rb") as stream:
-            data = stream.read(LARGEST_CARD + 1)
+        data = read_most(path, LARGEST_CARD + 1)
     except OSError as error:
         raise CardError(
             "a privacy card that cannot be read", fields=(), where=str(path), got=error.strerror

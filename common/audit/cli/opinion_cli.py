@@ -8,9 +8,8 @@ Example: `presspool opinion labels.csv --days headlines.csv --day published --ou
 from __future__ import annotations
 
 from datetime import date
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,14 +18,6 @@ from presspool.common.base.console import out, print_json
 if TYPE_CHECKING:
     from presspool.common.audit.pages.opinion_page import OpinionView
     from presspool.common.released.opinion_series import Periods
-
-
-class Kind(StrEnum):
-    """What a period is."""
-
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
 
 
 def opinion(
@@ -41,7 +32,9 @@ def opinion(
     ] = None,
     day: Annotated[str, typer.Option(help="Predictions: column of days or times.")] = "day",
     label: Annotated[str, typer.Option(help="Predictions: column of labels.")] = "label",
-    by: Annotated[Kind, typer.Option(help="Predictions: length of a period.")] = Kind.MONTH,
+    by: Annotated[
+        Literal["day", "week", "month"], typer.Option(help="Predictions: length of a period.")
+    ] = "month",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show how shares of labels went over time, each with its interval; write a page of it.
@@ -72,16 +65,16 @@ def opinion(
         document["series"] = [asdict(p) | {"start": p.start.isoformat()} for p in view.series]
         print_json(document)
         return
-    out.print(view.statement, markup=False, soft_wrap=True)
+    out.print(view.statement)
     for period in view.series:
         said = (
             f"{name} {share.text if share else 'too little is known'}"
             for name, share in zip(view.labels, period.shares, strict=True)
         )
         moved = f"  moved {period.moved.text}" if period.moved else ""
-        out.print(f"{period.start}  {'; '.join(said)}{moved}", markup=False, soft_wrap=True)
+        out.print(f"{period.start}  {'; '.join(said)}{moved}")
     if output is not None:
-        out.print(f"wrote {output}", markup=False, soft_wrap=True)
+        out.print(f"wrote {output}")
 
 
 def _counted(file: Path) -> OpinionView:

@@ -8,9 +8,8 @@ Example: `presspool audit report outlet.export runs/first --output report.html`.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,18 +43,12 @@ Heads = Annotated[
     typer.Option("--head", help="A checkpoint of a ledger that somebody kept; repeatable."),
 ]
 
-
-class Format(StrEnum):
-    """What a report is written as."""
-
-    HTML = "html"
-    PDF = "pdf"
-    JSON = "json"
+Format = Literal["html", "pdf", "json"]
 
 
 def report(
     sources: Sources,
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.HTML,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = "html",
     output: Annotated[
         Path | None,
         typer.Option(help="New file to write; standard output if not given."),
@@ -74,7 +67,7 @@ def report(
     from presspool.common.base.errors import InputError
 
     start_logging(quiet=output is None)
-    if form is Format.PDF and output is None:
+    if form == "pdf" and output is None:
         raise InputError("a PDF needs a file", where="--output", advice="--output report.pdf")
     if output is not None:
         audit_console.require_new(output, "--output")
@@ -89,13 +82,13 @@ def _write(body: Document, form: Format, output: Path | None) -> None:
     from presspool.common.audit.pages import report_page
     from presspool.common.base.files import replace_file
 
-    text = as_json_text(body) if form is Format.JSON else report_page.render(body)
-    data = report_page.pdf(text) if form is Format.PDF else text.encode()
+    text = as_json_text(body) if form == "json" else report_page.render(body)
+    data = report_page.pdf(text) if form == "pdf" else text.encode()
     if output is None:
         typer.echo(visible(text), nl=False)
         return
     replace_file(output, data)
-    err.print(f"wrote {output}", markup=False, soft_wrap=True)
+    err.print(f"wrote {output}")
 
 
 def card(
@@ -165,12 +158,12 @@ def card(
     if as_json:
         print_json(made.model_dump(mode="json"))
     else:
-        out.print(made.statement, markup=False, soft_wrap=True)
+        out.print(made.statement)
     verb = "replaced the earlier" if earlier else "wrote"
     for name in (model_card.CARD_FILE, model_card.README) if earlier or not as_json else ():
-        err.print(f"{verb} {run.path / 'adapter' / name}", markup=False, soft_wrap=True)
+        err.print(f"{verb} {run.path / 'adapter' / name}")
     for path in exports:
-        err.print(f"wrote {path}", markup=False, soft_wrap=True)
+        err.print(f"wrote {path}")
 
 
 def _interview(path: Path, *, record: bool) -> None:
@@ -181,9 +174,7 @@ def _interview(path: Path, *, record: bool) -> None:
         interview(path, record=record)
     except Stopped:
         err.print(
-            f"stopped; what you answered is in {path}: the same command goes on",
-            style="yellow",
-            soft_wrap=True,
+            f"stopped; what you answered is in {path}: the same command goes on", style="yellow"
         )
         raise typer.Exit(2) from None
 
@@ -208,4 +199,4 @@ def fields(
 
     audit_console.require_new(output, "--output")
     replace_file(output, governance.template().encode())
-    out.print(f"wrote {output}", markup=False, soft_wrap=True)
+    out.print(f"wrote {output}")

@@ -64,21 +64,19 @@ def ui(
 
 def require_extra() -> None:
     """Raise `InputError` where the extra `serve` is not installed."""
-    from presspool.common.base.extras import not_here
+    from presspool.common.base.extras import from_extra
 
-    try:
+    with from_extra("serve", "the dashboard's packages are not here"):
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise not_here("serve", error, "the dashboard's packages are not here") from None
 
 
 def _announce(address: str, as_json: bool, browser: bool) -> None:
     if as_json:
         print_json({"address": address})
     else:
-        out.print(f"{address}  (Ctrl-C stops)", soft_wrap=True)
+        out.print(f"{address}  (Ctrl-C stops)")
     if browser:
         webbrowser.open(address)

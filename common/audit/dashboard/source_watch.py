@@ -47,6 +47,7 @@ from presspool.common.base.errors import (
     PressPoolError,
     RollbackError,
 )
+from presspool.common.base.files import read_file
 from presspool.common.pki.certificates import OUTLET, read_certificate
 from presspool.common.released.counts_document import CountsDocument
 from presspool.common.runs.result_file import RESULT_FILE
@@ -255,8 +256,7 @@ class _Found:
         self.used.add(path)
         card = path / "adapter" / model_card.CARD_FILE
         if run.adapter is not None and card.is_file():
-            with audit_console.reading(card) as stream:
-                self.cards[run.adapter] = stream.read(_LARGEST_CARD)
+            self.cards[run.adapter] = read_file(card, most=_LARGEST_CARD)
 
 
 def _ledger_of(home: Path) -> Path:

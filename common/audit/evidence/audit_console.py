@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from presspool.common.base.console import err, progress
 from presspool.common.base.errors import EvidenceError, InputError, LedgerError
+from presspool.common.base.files import read_file
 from presspool.common.ledger.store import Ledger
 from presspool.common.pki.keys import KEY_BYTES, SigningKey
 from presspool.common.transparency import contradictions, forks, notes
@@ -216,8 +217,7 @@ class _Watched(io.BufferedReader):
 
 def kept_head(path: Path) -> Checkpoint:
     """A file given to `--head`; raises `InputError` unless it is a checkpoint."""
-    with reading(path) as stream:
-        data = stream.read(notes.LARGEST_NOTE + 1)
+    data = read_file(path, most=notes.LARGEST_NOTE + 1)
     try:
         return Checkpoint.parse(notes.parse_note(data).text)
     except EvidenceError as error:

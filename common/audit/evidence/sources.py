@@ -19,7 +19,6 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tomllib
@@ -31,6 +30,7 @@ from presspool.common.audit.evidence import audit_console, projection
 from presspool.common.audit.evidence.evidence import Evidence, RunReading
 from presspool.common.audit.evidence.ledger_view import HeadReading, OutletReading
 from presspool.common.base.errors import EvidenceError, FolderError, InputError
+from presspool.common.base.files import file_sha256, read_file
 from presspool.common.ledger import entries, verification
 from presspool.common.ledger.history import History
 from presspool.common.runs.result_file import RESULT_FILE, read_result
@@ -168,8 +168,7 @@ def read_run(path: Path) -> RunReading:
 
 def _adapter(path: Path) -> str | None:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -277,8 +276,7 @@ def _approvals(folder: Path) -> list[Approval]:
 
 
 def _approval(file: Path) -> Approval:
-    with audit_console.reading(file) as stream:
-        return Approval.decode(f"sha256:{file.stem}", stream.read(LONGEST + 1))
+    return Approval.decode(f"sha256:{file.stem}", read_file(file, most=LONGEST + 1))
 
 
 def _require_once(what: str, path: Path, name: str, known: Mapping[str, object]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models.gguf_conversion import LAYER, OUTSIDE, write_folder
@@ -51,10 +51,8 @@ class HalfGguf(ExportFormat):
 
     def check(self, contract: Contract) -> None:
         """Only models that write; which ones, `write` sees."""
-        try:
+        with from_extra("llm", "no GGUF files here", where="--format"):
             import gguf  # noqa: F401
-        except ImportError as error:
-            raise not_here("llm", error, "no GGUF files here", where="--format") from None
         if task_of(contract).loads != "AutoModelForCausalLM":
             raise refused(
                 self.name,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,15 +138,20 @@ def compare(
             side.add(places, said, some)
         for _ in places:
             advance()
-    found = Difference(
+    measure = task.primary
+    before, after = [side.score() for side in sides] or (None, None)
+    return Difference(
         texts=len(records),
         outputs=outputs,
         largest=largest,
         typical=math.sqrt(off / size) if size else math.sqrt(off),
         chances=chances if task.options else None,
         same=same / max(1, count),
+        measure=measure.name if sides else None,
+        before=before,
+        after=after,
+        better=measure.higher_is_better or not sides,
     )
-    return _scored(found, task, [side.score() for side in sides])
 
 
 def batches(task: Task[Any], records: pa.Table) -> Iterator[tuple[list[int], pa.Table, Any]]:
@@ -185,20 +190,6 @@ class JudgedSide:
             for name in self._parts[0]
         }
         return self._task.score(whole, self._records)[self._task.primary.name]
-
-
-def _scored(found: Difference, task: Task[Any], scores: list[float | None]) -> Difference:
-    if not scores:
-        return found
-    before, after = scores
-    measure = task.primary
-    return replace(
-        found,
-        measure=measure.name,
-        before=before,
-        after=after,
-        better=measure.higher_is_better,
-    )
 
 
 def _chances(task: Task[Any], first: Tensor, second: Tensor) -> float:

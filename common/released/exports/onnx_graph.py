@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from presspool.common.base.errors import InputError
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
 from presspool.common.models.frozen_product import unquicken
@@ -52,11 +52,9 @@ class OnnxGraph(ExportFormat):
 
     def check(self, contract: Contract) -> None:
         """Only tasks that read their answer off one pass over one text."""
-        try:
+        with from_extra("export", "no ONNX here", where="--format"):
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
-        except ImportError as error:
-            raise not_here("export", error, "no ONNX here", where="--format") from None
         task = task_of(contract)
         if "head" not in task.groups or task.parted:
             windows = " in windows" if task.parted and not task.listed else ""

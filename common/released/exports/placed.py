@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from presspool.common.base.errors import FolderError
 from presspool.common.contract.contract import Contract
-from presspool.common.models.models import HeadedModel, headed, headed_of, loaded, restored
+from presspool.common.models.models import HeadedModel, headed, headed_of, loaded
 from presspool.common.released.adapter_folder import AdapterFolder
+from presspool.common.released.adapter_model import put_on
 from presspool.common.tasks.task import Task
 
 HEAD = "head.safetensors"
@@ -87,12 +86,7 @@ def placed(folder: AdapterFolder) -> Placed:
         FolderError: the weights are of another method than the contract's.
     """
     contract, whole = folder.contract, loaded(folder.contract)
-    try:
-        model = restored(headed(contract, whole), contract, folder.path)
-    except (ValueError, SafetensorError) as error:
-        raise FolderError(
-            "weights that do not fit their contract", where=str(folder.path), got=error
-        ) from None
+    model = put_on(headed(contract, whole), folder)
     return Placed(contract=contract, whole=whole, model=model.eval())
 
 

@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Sequence
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 
 Tags = Sequence[Sequence[str]]
 OVERALL = {"f1": "f1-score", "precision": "precision", "recall": "recall"}
@@ -37,10 +37,8 @@ def scores(truth: Tags, said: Tags, labels: Sequence[str]) -> dict[str, float | 
     Raises:
         InputError: the extra `tagging` is not installed.
     """
-    try:
+    with from_extra("tagging", "no seqeval here"):
         from seqeval.metrics import classification_report
-    except ImportError as error:
-        raise not_here("tagging", error, "no seqeval here") from None
     with warnings.catch_warnings():  # of a file without any entity
         warnings.simplefilter("ignore", RuntimeWarning)
         report = classification_report(list(truth), list(said), output_dict=True, zero_division=0)

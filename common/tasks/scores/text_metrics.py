@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 
 # Chinese and Japanese have no spaces: there a character is a word. (`rouge-score` alone knows ASCII
 # only and finds nothing in other scripts.)
@@ -53,10 +53,8 @@ def rouge_l_each(written: Sequence[str], wanted: Sequence[str]) -> list[float]:
 
 
 def _rouge(written: Sequence[str], wanted: Sequence[str], *names: str) -> list[dict[str, float]]:
-    try:
+    with from_extra("llm", "no rouge-score here"):
         from rouge_score.rouge_scorer import RougeScorer
-    except ImportError as error:
-        raise not_here("llm", error, "no rouge-score here") from None
     scorer = RougeScorer(list(names), tokenizer=Words())
     found = [scorer.score(want, got) for got, want in zip(written, wanted, strict=True)]
     return [{name: float(one[name].fmeasure) for name in names} for one in found]
@@ -68,10 +66,8 @@ def chrf(written: Sequence[str], wanted: Sequence[str]) -> float:
     Raises:
         InputError: the extra `llm` is not installed.
     """
-    try:
+    with from_extra("llm", "no sacrebleu here"):
         from sacrebleu import corpus_chrf
-    except ImportError as error:
-        raise not_here("llm", error, "no sacrebleu here") from None
     return min(1.0, float(corpus_chrf(list(written), [list(wanted)]).score) / 100)
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from presspool.common.base.console import progress
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.released.adapter_model import AdapterModel
 from presspool.common.tasks.metric import Metric
 from presspool.server.gate.checks.name_swaps import OUR_SWAPS, Swap, own_swaps, written_in_han
@@ -176,8 +176,6 @@ def _line(name: str, size: int, about: Metric, value: float | None) -> dict[str,
 
 
 def _frame() -> Any:
-    try:
+    with from_extra("gate", "groups cannot be compared without Fairlearn"):
         from fairlearn.metrics import MetricFrame
-    except ImportError as error:
-        raise not_here("gate", error, "groups cannot be compared without Fairlearn") from None
     return MetricFrame

@@ -20,6 +20,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from presspool.common.base.errors import DataError, InputError
+from presspool.common.base.files import read_most
 from presspool.common.data.tables import Mapped, read_records, read_table
 from presspool.common.released.adapter_model import AdapterModel
 from presspool.common.runs.shown_metrics import merit
@@ -87,8 +88,7 @@ def listed(path: Path, *, where: str) -> dict[int, str]:
     try:
         if not path.is_file():
             raise FileNotFoundError(ENOENT, "no such file")
-        with path.open("rb") as stream:
-            body = stream.read(MOST_BYTES + 1)
+        body = read_most(path, MOST_BYTES + 1)
         lines = [line.strip() for line in body.decode("utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:  # no UTF-8, or a name with a NUL
         got = getattr(error, "strerror", None) or error

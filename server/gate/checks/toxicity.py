@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 
 FROM: Final = 0.5
 """The chance from which on a text is called toxic."""
@@ -24,8 +24,6 @@ def toxic(texts: Sequence[str]) -> list[float]:
     Raises:
         InputError: the classifier is not installed.
     """
-    try:
+    with from_extra("gate", "nothing here tells toxic words"):
         from profanity_check import predict_prob
-    except ImportError as error:
-        raise not_here("gate", error, "nothing here tells toxic words") from None
     return [float(chance) for chance in predict_prob(list(texts))] if texts else []

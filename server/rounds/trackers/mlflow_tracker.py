@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.released.adapter_folder import storing
 from presspool.server.rounds.trackers.tracker import ToldRun, Tracker, not_taken
 
@@ -56,12 +56,10 @@ def _keep(folder: Path, told: ToldRun, name: str) -> None:
 
 def _imported() -> Any:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when it is imported
-    try:
+    with from_extra("mlflow", "no MLflow here", where="--track"):
         import mlflow.entities
         import mlflow.exceptions
         import mlflow.tracking
-    except ImportError as error:
-        raise not_here("mlflow", error, "no MLflow here", where="--track") from None
     for name in ("mlflow", "alembic"):  # how they make a database
         logging.getLogger(name).setLevel(logging.WARNING)
     return mlflow

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.released.adapter_folder import storing
 from presspool.server.rounds.trackers.tracker import ToldRun, Tracker
 
@@ -21,10 +21,8 @@ class TensorBoardTracker(Tracker):
     @classmethod
     def check(cls) -> None:
         """Look for TensorBoard."""
-        try:
+        with from_extra("tensorboard", "no TensorBoard here", where="--track"):
             import tensorboard  # noqa: F401
-        except ImportError as error:
-            raise not_here("tensorboard", error, "no TensorBoard here", where="--track") from None
 
     def write(self, place: Path, told: ToldRun, *, label: str = "") -> None:
         """Write the scalars over those that are there."""

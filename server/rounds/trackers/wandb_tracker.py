@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from presspool.common.base.extras import not_here
+from presspool.common.base.extras import from_extra
 from presspool.common.released.adapter_folder import storing
 from presspool.server.rounds.trackers.tracker import ToldRun, Tracker, not_taken
 
@@ -61,10 +61,8 @@ def _write(wandb: Any, place: Path, told: ToldRun, key: str, name: str) -> None:
 
 def _imported() -> Any:
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
+    with from_extra("wandb", "no Weights & Biases here", where="--track"):
         import wandb
-    except ImportError as error:
-        raise not_here("wandb", error, "no Weights & Biases here", where="--track") from None
     return wandb
 
 

@@ -15,7 +15,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
@@ -29,19 +28,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST = 256
 
 
-class AdapterSource(Protocol):
-    """Where an administrator's call finds an adapter: a folder, say, or a registry."""
-
-    def folder(self, path: str) -> Path:
-        """The adapter's folder, on this machine.
-
-        Raises:
-            InputError: there is none of that name.
-        """
-
-
 class FolderSource:
-    """The folders inside one.
+    """Where an administrator's call finds an adapter: the folders inside one.
 
     Args:
         root: nothing outside is loaded.
@@ -51,7 +39,11 @@ class FolderSource:
         self._root = root.resolve()
 
     def folder(self, path: str) -> Path:
-        """As `AdapterSource.folder`; a path is relative to the root, or lies in it."""
+        """The adapter's, whose path is relative to the root, or lies in it.
+
+        Raises:
+            InputError: there is none of that name.
+        """
         found = (self._root / path).resolve() if "\0" not in path else self._root.parent
         there = os.path.isdir(found)  # noqa: PTH112  of a name that is too long `is_dir` raises
         if not found.is_relative_to(self._root) or not there:

@@ -2,7 +2,7 @@
 
 Invariant: it takes its turn in the queue as so many records as it reads: the points of the line.
 
-Example: `Explainer().run([ExplainJob(adapter=adapter, text="Cup final", label="sport")])`.
+Example: `explained([ExplainJob(adapter=adapter, text="Cup final", label="sport")])`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,12 @@ class ExplainJob(QueuedJob):
     rows: int = field(default=STEPS, init=False)
 
 
-class Explainer:
-    """Explains, one text after another."""
-
-    def run(self, jobs: Sequence[ExplainJob]) -> None:
-        """Answer every job by its future: an `ExplainedLabel`."""
-        for job in jobs:
-            try:
-                (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
-            except InputError as error:  # Captum is not here
-                job.future.set_exception(CallError(501, f"{error.what}: {error.advice}"))
-            else:
-                job.future.set_result(found)
+def explained(jobs: Sequence[ExplainJob]) -> None:
+    """Answer every job by its future, one after another: an `ExplainedLabel`."""
+    for job in jobs:
+        try:
+            (found,) = explain(job.adapter, job.text, [job.label], spelling=TOKENISING)
+        except InputError as error:  # Captum is not here
+            job.future.set_exception(CallError(501, f"{error.what}: {error.advice}"))
+        else:
+            job.future.set_result(found)

@@ -15,14 +15,14 @@ import copy
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from presspool.common.base.errors import FolderError, InputError
+from presspool.common.base.errors import InputError
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.doors import task_of
-from presspool.common.models.models import HeadedModel, headed, loaded, restored
+from presspool.common.models.models import HeadedModel, headed, loaded
 from presspool.common.released.adapter_folder import AdapterFolder
+from presspool.common.released.adapter_model import put_on
 
 
 class SharedBase:
@@ -57,14 +57,7 @@ class SharedBase:
             InputError: it was trained on another base model.
             FolderError: the weights are of another method than the contract's.
         """
-        fresh = self.headed(folder.contract)
-        try:
-            model = restored(fresh, folder.contract, folder.path)
-        except (ValueError, SafetensorError) as error:
-            raise FolderError(
-                "weights that do not fit their contract", where=str(folder.path), got=error
-            ) from None
-        return model.to(self.device).eval()
+        return put_on(self.headed(folder.contract), folder).to(self.device).eval()
 
     def require(self, contract: Contract) -> None:
         """Return if a contract's model is this one.

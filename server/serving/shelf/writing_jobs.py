@@ -10,14 +10,14 @@ Invariants:
       call's own do.
     * No piece has half a character, or the beginning of what ends the answer.
 
-Example: `Scribe().run([WriteJob(rows=1, adapter=adapter, given=[[1, 5]], most=8)])`.
+Example: `written([WriteJob(rows=1, adapter=adapter, given=[[1, 5]], most=8)])`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from presspool.common.tasks.records.writing import AT_ONCE
@@ -123,38 +123,33 @@ class _Strand:
         return Written(text=self.text, why=self.why or "length", tokens=self.tokens)
 
 
-@dataclass(frozen=True)
-class Scribe:
-    """Writes what jobs ask for."""
+def written(jobs: Sequence[WriteJob]) -> None:
+    """Answer every job by its future: a list of `Written`."""
+    alike = defaultdict[tuple[object, ...], list[WriteJob]](list)
+    for job in jobs:
+        alike[job.rules].append(job)
+    for some in alike.values():
+        _written(some)
 
-    most_rows: int = field(default=AT_ONCE)
 
-    def run(self, jobs: Sequence[WriteJob]) -> None:
-        """Answer every job by its future: a list of `Written`."""
-        alike = defaultdict[tuple[object, ...], list[WriteJob]](list)
-        for job in jobs:
-            alike[job.rules].append(job)
-        for some in alike.values():
-            self._write(some)
-
-    def _write(self, jobs: list[WriteJob]) -> None:
-        task = jobs[0].task
-        strands = [
-            _Strand(
-                job=job,
-                place=place,
-                tokenizer=task.tokenizer,
-                ends=frozenset(task.wording.ends),  # type: ignore[attr-defined]
-            )
-            for job in jobs
-            for place in range(len(job.given))
-        ]
-        rows = max(1, self.most_rows // task.table.beams)
-        for some in _batches(strands, rows):
-            _together(some, task)
-        own = iter(strands)
-        for job in jobs:
-            job.future.set_result([next(own).written for _ in job.given])
+def _written(jobs: list[WriteJob]) -> None:
+    """Those of equal rules."""
+    task = jobs[0].task
+    strands = [
+        _Strand(
+            job=job,
+            place=place,
+            tokenizer=task.tokenizer,
+            ends=frozenset(task.wording.ends),  # type: ignore[attr-defined]
+        )
+        for job in jobs
+        for place in range(len(job.given))
+    ]
+    for some in _batches(strands, rows=max(1, AT_ONCE // task.table.beams)):
+        _together(some, task)
+    own = iter(strands)
+    for job in jobs:
+        job.future.set_result([next(own).written for _ in job.given])
 
 
 def _batches(strands: list[_Strand], rows: int) -> Iterator[list[_Strand]]:

@@ -18,7 +18,6 @@ from typing import Any
 import dp_accounting
 import pytest
 from google.protobuf.descriptor import Descriptor, FileDescriptor
-from rich.console import Console
 from tests.fakes.made_evidence import made_contract
 from tests.fakes.made_outlets import policy_for
 
@@ -26,6 +25,7 @@ from presspool.client.cli import budget_cli
 from presspool.client.consent.decision import findings
 from presspool.common.accounting import events, filter
 from presspool.common.audit.pages import phrases
+from presspool.common.base.console import Screen
 from presspool.common.contract import schema_versions
 from presspool.common.contract.contract import Contract
 from presspool.common.contract.privacy_plan import solve_noise
@@ -96,7 +96,7 @@ def test_the_sum_over_outlets_has_its_citation() -> None:
 
 def summary(monkeypatch: pytest.MonkeyPatch, contract: Contract) -> tuple[dict[str, Any], str]:
     monkeypatch.setattr("presspool.server.cli.contract_summary._adapter_noise", lambda _: None)
-    found, screen = summarise(contract), Console(file=io.StringIO(), width=200)
+    found, screen = summarise(contract), Screen(file=io.StringIO(), width=200)
     render(found, screen)
     stream = screen.file
     assert isinstance(stream, io.StringIO)

@@ -23,7 +23,7 @@ from presspool.common.released.adapter_folder import AdapterManifest
 from presspool.common.runs.result_file import read_result, write_result
 from presspool.server.registry.adapter_registry import AdapterRegistry, Move
 from presspool.server.registry.intake import read_run
-from presspool.server.registry.object_store import ObjectStore, go_on
+from presspool.server.registry.object_store import ObjectStore
 from presspool.server.registry.registry_keys import RegistryKeys
 from presspool.server.registry.stage_records import Shelved
 
@@ -74,6 +74,29 @@ def passed(entry: str) -> Move:
     return Move(by="A. Editor", reason="passed", gate=json.dumps(report).encode())
 
 
+def go_on(_: str) -> None:
+    """Nobody watches."""
+
+
+class WatchedStore(ObjectStore):
+    """A store whose writes are told of before and after, to who may pull the plug then."""
+
+    def __init__(self, url: str, step: Callable[[str], None]) -> None:
+        super().__init__(url)
+        self._step = step
+
+    def create(self, name: str, content: bytes) -> bool:
+        self._step(f"before {name}")
+        made = super().create(name, content)
+        self._step(f"after {name}")
+        return made
+
+    def remove(self, name: str) -> None:
+        self._step(f"before {name}")
+        super().remove(name)
+        self._step(f"after {name}")
+
+
 @dataclass
 class MadeRegistry:
     """A registry, its keys and how to fill it."""
@@ -83,7 +106,7 @@ class MadeRegistry:
     keys: RegistryKeys
 
     def open(self, step: Callable[[str], None] = go_on) -> AdapterRegistry:
-        return AdapterRegistry.open(ObjectStore(self.url, step=step))
+        return AdapterRegistry.open(WatchedStore(self.url, step))
 
     def run(self, number: int = 0) -> Path:
         """The folder of a finished run, made once."""

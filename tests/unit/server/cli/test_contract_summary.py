@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from presspool.common.base.console import Screen
 from presspool.common.base.errors import ContractError
 from presspool.common.contract.contract import Contract, parse_contract
 from presspool.server.cli.contract_summary import render, summarise
 
 
 def page(summary: dict[str, Any]) -> str:
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console = Screen(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     render(summary, console)
     return console.export_text()
 

@@ -22,7 +22,7 @@ from presspool.server.registry.intake import read_run
 from presspool.server.registry.object_store import sha256
 from presspool.server.registry.registry_entry import StoredFile, signature_file
 from presspool.server.registry.registry_keys import RegistryKeys
-from presspool.server.registry.registry_verdict import differences, verified
+from presspool.server.registry.registry_verdict import differences, hand_out, verified
 from presspool.server.registry.unnamed_files import unnamed
 from presspool.server.serving.shelf.provenance import Provenance
 
@@ -262,10 +262,10 @@ def test_what_leaves_the_registry_says_who_overrode_its_gate(
 ) -> None:
     one = made.add()
     opened = made.open()
-    clean = read_adapter(opened.hand_out(one, tmp_path / "clean"))
+    clean = read_adapter(hand_out(opened, one, tmp_path / "clean"))
     assert clean.overrides == ()
     one = made.promoted(1)
-    folder = made.open().hand_out(one, tmp_path / "out")
+    folder = hand_out(made.open(), one, tmp_path / "out")
     (said,) = read_adapter(folder).overrides
     assert said.startswith("Put into production without its release gate by B. Chief on ")
     assert said.endswith(": election night")

@@ -13,7 +13,7 @@ from presspool.common.contract.contract import parse_contract
 from presspool.common.models.base_model import resolve
 from presspool.server.serving.shelf import writing_jobs
 from presspool.server.serving.shelf.adapter_shelf import AdapterShelf
-from presspool.server.serving.shelf.writing_jobs import Scribe, WriteJob
+from presspool.server.serving.shelf.writing_jobs import WriteJob, written
 
 
 def test_a_long_text_and_a_long_answer_are_not_written_together(
@@ -46,9 +46,9 @@ def test_a_long_text_and_a_long_answer_are_not_written_together(
     monkeypatch.setattr(writing_jobs, "_together", watched)
     alone = jobs()
     for job in alone:
-        Scribe().run([job])
+        written([job])
     spans.clear()
-    Scribe().run(once := jobs())
+    written(once := jobs())
     assert max(spans) <= room
     assert len(spans) == 3  # the second and third fit
     assert [job.future.result(0) for job in once] == [job.future.result(0) for job in alone]
