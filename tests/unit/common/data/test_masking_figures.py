@@ -101,8 +101,8 @@ def read_by_hand(root: Path) -> Iterator[tuple[str, str, list[tuple[int, int, bo
         if line.startswith("## "):
             numbered = listed[line[3:]] = {}
         elif not line.startswith("#"):
-            number, names = line.split(": ")
-            numbered[int(number)] = names.split("; ")
+            at, names = line.split(": ")
+            numbered[int(at)] = names.split("; ")
     for (name, by_number), short, file in zip(
         listed.items(),
         ("abc", "ag", "huff"),
@@ -116,7 +116,7 @@ def read_by_hand(root: Path) -> Iterator[tuple[str, str, list[tuple[int, int, bo
         for number, text in enumerate(random.Random(f"names {short}").sample(texts, 700)[300:450]):
             places = [
                 (*found.span(), not one.startswith("?"))
-                for one in by_number.get(number, ())
+                for one in by_number.get(number, [])
                 for found in re.finditer(rf"(?<!\w){re.escape(one.lstrip('?'))}(?!\w)", text)
             ]
             yield name, text, places
