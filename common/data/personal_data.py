@@ -28,6 +28,7 @@ import json
 import logging
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -99,6 +100,8 @@ class Redactor:
             InputError: the extra or the model is missing; a kind that is not found here.
         """
         engine, known = _engine(sought)
+        from presspool.common.data.proper_names import read_again
+
         if unknown := sorted(set(sought.kinds) - known):
             raise InputError(
                 "kinds of personal data that are not found here",
@@ -111,15 +114,12 @@ class Redactor:
             )
         spaced = sought.model is None or sought.language not in ("zh", "ja")
         english = sought.model is not None and sought.language == "en"
-
         splitter = engine.nlp_engine.nlp[sought.language]
 
         def find(text: str) -> Sequence[FoundSpan]:
             places, seen = _seen(text)
             with splitter.memory_zone():  # else it keeps every word that it ever saw
-                found = spans(seen := _UNSPACED.sub('"', seen) if spaced else seen)
-                if english and _NAMES & {one.kind for one in found}:
-                    found = _names_in_small_letters_too(seen, found, spans)
+                found = spans(_UNSPACED.sub('"', seen) if spaced else seen)
             return [
                 replace(one, start=places[one.start], end=places[one.end - 1] + 1) for one in found
             ]
@@ -128,13 +128,14 @@ class Redactor:
             return [
                 FoundSpan(start=at + f.start, end=at + f.end, kind=f.entity_type, score=f.score)
                 for at in range(0, max(1, len(seen) - OVERLAP), WINDOW - OVERLAP)
-                for f in engine.analyze(
-                    seen[at : at + WINDOW],
-                    language=sought.language,
-                    entities=list(sought.kinds),
-                    score_threshold=SURE,
-                )
+                for f in judged(seen[at : at + WINDOW])
             ]
+
+        def judged(seen: str) -> Sequence[Any]:
+            found = engine.analyze(
+                seen, language=sought.language, entities=list(sought.kinds), score_threshold=SURE
+            )
+            return read_again(seen, found, splitter) if english else found
 
         return cls(find)
 
@@ -198,25 +199,6 @@ def _seen(text: str) -> tuple[list[int], str]:
     return places, "".join(shown).translate(_DASHES)
 
 
-def _names_in_small_letters_too(
-    text: str, found: list[FoundSpan], spans: Callable[[str], list[FoundSpan]]
-) -> list[FoundSpan]:
-    """What was found, but for the model's names in Text Like This that capitals alone speak for."""
-    from presspool.common.data.proper_names import GUESSED, INTRODUCED, capitalised
-
-    small = text.lower()
-    if not capitalised(text) or text.isupper() or len(small) != len(text):
-        return found
-    again = [one for one in spans(small) if one.kind in _NAMES]
-    return [
-        one
-        for one in found
-        if one.kind not in _NAMES
-        or not GUESSED < one.score < INTRODUCED
-        or any(one.start < other.end and other.start < one.end for other in again)
-    ]
-
-
 def _engine(sought: Sought) -> tuple[Any, set[str]]:
     """Presidio's analyzer for a language, and the kinds that it finds."""
     try:
@@ -251,6 +233,8 @@ def _engine(sought: Sought) -> tuple[Any, set[str]]:
 def _model(sought: Sought) -> Any:
     """A spaCy package that is installed; raises `InputError` where it is not, or is no model."""
     assert sought.model is not None
+    # As its figures in docs/guides/serving.md were measured, under the spaCy that we pin.
+    warnings.filterwarnings("ignore", r"\[W095\] Model 'en_core_web_md' \(3\.7\.1\)")
     try:
         return importlib.import_module(sought.model).load()
     except (ImportError, AttributeError, OSError, ValueError) as error:

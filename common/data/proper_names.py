@@ -1,4 +1,4 @@
-"""Names of people and places that a small spaCy model passes over, by the words around them.
+"""Names of people and places that a spaCy model passes over, and those that it sees in headlines.
 
 The model knows famous names best, and a reader's neighbour is not famous: it takes many for an
 organisation, or for nothing. So in a text that is not written like a headline two to four
@@ -6,13 +6,19 @@ capitalised words in a row are a person, and such words after "in" or "from" a p
 model calls them; also after "my name is" or "regards,". Organisations of several words are masked
 with them; whoever masks would rather lose those than a reader's name.
 
+In a headline it takes other words for names. So a headline is read again as a sentence would be
+written, its first letter large and the rest small, with a full stop: what the model named counts
+where its tagger has a proper noun and its finder a name there too. Where capitals tell something,
+because some words have them and most have none, either of the two is enough.
+
 Invariants:
     * Days, numbers and languages stay, and what has an organisation's own word or is in capitals.
     * A text in capitals, or with Most Words Capitalised, or of few words without an end or a word
       like "my" as headlines are, is judged by introductions alone.
-    * With Most Words Capitalised a name of the model's must be one to it in small letters too.
+    * What begins with an article, a pronoun or a question word is not introduced: "This Is Their".
 
-Example: `registry.add_recognizer(ProperNames("en"))`.
+Example: `registry.add_recognizer(ProperNames("en"))`, then
+`read_again(text, engine.analyze(text, language="en"), model)`.
 """
 
 from __future__ import annotations
@@ -29,7 +35,9 @@ _SHOUTED = 0.5  # share of a headline's words that are capitalised
 _LONGEST = 16  # words of a headline
 _SPOKEN = re.compile(r"[.!?…](?:\s|\W*$)|\b(?i:i|me|my|we|our|you|your)\b")
 _WORD = re.compile(r"[^\W\d_]+")
+_MARKUP = re.compile(r"&#?\w+;|<[^<>]*>")
 _MAYBE = {"", "ORG", "FAC", "PRODUCT", "NORP", "PERSON", "WORK_OF_ART", "GPE", "LOC"}
+_NAMED = {"PERSON", "GPE", "LOC"}
 _PLACED = {"in", "from", "near", "at", "to", "outside", "around", "via", "of", "about", "for"}
 _PLACED |= {"between", "beyond", "towards"}
 _ORGANISED = re.compile(
@@ -42,6 +50,7 @@ _NAME = r"[^\W\d_a-zß-ÿ][\w'’.-]*"
 _INTRODUCED = re.compile(
     r"(?:\b(?i:my name is|i am|i'm|this is|dear|mrs?\.?|ms\.?|mx\.?|dr\.?|prof\.?|regards,"
     r"|sincerely,|yours,|wishes,|thanks,|cheers,|faithfully,|truly,|signed,?)\s+)"
+    r"(?!(?i:a|the|my|our|your|his|her|its|their|not|what|why|how|where|when|who)\b)"
     rf"({_NAME}(?:\s+{_NAME}){{0,3}})(?:\s*,\s*({_NAME}(?:[\s-]+{_NAME}){{0,2}})\s*$)?"
 )
 
@@ -78,6 +87,35 @@ def _introduced(text: str) -> Iterator[tuple[str, int, int]]:
             yield "LOCATION", *found.span(2)
 
 
+def read_again(text: str, found: list[Any], read: Any) -> list[Any]:
+    """What was found, but for names of the model's that only a headline's letters make names.
+
+    Args:
+        text: as it came.
+        found: Presidio's results over it.
+        read: the spaCy model.
+    """
+    sentence = f"{text[:1].upper()}{text[1:].lower()}."
+    if not _headline(text) or text.isupper() or len(sentence) != len(text) + 1:
+        return found
+    telling = not capitalised(text) and not text.islower()
+    doc = read(sentence)
+    return [
+        one
+        for one in found
+        if one.entity_type not in ("PERSON", "LOCATION")
+        or not GUESSED < one.score < INTRODUCED
+        or _again(doc, one, telling)
+    ]
+
+
+def _again(doc: Any, found: Any, telling: bool) -> bool:
+    words = [one for one in doc if one.idx < found.end and found.start < one.idx + len(one.text)]
+    proper = any(one.pos_ == "PROPN" for one in words)
+    named = any(one.ent_type_ in _NAMED for one in words)
+    return (proper or named) if telling else (proper and named)
+
+
 def capitalised(text: str) -> bool:
     """Whether most words of a text, but for the first, begin with a capital."""
     words = _WORD.findall(text)[1:]
@@ -85,7 +123,7 @@ def capitalised(text: str) -> bool:
 
 
 def _headline(text: str) -> bool:
-    short = len(_WORD.findall(text)) <= _LONGEST and not _SPOKEN.search(text)
+    short = len(_WORD.findall(_MARKUP.sub(" ", text))) <= _LONGEST and not _SPOKEN.search(text)
     return short or capitalised(text)
 
 

