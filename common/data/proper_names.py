@@ -9,7 +9,8 @@ with them; whoever masks would rather lose those than a reader's name.
 In a headline it takes other words for names. So a headline is read again as a sentence would be
 written, its first letter large and the rest small, with a full stop: what the model named counts
 where its tagger has a proper noun and its finder a name there too. Where capitals tell something,
-because some words have them and most have none, either of the two is enough.
+because some words have them and most have none, either of the two is enough, and several of them
+in a row are: a reader's short message is written so ("refund for Summer Brooks").
 
 Invariants:
     * Days, numbers and languages stay, and what has an organisation's own word or is in capitals.
@@ -35,7 +36,7 @@ _SHOUTED = 0.5  # share of a headline's words that are capitalised
 _LONGEST = 16  # words of a headline
 _SPOKEN = re.compile(r"[.!?…](?:\s|\W*$)|\b(?i:i|me|my|we|our|you|your)\b")
 _WORD = re.compile(r"[^\W\d_]+")
-_MARKUP = re.compile(r"&#?\w+;|<[^<>]*>")
+_MARKUP = re.compile(r"&#?\w{1,20};|</?[A-Za-z][^<>]{0,100}>")
 _MAYBE = {"", "ORG", "FAC", "PRODUCT", "NORP", "PERSON", "WORK_OF_ART", "GPE", "LOC"}
 _NAMED = {"PERSON", "GPE", "LOC"}
 _PLACED = {"in", "from", "near", "at", "to", "outside", "around", "via", "of", "about", "for"}
@@ -46,12 +47,13 @@ _ORGANISED = re.compile(
     "|ministry|museum|network|news|office|organi[sz]ation|parliament|party|post|press|senate"
     "|service|society|times|tribune|trust|union|united|university"
 )
-_NAME = r"[^\W\d_a-zß-ÿ][\w'’.-]*"
+_NAME = r"(?>[^\W\d_a-zß-ÿ][\w'’.-]*)"  # whole or not at all: else hyphens are tried in every way
+_SEVERAL = re.compile(rf"{_NAME}(?:\s+{_NAME})+")
 _INTRODUCED = re.compile(
     r"(?:\b(?i:my name is|i am|i'm|this is|dear|mrs?\.?|ms\.?|mx\.?|dr\.?|prof\.?|regards,"
     r"|sincerely,|yours,|wishes,|thanks,|cheers,|faithfully,|truly,|signed,?)\s+)"
     r"(?!(?i:a|the|my|our|your|his|her|its|their|not|what|why|how|where|when|who)\b)"
-    rf"({_NAME}(?:\s+{_NAME}){{0,3}})(?:\s*,\s*({_NAME}(?:[\s-]+{_NAME}){{0,2}})\s*$)?"
+    rf"({_NAME}(?:\s+{_NAME}){{0,3}})(?:\s*,\s*({_NAME}(?:[\s-]++{_NAME}){{0,2}})\s*$)?"
 )
 
 
@@ -105,6 +107,7 @@ def read_again(text: str, found: list[Any], read: Any) -> list[Any]:
         for one in found
         if one.entity_type not in ("PERSON", "LOCATION")
         or not GUESSED < one.score < INTRODUCED
+        or (telling and _SEVERAL.fullmatch(text[one.start : one.end]))
         or _again(doc, one, telling)
     ]
 

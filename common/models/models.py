@@ -234,7 +234,7 @@ def _check_length(config: Any, longest: tuple[str, int]) -> None:
     """Refuse what would fail at the first long record: that there is one is readers' data."""
     positions = getattr(config, "max_position_embeddings", None)
     key, tokens = longest
-    if positions is not None and tokens > positions:
+    if positions is not None and tokens > (positions := positions - parts.first(config)):
         raise ContractError(
             "records longer than the base model can read",
             where=f"[task] {key}",

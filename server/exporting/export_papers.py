@@ -126,11 +126,14 @@ def _readme(adapter: AdapterFolder, said: dict[str, Any], words: str, *, card: b
         **_stated(adapter.path / README),
     )
     licence = base["licence"] or "not known here: see the base model's own card"
+    longest = f"at most {said['task']['max_length']} tokens"
+    if (window := getattr(adapter.contract.task, "window", None)) is not None:
+        longest += f", in windows of {window} that begin with a fourth of the one before"
     rows = [
         ("Adapter", f"`{said['adapter']}`"),
         ("Base model", f"{plain(base['id'])}, weights `{base['weights']}`, licence {licence}"),
         ("Read by", plain(said["reads"])),
-        ("Task", f"{said['task']['kind']}, at most {said['task']['max_length']} tokens"),
+        ("Task", f"{said['task']['kind']}, {longest}"),
         ("Answers, in order", plain(", ".join(said["task"]["answers"])) or "texts or places"),
         ("Outputs are of", plain(said["task"]["pooling"])),
         ("Head", said["task"]["head"] or "in the file"),

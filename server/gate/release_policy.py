@@ -28,7 +28,7 @@ from presspool.common.models.catalogue import DEFAULT_ID
 from presspool.server.gate.paraphraser import files_named
 from presspool.server.registry.object_store import sha256
 
-LARGEST_POLICY = 16 << 20
+LARGEST_POLICY = 1 << 20
 _LIST = Field(strict=False)  # TOML has no tuples
 Share = Annotated[float, Field(ge=0, le=1)]
 Damage = Literal["typos", "case", "truncation"]
@@ -231,9 +231,15 @@ def read_policy(path: Path) -> PolicyFile:
     """Read a policy.
 
     Raises:
-        InputError: no such file, not TOML, or a demand that is none.
+        InputError: no such file, too large, not TOML, or a demand that is none.
     """
-    data = read_file(path, most=LARGEST_POLICY)
+    data = read_file(path, most=LARGEST_POLICY + 1)
+    if len(data) > LARGEST_POLICY:  # a part of it would ask for less
+        raise InputError(
+            "too large for a release policy",
+            where=str(path),
+            expected=f"at most {LARGEST_POLICY >> 20} MiB",
+        )
     body = parse_toml(data, path=path)
     policy = validate(ReleasePolicy, body, where=str(path), fault=InputError)
     return PolicyFile(policy=policy, path=path, digest=sha256(data))

@@ -10,6 +10,7 @@ Example: `verified(registry, registry.shelves.find("topics@1")).sentence`.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +58,14 @@ def hand_out(registry: AdapterRegistry, one: Shelved, parent: Path) -> Path:
 
     They are no part of what is signed, for they come later; raises as `laid_out`.
     """
-    folder = laid_out(registry, one, parent).folder
-    write_overrides(folder / ADAPTER, one.overrides)
-    return folder
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent) as place:  # nothing stands there before it is checked
+        folder = laid_out(registry, one, Path(place)).folder
+        write_overrides(folder / ADAPTER, one.overrides)
+        path = parent / folder.name
+        shutil.rmtree(path, ignore_errors=True)
+        folder.rename(path)
+    return path
 
 
 def laid_out(registry: AdapterRegistry, one: Shelved, parent: Path) -> AdapterVerdict:

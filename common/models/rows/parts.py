@@ -51,5 +51,10 @@ def positions(parts: Tensor) -> Tensor:
 
 def told(parts: Tensor, config: Any) -> dict[str, Tensor]:
     """What an encoder is told of its tokens beside their ids; `config` is the encoder's."""
-    first = config.pad_token_id + 1 if config.model_type in _COUNTING_FROM_PADDING else 0
-    return {"attention_mask": apart(parts), "position_ids": positions(parts) + first}
+    return {"attention_mask": apart(parts), "position_ids": positions(parts) + first(config)}
+
+
+def first(config: Any) -> int:
+    """The position of a text's first token: some models have those before it for padding."""
+    counting = config.model_type in _COUNTING_FROM_PADDING
+    return config.pad_token_id + 1 if counting else 0

@@ -31,14 +31,15 @@ Offsets = Sequence[tuple[int, int]]
 """Of each token the characters that it is of; a special one has none."""
 
 
-def first_tokens(words: Words, tokens: Offsets) -> Places:
+def first_tokens(words: Words, tokens: Offsets, begin: int = 0) -> Places:
     """Where words stand.
 
     Args:
         words: their characters, in order.
         tokens: theirs, likewise; a special token has none.
+        begin: words before this one have none of them.
     """
-    found, word = Places(), 0
+    found, word = Places(), begin
     for place, (start, end) in enumerate(tokens):
         while start < end and word < len(words) and words[word][1] <= start:
             word += 1  # no token has any of it

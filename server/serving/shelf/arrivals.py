@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
 
@@ -47,12 +47,19 @@ class _Arrivals:
             done, waiting = self._new.popleft()
             if waiting.done():
                 continue  # nobody waits any more
-            if done.cancelled():
-                waiting.cancel()
-            elif (error := done.exception()) is not None:
-                waiting.set_exception(error)
-            else:
+            try:
                 waiting.set_result(done.result())
+            except CancelledError:
+                waiting.cancel()
+            except Exception as error:  # noqa: BLE001 - whoever waits is told
+                _fail(waiting, error)
+
+
+def _fail(waiting: asyncio.Future[Any], error: Exception) -> None:
+    try:
+        waiting.set_exception(error)
+    except TypeError:  # of a kind that no loop may raise; others wait behind it
+        waiting.cancel()
 
 
 _OF_LOOP = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Arrivals]()

@@ -110,7 +110,7 @@ def test_the_page_says_whether_texts_are_kept(
     if log and not off:
         pytest.importorskip("presidio_analyzer", reason="no presidio: install presspool[redact]")
     if off is None:  # the extra alone, without a model that knows names
-        monkeypatch.setattr("presspool.server.serving.masking.MODEL", "no_such_model")
+        monkeypatch.setattr("presspool.server.serving.masking.MODELS", ("no_such_model",))
     log_file = tmp_path / "inputs.log" if log else None
     masking = Masking.asked(model=None, log=log_file, off=bool(off))
     shelf = AdapterShelf.of([("north", folders / "north")])

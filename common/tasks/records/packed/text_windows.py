@@ -19,7 +19,8 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +49,11 @@ def words_in_windows(words: Words, windows: Sequence[Offsets], *, of: int) -> Pl
         of: windows that the whole text has.
     """
     best, before = dict[int, tuple[int, int, int]](), 0
+    ends = [end for _, end in words]
     for number, tokens in enumerate(windows):
         last = len(tokens) - 1
-        for word, place in first_tokens(words, tokens):
+        begin = bisect_right(ends, min((a for a, b in tokens if a < b), default=0))
+        for word, place in first_tokens(words, tokens, begin):
             to_cuts = (place if number else last, last - place if number + 1 < of else last)
             found = (tokens[place][0], min(to_cuts), before + place)
             # In a window that begins within a word, the word's first token is another one.
@@ -70,7 +73,7 @@ class _Window:
 
 @dataclass(frozen=True, kw_only=True)
 class TextWindows:
-    """Reads texts in windows.
+    """Reads texts in windows, one text after another.
 
     Attributes:
         window: tokens of one, at most.
@@ -91,9 +94,7 @@ class TextWindows:
         from torch import tensor
         from torch.nn.utils.rnn import pad_sequence
 
-        rows = [
-            tensor([i for one in self._fitting(own) for i in one.ids]) for own in self._of(texts)
-        ]
+        rows = [tensor([i for one in self._read(text)[0] for i in one.ids]) for text in texts]
         filling = float(self.tokenizer().pad_token_id)
         return {
             "input_ids": pad_sequence(rows, batch_first=True, padding_value=filling),
@@ -109,52 +110,42 @@ class TextWindows:
         """Tokens of all windows of each text together, (texts,)."""
         import numpy as np
 
-        each = [sum(len(one.ids) for one in own) for own in self._of(texts, whole=True)]
-        return np.array(each, np.int64)
+        return np.array([sum(len(one.ids) for one in self._all(text)) for text in texts], np.int64)
 
     def places(self, texts: Sequence[str], words: Sequence[Words]) -> list[Places]:
         """Where each text's words stand in its row."""
-        return [
-            words_in_windows(mine, [one.offsets for one in self._fitting(own)], of=len(own))
-            for mine, own in zip(words, self._of(texts), strict=True)
-        ]
-
-    def _fitting(self, windows: Sequence[_Window]) -> list[_Window]:
-        """The first ones, as many as fit whole; one at least."""
-        found, tokens = list[_Window](), 0
-        for one in windows:
-            tokens += len(one.ids)
-            if tokens > self.most:
-                break
-            found.append(one)
+        found = list[Places]()
+        for text, own in zip(texts, words, strict=True):
+            windows, count = self._read(text)
+            found.append(words_in_windows(own, [one.offsets for one in windows], of=count))
         return found
 
-    def _of(self, texts: Sequence[str], *, whole: bool = False) -> list[list[_Window]]:
-        """The windows of each text, or of as much of it as could be read at most."""
-        if not texts:
-            return []
-        most = None if whole else CHARACTERS * self.most
+    def _read(self, text: str) -> tuple[list[_Window], int]:
+        """The first windows, as many as fit whole, and how many there are of what may count."""
+        found, tokens, count = list[_Window](), 0, 0
+        for one in self._all(text[: CHARACTERS * self.most]):
+            tokens, count = tokens + len(one.ids), count + 1
+            if tokens <= self.most:
+                found.append(one)
+        return found, count
+
+    def _all(self, text: str) -> Iterator[_Window]:
+        """The windows of a text, one at least."""
+        never = never_written(self.tokenizer())
+        for one in self._encodings(text):
+            told = zip(one.ids, one.offsets, one.special_tokens_mask, strict=True)
+            kept = [(i, place) for i, place, added in told if added or i not in never]
+            yield _Window(ids=[i for i, _ in kept], offsets=[place for _, place in kept])
+
+    def _encodings(self, text: str) -> Sequence[Any]:
         read = self.tokenizer()(
-            [text[:most] for text in texts],
+            [text],
             truncation=True,
             max_length=self.window,
             stride=self.window // OVERLAP,
             return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
             split_special_tokens=True,
             verbose=False,
         )
-        never, found = never_written(self.tokenizer()), list[list[_Window]]([] for _ in texts)
-        fields = (
-            "overflow_to_sample_mapping",
-            "input_ids",
-            "offset_mapping",
-            "special_tokens_mask",
-        )
-        for text, ids, offsets, added in zip(*(read[name] for name in fields), strict=True):
-            kept = [at for at, i in enumerate(ids) if added[at] or i not in never]
-            found[text].append(
-                _Window(ids=[ids[at] for at in kept], offsets=[offsets[at] for at in kept])
-            )
+        found: Sequence[Any] = read.encodings
         return found

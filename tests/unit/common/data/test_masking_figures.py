@@ -137,3 +137,33 @@ def test_headlines_keep_their_words_and_lose_names(redactor: Redactor, data_root
     print({name: (wrong[name], round(hidden[name] / asked[name], 3)) for name in seen})
     assert wrong.total() <= 0.02 * seen.total(), wrong
     assert hidden.total() >= 0.5 * asked.total(), hidden
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("neighbour Rose Hunter keeps stealing the paper", ["Rose Hunter"]),
+        ("who is Will Price and why does he write here", ["Will Price"]),
+        ("refund for Summer Brooks, order of May", ["Summer Brooks"]),
+    ],
+)
+def test_names_of_usual_words_in_a_readers_short_message_are_masked(
+    redactor: Redactor, text: str, names: list[str]
+) -> None:
+    """It is short and has no end, as headlines are; two capitals in a row are no accident there."""
+    assert all(masked(redactor, text, name) for name in names)
+
+
+def test_signs_within_angles_do_not_make_a_message_a_headline(redactor: Redactor) -> None:
+    words = "we met the new neighbour yesterday and then all of us went to the pool with her dog"
+    text = f"price < {words} Rose Hunter > here"
+    assert masked(redactor, text, "Rose Hunter")
+
+
+def test_many_hyphens_are_read_once() -> None:
+    """In every way that they can be parted they would take days."""
+    from presspool.common.data.proper_names import _introduced
+
+    assert [kind for kind, _, _ in _introduced("Dear Bob, " + "B-" * 50_000 + "! ")] == ["PERSON"]
+    found = list(_introduced("Yours, Ann Vell, Stratford-upon-Avon"))
+    assert [kind for kind, _, _ in found] == ["PERSON", "LOCATION"]

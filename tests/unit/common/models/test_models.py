@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from tests.fakes.bases.masked_bases import write_masked_base
 
 from presspool.common.base.errors import ContractError, ModelError
-from presspool.common.contract.contract import Contract
+from presspool.common.contract.contract import Contract, parse_contract
 from presspool.common.contract.doors import task_of
 from presspool.common.methods.lora import public_factor
 from presspool.common.models.adapters import load, read
@@ -144,3 +147,16 @@ def test_a_base_that_is_not_the_pinned_one(contract: Contract, tmp_path: Path) -
         build(contract.replace(model={"weights": f"sha256:{'0' * 64}"}))
     with pytest.raises(ModelError, match="no weights"):
         build(contract.replace(model={"id": str(tmp_path)}))
+
+
+def test_positions_that_a_model_has_for_padding_are_no_places_for_tokens(
+    contract_body: dict[str, Any], tmp_path: Path
+) -> None:
+    """RoBERTa counts from behind its padding's: of 514 positions a text has 512."""
+    write_masked_base(tmp_path / "base", "roberta", ["goal"])
+    body = contract_body | {"model": {"id": str(tmp_path / "base")}}
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    most = config["max_position_embeddings"] - config["pad_token_id"] - 1
+    build(parse_contract(body | {"task": body["task"] | {"max_length": most}}))
+    with pytest.raises(ContractError, match=f"at most {most} tokens"):
+        build(parse_contract(body | {"task": body["task"] | {"max_length": most + 1}}))

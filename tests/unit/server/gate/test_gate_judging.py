@@ -43,6 +43,7 @@ from presspool.server.gate.checks import attack_bound, floors, ledgers, papers, 
 from presspool.server.gate.finding import Finding
 from presspool.server.gate.gate_case import Check, GateCase
 from presspool.server.gate.gate_judging import CHECKS, FullReport
+from presspool.server.gate.release_policy import read_policy
 from presspool.simulations.attack import attack_report
 from presspool.simulations.attack.attack import Options, attack
 
@@ -498,3 +499,10 @@ def test_the_page_says_what_is_in_the_way_and_escapes(made: MadeRegistry, desk: 
 
 def test_the_card_carries_what_the_attack_left(desk: Desk) -> None:
     assert json.loads((desk.run / EMPIRICAL_FILE).read_text())["status"] == "measured"
+
+
+def test_a_policy_that_is_too_large_is_refused_and_not_cut(tmp_path: Path) -> None:
+    path = tmp_path / "release.toml"
+    path.write_text("#" * (1 << 20) + "\n[evidence]\nlargest_epsilon = 1.0\n")
+    with pytest.raises(InputError, match="too large"):
+        read_policy(path)

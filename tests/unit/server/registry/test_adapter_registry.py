@@ -187,6 +187,23 @@ def test_a_signature_that_is_there_already_must_hold(made: MadeRegistry) -> None
     assert made.open().shelves.size == 0
 
 
+def test_a_folder_that_was_handed_out_stays_where_a_later_check_fails(
+    made: MadeRegistry, tmp_path: Path
+) -> None:
+    one, place = made.promoted(1), tmp_path / "out"
+    folder = hand_out(made.open(), one, place)
+    before = sorted(folder.rglob("*"))
+    (Path(made.url) / signature_file(one.entry)).write_bytes(b"{}")
+    opened = made.open()
+    with pytest.raises(EvidenceError, match="signature does not hold"):
+        hand_out(opened, one, place)
+    assert list(place.iterdir()) == [folder]
+    assert sorted(folder.rglob("*")) == before
+    with pytest.raises(EvidenceError):
+        hand_out(opened, one, tmp_path / "other")
+    assert list((tmp_path / "other").iterdir()) == []
+
+
 @pytest.mark.parametrize("there", [b"{}", b"[" * 100_000], ids=["other", "deep"])
 def test_a_signature_that_is_none_is_one_clear_error(made: MadeRegistry, there: bytes) -> None:
     one = made.add()

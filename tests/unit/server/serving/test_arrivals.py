@@ -58,6 +58,19 @@ def test_errors_and_cancellations_come_as_such() -> None:
     asyncio.run(asked())
 
 
+def test_an_error_that_no_loop_may_raise_keeps_no_other_answer_back() -> None:
+    async def asked() -> int:
+        odd, usual = Future[int](), Future[int]()
+        first, second = awaited(odd), awaited(usual)
+        elsewhere(partial(odd.set_exception, StopIteration()), partial(usual.set_result, 1))
+        found = await asyncio.wait_for(second, 240)
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return found
+
+    assert asyncio.run(asked()) == 1
+
+
 def test_who_waits_no_longer_is_told_nothing() -> None:
     async def asked() -> list[Any]:
         loop, said = asyncio.get_running_loop(), list[Any]()
