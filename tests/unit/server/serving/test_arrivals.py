@@ -63,7 +63,7 @@ def test_an_error_that_no_loop_may_raise_keeps_no_other_answer_back() -> None:
         odd, usual = Future[int](), Future[int]()
         first, second = awaited(odd), awaited(usual)
         elsewhere(partial(odd.set_exception, StopIteration()), partial(usual.set_result, 1))
-        found = await asyncio.wait_for(second, 240)
+        found: int = await asyncio.wait_for(second, 240)
         with pytest.raises(asyncio.CancelledError):
             await first
         return found
