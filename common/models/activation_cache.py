@@ -78,6 +78,7 @@ class ActivationCache:
         self._serve(trunk)
         if self._full:
             return
+        before = self._used
         rows = {text: ids for text in self._missing(texts) for ids in _tokens(trunk, text)}
         missing = list(rows)
         for batch in trunk.shapes.batches([len(ids) for ids in rows.values()]):
@@ -86,7 +87,7 @@ class ActivationCache:
                 made = trunk.run_tokens([rows[text] for text in some])
                 if not all(self._keep(*one) for one in zip(some, made, strict=True)):
                     break
-        if rows:
+        if self._used > before:
             _give_back()
 
     def _missing(self, texts: Iterable[str]) -> list[str]:
