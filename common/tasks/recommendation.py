@@ -35,7 +35,8 @@ from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records import impressions
 from presspool.common.tasks.records.impressions import Impression
-from presspool.common.tasks.records.packed.packed_titles import PackedTitles, require_first_token
+from presspool.common.tasks.records.packed.packed_titles import PackedTitles
+from presspool.common.tasks.records.packed.part_rows import require_first_token
 from presspool.common.tasks.records.recommendation_table import RecommendationTable
 from presspool.common.tasks.scores import ranking_scores
 from presspool.common.tasks.task import Judged, Metric, Task

@@ -37,6 +37,7 @@ from presspool.common.contract.contract_schema import Model
 from presspool.common.tasks.encoders import require_encoder
 from presspool.common.tasks.records import tagged_words
 from presspool.common.tasks.records.formats import one_format
+from presspool.common.tasks.records.packed.part_rows import require_first_token
 from presspool.common.tasks.records.packed.text_windows import NARROWEST, TextWindows
 from presspool.common.tasks.records.tagged_words import OUTSIDE
 from presspool.common.tasks.records.word_places import WordPlaces
@@ -254,7 +255,7 @@ class Tagging(Task[TaggingTable]):
         self._words.check()
         if self._windows is not None:
             require_encoder(loaded, "or leave [task] window out")
-            self._windows.check()
+            require_first_token(self.tokenizer)
         return super().take(loaded)
 
     def head(self, encoder: Any) -> nn.Module:

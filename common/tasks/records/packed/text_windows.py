@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from presspool.common.tasks.records.packed.packed_titles import numbered, require_first_token
+from presspool.common.tasks.records.packed import part_rows
 from presspool.common.tasks.records.tagged_words import Words
 from presspool.common.tasks.records.turns import CHARACTERS, never_written
 from presspool.common.tasks.records.word_places import Offsets, Places, first_tokens
@@ -85,26 +85,14 @@ class TextWindows:
     most: int
     tokenizer: Callable[[], Any]
 
-    def check(self) -> None:
-        """Raises `ModelError` for a tokenizer that puts nothing of its own before a text."""
-        require_first_token(self.tokenizer())
-
     def batch(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Ids, and numbers of windows for a mask, padded on the right."""
-        from torch import tensor
-        from torch.nn.utils.rnn import pad_sequence
-
-        rows = [tensor([i for one in self._read(text)[0] for i in one.ids]) for text in texts]
-        filling = float(self.tokenizer().pad_token_id)
-        return {
-            "input_ids": pad_sequence(rows, batch_first=True, padding_value=filling),
-            "attention_mask": pad_sequence([self.parts(row) for row in rows], batch_first=True),
-        }
+        rows = [[i for one in self._read(text)[0] for i in one.ids] for text in texts]
+        return part_rows.batch(rows, self.tokenizer(), most=self.window)
 
     def parts(self, ids: Tensor) -> Tensor:
         """The number of each token's window, as `Task.parts`."""
-        first = self.tokenizer().cls_token_id
-        return ids.new_tensor(numbered(ids.tolist(), first=first, most=self.window))
+        return part_rows.parts(ids, self.tokenizer(), most=self.window)
 
     def lengths(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Tokens of all windows of each text together, (texts,)."""
